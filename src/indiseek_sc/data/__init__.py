@@ -1,0 +1,18 @@
+"""The input side: checks and registration of a MuData, and fitting of feature transforms."""
+
+from __future__ import annotations
+
+from indiseek_sc.data._fields import InputField, read_batch, read_input
+from indiseek_sc.data._fit_transforms import apply_transform, fit_transform
+from indiseek_sc.data._matrix import iterate_rows
+from indiseek_sc.data._source import InputSource
+
+__all__ = [
+    "InputField",
+    "InputSource",
+    "apply_transform",
+    "fit_transform",
+    "iterate_rows",
+    "read_batch",
+    "read_input",
+]

@@ -1,0 +1,164 @@
+"""How a modality is registered with scvi-tools."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scvi import REGISTRY_KEYS
+from scvi.data.fields import BaseAnnDataField
+
+from indiseek_sc.data._batch import BatchColumn
+from indiseek_sc.data._source import InputSource
+from indiseek_sc.data._text import N_SHOWN, listing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mudata import MuData
+
+    from indiseek_sc._keys import Role
+    from indiseek_sc.module._transforms import InputKind
+
+REGISTRY_KEY: dict[Role, str] = {"rna": REGISTRY_KEYS.X_KEY, "adt": "adt"}
+"""The names of the tensors of each role in a minibatch of scvi-tools."""
+
+
+class InputField(BaseAnnDataField):
+    """The values of one modality, wherever they lie, with their kind and the names of their features.
+
+    Unlike the fields of scvi-tools it compares names and their order when another data set takes its place, remembers
+    how many cells the model was set up with, and changes nothing in the data.
+
+    Parameters
+    ----------
+    source
+        Where the values are.
+    kind
+        What they are.
+    """
+
+    def __init__(self, source: InputSource, kind: InputKind) -> None:
+        super().__init__()
+        self.source = source
+        self.kind = kind
+
+    @property
+    def registry_key(self) -> str:
+        """Name of the tensor in a minibatch."""
+        return REGISTRY_KEY[self.source.role]
+
+    @property
+    def attr_name(self) -> str:
+        """``X``, ``layers`` or ``obsm``."""
+        return self.source.attribute
+
+    @property
+    def attr_key(self) -> str | None:
+        """Name of the layer or of the ``obsm`` entry."""
+        return self.source.key
+
+    @property
+    def mod_key(self) -> str | None:
+        """The modality; none for the ``obsm`` of the MuData."""
+        return None if self.source.is_top_level else self.source.modality
+
+    @property
+    def is_empty(self) -> bool:
+        """Never."""
+        return False
+
+    def validate_field(self, adata: MuData) -> None:
+        """Nothing: the checks ran before registration, when an error still finds the data unchanged."""
+
+    def register_field(self, adata: MuData) -> dict[str, Any]:
+        """Return what is to be known about the input without the data."""
+        return {
+            "modality": self.source.modality,
+            "kind": self.kind,
+            "n_cells": adata.n_obs,
+            "column_names": self.source.get_feature_names(adata),
+        }
+
+    def transfer_field(self, state_registry: dict[str, Any], adata_target: MuData, **kwargs: Any) -> dict[str, Any]:
+        """Return the same for other data, whose features must be the same ones in the same order."""
+        check_features(adata_target, self.source, state_registry["column_names"])
+        return {**self.register_field(adata_target), "n_cells": state_registry["n_cells"]}
+
+    def get_summary_stats(self, state_registry: dict[str, Any]) -> dict[str, int]:
+        """Return ``n_vars`` and ``n_cells`` (of the first set-up) for RNA, ``n_adt`` for ADT."""
+        n_features = len(state_registry["column_names"])
+        if self.source.role == "adt":
+            return {"n_adt": n_features}
+        return {"n_vars": n_features, "n_cells": state_registry["n_cells"]}
+
+    def view_state_registry(self, state_registry: dict[str, Any]) -> None:
+        """Nothing beyond the summary of scvi-tools."""
+
+
+def check_features(mdata: MuData, source: InputSource, expected: np.ndarray) -> None:
+    """Refuse features that are not those of the model, in the model's order.
+
+    Parameters
+    ----------
+    mdata
+        The data.
+    source
+        Where the values are.
+    expected
+        Names of the model's features, shape ``(n_features,)``.
+
+    Raises
+    ------
+    ValueError
+        If names are missing, too many, or in another order.
+    """
+    names = source.get_feature_names(mdata)
+    if np.array_equal(names, expected):
+        return
+    word, modality = source.feature_word, source.modality
+    problems = []
+    missing = expected[~np.isin(expected, names)]
+    extra = names[~np.isin(names, expected)]
+    if missing.size:
+        problems.append(f"{missing.size:,} are missing: {listing(missing)}")
+    if extra.size:
+        problems.append(f"{extra.size:,} are unknown to the model: {listing(extra)}")
+    if not problems:
+        moved = np.flatnonzero(names != expected)
+        pairs = "; ".join(f"column {i}: {str(names[i])!r} in place of {str(expected[i])!r}" for i in moved[:N_SHOWN])
+        problems.append(f"{moved.size:,} lie in another order ({pairs})")
+    raise ValueError(
+        f"{source}: the {word} are not those that the model was set up with; {'; '.join(problems)}. "
+        + _remedy(source, modality, is_complete=missing.size == 0)
+    )
+
+
+def _remedy(source: InputSource, modality: str, *, is_complete: bool) -> str:
+    if not is_complete:
+        return f"The model needs each of its {source.feature_word}: use data that has them."
+    if source.attribute == "obsm":
+        return "Make the representation again as for the model."
+    return (
+        f"Put them in the model's order: mdata.mod[{modality!r}] = "
+        f"mdata[{modality!r}][:, model.get_var_names()[{modality!r}]].copy(); mdata.update() "
+        "(a saved model opens without data by load(..., adata=False))"
+    )
+
+
+def read_input(registry: Mapping[str, Any], role: Role) -> tuple[InputSource, dict[str, Any]]:
+    """Return where a registered model takes its input from, and what :meth:`InputField.register_field` noted of it."""
+    field = registry["field_registries"][REGISTRY_KEY[role]]
+    place, state = field["data_registry"], field["state_registry"]
+    is_top_level = "mod_key" not in place
+    return InputSource(role, state["modality"], place["attr_name"], place["attr_key"], is_top_level), state
+
+
+def read_batch(registry: Mapping[str, Any]) -> tuple[BatchColumn | None, np.ndarray]:
+    """Return where a registered model finds batches, if it was given any, and their names in the order of the codes."""
+    field = registry["field_registries"][REGISTRY_KEYS.BATCH_KEY]
+    place, state = field["data_registry"], field["state_registry"]
+    # Without a batch_key, scvi-tools writes a column of zeros and names that one as the original.
+    if state["original_key"] == place["attr_key"]:
+        return None, state["categorical_mapping"]
+    return BatchColumn(state["original_key"], place.get("mod_key")), state["categorical_mapping"]

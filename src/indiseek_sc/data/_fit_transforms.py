@@ -1,0 +1,167 @@
+"""Fitting a feature transform on the training cells, and running it over many cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from indiseek_sc.data._matrix import as_row_major, iterate_rows
+from indiseek_sc.data._principal_components import principal_components
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from indiseek_sc.module._transforms import FeatureTransform
+
+N_CELLS_FOR_GENES = 20_000
+"""Highly variable genes are chosen on at most this many cells."""
+
+LARGEST_LOG = 50.0
+"""Larger values are not logarithms of expression."""
+
+SMALLEST_SPREAD = 1e-5
+"""A feature whose standard deviation is below this fraction of its size is constant up to rounding."""
+
+
+@torch.no_grad()
+def fit_transform(transform: FeatureTransform, matrix: Any, rows: np.ndarray, *, seed: int) -> None:
+    """Fill the buffers of a transform from training cells.
+
+    The matrix is read in parts, two or three times; each step is fitted on what the steps before it give.
+
+    Parameters
+    ----------
+    transform
+        The transform to fit, changed in place.
+    matrix
+        Raw values, shape ``(n_cells, n_input)``: any form that AnnData can hold.
+    rows
+        Row numbers of the training cells; no other row has any influence.
+    seed
+        Decides which cells highly variable genes are chosen on, if there are more than 20,000.
+
+    Raises
+    ------
+    ValueError
+        If ``rows`` is empty, or the matrix does not have ``n_input`` columns.
+    """
+    rows = np.sort(np.asarray(rows))
+    if rows.size == 0:
+        raise ValueError("rows: a transform cannot be fitted on no cells.")
+    if matrix.shape[1] != transform.n_input:
+        raise ValueError(f"matrix: it has {matrix.shape[1]:,} columns, but the transform reads {transform.n_input:,}.")
+    matrix = as_row_major(matrix)
+    if transform.library_size is not None:
+        transform.library_size.fill_(_median_library_size(_read(transform, matrix, rows)))
+    if transform.n_features < transform.n_input:
+        genes = _choose_genes(transform, matrix, rows, np.random.default_rng(seed))
+        transform.features.copy_(torch.from_numpy(genes))
+
+    mean, deviation = _moments(transform.normalize(x) for x in _read(transform, matrix, rows))
+    transform.center.copy_(mean)
+    transform.scale.copy_(_reciprocal(mean, deviation, transform))
+    if transform.components is not None and transform.offset is not None:
+        weights, offset = _fit_components(transform, matrix, rows)
+        transform.components.copy_(torch.from_numpy(weights))
+        transform.offset.copy_(torch.from_numpy(offset))
+
+
+def apply_transform(transform: FeatureTransform, matrix: Any, rows: np.ndarray | None = None) -> torch.Tensor:
+    """Turn raw values of many cells into features, reading the matrix in parts.
+
+    Parameters
+    ----------
+    transform
+        A fitted transform.
+    matrix
+        Raw values, shape ``(n_cells, n_input)``: any form that AnnData can hold.
+    rows
+        Row numbers, in any order, shape ``(n_rows,)``; all if not given.
+
+    Returns
+    -------
+    Features in the order of ``rows``, float32, shape ``(n_rows, n_output)``, on the transform's device.
+    """
+    rows = np.arange(matrix.shape[0]) if rows is None else np.asarray(rows)
+    order = torch.from_numpy(np.argsort(rows, kind="stable")).to(transform.center.device)
+    features = torch.empty(rows.size, transform.n_output, device=transform.center.device)
+    start = 0
+    with torch.no_grad():
+        for x in _read(transform, matrix, rows):
+            features[order[start : start + x.shape[0]]] = transform(x)
+            start += x.shape[0]
+    return features
+
+
+def _read(transform: FeatureTransform, matrix: Any, rows: np.ndarray) -> Iterator[torch.Tensor]:
+    for chunk in iterate_rows(matrix, rows):
+        yield torch.from_numpy(chunk).to(transform.center.device)
+
+
+def _median_library_size(chunks: Iterable[torch.Tensor]) -> float:
+    totals = torch.cat([x.sum(dim=1, dtype=torch.float64) for x in chunks])
+    # numpy's median is the mean of the two middle values; torch's is the lower one.
+    return float(np.median(totals.cpu().numpy()))
+
+
+def _moments(chunks: Iterable[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and standard deviation of each column, in float64, merged chunk by chunk (Chan et al. 1983)."""
+    n, mean, squares = 0, torch.zeros(()), torch.zeros(())
+    for y in chunks:
+        n_chunk = y.shape[0]
+        variance, chunk_mean = torch.var_mean(y.double(), dim=0, correction=0)
+        shift = chunk_mean - mean if n else chunk_mean
+        squares = variance * n_chunk + (squares + shift**2 * (n * n_chunk / (n + n_chunk)) if n else 0.0)
+        mean = mean + shift * (n_chunk / (n + n_chunk)) if n else chunk_mean
+        n += n_chunk
+    return mean, (squares / max(1, n - 1)).sqrt()
+
+
+def _reciprocal(mean: torch.Tensor, deviation: torch.Tensor, transform: FeatureTransform) -> torch.Tensor:
+    """Return what to multiply each feature with: 1 / standard deviation, and 0 for features that do not vary."""
+    size = (mean**2 + deviation**2).sqrt()
+    if transform.recipe.cell_step is not None:
+        size = size.clamp(min=1.0)  # logarithms of counts: a log-ratio of exactly 0 is rounded at the size of the logs
+    varies = deviation > SMALLEST_SPREAD * size
+    if transform.recipe.shared_scale:
+        widest = deviation.max()
+        return torch.where(varies, 1.0 / widest.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
+    return torch.where(varies, 1.0 / deviation.where(varies, torch.ones_like(deviation)), 0.0)
+
+
+def _choose_genes(
+    transform: FeatureTransform, matrix: Any, rows: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """Return the column numbers of the highly variable genes, ascending, as scanpy ranks them."""
+    import scanpy as sc  # takes seconds to import, and most models use all genes
+    from anndata import AnnData
+    from scipy.sparse import csr_matrix, vstack
+
+    if rows.size > N_CELLS_FOR_GENES:
+        rows = generator.choice(rows, N_CELLS_FOR_GENES, replace=False)
+    sample = AnnData(vstack([csr_matrix(chunk) for chunk in iterate_rows(matrix, rows)], format="csr"))
+    if transform.library_size is not None:
+        sc.pp.normalize_total(sample, target_sum=float(transform.library_size))
+        sc.pp.log1p(sample)
+    elif (lowest := sample.X.min()) < 0 or (highest := sample.X.max()) > LARGEST_LOG:
+        raise ValueError(
+            f"n_top_genes needs counts or log-normalised values, but there is {lowest if lowest < 0 else highest:g}. "
+            "Choose genes beforehand instead."
+        )
+    table = sc.pp.highly_variable_genes(sample, flavor="seurat", n_top_genes=transform.n_features, inplace=False)
+    rank = np.argsort(-table["dispersions_norm"].fillna(-np.inf).to_numpy(), kind="stable")
+    return np.sort(rank[: transform.n_features])
+
+
+def _fit_components(transform: FeatureTransform, matrix: Any, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weights of the components, shape ``(n_features, n_output)``, and their mean, shape ``(n_output,)``."""
+    standardized = (transform.standardize(transform.normalize(x)) for x in _read(transform, matrix, rows))
+    mean, components, variances = principal_components(
+        standardized, rows.size, transform.n_features, transform.n_output
+    )
+    # One number scales all components: the first has unit standard deviation, the others keep their ratio to it.
+    weights = np.zeros((transform.n_features, transform.n_output))
+    weights[:, : variances.size] = components / np.sqrt(variances[:1])
+    return weights, mean @ weights

@@ -1,0 +1,219 @@
+"""Everything of a model that has weights, and what it computes."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from scvi import REGISTRY_KEYS
+from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
+from torch import Tensor, nn
+
+from indiseek_sc._keys import ROLES, other
+from indiseek_sc.losses import canonical_correlation_loss, info_nce, make_critic, normalized_error
+from indiseek_sc.module._joint_code import JointCode
+from indiseek_sc.nn import CanonicalRotation, ConditionalCodec, PlainCodec, SharedEncoder, SpecificCodec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from indiseek_sc._keys import Role
+    from indiseek_sc.module._settings import Settings
+    from indiseek_sc.module._transforms import FeatureTransform
+
+LARGEST_LOG_SCALE = math.log(100.0)
+"""The inverse temperature stays below 100, as in CLIP."""
+
+
+class IndiSeekModule(BaseModuleClass):
+    """Transforms, encoders, codecs and critics of both modalities.
+
+    *Raw values* go through ``transforms`` to *features*; ``encoders`` and ``rotations`` give *shared codes*; a *condition* is the
+    standardised shared code with the batch beside it; ``codecs`` give *specific codes* and decode; ``critics`` judge a
+    specific code against the other modality's condition.
+
+    Parameters
+    ----------
+    transforms
+        The feature transform of each role.
+    settings
+        What the networks are made of.
+    n_batches
+        Number of batches, 1 if there are none to tell apart.
+    """
+
+    def __init__(self, transforms: Mapping[Role, FeatureTransform], settings: Settings, n_batches: int = 1) -> None:
+        super().__init__()
+        self.settings = settings
+        self.n_batches = n_batches
+        self.transforms = nn.ModuleDict(dict(transforms))
+        self.n_features = {role: self.transforms[role].n_output for role in ROLES}
+        self.n_shared = min(settings.n_shared, *self.n_features.values()) if settings.linear_start else settings.n_shared
+        self.n_condition = self.n_shared + (n_batches if n_batches > 1 else 0)
+        self.n_specific = {
+            role: min(settings.n_specific, n) if settings.conditional_codec else settings.n_specific
+            for role, n in self.n_features.items()
+        }
+        self.frozen: tuple[str, ...] = ()
+        self.reset_shared()
+        self.reset_specific()
+        self.joint = JointCode(*(self.n_features[role] for role in ROLES))
+
+    def reset_shared(self) -> None:
+        """Make new encoders of stage 1."""
+        s = self.settings
+        self.encoders = nn.ModuleDict(
+            {
+                role: SharedEncoder(
+                    self.n_features[role],
+                    self.n_shared,
+                    s.n_hidden,
+                    s.n_layers,
+                    dropout=s.dropout,
+                    linear_start=s.linear_start,
+                    activation="gelu" if s.linear_start else "relu",
+                )
+                for role in ROLES
+            }
+        )
+        self.rotations = nn.ModuleDict({role: CanonicalRotation(self.n_shared) for role in ROLES})
+        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+
+    def reset_specific(self) -> None:
+        """Make new codecs and critics of stage 2."""
+        self.codecs = nn.ModuleDict({role: self._make_codec(role) for role in ROLES})
+        self.critics = nn.ModuleDict(
+            {role: make_critic(self.settings.independence, self.n_specific[role], self.n_condition) for role in ROLES}
+        )
+
+    def _make_codec(self, role: Role) -> SpecificCodec:
+        sizes = self.n_features[role], self.n_condition, self.n_specific[role]
+        if self.settings.conditional_codec:
+            return ConditionalCodec(*sizes)
+        return PlainCodec(*sizes, self.settings.n_hidden, n_layers=self.settings.n_layers)
+
+    def train(self, mode: bool = True) -> IndiSeekModule:
+        """Switch to training mode, except what is frozen: its buffers must not move and its dropout must be off."""
+        super().train(mode)
+        for name in self.frozen:
+            getattr(self, name).eval()
+        return self
+
+    # Codes
+
+    def shared(self, role: Role, features: Tensor) -> Tensor:
+        """Return the shared code, shape ``(n_cells, n_shared)``; dropped directions are columns of 0 at the end."""
+        return self.rotations[role](self.encoders[role](features))
+
+    def condition(self, role: Role, shared: Tensor, batch: Tensor) -> Tensor:
+        """Return what stage 2 knows of a cell, shape ``(n_cells, n_condition)``, from the batch code of shape ``(n_cells,)``."""
+        standardized = self.rotations[role].standardize(shared)
+        if self.n_batches == 1:
+            return standardized
+        return torch.cat([standardized, F.one_hot(batch, self.n_batches).to(standardized.dtype)], dim=1)
+
+    def specific(self, role: Role, features: Tensor, condition: Tensor) -> Tensor:
+        """Return the specific code, shape ``(n_cells, n_specific)``."""
+        return self.codecs[role](features, condition)
+
+    def describe(self, features: Mapping[Role, Tensor], batch: Tensor) -> dict[str, dict[Role, Tensor] | Tensor]:
+        """Return all codes of cells: shared, specific, reconstructed features, each by role, and the joint code."""
+        shared = {role: self.shared(role, features[role]) for role in ROLES}
+        conditions = {role: self.condition(role, shared[role], batch) for role in ROLES}
+        specific = {role: self.specific(role, features[role], conditions[role]) for role in ROLES}
+        decoded = {role: self.codecs[role].decode(specific[role], conditions[role]) for role in ROLES}
+        return {
+            "shared": {role: code[:, : self.rotations[role].n_kept] for role, code in shared.items()},
+            "specific": specific,
+            "reconstruction": decoded,
+            "joint": self.joint(*(decoded[role] for role in ROLES)),
+        }
+
+    # Losses of the stages
+
+    def shared_terms(self, features: Mapping[Role, Tensor]) -> dict[str, Tensor]:
+        """Return the two terms of stage 1, unweighted: ``info_nce`` and ``canonical`` (0 where it has no weight)."""
+        codes = [self.encoders[role](features[role]) for role in ROLES]
+        has_canonical = self.settings.canonical_weight > 0
+        return {
+            "info_nce": info_nce(*codes, self.log_scale.clamp(max=LARGEST_LOG_SCALE)),
+            "canonical": canonical_correlation_loss(*codes) if has_canonical else self.log_scale.new_zeros(()),
+        }
+
+    def shared_objective(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """Weigh the terms of stage 1."""
+        return terms["info_nce"] + self.settings.canonical_weight * terms["canonical"]
+
+    def prepare_specific(self, role: Role, features: Tensor, conditions: Mapping[Role, Tensor]) -> dict[str, Tensor]:
+        """Compute once what the last stage reads of each cell, one row a cell."""
+        prepared = self.codecs[role].prepare(features, conditions[role])
+        return {**prepared, "condition": conditions[role], "other": conditions[other(role)]}
+
+    def encode_prepared(self, role: Role, cells: Mapping[str, Tensor]) -> Tensor:
+        """Return the specific code of prepared cells, shape ``(n_cells, n_specific)``."""
+        return self.codecs[role].encode(cells, cells["condition"])
+
+    def specific_terms(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the terms of stage 2, unweighted: the bound of each critic, in nats, and ``error``."""
+        specific = self.encode_prepared(role, cells)
+        target, estimate = self.codecs[role].compare(specific, cells, cells["condition"])
+        bounds = self.critics[role].bounds(specific, cells["other"])
+        return {
+            **{f"{name}_bound": bound for name, bound in bounds.items()},
+            "error": normalized_error(target, estimate, self.codecs[role].error_scale),
+        }
+
+    def critic_loss(self, role: Role, cells: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss that teaches the critics of ``role``, with the encoder left alone."""
+        with torch.no_grad():
+            specific = self.encode_prepared(role, cells)
+        return self.critics[role].critic_loss(specific, cells["other"])
+
+    # The interface of scvi-tools
+
+    def _get_inference_input(self, tensors: Mapping[str, Tensor], **kwargs: Any) -> dict[str, Any]:
+        batch = tensors.get(REGISTRY_KEYS.BATCH_KEY)
+        return {
+            "rna": tensors[REGISTRY_KEYS.X_KEY],
+            "adt": tensors["adt"],
+            "batch": None if batch is None else batch.reshape(-1).long(),
+        }
+
+    @auto_move_data
+    def inference(self, rna: Tensor, adt: Tensor, batch: Tensor | None = None) -> dict[str, Any]:
+        """Encode raw values, shapes ``(n_cells, n_genes)`` and ``(n_cells, n_proteins)``."""
+        features = {"rna": self.transforms["rna"](rna), "adt": self.transforms["adt"](adt)}
+        batch = torch.zeros(rna.shape[0], dtype=torch.long, device=rna.device) if batch is None else batch
+        return {"features": features, **self.describe(features, batch)}
+
+    def _get_generative_input(
+        self, tensors: Mapping[str, Tensor], inference_outputs: Mapping[str, Any], **kwargs: Any
+    ) -> dict[str, Any]:
+        return {"reconstruction": inference_outputs["reconstruction"]}
+
+    def generative(self, reconstruction: dict[Role, Tensor]) -> dict[str, dict[Role, Tensor]]:
+        """Return the features that both codes decode to."""
+        return {"reconstruction": reconstruction}
+
+    def loss(
+        self, tensors: Mapping[str, Tensor], inference_outputs: Mapping[str, Any], generative_outputs: Mapping[str, Any]
+    ) -> LossOutput:
+        """Return the reconstruction error of both modalities; the stages train by the terms above."""
+        features, decoded = inference_outputs["features"], generative_outputs["reconstruction"]
+        errors = {
+            role: normalized_error(features[role], decoded[role], features[role].var(dim=0).sum()) for role in ROLES
+        }
+        return LossOutput(
+            loss=torch.stack(list(errors.values())).sum(),
+            n_obs_minibatch=features["rna"].shape[0],
+            extra_metrics={f"{role}_error": error for role, error in errors.items()},
+        )
+
+
+def set_trainable(module: nn.Module, trained: Iterable[nn.Module | nn.Parameter]) -> None:
+    """Let only the given parts have gradients."""
+    module.requires_grad_(False)
+    for part in trained:
+        part.requires_grad_(True)

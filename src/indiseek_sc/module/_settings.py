@@ -1,0 +1,131 @@
+"""What a model is made of, as one value that is saved with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+Preset = Literal["default", "paper"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Choices that make a model and its training; see :class:`indiseek_sc.IndiSeek` for what a user gives.
+
+    Parameters
+    ----------
+    n_shared
+        Width of the raw shared codes, before directions that are not shared are dropped.
+    n_specific
+        Largest width of the specific codes.
+    n_hidden
+        Width of the hidden layers of encoders and codecs.
+    n_layers
+        Hidden layers of encoders (and of the codec, if plain).
+    dropout
+        Dropout of the shared encoders.
+    linear_start
+        Start stage 1 from regularised CCA, and end it in canonical directions.
+    canonical_weight
+        Weight of the canonical term beside InfoNCE, for each dimension of the code.
+    conditional_codec
+        Use the conditional standardisation in stage 2, else the plain encoder and decoder.
+    independence
+        Names of the critics, joined by ``+``.
+    lambda_
+        Weight of the reconstruction error.
+    batch_size
+        Cells in a batch of stage 1, whose other cells are the negatives.
+    specific_batch_size
+        Cells in a batch of stage 2.
+    learning_rate
+        Step size of Adam for encoders and codecs.
+    critic_learning_rate
+        Step size of Adam for critics.
+    weight_decay
+        Decoupled weight decay of the encoders.
+    n_critic_steps
+        Critic steps for each step of the specific encoders.
+    n_critic_warmup_steps
+        Critic steps before the specific encoders move at all.
+    max_epochs_shared
+        Largest number of epochs of stage 1.
+    max_epochs_conditional
+        Largest number of epochs of the conditional standardisation.
+    max_epochs_specific
+        Number of epochs of the specific encoders.
+    patience
+        Epochs without a better validation figure before a stage ends; 0 means never.
+    """
+
+    n_shared: int = 16
+    n_specific: int = 16
+    n_hidden: int = 256
+    n_layers: int = 2
+    dropout: float = 0.4
+    linear_start: bool = True
+    canonical_weight: float = 0.5
+    conditional_codec: bool = True
+    independence: str = "gaussian+nce"
+    lambda_: float = 20.0
+    batch_size: int = 1024
+    specific_batch_size: int = 512
+    learning_rate: float = 1e-3
+    critic_learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    n_critic_steps: int = 4
+    n_critic_warmup_steps: int = 200
+    max_epochs_shared: int = 400
+    max_epochs_conditional: int = 400
+    max_epochs_specific: int = 25
+    patience: int = 20
+
+
+_PRESETS: dict[str, Settings] = {
+    "default": Settings(),
+    # arXiv 2509.21584, CITE-seq experiments, as far as they are described there.
+    "paper": Settings(
+        n_shared=50,
+        n_specific=50,
+        n_hidden=50,
+        n_layers=5,
+        dropout=0.0,
+        linear_start=False,
+        canonical_weight=0.0,
+        conditional_codec=False,
+        independence="gaussian_bounded",
+        lambda_=10.0,
+        batch_size=128,
+        specific_batch_size=128,
+        learning_rate=1e-4,
+        critic_learning_rate=1e-4,
+        weight_decay=0.0,
+        n_critic_steps=5,
+        n_critic_warmup_steps=0,
+        max_epochs_shared=2000,
+        max_epochs_specific=2000,
+        patience=0,
+    ),
+}
+
+
+def make_settings(preset: str, **changes: Any) -> Settings:
+    """Return the settings of a preset, with those changes that are not None.
+
+    Raises
+    ------
+    ValueError
+        If there is no such preset, or a number is out of range.
+    """
+    if preset not in _PRESETS:
+        raise ValueError(f"preset: there is no {preset!r}, only {', '.join(map(repr, _PRESETS))}.")
+    settings = replace(_PRESETS[preset], **{name: value for name, value in changes.items() if value is not None})
+    for name in ("n_shared", "n_specific", "n_hidden", "n_layers", "batch_size", "n_critic_steps"):
+        if getattr(settings, name) < 1:
+            raise ValueError(f"{name} must be at least 1, but is {getattr(settings, name)}.")
+    for name in ("lambda_", "canonical_weight", "weight_decay"):
+        if getattr(settings, name) < 0:
+            raise ValueError(f"{name} must not be negative, but is {getattr(settings, name)}.")
+    if not 0 <= settings.dropout < 1:
+        raise ValueError(f"dropout must be at least 0 and below 1, but is {settings.dropout}.")
+    return settings

@@ -1,0 +1,207 @@
+"""From raw values to the features that encoders read: a fixed map with fitted numbers, saved with the model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from indiseek_sc._keys import Role
+
+InputKind = Literal["counts", "normalized", "representation"]
+"""What the values of a modality are: raw counts, normalised values, or coordinates made by another method."""
+
+CellStep = Literal["library_size", "clr"]
+"""What is done within each cell before features are standardised."""
+
+MAX_STANDARDIZED = 10.0
+"""Standardised gene expression is clipped here, as in scanpy's tutorials: a few cells shall not rule a component."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The steps that a kind of input goes through.
+
+    Parameters
+    ----------
+    cell_step
+        Step within each cell: ``"library_size"`` (scale to one total, then ``log1p``), ``"clr"`` (centred log-ratio),
+        or none.
+    project
+        Whether standardised features are projected on principal components.
+    max_value
+        Standardised features are clipped to plus and minus this.
+    shared_scale
+        Whether one number scales all features, so that their relative variances stay.
+    """
+
+    cell_step: CellStep | None = None
+    project: bool = False
+    max_value: float = math.inf
+    shared_scale: bool = False
+
+    def __str__(self) -> str:
+        within_cell = {"library_size": ["library size", "log1p"], "clr": ["centred log-ratio per cell"], None: []}
+        scaling = "centring, one scale for all" if self.shared_scale else "scaling"
+        return ", ".join([*within_cell[self.cell_step], scaling, *(["PCA"] if self.project else [])])
+
+
+_RECIPES: dict[tuple[Role, InputKind], Recipe] = {
+    ("rna", "counts"): Recipe(cell_step="library_size", project=True, max_value=MAX_STANDARDIZED),
+    ("rna", "normalized"): Recipe(project=True, max_value=MAX_STANDARDIZED),
+    ("rna", "representation"): Recipe(shared_scale=True),
+    ("adt", "counts"): Recipe(cell_step="clr"),
+    ("adt", "normalized"): Recipe(),
+    ("adt", "representation"): Recipe(shared_scale=True),
+}
+
+
+def get_recipe(role: Role, kind: InputKind) -> Recipe:
+    """Return the steps for the values of ``role`` when they are of this ``kind``."""
+    return _RECIPES[role, kind]
+
+
+class FeatureTransform(nn.Module):
+    r"""Normalise within the cell, standardise each feature, project on principal components.
+
+    For a cell :math:`x`, with the fitted numbers :math:`L, m, s, W, b`,
+
+    .. math::
+
+        y = \log\!\Big(1 + \frac{L}{\sum_j x_j}\, x\Big)
+        \quad\text{or}\quad
+        y_j = \log(1 + x_j) - \frac{1}{p}\sum_k \log(1 + x_k)
+        \quad\text{or}\quad y = x,
+
+    .. math::
+
+        z_j = \operatorname{clip}\big(s_j\,(y_j - m_j),\ \pm v\big), \qquad t = z W - b,
+
+    where the recipe says which steps are taken. A feature that was constant in training has :math:`s_j = 0` and stays
+    0. Buffers hold all fitted numbers and are NaN until :func:`indiseek_sc.data.fit_transform` or a state dict fills
+    them, so that nothing is encoded by accident before.
+
+    Parameters
+    ----------
+    recipe
+        The steps.
+    n_input
+        Number of features of the raw values.
+    n_components
+        Number of principal components; needed if ``recipe.project``.
+    n_features
+        Number of features kept after the step within the cell (highly variable genes); all if not given.
+    """
+
+    library_size: torch.Tensor | None
+    features: torch.Tensor
+    center: torch.Tensor
+    scale: torch.Tensor
+    components: torch.Tensor | None
+    offset: torch.Tensor | None
+
+    def __init__(
+        self, recipe: Recipe, n_input: int, *, n_components: int | None = None, n_features: int | None = None
+    ) -> None:
+        super().__init__()
+        if recipe.project and n_components is None:
+            raise ValueError("n_components is needed for a recipe that projects on principal components.")
+        self.recipe = recipe
+        self.n_input = n_input
+        self.n_features = n_input if n_features is None else min(n_features, n_input)
+        self.n_output = n_components if recipe.project and n_components is not None else self.n_features
+
+        has_library_size = recipe.cell_step == "library_size"
+        self.register_buffer("library_size", torch.tensor(math.nan) if has_library_size else None)
+        self.register_buffer("features", torch.arange(self.n_features))
+        self.register_buffer("center", torch.full((self.n_features,), math.nan))
+        self.register_buffer("scale", torch.full((self.n_features,), math.nan))
+        shape = (self.n_features, self.n_output)
+        self.register_buffer("components", torch.full(shape, math.nan) if recipe.project else None)
+        self.register_buffer("offset", torch.full(shape[1:], math.nan) if recipe.project else None)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the buffers hold fitted numbers."""
+        return bool(torch.isfinite(self.center).all())
+
+    def normalize(self, x: torch.Tensor) -> torch.Tensor:
+        """Take the step within each cell: ``(n_cells, n_input)`` to ``(n_cells, n_features)``."""
+        if self.library_size is not None:
+            # Counts are whole, so only a cell without any has a total below 1; it stays 0.
+            total = x.sum(dim=1, keepdim=True).clamp(min=1.0)
+            return torch.log1p(self._select(x) * (self.library_size / total))
+        if self.recipe.cell_step == "clr":
+            logs = torch.log1p(x)
+            return self._select(logs - logs.mean(dim=1, keepdim=True))
+        return self._select(x)
+
+    def standardize(self, y: torch.Tensor) -> torch.Tensor:
+        """Centre, scale and clip features, shape kept at ``(n_cells, n_features)``."""
+        return ((y - self.center) * self.scale).clamp(-self.recipe.max_value, self.recipe.max_value)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Turn raw values into features.
+
+        Parameters
+        ----------
+        x
+            Raw values, float32, shape ``(n_cells, n_input)``.
+
+        Returns
+        -------
+        Features, shape ``(n_cells, n_output)``: each with mean 0 over the cells of the fit, and standard deviation 1
+        (the first component or the widest column of a representation has 1, the others keep their ratio to it).
+        """
+        z = self.standardize(self.normalize(x))
+        return z if self.components is None or self.offset is None else z @ self.components - self.offset
+
+    def _select(self, x: torch.Tensor) -> torch.Tensor:
+        return x if self.n_features == self.n_input else x[:, self.features]
+
+
+def build_transform(
+    role: Role,
+    kind: InputKind,
+    n_input: int,
+    *,
+    n_cells: int,
+    n_components: int = 50,
+    n_top_genes: int | None = None,
+) -> FeatureTransform:
+    """Return an unfitted transform for the values of one modality.
+
+    Parameters
+    ----------
+    role
+        The part that the modality plays.
+    kind
+        What its values are.
+    n_input
+        Number of features of the raw values.
+    n_cells
+        Number of cells in the data of the model; bounds the number of components.
+    n_components
+        Largest number of principal components of RNA; bounded by what the data can have.
+    n_top_genes
+        Number of highly variable genes that the components are made of (the library size is over all genes); all genes
+        if not given. Concerns RNA counts and normalised RNA only.
+
+    Raises
+    ------
+    ValueError
+        If ``n_components`` or ``n_top_genes`` is below 1.
+    """
+    for name, value in (("n_components", n_components), ("n_top_genes", n_top_genes)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, but is {value}.")
+    recipe = get_recipe(role, kind)
+    if not recipe.project:
+        return FeatureTransform(recipe, n_input)
+    n_features = n_input if n_top_genes is None else min(n_top_genes, n_input)
+    bounded = max(1, min(n_components, n_features - 1, n_cells - 1))
+    return FeatureTransform(recipe, n_input, n_components=bounded, n_features=n_features)

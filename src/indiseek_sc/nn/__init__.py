@@ -1,0 +1,25 @@
+"""Networks and closed-form fits: pure torch, no data."""
+
+from __future__ import annotations
+
+from indiseek_sc.nn._canonical_analysis import CanonicalRotation, LinearMap, regularized_cca
+from indiseek_sc.nn._conditional_gaussian import ConditionalGaussian
+from indiseek_sc.nn._mlp import make_mlp
+from indiseek_sc.nn._principal_map import PrincipalMap
+from indiseek_sc.nn._ridge import RidgeMap
+from indiseek_sc.nn._shared_encoder import SharedEncoder
+from indiseek_sc.nn._specific_codec import ConditionalCodec, PlainCodec, SpecificCodec
+
+__all__ = [
+    "CanonicalRotation",
+    "ConditionalCodec",
+    "ConditionalGaussian",
+    "LinearMap",
+    "PlainCodec",
+    "PrincipalMap",
+    "RidgeMap",
+    "SharedEncoder",
+    "SpecificCodec",
+    "make_mlp",
+    "regularized_cca",
+]

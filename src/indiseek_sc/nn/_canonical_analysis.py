@@ -1,0 +1,146 @@
+"""Canonical correlation analysis in closed form: where stage 1 starts from, and the axes that it ends in."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""Candidates for the regularisation, as multiples of the mean variance of a feature."""
+
+
+class LinearMap(NamedTuple):
+    """The affine map ``(x - center) @ weight``."""
+
+    center: Tensor
+    weight: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map rows of ``x``."""
+        return (x - self.center) @ self.weight
+
+
+def correlate(first: Tensor, second: Tensor) -> Tensor:
+    """Pearson correlation of each column with its partner, shape ``(n_columns,)``; 0 where a column is constant."""
+    first, second = first - first.mean(dim=0), second - second.mean(dim=0)
+    norm = first.norm(dim=0) * second.norm(dim=0)
+    return torch.where(norm > 0, (first * second).sum(dim=0) / norm.clamp(min=torch.finfo(norm.dtype).tiny), 0.0)
+
+
+def _inverse_root(covariance: Tensor, ridge: float) -> Tensor:
+    """Inverse square root, regularised; directions in which nothing varies are left out."""
+    n = covariance.shape[0]
+    eye = torch.eye(n, dtype=covariance.dtype, device=covariance.device)
+    values, vectors = torch.linalg.eigh(covariance + ridge * covariance.trace() / n * eye)
+    keep = values > 1e-10 * values.max()
+    return vectors @ torch.diag(torch.where(keep, values.clamp(min=1e-300).rsqrt(), 0.0)) @ vectors.T
+
+
+def _canonical_maps(
+    first: Tensor, second: Tensor, n_directions: int, ridges: tuple[float, float]
+) -> tuple[LinearMap, LinearMap]:
+    centers = first.mean(dim=0), second.mean(dim=0)
+    a, b = first - centers[0], second - centers[1]
+    n = a.shape[0]
+    roots = _inverse_root(a.T @ a / n, ridges[0]), _inverse_root(b.T @ b / n, ridges[1])
+    left, _, right = torch.linalg.svd(roots[0] @ (a.T @ b / n) @ roots[1], full_matrices=False)
+    weights = roots[0] @ left[:, :n_directions], roots[1] @ right[:n_directions].T
+    return LinearMap(centers[0], weights[0]), LinearMap(centers[1], weights[1])
+
+
+def _standardized(linear: LinearMap, train: Tensor, scale: Tensor) -> LinearMap:
+    """Give each output column the standard deviation ``scale`` over the training cells; constant ones become 0."""
+    deviation = linear(train).std(dim=0, correction=0)
+    factor = torch.where(deviation > 1e-9, scale / deviation.clamp(min=1e-9), 0.0)
+    return LinearMap(linear.center, linear.weight * factor)
+
+
+def regularized_cca(
+    first: Tensor,
+    second: Tensor,
+    train: Tensor,
+    validation: Tensor,
+    n_directions: int,
+    ridges: tuple[float, ...] = RIDGES,
+) -> tuple[LinearMap, LinearMap, Tensor]:
+    r"""Ridge-regularised CCA (Vinod 1976), with the two ridges chosen on validation cells.
+
+    Directions are the singular vectors of :math:`(\Sigma_{aa} + r_a I)^{-1/2} \Sigma_{ab} (\Sigma_{bb} + r_b I)^{-1/2}`; the pair
+    of ridges with the largest sum of squared validation correlations wins. Each direction is scaled to a standard deviation
+    equal to its validation correlation, so that directions which do not hold up count for little in a distance.
+
+    Parameters
+    ----------
+    first
+        Features of one modality, shape ``(n_cells, n_first)``.
+    second
+        Features of the same cells in the other, shape ``(n_cells, n_second)``.
+    train
+        Row numbers to fit on.
+    validation
+        Row numbers to choose on.
+    n_directions
+        Number of directions, at most ``min(n_first, n_second)``.
+    ridges
+        Candidates for each ridge, as multiples of the mean variance of a feature.
+
+    Returns
+    -------
+    Both maps, float64, and the validation correlations, shape ``(n_directions,)``, none below 0.
+    """
+    a, b = first.double(), second.double()
+    best: tuple[float, tuple[LinearMap, LinearMap], Tensor] | None = None
+    for pair in product(ridges, repeat=2):
+        maps = _canonical_maps(a[train], b[train], n_directions, pair)
+        correlation = correlate(maps[0](a[validation]), maps[1](b[validation])).clamp(min=0.0)
+        score = float(correlation.square().sum())
+        if best is None or score > best[0]:
+            best = score, maps, correlation
+    assert best is not None  # there is at least one pair of ridges
+    _, maps, correlation = best
+    return _standardized(maps[0], a[train], correlation), _standardized(maps[1], b[train], correlation), correlation
+
+
+class CanonicalRotation(nn.Module):
+    """Turns a raw shared code into canonical directions, the most shared ones first, and drops those that are not shared.
+
+    Dropped directions are columns of 0 at the end, so that the width of all networks behind is known before training.
+
+    Parameters
+    ----------
+    n_shared
+        Width of the raw code.
+    """
+
+    center: Tensor
+    weight: Tensor
+    correlation: Tensor
+
+    def __init__(self, n_shared: int) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(n_shared))
+        self.register_buffer("weight", torch.eye(n_shared))
+        self.register_buffer("correlation", torch.ones(n_shared))
+
+    @property
+    def n_kept(self) -> int:
+        """Number of directions that were kept."""
+        return int((self.correlation > 0).sum())
+
+    def set(self, linear: LinearMap, correlation: Tensor) -> None:
+        """Take over directions from :func:`regularized_cca`; a correlation of 0 drops one."""
+        kept = (correlation > 0).to(linear.weight.dtype)
+        self.center.copy_(linear.center)
+        self.weight.copy_(linear.weight * kept)
+        self.correlation.copy_(correlation)
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """Rotate: shape ``(n_cells, n_shared)`` kept; each direction has its correlation for a standard deviation."""
+        return (raw - self.center) @ self.weight
+
+    def standardize(self, shared: Tensor) -> Tensor:
+        """Scale the kept directions of a rotated code to unit variance, as networks read it."""
+        return torch.where(self.correlation > 0, shared / self.correlation.clamp(min=1e-6), 0.0)

@@ -1,0 +1,215 @@
+"""Encoder and decoder of stage 2."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from indiseek_sc.nn._conditional_gaussian import ConditionalGaussian
+from indiseek_sc.nn._mlp import Activation, make_mlp
+from indiseek_sc.nn._principal_map import PrincipalMap
+from indiseek_sc.nn._ridge import RidgeMap
+
+
+class SpecificCodec(nn.Module, ABC):
+    """Encodes features to a specific code, and decodes that with the condition: own shared code, and batch if there is one.
+
+    ``error_scale`` is what the reconstruction error is measured against, in squared units of the features.
+    """
+
+    error_scale: Tensor
+    standardize: nn.Module
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("error_scale", torch.ones(()))
+
+    @abstractmethod
+    def fit(self, features: Tensor, condition: Tensor) -> None:
+        """Set from training cells all that has a closed form."""
+
+    @abstractmethod
+    def prepare(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
+        """Compute once what stays fixed while the critics judge, one row a cell."""
+
+    @abstractmethod
+    def encode(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
+        """Encode, shape ``(n_cells, n_specific)``. In training mode statistics are those of the batch."""
+
+    @abstractmethod
+    def compare(self, specific: Tensor, prepared: dict[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what is to be reconstructed and what the code reconstructs of it, both ``(n_cells, n_columns)``."""
+
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Encode features, shape ``(n_cells, n_features)``."""
+        return self.encode(self.prepare(features, condition), condition)
+
+    @abstractmethod
+    def decode(self, specific: Tensor, condition: Tensor) -> Tensor:
+        """Reconstruct features, shape ``(n_cells, n_features)``, from both codes and nothing else."""
+
+    @torch.no_grad()
+    def freeze_statistics(self, prepared: dict[str, Tensor], condition: Tensor) -> None:
+        """Set the statistics that standardise the code to those of the training cells."""
+        if isinstance(self.standardize, nn.BatchNorm1d):
+            values = self._raw(prepared, condition)
+            self.standardize.running_mean.copy_(values.mean(dim=0))
+            self.standardize.running_var.copy_(values.var(dim=0, correction=0))
+
+    @abstractmethod
+    def _raw(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
+        """Return the code before it is standardised."""
+
+
+class ConditionalCodec(SpecificCodec):
+    r"""Conditional standardisation, corrected by a small network. This design is ours, not the paper's.
+
+    With :math:`c` the condition, :math:`b(c)` a ridge regression of the features :math:`x`, and :math:`V` the first principal
+    axes of what it leaves,
+
+    .. math::
+
+        r = V^\top (x - b(c)), \qquad z_0 = \frac{r - \mu(c)}{\sigma(c)}, \qquad
+        z = \operatorname{standardize}\big(z_0 + f(z_0, c)\big), \qquad
+        \hat x = b(c) + V (\mu(c) + \sigma(c)\, z).
+
+    :math:`z_0` has the same conditional mean and variance for every :math:`c`, so little is left for the critics, which train
+    :math:`f` from zero. Fit order: :meth:`fit`, then training of ``conditional``, then of ``correction``.
+
+    Parameters
+    ----------
+    n_features
+        Number of features.
+    n_condition
+        Columns of the condition.
+    n_specific
+        Width of the code, at most ``n_features``.
+    n_hidden
+        Width of the hidden layers.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, n_features: int, n_condition: int, n_specific: int, n_hidden: int = 128) -> None:
+        super().__init__()
+        self.baseline = RidgeMap(n_condition, n_features)
+        self.principal = PrincipalMap(n_features, n_specific)
+        self.conditional = ConditionalGaussian(n_condition, n_specific, n_hidden)
+        self.correction = make_mlp(
+            n_specific + n_condition, n_specific, n_hidden, n_layers=2, activation="gelu", start_at_zero=True
+        )
+        self.standardize = nn.BatchNorm1d(n_specific, affine=False)
+        self.register_buffer("mean", torch.zeros(n_specific))
+        self.register_buffer("deviation", torch.ones(n_specific))
+
+    @torch.no_grad()
+    def fit(self, features: Tensor, condition: Tensor) -> None:
+        """Fit the regression, the axes of its residual, and their overall scale."""
+        self.baseline.fit(condition, features)
+        self.principal.fit(features - self.baseline(condition))
+        scores = self.scores(features, condition)
+        self.conditional.start_from(scores)
+        # What Z can hold at all is the measure of what it loses, so that lambda means the same wherever little is left.
+        self.error_scale.copy_(scores.var(dim=0, correction=0).sum().clamp(min=1e-12))
+
+    @torch.no_grad()
+    def freeze_start(self, features: Tensor, condition: Tensor) -> None:
+        """Note mean and deviation of the start over the training cells, once ``conditional`` is trained."""
+        start = self._start(features, condition)
+        self.mean.copy_(start.mean(dim=0))
+        self.deviation.copy_(start.std(dim=0, correction=0).clamp(min=1e-6))
+
+    def scores(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Return r, what the linear regression leaves along the principal axes, shape ``(n_cells, n_specific)``."""
+        return self.principal(features - self.baseline(condition))
+
+    def _start(self, features: Tensor, condition: Tensor) -> Tensor:
+        mean, log_scale = self.conditional(condition)
+        return (self.scores(features, condition) - mean) / log_scale.exp()
+
+    def prepare(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
+        """Return z_0, standardised over the training cells, and what a unit of it is worth in each cell's features."""
+        start = (self._start(features, condition) - self.mean) / self.deviation
+        return {"start": start, "unit": self.conditional(condition)[1].exp() * self.deviation}
+
+    def _raw(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
+        return prepared["start"] + self.correction(torch.cat([prepared["start"], condition], dim=1))
+
+    def encode(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
+        """Encode."""
+        return self.standardize(self._raw(prepared, condition))
+
+    def compare(self, specific: Tensor, prepared: dict[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the scores that z_0 and z decode to, less their mean: what lies across the axes no z can change."""
+        return prepared["unit"] * prepared["start"], prepared["unit"] * specific
+
+    def decode(self, specific: Tensor, condition: Tensor) -> Tensor:
+        """Reconstruct."""
+        mean, log_scale = self.conditional(condition)
+        scores = mean + log_scale.exp() * (specific * self.deviation + self.mean)
+        return self.baseline(condition) + self.principal.inverse(scores)
+
+
+class PlainCodec(SpecificCodec):
+    """An encoder and a decoder that start at random, as published.
+
+    Parameters
+    ----------
+    n_features
+        Number of features.
+    n_condition
+        Columns of the condition.
+    n_specific
+        Width of the code.
+    n_hidden
+        Width of the hidden layers.
+    n_layers
+        Number of hidden layers.
+    activation
+        Nonlinearity.
+    standardize
+        Standardise the code. The published recipe does not, which lets it shrink or grow to please a critic.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_condition: int,
+        n_specific: int,
+        n_hidden: int = 50,
+        *,
+        n_layers: int = 5,
+        activation: Activation = "relu",
+        standardize: bool = False,
+    ) -> None:
+        super().__init__()
+        self.encoder = make_mlp(n_features, n_specific, n_hidden, n_layers=n_layers, activation=activation)
+        self.decoder = make_mlp(n_specific + n_condition, n_features, n_hidden, n_layers=n_layers, activation=activation)
+        self.standardize = nn.BatchNorm1d(n_specific, affine=False) if standardize else nn.Identity()
+
+    @torch.no_grad()
+    def fit(self, features: Tensor, condition: Tensor) -> None:
+        """Measure the total variance of the features."""
+        self.error_scale.copy_(features.var(dim=0, correction=0).sum().clamp(min=1e-12))
+
+    def prepare(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
+        """Return the features."""
+        return {"features": features}
+
+    def _raw(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
+        return self.encoder(prepared["features"])
+
+    def encode(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
+        """Encode; the condition is not read."""
+        return self.standardize(self._raw(prepared, condition))
+
+    def compare(self, specific: Tensor, prepared: dict[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features and their reconstruction."""
+        return prepared["features"], self.decode(specific, condition)
+
+    def decode(self, specific: Tensor, condition: Tensor) -> Tensor:
+        """Reconstruct."""
+        return self.decoder(torch.cat([specific, condition], dim=1))

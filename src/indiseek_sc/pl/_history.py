@@ -1,0 +1,197 @@
+"""Curves of a training."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from indiseek_sc.pl._style import PALETTE, STYLE, display_name, finish
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+_BEST = "best_epoch"
+_WORDS = {"gaussian": "Gaussian", "nce": "NCE", "r2": "R²"}
+
+
+_LEGEND_COLUMNS = 3
+
+
+class _Line(NamedTuple):
+    color: str
+    dash: Literal["-", "--"]
+
+
+_PLAIN = _Line(PALETTE[0], "-")
+_SPLITS = {"train": _Line(PALETTE[0], "--"), "validation": _Line(PALETTE[1], "-")}
+
+
+class _Curve(NamedTuple):
+    """One curve: ``validation_nce_bound`` is the quantity ``nce_bound`` of the split ``validation``, which may be empty."""
+
+    quantity: str
+    split: str
+    values: pd.Series
+
+
+def history(
+    model: Any,
+    *,
+    keys: Sequence[str] | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> np.ndarray | None:
+    """Draw the training curves, a row of panels for each stage.
+
+    Panels hold what can be compared: a quantity on training and validation cells (``train_loss`` and
+    ``validation_loss``), and quantities whose names end in the same word (``gaussian_bound`` and ``nce_bound``). A
+    dotted line marks the best epoch of a stage where the history knows it (``"shared/best_epoch"``).
+
+    Parameters
+    ----------
+    model
+        A trained model, or its ``history``: a mapping from ``"stage/quantity"`` to a data frame of one column, indexed
+        by epoch.
+    keys
+        Curves to draw; by default all, but those by step (``..._step``).
+    show
+        Whether to show the figure now; ``None`` is yes where matplotlib is interactive.
+    save
+        File to write.
+
+    Returns
+    -------
+    The axes, shape ``(n_stages, n_panels)``, ``None`` where a stage has fewer panels than another; nothing if the figure
+    was shown.
+
+    Raises
+    ------
+    TypeError
+        If ``model`` has no history.
+    KeyError
+        If one of ``keys`` is not in the history.
+    ValueError
+        If there is nothing to draw.
+    """
+    recorded = _recorded(model)
+    stages = _by_stage(recorded, keys)
+    n_columns = max(len(panels) for panels in stages.values())
+    with plt.rc_context(STYLE):
+        figure = plt.figure(figsize=(4.2 * n_columns, 3.2 * len(stages)), layout="constrained")
+        grid = figure.add_gridspec(len(stages), n_columns)
+        axes = np.full((len(stages), n_columns), None, dtype=object)
+        for row, (stage, panels) in enumerate(stages.items()):
+            best = _best_epoch(recorded, stage)
+            n_lines = 0
+            for column, (name, curves) in enumerate(panels.items()):
+                axes[row, column] = figure.add_subplot(grid[row, column])
+                n_lines = max(n_lines, _draw_panel(axes[row, column], name, curves, best))
+            note = "" if best is None else f", best epoch {best} (dotted)"
+            # Above the legends, which are above the panels.
+            axes[row, 0].set_title(_stage_title(stage) + note, loc="left", pad=8 + 18 * n_lines, fontweight="bold")
+        return finish(figure, axes, show=show, save=save)
+
+
+def _recorded(model: Any) -> dict[str, pd.Series]:
+    """The history as one series a key, without epochs that have no value."""
+    noted = model if isinstance(model, Mapping) else getattr(model, "history", None)
+    if not isinstance(noted, Mapping):
+        raise TypeError(
+            f"model must be a trained model or its history, a mapping of data frames; got {type(model).__name__} "
+            "without a history. Call model.train() first."
+        )
+    series = {key: values.iloc[:, 0] if values.ndim == 2 else values for key, values in noted.items()}
+    return {key: pd.to_numeric(values, errors="coerce").dropna() for key, values in series.items()}
+
+
+def _by_stage(recorded: Mapping[str, pd.Series], keys: Sequence[str] | None) -> dict[str, dict[str, list[_Curve]]]:
+    """Curves by stage and panel; a panel is what shares the last word of the quantity."""
+    if keys is None:
+        keys = [key for key, values in recorded.items() if not key.endswith((_BEST, "_step")) and len(values)]
+    keys = [keys] if isinstance(keys, str) else list(keys)
+    unknown = [key for key in keys if key not in recorded]
+    if unknown:
+        raise KeyError(f"keys={unknown} are not in the history, which has {sorted(recorded)}.")
+    if not keys:
+        raise ValueError("The history has no curves. Call model.train() first.")
+    stages: dict[str, dict[str, list[_Curve]]] = {}
+    for key in keys:
+        stage, _, name = key.rpartition("/")
+        curve = _Curve(*_split_name(name), recorded[key])
+        stages.setdefault(stage, {}).setdefault(curve.quantity.rpartition("_")[2], []).append(curve)
+    return stages
+
+
+def _split_name(name: str) -> tuple[str, str]:
+    """``("loss", "train")`` of ``train_loss`` or, as scvi-tools has it too, ``loss_train``."""
+    for split in _SPLITS:
+        quantity = name.removeprefix(f"{split}_").removesuffix(f"_{split}").removesuffix("_epoch")
+        if quantity != name.removesuffix("_epoch"):
+            return quantity, split
+    return name, ""
+
+
+def _best_epoch(recorded: Mapping[str, pd.Series], stage: str) -> int | None:
+    noted = recorded.get(f"{stage}/{_BEST}")
+    return None if noted is None or noted.empty else int(noted.iloc[-1])
+
+
+def _draw_panel(ax: Axes, name: str, curves: list[_Curve], best: int | None) -> int:
+    """Draw the curves of the panel ``name`` and a legend above them; the number of lines of the legend."""
+    quantities = list(dict.fromkeys(curve.quantity for curve in curves))
+    several = len(quantities) > 1
+    # Colours tell quantities apart; where there is but one, they tell training from validation.
+    of_quantity = dict(zip(quantities, itertools.cycle(PALETTE), strict=False))
+    for quantity, split, values in curves:
+        color = of_quantity[quantity] if several else _SPLITS.get(split, _PLAIN).color
+        marker = "o" if len(values) == 1 else ""
+        dash = _SPLITS.get(split, _PLAIN).dash
+        ax.plot(values.index, values, linestyle=dash, color=color, marker=marker, linewidth=2)
+    if best is not None:
+        ax.axvline(best, color="0.3", linestyle=":", linewidth=1.5)
+    ax.set(xlabel="epoch", ylabel=_words(name if several else quantities[0]))
+    ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
+
+    handles = [
+        Line2D([], [], color=color, label=_words(quantity.removesuffix(f"_{name}")))
+        for quantity, color in of_quantity.items()
+        if several
+    ]
+    handles += [
+        Line2D([], [], color="0.3" if several else line.color, linestyle=line.dash, label=split)
+        for split, line in _SPLITS.items()
+        if any(curve.split == split for curve in curves)
+    ]
+    if handles:
+        ax.legend(
+            handles=handles,
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=_LEGEND_COLUMNS,
+            borderaxespad=0.2,
+            columnspacing=1,
+            handlelength=1.6,
+        )
+    return -(-len(handles) // _LEGEND_COLUMNS)
+
+
+def _words(name: str) -> str:
+    """A key in words: ``info_nce`` is InfoNCE."""
+    return " ".join(_WORDS.get(word, word) for word in name.replace("info_nce", "InfoNCE").split("_"))
+
+
+def _stage_title(stage: str) -> str:
+    if stage == "":
+        return "Training"
+    kind, _, modality = stage.partition("_")
+    return f"{kind.capitalize()} code, {display_name(modality)}" if modality else f"{kind.capitalize()} codes"

@@ -1,0 +1,79 @@
+"""The codes that a model wrote into a MuData, and the cells that it held out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from indiseek_sc import _keys
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+
+def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None) -> dict[_keys.Role, str]:
+    """The user's own name of the modality in each role: as given, or else as the model noted it.
+
+    Raises
+    ------
+    KeyError
+        If no model wrote into ``mdata`` and ``modalities`` does not say.
+    ValueError
+        If ``modalities`` does not name one modality for each role.
+    """
+    if modalities is None:
+        noted = mdata.uns.get(_keys.SETTINGS, {})
+        if "modalities" not in noted:
+            raise KeyError(
+                f"mdata.uns[{_keys.SETTINGS!r}] does not say which modality is which: no model wrote its codes here. "
+                "Call model.write_latents(mdata) first, or pass modalities={'rna': ..., 'adt': ...}."
+            )
+        modalities = noted["modalities"]
+    if set(modalities) != set(_keys.ROLES):
+        raise ValueError(f"modalities must map 'rna' and 'adt' to names of modalities; got {dict(modalities)}.")
+    return {role: str(modalities[role]) for role in _keys.ROLES}
+
+
+def find_specific(mdata: MuData, modality: str) -> NDArray[np.floating]:
+    """The specific code of ``modality``, shape ``(n_cells, n_specific)``; rows of cells that lack it are NaN.
+
+    Raises
+    ------
+    KeyError
+        If the code is not there.
+    """
+    key = _keys.specific(modality)
+    if key not in mdata.obsm:
+        raise KeyError(
+            f"mdata.obsm[{key!r}], the specific code of modality {modality!r}, is missing; mdata.obsm holds "
+            f"{sorted(mdata.obsm)}. Call model.write_latents(mdata) first."
+        )
+    return np.asarray(mdata.obsm[key])
+
+
+def find_held_out(mdata: MuData) -> NDArray[np.bool_]:
+    """Which cells the model was not fitted on, shape ``(n_cells,)``: test cells, or validation cells without any.
+
+    Raises
+    ------
+    KeyError
+        If the split is not there.
+    ValueError
+        If it holds nothing out.
+    """
+    if _keys.SPLIT not in mdata.obs:
+        raise KeyError(
+            f"cells='held_out' needs mdata.obs[{_keys.SPLIT!r}], which is missing. Call model.write_latents(mdata) "
+            "first, or use cells='all'."
+        )
+    split = mdata.obs[_keys.SPLIT].astype(str).to_numpy()
+    for part in ("test", "validation"):
+        if (split == part).any():
+            return split == part
+    raise ValueError(
+        f"cells='held_out', but mdata.obs[{_keys.SPLIT!r}] has neither test nor validation cells. Use cells='all'."
+    )

@@ -1,0 +1,107 @@
+"""Modality importance of cell types, written into a MuData."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from indiseek_sc import _keys, metrics
+from indiseek_sc._lookup import find_obs
+from indiseek_sc.tl._codes import find_held_out, find_modalities, find_specific
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mudata import MuData
+
+Cells = Literal["all", "held_out"]
+
+
+def modality_importance(
+    mdata: MuData,
+    label_key: str,
+    *,
+    modalities: Mapping[str, str] | None = None,
+    cells: Cells = "all",
+    n_neighbors: int = 10,
+    smoothing: float = 0.5,
+    n_bootstrap: int = 1000,
+    confidence: float = 0.95,
+    minimum_cells: int = 15,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Rank cell types by which modality's specific code keeps them together.
+
+    Theta of a cell is the log ratio of the shares of its nearest neighbours that carry its own label, in the RNA and
+    in the ADT specific code; theta of a label is its mean. It is positive where RNA separates the label better, see
+    :func:`indiseek_sc.metrics.modality_importance`. Run ``model.write_latents(mdata)`` first.
+
+    Parameters
+    ----------
+    mdata
+        With the specific codes of both modalities in ``obsm``, shape ``(n_cells, n_specific)``.
+    label_key
+        Column of cell types, in ``mdata.obs`` or in a modality's obs, with or without the modality in front
+        (``"cell_type"``, ``"rna:cell_type"``).
+    modalities
+        Names of the modalities in the roles ``"rna"`` and ``"adt"``; by default as the model noted them.
+    cells
+        ``"held_out"`` looks only at cells that the model was not fitted on (test cells, or validation cells where
+        there are none), also for neighbours.
+    n_neighbors
+        Neighbours of a cell.
+    smoothing
+        Pseudo-neighbours with and without the label that keep a share from being 0; more than 0.
+    n_bootstrap
+        Number of times that the cells of a label are drawn again for its interval.
+    confidence
+        Share of the bootstrap means that lies within the interval.
+    minimum_cells
+        Labels of fewer cells are kept, but not marked ``reliable``.
+    seed
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    One row a label, highest theta first: ``label``, ``n_cells``, ``theta``, ``lower``, ``upper``, ``rank``,
+    ``purity_rna``, ``purity_adt``, ``reliable``.
+
+    Notes
+    -----
+    Written to ``mdata``: ``obs["indiseek_theta"]`` (NaN where the label or a code is missing and for cells not looked
+    at), ``uns["indiseek_importance"]`` (the table) and ``uns["indiseek_importance_params"]`` (the arguments).
+    Nothing is written if an error is raised.
+
+    Raises
+    ------
+    KeyError
+        If the codes, the labels or the split are not there.
+    ValueError
+        If an argument is out of its range, or there are too few cells with a label and both codes.
+    """
+    if cells not in get_args(Cells):
+        raise ValueError(f"cells={cells!r} must be one of {list(get_args(Cells))}.")
+    roles = find_modalities(mdata, modalities)
+    codes = {role: find_specific(mdata, name) for role, name in roles.items()}
+    labels = find_obs(mdata, label_key, "label_key")
+    used = labels.notna().to_numpy() & np.logical_and.reduce([np.isfinite(code).all(axis=1) for code in codes.values()])
+    if cells == "held_out":
+        used &= find_held_out(mdata)
+    if used.sum() <= n_neighbors:
+        of = "held-out cells" if cells == "held_out" else "cells"
+        raise ValueError(
+            f"n_neighbors={n_neighbors} needs more {of} than that with codes of both modalities and a label in "
+            f"{label_key!r}; there are {used.sum()}. Lower n_neighbors."
+        )
+    settings: dict[str, Any] = {"n_neighbors": n_neighbors, "smoothing": smoothing, "n_bootstrap": n_bootstrap}
+    settings |= {"confidence": confidence, "minimum_cells": minimum_cells, "seed": seed}
+    importance = metrics.modality_importance(codes["rna"][used], codes["adt"][used], labels[used], **settings)
+
+    theta = np.full(len(used), np.nan)
+    theta[used] = importance.theta
+    mdata.obs[_keys.THETA] = theta
+    mdata.uns[_keys.IMPORTANCE] = importance.table
+    mdata.uns[f"{_keys.IMPORTANCE}_params"] = {"label_key": label_key, "modalities": roles, "cells": cells, **settings}
+    return importance.table.copy()

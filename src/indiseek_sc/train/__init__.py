@@ -1,0 +1,27 @@
+"""Training: plans, batches that live on the device, and the runner of a stage. No loss is defined here."""
+
+from __future__ import annotations
+
+from indiseek_sc.train._batches import DeviceBatches, StageData
+from indiseek_sc.train._keep_best import KeepBest, NonFiniteLossError
+from indiseek_sc.train._plans import ConditionalPlan, SharedPlan
+from indiseek_sc.train._progress import StageProgress
+from indiseek_sc.train._runner import StageRunner
+from indiseek_sc.train._seed import isolated_seed
+from indiseek_sc.train._specific_plan import SpecificPlan
+from indiseek_sc.train._split import Split, draw_split
+
+__all__ = [
+    "ConditionalPlan",
+    "DeviceBatches",
+    "KeepBest",
+    "NonFiniteLossError",
+    "SharedPlan",
+    "SpecificPlan",
+    "Split",
+    "StageData",
+    "StageProgress",
+    "StageRunner",
+    "draw_split",
+    "isolated_seed",
+]

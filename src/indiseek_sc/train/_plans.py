@@ -1,0 +1,132 @@
+"""How the shared encoders and the conditional standardisation learn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from indiseek_sc._keys import ROLES
+from indiseek_sc.module import set_trainable
+from indiseek_sc.train._keep_best import NonFiniteLossError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from indiseek_sc._keys import Role
+    from indiseek_sc.module import IndiSeekModule
+
+
+class StagePlan(pl.LightningModule):
+    """What the plans of all stages have in common.
+
+    Parameters
+    ----------
+    module
+        The module; the parts that the plan does not train keep still.
+    """
+
+    def __init__(self, module: IndiSeekModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def train(self, mode: bool = True) -> StagePlan:
+        """Switch mode, through the module's own idea of what is frozen."""
+        self.training = mode
+        self.module.train(mode)
+        return self
+
+    def record(self, values: Mapping[str, Tensor], n_cells: int, prefix: str = "") -> None:
+        """Log means over the cells of an epoch."""
+        self.log_dict({f"{prefix}{k}": v.detach() for k, v in values.items()}, on_step=False, on_epoch=True, batch_size=n_cells)
+
+    def require_finite(self, loss: Tensor) -> Tensor:
+        """Return the loss, or stop the stage before the optimiser takes it in."""
+        if not torch.isfinite(loss):
+            raise NonFiniteLossError(f"The loss became {loss.item()} in epoch {self.current_epoch + 1}.")
+        return loss
+
+
+class SharedPlan(StagePlan):
+    """Stage 1: the encoders learn codes that find their partner.
+
+    Logs ``train_loss``, ``train_info_nce``, ``validation_info_nce`` and ``validation_correlation`` (mean squared canonical
+    correlation of the validation cells; with the canonical term only), and ``temperature``.
+
+    Parameters
+    ----------
+    module
+        The module.
+    """
+
+    def __init__(self, module: IndiSeekModule) -> None:
+        super().__init__(module)
+        self.trained: list[nn.Module | nn.Parameter] = [module.encoders, module.log_scale]
+        set_trainable(module, self.trained)
+
+    def training_step(self, batch: Mapping[Role, Tensor], batch_idx: int) -> Tensor:
+        """Return the weighted loss of a batch."""
+        terms = self.module.shared_terms(batch)
+        loss = self.require_finite(self.module.shared_objective(terms))
+        self.record({"train_loss": loss, "train_info_nce": terms["info_nce"]}, len(batch["rna"]))
+        return loss
+
+    def validation_step(self, batch: Mapping[Role, Tensor], batch_idx: int) -> None:
+        """Log the terms of held-out cells."""
+        terms = self.module.shared_terms(batch)
+        figures = {"validation_info_nce": terms["info_nce"], "temperature": (-self.module.log_scale).exp()}
+        if self.module.settings.canonical_weight > 0:
+            figures["validation_correlation"] = -terms["canonical"] / self.module.n_shared
+        self.record(figures, len(batch["rna"]))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW; the temperature does not decay."""
+        s = self.module.settings
+        return torch.optim.AdamW(
+            [
+                {"params": self.module.encoders.parameters(), "weight_decay": s.weight_decay},
+                {"params": [self.module.log_scale], "weight_decay": 0.0},
+            ],
+            lr=s.learning_rate,
+        )
+
+
+class ConditionalPlan(StagePlan):
+    """First half of stage 2: mean and scale of each modality's residual, given its shared code.
+
+    Logs ``rna_train_loss``, ``rna_validation_loss`` (negative log-likelihood, nats), and the same for ``adt``.
+
+    Parameters
+    ----------
+    module
+        The module, with codecs that have a conditional part.
+    """
+
+    def __init__(self, module: IndiSeekModule) -> None:
+        super().__init__(module)
+        self.parts = nn.ModuleDict({role: module.codecs[role].conditional for role in ROLES})
+        set_trainable(module, [self.parts])
+
+    def training_step(self, batch: Mapping[Role, Mapping[str, Tensor]], batch_idx: int) -> Tensor:
+        """Return the sum over modalities, whose parameters are disjoint."""
+        losses = {
+            f"{role}_train_loss": self.parts[role].loss(batch[role]["scores"], batch[role]["condition"]) for role in ROLES
+        }
+        self.record(losses, len(batch["rna"]["scores"]))
+        return self.require_finite(torch.stack(list(losses.values())).sum())
+
+    def validation_step(self, batch: Mapping[Role, Mapping[str, Tensor]], batch_idx: int) -> None:
+        """Log the ensemble's likelihood of held-out cells."""
+        losses = {
+            f"{role}_validation_loss": self.parts[role].ensemble_loss(batch[role]["scores"], batch[role]["condition"])
+            for role in ROLES
+        }
+        self.record(losses, len(batch["rna"]["scores"]))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW."""
+        s = self.module.settings
+        return torch.optim.AdamW(self.parts.parameters(), lr=s.learning_rate, weight_decay=s.weight_decay)
+

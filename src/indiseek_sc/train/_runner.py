@@ -1,0 +1,105 @@
+"""Running one stage."""
+
+from __future__ import annotations
+
+import signal
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from scvi.train import TrainRunner
+
+from indiseek_sc.train._keep_best import KeepBest, NonFiniteLossError
+from indiseek_sc.train._progress import StageProgress
+
+if TYPE_CHECKING:
+    from indiseek_sc.train._batches import StageData
+    from indiseek_sc.train._plans import StagePlan
+
+
+class StageRunner(TrainRunner):
+    """Trains one stage of a model, keeps the best weights, and adds its figures to the model's history under its name.
+
+    Unlike the runner of scvi-tools it puts the module in training mode first (Lightning does not), merges histories by stage,
+    and ends a stage in good order when it is interrupted or its loss is no longer finite.
+
+    Parameters
+    ----------
+    model
+        The model.
+    plan
+        What is trained, and how.
+    data
+        The cells of the stage.
+    stage
+        Name of the stage, before the ``/`` in the history's keys.
+    keep_best
+        Remembers the best weights.
+    progress
+        The progress bar.
+    **kwargs
+        Passed to :class:`scvi.train.TrainRunner`: ``max_epochs``, ``accelerator``, ``devices``, and arguments of
+        :class:`scvi.train.Trainer`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        plan: StagePlan,
+        data: StageData,
+        *,
+        stage: str,
+        keep_best: KeepBest,
+        progress: StageProgress,
+        **kwargs: Any,
+    ) -> None:
+        self.stage = stage
+        self.keep_best = keep_best
+        self.progress = progress
+        shown = [progress] if kwargs.get("enable_progress_bar", True) else []  # Lightning refuses a hidden one
+        callbacks = [*kwargs.pop("callbacks", []), keep_best, *shown]  # a new list: scvi-tools appends to it
+        super().__init__(
+            model,
+            plan,
+            data,
+            callbacks=callbacks,
+            simple_progress_bar=False,
+            num_sanity_val_steps=-1,  # the figures before training
+            check_val_every_n_epoch=1,
+            log_every_n_steps=1,
+            **kwargs,
+        )
+
+    def __call__(self) -> str | None:
+        """Train.
+
+        Returns
+        -------
+        Why the stage ended early, in words, or None.
+        """
+        self.model.module.to(self.device)
+        self.model.module.train()
+        handler = signal.getsignal(signal.SIGINT)
+        reason = None
+        try:
+            self.trainer.fit(self.training_plan, self.data_splitter)
+        except NonFiniteLossError as error:
+            reason = f"{error} The last good weights were kept. Look for outliers in the data, or lower the learning rate."
+        except SystemExit:  # Lightning's answer to Ctrl-C; it also leaves the signal ignored
+            signal.signal(signal.SIGINT, handler)
+            reason = "Interrupted. The best weights so far were kept."
+        finally:
+            self.progress.close()
+            self.keep_best.restore()
+            self._merge_history()
+            self.model.module.to(self.device)
+            self.model.module.eval()
+        self.model.trainer = self.trainer
+        if reason is not None:
+            warnings.warn(f"Stage {self.stage!r}: {reason}", UserWarning, stacklevel=4)
+        return reason
+
+    def _merge_history(self) -> None:
+        history = {k: v for k, v in (self.model.history_ or {}).items() if not k.startswith(f"{self.stage}/")}
+        logged = getattr(self.trainer.logger, "history", None) or {}
+        history |= {f"{self.stage}/{name}": values for name, values in logged.items() if name != "epoch"}
+        self.model.history_ = history

@@ -1,0 +1,19 @@
+"""Randomness that neither depends on the rest of the program nor disturbs it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def isolated_seed(seed: int) -> Iterator[None]:
+    """Seed torch on all devices within the block, and put its state back afterwards."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

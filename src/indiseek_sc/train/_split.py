@@ -1,0 +1,92 @@
+"""Which cells a model learns from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+VALIDATION_SHARE = 0.1
+FEWEST_VALIDATION_CELLS = 150
+LARGEST_VALIDATION_SHARE = 0.25
+"""A small validation set ranks epochs by noise, so small data give up to this share to it."""
+
+FEWEST_TRAINING_CELLS = 32
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers of the cells to learn from, to choose by, and to leave alone; each sorted, disjoint."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+    def as_column(self) -> np.ndarray:
+        """Return ``train``, ``validation`` or ``test`` for each cell, shape ``(n_cells,)``."""
+        column = np.empty(self.train.size + self.validation.size + self.test.size, dtype=object)
+        column[self.train], column[self.validation], column[self.test] = "train", "validation", "test"
+        return column
+
+
+def draw_split(
+    n_cells: int,
+    *,
+    seed: int,
+    train_size: float | None = None,
+    validation_size: float | None = None,
+    held_out: np.ndarray | None = None,
+) -> Split:
+    """Draw a split at random.
+
+    Parameters
+    ----------
+    n_cells
+        Number of cells.
+    seed
+        Decides who goes where.
+    train_size
+        Share of the cells that are not held out to learn from. If not given, what validation leaves.
+    validation_size
+        Share to choose by: the rest of ``train_size`` if that is given, else a tenth, more on small data.
+    held_out
+        Row numbers of cells that must stay unseen.
+
+    Raises
+    ------
+    ValueError
+        If shares are out of range, or too few cells remain.
+    """
+    held_out = np.array([], dtype=int) if held_out is None else np.unique(held_out)
+    if held_out.size and (held_out[0] < 0 or held_out[-1] >= n_cells):
+        raise ValueError(f"held_out: row numbers must lie in 0 to {n_cells - 1}, but reach {held_out[[0, -1]]}.")
+    free = np.random.default_rng(seed).permutation(np.setdiff1d(np.arange(n_cells), held_out))
+    n_train, n_validation = _sizes(free.size, train_size, validation_size)
+    if n_train < FEWEST_TRAINING_CELLS or n_validation < 2:
+        raise ValueError(
+            f"Too few cells: {n_train} to train on and {n_validation} to validate on, of {n_cells} with {held_out.size} held "
+            f"out. At least {FEWEST_TRAINING_CELLS} and 2 are needed: hold out fewer, or change train_size."
+        )
+    rest = free[n_train + n_validation :]
+    return Split(
+        train=np.sort(free[:n_train]),
+        validation=np.sort(free[n_train : n_train + n_validation]),
+        test=np.sort(np.concatenate([rest, held_out]).astype(int)),
+    )
+
+
+def _sizes(n_free: int, train_size: float | None, validation_size: float | None) -> tuple[int, int]:
+    for name, share in (("train_size", train_size), ("validation_size", validation_size)):
+        if share is not None and not 0 < share < 1:
+            raise ValueError(f"{name} must lie between 0 and 1, but is {share}.")
+    if validation_size is None and train_size is None:
+        wanted = max(VALIDATION_SHARE * n_free, min(FEWEST_VALIDATION_CELLS, LARGEST_VALIDATION_SHARE * n_free))
+        return n_free - int(wanted), int(wanted)
+    if validation_size is None:
+        n_train = round(train_size * n_free)  # type: ignore[operator]
+        return n_train, n_free - n_train
+    n_validation = round(validation_size * n_free)
+    n_train = n_free - n_validation if train_size is None else round(train_size * n_free)
+    if n_train + n_validation > n_free:
+        raise ValueError(f"train_size + validation_size must be at most 1, but is {train_size} + {validation_size}.")
+    return n_train, n_validation

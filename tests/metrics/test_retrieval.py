@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indiseek_sc.metrics import _retrieval, foscttm, median_rank, recall_at_k
+
+
+def slow_counts(a, b):
+    """By direction and cell: candidates nearer than the true match, and others as near. Exact for integers."""
+    counts = []
+    for seekers, candidates in ((a, b), (b, a)):
+        for i, seeker in enumerate(seekers):
+            distance = [sum((x - y) ** 2 for x, y in zip(seeker, other, strict=True)) for other in candidates]
+            counts.append((sum(d < distance[i] for d in distance), sum(d == distance[i] for d in distance) - 1))
+    return np.array(counts).reshape(2, len(a), 2)
+
+
+def slow_recall(closer, tied, k):
+    """Mean over every place that the true match may take among its ties."""
+    return np.mean([closer + place < k for place in range(tied + 1)])
+
+
+@pytest.fixture
+def pairs():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(300, 5))
+    return a, a + rng.normal(size=a.shape)
+
+
+@settings(max_examples=60, deadline=None)
+@given(n_cells=st.integers(2, 20), width=st.integers(1, 4), k=st.integers(1, 25), seed=st.integers(0, 10_000))
+def test_agree_with_slow_loops_also_in_ties(n_cells, width, k, seed):
+    rng = np.random.default_rng(seed)
+    a, b = rng.integers(-2, 3, size=(2, n_cells, width)).tolist()
+    counts = slow_counts(a, b)
+    places = counts[..., 0] + counts[..., 1] / 2
+    assert foscttm(a, b) == pytest.approx(places.mean() / (n_cells - 1))
+    assert median_rank(a, b) == pytest.approx(1 + np.median(places, axis=1).mean())
+    expected = np.mean([slow_recall(closer, tied, k) for closer, tied in counts.reshape(-1, 2)])
+    assert recall_at_k(a, b, k) == pytest.approx(expected)
+
+
+def test_blocks_change_nothing(pairs, monkeypatch):
+    whole = [measure(*pairs) for measure in (foscttm, recall_at_k, median_rank)]
+    monkeypatch.setattr(_retrieval, "_BLOCK_ENTRIES", 7 * 300 + 1)
+    assert [measure(*pairs) for measure in (foscttm, recall_at_k, median_rank)] == whole
+
+
+def test_identical_codes_are_best():
+    code = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    assert (foscttm(code, code), recall_at_k(code, code, 1), median_rank(code, code)) == (0, 1, 1)
+
+
+def test_a_collapsed_code_is_at_chance_and_not_perfect():
+    code = np.full((50, 3), 0.1)
+    assert foscttm(code, code) == 0.5
+    assert recall_at_k(code, code, 10) == pytest.approx(10 / 50)
+    assert median_rank(code, code) == 25.5
+
+
+def test_a_constant_partner_is_at_chance(pairs):
+    one_sided = pairs[0], np.zeros_like(pairs[0])
+    assert foscttm(*one_sided) == pytest.approx(0.5, abs=0.02)
+
+
+def test_unrelated_codes_are_near_chance():
+    a, b = np.random.default_rng(0).normal(size=(2, 800, 4))
+    assert foscttm(a, b) == pytest.approx(0.5, abs=0.03)
+    assert recall_at_k(a, b) == pytest.approx(10 / 800, abs=0.01)
+
+
+def test_measures_do_not_depend_on_which_code_is_first_nor_on_the_order_of_cells(pairs):
+    a, b = pairs
+    order = np.random.default_rng(1).permutation(len(a))
+    for measure in (foscttm, recall_at_k, median_rank):
+        assert measure(a, b) == pytest.approx(measure(b, a)) == pytest.approx(measure(a[order], b[order]))
+
+
+def test_a_common_offset_does_not_drown_the_distances(pairs):
+    a, b = pairs
+    far = 1e7
+    assert foscttm(a + far, b + far) == pytest.approx(foscttm(a, b), abs=1e-4)
+
+
+def test_duplicated_cells_tie_whatever_rounding_says():
+    rng = np.random.default_rng(0)
+    a, b = (np.repeat(rng.normal(size=(101, 13)).astype(np.float32), 2, axis=0) for _ in range(2))
+    ranks = _retrieval._match_ranks(a, b)
+    assert (ranks.tied == 1).all()
+
+
+@pytest.mark.parametrize("measure", [foscttm, recall_at_k, median_rank])
+def test_errors(measure):
+    with pytest.raises(ValueError, match=r"same cells and width; got \(4, 2\) and \(4, 3\)"):
+        measure(np.zeros((4, 2)), np.zeros((4, 3)))
+    with pytest.raises(ValueError, match="at least 2 cells to choose between; got 1"):
+        measure(np.zeros((1, 2)), np.zeros((1, 2)))
+    with pytest.raises(ValueError, match=r"b has values that are not finite in rows 3 \(1 in all\)"):
+        measure(np.zeros((4, 1)), np.array([[0.0], [0.0], [0.0], [np.nan]]))
+
+
+def test_recall_needs_a_candidate():
+    with pytest.raises(ValueError, match="k=0 must be at least 1"):
+        recall_at_k(np.zeros((4, 2)), np.zeros((4, 2)), 0)

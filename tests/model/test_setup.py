@@ -1,0 +1,665 @@
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+import torch
+from mudata import MuData
+from scvi.model.base import BaseModelClass
+from scvi.module.base import BaseModuleClass, LossOutput
+
+from indiseek_sc.data import iterate_rows
+from indiseek_sc.model._setup import SetupMixin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+N_CELLS, N_GENES, N_PROTEINS = 40, 12, 5
+
+
+class TinyModule(BaseModuleClass):
+    """One number, so that there is something to save."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def _get_inference_input(self, tensors: dict) -> dict:
+        return {}
+
+    def _get_generative_input(self, tensors: dict, inference_outputs: dict) -> dict:
+        return {}
+
+    def inference(self) -> dict:
+        return {}
+
+    def generative(self) -> dict:
+        return {}
+
+    def loss(self, *args: Any) -> LossOutput:
+        raise NotImplementedError
+
+
+class TinyModel(SetupMixin, BaseModelClass):
+    """The least that scvi-tools takes for a model."""
+
+    def __init__(self, adata: MuData | None = None, registry: dict | None = None) -> None:
+        super().__init__(adata, registry)
+        self.module = TinyModule()
+        self.init_params_ = self._get_init_params(locals())
+
+    def train(self) -> None:
+        raise NotImplementedError
+
+
+@pytest.fixture(autouse=True)
+def _forget_data() -> Iterator[None]:
+    yield
+    TinyModel._setup_adata_manager_store.clear()
+    TinyModel._per_instance_manager_store.clear()
+
+
+@pytest.fixture
+def messages(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What a user reads: scvi-tools shows its messages itself and does not hand them on."""
+    logger = logging.getLogger("scvi")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
+def make_mdata(rna: str = "rna", adt: str = "adt", n_cells: int = N_CELLS, seed: int = 0) -> MuData:
+    generator = np.random.default_rng(seed)
+    cells = [f"cell{i}" for i in range(n_cells)]
+    modalities = {}
+    for name, n_features, letter in ((rna, N_GENES, "g"), (adt, N_PROTEINS, "p")):
+        counts = (generator.poisson(2.0, size=(n_cells, n_features)) + np.eye(n_cells, n_features)).astype(np.float32)
+        counts[:, 0] += 1
+        names = [f"{letter}{i}" for i in range(n_features)]
+        modalities[name] = ad.AnnData(counts, pd.DataFrame(index=cells), pd.DataFrame(index=names))
+        modalities[name].layers["counts"] = counts.copy()
+        modalities[name].layers["logs"] = np.log1p(counts)
+    modalities[rna].obs["batch"] = pd.Categorical(np.where(np.arange(n_cells) % 3 == 0, "a", "b"))
+    modalities[rna].obsm["X_pca"] = generator.normal(size=(n_cells, 3)).astype(np.float32)
+    return MuData(modalities)
+
+
+def fingerprint(mdata: MuData) -> dict[str, Any]:
+    """Everything in a MuData, by place, in a form that can be compared."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, pd.DataFrame):
+            return value.to_csv(), value.dtypes.astype(str).to_dict()
+        if sp.issparse(value):
+            return type(value), value.dtype, value.data.tobytes(), value.indices.tobytes(), value.indptr.tobytes()
+        if isinstance(value, np.ndarray):
+            content = value.tolist() if value.dtype == object else value.tobytes()
+            return value.dtype, value.flags["F_CONTIGUOUS"], value.shape, content
+        return str(value)
+
+    found = {}
+    for name, holder in {"mdata": mdata, **mdata.mod}.items():
+        found[f"{name}/id"] = id(holder)
+        for attribute in ("obs", "var"):
+            found[f"{name}/{attribute}"] = plain(getattr(holder, attribute))
+        mappings = ("obsm", "uns") if holder is mdata else ("obsm", "uns", "layers")
+        for attribute in mappings:
+            for key, value in getattr(holder, attribute).items():
+                found[f"{name}/{attribute}/{key}"] = plain(value)
+        if holder is not mdata:
+            found[f"{name}/X"] = plain(holder.X)
+    return found
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+def reorder(mdata: MuData) -> MuData:
+    return MuData({"rna": mdata["rna"].copy(), "adt": mdata["adt"][::-1].copy()})
+
+
+def drop_cells(mdata: MuData) -> MuData:
+    return MuData({"rna": mdata["rna"][:35].copy(), "adt": mdata["adt"][7:].copy()})
+
+
+def view(mdata: MuData) -> MuData:
+    return mdata[:20]
+
+
+def view_of_modality(mdata: MuData) -> MuData:
+    return MuData({"rna": mdata["rna"][:, :9], "adt": mdata["adt"]})
+
+
+def stale(mdata: MuData) -> MuData:
+    mdata.mod["adt"] = ad.concat([mdata["adt"], make_mdata(n_cells=43)["adt"][40:]])
+    return mdata
+
+
+def rename(name: str) -> Callable[[MuData], MuData]:
+    return lambda mdata: MuData({"rna": mdata["rna"].copy(), name: mdata["adt"].copy()})
+
+
+def repeat_gene(mdata: MuData) -> MuData:
+    names = mdata["rna"].var_names.to_list()
+    names[3] = names[1]
+    mdata["rna"].var_names = names
+    return mdata
+
+
+def repeat_cell(mdata: MuData) -> MuData:
+    adatas = {name: adata.copy() for name, adata in mdata.mod.items()}
+    for adata in adatas.values():
+        adata.obs_names = ["cell0", "cell0", *adata.obs_names[2:]]
+    return MuData(adatas)
+
+
+def put(value: float, row: int = 4, column: int = 2, modality: str = "rna") -> Callable[[MuData], MuData]:
+    def change(mdata: MuData) -> MuData:
+        mdata[modality].X[row, column] = value
+        return mdata
+
+    return change
+
+
+def empty_cells(mdata: MuData) -> MuData:
+    mdata["rna"].X[[3, 8]] = 0
+    return mdata
+
+
+def without_x(mdata: MuData) -> MuData:
+    rna = ad.AnnData(None, mdata["rna"].obs, mdata["rna"].var, layers={"counts": mdata["rna"].X.copy()})
+    return MuData({"rna": rna, "adt": mdata["adt"]})
+
+
+def batch_column(values: Any, modality: str | None = "rna") -> Callable[[MuData], MuData]:
+    def change(mdata: MuData) -> MuData:
+        (mdata if modality is None else mdata[modality]).obs["batch"] = values
+        return mdata
+
+    return change
+
+
+def same(mdata: MuData) -> MuData:
+    return mdata
+
+
+SWAPPED = {"rna_layer": "adt", "adt_layer": "rna"}
+NAN_BATCH = pd.Categorical([None, "a", None, *["b"] * 37])
+OTHER_BATCH = ["b", "b", "b", *["a"] * 37]
+TEXT = np.full((N_CELLS, 2), "a", dtype=object)
+
+# name: (what is wrong, arguments, what the message must say, remedy that is run as the message has it)
+REFUSALS: dict[str, tuple[Callable[[MuData], Any], dict[str, Any], list[str], str | None]] = {
+    "other order": (
+        reorder,
+        {},
+        ["mdata['adt'].obs_names", "40 cells lie in another order", "row 0: 'cell0' against 'cell39'"],
+        "mdata = mdata[mdata.obs_names].copy()",
+    ),
+    "unpaired": (
+        drop_cells,
+        {},
+        ["5 lack 'rna': 'cell35'", "7 lack 'adt': 'cell0'", "... (7 in all)", "not supported yet"],
+        "mdata = mdata[mdata['rna'].obs_names.intersection(mdata['adt'].obs_names)].copy()",
+    ),
+    "not updated": (stale, {}, ["mdata['adt'] has 43 cells", "updated with 40"], None),
+    "view": (view, {}, ["mdata: mdata is a view"], "mdata = mdata.copy()"),
+    "view of a modality": (view_of_modality, {}, ["mdata['rna'] is a view"], "mdata = mdata.copy()"),
+    "an AnnData": (lambda mdata: mdata["rna"], {}, ["must be a MuData, but is AnnData", "MuData({'rna'"], None),
+    "shared features": (
+        lambda mdata: MuData({"rna": mdata["rna"].copy(), "adt": mdata["rna"].copy()}, axis=1),
+        {},
+        ["share features (axis=1)"],
+        None,
+    ),
+    "missing modality": (
+        rename("prot"),
+        {"modalities": {"adt_layer": "Prot"}},
+        ["modalities['adt_layer']", "no modality 'Prot'", "There is: 'rna', 'prot'.", "Did you mean 'prot'?"],
+        None,
+    ),
+    "missing default modality": (rename("prot"), {}, ["modalities['adt_layer']", "no modality 'adt'"], None),
+    "roles as keys": (same, {"modalities": {"rna": "rna"}}, ["unknown key 'rna'", "'rna_layer'"], None),
+    "one modality twice": (same, {"modalities": {"adt_layer": "rna"}}, ["'rna' is given as both RNA"], None),
+    "reserved name": (
+        rename("X_indiseek"),
+        {"modalities": {"adt_layer": "X_indiseek"}},
+        ["the modality 'X_indiseek' has the name of an obsm entry that the model writes"],
+        None,
+    ),
+    "swapped": (
+        same,
+        {"modalities": SWAPPED},
+        ["'adt', given as RNA, has 5 features", "'rna', given as ADT, has 12", "seem swapped", "check_sizes=False"],
+        None,
+    ),
+    "repeated genes": (
+        repeat_gene,
+        {},
+        ["mdata['rna'].var_names", "1 names of genes occur more than once: 'g1'"],
+        "mdata['rna'].var_names_make_unique(); mdata.update()",
+    ),
+    "repeated cells": (
+        repeat_cell,
+        {},
+        ["mdata['rna'].obs_names", "names of cells", "'cell0'", "by their batch"],
+        None,
+    ),
+    "missing layer": (
+        same,
+        {"rna_layer": "count"},
+        ["rna_layer='count'", "mdata['rna'] has no such layer", "Did you mean 'counts'?"],
+        None,
+    ),
+    "missing obsm": (
+        same,
+        {"rna_obsm_key": "pca"},
+        ["rna_obsm_key='pca'", "neither mdata['rna'].obsm nor mdata.obsm", "Did you mean 'X_pca'?"],
+        None,
+    ),
+    "mask as obsm": (same, {"adt_obsm_key": "adt"}, ["adt_obsm_key='adt'", "neither", "There is none."], None),
+    "layer and obsm": (same, {"rna_layer": "counts", "rna_obsm_key": "X_pca"}, ["are both given"], None),
+    "no X": (without_x, {}, ["mdata['rna'].X is empty", "'counts'"], None),
+    "own output as input": (
+        lambda mdata: mdata.obsm.__setitem__("X_indiseek", np.ones((N_CELLS, 2))) or mdata,
+        {"rna_obsm_key": "X_indiseek"},
+        ["rna_obsm_key='X_indiseek'", "would be overwritten"],
+        None,
+    ),
+    "NaN": (
+        put(np.nan),
+        {},
+        ["rna_layer: mdata['rna'].X has 1 values that are not finite: nan in cell 'cell4', 'g2'"],
+        None,
+    ),
+    "infinite": (put(np.inf, modality="adt"), {}, ["adt_layer: mdata['adt'].X", "inf in cell 'cell4', 'p2'"], None),
+    "negative counts": (
+        put(-3),
+        {"rna_input": "counts"},
+        ["rna_input='counts'", "1 negative values: -3 in cell 'cell4', 'g2'", "rna_input='normalized'"],
+        None,
+    ),
+    "fractional counts": (
+        same,
+        {"adt_layer": "logs", "adt_input": "counts"},
+        ["mdata['adt'].layers['logs']", "fractional values", "adt_input='normalized'"],
+        None,
+    ),
+    "unknown kind": (same, {"rna_input": "count"}, ["rna_input='count' is not known", "Did you mean 'counts'?"], None),
+    "empty cells": (
+        empty_cells,
+        {},
+        ["mdata['rna'].X: 2 cells have no counts", "'cell3', 'cell8'"],
+        "mdata = mdata[numpy.ravel(mdata['rna'].X.sum(axis=1)) > 0].copy()",
+    ),
+    "text": (
+        lambda mdata: mdata["adt"].obsm.__setitem__("t", pd.DataFrame(TEXT, mdata.obs_names)) or mdata,
+        {"adt_obsm_key": "t"},
+        ["adt_obsm_key: mdata['adt'].obsm['t']", "dtype object are not real numbers"],
+        None,
+    ),
+    "missing batch": (
+        same,
+        {"batch_key": "Batch"},
+        ["batch_key='Batch'", "mdata.obs['Batch'], mdata['rna'].obs['Batch']", "Did you mean 'rna:batch'?"],
+        None,
+    ),
+    "batch in no modality": (
+        same,
+        {"batch_key": "batch", "modalities": {"batch_key": "gex"}},
+        ["modalities['batch_key']: no modality 'gex'"],
+        None,
+    ),
+    "batch in the other modality": (
+        same,
+        {"batch_key": "batch", "modalities": {"batch_key": "adt"}},
+        ["there is no such column (mdata['adt'].obs['batch'])"],
+        None,
+    ),
+    "no batch": (
+        batch_column(NAN_BATCH),
+        {"batch_key": "batch"},
+        ["2 cells have no batch in mdata['rna'].obs['batch']: 'cell0', 'cell2'"],
+        None,
+    ),
+    "two batches": (
+        batch_column(OTHER_BATCH, "adt"),
+        {"batch_key": "batch"},
+        ["mdata['rna'].obs['batch'] and mdata['adt'].obs['batch'] differ in", "modalities={..., 'batch_key': 'rna'}"],
+        None,
+    ),
+    "misspelt argument": (same, {"batch": "batch"}, ["unexpected keyword arguments", "batch"], None),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_refusals_say_what_is_wrong_and_change_nothing(name: str):
+    spoil, arguments, pieces, remedy = REFUSALS[name]
+    mdata = spoil(make_mdata())
+    before = fingerprint(mdata) if isinstance(mdata, MuData) else None
+    with pytest.raises((ValueError, TypeError)) as caught:
+        TinyModel.setup_mudata(mdata, **arguments)
+    message = str(caught.value)
+    for piece in pieces:
+        assert piece in message
+    assert "\n" not in message
+    assert "np." not in message.replace("numpy.", "")
+    assert before is None or fingerprint(mdata) == before
+    if remedy is not None:
+        assert remedy in message
+        names = {"mdata": mdata, "numpy": np}
+        exec(remedy, names)
+        TinyModel.setup_mudata(names["mdata"], **arguments)
+
+
+def test_sizes_need_not_be_checked():
+    TinyModel.setup_mudata(make_mdata(), modalities=SWAPPED, check_sizes=False)
+
+
+def test_an_anndata_is_told_where_to_go():
+    with pytest.raises(NotImplementedError, match=r"MuData\(.*TinyModel\.setup_mudata"):
+        TinyModel.setup_anndata(make_mdata()["rna"])
+
+
+# --- what is taken --------------------------------------------------------------------------------------------------
+
+FORMATS: dict[str, Callable[[np.ndarray], Any]] = {
+    "dense": np.asarray,
+    "fortran": np.asfortranarray,
+    "float64": lambda x: x.astype(np.float64),
+    "int32": lambda x: x.astype(np.int32),
+    "uint16": lambda x: x.astype(np.uint16),
+    "csr": sp.csr_matrix,
+    "csc": sp.csc_matrix,
+    "csr_array": sp.csr_array,
+    "csc_array": sp.csc_array,
+    "int_csr": lambda x: sp.csr_matrix(x.astype(np.int64)),
+}
+
+
+@pytest.mark.parametrize("layer", [None, "counts"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_any_format_is_registered_and_only_the_notes_of_scvi_are_added(name: str, layer: str | None):
+    mdata = make_mdata()
+    for adata in mdata.mod.values():
+        adata.X, adata.layers["counts"] = FORMATS[name](adata.X), FORMATS[name](adata.layers["counts"])
+    before, columns = fingerprint(mdata), set(mdata.obs.columns)
+    TinyModel.setup_mudata(mdata, rna_layer=layer, adt_layer=layer)
+    after = fingerprint(mdata)
+    assert {key for key in after if before.get(key) != after[key]} == {
+        "mdata/uns/_scvi_uuid",
+        "mdata/uns/_scvi_manager_uuid",
+        "mdata/obs",
+    }
+    assert set(mdata.obs.columns) == {*columns, "_scvi_batch"}
+    model = TinyModel(mdata)
+    assert dict(model.summary_stats) == {"n_vars": N_GENES, "n_cells": N_CELLS, "n_adt": N_PROTEINS, "n_batch": 1}
+    assert model.registry_["setup_args"]["rna_input"] == model.registry_["setup_args"]["adt_input"] == "counts"
+    minibatch = next(iter(model._make_data_loader(mdata, indices=[7, 2], batch_size=2)))
+    for key, modality in (("X", "rna"), ("adt", "adt")):
+        expected = next(iterate_rows(mdata[modality].X, np.array([2, 7])))[::-1]
+        np.testing.assert_array_equal(minibatch[key], expected)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, sp.csr_matrix, sp.csc_matrix])
+def test_a_backed_file_is_read(tmp_path: Path, convert: Callable[[np.ndarray], Any]):
+    mdata = make_mdata()
+    for adata in mdata.mod.values():
+        adata.X = convert(adata.X)
+    mdata.write_h5mu(tmp_path / "data.h5mu")
+    backed = mudata.read_h5mu(tmp_path / "data.h5mu", backed="r")
+    assert backed["rna"].isbacked
+    TinyModel.setup_mudata(backed, batch_key="batch")
+    model = TinyModel(backed)
+    assert model._validate_anndata() is backed
+    assert model.registry_["setup_args"]["rna_input"] == "counts"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kinds"),
+    [
+        ({}, ("counts", "counts")),
+        ({"rna_layer": "logs"}, ("normalized", "counts")),
+        ({"rna_obsm_key": "X_pca", "adt_layer": "logs"}, ("representation", "normalized")),
+        ({"rna_input": "normalized", "adt_input": "representation"}, ("normalized", "representation")),
+    ],
+)
+def test_the_kind_that_was_found_is_recorded(arguments: dict[str, Any], kinds: tuple[str, str]):
+    mdata = make_mdata()
+    TinyModel.setup_mudata(mdata, **arguments)
+    registry = TinyModel(mdata).registry_
+    assert (registry["setup_args"]["rna_input"], registry["setup_args"]["adt_input"]) == kinds
+    states = [registry["field_registries"][key]["state_registry"] for key in ("X", "adt")]
+    assert tuple(state["kind"] for state in states) == kinds
+
+
+def test_the_user_reads_what_was_understood(messages: pytest.LogCaptureFixture):
+    mdata = make_mdata("gex", "prot")
+    mdata["gex"].X[:, 3] = 0
+    mdata["prot"].X[6] = 0
+    TinyModel.setup_mudata(mdata, adt_layer="logs", modalities={"rna_layer": "gex", "adt_layer": "prot"})
+    lines = [record.message for record in messages.records]
+    assert "rna: counts in mdata['gex'].X (40 cells, 12 genes): library size, log1p, scaling, PCA." in lines
+    assert "adt: normalised values in mdata['prot'].layers['logs'] (40 cells, 5 proteins): scaling." in lines
+    assert "rna: 1 genes are 0 in all cells: 'g3'." in lines
+    messages.clear()
+    TinyModel.setup_mudata(mdata, modalities={"rna_layer": "gex", "adt_layer": "prot"})
+    assert "adt: 1 cells are 0 in all proteins: 'cell6'." in messages.text
+
+
+@pytest.mark.parametrize("place", ["modality", "top", "both"])
+def test_a_representation_may_be_of_the_modality_or_of_all(place: str):
+    mdata, codes = make_mdata(), {"modality": np.ones((N_CELLS, 2)), "top": np.full((N_CELLS, 4), 2.0)}
+    if place != "top":
+        mdata["adt"].obsm["codes"] = codes["modality"]
+    if place != "modality":
+        mdata.obsm["codes"] = codes["top"]
+    TinyModel.setup_mudata(mdata, adt_obsm_key="codes")
+    model = TinyModel(mdata)
+    expected = codes["top" if place == "top" else "modality"]
+    assert model.summary_stats.n_adt == expected.shape[1]
+    minibatch = next(iter(model._make_data_loader(mdata, batch_size=N_CELLS)))
+    np.testing.assert_array_equal(minibatch["adt"], expected)
+    assert list(model.get_var_names()) == ["rna"]
+
+
+def test_a_third_modality_may_have_fewer_cells():
+    mdata = make_mdata()
+    mdata = MuData({**{name: adata.copy() for name, adata in mdata.mod.items()}, "atac": mdata["adt"][:9].copy()})
+    TinyModel.setup_mudata(mdata)
+    assert TinyModel(mdata).summary_stats.n_vars == N_GENES
+
+
+BATCH_PLACES = {
+    "modality": (same, "batch", {}),
+    "modality with prefix": (same, "rna:batch", {}),
+    "modality named": (same, "batch", {"modalities": {"batch_key": "rna"}}),
+    "modality named twice": (same, "rna:batch", {"modalities": {"batch_key": "rna"}}),
+    "top": (batch_column(["b", *["a"] * 39], None), "batch", {}),
+    "numbers": (batch_column([3, *[1] * 39]), "batch", {}),
+    "other modality": (batch_column(["b", *["a"] * 39], "adt"), "adt:batch", {}),
+    "pulled by mudata 0.3": (
+        lambda mdata: mdata.obs.__setitem__("rna:batch", mdata["rna"].obs["batch"]) or mdata,
+        "rna:batch",
+        {},
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Category .* has fewer than 3 cells")
+@pytest.mark.parametrize("name", BATCH_PLACES)
+def test_the_batch_is_found(name: str):
+    spoil, key, arguments = BATCH_PLACES[name]
+    mdata = spoil(make_mdata())
+    TinyModel.setup_mudata(mdata, batch_key=key, **arguments)
+    model = TinyModel(mdata)
+    assert model.summary_stats.n_batch == 2
+    codes = model.adata_manager.get_from_registry("batch").ravel()
+    assert codes[0] != codes[1]
+
+
+# --- later data -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def model() -> TinyModel:
+    mdata = make_mdata()
+    TinyModel.setup_mudata(mdata, batch_key="batch")
+    return TinyModel(mdata)
+
+
+def other_genes(mdata: MuData) -> MuData:
+    mdata["rna"].var_names = ["g0", "new", *mdata["rna"].var_names[2:]]
+    mdata.update()
+    return mdata
+
+
+def more_proteins(mdata: MuData) -> MuData:
+    extra = ad.AnnData(np.ones((N_CELLS, 1), np.float32), mdata["adt"].obs, pd.DataFrame(index=["IgG"]))
+    return MuData({"rna": mdata["rna"].copy(), "adt": ad.concat([mdata["adt"], extra], axis=1)})
+
+
+def reversed_genes(mdata: MuData) -> MuData:
+    return MuData({"rna": mdata["rna"][:, ::-1].copy(), "adt": mdata["adt"].copy()})
+
+
+NEW_DATA_REFUSALS: dict[str, tuple[Callable[[MuData], MuData], list[str], bool]] = {
+    "other genes": (
+        other_genes,
+        ["mdata['rna'].X: the genes", "1 are missing: 'g1'", "1 are unknown to the model: 'new'"],
+        False,
+    ),
+    "more proteins": (more_proteins, ["mdata['adt'].X: the proteins", "1 are unknown to the model: 'IgG'"], True),
+    "genes in another order": (reversed_genes, ["12 lie in another order (column 0: 'g11' in place of 'g0'"], True),
+    "unknown batch": (
+        batch_column(["a", "c", "c", *["b"] * 37]),
+        ["2 cells of mdata['rna'].obs['batch']", "does not know: 'c'", "It knows: 'a', 'b'"],
+        False,
+    ),
+    "numbers for batches": (batch_column([0] * 40), ["does not know: 0", "It knows: 'a', 'b'"], False),
+    "no batch column": (
+        lambda mdata: mdata["rna"].obs.pop("batch") is None or mdata,
+        ["mdata['rna'].obs['batch']"],
+        False,
+    ),
+    "other order of cells": (reorder, ["lie in another order"], False),
+    "view": (view, ["is a view", "mdata = mdata.copy()"], False),
+    "normalised": (put(0.5), ["rna_input='counts'", "fractional"], False),
+    "NaN": (put(np.nan), ["not finite"], False),
+    "missing modality": (rename("prot"), ["no modality 'adt'"], False),
+}
+
+
+@pytest.mark.parametrize("entrance", ["validate", "load", "without data"])
+@pytest.mark.parametrize("name", NEW_DATA_REFUSALS)
+@pytest.mark.filterwarnings("ignore:`var_names` for the loaded `model`")
+def test_new_data_are_held_to_the_model(name: str, entrance: str, model: TinyModel, tmp_path: Path):
+    spoil, pieces, has_remedy = NEW_DATA_REFUSALS[name]
+    mdata = spoil(make_mdata(seed=1))
+    before = fingerprint(mdata)
+    model.save(tmp_path / "model")
+    if entrance == "without data":
+        model = TinyModel.load(tmp_path / "model", adata=False)
+    with pytest.raises(ValueError) as caught:
+        if entrance == "load":
+            TinyModel.load(tmp_path / "model", adata=mdata)
+        else:
+            model._validate_anndata(mdata)
+    assert all(piece in str(caught.value) for piece in pieces)
+    assert fingerprint(mdata) == before
+    if has_remedy:
+        remedy = str(caught.value).split("in the model's order: ")[1].split(" (")[0]
+        exec(remedy, {"mdata": mdata, "model": model})
+        assert model._validate_anndata(mdata) is mdata
+
+
+def test_a_spoilt_copy_of_the_data_is_unchanged(model: TinyModel):
+    copy = reversed_genes(model.adata)
+    copy.uns.update(model.adata.uns)
+    before = fingerprint(copy)
+    with pytest.raises(ValueError, match="another order"):
+        model._validate_anndata(copy)
+    assert fingerprint(copy) == before
+
+
+def test_data_normalised_in_place_after_the_set_up_are_noticed(model: TinyModel):
+    assert model._validate_anndata() is model.adata
+    model.adata["rna"].X[:] = np.log1p(model.adata["rna"].X)
+    with pytest.raises(ValueError, match=r"rna_input='counts'.*fractional"):
+        model._validate_anndata()
+
+
+def test_new_data_are_read_with_the_codes_of_the_model(model: TinyModel):
+    mdata = batch_column(["b"] * 20)(make_mdata(n_cells=20, seed=1))
+    assert model._validate_anndata(mdata) is mdata
+    minibatch = next(iter(model._make_data_loader(mdata, batch_size=20)))
+    assert (minibatch["batch"] == 1).all()
+    np.testing.assert_array_equal(minibatch["adt"], mdata["adt"].X)
+
+
+@pytest.mark.parametrize("make", [lambda mdata: mdata.copy(), lambda mdata: make_mdata(seed=1)])
+def test_a_model_moved_to_other_data_is_saved_as_one_of_mudata(
+    model: TinyModel, make: Callable[[MuData], MuData], tmp_path: Path
+):
+    model.adata = make(model.adata)
+    assert model.registry_["setup_method_name"] == "setup_mudata"
+    model.save(tmp_path / "model")
+    assert TinyModel.load(tmp_path / "model", adata=make_mdata(seed=2)).summary_stats.n_vars == N_GENES
+
+
+def test_a_loaded_model_neither_looks_again_nor_forgets_its_size(
+    model: TinyModel, tmp_path: Path, messages: pytest.LogCaptureFixture
+):
+    mdata = make_mdata()
+    TinyModel.setup_mudata(mdata, adt_input="normalized", batch_key="batch")
+    TinyModel(mdata).save(tmp_path / "model")
+    messages.clear()
+    loaded = TinyModel.load(tmp_path / "model", adata=make_mdata(n_cells=30, seed=1))
+    assert loaded.registry_["setup_args"]["adt_input"] == "normalized"
+    assert loaded.summary_stats.n_cells == N_CELLS
+    assert loaded.adata.n_obs == 30
+    assert not [record for record in messages.records if "adt:" in record.message]
+
+
+def test_a_model_without_data_knows_its_features(model: TinyModel, tmp_path: Path):
+    model.save(tmp_path / "model")
+    loaded = TinyModel.load(tmp_path / "model", adata=False)
+    names = loaded.get_var_names()
+    assert names["rna"].tolist() == [f"g{i}" for i in range(N_GENES)]
+    assert names["adt"].tolist() == [f"p{i}" for i in range(N_PROTEINS)]
+    with pytest.raises(ValueError, match="loaded without data"):
+        loaded._validate_anndata()
+    loaded.save(tmp_path / "again")
+    assert TinyModel.load(tmp_path / "again", adata=make_mdata(seed=1)).summary_stats.n_adt == N_PROTEINS
+
+
+def test_a_representation_of_another_width_is_refused():
+    mdata = make_mdata()
+    TinyModel.setup_mudata(mdata, rna_obsm_key="X_pca")
+    other = make_mdata(seed=1)
+    other["rna"].obsm["X_pca"] = np.ones((N_CELLS, 4), np.float32)
+    with pytest.raises(ValueError, match=r"obsm\['X_pca'\]: the dimensions .* 1 are unknown to the model: '3'"):
+        TinyModel(mdata)._validate_anndata(other)
+
+
+def test_a_representation_in_another_place_is_refused():
+    mdata = make_mdata()
+    TinyModel.setup_mudata(mdata, rna_obsm_key="X_pca")
+    other = make_mdata(seed=1)
+    other.obsm["X_pca"] = other["rna"].obsm.pop("X_pca")
+    with pytest.raises(ValueError, match=r"it must be in mdata\['rna'\]\.obsm\['X_pca'\].*but is in mdata\.obsm"):
+        TinyModel(mdata)._validate_anndata(other)
+
+
+def test_real_data(pbmc_covid: MuData):
+    TinyModel.setup_mudata(pbmc_covid, batch_key="Batch")
+    model = TinyModel(pbmc_covid)
+    assert model.registry_["setup_args"]["rna_input"] == model.registry_["setup_args"]["adt_input"] == "counts"
+    assert model._validate_anndata() is pbmc_covid

@@ -1,0 +1,103 @@
+"""A MuData as a model and ``tl`` leave it, and a clean pyplot after each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from mudata import MuData
+
+from indiseek_sc import _keys
+
+CODE_KEYS = (
+    _keys.JOINT,
+    *(kind(modality) for kind in (_keys.shared, _keys.specific) for modality in ("rna", "adt")),
+)
+
+
+@pytest.fixture(autouse=True)
+def _close_figures() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def importance_table() -> pd.DataFrame:
+    """Four labels, not in order: one that is undecided, one that is unreliable, one of a single cell."""
+    return pd.DataFrame(
+        {
+            "label": ["NK", "B_Naive", "pDC", "Platelet"],
+            "n_cells": [1_315, 220, 6, 1],
+            "theta": [-0.02, 0.36, 1.75, -1.2],
+            "lower": [-0.14, 0.22, 1.4, np.nan],
+            "upper": [0.11, 0.51, 1.95, np.nan],
+            "rank": [3, 2, 1, 4],
+            "purity_rna": [0.13, 0.23, 0.25, 0.0],
+            "purity_adt": [0.13, 0.16, 0.0, 0.1],
+            "reliable": [True, True, False, False],
+        }
+    )
+
+
+@pytest.fixture
+def embedded(pbmc_small: MuData, importance_table: pd.DataFrame) -> MuData:
+    """600 real cells with an embedding of each code (noise around a place for each cell type), theta and its table."""
+    rng = np.random.default_rng(0)
+    types = pbmc_small.obs["cell_type"].cat.codes.to_numpy()
+    for key in CODE_KEYS:
+        places = rng.normal(scale=5, size=(types.max() + 1, 2))
+        embedding = places[types] + rng.normal(size=(len(types), 2))
+        pbmc_small.obsm["X_umap" if key == _keys.JOINT else f"{key}_umap"] = embedding
+    pbmc_small.obs[_keys.THETA] = rng.normal(size=len(types))
+    pbmc_small.uns[_keys.SETTINGS] = {"modalities": {"rna": "rna", "adt": "adt"}, "version": "0", "settings": {}}
+    pbmc_small.uns[_keys.IMPORTANCE] = importance_table
+    pbmc_small.uns[f"{_keys.IMPORTANCE}_params"] = {
+        "label_key": "cell_type",
+        "modalities": {"rna": "rna", "adt": "adt"},
+        "confidence": 0.95,
+        "minimum_cells": 15,
+    }
+    return pbmc_small
+
+
+@pytest.fixture
+def recorded() -> dict[str, pd.DataFrame]:
+    """The history of a training in three stages, one of which knows its best epoch."""
+    n_epochs = {"shared": 8, "specific_rna": 5, "specific_adt": 5}
+    names = {
+        "shared": ["train_loss", "validation_loss", "train_info_nce", "validation_info_nce", "validation_correlation"],
+        "specific_rna": ["bound", "gaussian_bound", "nce_bound", "critic_loss", "reconstruction"],
+        "specific_adt": ["bound", "gaussian_bound", "nce_bound", "critic_loss", "reconstruction"],
+    }
+    rng = np.random.default_rng(0)
+    history = {
+        f"{stage}/{name}": pd.DataFrame({name: rng.normal(size=n)}, index=pd.RangeIndex(n, name="epoch"))
+        for stage, n in n_epochs.items()
+        for name in names[stage]
+    }
+    return history | {"shared/best_epoch": pd.DataFrame({"best_epoch": [6]})}
+
+
+@pytest.fixture
+def audit_table() -> pd.DataFrame:
+    """Figures of two modalities, gain of the second not defined."""
+    figures = {
+        "agreement": [0.80, 0.90],
+        "agreement_flat": [0.91, 0.88],
+        "sufficiency": [1.03, 0.975],
+        "gain": [0.96, np.nan],
+        "complete": [0.985, 0.99],
+        "leak_ratio": [0.018, 0.046],
+    }
+    return pd.DataFrame(figures, index=["rna", "adt"])
+
+
+@pytest.fixture
+def drawable(
+    embedded: MuData, recorded: dict[str, pd.DataFrame], audit_table: pd.DataFrame
+) -> dict[str, MuData | dict[str, pd.DataFrame] | pd.DataFrame]:
+    """What each function of ``pl`` draws."""
+    return {"history": recorded, "umap": embedded, "importance_ranking": embedded, "audit": audit_table}

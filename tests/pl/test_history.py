@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+
+from indiseek_sc import pl
+
+
+def legend_of(ax: Axes) -> list[str]:
+    return [text.get_text() for text in ax.get_legend().get_texts()] if ax.get_legend() else []
+
+
+def test_a_row_a_stage_and_a_panel_a_kind(recorded: dict[str, pd.DataFrame]) -> None:
+    axes = pl.history(recorded)
+    assert axes.shape == (3, 3)
+    assert [ax.get_ylabel() for ax in axes[0]] == ["loss", "InfoNCE", "correlation"]
+    assert [ax.get_ylabel() for ax in axes[1]] == ["bound", "critic loss", "reconstruction"]
+    assert [legend_of(ax) for ax in axes[0]] == [["train", "validation"], ["train", "validation"], ["validation"]]
+    assert [legend_of(ax) for ax in axes[2]] == [["bound", "Gaussian", "NCE"], [], []]
+    assert [row[0].get_title(loc="left") for row in axes] == [
+        "Shared codes, best epoch 6 (dotted)",
+        "Specific code, RNA",
+        "Specific code, protein",
+    ]
+
+
+def test_curves_are_the_recorded_values(recorded: dict[str, pd.DataFrame]) -> None:
+    axes = pl.history(recorded)
+    for ax, names in [
+        (axes[0, 0], ["train_loss", "validation_loss"]),
+        (axes[1, 0], ["bound", "gaussian_bound", "nce_bound"]),
+    ]:
+        stage = "shared" if ax is axes[0, 0] else "specific_rna"
+        for line, name in zip(ax.lines, names, strict=False):
+            expected = recorded[f"{stage}/{name}"]
+            np.testing.assert_array_equal(line.get_xdata(), expected.index)
+            np.testing.assert_array_equal(line.get_ydata(), expected.iloc[:, 0])
+    train, validation, best = axes[0, 0].lines
+    assert (train.get_linestyle(), validation.get_linestyle(), best.get_linestyle()) == ("--", "-", ":")
+    assert list(best.get_xdata()) == [6, 6]
+    assert len(axes[1, 0].lines) == 3  # no best epoch is known there
+
+
+def test_pairs_of_several_quantities_share_colours() -> None:
+    history = {
+        f"specific_rna/{split}_{name}": pd.DataFrame({"x": [1.0, 2.0]})
+        for name in ("gaussian_bound", "nce_bound")
+        for split in ("train", "validation")
+    }
+    ((ax,),) = pl.history(history)
+    colors = [line.get_color() for line in ax.lines]
+    assert colors[0] == colors[1] != colors[2] == colors[3]
+    assert [line.get_linestyle() for line in ax.lines] == ["--", "-", "--", "-"]
+    assert legend_of(ax) == ["Gaussian", "NCE", "train", "validation"]
+
+
+def test_legends_and_titles_lie_on_nothing(recorded: dict[str, pd.DataFrame]) -> None:
+    axes = pl.history(recorded)
+    axes[0, 0].figure.draw_without_rendering()
+    boxes = [ax.get_window_extent() for ax in axes.flat]
+    boxes += [ax.get_legend().get_window_extent() for ax in axes.flat if ax.get_legend()]
+    boxes += [row[0]._left_title.get_window_extent() for row in axes]
+    overlapping = [(i, j) for i, a in enumerate(boxes) for j, b in enumerate(boxes[:i]) if a.padded(-1).overlaps(b)]
+    assert not overlapping
+
+
+def test_stages_with_fewer_panels_leave_places_empty() -> None:
+    frame = pd.DataFrame({"x": [1.0, 2.0]})
+    axes = pl.history({"shared/train_loss": frame, "shared/correlation": frame, "specific_rna/bound": frame})
+    assert axes.shape == (2, 2)
+    assert axes[1, 1] is None
+    assert len(axes[0, 0].figure.axes) == 3
+
+
+def test_keys_of_a_model_are_chosen(recorded: dict[str, pd.DataFrame]) -> None:
+    axes = pl.history(SimpleNamespace(history=recorded), keys=["specific_adt/critic_loss"])
+    assert axes.shape == (1, 1)
+    np.testing.assert_array_equal(axes[0, 0].lines[0].get_ydata(), recorded["specific_adt/critic_loss"]["critic_loss"])
+
+
+def test_epochs_without_a_value_and_steps_are_left_out() -> None:
+    history = {
+        "train_loss_step": pd.DataFrame({"x": [9.0]}),
+        "train_loss_epoch": pd.Series([3.0, np.nan, 2.0]),
+        "validation_loss": pd.DataFrame({"x": [5.0]}, index=[2]),
+        "empty": pd.DataFrame({"x": [np.nan]}),
+    }
+    ((ax,),) = pl.history(history)
+    train, validation = ax.lines
+    assert (list(train.get_xdata()), list(train.get_ydata())) == ([0, 2], [3.0, 2.0])
+    assert (list(validation.get_xdata()), validation.get_marker()) == ([2], "o")  # one point is no line
+    assert ax.get_title(loc="left") == "Training"
+
+
+def test_errors(recorded: dict[str, pd.DataFrame]) -> None:
+    with pytest.raises(TypeError, match=r"SimpleNamespace without a history. Call model.train\(\)"):
+        pl.history(SimpleNamespace(history=None))
+    with pytest.raises(KeyError, match=r"\['shared/los'\] are not in the history, which has .*shared/train_loss"):
+        pl.history(recorded, keys="shared/los")
+    with pytest.raises(ValueError, match=r"no curves. Call model.train\(\)"):
+        pl.history({})

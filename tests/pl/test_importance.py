@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from mudata import MuData
+
+from indiseek_sc import _keys, pl
+from indiseek_sc.pl._style import ROLE_COLORS
+
+ORDER = ["pDC", "B_Naive", "NK", "Platelet"]
+
+
+def dots_and_intervals(ax: Axes) -> tuple[list, list]:
+    lines = [line for line in ax.lines if line.get_zorder() > 1]  # all but the line at 0
+    return [line for line in lines if line.get_marker() == "o"], [line for line in lines if line.get_marker() != "o"]
+
+
+def texts_of(ax: Axes) -> list[str]:
+    return [text.get_text() for text in ax.texts]
+
+
+def test_dots_and_intervals_are_the_table(importance_table: pd.DataFrame) -> None:
+    ax = pl.importance_ranking(importance_table)
+    table = importance_table.set_index("label").loc[ORDER]
+    dots, intervals = dots_and_intervals(ax)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ORDER
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first on top
+    assert [(float(dot.get_xdata()[0]), dot.get_ydata()[0]) for dot in dots] == list(
+        zip(table["theta"], range(4), strict=True)
+    )
+    known = table["lower"].notna()
+    drawn = [tuple(line.get_xdata()) for line in intervals]
+    assert [pair for pair, is_known in zip(drawn, known, strict=True) if is_known] == list(
+        zip(table["lower"][known], table["upper"][known], strict=True)
+    )
+    assert [text for text in texts_of(ax) if text[0].isdigit()] == ["6", "220", "1,315", "1"]
+    assert list(ax.lines[0].get_xdata()) == [0, 0]
+
+
+def test_colours_say_which_modality_and_whether_to_rely_on_it(importance_table: pd.DataFrame) -> None:
+    dots, _ = dots_and_intervals(pl.importance_ranking(importance_table))
+    colors = [to_hex(dot.get_color()) for dot in dots]
+    assert colors == [ROLE_COLORS["rna"], ROLE_COLORS["rna"], to_hex("0.45"), ROLE_COLORS["adt"]]
+    assert [dot.get_markerfacecolor() == "white" for dot in dots] == [True, False, False, True]
+
+
+def test_words_come_from_the_mudata(embedded: MuData) -> None:
+    ax = pl.importance_ranking(embedded)
+    assert {"protein\n← resolves it better", "RNA\nresolves it better →", "cells"} <= set(texts_of(ax))
+    caption = ax.get_xlabel()
+    assert "RNA over protein" in caption
+    assert "95% bootstrap interval" in caption
+    assert "hollow dot: fewer than 15 cells" in caption
+    assert "grey: the interval includes 0" in caption
+
+
+@pytest.mark.parametrize("noted_by", ["model", "tl", "argument"])
+def test_names_of_modalities(embedded: MuData, noted_by: str) -> None:
+    names = {"rna": "transcripts", "adt": "surface"}
+    del embedded.uns[f"{_keys.IMPORTANCE}_params"]
+    if noted_by == "model":
+        embedded.uns[_keys.SETTINGS]["modalities"] = names
+    elif noted_by == "tl":
+        embedded.uns[f"{_keys.IMPORTANCE}_params"] = {"modalities": names}
+    ax = pl.importance_ranking(embedded, modalities=names if noted_by == "argument" else None)
+    assert {"surface\n← resolves it better", "transcripts\nresolves it better →"} <= set(texts_of(ax))
+    assert "hollow dot: too few cells to rely on" in ax.get_xlabel()
+
+
+def test_nothing_is_said_of_what_does_not_occur(importance_table: pd.DataFrame) -> None:
+    ax = pl.importance_ranking(importance_table.query("label == 'B_Naive'"))
+    assert "hollow" not in ax.get_xlabel()
+    assert "grey" not in ax.get_xlabel()
+
+
+@pytest.mark.parametrize("signs", ["both", "positive", "negative", "zero"])
+@pytest.mark.parametrize("n_labels", [1, 41])
+def test_no_words_overlap(signs: str, n_labels: int) -> None:
+    long = "CD8+ effector memory T cells of the peripheral blood, activated, and what else there is to say of them"
+    theta = pd.Series(range(n_labels)) - n_labels / 2
+    theta = {"both": theta, "positive": theta.abs() + 1, "negative": -theta.abs() - 1, "zero": theta * 0}[signs]
+    table = pd.DataFrame({"label": [f"{i} {long}" for i in range(n_labels)], "n_cells": 1_234_567, "theta": theta})
+    table = table.assign(lower=theta - 0.1, upper=theta + 0.1, reliable=True)
+    ax = pl.importance_ranking(table, modalities={"rna": "gene expression of nuclei", "adt": "surface_proteins"})
+    ax.figure.draw_without_rendering()
+    texts = [*ax.get_yticklabels(), *ax.texts, ax.xaxis.label, *ax.get_xticklabels()]
+    boxes = [text.get_window_extent() for text in texts if text.get_text()]
+    page = ax.figure.bbox
+    assert all(page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1 for box in boxes)
+    overlapping = [
+        (texts[i].get_text(), texts[j].get_text())
+        for i, a in enumerate(boxes)
+        for j, b in enumerate(boxes[:i])
+        if a.padded(-1).overlaps(b)
+    ]
+    assert not overlapping
+
+
+def test_the_table_is_left_as_it_was(embedded: MuData) -> None:
+    before = embedded.uns[_keys.IMPORTANCE].copy()
+    pl.importance_ranking(embedded)
+    pd.testing.assert_frame_equal(embedded.uns[_keys.IMPORTANCE], before)
+
+
+def test_errors(embedded: MuData, importance_table: pd.DataFrame) -> None:
+    with pytest.raises(KeyError, match=r"lacks the columns \['lower', 'reliable'\]"):
+        pl.importance_ranking(importance_table.drop(columns=["lower", "reliable"]))
+    with pytest.raises(ValueError, match="has no row"):
+        pl.importance_ranking(importance_table.iloc[:0])
+    del embedded.uns[_keys.IMPORTANCE]
+    with pytest.raises(KeyError, match=r"indiseek_sc.tl.modality_importance\(mdata, label_key=...\) first"):
+        pl.importance_ranking(embedded)
+    assert not plt.get_fignums()

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from scanpy.plotting.palettes import default_20
+
+from indiseek_sc import pl
+from indiseek_sc.pl._style import DIVERGING, MISSING, PALETTE, ROLE_COLORS, display_name, finish
+
+# Machado, Oliveira and Fernandes 2009, at full severity, on linear RGB.
+SIGHT = {
+    "normal": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def seen(colors: list[str], sight: str) -> np.ndarray:
+    """CIELAB of ``colors`` as a reader of that ``sight`` sees them."""
+    rgb = np.array([to_rgb(color) for color in colors])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(linear @ np.array(SIGHT[sight]).T, 0, 1)
+    xyz = linear @ TO_XYZ.T / TO_XYZ.sum(axis=1)
+    x, y, z = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116).T
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
+
+
+def least_distance(colors: list[str], sight: str) -> float:
+    return min(float(np.linalg.norm(a - b)) for a, b in combinations(seen(colors, sight), 2))
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+def test_palette_can_be_told_apart(sight: str) -> None:
+    assert len(set(PALETTE)) == 40
+    assert least_distance([*PALETTE[:20], MISSING], sight) > 10
+    assert least_distance([*PALETTE, MISSING], sight) > 5.5
+    assert least_distance(list(ROLE_COLORS.values()), sight) > 60
+    assert least_distance([DIVERGING(0.0), DIVERGING(0.5), DIVERGING(1.0)], sight) > 60
+
+
+def test_the_distances_tell_a_bad_palette() -> None:
+    assert min(least_distance(default_20, sight) for sight in SIGHT) < 1
+
+
+@pytest.mark.parametrize(
+    ("modality", "shown"), [("rna", "RNA"), ("ADT", "protein"), ("prot", "protein"), ("atac", "atac")]
+)
+def test_display_name(modality: str, shown: str) -> None:
+    assert display_name(modality) == shown
+
+
+@pytest.mark.parametrize(
+    ("show", "interactive", "shown"),
+    [(None, False, False), (None, True, True), (False, True, False), (True, False, True)],
+)
+def test_what_is_shown_is_not_returned(
+    show: bool | None, interactive: bool, shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr(plt, "show", lambda: calls.append(None))
+    monkeypatch.setattr(plt, "isinteractive", lambda: interactive)
+    figure, ax = plt.subplots()
+    returned = finish(figure, ax, show=show, save=None)
+    assert (len(calls), returned) == ((1, None) if shown else (0, ax))
+
+
+@pytest.mark.parametrize("name", ["history", "umap", "importance_ranking", "audit"])
+def test_every_figure_is_saved(name: str, drawable: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.png"
+    assert getattr(pl, name)(drawable[name], save=path) is not None
+    pixels = plt.imread(path)
+    assert min(pixels.shape[:2]) > 400
+    assert (pixels[..., :3] < 0.9).mean() > 0.005  # not an empty page
+
+
+@pytest.mark.parametrize("name", ["importance_ranking", "audit"])
+def test_a_figure_of_the_user_is_drawn_into_and_not_shown(
+    name: str, drawable: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plt, "isinteractive", lambda: True)
+    part = plt.figure().subfigures(1, 2)[1]  # even one that is but a part of a page
+    ax = part.subplots()
+    assert getattr(pl, name)(drawable[name], ax=ax) is ax
+    assert len(plt.get_fignums()) == 1
+    assert ax.lines

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import json
+
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from mudata import MuData
+
+from indiseek_sc import _keys, metrics, tl
+
+N_CELLS = 120
+PARAMS = f"{_keys.IMPORTANCE}_params"
+
+
+@pytest.fixture
+def mdata():
+    """As after ``model.write_latents``: codes of modalities of unusual names, a split, settings."""
+    rng = np.random.default_rng(0)
+    labels = rng.choice(["B cell", "T cell", "NK"], N_CELLS, p=[0.45, 0.45, 0.1])
+    names = [f"cell{i}" for i in range(N_CELLS)]
+    gex = AnnData(rng.poisson(1.0, (N_CELLS, 4)).astype(np.float32), obs=pd.DataFrame(index=names))
+    prot = AnnData(rng.poisson(1.0, (N_CELLS, 3)).astype(np.float32), obs=pd.DataFrame(index=names))
+    gex.var_names, prot.var_names = [f"g{i}" for i in range(4)], [f"p{i}" for i in range(3)]
+    gex.obs["cell_type"] = pd.Categorical(labels)
+    mdata = MuData({"gex": gex, "prot": prot})
+    mdata.obs = pd.DataFrame(index=names)
+    mdata.obs[_keys.SPLIT] = pd.Categorical(np.resize(["train", "validation", "train", "test"], N_CELLS))
+    mdata.obsm[_keys.specific("gex")] = rng.normal(size=(N_CELLS, 3)) + 4.0 * (labels == "B cell")[:, None]
+    mdata.obsm[_keys.specific("prot")] = rng.normal(size=(N_CELLS, 2)) + 4.0 * (labels == "T cell")[:, None]
+    mdata.uns[_keys.SETTINGS] = {"modalities": {"rna": "gex", "adt": "prot"}, "version": "0", "settings": {}}
+    return mdata
+
+
+def codes_of(mdata):
+    return mdata.obsm[_keys.specific("gex")], mdata.obsm[_keys.specific("prot")]
+
+
+def content(mdata):
+    """Everything that a tool might have touched, as a comparable value."""
+    return (
+        mdata.obs.to_csv(),
+        repr(mdata.uns),
+        sorted(mdata.obsm),
+        mdata["gex"].obs.to_csv(),
+        mdata["prot"].obs.to_csv(),
+    )
+
+
+def test_writes_what_the_metric_says(mdata):
+    table = tl.modality_importance(mdata, "cell_type", n_neighbors=6, smoothing=0.2, seed=3, n_bootstrap=50)
+    expected = metrics.modality_importance(
+        *codes_of(mdata), mdata["gex"].obs["cell_type"], n_neighbors=6, smoothing=0.2, seed=3, n_bootstrap=50
+    )
+    np.testing.assert_array_equal(mdata.obs[_keys.THETA], expected.theta)
+    pd.testing.assert_frame_equal(table, expected.table)
+    pd.testing.assert_frame_equal(mdata.uns[_keys.IMPORTANCE], table)
+    assert mdata.uns[PARAMS]["label_key"] == "cell_type"
+    assert mdata.uns[PARAMS]["n_neighbors"] == 6
+
+
+def test_table_that_was_returned_is_a_copy(mdata):
+    table = tl.modality_importance(mdata, "cell_type")
+    table["theta"] = 0.0
+    assert (mdata.uns[_keys.IMPORTANCE]["theta"] != 0).any()
+
+
+def test_nothing_else_is_touched(mdata):
+    before = content(mdata)
+    tl.modality_importance(mdata, "cell_type")
+    del mdata.obs[_keys.THETA], mdata.uns[_keys.IMPORTANCE], mdata.uns[PARAMS]
+    assert content(mdata) == before
+
+
+def test_survives_h5mu(mdata, tmp_path):
+    mdata["gex"].obs["cell_type"] = mdata["gex"].obs["cell_type"].cat.add_categories("alone")
+    mdata["gex"].obs.loc["cell7", "cell_type"] = "alone"
+    mdata["gex"].obs.loc["cell8", "cell_type"] = np.nan
+    table = tl.modality_importance(mdata, "cell_type")
+    mdata.write(tmp_path / "codes.h5mu")
+    back = mudata.read(tmp_path / "codes.h5mu")
+    pd.testing.assert_frame_equal(back.uns[_keys.IMPORTANCE], table)
+    np.testing.assert_array_equal(back.obs[_keys.THETA], mdata.obs[_keys.THETA])
+    assert back.uns[PARAMS] == mdata.uns[PARAMS]
+    json.dumps(mdata.uns[PARAMS])
+    assert tl.modality_importance(back, "cell_type").equals(table)
+
+
+@pytest.mark.parametrize("label_key", ["cell_type", "gex:cell_type"])
+def test_label_may_be_named_with_its_modality(mdata, label_key):
+    table = tl.modality_importance(mdata, label_key)
+    assert set(table["label"]) == {"B cell", "T cell", "NK"}
+
+
+def test_modalities_may_be_given(mdata):
+    table = tl.modality_importance(mdata, "cell_type")
+    del mdata.uns[_keys.SETTINGS]
+    given = tl.modality_importance(mdata, "cell_type", modalities={"rna": "gex", "adt": "prot"})
+    pd.testing.assert_frame_equal(given, table)
+    turned = tl.modality_importance(mdata, "cell_type", modalities={"rna": "prot", "adt": "gex"})
+    assert turned.set_index("label").loc["B cell", "theta"] == pytest.approx(
+        -table.set_index("label").loc["B cell", "theta"]
+    )
+
+
+def test_cells_without_code_or_label_are_nan_and_nobodys_neighbor(mdata):
+    mdata.obsm[_keys.specific("gex")][:10] = np.nan
+    mdata.obsm[_keys.specific("prot")][5:15] = np.nan
+    mdata["gex"].obs.loc[mdata.obs_names[15:20], "cell_type"] = np.nan
+    table = tl.modality_importance(mdata, "cell_type")
+    theta = mdata.obs[_keys.THETA]
+    assert theta[:20].isna().all() and theta[20:].notna().all()
+    alone = mdata[20:].copy()
+    pd.testing.assert_frame_equal(tl.modality_importance(alone, "cell_type"), table)
+    np.testing.assert_array_equal(alone.obs[_keys.THETA], theta[20:])
+
+
+@pytest.mark.parametrize("part", ["test", "validation"])
+def test_held_out_cells_are_the_test_cells_or_else_the_validation_cells(mdata, part):
+    if part == "validation":
+        mdata.obs[_keys.SPLIT] = mdata.obs[_keys.SPLIT].cat.remove_categories("test").fillna("train")
+    table = tl.modality_importance(mdata, "cell_type", cells="held_out")
+    chosen = (mdata.obs[_keys.SPLIT] == part).to_numpy()
+    np.testing.assert_array_equal(mdata.obs[_keys.THETA].notna(), chosen)
+    assert table["n_cells"].sum() == chosen.sum()
+    alone = mdata[chosen].copy()
+    pd.testing.assert_frame_equal(tl.modality_importance(alone, "cell_type"), table)
+
+
+def test_real_cells(pbmc_small):
+    """With principal components as codes: T cell subsets are told apart by their proteins, in which they were named."""
+    import scanpy as sc
+
+    rna = pbmc_small["rna"].copy()
+    sc.pp.normalize_total(rna, target_sum=1e4)
+    sc.pp.log1p(rna)
+    sc.pp.pca(rna, n_comps=15)
+    adt = pbmc_small["adt"].copy()
+    sc.pp.normalize_total(adt)
+    sc.pp.log1p(adt)
+    sc.pp.pca(adt, n_comps=15)
+    pbmc_small.obsm[_keys.specific("rna")] = rna.obsm["X_pca"]
+    pbmc_small.obsm[_keys.specific("adt")] = adt.obsm["X_pca"]
+    roles = {"rna": "rna", "adt": "adt"}
+    table = tl.modality_importance(pbmc_small, "mergedcelltype", modalities=roles).set_index("label")
+    assert table["n_cells"].sum() == pbmc_small.n_obs
+    t_cells = table.loc[table.index.str.startswith(("CD4", "CD8")) & table["reliable"], "theta"]
+    assert len(t_cells) >= 2 and (t_cells < 0).all()
+
+
+def _drop(container, key):
+    def change(mdata):
+        del getattr(mdata, container)[key]
+
+    return change
+
+
+def _fit_on_all(mdata):
+    mdata.obs[_keys.SPLIT] = pd.Categorical(["train"] * N_CELLS)
+
+
+def _no_codes(mdata):
+    mdata.obsm[_keys.specific("gex")][9:] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "error", "message"),
+    [
+        (None, {"label_key": "celltype"}, KeyError, r"label_key='celltype' .* mdata\['gex'\]\.obs: cell_type"),
+        (None, {"cells": "test"}, ValueError, r"cells='test' must be one of \['all', 'held_out'\]"),
+        (None, {"smoothing": -1}, ValueError, "smoothing=-1"),
+        (None, {"n_neighbors": 0}, ValueError, "n_neighbors=0"),
+        (None, {"n_neighbors": 120}, ValueError, "n_neighbors=120 needs more cells .* there are 120"),
+        (None, {"cells": "held_out", "n_neighbors": 30}, ValueError, "more held-out cells .* there are 30"),
+        (None, {"modalities": {"rna": "gex"}}, ValueError, "must map 'rna' and 'adt'"),
+        (None, {"modalities": {"rna": "gex", "adt": "adt"}}, KeyError, "X_indiseek_specific_adt.* of modality 'adt'"),
+        (_drop("uns", _keys.SETTINGS), {}, KeyError, r"model\.write_latents\(mdata\)"),
+        (_drop("obsm", _keys.specific("prot")), {}, KeyError, r"specific_prot.*mdata\.obsm holds .*specific_gex"),
+        (_drop("obs", _keys.SPLIT), {"cells": "held_out"}, KeyError, "use cells='all'"),
+        (_fit_on_all, {"cells": "held_out"}, ValueError, "neither test nor validation cells"),
+        (_no_codes, {}, ValueError, "there are 9"),
+    ],
+)
+def test_a_failure_is_explained_and_changes_nothing(mdata, change, arguments, error, message):
+    if change is not None:
+        change(mdata)
+    before = content(mdata)
+    with pytest.raises(error, match=message):
+        tl.modality_importance(mdata, **{"label_key": "cell_type", **arguments})
+    assert content(mdata) == before
