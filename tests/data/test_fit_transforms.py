@@ -207,6 +207,14 @@ def test_constant_data_give_zero(role: Role, kind: InputKind, value: float):
     assert (apply_transform(fitted(role, kind, values, np.arange(50)), values) == 0).all()
 
 
+def test_rounding_errors_are_no_variance():
+    equal_in_each_cell = np.repeat(np.arange(1, 51, dtype=np.float32)[:, None], 7, axis=1)
+    assert (apply_transform(fitted("adt", "counts", equal_in_each_cell, np.arange(50)), equal_in_each_cell) == 0).all()
+    last_digit = np.full((50, 2), 1e4, dtype=np.float32)
+    last_digit[::2, 0] = np.nextafter(np.float32(1e4), np.float32(2e4))
+    assert (apply_transform(fitted("adt", "normalized", last_digit, np.arange(50)), last_digit) == 0).all()
+
+
 def test_a_constant_feature_stays_zero_in_new_cells(counts: np.ndarray):
     counts[:, 4] = 3
     transform = fitted("adt", "normalized", counts)

@@ -26,6 +26,7 @@ def test_bars_are_the_table(audit_table: pd.DataFrame) -> None:
     assert [bars[0].get_facecolor() for bars in ax.containers] == [to_rgba(color) for color in ROLE_COLORS.values()]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["RNA", "protein", "aim"]
     assert ax.get_xlim()[1] > 1.03
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first on top
 
 
 def test_aims_are_marked(audit_table: pd.DataFrame) -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from indiseek_sc._keys import ROLES
-from indiseek_sc.nn import regularized_cca
+from indiseek_sc._keys import ROLES, other
+from indiseek_sc.nn import RidgeMap, regularized_cca
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from indiseek_sc.module import IndiSeekModule
     from indiseek_sc.train import Split
 
-SMALLEST_MEAN_SQUARED_CORRELATION = 0.72
-"""Directions are kept, the most shared first, while the mean of their squared validation correlations stays above this."""
+SUFFICIENT = 0.95
+"""Directions are kept until they tell this share of what all of them tell of the other modality."""
 
 FEWEST_DIRECTIONS = 4
 
@@ -39,20 +39,49 @@ def start_shared(module: IndiSeekModule, features: Mapping[Role, Tensor], split:
 
 @torch.no_grad()
 def finish_shared(module: IndiSeekModule, features: Mapping[Role, Tensor], split: Split) -> None:
-    """Rotate the codes to canonical directions and drop those that validation cells do not share."""
+    """Rotate the codes to canonical directions, and drop those behind the point where they are sufficient."""
     module.eval()
     codes = [module.encoders[role](features[role]) for role in ROLES]
     *maps, correlation = _analyse(codes, split, module.n_shared)
     order = correlation.argsort(descending=True, stable=True)
+    maps = [linear._replace(weight=linear.weight[:, order]) for linear in maps]
     correlation = correlation[order]
-    kept = choose_width(correlation)
-    correlation = torch.where(torch.arange(correlation.shape[0], device=correlation.device) < kept, correlation, 0.0)
+    rotated = {role: linear(code.double()) for role, linear, code in zip(ROLES, maps, codes, strict=True)}
+    n_kept = choose_width(rotated, features, split)
+    correlation = torch.where(torch.arange(correlation.shape[0], device=correlation.device) < n_kept, correlation, 0.0)
     for role, linear in zip(ROLES, maps, strict=True):
-        module.rotations[role].set(linear._replace(weight=linear.weight[:, order]), correlation)
+        module.rotations[role].set(linear, correlation)
 
 
-def choose_width(correlation: Tensor) -> int:
-    """Return how many directions to keep, from their validation correlations in falling order, shape ``(n_shared,)``."""
-    mean_squared = correlation.square().cumsum(0) / torch.arange(1, correlation.shape[0] + 1, device=correlation.device)
-    n_good = int((mean_squared >= SMALLEST_MEAN_SQUARED_CORRELATION).sum())
-    return max(n_good, min(FEWEST_DIRECTIONS, int((correlation > 0).sum())), 1)
+def choose_width(shared: Mapping[Role, Tensor], features: Mapping[Role, Tensor], split: Split) -> int:
+    """Return the smallest number of leading directions that is sufficient on validation cells, without any label.
+
+    Sufficiency is the share of the other modality's variance that a ridge regression on the directions explains, relative to
+    that on all of them, averaged over both modalities. Fewer directions are more purely shared; too few leave shared signal
+    to the specific codes.
+
+    Parameters
+    ----------
+    shared
+        Rotated codes by role, the most shared direction first, shape ``(n_cells, n_shared)``.
+    features
+        Features by role, shape ``(n_cells, n_features)``.
+    split
+        Regressions are fitted on its training cells and read on its validation cells.
+    """
+    n_shared = shared["rna"].shape[1]
+    told = torch.zeros(n_shared, dtype=torch.float64)
+    for role in ROLES:
+        explained = [_explained(shared[role][:, : n + 1], features[other(role)], split) for n in range(n_shared)]
+        told += torch.tensor(explained, dtype=torch.float64) / max(explained[-1], 1e-12)
+    is_sufficient = told / len(ROLES) >= SUFFICIENT
+    first = int(is_sufficient.int().argmax()) + 1
+    return min(max(first, FEWEST_DIRECTIONS), n_shared)
+
+
+def _explained(x: Tensor, y: Tensor, split: Split) -> float:
+    train, validation = (torch.from_numpy(rows).to(x.device) for rows in (split.train, split.validation))
+    regression = RidgeMap(x.shape[1], y.shape[1]).to(x.device, torch.float64)
+    regression.fit(x[train], y[train])
+    missed = (y[validation].double() - regression(x[validation].double())).square().sum()
+    return float(1 - missed / (y[validation].double() - y[train].double().mean(dim=0)).square().sum())

@@ -13,8 +13,8 @@ from indiseek_sc.data._fields import REGISTRY_KEY
 from indiseek_sc.model._codes import _as_rows
 from indiseek_sc.model._closed_forms import finish_shared, start_shared
 from indiseek_sc.train import (
-    ConditionalPlan,
     KeepBest,
+    RegressionPlan,
     SharedPlan,
     SpecificPlan,
     Split,
@@ -26,7 +26,7 @@ from indiseek_sc.train import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -66,7 +66,7 @@ class TrainingMixin:
         Parameters
         ----------
         max_epochs
-            Largest number of epochs of every stage, or by stage (``shared``, ``conditional``, ``specific``).
+            Largest number of epochs of every stage, or by stage (``shared``, ``conditional``, ``specific``, ``decoder``).
         lambda_
             Weight of the reconstruction: larger keeps more of the modality in its specific code, smaller makes that more
             independent of the other modality.
@@ -186,50 +186,72 @@ class TrainingMixin:
         with torch.no_grad():
             conditions = {role: module.condition(role, module.shared(role, features[role]), batch) for role in ROLES}
         for role in ROLES:
-            module.codecs[role].fit(features[role][train], conditions[role][train])
-        reason = self._train_conditional(features, conditions) if self.settings.conditional_codec else None
+            n_shared = module.rotations[role].n_kept
+            module.codecs[role].fit(features[role][train], conditions[role][train], n_shared)
+
+        is_conditional = self.settings.conditional_codec
+        reason = self._train_conditional(features, conditions) if is_conditional else None
         with torch.no_grad():
             cells = {role: module.prepare_specific(role, features[role], conditions) for role in ROLES}
         self._freeze_statistics(cells)
         if reason is None:
-            self._train_critics(cells, lambda_)
+            reason = self._train_critics(cells, lambda_)
             self._freeze_statistics(cells)
         with torch.no_grad():
-            decoded = [
-                module.codecs[role].decode(module.encode_prepared(role, cells[role]), conditions[role])[train]
-                for role in ROLES
-            ]
+            specific = {role: module.encode_prepared(role, cells[role]) for role in ROLES}
+        if reason is None and is_conditional:
+            self._train_decoder(features, conditions, specific)
+        with torch.no_grad():
+            decoded = [module.codecs[role].decode(specific[role], conditions[role])[train] for role in ROLES]
         module.joint.fit(*decoded)
         self.stages_.append("specific")
         self.is_trained_ = True
 
     def _train_conditional(self, features: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]) -> str | None:
-        module, split = self.module, self.split
-        codecs = module.codecs
+        codecs, train = self.module.codecs, self.split.train
         cells = {
             role: {"scores": codecs[role].scores(features[role], conditions[role]), "condition": conditions[role]}
             for role in ROLES
         }
-        parts = {f"{role}_validation_loss": codecs[role].conditional for role in ROLES}
-        reason = self._run_stage(
-            "conditional",
-            ConditionalPlan(module),
-            StageData(
-                cells,
-                split.train,
-                split.validation,
-                batch_size=self._batch_size("specific_batch_size"),
-                seed=self.seed,
-            ),
-            "Conditional standardisation",
-            {f"{role}_validation_loss": self.modalities[role] for role in ROLES},
-            KeepBest(parts, patience=self._patience(), smallest_gain=1e-3),
-        )
+        parts = {role: codecs[role].conditional for role in ROLES}
+        reason = self._run_regression("conditional", parts, self.module.conditional_loss, cells, smallest_gain=1e-2)
         for role in ROLES:
-            codecs[role].freeze_start(features[role][split.train], conditions[role][split.train])
+            codecs[role].freeze_start(features[role][train], conditions[role][train])
         return reason
 
-    def _train_critics(self, cells: Mapping[Role, Mapping[str, Tensor]], lambda_: float) -> None:
+    def _train_decoder(
+        self, features: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor], specific: Mapping[Role, Tensor]
+    ) -> str | None:
+        cells = {
+            role: {"features": features[role], "condition": conditions[role], "specific": specific[role]}
+            for role in ROLES
+        }
+        parts = {role: self.module.codecs[role].refinement for role in ROLES}
+        return self._run_regression("decoder", parts, self.module.decoding_error, cells, smallest_gain=1e-3)
+
+    def _run_regression(
+        self,
+        stage: str,
+        parts: Mapping[Role, torch.nn.Module],
+        loss: Callable[[Role, Mapping[str, Tensor]], Tensor],
+        cells: Mapping[Role, dict[str, Tensor]],
+        *,
+        smallest_gain: float,
+    ) -> str | None:
+        description = {"conditional": "Conditional standardisation", "decoder": "Decoder"}[stage]
+        batch_size = self._batch_size("specific_batch_size")
+        data = StageData(cells, self.split.train, self.split.validation, batch_size=batch_size, seed=self.seed)
+        judged = {f"{role}_validation_loss": parts[role] for role in ROLES}
+        return self._run_stage(
+            stage,
+            RegressionPlan(self.module, parts, loss),
+            data,
+            description,
+            {f"{role}_validation_loss": self.modalities[role] for role in ROLES},
+            KeepBest(judged, patience=self._patience(), smallest_gain=smallest_gain),
+        )
+
+    def _train_critics(self, cells: Mapping[Role, Mapping[str, Tensor]], lambda_: float) -> str | None:
         module, split, s = self.module, self.split, self.settings
         data = StageData(
             {role: dict(tensors) for role, tensors in cells.items()},
@@ -242,7 +264,7 @@ class TrainingMixin:
         steps_per_epoch = min(len(data.train_dataloader()), STEPS_PER_EPOCH)
         n_epochs = self._max_epochs("specific")
         n_warmup = -(-s.n_critic_warmup_steps // (s.n_critic_steps * steps_per_epoch))
-        self._run_stage(
+        return self._run_stage(
             "specific",
             SpecificPlan(module, lambda_=lambda_, n_steps=n_epochs * steps_per_epoch),
             data,

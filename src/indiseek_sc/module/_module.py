@@ -126,7 +126,7 @@ class IndiSeekModule(BaseModuleClass):
         decoded = {role: self.codecs[role].decode(specific[role], conditions[role]) for role in ROLES}
         return {
             "shared": {role: code[:, : self.rotations[role].n_kept] for role, code in shared.items()},
-            "specific": specific,
+            "specific": {role: code[:, : self.codecs[role].n_used] for role, code in specific.items()},
             "reconstruction": decoded,
             "joint": self.joint(*(decoded[role] for role in ROLES)),
         }
@@ -164,6 +164,17 @@ class IndiSeekModule(BaseModuleClass):
             **{f"{name}_bound": bound for name, bound in bounds.items()},
             "error": normalized_error(target, estimate, self.codecs[role].error_scale),
         }
+
+    def conditional_loss(self, role: Role, cells: Mapping[str, Tensor]) -> Tensor:
+        """Return the negative log-likelihood of the conditional standardisation, of each member when it trains."""
+        conditional = self.codecs[role].conditional
+        loss = conditional.loss if conditional.training else conditional.ensemble_loss
+        return loss(cells["scores"], cells["condition"])
+
+    def decoding_error(self, role: Role, cells: Mapping[str, Tensor]) -> Tensor:
+        """Return the reconstruction error, as a share of what the specific code could hold."""
+        codec = self.codecs[role]
+        return normalized_error(cells["features"], codec.decode(cells["specific"], cells["condition"]), codec.error_scale)
 
     def critic_loss(self, role: Role, cells: Mapping[str, Tensor]) -> Tensor:
         """Return the loss that teaches the critics of ``role``, with the encoder left alone."""

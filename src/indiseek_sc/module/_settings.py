@@ -40,6 +40,8 @@ class Settings:
         Cells in a batch of stage 2.
     learning_rate
         Step size of Adam for encoders and codecs.
+    regression_learning_rate
+        Step size of Adam for the conditional standardisation and for the refinement of the decoder.
     critic_learning_rate
         Step size of Adam for critics.
     weight_decay
@@ -54,6 +56,8 @@ class Settings:
         Largest number of epochs of the conditional standardisation.
     max_epochs_specific
         Number of epochs of the specific encoders.
+    max_epochs_decoder
+        Largest number of epochs of the decoder's refinement.
     patience
         Epochs without a better validation figure before a stage ends; 0 means never.
     """
@@ -71,13 +75,15 @@ class Settings:
     batch_size: int = 1024
     specific_batch_size: int = 512
     learning_rate: float = 1e-3
+    regression_learning_rate: float = 3e-3
     critic_learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     n_critic_steps: int = 4
     n_critic_warmup_steps: int = 200
     max_epochs_shared: int = 400
-    max_epochs_conditional: int = 400
+    max_epochs_conditional: int = 300
     max_epochs_specific: int = 25
+    max_epochs_decoder: int = 150
     patience: int = 20
 
 

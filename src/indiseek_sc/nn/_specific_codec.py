@@ -26,9 +26,14 @@ class SpecificCodec(nn.Module, ABC):
         super().__init__()
         self.register_buffer("error_scale", torch.ones(()))
 
+    @property
     @abstractmethod
-    def fit(self, features: Tensor, condition: Tensor) -> None:
-        """Set from training cells all that has a closed form."""
+    def n_used(self) -> int:
+        """Number of dimensions of the code that are in use; columns behind them are 0."""
+
+    @abstractmethod
+    def fit(self, features: Tensor, condition: Tensor, n_shared: int = 0) -> None:
+        """Set from training cells all that has a closed form; ``n_shared`` directions of the condition are shared code."""
 
     @abstractmethod
     def prepare(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
@@ -73,10 +78,15 @@ class ConditionalCodec(SpecificCodec):
 
         r = V^\top (x - b(c)), \qquad z_0 = \frac{r - \mu(c)}{\sigma(c)}, \qquad
         z = \operatorname{standardize}\big(z_0 + f(z_0, c)\big), \qquad
-        \hat x = b(c) + V (\mu(c) + \sigma(c)\, z).
+        \hat x = b(c) + V (\mu(c) + \sigma(c)\, z) + g(z, c).
 
     :math:`z_0` has the same conditional mean and variance for every :math:`c`, so little is left for the critics, which train
-    :math:`f` from zero. Fit order: :meth:`fit`, then training of ``conditional``, then of ``correction``.
+    :math:`f` from zero; :math:`g` starts at zero too. Fit order: :meth:`fit`, then training of ``conditional``, of
+    ``correction``, and of ``refinement``.
+
+    A shared code is a function of the features, so with :math:`k` directions of it given, the features have about as many
+    degrees of freedom left as they have more columns than :math:`k`. A wider :math:`z` would tell the shared code by the way
+    its dimensions hang together. So there are at most that many axes (:attr:`n_used`); the others are columns of 0.
 
     Parameters
     ----------
@@ -101,15 +111,24 @@ class ConditionalCodec(SpecificCodec):
         self.correction = make_mlp(
             n_specific + n_condition, n_specific, n_hidden, n_layers=2, activation="gelu", start_at_zero=True
         )
+        self.refinement = make_mlp(
+            n_specific + n_condition, n_features, 2 * n_hidden, n_layers=2, dropout=0.1, start_at_zero=True
+        )
         self.standardize = nn.BatchNorm1d(n_specific, affine=False)
         self.register_buffer("mean", torch.zeros(n_specific))
         self.register_buffer("deviation", torch.ones(n_specific))
 
+    @property
+    def n_used(self) -> int:
+        """Number of dimensions of the code that are in use."""
+        return int(self.conditional.varies.sum())
+
     @torch.no_grad()
-    def fit(self, features: Tensor, condition: Tensor) -> None:
+    def fit(self, features: Tensor, condition: Tensor, n_shared: int = 0) -> None:
         """Fit the regression, the axes of its residual, and their overall scale."""
         self.baseline.fit(condition, features)
-        self.principal.fit(features - self.baseline(condition))
+        n_largest = max(features.shape[1] - n_shared, 1)
+        self.principal.fit(features - self.baseline(condition), n_largest)
         scores = self.scores(features, condition)
         self.conditional.start_from(scores)
         # What Z can hold at all is the measure of what it loses, so that lambda means the same wherever little is left.
@@ -120,7 +139,7 @@ class ConditionalCodec(SpecificCodec):
         """Note mean and deviation of the start over the training cells, once ``conditional`` is trained."""
         start = self._start(features, condition)
         self.mean.copy_(start.mean(dim=0))
-        self.deviation.copy_(start.std(dim=0, correction=0).clamp(min=1e-6))
+        self.deviation.copy_(torch.where(self.conditional.varies > 0, start.std(dim=0, correction=0), 1.0))
 
     def scores(self, features: Tensor, condition: Tensor) -> Tensor:
         """Return r, what the linear regression leaves along the principal axes, shape ``(n_cells, n_specific)``."""
@@ -136,7 +155,8 @@ class ConditionalCodec(SpecificCodec):
         return {"start": start, "unit": self.conditional(condition)[1].exp() * self.deviation}
 
     def _raw(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
-        return prepared["start"] + self.correction(torch.cat([prepared["start"], condition], dim=1))
+        correction = self.correction(torch.cat([prepared["start"], condition], dim=1))
+        return prepared["start"] + correction * self.conditional.varies
 
     def encode(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
         """Encode."""
@@ -150,7 +170,8 @@ class ConditionalCodec(SpecificCodec):
         """Reconstruct."""
         mean, log_scale = self.conditional(condition)
         scores = mean + log_scale.exp() * (specific * self.deviation + self.mean)
-        return self.baseline(condition) + self.principal.inverse(scores)
+        closed = self.baseline(condition) + self.principal.inverse(scores)
+        return closed + self.refinement(torch.cat([specific, condition], dim=1))
 
 
 class PlainCodec(SpecificCodec):
@@ -190,8 +211,13 @@ class PlainCodec(SpecificCodec):
         self.decoder = make_mlp(n_specific + n_condition, n_features, n_hidden, n_layers=n_layers, activation=activation)
         self.standardize = nn.BatchNorm1d(n_specific, affine=False) if standardize else nn.Identity()
 
+    @property
+    def n_used(self) -> int:
+        """All dimensions."""
+        return self.encoder[-1].out_features
+
     @torch.no_grad()
-    def fit(self, features: Tensor, condition: Tensor) -> None:
+    def fit(self, features: Tensor, condition: Tensor, n_shared: int = 0) -> None:
         """Measure the total variance of the features."""
         self.error_scale.copy_(features.var(dim=0, correction=0).sum().clamp(min=1e-12))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from indiseek_sc.train._batches import DeviceBatches, StageData
 from indiseek_sc.train._keep_best import KeepBest, NonFiniteLossError
-from indiseek_sc.train._plans import ConditionalPlan, SharedPlan
+from indiseek_sc.train._plans import RegressionPlan, SharedPlan
 from indiseek_sc.train._progress import StageProgress
 from indiseek_sc.train._runner import StageRunner
 from indiseek_sc.train._seed import isolated_seed
@@ -12,10 +12,10 @@ from indiseek_sc.train._specific_plan import SpecificPlan
 from indiseek_sc.train._split import Split, draw_split
 
 __all__ = [
-    "ConditionalPlan",
     "DeviceBatches",
     "KeepBest",
     "NonFiniteLossError",
+    "RegressionPlan",
     "SharedPlan",
     "SpecificPlan",
     "Split",

@@ -1,4 +1,4 @@
-"""How the shared encoders and the conditional standardisation learn."""
+"""How encoders and regressions learn by a loss on batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from indiseek_sc.module import set_trainable
 from indiseek_sc.train._keep_best import NonFiniteLossError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from indiseek_sc._keys import Role
     from indiseek_sc.module import IndiSeekModule
@@ -93,40 +93,46 @@ class SharedPlan(StagePlan):
         )
 
 
-class ConditionalPlan(StagePlan):
-    """First half of stage 2: mean and scale of each modality's residual, given its shared code.
+class RegressionPlan(StagePlan):
+    """Trains one part for each modality by a plain loss, all at once: their parameters are disjoint.
 
-    Logs ``rna_train_loss``, ``rna_validation_loss`` (negative log-likelihood, nats), and the same for ``adt``.
+    Logs ``<role>_train_loss`` and ``<role>_validation_loss``.
 
     Parameters
     ----------
     module
-        The module, with codecs that have a conditional part.
+        The module.
+    parts
+        What is trained, by role.
+    loss
+        Loss of a role on a batch of its cells, scalar; the part's mode tells it whether it is in training.
     """
 
-    def __init__(self, module: IndiSeekModule) -> None:
+    def __init__(
+        self,
+        module: IndiSeekModule,
+        parts: Mapping[Role, nn.Module],
+        loss: Callable[[Role, Mapping[str, Tensor]], Tensor],
+    ) -> None:
         super().__init__(module)
-        self.parts = nn.ModuleDict({role: module.codecs[role].conditional for role in ROLES})
+        self.parts = nn.ModuleDict(dict(parts))
+        self.loss = loss
         set_trainable(module, [self.parts])
 
+    def _losses(self, batch: Mapping[Role, Mapping[str, Tensor]], name: str) -> list[Tensor]:
+        losses = {role: self.loss(role, batch[role]) for role in ROLES}
+        self.record({f"{role}_{name}": loss for role, loss in losses.items()}, len(batch["rna"]["condition"]))
+        return list(losses.values())
+
     def training_step(self, batch: Mapping[Role, Mapping[str, Tensor]], batch_idx: int) -> Tensor:
-        """Return the sum over modalities, whose parameters are disjoint."""
-        losses = {
-            f"{role}_train_loss": self.parts[role].loss(batch[role]["scores"], batch[role]["condition"]) for role in ROLES
-        }
-        self.record(losses, len(batch["rna"]["scores"]))
-        return self.require_finite(torch.stack(list(losses.values())).sum())
+        """Return the sum over modalities."""
+        return self.require_finite(torch.stack(self._losses(batch, "train_loss")).sum())
 
     def validation_step(self, batch: Mapping[Role, Mapping[str, Tensor]], batch_idx: int) -> None:
-        """Log the ensemble's likelihood of held-out cells."""
-        losses = {
-            f"{role}_validation_loss": self.parts[role].ensemble_loss(batch[role]["scores"], batch[role]["condition"])
-            for role in ROLES
-        }
-        self.record(losses, len(batch["rna"]["scores"]))
+        """Log the losses of held-out cells."""
+        self._losses(batch, "validation_loss")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW."""
         s = self.module.settings
-        return torch.optim.AdamW(self.parts.parameters(), lr=s.learning_rate, weight_decay=s.weight_decay)
-
+        return torch.optim.AdamW(self.parts.parameters(), lr=s.regression_learning_rate, weight_decay=s.weight_decay)
