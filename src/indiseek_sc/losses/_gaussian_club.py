@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from indiseek_sc.losses._independence import IndependenceCritic
 from indiseek_sc.nn import make_mlp
@@ -57,7 +57,7 @@ class GaussianCritic(IndependenceCritic):
         return ((specific - mean).square() / log_variance.exp() + log_variance).sum(dim=1).mean() / 2
 
     def bound(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """vCLUB over the batch, summed over dimensions."""
+        """VCLUB over the batch, summed over dimensions."""
         mean, log_variance = self._moments(condition)
         paired = (specific - mean).square()
         unpaired = (specific.mean(dim=0) - mean).square() + specific.var(dim=0, correction=0)

@@ -67,7 +67,9 @@ class CodesMixin:
         """
         if kind == "joint":
             if modality is not None:
-                raise ValueError("modality: the joint code is of both modalities; leave it out, or choose another kind.")
+                raise ValueError(
+                    "modality: the joint code is of both modalities; leave it out, or choose another kind."
+                )
             return self._encode(mdata, indices, "joint")[0]
         if kind not in ("shared", "specific"):
             raise ValueError(f"kind must be 'shared', 'specific' or 'joint', but is {kind!r}.")
@@ -139,7 +141,10 @@ class CodesMixin:
         """
         self._require("specific")
         mdata = self._validate_anndata(mdata)
-        wanted: list[tuple[str, Role | None]] = [("joint", None), *((k, r) for k in ("shared", "specific") for r in ROLES)]
+        wanted: list[tuple[str, Role | None]] = [
+            ("joint", None),
+            *((k, r) for k in ("shared", "specific") for r in ROLES),
+        ]
         codes = self._encode_all(mdata, np.arange(mdata.n_obs), wanted)  # all of them before anything is written
         key_of = {"shared": _keys.shared, "specific": _keys.specific}
         for (kind, role), code in zip(wanted, codes, strict=True):
@@ -210,5 +215,7 @@ def _as_rows(indices: Sequence[int] | np.ndarray | None, n_cells: int) -> np.nda
     if not np.issubdtype(rows.dtype, np.integer):
         raise ValueError(f"indices must be whole row numbers or a mask, but are of type {rows.dtype}.")
     if rows.min() < -n_cells or rows.max() >= n_cells:
-        raise ValueError(f"indices must lie below the number of cells, {n_cells}, but reach {rows.min()} to {rows.max()}.")
+        raise ValueError(
+            f"indices must lie below the number of cells, {n_cells}, but reach {rows.min()} to {rows.max()}."
+        )
     return np.where(rows < 0, rows + n_cells, rows)

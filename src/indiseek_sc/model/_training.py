@@ -10,8 +10,8 @@ import torch
 from indiseek_sc._keys import ROLES
 from indiseek_sc.data import fit_transform
 from indiseek_sc.data._fields import REGISTRY_KEY
-from indiseek_sc.model._codes import _as_rows
 from indiseek_sc.model._closed_forms import finish_shared, start_shared
+from indiseek_sc.model._codes import _as_rows
 from indiseek_sc.train import (
     KeepBest,
     RegressionPlan,

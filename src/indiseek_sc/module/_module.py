@@ -50,7 +50,9 @@ class IndiSeekModule(BaseModuleClass):
         self.n_batches = n_batches
         self.transforms = nn.ModuleDict(dict(transforms))
         self.n_features = {role: self.transforms[role].n_output for role in ROLES}
-        self.n_shared = min(settings.n_shared, *self.n_features.values()) if settings.linear_start else settings.n_shared
+        self.n_shared = (
+            min(settings.n_shared, *self.n_features.values()) if settings.linear_start else settings.n_shared
+        )
         self.n_condition = self.n_shared + (n_batches if n_batches > 1 else 0)
         self.n_specific = {
             role: min(settings.n_specific, n) if settings.conditional_codec else settings.n_specific
@@ -174,7 +176,9 @@ class IndiSeekModule(BaseModuleClass):
     def decoding_error(self, role: Role, cells: Mapping[str, Tensor]) -> Tensor:
         """Return the reconstruction error, as a share of what the specific code could hold."""
         codec = self.codecs[role]
-        return normalized_error(cells["features"], codec.decode(cells["specific"], cells["condition"]), codec.error_scale)
+        return normalized_error(
+            cells["features"], codec.decode(cells["specific"], cells["condition"]), codec.error_scale
+        )
 
     def critic_loss(self, role: Role, cells: Mapping[str, Tensor]) -> Tensor:
         """Return the loss that teaches the critics of ``role``, with the encoder left alone."""

@@ -208,7 +208,9 @@ class PlainCodec(SpecificCodec):
     ) -> None:
         super().__init__()
         self.encoder = make_mlp(n_features, n_specific, n_hidden, n_layers=n_layers, activation=activation)
-        self.decoder = make_mlp(n_specific + n_condition, n_features, n_hidden, n_layers=n_layers, activation=activation)
+        self.decoder = make_mlp(
+            n_specific + n_condition, n_features, n_hidden, n_layers=n_layers, activation=activation
+        )
         self.standardize = nn.BatchNorm1d(n_specific, affine=False) if standardize else nn.Identity()
 
     @property

@@ -40,7 +40,9 @@ class StagePlan(pl.LightningModule):
 
     def record(self, values: Mapping[str, Tensor], n_cells: int, prefix: str = "") -> None:
         """Log means over the cells of an epoch."""
-        self.log_dict({f"{prefix}{k}": v.detach() for k, v in values.items()}, on_step=False, on_epoch=True, batch_size=n_cells)
+        self.log_dict(
+            {f"{prefix}{k}": v.detach() for k, v in values.items()}, on_step=False, on_epoch=True, batch_size=n_cells
+        )
 
     def require_finite(self, loss: Tensor) -> Tensor:
         """Return the loss, or stop the stage before the optimiser takes it in."""

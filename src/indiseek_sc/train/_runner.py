@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from scvi.train import TrainRunner
 
 from indiseek_sc.train._keep_best import KeepBest, NonFiniteLossError
 from indiseek_sc.train._progress import StageProgress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from indiseek_sc.train._batches import StageData
     from indiseek_sc.train._plans import StagePlan
 
@@ -57,17 +62,18 @@ class StageRunner(TrainRunner):
         self.progress = progress
         shown = [progress] if kwargs.get("enable_progress_bar", True) else []  # Lightning refuses a hidden one
         callbacks = [*kwargs.pop("callbacks", []), keep_best, *shown]  # a new list: scvi-tools appends to it
-        super().__init__(
-            model,
-            plan,
-            data,
-            callbacks=callbacks,
-            simple_progress_bar=False,
-            num_sanity_val_steps=-1,  # the figures before training
-            check_val_every_n_epoch=1,
-            log_every_n_steps=1,
-            **kwargs,
-        )
+        with _without_routine_messages():
+            super().__init__(
+                model,
+                plan,
+                data,
+                callbacks=callbacks,
+                simple_progress_bar=False,
+                num_sanity_val_steps=-1,  # the figures before training
+                check_val_every_n_epoch=1,
+                log_every_n_steps=1,
+                **kwargs,
+            )
 
     def __call__(self) -> str | None:
         """Train.
@@ -81,9 +87,12 @@ class StageRunner(TrainRunner):
         handler = signal.getsignal(signal.SIGINT)
         reason = None
         try:
-            self.trainer.fit(self.training_plan, self.data_splitter)
+            with _without_routine_messages():
+                self.trainer.fit(self.training_plan, self.data_splitter)
         except NonFiniteLossError as error:
-            reason = f"{error} The last good weights were kept. Look for outliers in the data, or lower the learning rate."
+            reason = (
+                f"{error} The last good weights were kept. Look for outliers in the data, or lower the learning rate."
+            )
         except SystemExit:  # Lightning's answer to Ctrl-C; it also leaves the signal ignored
             signal.signal(signal.SIGINT, handler)
             reason = "Interrupted. The best weights so far were kept."
@@ -102,4 +111,23 @@ class StageRunner(TrainRunner):
         history = {k: v for k, v in (self.model.history_ or {}).items() if not k.startswith(f"{self.stage}/")}
         logged = getattr(self.trainer.logger, "history", None) or {}
         history |= {f"{self.stage}/{name}": values for name, values in logged.items() if name != "epoch"}
+        if epochs := [epoch for name, epoch in self.keep_best.best_epochs.items() if name in logged]:
+            # Histories count epochs from 0, and the state before training is epoch 0 of the best ones.
+            best = pd.Index([max(0, max(epochs) - 1)], name="epoch")
+            history[f"{self.stage}/best_epoch"] = pd.DataFrame({"best_epoch": best}, index=best)
         self.model.history_ = history
+
+
+@contextmanager
+def _without_routine_messages() -> Iterator[None]:
+    """Keep Lightning from saying at every stage what hardware there is, and that frozen parts are frozen."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Found .* module\\(s\\) in eval mode")
+            warnings.filterwarnings("ignore", message="`isinstance\\(treespec, LeafSpec\\)`")
+            yield
+    finally:
+        logger.setLevel(level)
