@@ -14,8 +14,8 @@ from indiseek_sc.datasets import pbmc_covid as read_pbmc_covid
 ROOT = Path(__file__).parents[1]
 
 matplotlib.use("Agg")
-# Sums in floating point depend on how many threads share them.
-torch.set_num_threads(2)
+# Sums in floating point depend on how many threads share them; on busy machines, one is also the fastest for small networks.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -71,7 +71,7 @@ class Settings:
     canonical_weight: float = 0.5
     conditional_codec: bool = True
     independence: str = "gaussian+nce"
-    lambda_: float = 20.0
+    lambda_: float = 50.0
     batch_size: int = 1024
     specific_batch_size: int = 512
     learning_rate: float = 1e-3
