@@ -24,9 +24,9 @@ SUFFICIENT = 0.95
 FEWEST_DIRECTIONS = 4
 
 
-def _analyse(codes: list[Tensor], split: Split, n: int) -> tuple:
+def _analyse(codes: list[Tensor], split: Split, n: int, *, refit: bool = False) -> tuple:
     train, validation = torch.from_numpy(split.train), torch.from_numpy(split.validation)
-    return regularized_cca(*codes, train.to(codes[0].device), validation.to(codes[0].device), n)
+    return regularized_cca(*codes, train.to(codes[0].device), validation.to(codes[0].device), n, refit=refit)
 
 
 @torch.no_grad()
@@ -42,7 +42,7 @@ def finish_shared(module: IndiSeekModule, features: Mapping[Role, Tensor], split
     """Rotate the codes to canonical directions, and drop those behind the point where they are sufficient."""
     module.eval()
     codes = [module.encoders[role](features[role]) for role in ROLES]
-    *maps, correlation = _analyse(codes, split, module.n_shared)
+    *maps, correlation = _analyse(codes, split, module.n_shared, refit=True)
     order = correlation.argsort(descending=True, stable=True)
     maps = [linear._replace(weight=linear.weight[:, order]) for linear in maps]
     correlation = correlation[order]

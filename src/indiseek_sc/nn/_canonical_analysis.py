@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from typing import NamedTuple
 
@@ -65,11 +66,13 @@ def regularized_cca(
     validation: Tensor,
     n_directions: int,
     ridges: tuple[float, ...] = RIDGES,
+    *,
+    refit: bool = False,
 ) -> tuple[LinearMap, LinearMap, Tensor]:
     r"""Ridge-regularised CCA (Vinod 1976), with the two ridges chosen on validation cells.
 
     Directions are the singular vectors of :math:`(\Sigma_{aa} + r_a I)^{-1/2} \Sigma_{ab} (\Sigma_{bb} + r_b I)^{-1/2}`; the pair
-    of ridges with the largest sum of squared validation correlations wins. Each direction is scaled to a standard deviation
+    of ridges with the largest sum of squared validation correlations, chance levels left out, wins. Each direction is scaled to a standard deviation
     equal to its validation correlation, so that directions which do not hold up count for little in a distance.
 
     Parameters
@@ -86,22 +89,28 @@ def regularized_cca(
         Number of directions, at most ``min(n_first, n_second)``.
     ridges
         Candidates for each ridge, as multiples of the mean variance of a feature.
+    refit
+        Whether to fit the directions again on both sets of cells once the ridges are chosen, which helps small data.
 
     Returns
     -------
     Both maps, float64, and the validation correlations, shape ``(n_directions,)``, none below 0.
     """
     a, b = first.double(), second.double()
-    best: tuple[float, tuple[LinearMap, LinearMap], Tensor] | None = None
+    noise = 2 / math.sqrt(validation.shape[0])
+    best: tuple[float, tuple[float, float], Tensor] | None = None
     for pair in product(ridges, repeat=2):
         maps = _canonical_maps(a[train], b[train], n_directions, pair)
         correlation = correlate(maps[0](a[validation]), maps[1](b[validation])).clamp(min=0.0)
-        score = float(correlation.square().sum())
+        # Correlations that chance could give would otherwise decide on small validation sets.
+        score = float(correlation[correlation > noise].square().sum())
         if best is None or score > best[0]:
-            best = score, maps, correlation
+            best = score, pair, correlation
     assert best is not None  # there is at least one pair of ridges
-    _, maps, correlation = best
-    return _standardized(maps[0], a[train], correlation), _standardized(maps[1], b[train], correlation), correlation
+    _, pair, correlation = best
+    rows = torch.cat([train, validation]) if refit else train
+    maps = _canonical_maps(a[rows], b[rows], n_directions, pair)
+    return _standardized(maps[0], a[rows], correlation), _standardized(maps[1], b[rows], correlation), correlation
 
 
 class CanonicalRotation(nn.Module):

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from indiseek_sc.losses import CriticSum, GaussianCritic, IndependenceCritic, NCECritic, make_critic
+
+
+def draw(n_cells: int = 40, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n_cells, 3, generator=generator), torch.randn(n_cells, 2, generator=generator)
+
+
+def draw_sign(n_cells: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two standard normal dimensions; the condition decides the sign of their correlation, and nothing else."""
+    generator = torch.Generator().manual_seed(seed)
+    condition = torch.randint(0, 2, (n_cells, 1), generator=generator) * 2.0 - 1.0
+    first, noise = torch.randn(2, n_cells, 1, generator=generator)
+    return torch.cat([first, 0.9 * condition * first + 0.19**0.5 * noise], dim=1), condition
+
+
+def test_a_sum_adds():
+    critics = make_critic("gaussian+nce", 3, 2)
+    specific, condition = draw()
+    bounds = critics.bounds(specific, condition)
+    assert list(bounds) == ["gaussian", "nce"]
+    gaussian, nce = critics.critics["gaussian"], critics.critics["nce"]
+    torch.testing.assert_close(bounds["gaussian"], gaussian.bound(specific, condition))
+    torch.testing.assert_close(bounds["nce"], nce.bound(specific, condition))
+    torch.testing.assert_close(critics.bound(specific, condition), bounds["gaussian"] + bounds["nce"])
+    torch.testing.assert_close(
+        critics.critic_loss(specific, condition),
+        gaussian.critic_loss(specific, condition) + nce.critic_loss(specific, condition),
+    )
+
+
+def test_one_loss_teaches_each_critic_as_if_alone():
+    critics = make_critic("gaussian+nce", 3, 2)
+    critics.critic_loss(*draw()).backward()
+    together = {name: p.grad.clone() for name, p in critics.named_parameters()}
+    for name, critic in critics.critics.items():
+        critic.zero_grad()
+        critic.critic_loss(*draw()).backward()
+        for parameter, p in critic.named_parameters():
+            torch.testing.assert_close(p.grad, together[f"critics.{name}.{parameter}"])
+
+
+@pytest.mark.parametrize("name", ["gaussian", "nce", "gaussian_bounded", "gaussian+nce"])
+def test_names_make_critics(name):
+    critics = make_critic(name, 3, 2)
+    assert list(critics.critics) == name.split("+")
+    assert isinstance(critics, IndependenceCritic)
+    specific, condition = draw()
+    specific.requires_grad_()
+    critics.bound(specific, condition).backward()
+    assert specific.grad.abs().sum() > 0  # the encoder can learn from it
+    assert type(critics.critics[name.split("+")[0]]) is (NCECritic if name == "nce" else GaussianCritic)
+
+
+def test_only_the_published_critic_has_a_bounded_variance():
+    assert make_critic("gaussian_bounded", 3, 2).critics["gaussian_bounded"].bounded_variance
+    assert not make_critic("gaussian", 3, 2).critics["gaussian"].bounded_variance
+
+
+@pytest.mark.parametrize("name", ["hsic", "gaussian+hsic", "", "gaussian+"])
+def test_unknown_critics_are_refused(name):
+    with pytest.raises(ValueError, match=r"independence: unknown critic .* There are gaussian, gaussian_bounded, nce"):
+        make_critic(name, 3, 2)
+
+
+def test_a_sum_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least one"):
+        CriticSum({})
+
+
+def test_one_critic_sees_what_the_other_is_blind_to():
+    torch.manual_seed(0)
+    critics = CriticSum({"gaussian": GaussianCritic(2, 1, 32), "nce": NCECritic(2, 1, 32)})
+    optimizer = torch.optim.Adam(critics.parameters(), lr=3e-3)
+    for step in range(400):
+        optimizer.zero_grad()
+        critics.critic_loss(*draw_sign(512, seed=step)).backward()
+        optimizer.step()
+    with torch.no_grad():
+        bounds = critics.bounds(*draw_sign(5000, seed=10_000))
+    assert bounds["gaussian"].item() == pytest.approx(0, abs=0.03)
+    assert bounds["nce"].item() > 1.0
