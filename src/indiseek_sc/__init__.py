@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-from indiseek_sc import datasets, metrics, pl, tl
-from indiseek_sc.model import IndiSeek
+if TYPE_CHECKING:
+    from indiseek_sc import datasets, metrics, pl, tl
+    from indiseek_sc.model import IndiSeek
 
 __all__ = ["IndiSeek", "datasets", "metrics", "pl", "tl"]
 
 __version__ = version("indiseek_sc")
+
+
+def __getattr__(name: str) -> Any:
+    """Import parts when they are first asked for: torch and scvi-tools take seconds, and `indiseek-sc --help` needs neither."""
+    if name == "IndiSeek":
+        return import_module("indiseek_sc.model").IndiSeek
+    if name in __all__:
+        return import_module(f"indiseek_sc.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -99,7 +99,9 @@ def test_extreme_inputs_stay_finite():
     assert torch.isfinite(second.grad).all()
 
 
-@pytest.mark.parametrize(("first", "second"), [((4, 3), (5, 3)), ((4, 3), (4, 2)), ((4,), (4,)), ((2, 4, 3), (2, 4, 3))])
+@pytest.mark.parametrize(
+    ("first", "second"), [((4, 3), (5, 3)), ((4, 3), (4, 2)), ((4,), (4,)), ((2, 4, 3), (2, 4, 3))]
+)
 def test_codes_without_partners_are_refused(first, second):
     with pytest.raises(ValueError, match="one shape"):
         info_nce(torch.ones(first), torch.ones(second), torch.tensor(0.0))

@@ -43,4 +43,5 @@ def canonical_correlation_loss(first: Tensor, second: Tensor, *, ridge: float = 
 
 
 def _cholesky(covariance: Tensor, ridge: float) -> Tensor:
-    return torch.linalg.cholesky(covariance + ridge * torch.eye(covariance.shape[0], device=covariance.device))
+    eye = torch.eye(covariance.shape[0], dtype=covariance.dtype, device=covariance.device)
+    return torch.linalg.cholesky(covariance + ridge * eye)

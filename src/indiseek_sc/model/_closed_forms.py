@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from indiseek_sc.module import IndiSeekModule
     from indiseek_sc.train import Split
 
-SUFFICIENT = 0.95
+SUFFICIENT = 0.94
 """Directions are kept until they tell this share of what all of them tell of the other modality."""
 
 FEWEST_DIRECTIONS = 4

@@ -68,10 +68,10 @@ class Settings:
     n_layers: int = 2
     dropout: float = 0.4
     linear_start: bool = True
-    canonical_weight: float = 0.5
+    canonical_weight: float = 0.75
     conditional_codec: bool = True
     independence: str = "gaussian+nce"
-    lambda_: float = 50.0
+    lambda_: float = 30.0
     batch_size: int = 1024
     specific_batch_size: int = 512
     learning_rate: float = 1e-3

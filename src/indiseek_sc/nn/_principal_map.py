@@ -26,8 +26,11 @@ class PrincipalMap(nn.Module):
         self.register_buffer("components", torch.zeros(n_input, n_components))
 
     @torch.no_grad()
-    def fit(self, x: Tensor, n_largest: int | None = None) -> None:
-        """Find the components of ``x``, shape ``(n_cells, n_input)``, with fixed signs, and at most ``n_largest`` of them."""
+    def fit(self, x: Tensor, n_largest: int | None = None, smallest_variance: float | Tensor = 0.0) -> None:
+        """Find the components of ``x``, shape ``(n_cells, n_input)``, with fixed signs.
+
+        At most ``n_largest`` of them, and only those with more than ``smallest_variance``, in squared units of ``x``.
+        """
         center = x.double().mean(dim=0)
         centered = x.double() - center
         values, vectors = torch.linalg.eigh(centered.T @ centered / x.shape[0])
@@ -36,7 +39,7 @@ class PrincipalMap(nn.Module):
         largest = vectors.abs().argmax(dim=0)
         vectors = vectors * vectors.gather(0, largest[None]).sign()
         n = self.components.shape[1]
-        real = values[:n] > 1e-8 * values[0].clamp(min=1e-300)
+        real = (values[:n] > 1e-8 * values[0].clamp(min=1e-300)) & (values[:n] > smallest_variance)
         if n_largest is not None:
             real[n_largest:] = False
         self.center.copy_(center)

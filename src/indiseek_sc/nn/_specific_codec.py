@@ -12,6 +12,9 @@ from indiseek_sc.nn._mlp import Activation, make_mlp
 from indiseek_sc.nn._principal_map import PrincipalMap
 from indiseek_sc.nn._ridge import RidgeMap
 
+NEGLIGIBLE_SHARE = 1e-4
+"""Axes with less than this share of the variance of the features are left out of the specific code."""
+
 
 class SpecificCodec(nn.Module, ABC):
     """Encodes features to a specific code, and decodes that with the condition: own shared code, and batch if there is one.
@@ -128,7 +131,9 @@ class ConditionalCodec(SpecificCodec):
         """Fit the regression, the axes of its residual, and their overall scale."""
         self.baseline.fit(condition, features)
         n_largest = max(features.shape[1] - n_shared, 1)
-        self.principal.fit(features - self.baseline(condition), n_largest)
+        # Standardised, an axis that holds next to nothing would be all rounding and misfit.
+        negligible = NEGLIGIBLE_SHARE * features.var(dim=0, correction=0).sum()
+        self.principal.fit(features - self.baseline(condition), n_largest, negligible)
         scores = self.scores(features, condition)
         self.conditional.start_from(scores)
         # What Z can hold at all is the measure of what it loses, so that lambda means the same wherever little is left.

@@ -30,7 +30,7 @@ class DeviceBatches:
     n_cells
         Number of rows.
     batch_size
-        Largest number of cells wanted in a batch; fewer cells make one batch.
+        Fewest cells in a batch; fewer than twice as many make one batch.
     n_extra
         How many further batches of random cells come with each batch, for a critic to learn from.
     shuffle
@@ -85,7 +85,7 @@ class StageData(pl.LightningDataModule):
         Decides the orders.
     """
 
-    LARGEST_VALIDATION_BATCH = 2048
+    VALIDATION_BATCH = 2048
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class StageData(pl.LightningDataModule):
             self._select(cells, train), train.size, batch_size, n_extra=n_extra, shuffle=True, seed=seed
         )
         self._validation = DeviceBatches(
-            self._select(cells, validation), validation.size, self.LARGEST_VALIDATION_BATCH, shuffle=False
+            self._select(cells, validation), validation.size, self.VALIDATION_BATCH, shuffle=False
         )
 
     @staticmethod

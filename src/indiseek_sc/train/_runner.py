@@ -93,15 +93,18 @@ class StageRunner(TrainRunner):
             reason = (
                 f"{error} The last good weights were kept. Look for outliers in the data, or lower the learning rate."
             )
-        except SystemExit:  # Lightning's answer to Ctrl-C; it also leaves the signal ignored
-            signal.signal(signal.SIGINT, handler)
-            reason = "Interrupted. The best weights so far were kept."
+        except SystemExit:  # Lightning's answer to Ctrl-C since 2.3; before, it returned
+            if not self.trainer.interrupted:
+                raise
         finally:
             self.progress.close()
             self.keep_best.restore()
             self._merge_history()
             self.model.module.to(self.device)
             self.model.module.eval()
+        if self.trainer.interrupted and reason is None:
+            signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
+            reason = "Interrupted. The best weights so far were kept."
         self.model.trainer = self.trainer
         if reason is not None:
             warnings.warn(f"Stage {self.stage!r}: {reason}", UserWarning, stacklevel=4)

@@ -1,0 +1,7 @@
+"""The command line, ``indiseek-sc``."""
+
+from __future__ import annotations
+
+from indiseek_sc.cli._app import app
+
+__all__ = ["app"]

@@ -1,0 +1,166 @@
+"""Commands and their options; what they do is imported when it is needed, so that help comes at once."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from indiseek_sc.cli._clock import Clock
+from indiseek_sc.cli._outcome import check_input, new_file, new_folder, reported
+
+app = typer.Typer(
+    help=(
+        "Split what RNA and surface proteins of single cells share from what each alone knows "
+        "(IndiSeek, arXiv 2509.21584)."
+        "\n\nStart with [bold]indiseek-sc demo[/bold]: it runs everything on real blood cells that come with the package. "
+        "Then [bold]indiseek-sc fit[/bold] does the same for a CITE-seq file of yours."
+        "\n\nA command exits with 0 if all went well, 1 if it failed, 2 if it was called wrongly, and 130 if it was "
+        "interrupted. Unless all went well it leaves no file."
+    ),
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Accelerator(StrEnum):
+    """What to train on."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    GPU = "gpu"
+
+
+Force = Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")]
+Seed = Annotated[
+    int, typer.Option(min=0, help="Decides split, weights and batches: on a CPU, the same gives the same.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Hardware = Annotated[Accelerator, typer.Option(help="What to train on.")]
+MaxEpochs = Annotated[int | None, typer.Option(min=1, help="Most epochs of each stage, for a quick look.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("indiseek_sc"))
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    outdir: Annotated[Path, typer.Argument(help="Folder to make.")] = Path("indiseek_demo"),
+    seed: Seed = 0,
+    max_epochs: MaxEpochs = None,
+    accelerator: Hardware = Accelerator.AUTO,
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
+    """Run everything on 6,000 blood cells that come with the package, in about two minutes.
+
+    OUTDIR gets [bold]summary.md[/bold] to read, the figures that it shows, [bold]summary.json[/bold] for programs, and
+    [bold]demo.h5mu[/bold]: the cells with their codes, neighbours, clusters, UMAP and theta.
+    """
+    with reported(debug):
+        clock = Clock()
+        with new_folder(outdir, force=force) as folder:
+            with clock.step("Loading libraries and data"):
+                from indiseek_sc.cli._pipeline import Job, run_job
+                from indiseek_sc.datasets import pbmc_covid
+
+                mdata = pbmc_covid()
+            job = Job(
+                source="6,000 blood cells of healthy donors and COVID-19 patients (pbmc_covid)",
+                label_key="cell_type",
+                color_keys=("batch",),
+                seed=seed,
+                max_epochs=max_epochs,
+                accelerator=accelerator.value,
+            )
+            run_job(mdata, job, clock, output=folder / "demo.h5mu", report=folder)
+        clock.say(f"Done. Read {outdir / 'summary.md'}, and open {outdir / 'demo.h5mu'} with mudata.read_h5mu.")
+
+
+@app.command()
+def fit(
+    source: Annotated[Path, typer.Argument(metavar="IN.h5mu", help="MuData of cells with both RNA and proteins.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT.h5mu", help="File to make.")],
+    rna: Annotated[str, typer.Option(help="Name of the RNA modality.")] = "rna",
+    adt: Annotated[str, typer.Option(help="Name of the protein modality.")] = "adt",
+    rna_layer: Annotated[str | None, typer.Option(help="Layer of the RNA values; .X if not given.")] = None,
+    adt_layer: Annotated[str | None, typer.Option(help="Layer of the protein values; .X if not given.")] = None,
+    batch_key: Annotated[str | None, typer.Option(help="Column of obs that names the batch of a cell.")] = None,
+    label_key: Annotated[
+        str | None, typer.Option(help="Column of obs that names the type of a cell; our clusters if not given.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Folder to make for figures and a summary.")] = None,
+    lambda_: Annotated[
+        float | None,
+        typer.Option(
+            "--lambda", min=0, help="More keeps more in the specific codes; less makes them more independent."
+        ),
+    ] = None,
+    n_top_genes: Annotated[
+        int | None, typer.Option(min=2, help="Number of highly variable genes to use; all if not given.")
+    ] = None,
+    seed: Seed = 0,
+    max_epochs: MaxEpochs = None,
+    accelerator: Hardware = Accelerator.AUTO,
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
+    """Do the same for a file of yours: write a copy with codes, neighbours, clusters, UMAP and theta.
+
+    [bold]In:[/bold] cells that have both modalities, as counts or normalised values, in any kind of matrix.
+
+    [bold]Out:[/bold] all that was in the file, and in obsm [bold]X_indiseek[/bold] (the joint code, made for clusters),
+    [bold]X_indiseek_shared_rna[/bold] (what both modalities know), [bold]X_indiseek_specific_rna[/bold] (what RNA alone
+    knows), the same for proteins, and a UMAP of each; in obs [bold]leiden[/bold] and [bold]indiseek_theta[/bold] (above 0
+    where RNA keeps a cell's type together better, below 0 where proteins do), with its table by type in uns.
+
+    A fifth of the cells takes no part in training, so that the report can tell how independent the codes are on cells
+    that the model never saw.
+
+    [bold]Example:[/bold] indiseek-sc fit cells.h5mu coded.h5mu --adt prot --label-key cell_type --report figures
+    """
+    with reported(debug), ExitStack() as outputs:
+        clock = Clock()
+        check_input(source, output)
+        file = outputs.enter_context(new_file(output, force=force))
+        folder = outputs.enter_context(new_folder(report, force=force)) if report else None
+        with clock.step("Loading libraries and data"):
+            from indiseek_sc.cli._pipeline import Job, read_input, run_job
+
+            mdata = read_input(source)
+        job = Job(
+            source=source.name,
+            rna=rna,
+            adt=adt,
+            rna_layer=rna_layer,
+            adt_layer=adt_layer,
+            batch_key=batch_key,
+            label_key=label_key,
+            color_keys=(batch_key,) if batch_key else (),
+            lambda_=lambda_,
+            n_top_genes=n_top_genes,
+            seed=seed,
+            max_epochs=max_epochs,
+            accelerator=accelerator.value,
+        )
+        run_job(mdata, job, clock, output=file, report=folder)
+        outputs.close()
+        clock.say(f"Done. Wrote {output}" + (f"; read {report / 'summary.md'}." if report else "."))

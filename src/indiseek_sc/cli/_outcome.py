@@ -1,0 +1,142 @@
+"""How a command ends: whole files or none, one line for an error, and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FAILED, INTERRUPTED = 1, 130
+
+ROUTINE = (
+    "Cannot join columns with the same name",
+    "var_names are not unique",
+    "The '.*_dataloader' does not have many",
+)
+"""Warnings of libraries that tell the user of a command nothing."""
+
+
+@contextmanager
+def reported(debug: bool) -> Iterator[None]:
+    """Tell errors and warnings in one line each; an error exits with 1, an interruption (Ctrl-C, SIGTERM) with 130.
+
+    Parameters
+    ----------
+    debug
+        Let errors through with their traceback.
+    """
+    handler = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with warnings.catch_warnings():
+            for message in ROUTINE:
+                warnings.filterwarnings("ignore", message=message)
+            for category in (FutureWarning, DeprecationWarning, PendingDeprecationWarning):
+                warnings.filterwarnings("ignore", category=category)
+            warnings.showwarning = _tell_warning
+            yield
+    except KeyboardInterrupt as interruption:
+        typer.echo("interrupted: nothing was written.", err=True)
+        raise typer.Exit(INTERRUPTED) from interruption
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        if debug:
+            raise
+        typer.echo(f"error: {_one_line(_text_of(error))}", err=True)
+        raise typer.Exit(FAILED) from error
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _interrupt(*_: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _tell_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    typer.echo(f"warning: {_one_line(str(message))}", err=True)
+
+
+def _text_of(error: Exception) -> str:
+    if isinstance(error, KeyError) and error.args:  # its own text is the representation of the message
+        return str(error.args[0])
+    return str(error) or type(error).__name__
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def check_input(path: Path, output: Path) -> None:
+    """Refuse an input that is not there, or that the output would take the place of.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If both are the same file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file.")
+    if output.exists() and path.samefile(output):
+        raise ValueError(f"{output} is the input itself. Give the output another name.")
+
+
+@contextmanager
+def new_file(path: Path, *, force: bool) -> Iterator[Path]:
+    """Give a path to write to; the file appears under its own name when the block ends well, else not at all.
+
+    Raises
+    ------
+    OSError
+        If the file exists and may not be overwritten, or cannot be made there.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; the output is a file.")
+    if path.exists() and not force:
+        raise FileExistsError(f"{path} is there already. Choose another name, or overwrite it with --force.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}. Make it first.")
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
+        unfinished = Path(folder) / path.name
+        yield unfinished
+        os.replace(unfinished, path)
+
+
+@contextmanager
+def new_folder(path: Path, *, force: bool) -> Iterator[Path]:
+    """Give a folder to fill; it appears under its own name when the block ends well, else not at all.
+
+    Of a folder that is there (and may be overwritten, or is empty) only files of the same names are replaced.
+
+    Raises
+    ------
+    OSError
+        If the folder has files and may not be overwritten, or cannot be made there.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{path} is a file; the output is a folder.")
+    if path.is_dir() and any(path.iterdir()) and not force:
+        raise FileExistsError(f"{path} is there already. Choose another name, or overwrite its files with --force.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}. Make it first.")
+    # In the folder itself where there is one: it may be on a disk of its own.
+    with tempfile.TemporaryDirectory(dir=path if path.is_dir() else path.parent, prefix=f".{path.name}-") as parent:
+        unfinished = Path(parent) / path.name
+        unfinished.mkdir()
+        yield unfinished
+        if not path.is_dir():
+            os.replace(unfinished, path)
+            return
+        for made in unfinished.iterdir():
+            os.replace(made, path / made.name)

@@ -1,0 +1,196 @@
+"""From a MuData to codes, clusters, theta, and a report of them."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import mudata
+import numpy as np
+import scanpy as sc
+from anndata import AnnData
+
+from indiseek_sc import IndiSeek, _keys, tl
+from indiseek_sc._lookup import find_obs
+from indiseek_sc.cli._figures import draw_figures
+from indiseek_sc.cli._story import tell_story
+from indiseek_sc.cli._summary import collect_facts, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+    from mudata import MuData
+
+    from indiseek_sc.cli._clock import Clock
+
+HELD_OUT = 0.2
+"""Share of the cells that training never sees, for the audit."""
+
+CLUSTERS = "leiden"
+
+CODE_UMAP_EPOCHS = 200
+"""The maps of single codes are for a look; that of the joint code has scanpy's own number."""
+
+WRITTEN_BY_SCANPY = (
+    ("obs", CLUSTERS),
+    ("obsm", "X_umap"),
+    ("obsp", "connectivities"),
+    ("obsp", "distances"),
+    ("uns", "neighbors"),
+    ("uns", CLUSTERS),
+    ("uns", "umap"),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a user asks for; see ``indiseek-sc fit --help``."""
+
+    source: str
+    rna: str = "rna"
+    adt: str = "adt"
+    rna_layer: str | None = None
+    adt_layer: str | None = None
+    batch_key: str | None = None
+    label_key: str | None = None
+    color_keys: tuple[str, ...] = ()
+    lambda_: float | None = None
+    n_top_genes: int | None = None
+    seed: int = 0
+    max_epochs: int | None = None
+    accelerator: str = "auto"
+
+
+def read_input(path: Path) -> MuData:
+    """Read a file into memory.
+
+    Raises
+    ------
+    ValueError
+        If it is not h5mu.
+    """
+    try:
+        return mudata.read_h5mu(path)
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as h5mu: {error}") from error
+
+
+def run_job(mdata: MuData, job: Job, clock: Clock, *, output: Path, report: Path | None) -> None:
+    """Do it all.
+
+    Parameters
+    ----------
+    mdata
+        The data; codes, clusters, UMAPs and theta are added.
+    job
+        What to do.
+    clock
+        Tells the steps.
+    output
+        File to write.
+    report
+        Folder that is there, for figures and summaries; none are made if not given.
+    """
+    with clock.step("Looking at the data"):
+        model = _set_up(mdata, job)
+    with clock.step("Training on four fifths of the cells"):
+        _train(model, job)
+        model.write_latents()
+    with clock.step("Neighbours, clusters and UMAP of the joint code"):
+        _set_aside(mdata, clock)
+        _cluster(mdata, job.seed)
+    with clock.step("UMAPs of the shared and specific codes"):
+        _map_codes(mdata, job)
+    table = _rank(mdata, job, clock)
+    with clock.step("Writing the cells"):
+        mdata.write_h5mu(output)
+    if report is not None:
+        _report(model, mdata, table, job, clock, report)
+
+
+def _set_up(mdata: MuData, job: Job) -> IndiSeek:
+    IndiSeek.setup_mudata(
+        mdata,
+        rna_layer=job.rna_layer,
+        adt_layer=job.adt_layer,
+        batch_key=job.batch_key,
+        modalities={"rna_layer": job.rna, "adt_layer": job.adt},
+    )
+    if job.label_key is not None:  # before the work, not after it
+        find_obs(mdata, job.label_key, "--label-key")
+    return IndiSeek(mdata, seed=job.seed, n_top_genes=job.n_top_genes)
+
+
+def _train(model: IndiSeek, job: Job) -> None:
+    n_cells = model.adata.n_obs
+    held_out = np.random.default_rng(job.seed).permutation(n_cells)[: round(HELD_OUT * n_cells)]
+    with warnings.catch_warnings():
+        # Codes of a stage that ended before its time are worth something to who trained it, but not as a result.
+        warnings.filterwarnings("error", message="Stage '", category=UserWarning)
+        try:
+            model.train(job.max_epochs, job.lambda_, held_out=held_out, accelerator=job.accelerator)
+        except UserWarning as early_end:
+            if "Interrupted" in str(early_end):
+                raise KeyboardInterrupt from None
+            raise RuntimeError(f"{early_end} Nothing was written.") from None
+
+
+def _set_aside(mdata: MuData, clock: Clock) -> None:
+    """Keep under another name what scanpy is about to overwrite, unless a command of ours wrote it."""
+    if f"{_keys.IMPORTANCE}_params" in mdata.uns:
+        return
+    renamed = [
+        (place, key, f"{key}_before_indiseek") for place, key in WRITTEN_BY_SCANPY if key in getattr(mdata, place)
+    ]
+    for place, key, name in renamed:
+        getattr(mdata, place)[name] = getattr(mdata, place)[key]
+    if "neighbors_before_indiseek" in mdata.uns:
+        graph = {f"{kind}_key": f"{kind}_before_indiseek" for kind in ("connectivities", "distances")}
+        mdata.uns["neighbors_before_indiseek"] = {**mdata.uns["neighbors"], **graph}
+    if renamed:
+        clock.say(f"Kept under new names: {', '.join(f'{place}[{name!r}]' for place, _, name in renamed)}")
+
+
+def _cluster(mdata: MuData, seed: int) -> None:
+    sc.pp.neighbors(mdata, use_rep=_keys.JOINT, random_state=seed)
+    sc.tl.leiden(mdata, flavor="igraph", n_iterations=2, directed=False, key_added=CLUSTERS, random_state=seed)
+    sc.tl.umap(mdata, random_state=seed)
+
+
+def _map_codes(mdata: MuData, job: Job) -> None:
+    """Give each code a UMAP of its own; the graphs behind them are not kept."""
+    for modality in (job.rna, job.adt):
+        for key in (_keys.shared(modality), _keys.specific(modality)):
+            cells = AnnData(obs=mdata.obs[[]], obsm={key: mdata.obsm[key]})
+            sc.pp.neighbors(cells, use_rep=key, random_state=job.seed)
+            sc.tl.umap(cells, maxiter=CODE_UMAP_EPOCHS, random_state=job.seed)
+            mdata.obsm[f"{key}_umap"] = cells.obsm["X_umap"]
+
+
+def _rank(mdata: MuData, job: Job, clock: Clock) -> pd.DataFrame:
+    """Theta of cell types, or of clusters where no types are given."""
+    of = f"types in {job.label_key!r}" if job.label_key else "clusters, since there is no --label-key"
+    with clock.step(f"Modality importance (theta) of {of}"):
+        return tl.modality_importance(mdata, job.label_key or CLUSTERS, seed=job.seed)
+
+
+def _report(model: IndiSeek, mdata: MuData, table: pd.DataFrame, job: Job, clock: Clock, folder: Path) -> None:
+    with clock.step("Audit of the codes on the cells that were held out"):
+        audit = model.audit(seed=job.seed)
+    label_key = job.label_key or CLUSTERS
+    with clock.step("Drawing figures"):
+        captions = draw_figures(model, mdata, audit, [label_key, _keys.THETA, *job.color_keys], folder)
+    facts = collect_facts(
+        model,
+        table,
+        audit,
+        source=job.source,
+        label_key=label_key,
+        is_clustered=not job.label_key,
+        seconds=clock.seconds,
+    )
+    story = tell_story(facts, table, audit, captions)
+    (folder / "summary.md").write_text(story, encoding="utf-8")
+    write_json(facts, folder / "summary.json")

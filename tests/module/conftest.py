@@ -1,0 +1,58 @@
+"""A small module on features that are handed through as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from indiseek_sc._keys import ROLES
+from indiseek_sc.module import FeatureTransform, IndiSeekModule, build_transform, make_settings
+
+N_FEATURES = {"rna": 7, "adt": 5}
+
+
+def make_transform(role: str) -> FeatureTransform:
+    transform = build_transform(role, "representation", N_FEATURES[role], n_cells=100)
+    transform.center.zero_()
+    transform.scale.fill_(1.0)
+    return transform
+
+
+@pytest.fixture
+def make_module() -> Callable[..., IndiSeekModule]:
+    """Return a function that makes a module of a preset, with changes of its settings."""
+
+    def make(preset: str = "default", n_batches: int = 1, seed: int = 0, **changes) -> IndiSeekModule:
+        torch.manual_seed(seed)
+        settings = make_settings(preset, **{"n_shared": 3, "n_specific": 4, "n_hidden": 16, **changes})
+        return IndiSeekModule({role: make_transform(role) for role in ROLES}, settings, n_batches)
+
+    return make
+
+
+@pytest.fixture
+def features() -> dict[str, torch.Tensor]:
+    """60 cells whose first two features are common to both modalities, up to noise."""
+    generator = torch.Generator().manual_seed(0)
+    cells = {role: torch.randn(60, n, generator=generator) for role, n in N_FEATURES.items()}
+    cells["adt"][:, :2] = cells["rna"][:, :2] + 0.3 * cells["adt"][:, :2]
+    return cells
+
+
+@pytest.fixture
+def disturb() -> Callable[[IndiSeekModule], None]:
+    """Return a function that moves everything that a stage could have trained or fitted."""
+
+    def move(module: IndiSeekModule) -> None:
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+        for role in ROLES:
+            rotation = module.rotations[role]
+            rotation.weight += 0.1
+            rotation.correlation.copy_(torch.linspace(0.9, 0.5, module.n_shared))
+
+    return move

@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scvi import REGISTRY_KEYS
+from scvi.module.base import LossOutput
+
+from indiseek_sc._keys import ROLES, other
+from indiseek_sc.losses import canonical_correlation_loss, info_nce
+from indiseek_sc.module import set_trainable
+from indiseek_sc.module._joint_code import JointCode
+
+NO_BATCH = torch.zeros(60, dtype=torch.long)
+BATCH = torch.arange(60) % 3
+
+
+def fit_codecs(module, features, batch=NO_BATCH):
+    """Set the closed forms of stage 2 from all cells, and return what the critics' stage reads of them."""
+    with torch.no_grad():
+        conditions = {r: module.condition(r, module.shared(r, features[r]), batch) for r in ROLES}
+        for role in ROLES:
+            module.codecs[role].fit(features[role], conditions[role], module.n_shared)
+        module.eval()
+        if module.settings.conditional_codec:
+            for role in ROLES:
+                module.codecs[role].freeze_start(features[role], conditions[role])
+        cells = {role: module.prepare_specific(role, features[role], conditions) for role in ROLES}
+        for role in ROLES:
+            module.codecs[role].freeze_statistics(cells[role], conditions[role])
+        described = module.describe(features, batch)["reconstruction"]
+        module.joint.fit(described["rna"], described["adt"])
+    return cells
+
+
+def flatten(codes):
+    return {
+        f"{kind}/{role}": x
+        for kind, by_role in codes.items()
+        for role, x in (by_role.items() if isinstance(by_role, dict) else [("both", by_role)])
+    }
+
+
+def assert_equal_codes(first, second):
+    first, second = flatten(first), flatten(second)
+    assert first.keys() == second.keys()
+    for name, code in first.items():
+        assert torch.equal(code, second[name]), name
+
+
+@pytest.mark.parametrize("n_batches", [1, 3])
+def test_shapes(make_module, features, n_batches):
+    module = make_module(n_batches=n_batches)
+    fit_codecs(module, features, BATCH % n_batches)
+    codes = module.describe(features, BATCH % n_batches)
+    assert {name: tuple(x.shape) for name, x in flatten(codes).items()} == {
+        "shared/rna": (60, 3),
+        "shared/adt": (60, 3),
+        "specific/rna": (60, 4),
+        "specific/adt": (60, 2),  # five features less three shared directions
+        "reconstruction/rna": (60, 7),
+        "reconstruction/adt": (60, 5),
+        "joint/both": (60, 12),
+    }
+    assert all(torch.isfinite(x).all() for x in flatten(codes).values())
+
+
+def test_shapes_of_the_published_recipe(make_module, features):
+    module = make_module("paper", n_shared=8, n_specific=9)
+    fit_codecs(module, features)
+    shapes = {name: x.shape[1] for name, x in flatten(module.describe(features, NO_BATCH)).items()}
+    assert shapes["shared/rna"] == shapes["shared/adt"] == 8  # wider than the features, as asked for
+    assert shapes["specific/rna"] == shapes["specific/adt"] == 9
+
+
+def test_widths_are_bounded_by_the_features(make_module):
+    module = make_module(n_shared=50, n_specific=50)
+    assert module.n_shared == 5
+    assert module.n_specific == {"rna": 7, "adt": 5}
+
+
+def test_dropped_directions_are_not_shown_and_tell_nothing(make_module, features):
+    module = make_module().eval()
+    for role in ROLES:
+        rotation = module.rotations[role]
+        rotation.weight[:, 1:] = 0
+        rotation.correlation[1:] = 0
+    fit_codecs(module, features)
+    codes = module.describe(features, NO_BATCH)
+    assert codes["shared"]["rna"].shape == (60, 1)
+    condition = module.condition("rna", module.shared("rna", features["rna"]), NO_BATCH)
+    assert condition.shape == (60, 3)
+    assert (condition[:, 1:] == 0).all()
+
+
+def test_the_batch_stands_in_the_condition_as_one_hot(make_module, features):
+    module = make_module(n_batches=3).eval()
+    assert module.n_condition == 3 + 3
+    shared = module.shared("rna", features["rna"])
+    condition = module.condition("rna", shared, BATCH)
+    assert torch.equal(condition[:, :3], module.rotations["rna"].standardize(shared))
+    assert torch.equal(condition[:, 3:], torch.eye(3)[BATCH])
+
+
+def test_the_batch_is_no_part_of_shared_codes(make_module, features, disturb):
+    module = make_module(n_batches=3)
+    disturb(module)
+    fit_codecs(module, features, BATCH)
+    first, second = module.describe(features, BATCH), module.describe(features, (BATCH + 1) % 3)
+    assert torch.equal(first["shared"]["adt"], second["shared"]["adt"])
+    assert not torch.equal(first["specific"]["adt"], second["specific"]["adt"])
+
+
+def test_each_modality_is_encoded_from_itself(make_module, features, disturb):
+    module = make_module()
+    disturb(module)
+    fit_codecs(module, features)
+    before = module.describe(features, NO_BATCH)
+    after = module.describe({**features, "adt": features["adt"].flip(0)}, NO_BATCH)
+    for kind in ("shared", "specific", "reconstruction"):
+        assert torch.equal(before[kind]["rna"], after[kind]["rna"])
+        assert not torch.equal(before[kind]["adt"], after[kind]["adt"])
+
+
+@pytest.mark.parametrize("frozen", [(), ("transforms", "encoders", "rotations")])
+def test_frozen_parts_stay_in_evaluation(make_module, frozen):
+    module = make_module()
+    module.frozen = frozen
+    assert module.train() is module
+    for name, part in module.named_children():
+        assert all(m.training == (name not in frozen) for m in part.modules()), name
+    module.eval()
+    assert not any(m.training for m in module.modules())
+
+
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_a_fresh_module_takes_the_weights_over(make_module, features, disturb, preset):
+    module = make_module(preset, n_batches=3)
+    disturb(module)
+    fit_codecs(module, features, BATCH)
+    fresh = make_module(preset, n_batches=3, seed=99)
+    fresh.load_state_dict(module.state_dict(), strict=True)
+    assert_equal_codes(module.describe(features, BATCH), fresh.eval().describe(features, BATCH))
+
+
+def test_the_interface_of_scvi_tools(make_module, features, disturb):
+    module = make_module(n_batches=3)
+    disturb(module)
+    fit_codecs(module, features, BATCH)
+    tensors = {
+        REGISTRY_KEYS.X_KEY: features["rna"],
+        "adt": features["adt"],
+        REGISTRY_KEYS.BATCH_KEY: BATCH[:, None].float(),
+    }
+    inference, generative, losses = module(tensors)
+    read = inference.pop("features")
+    assert all(torch.equal(read[role], features[role]) for role in ROLES)
+    expected = module.describe(features, BATCH)
+    assert_equal_codes(inference, expected)
+    assert_equal_codes(generative, {"reconstruction": expected["reconstruction"]})
+    assert isinstance(losses, LossOutput)
+    errors = [
+        (features[r] - expected["reconstruction"][r]).square().sum() / 60 / features[r].var(dim=0).sum() for r in ROLES
+    ]
+    torch.testing.assert_close(losses.loss, errors[0] + errors[1])
+    assert set(losses.extra_metrics) == {"rna_error", "adt_error"}
+
+
+def test_without_batches_all_cells_are_of_one(make_module, features):
+    module = make_module()
+    fit_codecs(module, features)
+    tensors = {REGISTRY_KEYS.X_KEY: features["rna"], "adt": features["adt"]}
+    inference = module.inference(**module._get_inference_input(tensors))
+    del inference["features"]
+    assert_equal_codes(inference, module.describe(features, NO_BATCH))
+
+
+def test_terms_of_stage_one(make_module, features):
+    module = make_module(canonical_weight=0.7, dropout=0.0)
+    codes = [module.encoders[role](features[role]) for role in ROLES]
+    terms = module.shared_terms(features)
+    torch.testing.assert_close(terms["info_nce"], info_nce(*codes, module.log_scale))
+    torch.testing.assert_close(terms["canonical"], canonical_correlation_loss(*codes))
+    torch.testing.assert_close(module.shared_objective(terms), terms["info_nce"] + 0.7 * terms["canonical"])
+    assert make_module(canonical_weight=0.0).shared_terms(features)["canonical"] == 0
+
+
+def test_the_temperature_has_a_floor(make_module, features):
+    module = make_module(dropout=0.0)
+    with torch.no_grad():
+        module.log_scale.fill_(50.0)
+    codes = [module.encoders[role](features[role]) for role in ROLES]
+    expected = info_nce(*codes, torch.tensor(math.log(100.0)))
+    torch.testing.assert_close(module.shared_terms(features)["info_nce"], expected)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_critics_judge_by_the_other_modality(make_module, features, disturb, role):
+    module = make_module()
+    disturb(module)
+    cells = fit_codecs(module, features)
+    assert torch.equal(cells[role]["other"], cells[other(role)]["condition"])
+    terms = module.specific_terms(role, cells[role])
+    assert list(terms) == ["gaussian_bound", "nce_bound", "error"]
+    code = module.encode_prepared(role, cells[role])
+    bounds = module.critics[role].bounds(code, cells[other(role)]["condition"])
+    torch.testing.assert_close(terms["nce_bound"], bounds["nce"])
+    torch.testing.assert_close(terms["gaussian_bound"], bounds["gaussian"])
+
+
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_teaching_critics_leaves_everything_else_alone(make_module, features, preset):
+    module = make_module(preset)
+    cells = fit_codecs(module, features)
+    module.critic_loss("rna", cells["rna"]).backward()
+    has_gradient = {name for name, p in module.named_parameters() if p.grad is not None}
+    assert has_gradient == {f"critics.rna.{name}" for name, _ in module.critics["rna"].named_parameters()}
+
+
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_the_encoder_learns_from_bounds_and_error(make_module, features, preset):
+    module = make_module(preset)
+    cells = fit_codecs(module, features)
+    if preset == "default":  # at the start the error is 0, and so is its gradient
+        torch.nn.init.normal_(module.codecs["adt"].correction[-1].weight)
+    trained = module.codecs["adt"].correction if preset == "default" else module.codecs["adt"].encoder
+    for name, term in module.specific_terms("adt", cells["adt"]).items():
+        gradients = torch.autograd.grad(term, list(trained.parameters()), retain_graph=True)
+        assert sum(g.abs().sum() for g in gradients) > 0, name
+
+
+def test_the_error_is_zero_where_stage_two_starts(make_module, features):
+    module = make_module()
+    cells = fit_codecs(module, features)
+    assert module.specific_terms("rna", cells["rna"])["error"].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_conditional_loss_is_of_members_in_training_and_of_the_ensemble_after(make_module, features, disturb):
+    module = make_module()
+    disturb(module)
+    cells = fit_codecs(module, features)["rna"]
+    cells["scores"] = module.codecs["rna"].scores(features["rna"], cells["condition"])
+    conditional = module.codecs["rna"].conditional
+    conditional.dropout = 0.0
+    expected = conditional.ensemble_loss(cells["scores"], cells["condition"])
+    assert torch.equal(module.conditional_loss("rna", cells), expected)
+    conditional.train()
+    assert torch.equal(module.conditional_loss("rna", cells), conditional.loss(cells["scores"], cells["condition"]))
+    assert module.conditional_loss("rna", cells) > expected  # an average is at least as likely as its parts
+
+
+def test_the_decoding_error_is_a_share_of_what_the_code_could_hold(make_module, features):
+    module = make_module()
+    cells = fit_codecs(module, features)["adt"]
+    code = module.encode_prepared("adt", cells)
+    codec = module.codecs["adt"]
+    missed = (features["adt"] - codec.decode(code, cells["condition"])).square().sum(dim=1).mean()
+    error = module.decoding_error("adt", {**cells, "features": features["adt"], "specific": code})
+    torch.testing.assert_close(error, missed / codec.error_scale)
+
+
+def test_stages_can_start_anew(make_module):
+    module = make_module()
+    names = set(module.state_dict())
+    before = {name: x.clone() for name, x in module.state_dict().items()}
+    module.reset_specific()
+    changed = {name.split(".")[0] for name, x in module.state_dict().items() if not torch.equal(x, before[name])}
+    assert changed == {"codecs", "critics"}
+    module.reset_shared()
+    changed = {name.split(".")[0] for name, x in module.state_dict().items() if not torch.equal(x, before[name])}
+    assert changed == {"codecs", "critics", "encoders"}
+    assert set(module.state_dict()) == names
+
+
+def test_only_the_named_parts_are_trainable(make_module):
+    module = make_module()
+    set_trainable(module, [module.encoders["rna"], module.log_scale])
+    trainable = {name for name, p in module.named_parameters() if p.requires_grad}
+    assert trainable == {"log_scale", *(f"encoders.rna.{n}" for n, _ in module.encoders["rna"].named_parameters())}
+
+
+def test_the_joint_code_weighs_both_modalities_equally():
+    torch.manual_seed(0)
+    first, second = 100 * torch.randn(80, 3), 0.01 * torch.randn(80, 2)
+    joint = JointCode(3, 2)
+    joint.fit(first, second)
+    code = joint(first, second)
+    assert code.shape == (80, 5)
+    assert code.var(dim=0, correction=0).sum().item() == pytest.approx(2, rel=1e-4)  # 1 of each modality
+    centred = torch.cat([(x - x.mean(dim=0)) / x.var(dim=0, correction=0).sum().sqrt() for x in (first, second)], dim=1)
+    torch.testing.assert_close(code @ code.T, centred @ centred.T, atol=1e-4, rtol=1e-4)  # distances stay
+    joint.fit(torch.ones(10, 3), torch.ones(10, 2))
+    assert (joint(torch.ones(10, 3), torch.ones(10, 2)) == 0).all()

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch.distributions import Normal
+
+from indiseek_sc.nn import ConditionalGaussian
+from indiseek_sc.nn._conditional_gaussian import LOG_SCALE_LIMIT, EnsembleLinear
+
+
+def draw(n_cells: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Values of two dimensions given one, and their true mean and log-scale."""
+    generator = torch.Generator().manual_seed(seed)
+    condition = torch.rand(n_cells, 1, generator=generator) * 4 - 2
+    mean = torch.cat([condition.sin() * 2, 30 * condition.square()], dim=1)
+    log_scale = torch.cat([condition / 2, math.log(10) - condition / 3], dim=1)
+    values = mean + log_scale.exp() * torch.randn(n_cells, 2, generator=generator)
+    return values, condition, mean, log_scale
+
+
+def make_conditional(n_condition: int = 1, n_output: int = 2, **kwargs) -> ConditionalGaussian:
+    torch.manual_seed(0)
+    return ConditionalGaussian(n_condition, n_output, 32, **kwargs)
+
+
+def test_an_ensemble_layer_is_that_many_linear_layers():
+    torch.manual_seed(0)
+    layer = EnsembleLinear(3, 4, 2)
+    x = torch.randn(3, 7, 4)
+    for member in range(3):
+        torch.testing.assert_close(layer(x)[member], F.linear(x[member], layer.weight[member].T, layer.bias[member, 0]))
+    assert layer.weight.abs().max() <= 0.5  # 1 / sqrt(n_input), as in torch.nn.Linear
+    assert layer.weight.unique().numel() == layer.weight.numel()
+    assert (EnsembleLinear(3, 4, 2, start_at_zero=True)(x) == 0).all()
+
+
+def test_members_do_not_see_each_other():
+    conditional = make_conditional().eval()
+    values, condition, *_ = draw(50)
+    conditional._moments(condition)[0][1].sum().backward()
+    touched = [p.grad.abs().sum(dim=(1, 2)) > 0 for p in conditional.output.parameters()]
+    assert all(member.tolist() == [False, True, False] for member in touched)
+
+
+def test_it_starts_as_the_unconditional_distribution():
+    conditional = make_conditional()
+    values, condition, *_ = draw(200)
+    conditional.start_from(values)
+    mean, log_scale = conditional(condition)
+    assert (mean == 0).all()
+    torch.testing.assert_close(log_scale.exp(), values.std(dim=0, correction=0).expand(200, 2))
+
+
+def test_losses_are_negative_log_likelihoods():
+    conditional = make_conditional().eval()
+    torch.nn.init.normal_(conditional.output.weight, std=0.1)
+    values, condition, *_ = draw(30)
+    conditional.start_from(values)
+
+    def expected(mean: torch.Tensor, log_scale: torch.Tensor) -> torch.Tensor:
+        return -Normal(mean, log_scale.exp()).log_prob(values).sum(dim=1).mean() - math.log(2 * math.pi)
+
+    means, log_scales = conditional._moments(condition)
+    torch.testing.assert_close(
+        conditional.loss(values, condition),
+        torch.stack([expected(*m) for m in zip(means, log_scales, strict=True)]).mean(),
+    )
+    torch.testing.assert_close(
+        conditional.ensemble_loss(values, condition), expected(means.mean(dim=0), log_scales.mean(dim=0))
+    )
+    assert conditional.ensemble_loss(values, condition) != conditional.loss(values, condition)
+
+
+def test_it_finds_a_known_mean_and_scale():
+    conditional = make_conditional(dropout=0.0)
+    values, condition, *_ = draw(4000)
+    conditional.start_from(values)
+    optimizer = torch.optim.Adam(conditional.parameters(), lr=1e-2)
+    for step in range(300):
+        rows = torch.arange(step * 500, (step + 1) * 500) % 4000
+        optimizer.zero_grad()
+        conditional.loss(values[rows], condition[rows]).backward()
+        optimizer.step()
+    conditional.eval()
+    _, condition, mean, log_scale = draw(1000, seed=1)
+    with torch.no_grad():
+        found_mean, found_log_scale = conditional(condition)
+    error = ((found_mean - mean) / log_scale.exp()).square().mean(dim=0).sqrt()
+    assert (error < 0.2).all()  # in units of the true scale
+    assert ((found_log_scale - log_scale).square().mean(dim=0).sqrt() < 0.15).all()
+
+
+def test_constant_columns_take_no_part():
+    conditional = make_conditional()
+    values, condition, *_ = draw(100)
+    values[:, 0] = 7.0
+    conditional.start_from(values)
+    torch.nn.init.normal_(conditional.output.weight)
+    assert conditional.varies.tolist() == [0, 1]
+    assert (conditional(condition)[0][:, 0] == 0).all()
+    changed = values.clone()
+    changed[:, 0] = 1e6
+    conditional.eval()
+    assert torch.equal(conditional.loss(values, condition), conditional.loss(changed, condition))
+    conditional.loss(values, condition).backward()
+    assert (conditional.output.weight.grad[:, :, [0, 2]] == 0).all()  # its mean and its log-scale
+    assert (conditional.output.weight.grad[:, :, [1, 3]] != 0).any()
+
+
+def test_scales_move_by_a_bounded_factor():
+    conditional = make_conditional().eval()
+    torch.nn.init.constant_(conditional.output.bias, 100.0)
+    assert (conditional(torch.zeros(1, 1))[1] == LOG_SCALE_LIMIT).all()

@@ -1,0 +1,165 @@
+"""The direction of imports, and the size of files."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import indiseek_sc
+
+PACKAGE = Path(indiseek_sc.__file__).parent
+
+NAMES = {"_keys"}
+"""What every layer that knows modalities may read."""
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "nn": set(),
+    "losses": {"nn"},
+    "module": {"losses", "nn"} | NAMES,
+    "train": {"module"} | NAMES,
+    "data": {"module"} | NAMES,
+    "datasets": set(),
+    "metrics": set(),
+    "model": {"data", "metrics", "module", "nn", "train"} | NAMES,
+    "pl": {"_lookup"} | NAMES,
+    "tl": {"metrics", "_lookup"} | NAMES,
+    "cli": {"IndiSeek", "datasets", "metrics", "model", "pl", "tl", "_lookup"} | NAMES,
+    "_keys": set(),
+    "_lookup": NAMES,
+}
+"""The other parts of the package that a part may import, be it in a function or for types alone."""
+
+FOREIGN = {
+    "nn": {"torch"},
+    "losses": {"torch"},
+    "metrics": {"numpy", "pandas", "scipy", "sklearn", "torch"},
+    "pl": {"matplotlib", "numpy", "pandas", "mudata"},
+}
+"""The libraries that a part may import, where that is bounded: arrays in the depths, no statistics in figures."""
+
+LONGEST_FILE = 260
+
+
+def find_imports(file: Path, package: Path) -> Iterator[str]:
+    """Dotted names of all that a file imports, wherever in it, with relative imports resolved."""
+    parent = [package.name, *file.relative_to(package).parent.parts]
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = parent[: len(parent) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            if source == package.name:  # from indiseek_sc import metrics, pl
+                yield from (f"{source}.{alias.name}" for alias in node.names)
+            else:
+                yield from (source if alias.name == "*" else f"{source}.{alias.name}" for alias in node.names)
+
+
+def layer_of(file: Path, package: Path) -> str:
+    """Return the first folder of the package that a file is in, or the file's own name."""
+    return file.relative_to(package).parts[0].removesuffix(".py")
+
+
+def find_wrong_imports(package: Path) -> list[str]:
+    wrong = []
+    for file in sorted(package.rglob("*.py")):
+        layer = layer_of(file, package)
+        if layer == "__init__":
+            continue
+        for name in find_imports(file, package):
+            top, _, rest = name.partition(".")
+            if top == package.name:
+                target = rest.split(".")[0]
+                is_wrong = target != layer and target not in MAY_IMPORT[layer]
+            else:
+                is_wrong = layer in FOREIGN and top not in FOREIGN[layer] | sys.stdlib_module_names
+            if is_wrong:
+                wrong.append(f"{file.relative_to(package)} imports {name}")
+    return wrong
+
+
+def test_imports_point_down():
+    assert find_wrong_imports(PACKAGE) == []
+
+
+def test_the_order_has_no_circle():
+    left = {layer: set(below) for layer, below in MAY_IMPORT.items()}
+    while free := [layer for layer, below in left.items() if not below & set(left)]:
+        for layer in free:
+            del left[layer]
+    assert not left
+
+
+def test_every_part_has_its_place():
+    parts = {layer_of(file, PACKAGE) for file in PACKAGE.rglob("*.py")} - {"__init__"}
+    assert parts <= set(MAY_IMPORT)
+
+
+def test_only_the_model_sees_both_mudata_and_torch():
+    both = set()
+    for file in PACKAGE.rglob("*.py"):
+        libraries = {name.split(".")[0] for name in find_imports(file, PACKAGE)}
+        if {"mudata", "torch"} <= libraries:
+            both.add(layer_of(file, PACKAGE))
+    assert both <= {"model"}
+
+
+def test_no_private_names_of_scvi_tools():
+    private = [
+        f"{file.relative_to(PACKAGE)} imports {name}"
+        for file in PACKAGE.rglob("*.py")
+        for name in find_imports(file, PACKAGE)
+        if name.split(".")[0] == "scvi" and any(part.startswith("_") for part in name.split("."))
+    ]
+    assert private == []
+
+
+def test_files_stay_readable():
+    lengths = {str(f.relative_to(PACKAGE)): len(f.read_text().splitlines()) for f in PACKAGE.rglob("*.py")}
+    assert {name: n for name, n in lengths.items() if n > LONGEST_FILE} == {}
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("nn/_a.py", "from indiseek_sc.losses import info_nce"),
+        ("nn/_a.py", "import indiseek_sc.module._module"),
+        ("losses/_a.py", "from indiseek_sc import train"),
+        ("losses/_a.py", "from indiseek_sc._keys import ROLES"),
+        ("losses/_a.py", "import scvi"),
+        ("module/_a.py", "if TYPE_CHECKING:\n    from indiseek_sc.train import Split"),
+        ("train/_a.py", "def f():\n    from indiseek_sc.losses import info_nce"),
+        ("train/_a.py", "from ..model import IndiSeek"),
+        ("train/_a.py", "from .. import model"),
+        ("train/_a.py", "from indiseek_sc.model import *"),
+        ("metrics/_a.py", "from mudata import MuData"),
+        ("pl/_a.py", "from indiseek_sc.metrics import audit"),
+        ("pl/_a.py", "import sklearn.metrics"),
+        ("tl/_a.py", "from indiseek_sc import IndiSeek"),
+        ("_keys.py", "from indiseek_sc.module import Settings"),
+    ],
+)
+def test_wrong_imports_are_found(tmp_path, file, line):
+    path = tmp_path / "indiseek_sc" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(f"from __future__ import annotations\n{line}\n")
+    assert len(find_wrong_imports(tmp_path / "indiseek_sc")) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("losses/_a.py", "import math\nfrom torch import nn\nfrom indiseek_sc.nn import make_mlp"),
+        ("train/_a.py", "from ._b import x\nfrom indiseek_sc.train._c import y\nfrom indiseek_sc import _keys"),
+        ("__init__.py", "from indiseek_sc import tl\nfrom indiseek_sc.model import IndiSeek"),
+    ],
+)
+def test_right_imports_are_let_through(tmp_path, file, line):
+    path = tmp_path / "indiseek_sc" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(f"{line}\n")
+    assert find_wrong_imports(tmp_path / "indiseek_sc") == []

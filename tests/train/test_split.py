@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indiseek_sc.train import draw_split
+
+shares = st.one_of(st.none(), st.floats(0.35, 0.6))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(200, 2000), st.integers(0, 2**32 - 1), shares, shares.map(lambda x: x and x / 2), st.data())
+def test_every_cell_has_one_part(n_cells, seed, train_size, validation_size, data):
+    held_out = np.array(data.draw(st.lists(st.integers(0, n_cells - 1), max_size=50)), dtype=int)
+    options = {"seed": seed, "train_size": train_size, "validation_size": validation_size, "held_out": held_out}
+    split = draw_split(n_cells, **options)
+    everyone = np.concatenate([split.train, split.validation, split.test])
+    assert np.array_equal(np.sort(everyone), np.arange(n_cells))
+    assert np.isin(held_out, split.test).all()
+    for rows in (split.train, split.validation, split.test):
+        assert np.array_equal(rows, np.sort(rows))
+    n_free = n_cells - np.unique(held_out).size
+    if train_size is not None:
+        assert split.train.size == round(train_size * n_free)
+    if validation_size is not None:
+        assert split.validation.size == round(validation_size * n_free)
+    if train_size is None or validation_size is None:
+        assert split.train.size + split.validation.size == n_free
+    again = draw_split(n_cells, **options)
+    assert np.array_equal(split.train, again.train)
+    assert np.array_equal(split.validation, again.validation)
+
+
+@pytest.mark.parametrize(("n_cells", "n_validation"), [(100, 25), (600, 150), (1000, 150), (1500, 150), (6000, 600)])
+def test_small_data_give_a_larger_share_to_validation(n_cells, n_validation):
+    split = draw_split(n_cells, seed=0)
+    assert split.validation.size == n_validation
+    assert split.train.size == n_cells - n_validation
+    assert split.test.size == 0
+
+
+def test_another_seed_another_split_and_no_global_state():
+    np.random.seed(0)
+    state = np.random.get_state()[1].copy()
+    assert not np.array_equal(draw_split(200, seed=0).train, draw_split(200, seed=1).train)
+    assert np.array_equal(np.random.get_state()[1], state)
+
+
+def test_what_is_held_out_may_repeat():
+    assert draw_split(200, seed=0, held_out=np.array([9, 3, 9])).test.tolist() == [3, 9]
+
+
+def test_the_column_names_the_part_of_each_cell():
+    split = draw_split(200, seed=0, train_size=0.5, validation_size=0.2, held_out=np.arange(10))
+    column = split.as_column()
+    for part in ("train", "validation", "test"):
+        assert np.array_equal(np.flatnonzero(column == part), getattr(split, part))
+
+
+@pytest.mark.parametrize("name", ["train_size", "validation_size"])
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 2.0, float("nan")])
+def test_senseless_shares_are_refused(name, share):
+    with pytest.raises(ValueError, match=f"{name} must lie between 0 and 1, but is {share}"):
+        draw_split(200, seed=0, **{name: share})
+
+
+def test_shares_of_more_than_everything_are_refused():
+    with pytest.raises(ValueError, match=r"train_size \+ validation_size must be at most 1, but is 0.8 \+ 0.3"):
+        draw_split(200, seed=0, train_size=0.8, validation_size=0.3)
+
+
+@pytest.mark.parametrize("row", [-1, 200])
+def test_rows_that_do_not_exist_are_refused(row):
+    with pytest.raises(ValueError, match="held_out: row numbers must lie in 0 to 199"):
+        draw_split(200, seed=0, held_out=np.array([5, row]))
+
+
+@pytest.mark.parametrize(
+    ("n_cells", "options"),
+    [(30, {}), (200, {"held_out": np.arange(170)}), (200, {"train_size": 0.1}), (200, {"train_size": 0.999})],
+)
+def test_too_few_cells_are_refused(n_cells, options):
+    with pytest.raises(ValueError, match="Too few cells: .* hold out fewer, or change train_size"):
+        draw_split(n_cells, seed=0, **options)
