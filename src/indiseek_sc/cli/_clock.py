@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -37,3 +38,26 @@ class Clock:
         start = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - start, 2)
+
+    @contextmanager
+    def speaking_for(self, logger_name: str) -> Iterator[None]:
+        """Say in the block what a library logs, in place of its own handlers."""
+        logger = logging.getLogger(logger_name)
+        handlers = logger.handlers
+        logger.handlers = [_Speaker(self)]
+        try:
+            yield
+        finally:
+            logger.handlers = handlers
+
+
+class _Speaker(logging.Handler):
+    """Hands messages of a logger to a clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock = clock
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say a message."""
+        self.clock.say(record.getMessage())

@@ -26,6 +26,9 @@ CAPTIONS = {
 }
 """What each figure shows, in the order to look at them."""
 
+CURVES = ("info_nce", "correlation", "bound", "error")
+"""Ends of the names of the curves to draw: alignment of the shared codes, independence and completeness of the others."""
+
 
 def draw_figures(
     model: IndiSeek, mdata: MuData, audit: AuditReport, colors: Sequence[str], folder: Path
@@ -53,6 +56,6 @@ def draw_figures(
     pl.umap(mdata, colors, show=False, save=folder / "umap.png")
     pl.importance_ranking(mdata, show=False, save=folder / "importance.png")
     pl.audit(audit, show=False, save=folder / "audit.png")
-    pl.history(model, show=False, save=folder / "history.png")
+    pl.history(model, keys=[k for k in model.history if k.endswith(CURVES)], show=False, save=folder / "history.png")
     plt.close("all")
     return CAPTIONS

@@ -74,7 +74,9 @@ def read_input(path: Path) -> MuData:
     try:
         return mudata.read_h5mu(path)
     except Exception as error:
-        raise ValueError(f"{path} cannot be read as h5mu: {error}") from error
+        raise ValueError(
+            f"{path} cannot be read as h5mu: {error}. It must hold a MuData, as MuData.write_h5mu writes it."
+        ) from error
 
 
 def run_job(mdata: MuData, job: Job, clock: Clock, *, output: Path, report: Path | None) -> None:
@@ -93,7 +95,7 @@ def run_job(mdata: MuData, job: Job, clock: Clock, *, output: Path, report: Path
     report
         Folder that is there, for figures and summaries; none are made if not given.
     """
-    with clock.step("Looking at the data"):
+    with clock.step("Looking at the data"), clock.speaking_for("scvi"):
         model = _set_up(mdata, job)
     with clock.step("Training on four fifths of the cells"):
         _train(model, job)
@@ -111,6 +113,8 @@ def run_job(mdata: MuData, job: Job, clock: Clock, *, output: Path, report: Path
 
 
 def _set_up(mdata: MuData, job: Job) -> IndiSeek:
+    if job.label_key is not None:  # before the work, not after it
+        find_obs(mdata, job.label_key, "--label-key")
     IndiSeek.setup_mudata(
         mdata,
         rna_layer=job.rna_layer,
@@ -118,8 +122,6 @@ def _set_up(mdata: MuData, job: Job) -> IndiSeek:
         batch_key=job.batch_key,
         modalities={"rna_layer": job.rna, "adt_layer": job.adt},
     )
-    if job.label_key is not None:  # before the work, not after it
-        find_obs(mdata, job.label_key, "--label-key")
     return IndiSeek(mdata, seed=job.seed, n_top_genes=job.n_top_genes)
 
 

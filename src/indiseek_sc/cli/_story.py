@@ -70,8 +70,8 @@ def _tell_theta(facts: Mapping[str, Any], table: pd.DataFrame) -> str:
     }
     lines = [f"- **`{modality}` resolves better:** {_name_some(labels)}." for modality, labels in better.items()]
     labels = (
-        "the clusters (`leiden`) of the joint code, as no cell types were given; so they favour neither modality, but "
-        "are no evidence from outside either"
+        "the clusters (`leiden`) of the joint code, as no cell types were given: theta is relative to what the codes "
+        "themselves resolve"
         if facts["labels_are_clusters"]
         else f"the cell types in `{facts['label_key']}`; types that were called from one modality favour it"
     )
@@ -97,11 +97,11 @@ def _tell_audit(facts: Mapping[str, Any], audit: AuditReport) -> str:
     pair = audit.pair
     return "\n".join(
         [
-            "Models that had no part in the training try to read from each code what should not be there, on cells that "
-            "were kept out.\n",
+            "Models that had no part in the training try to read from each code what should and should not be there, on "
+            "the cells that were kept out.\n",
             *lines,
             f"- **Shared codes:** the partner of a cell in the other modality is among its 10 nearest of "
-            f"{audit.n_retrieval:,} in {_percent(pair['recall@10'])} of cells (by chance {10 / audit.n_retrieval:.1%}); "
+            f"{audit.n_retrieval:,} in {_percent(pair['recall@10'])} of cells (by chance {_percent(10 / audit.n_retrieval)}); "
             f"{_percent(pair['foscttm'])} of cells lie nearer than the partner (by chance 50 %).",
         ]
     )
@@ -124,4 +124,5 @@ def _tell_leak(figures: pd.Series, own: str, other: str) -> str:
 
 def _percent(share: float) -> str:
     """A share of less than 0, which noise can make of 0, is told as 0."""
-    return f"{max(share, 0.0) * 100:.2g} %" if share < 0.1 else f"{share:.0%}".replace("%", " %")
+    percent = max(share, 0.0) * 100
+    return f"{percent:.2g} %" if percent < 10 else f"{percent:.0f} %"

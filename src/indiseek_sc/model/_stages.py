@@ -118,7 +118,7 @@ class Stages:
             for role in ROLES
         }
         parts = {role: codecs[role].conditional for role in ROLES}
-        reason = self._run_regression("conditional", parts, self.module.conditional_loss, cells, smallest_gain=1e-2)
+        reason = self._run_regression("conditional", parts, self.module.conditional_loss, cells, smallest_gain=3e-3)
         for role in ROLES:
             codecs[role].freeze_start(features[role][train], conditions[role][train])
         return reason

@@ -11,7 +11,7 @@ from indiseek_sc.data import fit_transform
 from indiseek_sc.data._fields import REGISTRY_KEY
 from indiseek_sc.model._codes import _as_rows
 from indiseek_sc.model._stages import RunOptions, Stages
-from indiseek_sc.train import Split, draw_split, isolated_seed
+from indiseek_sc.train import Split, draw_split, isolated_seed, single_thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -95,7 +95,7 @@ class TrainingMixin:
         every = np.arange(mdata.n_obs)
         run = Stages(self, {role: self._features(mdata, role, every) for role in ROLES}, options)
         try:
-            with isolated_seed(self.seed):
+            with isolated_seed(self.seed), single_thread():
                 if "shared" in stages:
                     reason = run.train_shared()
                     self.stages_ = ["shared"]

@@ -44,6 +44,10 @@ class _Curve(NamedTuple):
     values: pd.Series
 
 
+_STAGES = {"": "Training", "conditional": "Conditional standardisation", "decoder": "Decoder"}
+"""Titles of stages that do not end in codes."""
+
+
 def history(
     model: Any,
     *,
@@ -191,7 +195,7 @@ def _words(name: str) -> str:
 
 
 def _stage_title(stage: str) -> str:
-    if stage == "":
-        return "Training"
+    if stage in _STAGES:
+        return _STAGES[stage]
     kind, _, modality = stage.partition("_")
     return f"{kind.capitalize()} code, {display_name(modality)}" if modality else f"{kind.capitalize()} codes"

@@ -7,7 +7,7 @@ from indiseek_sc.train._keep_best import KeepBest, NonFiniteLossError
 from indiseek_sc.train._plans import RegressionPlan, SharedPlan
 from indiseek_sc.train._progress import StageProgress
 from indiseek_sc.train._runner import StageRunner
-from indiseek_sc.train._seed import isolated_seed
+from indiseek_sc.train._seed import isolated_seed, single_thread
 from indiseek_sc.train._specific_plan import SpecificPlan
 from indiseek_sc.train._split import Split, draw_split
 
@@ -24,4 +24,5 @@ __all__ = [
     "StageRunner",
     "draw_split",
     "isolated_seed",
+    "single_thread",
 ]

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import scanpy as sc
+from mudata import MuData
+from typer.testing import CliRunner, Result
+
+from indiseek_sc.cli import app
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def make_user_data(pbmc: MuData) -> MuData:
+    """300 cells as a user may have them: other names, counts in a layer, a third modality, and earlier results of scanpy."""
+    rna, prot = (pbmc[name][::20].copy() for name in ("rna", "adt"))
+    rna.layers["counts"] = rna.X.copy()
+    sc.pp.normalize_total(rna)
+    sc.pp.log1p(rna)
+    rna.obs["cell_type"] = pbmc.obs["cell_type"].iloc[::20].to_numpy()
+    rna.var["is_first"] = rna.var_names == rna.var_names[0]
+    some = prot[:50, :5].copy()
+    some.var_names = "peak" + some.var_names
+    mdata = MuData({"rna": rna, "prot": prot, "atac": some})
+    mdata.obs["donor"] = pbmc.obs["Donor"].iloc[::20].to_numpy()
+    mdata.obs["leiden"] = ["mine"] * mdata.n_obs
+    mdata.obsm["X_umap"] = prot.X[:, :2].toarray()
+    mdata.uns["notes"] = {"by": "me", "numbers": [1, 2]}
+    return mdata
+
+
+@pytest.fixture(scope="session")
+def user_file(_pbmc_covid_once: MuData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("user") / "cells.h5mu"
+    make_user_data(_pbmc_covid_once).write_h5mu(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def fitted(user_file: Path) -> Path:
+    """The folder of a user who has run `fit` with a report: `coded.h5mu` and `report`."""
+    folder = user_file.parent
+    result = run(
+        *("fit", user_file, folder / "coded.h5mu", "--report", folder / "report", "--max-epochs", "3"),
+        *("--adt", "prot", "--rna-layer", "counts", "--label-key", "cell_type", "--batch-key", "donor"),
+        *("--accelerator", "cpu", "--debug"),
+    )
+    assert result.exit_code == 0, result.output
+    (folder / "log.txt").write_text(result.output)
+    return folder

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import matplotlib.image
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+from anndata.tests.helpers import assert_equal
+
+from indiseek_sc import datasets
+from indiseek_sc.cli import _pipeline
+from indiseek_sc.train import StageProgress
+
+from .conftest import make_user_data, run
+
+CODES = [f"X_indiseek_{kind}_{name}" for kind in ("shared", "specific") for name in ("rna", "prot")]
+
+
+def refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def test_codes_maps_clusters_and_theta_are_in_the_file(fitted):
+    mdata = mudata.read_h5mu(fitted / "coded.h5mu")
+    for key in ["X_umap", *CODES, *(f"{code}_umap" for code in CODES), "X_indiseek"]:
+        assert np.isfinite(mdata.obsm[key]).all()
+        assert np.ptp(mdata.obsm[key], axis=0).min() > 0
+    assert mdata.obsm["X_indiseek_shared_rna_umap"].shape == (300, 2)
+    assert mdata.obs["leiden"].nunique() > 3
+    assert mdata.obs["indiseek_split"].value_counts()["test"] == 60
+    assert np.isfinite(mdata.obs["indiseek_theta"]).all()
+    assert set(mdata.uns["indiseek_importance"]["label"]) == set(mdata["rna"].obs["cell_type"])
+    assert mdata.obsp["connectivities"].shape == (300, 300)
+
+
+def test_all_that_was_in_the_file_stays(user_file, fitted):
+    before, after = mudata.read_h5mu(user_file), mudata.read_h5mu(fitted / "coded.h5mu")
+    assert list(after.mod) == list(before.mod)
+    for name in before.mod:
+        assert_equal(after[name], before[name], exact=True)
+    assert_equal(after.uns["notes"], before.uns["notes"])
+    pd.testing.assert_frame_equal(after.obs[before.obs.columns.drop("leiden")], before.obs.drop(columns="leiden"))
+    pd.testing.assert_frame_equal(after.var, before.var)
+
+
+def test_earlier_results_of_scanpy_get_another_name(user_file, fitted):
+    before, after = mudata.read_h5mu(user_file), mudata.read_h5mu(fitted / "coded.h5mu")
+    assert (after.obs["leiden_before_indiseek"] == "mine").all()
+    np.testing.assert_array_equal(after.obsm["X_umap_before_indiseek"], before.obsm["X_umap"])
+    assert "obs['leiden_before_indiseek'], obsm['X_umap_before_indiseek']" in (fitted / "log.txt").read_text()
+
+
+def test_an_earlier_graph_still_names_its_matrices(pbmc_small):
+    rng = np.random.default_rng(0)
+    pbmc_small.obsm["X_indiseek"] = rng.normal(size=(600, 3))
+    _pipeline._cluster(pbmc_small, seed=0)
+    earlier = pbmc_small.obsp["distances"].copy()
+    _pipeline._set_aside(pbmc_small, _pipeline_clock())
+    pbmc_small.obsm["X_indiseek"] = rng.normal(size=(600, 3))
+    _pipeline._cluster(pbmc_small, seed=0)
+    key = pbmc_small.uns["neighbors_before_indiseek"]["distances_key"]
+    assert abs(pbmc_small.obsp[key] - earlier).nnz == 0
+    assert abs(pbmc_small.obsp[pbmc_small.uns["neighbors"]["distances_key"]] - earlier).nnz > 0
+
+
+def _pipeline_clock():
+    from indiseek_sc.cli._clock import Clock
+
+    return Clock()
+
+
+def test_report_holds_what_it_says_and_nothing_unfinished_is_left(fitted):
+    facts = json.loads((fitted / "report" / "summary.json").read_text())
+    assert {file.name for file in (fitted / "report").iterdir()} == set(facts["files"])
+    assert {file.name for file in fitted.iterdir()} == {"cells.h5mu", "coded.h5mu", "report", "log.txt"}
+
+
+def test_figures_can_be_shown_on_a_slide(fitted):
+    for file in (fitted / "report").glob("*.png"):
+        image = matplotlib.image.imread(file)
+        assert image.shape[1] >= 1200
+        assert image[..., :3].std() > 0.05
+
+
+def test_summary_is_strict_json_with_the_facts(fitted):
+    text = (fitted / "report" / "summary.json").read_text()
+    facts = json.loads(text, parse_constant=refuse_constant)
+    mdata = mudata.read_h5mu(fitted / "coded.h5mu")
+    assert facts["n_cells"] == mdata.obs["indiseek_split"].value_counts().to_dict()
+    assert facts["modalities"] == {"rna": "rna", "adt": "prot"}
+    assert facts["epochs"]["shared"] == 3
+    assert facts["seed"] == 0
+    assert facts["settings"]["lambda_"] == mdata.uns["indiseek"]["settings"]["lambda"]
+    assert {"prot.leak_ratio", "rna.gain", "foscttm"} <= set(facts["audit"])
+    table = mdata.uns["indiseek_importance"]
+    assert [row["label"] for row in facts["theta"]] == list(table["label"])
+    assert facts["theta"][0]["theta"] == pytest.approx(table["theta"].iloc[0])
+    assert facts["n_dimensions"]["specific"]["prot"] == mdata.obsm["X_indiseek_specific_prot"].shape[1]
+    assert 0 < sum(facts["seconds"].values()) < 600
+    assert facts["versions"]["torch"]
+
+
+def test_summary_shows_every_figure(fitted):
+    story = (fitted / "report" / "summary.md").read_text()
+    shown = re.findall(r"!\[.+\]\((.+)\)", story)
+    assert sorted(shown) == sorted(file.name for file in (fitted / "report").glob("*.png"))
+    assert "`prot` resolves better" in story
+    assert "nan" not in story
+
+
+def test_without_report_and_labels_there_is_one_file_about_clusters(user_file, tmp_path):
+    result = run(
+        *("fit", user_file, tmp_path / "out.h5mu", "--adt", "prot", "--rna-layer", "counts", "--max-epochs", "1"),
+        *("--accelerator", "cpu", "--lambda", "7", "--seed", "3"),
+    )
+    assert result.exit_code == 0, result.output
+    assert [file.name for file in tmp_path.iterdir()] == ["out.h5mu"]
+    assert "clusters, since there is no --label-key" in result.output
+    mdata = mudata.read_h5mu(tmp_path / "out.h5mu")
+    assert set(mdata.uns["indiseek_importance"]["label"]) == set(mdata.obs["leiden"])
+    assert mdata.uns["indiseek"]["settings"]["lambda"] == 7
+    assert mdata.uns["indiseek"]["settings"]["seed"] == 3
+
+
+@pytest.fixture
+def stopped_at(monkeypatch: pytest.MonkeyPatch):
+    """Make the epochs of training end in a call."""
+
+    def stop(action) -> None:
+        monkeypatch.setattr(StageProgress, "on_train_epoch_end", lambda *_: action())
+
+    return stop
+
+
+def fit_quickly(user_file: Path, folder: Path, *more: str):
+    return run(
+        *("fit", user_file, folder / "out.h5mu", "--report", folder / "figures", "--adt", "prot"),
+        *("--rna-layer", "counts", "--max-epochs", "3", "--accelerator", "cpu", *more),
+    )
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupted_training_leaves_nothing(user_file, tmp_path, stopped_at, name):
+    import os
+    import signal
+
+    stopped_at(lambda: os.kill(os.getpid(), getattr(signal, name)))
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    result = fit_quickly(user_file, tmp_path)
+    assert result.exit_code == 130, result.output
+    assert result.output.splitlines()[-1] == "interrupted: nothing was written."
+    assert list(tmp_path.iterdir()) == []
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_training_that_diverges_is_an_error(user_file, tmp_path, stopped_at):
+    from indiseek_sc.train._keep_best import NonFiniteLossError
+
+    def diverge():
+        raise NonFiniteLossError("The loss is not finite.")
+
+    stopped_at(diverge)
+    result = fit_quickly(user_file, tmp_path)
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1].startswith("error: Stage 'shared': The loss is not finite.")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_at_the_very_end_leaves_nothing(user_file, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(_pipeline, "write_json", fail)
+    result = fit_quickly(user_file, tmp_path)
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1] == "error: No space left on device"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_demo_runs_the_bundled_data(pbmc_small, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "pbmc_covid", lambda: pbmc_small[::2].copy())
+    result = run("demo", tmp_path / "first look", "--max-epochs", "1", "--accelerator", "cpu")
+    assert result.exit_code == 0, result.output
+    made = {file.name for file in (tmp_path / "first look").iterdir()}
+    figures = {"umap.png", "importance.png", "audit.png", "history.png"}
+    assert made == figures | {"demo.h5mu", "summary.json", "summary.md"}
+    assert [file.name for file in tmp_path.iterdir()] == ["first look"]
+    assert "cell_type" in mudata.read_h5mu(tmp_path / "first look" / "demo.h5mu").obs
+
+
+def test_user_data_are_what_the_tests_think(pbmc_covid):
+    mdata = make_user_data(pbmc_covid)
+    assert "cell_type" not in mdata.obs
+    assert mdata["atac"].n_obs < mdata.n_obs
