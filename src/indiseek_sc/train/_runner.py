@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from scvi.train import TrainRunner
 
 from indiseek_sc.train._keep_best import KeepBest, NonFiniteLossError
@@ -93,6 +94,8 @@ class StageRunner(TrainRunner):
             reason = (
                 f"{error} The last good weights were kept. Look for outliers in the data, or lower the learning rate."
             )
+        except SIGTERMException:  # someone wants the process to end
+            raise
         except SystemExit:  # Lightning's answer to Ctrl-C since 2.3; before, it returned
             if not self.trainer.interrupted:
                 raise
