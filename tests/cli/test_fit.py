@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from pathlib import Path
 
 import matplotlib.image
@@ -11,9 +13,11 @@ import pandas as pd
 import pytest
 from anndata.tests.helpers import assert_equal
 
-from indiseek_sc import datasets
+from indiseek_sc import IndiSeek, datasets
 from indiseek_sc.cli import _pipeline
+from indiseek_sc.cli._clock import Clock
 from indiseek_sc.train import StageProgress
+from indiseek_sc.train._keep_best import NonFiniteLossError
 
 from .conftest import make_user_data, run
 
@@ -59,18 +63,12 @@ def test_an_earlier_graph_still_names_its_matrices(pbmc_small):
     pbmc_small.obsm["X_indiseek"] = rng.normal(size=(600, 3))
     _pipeline._cluster(pbmc_small, seed=0)
     earlier = pbmc_small.obsp["distances"].copy()
-    _pipeline._set_aside(pbmc_small, _pipeline_clock())
+    _pipeline._set_aside(pbmc_small, Clock())
     pbmc_small.obsm["X_indiseek"] = rng.normal(size=(600, 3))
     _pipeline._cluster(pbmc_small, seed=0)
     key = pbmc_small.uns["neighbors_before_indiseek"]["distances_key"]
     assert abs(pbmc_small.obsp[key] - earlier).nnz == 0
     assert abs(pbmc_small.obsp[pbmc_small.uns["neighbors"]["distances_key"]] - earlier).nnz > 0
-
-
-def _pipeline_clock():
-    from indiseek_sc.cli._clock import Clock
-
-    return Clock()
 
 
 def test_report_holds_what_it_says_and_nothing_unfinished_is_left(fitted):
@@ -145,9 +143,6 @@ def fit_quickly(user_file: Path, folder: Path, *more: str):
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_interrupted_training_leaves_nothing(user_file, tmp_path, stopped_at, name):
-    import os
-    import signal
-
     stopped_at(lambda: os.kill(os.getpid(), getattr(signal, name)))
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     result = fit_quickly(user_file, tmp_path)
@@ -158,8 +153,6 @@ def test_an_interrupted_training_leaves_nothing(user_file, tmp_path, stopped_at,
 
 
 def test_a_training_that_diverges_is_an_error(user_file, tmp_path, stopped_at):
-    from indiseek_sc.train._keep_best import NonFiniteLossError
-
     def diverge():
         raise NonFiniteLossError("The loss is not finite.")
 
@@ -170,11 +163,11 @@ def test_a_training_that_diverges_is_an_error(user_file, tmp_path, stopped_at):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failure_at_the_very_end_leaves_nothing(user_file, tmp_path, monkeypatch):
+def test_a_failure_after_the_cells_are_written_leaves_nothing(user_file, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(_pipeline, "write_json", fail)
+    monkeypatch.setattr(IndiSeek, "audit", fail)
     result = fit_quickly(user_file, tmp_path)
     assert result.exit_code == 1
     assert result.output.splitlines()[-1] == "error: No space left on device"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import pytest
 import typer
@@ -51,8 +52,6 @@ def test_success_replaces_the_file_and_only_files_of_the_same_names_in_a_folder(
 
 
 def test_an_empty_folder_may_be_filled_also_if_it_is_the_current_one(tmp_path, monkeypatch):
-    from pathlib import Path
-
     monkeypatch.chdir(tmp_path)
     with new_folder(Path(), force=False) as filled:
         (filled / "part").write_text("new")
