@@ -256,7 +256,8 @@ def test_the_decoding_error_is_a_share_of_what_the_code_could_hold(make_module, 
     code = module.encode_prepared("adt", cells)
     codec = module.codecs["adt"]
     missed = (features["adt"] - codec.decode(code, cells["condition"])).square().sum(dim=1).mean()
-    error = module.decoding_error("adt", {**cells, "features": features["adt"], "specific": code})
+    closed = codec.decode_closed(code, cells["condition"])
+    error = module.decoding_error("adt", {**cells, "features": features["adt"], "specific": code, "closed": closed})
     torch.testing.assert_close(error, missed / codec.error_scale)
 
 

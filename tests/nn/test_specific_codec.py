@@ -49,11 +49,10 @@ def test_with_all_axes_decoding_gives_the_features_back():
     torch.testing.assert_close(codec.decode(codec(features, condition), condition), features, atol=1e-3, rtol=0)
 
 
-def test_the_start_is_the_conditional_standardisation():
+def test_the_start_is_the_conditional_whitening():
     codec, features, condition = make_codec()
-    mean, log_scale = codec.conditional(condition)
-    standardized = (codec.scores(features, condition) - mean) / log_scale.exp()
-    standardized = (standardized - standardized.mean(dim=0)) / standardized.std(dim=0, correction=0)
+    whitened = codec.conditional(condition).whiten(codec.scores(features, condition))
+    standardized = (whitened - whitened.mean(dim=0)) / whitened.std(dim=0, correction=0)
     torch.testing.assert_close(codec(features, condition), standardized, atol=1e-4, rtol=0)
 
 

@@ -183,7 +183,8 @@ def test_a_regression_trains_its_parts_alone(make_module, features, prepare, run
     for role in ROLES:
         cells[role]["scores"] = module.codecs[role].scores(features[role], cells[role]["condition"])
     before = state(module)
-    plan = RegressionPlan(module, {r: module.codecs[r].conditional for r in ROLES}, module.conditional_loss)
+    parts = {r: module.codecs[r].conditional for r in ROLES}
+    plan = RegressionPlan(module, parts, module.conditional_loss, n_steps=10)
     history = run(plan, cells, stage="conditional", max_epochs=5).model.history_
     trained = {f"codecs.{r}.conditional.{n}" for r in ROLES for n, _ in module.codecs[r].conditional.named_parameters()}
     assert changed(before, state(module)) == trained
@@ -191,3 +192,24 @@ def test_a_regression_trains_its_parts_alone(make_module, features, prepare, run
         losses = history[f"conditional/{role}_train_loss"].to_numpy(dtype=float).ravel()
         assert losses[-1] < losses[0]
         assert f"conditional/{role}_validation_loss" in history
+
+
+def test_in_a_regression_only_what_is_trained_is_in_training_mode(make_module):
+    module = make_module()
+    plan = RegressionPlan(module, {r: module.codecs[r].refinement for r in ROLES}, module.decoding_error, n_steps=1)
+    plan.train()
+    assert all(part.training for role in ROLES for part in module.codecs[role].refinement.modules())
+    assert not any(part.training for role in ROLES for part in module.codecs[role].conditional.modules())
+    plan.eval()
+    assert not any(part.training for part in module.modules())
+
+
+def test_the_step_size_of_a_regression_falls_to_zero(make_module, features, prepare, run):
+    module = make_module()
+    cells = prepare(module)
+    for role in ROLES:
+        cells[role]["scores"] = module.codecs[role].scores(features[role], cells[role]["condition"])
+    parts = {r: module.codecs[r].conditional for r in ROLES}
+    plan = RegressionPlan(module, parts, module.conditional_loss, n_steps=6)
+    run(plan, cells)
+    assert plan.trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)

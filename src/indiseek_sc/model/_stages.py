@@ -124,8 +124,15 @@ class Stages:
         return reason
 
     def _train_decoder(self, conditions: Mapping[Role, Tensor], specific: Mapping[Role, Tensor]) -> str | None:
+        with torch.no_grad():
+            closed = {role: self.module.codecs[role].decode_closed(specific[role], conditions[role]) for role in ROLES}
         cells = {
-            role: {"features": self.features[role], "condition": conditions[role], "specific": specific[role]}
+            role: {
+                "features": self.features[role],
+                "condition": conditions[role],
+                "specific": specific[role],
+                "closed": closed[role],
+            }
             for role in ROLES
         }
         parts = {role: self.module.codecs[role].refinement for role in ROLES}
@@ -146,7 +153,7 @@ class Stages:
         judged = {f"{role}_validation_loss": parts[role] for role in ROLES}
         return self._run_stage(
             stage,
-            RegressionPlan(self.module, parts, loss),
+            RegressionPlan(self.module, parts, loss, n_steps=self._max_epochs(stage) * self._steps_per_epoch(data)),
             data,
             description,
             {f"{role}_validation_loss": self.model.modalities[role] for role in ROLES},
@@ -163,7 +170,7 @@ class Stages:
             n_extra=s.n_critic_steps,
             seed=self.model.seed,
         )
-        steps_per_epoch = min(len(data.train_dataloader()), STEPS_PER_EPOCH)
+        steps_per_epoch = self._steps_per_epoch(data)
         n_epochs = self._max_epochs("specific")
         n_warmup = -(-s.n_critic_warmup_steps // (s.n_critic_steps * steps_per_epoch))
         return self._run_stage(
@@ -200,10 +207,14 @@ class Stages:
             keep_best=keep_best,
             progress=StageProgress(description, figures),
             max_epochs=self._max_epochs(stage) if max_epochs is None else max_epochs,
-            limit_train_batches=min(len(data.train_dataloader()), STEPS_PER_EPOCH),
+            limit_train_batches=self._steps_per_epoch(data),
             **self.options.runner,
         )
         return runner()
+
+    @staticmethod
+    def _steps_per_epoch(data: StageData) -> int:
+        return min(len(data.train_dataloader()), STEPS_PER_EPOCH)
 
     def _max_epochs(self, stage: str) -> int:
         wanted = self.options.max_epochs

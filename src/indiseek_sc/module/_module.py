@@ -176,9 +176,8 @@ class IndiSeekModule(BaseModuleClass):
     def decoding_error(self, role: Role, cells: Mapping[str, Tensor]) -> Tensor:
         """Return the reconstruction error, as a share of what the specific code could hold."""
         codec = self.codecs[role]
-        return normalized_error(
-            cells["features"], codec.decode(cells["specific"], cells["condition"]), codec.error_scale
-        )
+        estimate = codec.refine(cells["closed"], cells["specific"], cells["condition"])
+        return normalized_error(cells["features"], estimate, codec.error_scale)
 
     def critic_loss(self, role: Role, cells: Mapping[str, Tensor]) -> Tensor:
         """Return the loss that teaches the critics of ``role``, with the encoder left alone."""

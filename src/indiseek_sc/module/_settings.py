@@ -71,19 +71,19 @@ class Settings:
     canonical_weight: float = 0.75
     conditional_codec: bool = True
     independence: str = "gaussian+nce"
-    lambda_: float = 30.0
+    lambda_: float = 100.0
     batch_size: int = 1024
     specific_batch_size: int = 512
     learning_rate: float = 1e-3
-    regression_learning_rate: float = 3e-3
+    regression_learning_rate: float = 1e-2
     critic_learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     n_critic_steps: int = 4
     n_critic_warmup_steps: int = 200
     max_epochs_shared: int = 400
-    max_epochs_conditional: int = 300
+    max_epochs_conditional: int = 100
     max_epochs_specific: int = 25
-    max_epochs_decoder: int = 150
+    max_epochs_decoder: int = 60
     patience: int = 20
 
 

@@ -9,6 +9,7 @@ from indiseek_sc.nn._principal_map import PrincipalMap
 from indiseek_sc.nn._ridge import RidgeMap
 from indiseek_sc.nn._shared_encoder import SharedEncoder
 from indiseek_sc.nn._specific_codec import ConditionalCodec, PlainCodec, SpecificCodec
+from indiseek_sc.nn._whitening import Whitening
 
 __all__ = [
     "CanonicalRotation",
@@ -20,6 +21,7 @@ __all__ = [
     "RidgeMap",
     "SharedEncoder",
     "SpecificCodec",
+    "Whitening",
     "make_mlp",
     "regularized_cca",
 ]

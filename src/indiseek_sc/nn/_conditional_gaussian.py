@@ -1,4 +1,4 @@
-"""Mean and scale of one vector given another."""
+"""Distribution of one vector given another."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from indiseek_sc.nn._whitening import Whitening, n_mixing_terms
 
 LOG_SCALE_LIMIT = 4.0
 """How far, in nats, a conditional scale may move from the overall one."""
@@ -39,10 +41,10 @@ class EnsembleLinear(nn.Module):
 
 
 class ConditionalGaussian(nn.Module):
-    r"""An ensemble of networks for :math:`y \mid c \sim N(\mu(c), \operatorname{diag}\sigma^2(c))`.
+    r"""An ensemble of networks for :math:`y \mid c \sim N(\mu(c), \Sigma(c))`, with a full covariance.
 
-    It starts as the unconditional distribution, mean 0 and the overall scale, and learns how both depend on :math:`c`. The
-    members' means and log-scales are averaged, which evens out what each of them overfits.
+    It starts as the unconditional distribution of independent columns, mean 0 and the overall scale, and learns how means,
+    scales and correlations depend on :math:`c`. What the members say is averaged, which evens out what each of them overfits.
 
     Parameters
     ----------
@@ -62,15 +64,16 @@ class ConditionalGaussian(nn.Module):
     varies: Tensor
 
     def __init__(
-        self, n_condition: int, n_output: int, n_hidden: int = 128, *, dropout: float = 0.1, n_members: int = 3
+        self, n_condition: int, n_output: int, n_hidden: int = 128, *, dropout: float = 0.2, n_members: int = 3
     ) -> None:
         super().__init__()
         self.n_members = n_members
         self.dropout = dropout
+        self.sizes = [n_output, n_output, n_mixing_terms(n_output)]
         self.layers = nn.ModuleList(
             [EnsembleLinear(n_members, n_condition, n_hidden), EnsembleLinear(n_members, n_hidden, n_hidden)]
         )
-        self.output = EnsembleLinear(n_members, n_hidden, 2 * n_output, start_at_zero=True)
+        self.output = EnsembleLinear(n_members, n_hidden, sum(self.sizes), start_at_zero=True)
         self.register_buffer("overall_log_scale", torch.zeros(n_output))
         self.register_buffer("varies", torch.ones(n_output))
 
@@ -81,29 +84,31 @@ class ConditionalGaussian(nn.Module):
         self.varies.copy_(deviation > 1e-6)
         self.overall_log_scale.copy_(torch.where(deviation > 1e-6, deviation, 1.0).log())
 
-    def _moments(self, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Return each member's mean and log-scale, shapes ``(n_members, n_cells, n_output)``."""
+    def members(self, condition: Tensor) -> Whitening:
+        """Return what each member says, in tensors with ``(n_members, n_cells)`` in front."""
         hidden = condition.expand(self.n_members, *condition.shape)
         for layer in self.layers:
             hidden = F.dropout(F.silu(layer(hidden)), self.dropout, self.training)
-        mean, change = self.output(hidden).chunk(2, dim=2)
-        # Means are learned in units of the overall scale, so that one learning rate serves wide and narrow dimensions.
-        log_scale = self.overall_log_scale + change.clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT)
-        return mean * self.overall_log_scale.exp() * self.varies, log_scale
+        mean, change, mixing = self.output(hidden).split(self.sizes, dim=2)
+        rows, columns = torch.tril_indices(self.sizes[0], self.sizes[0], -1, device=mixing.device)
+        return Whitening(
+            # Means are learned in units of the overall scale, so that one learning rate serves wide and narrow dimensions.
+            mean * self.overall_log_scale.exp() * self.varies,
+            self.overall_log_scale + change.clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT) * self.varies,
+            mixing * self.varies[rows] * self.varies[columns],
+        )
 
-    def forward(self, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log-scale of the ensemble, each of shape ``(n_cells, n_output)``."""
-        mean, log_scale = self._moments(condition)
-        return mean.mean(dim=0), log_scale.mean(dim=0)
+    def forward(self, condition: Tensor) -> Whitening:
+        """Return what the ensemble says of each cell."""
+        return Whitening(*(values.mean(dim=0) for values in self.members(condition)))
 
     def loss(self, values: Tensor, condition: Tensor) -> Tensor:
         """Mean over members of their negative log-likelihood, up to a constant, summed over dimensions."""
-        return self._loss(values, *self._moments(condition))
+        return self._loss(values, self.members(condition))
 
     def ensemble_loss(self, values: Tensor, condition: Tensor) -> Tensor:
         """Negative log-likelihood of the ensemble, up to a constant, summed over dimensions."""
-        return self._loss(values, *self(condition))
+        return self._loss(values, self(condition))
 
-    def _loss(self, values: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-        loss = ((values - mean) / log_scale.exp()).square() / 2 + log_scale
-        return (loss * self.varies).sum(dim=-1).mean()
+    def _loss(self, values: Tensor, whitening: Whitening) -> Tensor:
+        return whitening.negative_log_likelihood(values * self.varies).mean()

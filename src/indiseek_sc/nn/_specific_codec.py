@@ -11,6 +11,7 @@ from indiseek_sc.nn._conditional_gaussian import ConditionalGaussian
 from indiseek_sc.nn._mlp import Activation, make_mlp
 from indiseek_sc.nn._principal_map import PrincipalMap
 from indiseek_sc.nn._ridge import RidgeMap
+from indiseek_sc.nn._whitening import Whitening
 
 NEGLIGIBLE_SHARE = 1e-4
 """Axes with less than this share of the variance of the features are left out of the specific code."""
@@ -72,24 +73,26 @@ class SpecificCodec(nn.Module, ABC):
 
 
 class ConditionalCodec(SpecificCodec):
-    r"""Conditional standardisation, corrected by a small network. This design is ours, not the paper's.
+    r"""Conditional whitening, corrected by a small network. This design is ours, not the paper's.
 
     With :math:`c` the condition, :math:`b(c)` a ridge regression of the features :math:`x`, and :math:`V` the first principal
     axes of what it leaves,
 
     .. math::
 
-        r = V^\top (x - b(c)), \qquad z_0 = \frac{r - \mu(c)}{\sigma(c)}, \qquad
+        r = V^\top (x - b(c)), \qquad z_0 = L(c)\,\frac{r - \mu(c)}{\sigma(c)}, \qquad
         z = \operatorname{standardize}\big(z_0 + f(z_0, c)\big), \qquad
-        \hat x = b(c) + V (\mu(c) + \sigma(c)\, z) + g(z, c).
+        \hat x = b(c) + V \big(\mu(c) + \sigma(c)\, L(c)^{-1} z\big) + g(z, c),
 
-    :math:`z_0` has the same conditional mean and variance for every :math:`c`, so little is left for the critics, which train
-    :math:`f` from zero; :math:`g` starts at zero too. Fit order: :meth:`fit`, then training of ``conditional``, of
-    ``correction``, and of ``refinement``.
+    where :math:`L(c)` is lower triangular with a diagonal of 1 (:class:`~indiseek_sc.nn._whitening.Whitening`). :math:`z_0` has
+    the same conditional mean, variances and correlations for every :math:`c`, so little is left for the critics, which train
+    :math:`f` from zero; :math:`g` starts at zero too. Since the axes are sorted and :math:`L` is triangular, the first
+    dimension of :math:`z` goes with the widest axis, and each further one with what those before leave of its own. Fit order:
+    :meth:`fit`, then training of ``conditional``, of ``correction``, and of ``refinement``.
 
     A shared code is a function of the features, so with :math:`k` directions of it given, the features have about as many
-    degrees of freedom left as they have more columns than :math:`k`. A wider :math:`z` would tell the shared code by the way
-    its dimensions hang together. So there are at most that many axes (:attr:`n_used`); the others are columns of 0.
+    degrees of freedom left as they have more columns than :math:`k`. A wider :math:`z` would consist of rounding and misfit,
+    which tell the shared code. So there are at most that many axes (:attr:`n_used`); the others are columns of 0.
 
     Parameters
     ----------
@@ -151,13 +154,13 @@ class ConditionalCodec(SpecificCodec):
         return self.principal(features - self.baseline(condition))
 
     def _start(self, features: Tensor, condition: Tensor) -> Tensor:
-        mean, log_scale = self.conditional(condition)
-        return (self.scores(features, condition) - mean) / log_scale.exp()
+        return self.conditional(condition).whiten(self.scores(features, condition))
 
     def prepare(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
-        """Return z_0, standardised over the training cells, and what a unit of it is worth in each cell's features."""
-        start = (self._start(features, condition) - self.mean) / self.deviation
-        return {"start": start, "unit": self.conditional(condition)[1].exp() * self.deviation}
+        """Return z_0, standardised over the training cells, and how each cell's code turns back into scores."""
+        whitening = self.conditional(condition)
+        start = (whitening.whiten(self.scores(features, condition)) - self.mean) / self.deviation
+        return {"start": start, "log_scale": whitening.log_scale, "mixing": whitening.mixing}
 
     def _raw(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
         correction = self.correction(torch.cat([prepared["start"], condition], dim=1))
@@ -169,14 +172,21 @@ class ConditionalCodec(SpecificCodec):
 
     def compare(self, specific: Tensor, prepared: dict[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
         """Return the scores that z_0 and z decode to, less their mean: what lies across the axes no z can change."""
-        return prepared["unit"] * prepared["start"], prepared["unit"] * specific
+        back = Whitening(torch.zeros_like(specific), prepared["log_scale"], prepared["mixing"])
+        return back.unwhiten(prepared["start"] * self.deviation), back.unwhiten(specific * self.deviation)
+
+    def decode_closed(self, specific: Tensor, condition: Tensor) -> Tensor:
+        """Reconstruct by the regression and the axes alone, without what the refinement adds."""
+        scores = self.conditional(condition).unwhiten(specific * self.deviation + self.mean)
+        return self.baseline(condition) + self.principal.inverse(scores)
+
+    def refine(self, closed: Tensor, specific: Tensor, condition: Tensor) -> Tensor:
+        """Add the refinement to what :meth:`decode_closed` returns."""
+        return closed + self.refinement(torch.cat([specific, condition], dim=1))
 
     def decode(self, specific: Tensor, condition: Tensor) -> Tensor:
         """Reconstruct."""
-        mean, log_scale = self.conditional(condition)
-        scores = mean + log_scale.exp() * (specific * self.deviation + self.mean)
-        closed = self.baseline(condition) + self.principal.inverse(scores)
-        return closed + self.refinement(torch.cat([specific, condition], dim=1))
+        return self.refine(self.decode_closed(specific, condition), specific, condition)
 
 
 class PlainCodec(SpecificCodec):

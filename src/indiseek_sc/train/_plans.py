@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
@@ -108,6 +108,8 @@ class RegressionPlan(StagePlan):
         What is trained, by role.
     loss
         Loss of a role on a batch of its cells, scalar; the part's mode tells it whether it is in training.
+    n_steps
+        Steps in all, for the decay of the step size.
     """
 
     def __init__(
@@ -115,11 +117,21 @@ class RegressionPlan(StagePlan):
         module: IndiSeekModule,
         parts: Mapping[Role, nn.Module],
         loss: Callable[[Role, Mapping[str, Tensor]], Tensor],
+        *,
+        n_steps: int,
     ) -> None:
         super().__init__(module)
         self.parts = nn.ModuleDict(dict(parts))
         self.loss = loss
+        self.n_steps = n_steps
         set_trainable(module, [self.parts])
+
+    def train(self, mode: bool = True) -> RegressionPlan:
+        """Switch the mode of what is trained; dropout in other parts would be noise in its targets."""
+        super().train(False)
+        self.training = mode
+        self.parts.train(mode)
+        return self
 
     def _losses(self, batch: Mapping[Role, Mapping[str, Tensor]], name: str) -> list[Tensor]:
         losses = {role: self.loss(role, batch[role]) for role in ROLES}
@@ -134,7 +146,9 @@ class RegressionPlan(StagePlan):
         """Log the losses of held-out cells."""
         self._losses(batch, "validation_loss")
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW."""
+    def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[dict[str, Any]]]:
+        """AdamW with cosine decay, which gets further in as many steps than a constant pace."""
         s = self.module.settings
-        return torch.optim.AdamW(self.parts.parameters(), lr=s.regression_learning_rate, weight_decay=s.weight_decay)
+        adam = torch.optim.AdamW(self.parts.parameters(), lr=s.regression_learning_rate, weight_decay=s.weight_decay)
+        decay = torch.optim.lr_scheduler.CosineAnnealingLR(adam, self.n_steps)
+        return [adam], [{"scheduler": decay, "interval": "step"}]

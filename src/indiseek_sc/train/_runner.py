@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class StageRunner(TrainRunner):
     """Trains one stage of a model, keeps the best weights, and adds its figures to the model's history under its name.
 
-    Unlike the runner of scvi-tools it puts the module in training mode first (Lightning does not), merges histories by stage,
+    Unlike the runner of scvi-tools it puts the plan in training mode first (Lightning does not), merges histories by stage,
     and ends a stage in good order when it is interrupted or its loss is no longer finite.
 
     Parameters
@@ -84,7 +84,7 @@ class StageRunner(TrainRunner):
         Why the stage ended early, in words, or None.
         """
         self.model.module.to(self.device)
-        self.model.module.train()
+        self.training_plan.train()
         handler = signal.getsignal(signal.SIGINT)
         reason = None
         try:
