@@ -67,12 +67,19 @@ def test_gradients_reach_raw_values():
         (1000, 6000, 11, 10),
         (1, 6000, None, 1),
         (9, 1, None, 1),
+        (9000, 6000, None, 50),
+        (9000, 6000, 9000, 50),
     ],
 )
 def test_components_are_bounded_by_the_data(n_input: int, n_cells: int, n_top_genes: int | None, expected: int):
     transform = build_transform("rna", "counts", n_input, n_cells=n_cells, n_top_genes=n_top_genes)
     assert transform.n_output == expected
-    assert transform.components.shape == (min(n_input, n_top_genes or n_input), expected)
+    assert transform.components.shape == (min(n_input, n_top_genes or 2000), expected)
+
+
+def test_normalised_values_keep_all_genes_unless_told_otherwise():
+    assert build_transform("rna", "normalized", 9000, n_cells=100).components.shape[0] == 9000
+    assert build_transform("rna", "normalized", 9000, n_cells=100, n_top_genes=500).components.shape[0] == 500
 
 
 def test_proteins_and_representations_keep_their_width():

@@ -115,7 +115,8 @@ def fit(
         ),
     ] = None,
     n_top_genes: Annotated[
-        int | None, typer.Option(min=2, help="Number of highly variable genes to use; all if not given.")
+        int | None,
+        typer.Option(min=2, help="Number of highly variable genes to use. [default: 2000 of counts, else all]"),
     ] = None,
     seed: Seed = 0,
     max_epochs: MaxEpochs = None,

@@ -135,7 +135,7 @@ def _choose_genes(
     transform: FeatureTransform, matrix: Any, rows: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
     """Return the column numbers of the highly variable genes, ascending, as scanpy ranks them."""
-    import scanpy as sc  # takes seconds to import, and most models use all genes
+    import scanpy as sc  # takes seconds to import, and not every model needs it
     from anndata import AnnData
     from scipy.sparse import csr_matrix, vstack
 

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from indiseek_sc.train import Split
 
 SUFFICIENT = 0.94
-"""Directions are kept until they tell this share of what all of them tell of the other modality."""
+"""Directions are dropped as long as the others tell this share of what all of them tell of the other modality."""
 
 FEWEST_DIRECTIONS = 4
+
+MOST_CELLS = 20_000
+"""Cells of each kind on which directions are compared; more would change no choice."""
 
 
 def _analyse(codes: list[Tensor], split: Split, n: int, *, refit: bool = False) -> tuple:
@@ -43,44 +46,57 @@ def finish_shared(module: IndiSeekModule, features: Mapping[Role, Tensor], split
     module.eval()
     codes = [module.encoders[role](features[role]) for role in ROLES]
     *maps, correlation = _analyse(codes, split, module.n_shared, refit=True)
-    order = correlation.argsort(descending=True, stable=True)
-    maps = [linear._replace(weight=linear.weight[:, order]) for linear in maps]
+    by_correlation = correlation.argsort(descending=True, stable=True)
+    rotated = {
+        role: linear(code.double())[:, by_correlation] for role, linear, code in zip(ROLES, maps, codes, strict=True)
+    }
+    kept = choose_directions(rotated, features, split)
+    dropped = [n for n in range(module.n_shared) if n not in kept]
+    order = by_correlation[torch.tensor([*kept, *dropped], device=by_correlation.device)]
     correlation = correlation[order]
-    rotated = {role: linear(code.double()) for role, linear, code in zip(ROLES, maps, codes, strict=True)}
-    n_kept = choose_width(rotated, features, split)
-    correlation = torch.where(torch.arange(correlation.shape[0], device=correlation.device) < n_kept, correlation, 0.0)
+    correlation[len(kept) :] = 0.0
     for role, linear in zip(ROLES, maps, strict=True):
-        module.rotations[role].set(linear, correlation)
+        module.rotations[role].set(linear._replace(weight=linear.weight[:, order]), correlation)
 
 
-def choose_width(shared: Mapping[Role, Tensor], features: Mapping[Role, Tensor], split: Split) -> int:
-    """Return the smallest number of leading directions that is sufficient on validation cells, without any label.
+def choose_directions(shared: Mapping[Role, Tensor], features: Mapping[Role, Tensor], split: Split) -> list[int]:
+    """Return directions that are sufficient together, in their order, without any label.
 
     Sufficiency is the share of the other modality's variance that a ridge regression on the directions explains, relative to
-    that on all of them, averaged over both modalities. Fewer directions are more purely shared; too few leave shared signal
-    to the specific codes.
+    that on all of them, averaged over both modalities and read on validation cells. The direction that the others can spare
+    best is dropped, again and again, while they stay sufficient: fewer directions are more purely shared, too few leave
+    shared signal to the specific codes.
 
     Parameters
     ----------
     shared
-        Rotated codes by role, the most shared direction first, shape ``(n_cells, n_shared)``.
+        Rotated codes by role, shape ``(n_cells, n_shared)``.
     features
         Features by role, shape ``(n_cells, n_features)``.
     split
         Regressions are fitted on its training cells and read on its validation cells.
     """
-    n_shared = shared["rna"].shape[1]
-    told = torch.zeros(n_shared, dtype=torch.float64)
-    for role in ROLES:
-        explained = [_explained(shared[role][:, : n + 1], features[other(role)], split) for n in range(n_shared)]
-        told += torch.tensor(explained, dtype=torch.float64) / max(explained[-1], 1e-12)
-    is_sufficient = told / len(ROLES) >= SUFFICIENT
-    first = int(is_sufficient.int().argmax()) + 1
-    return min(max(first, FEWEST_DIRECTIONS), n_shared)
+    kept = list(range(shared["rna"].shape[1]))
+    told_by_all = {role: max(_explained(shared[role], features[other(role)], split), 1e-12) for role in ROLES}
+
+    def told(directions: list[int]) -> float:
+        explained = {role: _explained(shared[role][:, directions], features[other(role)], split) for role in ROLES}
+        return sum(explained[role] / told_by_all[role] for role in ROLES) / len(ROLES)
+
+    while len(kept) > FEWEST_DIRECTIONS:
+        candidates = [[n for n in kept if n != direction] for direction in reversed(kept)]
+        best = max(candidates, key=told)
+        if told(best) < SUFFICIENT:
+            break
+        kept = best
+    return kept
 
 
 def _explained(x: Tensor, y: Tensor, split: Split) -> float:
-    train, validation = (torch.from_numpy(rows).to(x.device) for rows in (split.train, split.validation))
+    train, validation = (
+        torch.from_numpy(rows[:: max(1, rows.size // MOST_CELLS)]).to(x.device)
+        for rows in (split.train, split.validation)
+    )
     regression = RidgeMap(x.shape[1], y.shape[1]).to(x.device, torch.float64)
     regression.fit(x[train], y[train])
     missed = (y[validation].double() - regression(x[validation].double())).square().sum()

@@ -60,7 +60,8 @@ class IndiSeek(SetupMixin, TrainingMixin, CodesMixin, AuditMixin, BaseModelClass
     n_components
         Largest number of principal components of RNA to work on.
     n_top_genes
-        Number of highly variable genes that they are made of; all genes if not given.
+        Number of highly variable genes that they are made of. If not given, 2,000 of counts, and all genes of normalised
+        values, which may be chosen or scaled already; a number as large as that of the genes takes all.
     preset
         Where values that are not given come from: our defaults, or the published recipe.
     seed

@@ -164,6 +164,10 @@ class FeatureTransform(nn.Module):
         return x if self.n_features == self.n_input else x[:, self.features]
 
 
+USUAL_TOP_GENES = 2000
+"""As is usual in the field, and better than all genes on few cells, where most genes are noise."""
+
+
 def build_transform(
     role: Role,
     kind: InputKind,
@@ -188,8 +192,8 @@ def build_transform(
     n_components
         Largest number of principal components of RNA; bounded by what the data can have.
     n_top_genes
-        Number of highly variable genes that the components are made of (the library size is over all genes); all genes
-        if not given. Concerns RNA counts and normalised RNA only.
+        Number of highly variable genes that the components are made of (the library size is over all genes); if not given,
+        2,000 of counts and all genes of normalised values, which may be chosen or scaled already. Concerns RNA only.
 
     Raises
     ------
@@ -202,6 +206,8 @@ def build_transform(
     recipe = get_recipe(role, kind)
     if not recipe.project:
         return FeatureTransform(recipe, n_input)
+    if n_top_genes is None and kind == "counts":
+        n_top_genes = USUAL_TOP_GENES
     n_features = n_input if n_top_genes is None else min(n_top_genes, n_input)
     bounded = max(1, min(n_components, n_features - 1, n_cells - 1))
     return FeatureTransform(recipe, n_input, n_components=bounded, n_features=n_features)
