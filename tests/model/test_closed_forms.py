@@ -1,10 +1,20 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from indiseek_sc.model._closed_forms import FEWEST_DIRECTIONS, SUFFICIENT, choose_directions
+from indiseek_sc._keys import ROLES
+from indiseek_sc.model._closed_forms import (
+    FEWEST_DIRECTIONS,
+    SUFFICIENT,
+    choose_directions,
+    finish_shared,
+    start_shared,
+)
+from indiseek_sc.nn import CanonicalRotation, SharedEncoder
 from indiseek_sc.train import Split
 
 SPLIT = Split(np.arange(0, 1500), np.arange(1500, 2000), np.arange(0))
@@ -43,3 +53,56 @@ def test_what_is_kept_is_sufficient():
     told = sum(weights[n] ** 2 for n in kept) / sum(w**2 for w in weights)
     assert told >= SUFFICIENT - 0.02
     assert len(kept) < 6
+
+
+def make_module() -> SimpleNamespace:
+    torch.manual_seed(0)
+    encoders = {role: SharedEncoder(6, 5, 16, 1, dropout=0.0) for role in ROLES}
+    rotations = {role: CanonicalRotation(5) for role in ROLES}
+    return SimpleNamespace(encoders=encoders, rotations=rotations, n_shared=5, eval=lambda: None)
+
+
+def draw_pairs(*, hidden: bool) -> dict[str, torch.Tensor]:
+    """Two modalities with four linear directions in common, and if hidden, a fifth that one of them holds as a square."""
+    torch.manual_seed(1)
+    common = torch.randn(2000, 5)
+    second = torch.cat([common[:, :4], common[:, 4:].square() if hidden else torch.randn(2000, 1)], dim=1)
+    noise = 0.5 * torch.randn(2, 2000, 6)
+    return {
+        "rna": torch.cat([common, torch.randn(2000, 1)], dim=1) + noise[0],
+        "adt": torch.cat([second, torch.randn(2000, 1)], dim=1) + noise[1],
+    }
+
+
+def find_square(module: SimpleNamespace) -> None:
+    """Let the network of the RNA add the square of its fifth feature to the last direction, as if it had learned it."""
+    network = torch.nn.Module()
+    network.forward = lambda x: torch.nn.functional.pad(x[:, 4:5].square(), (4, 0))
+    module.encoders["rna"].network = torch.nn.Sequential(network, torch.nn.Linear(5, 5, bias=True))
+    torch.nn.init.eye_(module.encoders["rna"].network[-1].weight)
+    torch.nn.init.zeros_(module.encoders["rna"].network[-1].bias)
+    module.encoders["adt"].linear.weight.data[-1] = torch.eye(6)[4]
+
+
+def test_a_network_that_found_nothing_gives_way_to_the_linear_start():
+    features, module = draw_pairs(hidden=False), make_module()
+    start_shared(module, features, SPLIT)
+    torch.nn.init.normal_(module.encoders["rna"].network[-1].weight, std=0.02)
+    finish_shared(module, features, SPLIT)
+    for role in ROLES:
+        assert (module.encoders[role].network(features[role]) == 0).all()
+    codes = [module.rotations[role](module.encoders[role](features[role])).detach() for role in ROLES]
+    kept = module.rotations["rna"].n_kept
+    assert kept == FEWEST_DIRECTIONS
+    spread = torch.cat([code[:2000].std(dim=0, correction=0)[None] for code in codes])
+    torch.testing.assert_close(
+        spread[:, :kept], module.rotations["rna"].correlation[:kept].expand(2, -1), rtol=1e-3, atol=0
+    )
+
+
+def test_a_network_that_found_more_stays():
+    features, module = draw_pairs(hidden=True), make_module()
+    start_shared(module, features, SPLIT)
+    find_square(module)
+    finish_shared(module, features, SPLIT)
+    assert (module.encoders["rna"].network(features["rna"]) != 0).any()

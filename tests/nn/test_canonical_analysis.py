@@ -9,7 +9,13 @@ import torch
 from scipy.linalg import fractional_matrix_power
 from sklearn.cross_decomposition import CCA
 
-from indiseek_sc.nn import CanonicalRotation, LinearMap, regularized_cca
+from indiseek_sc.nn import (
+    CanonicalRotation,
+    LinearMap,
+    chance_correlation,
+    regularized_cca,
+    shared_strength,
+)
 from indiseek_sc.nn._canonical_analysis import correlate
 
 
@@ -164,3 +170,17 @@ def test_standardized_directions_have_unit_variance():
     torch.testing.assert_close(codes.std(dim=0, correction=0), correlation.float(), rtol=1e-4, atol=0)
     deviation = rotation.standardize(codes).std(dim=0, correction=0)
     torch.testing.assert_close(deviation, torch.ones(5), rtol=1e-4, atol=0)
+
+
+def test_strength_leaves_out_what_chance_could_give():
+    correlation = torch.tensor([0.9, 0.5, 0.19, 0.0])
+    assert chance_correlation(100) == pytest.approx(0.2)
+    assert shared_strength(correlation, 100) == pytest.approx(0.81 + 0.25)
+    assert shared_strength(correlation, 400) == pytest.approx(0.81 + 0.25 + 0.19**2)
+
+
+def test_independent_values_exceed_chance_once_in_twenty_times():
+    torch.manual_seed(0)
+    first, second = torch.randn(2, 400, 5000, dtype=torch.float64)
+    share = (correlate(first, second).abs() > chance_correlation(400)).double().mean().item()
+    assert share == pytest.approx(0.05, abs=0.01)

@@ -41,3 +41,12 @@ def test_without_a_linear_start_it_is_the_network_alone():
     assert encoder(x).abs().sum() > 0
     with pytest.raises(ValueError, match="without a linear part"):
         encoder.start_from(LinearMap(torch.zeros(6), torch.zeros(6, 3)))
+
+
+def test_it_can_become_linear_again():
+    encoder = make_encoder().eval()
+    torch.nn.init.normal_(encoder.network[-1].weight)
+    linear = LinearMap(torch.zeros(6), torch.randn(6, 3))
+    encoder.start_from(linear)
+    x = torch.randn(20, 6)
+    torch.testing.assert_close(encoder(x), linear(x))

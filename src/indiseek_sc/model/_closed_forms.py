@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from indiseek_sc._keys import ROLES, other
-from indiseek_sc.nn import RidgeMap, regularized_cca
+from indiseek_sc.nn import LinearMap, RidgeMap, chance_correlation, regularized_cca, shared_strength
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,13 +42,31 @@ def start_shared(module: IndiSeekModule, features: Mapping[Role, Tensor], split:
 
 @torch.no_grad()
 def finish_shared(module: IndiSeekModule, features: Mapping[Role, Tensor], split: Split) -> None:
-    """Rotate the codes to canonical directions, and drop those behind the point where they are sufficient."""
+    """Turn the codes into canonical directions, and drop those that sufficiency can spare.
+
+    Where the networks have found hardly more than the linear start, as on a few hundred cells, that is taken instead, fitted
+    again on training and validation cells together.
+    """
     module.eval()
     codes = [module.encoders[role](features[role]) for role in ROLES]
     *maps, correlation = _analyse(codes, split, module.n_shared, refit=True)
+    *start, _ = _analyse([features[role] for role in ROLES], split, module.n_shared)
+    start_codes = [linear(features[role].double()) for role, linear in zip(ROLES, start, strict=True)]
+    # Both are read after a second analysis, since choosing its ridges on the validation cells flatters either.
+    *_, start_correlation = _analyse(start_codes, split, module.n_shared)
+    n_validation = split.validation.size
+    strength, start_strength = (shared_strength(c, n_validation) for c in (correlation, start_correlation))
+    if strength < (1 + chance_correlation(n_validation)) * start_strength:
+        *start, correlation = _analyse([features[role] for role in ROLES], split, module.n_shared, refit=True)
+        for role, linear in zip(ROLES, start, strict=True):
+            module.encoders[role].start_from(linear)
+        codes = [module.encoders[role](features[role]) for role in ROLES]
+        identity = LinearMap(codes[0].new_zeros(module.n_shared), torch.eye(module.n_shared).to(codes[0]))
+        maps = [identity, identity]
     by_correlation = correlation.argsort(descending=True, stable=True)
     rotated = {
-        role: linear(code.double())[:, by_correlation] for role, linear, code in zip(ROLES, maps, codes, strict=True)
+        role: linear(code.to(linear.weight.dtype))[:, by_correlation]
+        for role, linear, code in zip(ROLES, maps, codes, strict=True)
     }
     kept = choose_directions(rotated, features, split)
     dropped = [n for n in range(module.n_shared) if n not in kept]

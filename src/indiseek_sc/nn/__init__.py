@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from indiseek_sc.nn._canonical_analysis import CanonicalRotation, LinearMap, regularized_cca
+from indiseek_sc.nn._canonical_analysis import (
+    CanonicalRotation,
+    LinearMap,
+    chance_correlation,
+    regularized_cca,
+    shared_strength,
+)
 from indiseek_sc.nn._conditional_gaussian import ConditionalGaussian
 from indiseek_sc.nn._mlp import make_mlp
 from indiseek_sc.nn._principal_map import PrincipalMap
@@ -22,6 +28,8 @@ __all__ = [
     "SharedEncoder",
     "SpecificCodec",
     "Whitening",
+    "chance_correlation",
     "make_mlp",
     "regularized_cca",
+    "shared_strength",
 ]

@@ -59,6 +59,19 @@ def _standardized(linear: LinearMap, train: Tensor, scale: Tensor) -> LinearMap:
     return LinearMap(linear.center, linear.weight * factor)
 
 
+def chance_correlation(n_cells: int) -> float:
+    """Correlation that independent values of ``n_cells`` exceed by chance once in twenty times, about."""
+    return 2 / math.sqrt(n_cells)
+
+
+def shared_strength(correlation: Tensor, n_cells: int) -> float:
+    """Sum of squared correlations that were read on ``n_cells``, without those that chance could give.
+
+    Those would otherwise decide on small validation sets.
+    """
+    return float(correlation[correlation > chance_correlation(n_cells)].square().sum())
+
+
 def regularized_cca(
     first: Tensor,
     second: Tensor,
@@ -97,13 +110,11 @@ def regularized_cca(
     Both maps, float64, and the validation correlations, shape ``(n_directions,)``, none below 0.
     """
     a, b = first.double(), second.double()
-    noise = 2 / math.sqrt(validation.shape[0])
     best: tuple[float, tuple[float, float], Tensor] | None = None
     for pair in product(ridges, repeat=2):
         maps = _canonical_maps(a[train], b[train], n_directions, pair)
         correlation = correlate(maps[0](a[validation]), maps[1](b[validation])).clamp(min=0.0)
-        # Correlations that chance could give would otherwise decide on small validation sets.
-        score = float(correlation[correlation > noise].square().sum())
+        score = shared_strength(correlation, validation.shape[0])
         if best is None or score > best[0]:
             best = score, pair, correlation
     assert best is not None  # there is at least one pair of ridges

@@ -59,11 +59,13 @@ class SharedEncoder(nn.Module):
 
     @torch.no_grad()
     def start_from(self, linear: LinearMap) -> None:
-        """Set the linear part."""
+        """Become this linear map, which the network corrects by nothing as yet."""
         if self.linear is None:
             raise ValueError("This encoder was built without a linear part.")
         self.linear.weight.copy_(linear.weight.T)
         self.linear.bias.copy_(-linear.center @ linear.weight)
+        nn.init.zeros_(self.network[-1].weight)
+        nn.init.zeros_(self.network[-1].bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Encode: ``(n_cells, n_input)`` to ``(n_cells, n_shared)``."""
