@@ -68,6 +68,11 @@ def test_unknown_critics_are_refused(name):
         make_critic(name, 3, 2)
 
 
+def test_a_critic_named_twice_is_refused():
+    with pytest.raises(ValueError, match="independence: 'nce.nce' names a critic twice"):
+        make_critic("nce+nce", 3, 2)
+
+
 def test_a_sum_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least one"):
         CriticSum({})

@@ -35,7 +35,10 @@ def test_unknown_presets_are_refused():
         make_settings("papers")
 
 
-@pytest.mark.parametrize("name", ["n_shared", "n_specific", "n_hidden", "n_layers", "batch_size", "n_critic_steps"])
+@pytest.mark.parametrize(
+    "name",
+    ["n_shared", "n_specific", "n_hidden", "n_layers", "batch_size", "specific_batch_size", "n_critic_steps"],
+)
 def test_sizes_below_one_are_refused(name):
     assert getattr(make_settings("default", **{name: 1}), name) == 1
     with pytest.raises(ValueError, match=f"{name} must be at least 1, but is 0"):
@@ -47,6 +50,20 @@ def test_negative_weights_are_refused(name):
     assert getattr(make_settings("default", **{name: 0.0}), name) == 0
     with pytest.raises(ValueError, match=f"{name} must not be negative, but is -0.5"):
         make_settings("default", **{name: -0.5})
+
+
+@pytest.mark.parametrize("name", ["patience", "max_epochs_shared", "max_epochs_decoder", "n_critic_warmup_steps"])
+def test_negative_lengths_are_refused(name):
+    assert getattr(make_settings("default", **{name: 0}), name) == 0
+    with pytest.raises(ValueError, match=f"{name} must not be negative, but is -1"):
+        make_settings("default", **{name: -1})
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "regression_learning_rate", "critic_learning_rate"])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
+def test_senseless_step_sizes_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be above 0, but is {value}"):
+        make_settings("default", **{name: value})
 
 
 @pytest.mark.parametrize("dropout", [-0.1, 1.0, float("nan")])

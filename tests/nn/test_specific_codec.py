@@ -18,7 +18,7 @@ def draw(n_cells: int = 300, n_features: int = 6) -> tuple[torch.Tensor, torch.T
 
 
 def make_codec(n_specific: int = 4, n_shared: int = 0) -> tuple[ConditionalCodec, torch.Tensor, torch.Tensor]:
-    """A codec at the start of the critics' stage, whose conditional standardisation knows something."""
+    """A codec at the start of the critics' stage, whose conditional whitening knows something."""
     features, condition = draw()
     codec = ConditionalCodec(6, 2, n_specific, 16)
     codec.fit(features, condition, n_shared)

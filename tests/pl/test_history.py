@@ -45,6 +45,14 @@ def test_curves_are_the_recorded_values(recorded: dict[str, pd.DataFrame]) -> No
     assert len(axes[1, 0].lines) == 3  # no best epoch is known there
 
 
+def test_modalities_of_a_stage_are_paired_with_their_validation() -> None:
+    names = [f"{role}_{split}_loss" for role in ("rna", "adt") for split in ("train", "validation")]
+    ((ax,),) = pl.history({f"decoder/{name}": pd.DataFrame({"x": [2.0, 1.0]}) for name in names})
+    colors = [line.get_color() for line in ax.lines]
+    assert colors[0] == colors[1] != colors[2] == colors[3]
+    assert legend_of(ax) == ["rna", "adt", "train", "validation"]
+
+
 def test_pairs_of_several_quantities_share_colours() -> None:
     history = {
         f"specific_rna/{split}_{name}": pd.DataFrame({"x": [1.0, 2.0]})

@@ -84,7 +84,7 @@ def make_critic(name: str, n_specific: int, n_condition: int) -> CriticSum:
     Raises
     ------
     ValueError
-        If a name is unknown.
+        If a name is unknown, or given twice.
     """
     from indiseek_sc.losses._gaussian_club import GaussianCritic
     from indiseek_sc.losses._nce_club import NCECritic
@@ -97,4 +97,6 @@ def make_critic(name: str, n_specific: int, n_condition: int) -> CriticSum:
     names = name.split("+")
     if unknown := [part for part in names if part not in factories]:
         raise ValueError(f"independence: unknown critic {unknown[0]!r} in {name!r}. There are {', '.join(factories)}.")
+    if len(set(names)) < len(names):
+        raise ValueError(f"independence: {name!r} names a critic twice.")
     return CriticSum({part: factories[part](n_specific, n_condition) for part in names})

@@ -34,7 +34,7 @@ class IndiSeek(SetupMixin, TrainingMixin, CodesMixin, AuditMixin, BaseModelClass
         \frac{E \lVert g_i(Z_i, C_i) - X_i \rVert^2}{E \lVert X_i - E X_i \rVert^2},
 
     independence of the *other* modality's shared code, and completeness together with the own one (IndiSeek [1]_). By
-    default the encoder of stage 2 starts as a conditional standardisation, where it is nearly independent already; that
+    default the encoder of stage 2 starts as a conditional whitening, where it is nearly independent already; that
     design is ours, and ``preset="paper"`` gives the published one.
 
     Parameters

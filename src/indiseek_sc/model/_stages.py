@@ -83,7 +83,7 @@ class Stages:
         return reason
 
     def train_specific(self, batch: Tensor, lambda_: float) -> str | None:
-        """Stage 2: conditional standardisation, critics, decoder, and the joint code; ``batch`` has shape ``(n_cells,)``."""
+        """Stage 2: conditional whitening, critics, decoder, and the joint code; ``batch`` has shape ``(n_cells,)``."""
         module, train, features = self.module, self.split.train, self.features
         module.reset_specific()
         module.to(batch.device)
@@ -147,7 +147,7 @@ class Stages:
         *,
         smallest_gain: float,
     ) -> str | None:
-        description = {"conditional": "Conditional standardisation", "decoder": "Decoder"}[stage]
+        description = {"conditional": "Conditional whitening", "decoder": "Decoder"}[stage]
         batch_size = self._batch_size("specific_batch_size")
         data = StageData(cells, self.split.train, self.split.validation, batch_size=batch_size, seed=self.model.seed)
         judged = {f"{role}_validation_loss": parts[role] for role in ROLES}

@@ -168,7 +168,7 @@ class IndiSeekModule(BaseModuleClass):
         }
 
     def conditional_loss(self, role: Role, cells: Mapping[str, Tensor]) -> Tensor:
-        """Return the negative log-likelihood of the conditional standardisation, of each member when it trains."""
+        """Return the negative log-likelihood of the conditional whitening, of each member when it trains."""
         conditional = self.codecs[role].conditional
         loss = conditional.loss if conditional.training else conditional.ensemble_loss
         return loss(cells["scores"], cells["condition"])

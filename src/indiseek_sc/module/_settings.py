@@ -29,7 +29,7 @@ class Settings:
     canonical_weight
         Weight of the canonical term beside InfoNCE, for each dimension of the code.
     conditional_codec
-        Use the conditional standardisation in stage 2, else the plain encoder and decoder.
+        Use the conditional whitening in stage 2, else the plain encoder and decoder.
     independence
         Names of the critics, joined by ``+``.
     lambda_
@@ -41,7 +41,7 @@ class Settings:
     learning_rate
         Step size of Adam for encoders and codecs.
     regression_learning_rate
-        Step size of Adam for the conditional standardisation and for the refinement of the decoder.
+        Step size of Adam for the conditional whitening and for the refinement of the decoder.
     critic_learning_rate
         Step size of Adam for critics.
     weight_decay
@@ -53,7 +53,7 @@ class Settings:
     max_epochs_shared
         Largest number of epochs of stage 1.
     max_epochs_conditional
-        Largest number of epochs of the conditional standardisation.
+        Largest number of epochs of the conditional whitening.
     max_epochs_specific
         Number of epochs of the specific encoders.
     max_epochs_decoder
@@ -126,10 +126,15 @@ def make_settings(preset: str, **changes: Any) -> Settings:
     if preset not in _PRESETS:
         raise ValueError(f"preset: there is no {preset!r}, only {', '.join(map(repr, _PRESETS))}.")
     settings = replace(_PRESETS[preset], **{name: value for name, value in changes.items() if value is not None})
-    for name in ("n_shared", "n_specific", "n_hidden", "n_layers", "batch_size", "n_critic_steps"):
+    counts = "n_shared", "n_specific", "n_hidden", "n_layers", "batch_size", "specific_batch_size", "n_critic_steps"
+    for name in counts:
         if getattr(settings, name) < 1:
             raise ValueError(f"{name} must be at least 1, but is {getattr(settings, name)}.")
-    for name in ("lambda_", "canonical_weight", "weight_decay"):
+    for name in ("learning_rate", "regression_learning_rate", "critic_learning_rate"):
+        if not getattr(settings, name) > 0:
+            raise ValueError(f"{name} must be above 0, but is {getattr(settings, name)}.")
+    epochs = (f"max_epochs_{stage}" for stage in ("shared", "conditional", "specific", "decoder"))
+    for name in ("lambda_", "canonical_weight", "weight_decay", "n_critic_warmup_steps", "patience", *epochs):
         if getattr(settings, name) < 0:
             raise ValueError(f"{name} must not be negative, but is {getattr(settings, name)}.")
     if not 0 <= settings.dropout < 1:

@@ -44,7 +44,7 @@ class _Curve(NamedTuple):
     values: pd.Series
 
 
-_STAGES = {"": "Training", "conditional": "Conditional standardisation", "decoder": "Decoder"}
+_STAGES = {"": "Training", "conditional": "Conditional whitening", "decoder": "Decoder"}
 """Titles of stages that do not end in codes."""
 
 
@@ -137,11 +137,12 @@ def _by_stage(recorded: Mapping[str, pd.Series], keys: Sequence[str] | None) -> 
 
 
 def _split_name(name: str) -> tuple[str, str]:
-    """``("loss", "train")`` of ``train_loss`` or, as scvi-tools has it too, ``loss_train``."""
+    """``("rna_loss", "train")`` of ``rna_train_loss`` or, as scvi-tools has it, ``rna_loss_train``."""
+    words = name.removesuffix("_epoch").split("_")
     for split in _SPLITS:
-        quantity = name.removeprefix(f"{split}_").removesuffix(f"_{split}").removesuffix("_epoch")
-        if quantity != name.removesuffix("_epoch"):
-            return quantity, split
+        if split in words and len(words) > 1:
+            words.remove(split)
+            return "_".join(words), split
     return name, ""
 
 
