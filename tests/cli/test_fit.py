@@ -143,6 +143,7 @@ def fit_quickly(user_file: Path, folder: Path, *more: str):
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_interrupted_training_leaves_nothing(user_file, tmp_path, stopped_at, name):
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
     stopped_at(lambda: os.kill(os.getpid(), getattr(signal, name)))
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     result = fit_quickly(user_file, tmp_path)
@@ -150,6 +151,7 @@ def test_an_interrupted_training_leaves_nothing(user_file, tmp_path, stopped_at,
     assert result.output.splitlines()[-1] == "interrupted: nothing was written."
     assert list(tmp_path.iterdir()) == []
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    signal.signal(signal.SIGINT, inherited)
 
 
 def test_a_training_that_diverges_is_an_error(user_file, tmp_path, stopped_at):
