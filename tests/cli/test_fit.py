@@ -143,7 +143,8 @@ def fit_quickly(user_file: Path, folder: Path, *more: str):
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_interrupted_training_leaves_nothing(user_file, tmp_path, stopped_at, name):
-    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
+    # A shell starts background jobs with it ignored.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     stopped_at(lambda: os.kill(os.getpid(), getattr(signal, name)))
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     result = fit_quickly(user_file, tmp_path)
