@@ -9,12 +9,14 @@ from indiseek_sc.nn._canonical_analysis import (
     regularized_cca,
     shared_strength,
 )
+from indiseek_sc.nn._conditional_codec import ConditionalCodec
 from indiseek_sc.nn._conditional_gaussian import ConditionalGaussian
 from indiseek_sc.nn._mlp import make_mlp
+from indiseek_sc.nn._plain_codec import PlainCodec
 from indiseek_sc.nn._principal_map import PrincipalMap
 from indiseek_sc.nn._ridge import RidgeMap
 from indiseek_sc.nn._shared_encoder import SharedEncoder
-from indiseek_sc.nn._specific_codec import ConditionalCodec, PlainCodec, SpecificCodec
+from indiseek_sc.nn._specific_codec import SpecificCodec
 from indiseek_sc.nn._whitening import Whitening
 
 __all__ = [

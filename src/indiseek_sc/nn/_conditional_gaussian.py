@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from indiseek_sc.nn._whitening import Whitening, n_mixing_terms
+from indiseek_sc.nn._whitening import Whitening, below_diagonal
 
 LOG_SCALE_LIMIT = 4.0
 """How far, in nats, a conditional scale may move from the overall one."""
@@ -69,7 +69,7 @@ class ConditionalGaussian(nn.Module):
         super().__init__()
         self.n_members = n_members
         self.dropout = dropout
-        self.sizes = [n_output, n_output, n_mixing_terms(n_output)]
+        self.sizes = [n_output, n_output, below_diagonal(n_output)[0].numel()]
         self.layers = nn.ModuleList(
             [EnsembleLinear(n_members, n_condition, n_hidden), EnsembleLinear(n_members, n_hidden, n_hidden)]
         )
@@ -90,7 +90,7 @@ class ConditionalGaussian(nn.Module):
         for layer in self.layers:
             hidden = F.dropout(F.silu(layer(hidden)), self.dropout, self.training)
         mean, change, mixing = self.output(hidden).split(self.sizes, dim=2)
-        rows, columns = torch.tril_indices(self.sizes[0], self.sizes[0], -1, device=mixing.device)
+        rows, columns = below_diagonal(mean.shape[-1], mixing.device)
         return Whitening(
             # Means are learned in units of the overall scale, so that one learning rate serves wide and narrow dimensions.
             mean * self.overall_log_scale.exp() * self.varies,

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 
-def n_mixing_terms(n_columns: int) -> int:
-    """Return the number of entries below the diagonal of a square matrix."""
-    return n_columns * (n_columns - 1) // 2
+def below_diagonal(n_columns: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    """Return row and column numbers of the entries below the diagonal of a square matrix, row by row."""
+    rows, columns = torch.tril_indices(n_columns, n_columns, -1, device=device)
+    return rows, columns
 
 
 class Whitening(NamedTuple):
@@ -34,22 +35,23 @@ class Whitening(NamedTuple):
     log_scale: Tensor
     mixing: Tensor
 
-    def _below_diagonal(self) -> Tensor:
+    def _mixing_matrix(self) -> Tensor:
+        """Return L less its diagonal, shape ``(..., n_columns, n_columns)``."""
         n = self.log_scale.shape[-1]
-        rows, columns = torch.tril_indices(n, n, -1, device=self.mixing.device)
         matrix = self.mixing.new_zeros(*self.mixing.shape[:-1], n, n)
+        rows, columns = below_diagonal(n, self.mixing.device)
         matrix[..., rows, columns] = self.mixing
         return matrix
 
     def whiten(self, values: Tensor) -> Tensor:
         """Return z, shape ``(..., n_columns)``."""
         scaled = (values - self.mean) * (-self.log_scale).exp()
-        return scaled + (self._below_diagonal() @ scaled[..., None])[..., 0]
+        return scaled + (self._mixing_matrix() @ scaled[..., None])[..., 0]
 
     def unwhiten(self, whitened: Tensor) -> Tensor:
         """Return the values that :meth:`whiten` takes to ``whitened``, shape ``(..., n_columns)``."""
         scaled = torch.linalg.solve_triangular(
-            self._below_diagonal(), whitened[..., None], upper=False, unitriangular=True
+            self._mixing_matrix(), whitened[..., None], upper=False, unitriangular=True
         )
         return self.mean + self.log_scale.exp() * scaled[..., 0]
 

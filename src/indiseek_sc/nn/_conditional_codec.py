@@ -1,0 +1,130 @@
+"""The codec of stage 2 that starts where it is nearly independent already."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from indiseek_sc.nn._conditional_gaussian import ConditionalGaussian
+from indiseek_sc.nn._mlp import make_mlp
+from indiseek_sc.nn._principal_map import PrincipalMap
+from indiseek_sc.nn._ridge import RidgeMap
+from indiseek_sc.nn._specific_codec import SpecificCodec
+from indiseek_sc.nn._whitening import Whitening
+
+NEGLIGIBLE_SHARE = 1e-4
+"""Axes with less than this share of the variance of the features are left out of the specific code."""
+
+
+class ConditionalCodec(SpecificCodec):
+    r"""Conditional whitening, corrected by a small network. This design is ours, not the paper's.
+
+    With :math:`c` the condition, :math:`b(c)` a ridge regression of the features :math:`x`, and :math:`V` the first principal
+    axes of what it leaves,
+
+    .. math::
+
+        r = V^\top (x - b(c)), \qquad z_0 = L(c)\,\frac{r - \mu(c)}{\sigma(c)}, \qquad
+        z = \operatorname{standardize}\big(z_0 + f(z_0, c)\big), \qquad
+        \hat x = b(c) + V \big(\mu(c) + \sigma(c)\, L(c)^{-1} z\big) + g(z, c),
+
+    where :math:`L(c)` is lower triangular with a diagonal of 1 (:class:`~indiseek_sc.nn._whitening.Whitening`). :math:`z_0` has
+    the same conditional mean, variances and correlations for every :math:`c`, so little is left for the critics, which train
+    :math:`f` from zero; :math:`g` starts at zero too. Since the axes are sorted and :math:`L` is triangular, the first
+    dimension of :math:`z` goes with the widest axis, and each further one with what those before leave of its own. Fit order:
+    :meth:`fit`, then training of ``conditional``, of ``correction``, and of ``refinement``.
+
+    A shared code is a function of the features, so with :math:`k` directions of it given, the features have about as many
+    degrees of freedom left as they have more columns than :math:`k`. A wider :math:`z` would consist of rounding and misfit,
+    which tell the shared code. So there are at most that many axes (:attr:`n_used`); the others are columns of 0.
+
+    Parameters
+    ----------
+    n_features
+        Number of features.
+    n_condition
+        Columns of the condition.
+    n_specific
+        Width of the code, at most ``n_features``.
+    n_hidden
+        Width of the hidden layers.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, n_features: int, n_condition: int, n_specific: int, n_hidden: int = 128) -> None:
+        super().__init__()
+        self.baseline = RidgeMap(n_condition, n_features)
+        self.principal = PrincipalMap(n_features, n_specific)
+        self.conditional = ConditionalGaussian(n_condition, n_specific, n_hidden)
+        self.correction = make_mlp(
+            n_specific + n_condition, n_specific, n_hidden, n_layers=2, activation="gelu", start_at_zero=True
+        )
+        self.refinement = make_mlp(
+            n_specific + n_condition, n_features, 2 * n_hidden, n_layers=2, dropout=0.1, start_at_zero=True
+        )
+        self.standardize = nn.BatchNorm1d(n_specific, affine=False)
+        self.register_buffer("mean", torch.zeros(n_specific))
+        self.register_buffer("deviation", torch.ones(n_specific))
+
+    @property
+    def n_used(self) -> int:
+        """Number of dimensions of the code that are in use."""
+        return int(self.conditional.varies.sum())
+
+    @torch.no_grad()
+    def fit(self, features: Tensor, condition: Tensor, n_shared: int = 0) -> None:
+        """Fit the regression, the axes of its residual, and their overall scale."""
+        self.baseline.fit(condition, features)
+        n_largest = max(features.shape[1] - n_shared, 1)
+        # Standardised, an axis that holds next to nothing would be all rounding and misfit.
+        negligible = NEGLIGIBLE_SHARE * features.var(dim=0, correction=0).sum()
+        self.principal.fit(features - self.baseline(condition), n_largest, negligible)
+        scores = self.scores(features, condition)
+        self.conditional.start_from(scores)
+        # What Z can hold at all is the measure of what it loses, so that lambda means the same wherever little is left.
+        self.error_scale.copy_(scores.var(dim=0, correction=0).sum().clamp(min=1e-12))
+
+    @torch.no_grad()
+    def freeze_start(self, features: Tensor, condition: Tensor) -> None:
+        """Note mean and deviation of the start over the training cells, once ``conditional`` is trained."""
+        start = self.conditional(condition).whiten(self.scores(features, condition))
+        self.mean.copy_(start.mean(dim=0))
+        self.deviation.copy_(torch.where(self.conditional.varies > 0, start.std(dim=0, correction=0), 1.0))
+
+    def scores(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Return r, what the linear regression leaves along the principal axes, shape ``(n_cells, n_specific)``."""
+        return self.principal(features - self.baseline(condition))
+
+    def prepare(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
+        """Return z_0, standardised over the training cells, and how each cell's code turns back into scores."""
+        whitening = self.conditional(condition)
+        start = (whitening.whiten(self.scores(features, condition)) - self.mean) / self.deviation
+        return {"start": start, "log_scale": whitening.log_scale, "mixing": whitening.mixing}
+
+    def _raw(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
+        correction = self.correction(torch.cat([prepared["start"], condition], dim=1))
+        return prepared["start"] + correction * self.conditional.varies
+
+    def encode(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
+        """Encode."""
+        return self.standardize(self._raw(prepared, condition))
+
+    def compare(self, specific: Tensor, prepared: dict[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the scores that z_0 and z decode to, less their mean: what lies across the axes no z can change."""
+        back = Whitening(torch.zeros_like(specific), prepared["log_scale"], prepared["mixing"])
+        return back.unwhiten(prepared["start"] * self.deviation), back.unwhiten(specific * self.deviation)
+
+    def decode_closed(self, specific: Tensor, condition: Tensor) -> Tensor:
+        """Reconstruct by the regression and the axes alone, without what the refinement adds."""
+        scores = self.conditional(condition).unwhiten(specific * self.deviation + self.mean)
+        return self.baseline(condition) + self.principal.inverse(scores)
+
+    def refine(self, closed: Tensor, specific: Tensor, condition: Tensor) -> Tensor:
+        """Add the refinement to what :meth:`decode_closed` returns."""
+        return closed + self.refinement(torch.cat([specific, condition], dim=1))
+
+    def decode(self, specific: Tensor, condition: Tensor) -> Tensor:
+        """Reconstruct."""
+        return self.refine(self.decode_closed(specific, condition), specific, condition)

@@ -1,0 +1,78 @@
+"""The codec of stage 2 as published."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from indiseek_sc.nn._mlp import Activation, make_mlp
+from indiseek_sc.nn._specific_codec import SpecificCodec
+
+
+class PlainCodec(SpecificCodec):
+    """An encoder and a decoder that start at random, as published.
+
+    Parameters
+    ----------
+    n_features
+        Number of features.
+    n_condition
+        Columns of the condition.
+    n_specific
+        Width of the code.
+    n_hidden
+        Width of the hidden layers.
+    n_layers
+        Number of hidden layers.
+    activation
+        Nonlinearity.
+    standardize
+        Standardise the code. The published recipe does not, which lets it shrink or grow to please a critic.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_condition: int,
+        n_specific: int,
+        n_hidden: int = 50,
+        *,
+        n_layers: int = 5,
+        activation: Activation = "relu",
+        standardize: bool = False,
+    ) -> None:
+        super().__init__()
+        self.encoder = make_mlp(n_features, n_specific, n_hidden, n_layers=n_layers, activation=activation)
+        self.decoder = make_mlp(
+            n_specific + n_condition, n_features, n_hidden, n_layers=n_layers, activation=activation
+        )
+        self.standardize = nn.BatchNorm1d(n_specific, affine=False) if standardize else nn.Identity()
+
+    @property
+    def n_used(self) -> int:
+        """All dimensions."""
+        return self.encoder[-1].out_features
+
+    @torch.no_grad()
+    def fit(self, features: Tensor, condition: Tensor, n_shared: int = 0) -> None:
+        """Measure the total variance of the features."""
+        self.error_scale.copy_(features.var(dim=0, correction=0).sum().clamp(min=1e-12))
+
+    def prepare(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
+        """Return the features."""
+        return {"features": features}
+
+    def _raw(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
+        return self.encoder(prepared["features"])
+
+    def encode(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
+        """Encode; the condition is not read."""
+        return self.standardize(self._raw(prepared, condition))
+
+    def compare(self, specific: Tensor, prepared: dict[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features and their reconstruction."""
+        return prepared["features"], self.decode(specific, condition)
+
+    def decode(self, specific: Tensor, condition: Tensor) -> Tensor:
+        """Reconstruct."""
+        return self.decoder(torch.cat([specific, condition], dim=1))
