@@ -86,9 +86,9 @@ def find_square(module: SimpleNamespace) -> None:
 
 def test_a_network_that_found_nothing_gives_way_to_the_linear_start():
     features, module = draw_pairs(hidden=False), make_module()
-    start_shared(module, features, SPLIT)
+    start = start_shared(module, features, SPLIT)
     torch.nn.init.normal_(module.encoders["rna"].network[-1].weight, std=0.02)
-    finish_shared(module, features, SPLIT)
+    finish_shared(module, features, SPLIT, start)
     for role in ROLES:
         assert (module.encoders[role].network(features[role]) == 0).all()
     codes = [module.rotations[role](module.encoders[role](features[role])).detach() for role in ROLES]
@@ -102,7 +102,7 @@ def test_a_network_that_found_nothing_gives_way_to_the_linear_start():
 
 def test_a_network_that_found_more_stays():
     features, module = draw_pairs(hidden=True), make_module()
-    start_shared(module, features, SPLIT)
+    start = start_shared(module, features, SPLIT)
     find_square(module)
-    finish_shared(module, features, SPLIT)
+    finish_shared(module, features, SPLIT, start)
     assert (module.encoders["rna"].network(features["rna"]) != 0).any()

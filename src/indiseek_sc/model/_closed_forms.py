@@ -12,6 +12,7 @@ from indiseek_sc.nn import LinearMap, RidgeMap, chance_correlation, regularized_
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     from torch import Tensor
 
     from indiseek_sc._keys import Role
@@ -24,7 +25,7 @@ SUFFICIENT = 0.94
 FEWEST_DIRECTIONS = 4
 
 MOST_CELLS = 20_000
-"""Cells of each kind on which directions are compared; more would change no choice."""
+"""Directions are compared on every n-th cell of more than about this many, training and validation each."""
 
 
 def _analyse(codes: list[Tensor], split: Split, n: int, *, refit: bool = False) -> tuple:
@@ -32,41 +33,44 @@ def _analyse(codes: list[Tensor], split: Split, n: int, *, refit: bool = False) 
     return regularized_cca(*codes, train.to(codes[0].device), validation.to(codes[0].device), n, refit=refit)
 
 
-@torch.no_grad()
-def start_shared(module: IndiSeekModule, features: Mapping[Role, Tensor], split: Split) -> None:
-    """Start the linear part of the encoders as regularised CCA."""
-    *maps, _ = _analyse([features[role] for role in ROLES], split, module.n_shared)
+def _start_from(module: IndiSeekModule, maps: list[LinearMap]) -> None:
     for role, linear in zip(ROLES, maps, strict=True):
         module.encoders[role].start_from(linear)
 
 
+def _encode(module: IndiSeekModule, features: Mapping[Role, Tensor]) -> list[Tensor]:
+    return [module.encoders[role](features[role]) for role in ROLES]
+
+
 @torch.no_grad()
-def finish_shared(module: IndiSeekModule, features: Mapping[Role, Tensor], split: Split) -> None:
+def start_shared(module: IndiSeekModule, features: Mapping[Role, Tensor], split: Split) -> list[LinearMap]:
+    """Start the linear part of the encoders as regularised CCA, and return that."""
+    *start, _ = _analyse([features[role] for role in ROLES], split, module.n_shared)
+    _start_from(module, start)
+    return start
+
+
+@torch.no_grad()
+def finish_shared(
+    module: IndiSeekModule, features: Mapping[Role, Tensor], split: Split, start: list[LinearMap]
+) -> None:
     """Turn the codes into canonical directions, and drop those that sufficiency can spare.
 
-    Where the networks have found hardly more than the linear start, as on a few hundred cells, that is taken instead, fitted
-    again on training and validation cells together.
+    Where the networks have found hardly more than the linear ``start``, as on a few hundred cells, that is taken instead,
+    fitted again on training and validation cells together.
     """
     module.eval()
-    codes = [module.encoders[role](features[role]) for role in ROLES]
+    codes = _encode(module, features)
     *maps, correlation = _analyse(codes, split, module.n_shared, refit=True)
-    *start, _ = _analyse([features[role] for role in ROLES], split, module.n_shared)
-    start_codes = [linear(features[role].double()) for role, linear in zip(ROLES, start, strict=True)]
-    # Both are read after a second analysis, since choosing its ridges on the validation cells flatters either.
-    *_, start_correlation = _analyse(start_codes, split, module.n_shared)
-    n_validation = split.validation.size
-    strength, start_strength = (shared_strength(c, n_validation) for c in (correlation, start_correlation))
-    if strength < (1 + chance_correlation(n_validation)) * start_strength:
-        *start, correlation = _analyse([features[role] for role in ROLES], split, module.n_shared, refit=True)
-        for role, linear in zip(ROLES, start, strict=True):
-            module.encoders[role].start_from(linear)
-        codes = [module.encoders[role](features[role]) for role in ROLES]
-        identity = LinearMap(codes[0].new_zeros(module.n_shared), torch.eye(module.n_shared).to(codes[0]))
-        maps = [identity, identity]
+    if not _is_stronger(correlation, start, features, split):
+        *refitted, correlation = _analyse([features[role] for role in ROLES], split, module.n_shared, refit=True)
+        _start_from(module, refitted)
+        codes = _encode(module, features)  # canonical directions as they are
+        unit = torch.eye(module.n_shared).to(correlation)
+        maps = [LinearMap(torch.zeros_like(correlation), unit)] * len(ROLES)
     by_correlation = correlation.argsort(descending=True, stable=True)
     rotated = {
-        role: linear(code.to(linear.weight.dtype))[:, by_correlation]
-        for role, linear, code in zip(ROLES, maps, codes, strict=True)
+        role: linear(code.double())[:, by_correlation] for role, linear, code in zip(ROLES, maps, codes, strict=True)
     }
     kept = choose_directions(rotated, features, split)
     dropped = [n for n in range(module.n_shared) if n not in kept]
@@ -75,6 +79,16 @@ def finish_shared(module: IndiSeekModule, features: Mapping[Role, Tensor], split
     correlation[len(kept) :] = 0.0
     for role, linear in zip(ROLES, maps, strict=True):
         module.rotations[role].set(linear._replace(weight=linear.weight[:, order]), correlation)
+
+
+def _is_stronger(correlation: Tensor, start: list[LinearMap], features: Mapping[Role, Tensor], split: Split) -> bool:
+    """Whether directions correlate better on validation cells than those of the linear start, by more than chance."""
+    codes = [linear(features[role].double()) for role, linear in zip(ROLES, start, strict=True)]
+    # Analysed once more, as the codes of the networks were: choosing ridges on the validation cells flatters either.
+    *_, start_correlation = _analyse(codes, split, correlation.shape[0])
+    n_cells = split.validation.size
+    threshold = (1 + chance_correlation(n_cells)) * shared_strength(start_correlation, n_cells)
+    return shared_strength(correlation, n_cells) >= threshold
 
 
 def choose_directions(shared: Mapping[Role, Tensor], features: Mapping[Role, Tensor], split: Split) -> list[int]:
@@ -95,27 +109,38 @@ def choose_directions(shared: Mapping[Role, Tensor], features: Mapping[Role, Ten
         Regressions are fitted on its training cells and read on its validation cells.
     """
     kept = list(range(shared["rna"].shape[1]))
-    told_by_all = {role: max(_explained(shared[role], features[other(role)], split), 1e-12) for role in ROLES}
+    pairs = [(shared[role], features[other(role)]) for role in ROLES]
+    train, validation = (
+        [(x[rows.to(x.device)].double(), y[rows.to(y.device)].double()) for x, y in pairs]
+        for rows in (_some(split.train), _some(split.validation))
+    )
 
-    def told(directions: list[int]) -> float:
-        explained = {role: _explained(shared[role][:, directions], features[other(role)], split) for role in ROLES}
-        return sum(explained[role] / told_by_all[role] for role in ROLES) / len(ROLES)
+    def explain(directions: list[int]) -> Tensor:
+        return torch.tensor(
+            [
+                _explained(x[:, directions], y, seen[:, directions], wanted)
+                for (x, y), (seen, wanted) in zip(train, validation, strict=True)
+            ],
+            dtype=torch.float64,
+        )
 
+    explained_by_all = explain(kept).clamp(min=1e-12)
     while len(kept) > FEWEST_DIRECTIONS:
         candidates = [[n for n in kept if n != direction] for direction in reversed(kept)]
-        best = max(candidates, key=told)
-        if told(best) < SUFFICIENT:
+        told = [float((explain(directions) / explained_by_all).mean()) for directions in candidates]
+        if max(told) < SUFFICIENT:
             break
-        kept = best
+        kept = candidates[told.index(max(told))]
     return kept
 
 
-def _explained(x: Tensor, y: Tensor, split: Split) -> float:
-    train, validation = (
-        torch.from_numpy(rows[:: max(1, rows.size // MOST_CELLS)]).to(x.device)
-        for rows in (split.train, split.validation)
-    )
-    regression = RidgeMap(x.shape[1], y.shape[1]).to(x.device, torch.float64)
-    regression.fit(x[train], y[train])
-    missed = (y[validation].double() - regression(x[validation].double())).square().sum()
-    return float(1 - missed / (y[validation].double() - y[train].double().mean(dim=0)).square().sum())
+def _some(rows: np.ndarray) -> Tensor:
+    return torch.from_numpy(rows[:: max(1, rows.size // MOST_CELLS)])
+
+
+def _explained(x: Tensor, y: Tensor, seen: Tensor, wanted: Tensor) -> float:
+    """Share of the variance of ``wanted`` that a ridge regression of ``y`` on ``x`` predicts from ``seen``."""
+    regression = RidgeMap(x.shape[1], y.shape[1]).to(x.device, x.dtype)
+    regression.fit(x, y)
+    missed = (wanted - regression(seen)).square().sum()
+    return float(1 - missed / (wanted - y.mean(dim=0)).square().sum())

@@ -61,8 +61,7 @@ class Stages:
         module, split, features = self.module, self.split, self.features
         module.reset_shared()
         module.to(features["rna"].device)
-        if self.settings.linear_start:
-            start_shared(module, features, split)
+        start = start_shared(module, features, split) if self.settings.linear_start else None
         data = StageData(
             dict(features),
             split.train,
@@ -78,8 +77,8 @@ class Stages:
             {"validation_info_nce": "InfoNCE", "validation_correlation": "correlation²"},
             KeepBest({"validation_info_nce": _SharedParts(module)}, patience=self._patience()),
         )
-        if self.settings.linear_start:
-            finish_shared(module, features, split)
+        if start is not None:
+            finish_shared(module, features, split, start)
         return reason
 
     def train_specific(self, batch: Tensor, lambda_: float) -> str | None:
