@@ -200,7 +200,7 @@ def test_critics_judge_by_the_other_modality(make_module, features, disturb, rol
     module = make_module()
     disturb(module)
     cells = fit_codecs(module, features)
-    assert torch.equal(cells[role]["other"], cells[other(role)]["condition"])
+    assert torch.equal(cells[role]["against"], cells[other(role)]["condition"])
     terms = module.specific_terms(role, cells[role])
     assert list(terms) == ["gaussian_bound", "nce_bound", "error"]
     code = module.encode_prepared(role, cells[role])

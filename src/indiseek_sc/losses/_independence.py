@@ -17,12 +17,20 @@ class IndependenceCritic(nn.Module, ABC):
     r"""Estimates how much a specific code :math:`Z` tells of a condition :math:`C`.
 
     It plays two parts, with parameters that only the first one moves: ``critic_loss`` is minimised by the critic's own
-    optimiser, ``bound`` by the encoder. The bound means something only while the critic keeps up with the encoder.
+    optimiser, ``bound`` by the encoder. The bound of a critic that learns means something only while the critic keeps up
+    with the encoder. A term that has no parameters needs ``bound`` alone.
     """
 
-    @abstractmethod
+    @property
+    def learns(self) -> bool:
+        """Whether there are parameters to train."""
+        return next(self.parameters(), None) is not None
+
     def critic_loss(self, specific: Tensor, condition: Tensor) -> Tensor:
         """Loss that teaches the critic, scalar; codes of shapes ``(n_cells, n_specific)`` and ``(n_cells, n_condition)``."""
+        if self.learns:
+            raise NotImplementedError(f"{type(self).__name__} has parameters, so it must define critic_loss.")
+        return specific.new_zeros(())
 
     @abstractmethod
     def bound(self, specific: Tensor, condition: Tensor) -> Tensor:

@@ -45,7 +45,11 @@ class AuditMixin:
         rows = np.arange(mdata.n_obs)
         kinds = ("shared", "specific", "reconstruction")
         wanted = [(kind, role) for kind in kinds for role in ROLES]
-        codes = dict(zip(wanted, self._encode_all(mdata, rows, wanted), strict=True))
+        # An empty code tells as much as a constant one.
+        encoded = [
+            code if code.shape[1] else np.zeros((mdata.n_obs, 1)) for code in self._encode_all(mdata, rows, wanted)
+        ]
+        codes = dict(zip(wanted, encoded, strict=True))
         by_name = {kind: {self.modalities[role]: codes[kind, role] for role in ROLES} for kind in kinds}
         features = {self.modalities[role]: self._features(mdata, role, rows).cpu().numpy() for role in ROLES}
         return audit(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from scvi.model.base import BaseModelClass
 
@@ -86,6 +86,8 @@ class IndiSeek(SetupMixin, TrainingMixin, CodesMixin, AuditMixin, BaseModelClass
     """
 
     _module_cls = IndiSeekModule
+    _changed_settings: ClassVar[dict[str, Any]] = {}
+    """What a method that departs from this one has in the place of the preset's settings."""
 
     def __init__(
         self,
@@ -106,16 +108,17 @@ class IndiSeek(SetupMixin, TrainingMixin, CodesMixin, AuditMixin, BaseModelClass
     ) -> None:
         super().__init__(mdata, registry)
         self.init_params_ = self._get_init_params(locals())
-        self.settings = make_settings(
-            preset,
-            n_shared=n_shared,
-            n_specific=n_specific,
-            n_hidden=n_hidden,
-            n_layers=n_layers,
-            dropout=dropout,
-            canonical_weight=canonical_weight,
-            independence=independence,
-        )
+        given = {
+            "n_shared": n_shared,
+            "n_specific": n_specific,
+            "n_hidden": n_hidden,
+            "n_layers": n_layers,
+            "dropout": dropout,
+            "canonical_weight": canonical_weight,
+            "independence": independence,
+        }
+        own = {name: value for name, value in given.items() if value is not None}
+        self.settings = make_settings(preset, **{**self._changed_settings, **own})
         self.seed = seed
         inputs = {role: read_input(self.registry_, role) for role in ROLES}
         self.modalities: dict[Role, str] = {role: source.modality for role, (source, _) in inputs.items()}
@@ -135,7 +138,7 @@ class IndiSeek(SetupMixin, TrainingMixin, CodesMixin, AuditMixin, BaseModelClass
             self.module = self._module_cls(transforms, self.settings, 1 if batch is None else len(names))
         self.stages_: list[str] = []
         self._model_summary_string = (
-            f"IndiSeek with shared codes of at most {self.module.n_shared} dimensions and specific codes of "
+            f"{type(self).__name__} with shared codes of at most {self.module.n_shared} dimensions and specific codes of "
             f"{', '.join(f'{n} ({self.modalities[role]})' for role, n in self.module.n_specific.items())}; "
             f"preset {preset!r}, seed {seed}."
         )

@@ -86,29 +86,40 @@ class Stages:
         module, train, features = self.module, self.split.train, self.features
         module.reset_specific()
         module.to(batch.device)
-        module.frozen = ("transforms", "encoders", "rotations")
-        with torch.no_grad():
-            conditions = {role: module.condition(role, module.shared(role, features[role]), batch) for role in ROLES}
+        module.frozen = module.frozen_in_specific
+        conditions = self._conditions(batch)
         for role in ROLES:
             n_shared = module.rotations[role].n_kept
             module.codecs[role].fit(features[role][train], conditions[role][train], n_shared)
 
-        is_conditional = self.settings.conditional_codec
-        reason = self._train_conditional(conditions) if is_conditional else None
-        with torch.no_grad():
-            cells = {role: module.prepare_specific(role, features[role], conditions) for role in ROLES}
+        reason = self._train_conditional(conditions) if module.codecs["rna"].is_conditional else None
+        cells = self._prepare(conditions)
         self._freeze_statistics(cells)
-        if reason is None:
+        if reason is None and module.learners():
             reason = self._train_critics(cells, lambda_)
+            if "encoders" not in module.frozen:
+                conditions = self._conditions(batch)
+                cells = self._prepare(conditions)
             self._freeze_statistics(cells)
         with torch.no_grad():
             specific = {role: module.encode_prepared(role, cells[role]) for role in ROLES}
-        if reason is None and is_conditional:
+        for role in ROLES:
+            module.codecs[role].start_decoder(features[role][train], specific[role][train], conditions[role][train])
+        if reason is None and module.codecs["rna"].is_refined:
             reason = self._train_decoder(conditions, specific)
         with torch.no_grad():
             decoded = [module.codecs[role].decode(specific[role], conditions[role])[train] for role in ROLES]
         module.joint.fit(*decoded)
         return reason
+
+    @torch.no_grad()
+    def _conditions(self, batch: Tensor) -> dict[Role, Tensor]:
+        module, features = self.module, self.features
+        return {role: module.condition(role, module.shared(role, features[role]), batch) for role in ROLES}
+
+    @torch.no_grad()
+    def _prepare(self, conditions: Mapping[Role, Tensor]) -> dict[Role, dict[str, Tensor]]:
+        return {role: self.module.prepare_specific(role, self.features[role], conditions) for role in ROLES}
 
     def _train_conditional(self, conditions: Mapping[Role, Tensor]) -> str | None:
         codecs, train, features = self.module.codecs, self.split.train, self.features
@@ -166,20 +177,20 @@ class Stages:
             split.train,
             split.validation,
             batch_size=self._batch_size("specific_batch_size"),
-            n_extra=s.n_critic_steps,
+            n_extra=s.n_critic_steps if module.critics_learn else 0,
             seed=self.model.seed,
         )
         steps_per_epoch = self._steps_per_epoch(data)
         n_epochs = self._max_epochs("specific")
-        n_warmup = -(-s.n_critic_warmup_steps // (s.n_critic_steps * steps_per_epoch))
+        n_alone = -(-s.n_critic_warmup_steps // (s.n_critic_steps * steps_per_epoch)) if module.critics_learn else 0
         return self._run_stage(
             "specific",
             SpecificPlan(module, lambda_=lambda_, n_steps=n_epochs * steps_per_epoch),
             data,
             "Specific codes",
             {f"{role}_error": f"{self.model.modalities[role]} error" for role in ROLES},
-            KeepBest({"latest": module.codecs}, patience=0),
-            max_epochs=n_epochs + n_warmup,
+            KeepBest({"latest": torch.nn.ModuleList(module.learners())}, patience=0),
+            max_epochs=n_epochs + n_alone,
         )
 
     def _freeze_statistics(self, cells: Mapping[Role, Mapping[str, Tensor]]) -> None:

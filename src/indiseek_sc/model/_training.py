@@ -22,6 +22,8 @@ Stage = Literal["shared", "specific"]
 class TrainingMixin:
     """Training of both stages."""
 
+    _stages_cls = Stages
+
     def train(
         self,
         max_epochs: int | Mapping[str, int] | None = None,
@@ -93,7 +95,7 @@ class TrainingMixin:
                 )
             )
         every = np.arange(mdata.n_obs)
-        run = Stages(self, {role: self._features(mdata, role, every) for role in ROLES}, options)
+        run = self._stages_cls(self, {role: self._features(mdata, role, every) for role in ROLES}, options)
         try:
             with isolated_seed(self.seed), single_thread():
                 if "shared" in stages:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from indiseek_sc._keys import Role
+    from indiseek_sc.losses import CriticSum
     from indiseek_sc.module._settings import Settings
     from indiseek_sc.module._transforms import FeatureTransform
 
@@ -44,6 +45,9 @@ class IndiSeekModule(BaseModuleClass):
         Number of batches, 1 if there are none to tell apart.
     """
 
+    frozen_in_specific: tuple[str, ...] = ("transforms", "encoders", "rotations")
+    """Parts that stage 2 must not change."""
+
     def __init__(self, transforms: Mapping[Role, FeatureTransform], settings: Settings, n_batches: int = 1) -> None:
         super().__init__()
         self.settings = settings
@@ -54,10 +58,7 @@ class IndiSeekModule(BaseModuleClass):
             min(settings.n_shared, *self.n_features.values()) if settings.linear_start else settings.n_shared
         )
         self.n_condition = self.n_shared + (n_batches if n_batches > 1 else 0)
-        self.n_specific = {
-            role: min(settings.n_specific, n) if settings.conditional_codec else settings.n_specific
-            for role, n in self.n_features.items()
-        }
+        self.n_specific = {role: self._count_specific(role) for role in ROLES}
         self.frozen: tuple[str, ...] = ()
         self.reset_shared()
         self.reset_specific()
@@ -65,36 +66,48 @@ class IndiSeekModule(BaseModuleClass):
 
     def reset_shared(self) -> None:
         """Make new encoders of stage 1."""
-        s = self.settings
-        self.encoders = nn.ModuleDict(
-            {
-                role: SharedEncoder(
-                    self.n_features[role],
-                    self.n_shared,
-                    s.n_hidden,
-                    s.n_layers,
-                    dropout=s.dropout,
-                    linear_start=s.linear_start,
-                    activation="gelu" if s.linear_start else "relu",
-                )
-                for role in ROLES
-            }
-        )
+        self.encoders = nn.ModuleDict({role: self._make_encoder(role) for role in ROLES})
         self.rotations = nn.ModuleDict({role: CanonicalRotation(self.n_shared) for role in ROLES})
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def reset_specific(self) -> None:
         """Make new codecs and critics of stage 2."""
         self.codecs = nn.ModuleDict({role: self._make_codec(role) for role in ROLES})
-        self.critics = nn.ModuleDict(
-            {role: make_critic(self.settings.independence, self.n_specific[role], self.n_condition) for role in ROLES}
+        self.critics = nn.ModuleDict({role: self._make_critic(role) for role in ROLES})
+
+    @property
+    def critics_learn(self) -> bool:
+        """Whether any critic has parameters to train."""
+        return any(critic.learns for critic in self.critics.values())
+
+    def learners(self) -> list[nn.Module]:
+        """Return the parts that learn while the critics judge."""
+        return [self.codecs[role].learner for role in ROLES]
+
+    def _count_specific(self, role: Role) -> int:
+        s = self.settings
+        return min(s.n_specific, self.n_features[role]) if s.conditional_codec else s.n_specific
+
+    def _make_encoder(self, role: Role) -> SharedEncoder:
+        s = self.settings
+        return SharedEncoder(
+            self.n_features[role],
+            self.n_shared,
+            s.n_hidden,
+            s.n_layers,
+            dropout=s.dropout,
+            linear_start=s.linear_start,
+            activation="gelu" if s.linear_start else "relu",
         )
 
     def _make_codec(self, role: Role) -> SpecificCodec:
-        sizes = self.n_features[role], self.n_condition, self.n_specific[role]
-        if self.settings.conditional_codec:
+        s, sizes = self.settings, (self.n_features[role], self.n_condition, self.n_specific[role])
+        if s.conditional_codec:
             return ConditionalCodec(*sizes)
-        return PlainCodec(*sizes, self.settings.n_hidden, n_layers=self.settings.n_layers)
+        return PlainCodec(*sizes, s.n_hidden, n_layers=s.n_layers, standardize=s.standardize)
+
+    def _make_critic(self, role: Role) -> CriticSum:
+        return make_critic(self.settings.independence, self.n_specific[role], self.n_condition)
 
     def train(self, mode: bool = True) -> IndiSeekModule:
         """Switch to training mode, except what is frozen: its buffers must not move and its dropout must be off."""
@@ -151,7 +164,8 @@ class IndiSeekModule(BaseModuleClass):
     def prepare_specific(self, role: Role, features: Tensor, conditions: Mapping[Role, Tensor]) -> dict[str, Tensor]:
         """Compute once what the last stage reads of each cell, one row a cell."""
         prepared = self.codecs[role].prepare(features, conditions[role])
-        return {**prepared, "condition": conditions[role], "other": conditions[other(role)]}
+        against = conditions[role if self.settings.against == "own" else other(role)]
+        return {**prepared, "condition": conditions[role], "against": against}
 
     def encode_prepared(self, role: Role, cells: Mapping[str, Tensor]) -> Tensor:
         """Return the specific code of prepared cells, shape ``(n_cells, n_specific)``."""
@@ -161,7 +175,7 @@ class IndiSeekModule(BaseModuleClass):
         """Return the terms of stage 2, unweighted: the bound of each critic, in nats, and ``error``."""
         specific = self.encode_prepared(role, cells)
         target, estimate = self.codecs[role].compare(specific, cells, cells["condition"])
-        bounds = self.critics[role].bounds(specific, cells["other"])
+        bounds = self.critics[role].bounds(specific, cells["against"])
         return {
             **{f"{name}_bound": bound for name, bound in bounds.items()},
             "error": normalized_error(target, estimate, self.codecs[role].error_scale),
@@ -183,7 +197,7 @@ class IndiSeekModule(BaseModuleClass):
         """Return the loss that teaches the critics of ``role``, with the encoder left alone."""
         with torch.no_grad():
             specific = self.encode_prepared(role, cells)
-        return self.critics[role].critic_loss(specific, cells["other"])
+        return self.critics[role].critic_loss(specific, cells["against"])
 
     # The interface of scvi-tools
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Preset = Literal["default", "paper"]
+Against = Literal["other", "own"]
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,12 @@ class Settings:
         Weight of the canonical term beside InfoNCE, for each dimension of the code.
     conditional_codec
         Use the conditional whitening in stage 2, else the plain encoder and decoder.
+    standardize
+        Standardise the specific code of the plain encoder. The conditional whitening always does.
     independence
         Names of the critics, joined by ``+``.
+    against
+        Whose shared code the critics compare a specific code with.
     lambda_
         Weight of the reconstruction error.
     batch_size
@@ -70,7 +75,9 @@ class Settings:
     linear_start: bool = True
     canonical_weight: float = 0.75
     conditional_codec: bool = True
+    standardize: bool = True
     independence: str = "gaussian+nce"
+    against: Against = "other"
     lambda_: float = 100.0
     batch_size: int = 1024
     specific_batch_size: int = 512
@@ -99,6 +106,7 @@ _PRESETS: dict[str, Settings] = {
         linear_start=False,
         canonical_weight=0.0,
         conditional_codec=False,
+        standardize=False,
         independence="gaussian_bounded",
         lambda_=10.0,
         batch_size=128,
@@ -137,6 +145,8 @@ def make_settings(preset: str, **changes: Any) -> Settings:
     for name in ("lambda_", "canonical_weight", "weight_decay", "n_critic_warmup_steps", "patience", *epochs):
         if getattr(settings, name) < 0:
             raise ValueError(f"{name} must not be negative, but is {getattr(settings, name)}.")
+    if settings.against not in get_args(Against):
+        raise ValueError(f"against must be 'other' or 'own', but is {settings.against!r}.")
     if not 0 <= settings.dropout < 1:
         raise ValueError(f"dropout must be at least 0 and below 1, but is {settings.dropout}.")
     return settings

@@ -53,6 +53,9 @@ class ConditionalCodec(SpecificCodec):
     mean: Tensor
     deviation: Tensor
 
+    is_conditional = True
+    is_refined = True
+
     def __init__(self, n_features: int, n_condition: int, n_specific: int, n_hidden: int = 128) -> None:
         super().__init__()
         self.baseline = RidgeMap(n_condition, n_features)
@@ -72,6 +75,11 @@ class ConditionalCodec(SpecificCodec):
     def n_used(self) -> int:
         """Number of dimensions of the code that are in use."""
         return int(self.conditional.varies.sum())
+
+    @property
+    def learner(self) -> nn.Module:
+        """The correction."""
+        return self.correction
 
     @torch.no_grad()
     def fit(self, features: Tensor, condition: Tensor, n_shared: int = 0) -> None:

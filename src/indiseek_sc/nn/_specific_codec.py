@@ -17,6 +17,12 @@ class SpecificCodec(nn.Module, ABC):
     error_scale: Tensor
     standardize: nn.Module
 
+    is_conditional = False
+    """Whether a part ``conditional`` is trained before the critics judge, as in :class:`ConditionalCodec`."""
+
+    is_refined = False
+    """Whether a part ``refinement`` of the decoder is trained after the critics have judged."""
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("error_scale", torch.ones(()))
@@ -25,6 +31,11 @@ class SpecificCodec(nn.Module, ABC):
     @abstractmethod
     def n_used(self) -> int:
         """Number of dimensions of the code that are in use; columns behind them are 0."""
+
+    @property
+    def learner(self) -> nn.Module:
+        """The part that learns while the critics judge."""
+        return self
 
     @abstractmethod
     def fit(self, features: Tensor, condition: Tensor, n_shared: int = 0) -> None:
@@ -49,6 +60,9 @@ class SpecificCodec(nn.Module, ABC):
     @abstractmethod
     def decode(self, specific: Tensor, condition: Tensor) -> Tensor:
         """Reconstruct features, shape ``(n_cells, n_features)``, from both codes and nothing else."""
+
+    def start_decoder(self, features: Tensor, specific: Tensor, condition: Tensor) -> None:
+        """Set from training cells what has a closed form in the decoder, once the specific codes are there."""
 
     @torch.no_grad()
     def freeze_statistics(self, prepared: dict[str, Tensor], condition: Tensor) -> None:
