@@ -177,13 +177,25 @@ def test_without_batches_all_cells_are_of_one(make_module, features):
 
 
 def test_terms_of_stage_one(make_module, features):
-    module = make_module(canonical_weight=0.7, dropout=0.0)
-    codes = [module.encoders[role](features[role]) for role in ROLES]
+    module = make_module(info_nce_weight=0.2, canonical_weight=0.7, prediction_weight=3.0, dropout=0.0).eval()
+    codes = {role: module.encoders[role](features[role]) for role in ROLES}
     terms = module.shared_terms(features)
-    torch.testing.assert_close(terms["info_nce"], info_nce(*codes, module.log_scale))
-    torch.testing.assert_close(terms["canonical"], canonical_correlation_loss(*codes))
-    torch.testing.assert_close(module.shared_objective(terms), terms["info_nce"] + 0.7 * terms["canonical"])
-    assert make_module(canonical_weight=0.0).shared_terms(features)["canonical"] == 0
+    torch.testing.assert_close(terms["info_nce"], info_nce(*codes.values(), module.log_scale))
+    torch.testing.assert_close(terms["canonical"], canonical_correlation_loss(*codes.values()))
+    shares = []
+    for source, target in (("rna", "adt"), ("adt", "rna")):
+        missed = features[target] - module.predictors[source](codes[source])
+        around = features[target] - features[target].mean(dim=0)
+        shares.append(missed.square().sum() / around.square().sum())
+    torch.testing.assert_close(terms["prediction"], (shares[0] + shares[1]) / 2)
+    weighted = 0.2 * terms["info_nce"] + 0.7 * terms["canonical"] + 3.0 * terms["prediction"]
+    torch.testing.assert_close(module.shared_objective(terms), weighted)
+
+
+def test_a_term_without_weight_is_not_computed(make_module, features):
+    module = make_module(canonical_weight=0.0, prediction_weight=0.0)
+    assert set(module.shared_terms(features)) == {"info_nce"}
+    assert len(module.predictors) == 0
 
 
 def test_the_temperature_has_a_floor(make_module, features):
@@ -270,7 +282,7 @@ def test_stages_can_start_anew(make_module):
     assert changed == {"codecs", "critics"}
     module.reset_shared()
     changed = {name.split(".")[0] for name, x in module.state_dict().items() if not torch.equal(x, before[name])}
-    assert changed == {"codecs", "critics", "encoders"}
+    assert changed == {"codecs", "critics", "encoders", "predictors"}
     assert set(module.state_dict()) == names
 
 

@@ -45,7 +45,9 @@ def test_sizes_below_one_are_refused(name):
         make_settings("default", **{name: 0})
 
 
-@pytest.mark.parametrize("name", ["lambda_", "canonical_weight", "weight_decay"])
+@pytest.mark.parametrize(
+    "name", ["lambda_", "info_nce_weight", "canonical_weight", "prediction_weight", "weight_decay"]
+)
 def test_negative_weights_are_refused(name):
     assert getattr(make_settings("default", **{name: 0.0}), name) == 0
     with pytest.raises(ValueError, match=f"{name} must not be negative, but is -0.5"):

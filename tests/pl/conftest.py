@@ -68,7 +68,13 @@ def recorded() -> dict[str, pd.DataFrame]:
     """The history of a training in three stages, one of which knows its best epoch."""
     n_epochs = {"shared": 8, "specific_rna": 5, "specific_adt": 5}
     names = {
-        "shared": ["train_loss", "validation_loss", "train_info_nce", "validation_info_nce", "validation_correlation"],
+        "shared": [
+            "train_loss",
+            "validation_loss",
+            "validation_info_nce",
+            "validation_correlation",
+            "validation_prediction",
+        ],
         "specific_rna": ["bound", "gaussian_bound", "nce_bound", "critic_loss", "reconstruction"],
         "specific_adt": ["bound", "gaussian_bound", "nce_bound", "critic_loss", "reconstruction"],
     }

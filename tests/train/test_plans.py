@@ -43,7 +43,7 @@ def test_stage_one_trains_encoders_and_temperature_alone(make_module, features, 
     runner = run(SharedPlan(module), features)
     assert runner.reason is None
     names = changed(before, state(module))
-    trained = {name for name in before if name.startswith("encoders.") or name == "log_scale"}
+    trained = {name for name in before if name.startswith(("encoders.", "predictors.")) or name == "log_scale"}
     assert names == trained
     assert not any(p.requires_grad for name, p in module.named_parameters() if name not in trained)
 
@@ -51,7 +51,8 @@ def test_stage_one_trains_encoders_and_temperature_alone(make_module, features, 
 def test_stage_one_gets_better_and_says_so(make_module, features, run):
     module = make_module(dropout=0.0, learning_rate=1e-2)
     history = run(SharedPlan(module), features, stage="shared", max_epochs=10).model.history_
-    for name in ("train_loss", "train_info_nce", "validation_info_nce", "validation_correlation", "temperature"):
+    terms = "validation_info_nce", "validation_correlation", "validation_prediction"
+    for name in ("train_loss", "validation_loss", *terms, "temperature"):
         assert history[f"shared/{name}"].shape == (10, 1)
     losses = history["shared/train_loss"].to_numpy(dtype=float).ravel()
     assert losses[-1] < losses[0] - 0.5
@@ -61,10 +62,11 @@ def test_stage_one_gets_better_and_says_so(make_module, features, run):
     assert temperature[-1] == pytest.approx((-module.log_scale).exp().item())
 
 
-def test_without_canonical_term_there_is_no_correlation_to_log(make_module, features, run):
-    history = run(SharedPlan(make_module(canonical_weight=0.0)), features, stage="shared").model.history_
-    assert "shared/validation_correlation" not in history
-    loss, info_nce = (history[f"shared/{name}"].to_numpy(dtype=float) for name in ("train_loss", "train_info_nce"))
+def test_terms_without_weight_are_not_logged(make_module, features, run):
+    module = make_module(info_nce_weight=1.0, canonical_weight=0.0, prediction_weight=0.0)
+    history = run(SharedPlan(module), features, stage="shared").model.history_
+    assert not {"shared/validation_correlation", "shared/validation_prediction"} & set(history)
+    loss, info_nce = (history[f"shared/validation_{name}"].to_numpy(dtype=float) for name in ("loss", "info_nce"))
     assert (loss == info_nce).all()
 
 

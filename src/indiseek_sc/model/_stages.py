@@ -74,8 +74,12 @@ class Stages:
             SharedPlan(module),
             data,
             "Shared codes",
-            {"validation_info_nce": "InfoNCE", "validation_correlation": "correlation²"},
-            KeepBest({"validation_info_nce": _SharedParts(module)}, patience=self._patience()),
+            {
+                "validation_correlation": "correlation²",
+                "validation_prediction": "predicted",
+                "validation_info_nce": "InfoNCE",
+            },
+            KeepBest({"validation_loss": _SharedParts(module)}, patience=self._patience(), smallest_gain=1e-3),
         )
         if start is not None:
             finish_shared(module, features, split, start)
@@ -245,4 +249,5 @@ class _SharedParts(torch.nn.Module):
     def __init__(self, module: torch.nn.Module) -> None:
         super().__init__()
         self.encoders = module.encoders
+        self.predictors = module.predictors
         self.log_scale = module.log_scale

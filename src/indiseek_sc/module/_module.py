@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from indiseek_sc._keys import ROLES, other
 from indiseek_sc.losses import canonical_correlation_loss, info_nce, make_critic, normalized_error
 from indiseek_sc.module._joint_code import JointCode
-from indiseek_sc.nn import CanonicalRotation, ConditionalCodec, PlainCodec, SharedEncoder, SpecificCodec
+from indiseek_sc.nn import CanonicalRotation, ConditionalCodec, CrossPredictor, PlainCodec, SharedEncoder, SpecificCodec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -45,7 +45,7 @@ class IndiSeekModule(BaseModuleClass):
         Number of batches, 1 if there are none to tell apart.
     """
 
-    frozen_in_specific: tuple[str, ...] = ("transforms", "encoders", "rotations")
+    frozen_in_specific: tuple[str, ...] = ("transforms", "encoders", "predictors", "rotations")
     """Parts that stage 2 must not change."""
 
     def __init__(self, transforms: Mapping[Role, FeatureTransform], settings: Settings, n_batches: int = 1) -> None:
@@ -68,6 +68,8 @@ class IndiSeekModule(BaseModuleClass):
         """Make new encoders of stage 1."""
         self.encoders = nn.ModuleDict({role: self._make_encoder(role) for role in ROLES})
         self.rotations = nn.ModuleDict({role: CanonicalRotation(self.n_shared) for role in ROLES})
+        predicts = self.settings.prediction_weight > 0
+        self.predictors = nn.ModuleDict({role: self._make_predictor(role) for role in ROLES} if predicts else {})
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def reset_specific(self) -> None:
@@ -99,6 +101,9 @@ class IndiSeekModule(BaseModuleClass):
             linear_start=s.linear_start,
             activation="gelu" if s.linear_start else "relu",
         )
+
+    def _make_predictor(self, role: Role) -> CrossPredictor:
+        return CrossPredictor(self.n_shared, self.n_features[other(role)], self.settings.n_hidden)
 
     def _make_codec(self, role: Role) -> SpecificCodec:
         s, sizes = self.settings, (self.n_features[role], self.n_condition, self.n_specific[role])
@@ -149,17 +154,29 @@ class IndiSeekModule(BaseModuleClass):
     # Losses of the stages
 
     def shared_terms(self, features: Mapping[Role, Tensor]) -> dict[str, Tensor]:
-        """Return the two terms of stage 1, unweighted: ``info_nce`` and ``canonical`` (0 where it has no weight)."""
-        codes = [self.encoders[role](features[role]) for role in ROLES]
-        has_canonical = self.settings.canonical_weight > 0
-        return {
-            "info_nce": info_nce(*codes, self.log_scale.clamp(max=LARGEST_LOG_SCALE)),
-            "canonical": canonical_correlation_loss(*codes) if has_canonical else self.log_scale.new_zeros(()),
-        }
+        """Return the terms of stage 1 that have a weight, unweighted: ``info_nce``, ``canonical`` and ``prediction``.
+
+        The last one is the mean over both modalities of the error of predicting it from the other one's code, as a share of
+        its variance.
+        """
+        s, codes = self.settings, {role: self.encoders[role](features[role]) for role in ROLES}
+        terms = {}
+        if s.info_nce_weight > 0:
+            terms["info_nce"] = info_nce(*codes.values(), self.log_scale.clamp(max=LARGEST_LOG_SCALE))
+        if s.canonical_weight > 0:
+            terms["canonical"] = canonical_correlation_loss(*codes.values())
+        if s.prediction_weight > 0:
+            errors = [self._prediction_error(role, codes[role], features[other(role)]) for role in ROLES]
+            terms["prediction"] = torch.stack(errors).mean()
+        return terms
+
+    def _prediction_error(self, role: Role, shared: Tensor, target: Tensor) -> Tensor:
+        variance = target.var(dim=0, correction=0).sum().clamp(min=torch.finfo(target.dtype).tiny)
+        return normalized_error(target, self.predictors[role](shared), variance)
 
     def shared_objective(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Weigh the terms of stage 1."""
-        return terms["info_nce"] + self.settings.canonical_weight * terms["canonical"]
+        return torch.stack([getattr(self.settings, f"{name}_weight") * term for name, term in terms.items()]).sum()
 
     def prepare_specific(self, role: Role, features: Tensor, conditions: Mapping[Role, Tensor]) -> dict[str, Tensor]:
         """Compute once what the last stage reads of each cell, one row a cell."""

@@ -27,8 +27,12 @@ class Settings:
         Dropout of the shared encoders.
     linear_start
         Start stage 1 from regularised CCA, and end it in canonical directions.
+    info_nce_weight
+        Weight of InfoNCE in stage 1.
     canonical_weight
-        Weight of the canonical term beside InfoNCE, for each dimension of the code.
+        Weight of the canonical term, for each dimension of the code.
+    prediction_weight
+        Weight of the error of predicting each modality from the other one's shared code.
     conditional_codec
         Use the conditional whitening in stage 2, else the plain encoder and decoder.
     standardize
@@ -67,13 +71,15 @@ class Settings:
         Epochs without a better validation figure before a stage ends; 0 means never.
     """
 
-    n_shared: int = 16
+    n_shared: int = 6
     n_specific: int = 16
     n_hidden: int = 256
     n_layers: int = 2
     dropout: float = 0.4
     linear_start: bool = True
+    info_nce_weight: float = 0.1
     canonical_weight: float = 0.75
+    prediction_weight: float = 4.0
     conditional_codec: bool = True
     standardize: bool = True
     independence: str = "gaussian+nce"
@@ -104,7 +110,9 @@ _PRESETS: dict[str, Settings] = {
         n_layers=5,
         dropout=0.0,
         linear_start=False,
+        info_nce_weight=1.0,
         canonical_weight=0.0,
+        prediction_weight=0.0,
         conditional_codec=False,
         standardize=False,
         independence="gaussian_bounded",
@@ -142,7 +150,8 @@ def make_settings(preset: str, **changes: Any) -> Settings:
         if not getattr(settings, name) > 0:
             raise ValueError(f"{name} must be above 0, but is {getattr(settings, name)}.")
     epochs = (f"max_epochs_{stage}" for stage in ("shared", "conditional", "specific", "decoder"))
-    for name in ("lambda_", "canonical_weight", "weight_decay", "n_critic_warmup_steps", "patience", *epochs):
+    weights = "lambda_", "info_nce_weight", "canonical_weight", "prediction_weight"
+    for name in (*weights, "weight_decay", "n_critic_warmup_steps", "patience", *epochs):
         if getattr(settings, name) < 0:
             raise ValueError(f"{name} must not be negative, but is {getattr(settings, name)}.")
     if settings.against not in get_args(Against):

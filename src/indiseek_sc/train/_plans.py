@@ -54,8 +54,9 @@ class StagePlan(pl.LightningModule):
 class SharedPlan(StagePlan):
     """Stage 1: the encoders learn codes that find their partner.
 
-    Logs ``train_loss``, ``train_info_nce``, ``validation_info_nce`` and ``validation_correlation`` (mean squared canonical
-    correlation of the validation cells; with the canonical term only), and ``temperature``.
+    Logs ``train_loss`` and ``validation_loss``, of each term that has a weight ``validation_info_nce``,
+    ``validation_correlation`` (mean squared canonical correlation) and ``validation_prediction`` (share of the variance of each
+    modality that the other one's code predicts, their mean), and ``temperature``.
 
     Parameters
     ----------
@@ -65,30 +66,38 @@ class SharedPlan(StagePlan):
 
     def __init__(self, module: IndiSeekModule) -> None:
         super().__init__(module)
-        self.trained: list[nn.Module | nn.Parameter] = [module.encoders, module.log_scale]
+        self.trained: list[nn.Module | nn.Parameter] = [module.encoders, module.predictors, module.log_scale]
         set_trainable(module, self.trained)
 
     def training_step(self, batch: Mapping[Role, Tensor], batch_idx: int) -> Tensor:
         """Return the weighted loss of a batch."""
         terms = self.module.shared_terms(batch)
         loss = self.require_finite(self.module.shared_objective(terms))
-        self.record({"train_loss": loss, "train_info_nce": terms["info_nce"]}, len(batch["rna"]))
+        self.record({"train_loss": loss}, len(batch["rna"]))
         return loss
 
     def validation_step(self, batch: Mapping[Role, Tensor], batch_idx: int) -> None:
         """Log the terms of held-out cells."""
         terms = self.module.shared_terms(batch)
-        figures = {"validation_info_nce": terms["info_nce"], "temperature": (-self.module.log_scale).exp()}
-        if self.module.settings.canonical_weight > 0:
+        figures = {
+            "validation_loss": self.module.shared_objective(terms),
+            "temperature": (-self.module.log_scale).exp(),
+        }
+        if "info_nce" in terms:
+            figures["validation_info_nce"] = terms["info_nce"]
+        if "canonical" in terms:
             figures["validation_correlation"] = -terms["canonical"] / self.module.n_shared
+        if "prediction" in terms:
+            figures["validation_prediction"] = 1 - terms["prediction"]
         self.record(figures, len(batch["rna"]))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; the temperature does not decay."""
         s = self.module.settings
+        networks = [p for part in (self.module.encoders, self.module.predictors) for p in part.parameters()]
         return torch.optim.AdamW(
             [
-                {"params": self.module.encoders.parameters(), "weight_decay": s.weight_decay},
+                {"params": networks, "weight_decay": s.weight_decay},
                 {"params": [self.module.log_scale], "weight_decay": 0.0},
             ],
             lr=s.learning_rate,
