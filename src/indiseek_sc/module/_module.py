@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from indiseek_sc._keys import Role
+    from indiseek_sc.losses import CriticSum
     from indiseek_sc.module._settings import Settings
     from indiseek_sc.module._transforms import FeatureTransform
 
@@ -83,12 +84,24 @@ class IndiSeekModule(BaseModuleClass):
         self.rotations = nn.ModuleDict({role: CanonicalRotation(self.n_shared) for role in ROLES})
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
-    def reset_specific(self) -> None:
-        """Make new codecs and critics of stage 2."""
+    def reset_specific(self, *, keep_critics: bool = False) -> None:
+        """Make new codecs and, unless they are to go on from where they are, new critics of stage 2."""
         self.codecs = nn.ModuleDict({role: self._make_codec(role) for role in ROLES})
-        self.critics = nn.ModuleDict(
-            {role: make_critic(self.settings.independence, self.n_specific[role], self.n_condition) for role in ROLES}
-        )
+        if not keep_critics:
+            self.critics = nn.ModuleDict({role: self._make_critic(role) for role in ROLES})
+
+    def refresh_critics(self) -> None:
+        """Give the critics new weights, in place, so that an optimiser keeps hold of them."""
+        for role in ROLES:
+            self.critics[role].load_state_dict(self._make_critic(role).state_dict())
+
+    @property
+    def critics_learn(self) -> bool:
+        """Whether any critic has parameters to train."""
+        return any(critic.learns for critic in self.critics.values())
+
+    def _make_critic(self, role: Role) -> CriticSum:
+        return make_critic(self.settings.independence, self.n_specific[role], self.n_condition)
 
     def _make_codec(self, role: Role) -> SpecificCodec:
         sizes = self.n_features[role], self.n_condition, self.n_specific[role]
@@ -158,7 +171,7 @@ class IndiSeekModule(BaseModuleClass):
         return self.codecs[role].encode(cells, cells["condition"])
 
     def specific_terms(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the terms of stage 2, unweighted: the bound of each critic, in nats, and ``error``."""
+        """Return the terms of stage 2, unweighted: the bound of each critic and ``error``."""
         specific = self.encode_prepared(role, cells)
         target, estimate = self.codecs[role].compare(specific, cells, cells["condition"])
         bounds = self.critics[role].bounds(specific, cells["other"])
@@ -179,11 +192,15 @@ class IndiSeekModule(BaseModuleClass):
         estimate = codec.refine(cells["closed"], cells["specific"], cells["condition"])
         return normalized_error(cells["features"], estimate, codec.error_scale)
 
-    def critic_loss(self, role: Role, cells: Mapping[str, Tensor]) -> Tensor:
-        """Return the loss that teaches the critics of ``role``, with the encoder left alone."""
+    def critic_losses(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the loss that teaches each critic of ``role`` that learns, by name, with the encoder left alone."""
         with torch.no_grad():
             specific = self.encode_prepared(role, cells)
-        return self.critics[role].critic_loss(specific, cells["other"])
+        return self.critics[role].losses(specific, cells["other"])
+
+    def critic_diagnostics(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return how good the critics of ``role`` are, such as ``<critic>_accuracy``."""
+        return self.critics[role].diagnostics(self.encode_prepared(role, cells), cells["other"])
 
     # The interface of scvi-tools
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from indiseek_sc.losses import Independence, check_independence
+
 Preset = Literal["default", "paper"]
 
 
@@ -31,7 +33,7 @@ class Settings:
     conditional_codec
         Use the conditional whitening in stage 2, else the plain encoder and decoder.
     independence
-        Names of the critics, joined by ``+``.
+        Names of the critics, joined by ``+``, or what makes them.
     lambda_
         Weight of the reconstruction error.
     batch_size
@@ -50,6 +52,8 @@ class Settings:
         Critic steps for each step of the specific encoders.
     n_critic_warmup_steps
         Critic steps before the specific encoders move at all.
+    n_critic_refresh_epochs
+        Epochs of the specific encoders after which critics start anew and learn alone again; 0 means never.
     max_epochs_shared
         Largest number of epochs of stage 1.
     max_epochs_conditional
@@ -70,7 +74,7 @@ class Settings:
     linear_start: bool = True
     canonical_weight: float = 0.75
     conditional_codec: bool = True
-    independence: str = "gaussian+nce"
+    independence: Independence = "gaussian+nce"
     lambda_: float = 100.0
     batch_size: int = 1024
     specific_batch_size: int = 512
@@ -80,6 +84,7 @@ class Settings:
     weight_decay: float = 1e-2
     n_critic_steps: int = 4
     n_critic_warmup_steps: int = 200
+    n_critic_refresh_epochs: int = 0
     max_epochs_shared: int = 400
     max_epochs_conditional: int = 100
     max_epochs_specific: int = 25
@@ -121,11 +126,23 @@ def make_settings(preset: str, **changes: Any) -> Settings:
     Raises
     ------
     ValueError
-        If there is no such preset, or a number is out of range.
+        If there is no such preset, a number is out of range, or a critic is unknown.
     """
     if preset not in _PRESETS:
         raise ValueError(f"preset: there is no {preset!r}, only {', '.join(map(repr, _PRESETS))}.")
-    settings = replace(_PRESETS[preset], **{name: value for name, value in changes.items() if value is not None})
+    return change_settings(_PRESETS[preset], **{name: value for name, value in changes.items() if value is not None})
+
+
+def change_settings(settings: Settings, **changes: Any) -> Settings:
+    """Return settings with changes.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, or a critic is unknown.
+    """
+    settings = replace(settings, **changes)
+    check_independence(settings.independence)
     counts = "n_shared", "n_specific", "n_hidden", "n_layers", "batch_size", "specific_batch_size", "n_critic_steps"
     for name in counts:
         if getattr(settings, name) < 1:
@@ -134,7 +151,8 @@ def make_settings(preset: str, **changes: Any) -> Settings:
         if not getattr(settings, name) > 0:
             raise ValueError(f"{name} must be above 0, but is {getattr(settings, name)}.")
     epochs = (f"max_epochs_{stage}" for stage in ("shared", "conditional", "specific", "decoder"))
-    for name in ("lambda_", "canonical_weight", "weight_decay", "n_critic_warmup_steps", "patience", *epochs):
+    lengths = "n_critic_warmup_steps", "n_critic_refresh_epochs", "patience", *epochs
+    for name in ("lambda_", "canonical_weight", "weight_decay", *lengths):
         if getattr(settings, name) < 0:
             raise ValueError(f"{name} must not be negative, but is {getattr(settings, name)}.")
     if not 0 <= settings.dropout < 1:
