@@ -189,7 +189,7 @@ def test_histories_are_named_by_stage(fitted):
     stages = {key.split("/")[0] for key in model.history}
     assert stages == {"shared", "conditional", "specific", "decoder"}
     assert len(model.history["shared/validation_info_nce"]) == FEW["shared"]
-    assert np.isfinite(model.history["specific/rna_gaussian_bound"].to_numpy(dtype=float)).all()
+    assert np.isfinite(model.history["specific/rna_gaussian_validation_bound"].to_numpy(dtype=float)).all()
 
 
 def test_batches_reach_conditions_and_decoder(pbmc_small):

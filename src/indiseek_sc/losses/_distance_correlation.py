@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from indiseek_sc.losses._independence import IndependenceCritic
-from indiseek_sc.losses._matrix_correlation import matrix_correlation
+from indiseek_sc.losses._matrix_correlation import matrix_correlation, pair_distances
 
 
 class DistanceCorrelationCritic(IndependenceCritic):
@@ -43,6 +42,6 @@ class DistanceCorrelationCritic(IndependenceCritic):
 
 
 def _distances(values: Tensor) -> Tensor:
-    """Distances in units of their mean. Slopes between equal cells are 0, which distances by products would miss by rounding."""
-    distances = torch.cdist(values, values, compute_mode="donot_use_mm_for_euclid_dist")
+    """Distances in units of their mean."""
+    distances = pair_distances(values)
     return distances / distances.detach().mean().clamp(min=1e-12)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from indiseek_sc.losses._independence import IndependenceCritic
-from indiseek_sc.losses._matrix_correlation import matrix_correlation
+from indiseek_sc.losses._matrix_correlation import matrix_correlation, pair_distances
 
 
 class HSICCritic(IndependenceCritic):
@@ -32,8 +32,8 @@ class HSICCritic(IndependenceCritic):
     n_condition
         Columns of the condition.
     bandwidth
-        Width :math:`h` for code and condition; if not given, the median distance in the batch of each (of cells that differ, and the
-        mean if most are alike). No gradient goes through the median.
+        Width :math:`h` for code and condition; if not given, the median distance in the batch of each (the root
+        mean square, if most are 0). No gradient goes through the median.
     """
 
     name = "hsic"
@@ -49,13 +49,11 @@ class HSICCritic(IndependenceCritic):
         return matrix_correlation(self._kernel(specific), self._kernel(condition))
 
     def _kernel(self, values: Tensor) -> Tensor:
-        values = values - values.mean(dim=0)  # smaller numbers, smaller rounding in what follows
-        norms = values.square().sum(dim=1)
-        squares = (norms[:, None] + norms - 2 * values @ values.T).clamp(min=0)
+        squares = pair_distances(values).square()
         if self.bandwidth is not None:
             return (-squares / (2 * self.bandwidth**2)).exp()
         with torch.no_grad():
             median, mean = squares.median(), squares.mean()
-            # Conditions of few levels can have more than half of their distances at 0, up to rounding.
-            width = torch.where(median > 1e-5 * mean, median, mean).clamp(min=1e-12)
+            # Conditions of few levels can have more than half of their distances at 0.
+            width = torch.where(median > 0, median, mean).clamp(min=1e-12)
         return (-squares / (2 * width)).exp()

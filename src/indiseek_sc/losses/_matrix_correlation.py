@@ -1,4 +1,4 @@
-"""Dependence of two variables by how alike the same pairs of cells are in both."""
+"""Dependence of two variables by how close the same pairs of cells are in both."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 FEWEST_CELLS = 4
 """With fewer, centred matrices have no degrees of freedom left."""
 
-NEGLIGIBLE_VARIANCE = 1e-10
+NEGLIGIBLE_VARIANCE = 1e-8
 """Mean square of a centred matrix, with entries around 1, below which a variable is constant."""
 
 
@@ -40,6 +40,14 @@ def matrix_correlation(first: Tensor, second: Tensor) -> Tensor:
     first, second = _centre(first), _centre(second)
     scales = [matrix.square().mean().clamp(min=NEGLIGIBLE_VARIANCE) for matrix in (first, second)]
     return (first * second).mean() / (scales[0] * scales[1]).sqrt()
+
+
+def pair_distances(values: Tensor) -> Tensor:
+    """Euclidean distances of all pairs of cells, shape ``(n_cells, n_cells)``.
+
+    Differences are taken first: by products, equal cells would lie a rounding error apart, with slopes of any size.
+    """
+    return torch.cdist(values, values, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _centre(matrix: Tensor) -> Tensor:

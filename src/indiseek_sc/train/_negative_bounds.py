@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-TOLERANCE = 0.1
+TOLERANCE = 0.05
 """How far below 0, in nats, a bound may be by chance."""
 
 _BOUND, _LOSS = "_validation_bound", "_validation_loss"

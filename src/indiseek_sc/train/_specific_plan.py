@@ -77,11 +77,11 @@ class SpecificPlan(StagePlan):
         if self.module.critics_learn:
             cells, critic_batches = batch
             encoder_optimizer, critic_optimizer = self.optimizers()
-            before = self._held_out_losses() if batch_idx == 0 else {}
+            held_out = self._held_out_codes() if batch_idx == 0 else {}
+            before = self._losses_of_codes(held_out)
             self._teach(critic_batches, critic_optimizer)
-            if batch_idx == 0:
-                after = self._held_out_losses()
-                self.record({f"{name}_staleness": before[name] - after[name] for name in before}, 1)
+            after = self._losses_of_codes(held_out)
+            self.record({f"{name}_staleness": before[name] - after[name] for name in before}, 1)
         else:
             encoder_optimizer = self.optimizers()
 
@@ -112,13 +112,19 @@ class SpecificPlan(StagePlan):
         }
 
     @torch.no_grad()
-    def _held_out_losses(self) -> dict[str, Tensor]:
-        """Return the critics' losses on the first batch of validation cells."""
+    def _held_out_codes(self) -> dict[Role, tuple[Tensor, Tensor]]:
+        """Return codes and conditions of the first batch of validation cells."""
         cells = next(iter(self.trainer.val_dataloaders))
         self.eval()  # statistics of the code must not move
-        losses = self._critic_losses(cells)
+        codes = {role: (self.module.encode_prepared(role, cells[role]), cells[role]["other"]) for role in ROLES}
         self.train()
-        return losses
+        return codes
+
+    @torch.no_grad()
+    def _losses_of_codes(self, codes: Mapping[Role, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+        """Return the critics' losses on codes that stay as they are, by ``<role>_<critic>``."""
+        losses = {role: self.module.critics[role].losses(*pair) for role, pair in codes.items()}
+        return {f"{role}_{name}": loss for role, of_role in losses.items() for name, loss in of_role.items()}
 
     def _step(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         optimizer.zero_grad()
