@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _BEST = "best_epoch"
-_WORDS = {"gaussian": "Gaussian", "nce": "NCE", "r2": "R²"}
+_WORDS = {"gaussian": "Gaussian", "nce": "NCE", "hsic": "HSIC", "r2": "R²"}
 
 
 _LEGEND_COLUMNS = 3
