@@ -31,10 +31,10 @@ def test_the_true_density_gives_an_upper_bound_tighter_than_club(monkeypatch, rh
     # Information of two dimensions of correlation rho each, and what CLUB makes of the true density.
     information, club = -math.log(1 - rho**2), 2 * rho**2 / (1 - rho**2)
     generator = torch.Generator().manual_seed(0)
-    condition, noise = torch.randn(2, 2500, 2, generator=generator)
+    condition, noise = torch.randn(2, 4000, 2, generator=generator)
     code = rho * condition + math.sqrt(1 - rho**2) * noise
     critic = make_critic()
-    truth = rho * condition, torch.full((2500, 2), math.log(1 - rho**2))
+    truth = rho * condition, torch.full((4000, 2), math.log(1 - rho**2))
     monkeypatch.setattr(critic, "_moments", lambda condition: truth)
     bound = critic.bound(code, condition).item()
     assert information - 0.02 < bound
