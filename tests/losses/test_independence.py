@@ -62,15 +62,12 @@ def test_only_the_published_critic_has_a_bounded_variance():
     assert not make_critic("gaussian", 3, 2).critics["gaussian"].bounded_variance
 
 
-@pytest.mark.parametrize("name", ["hsic", "gaussian+hsic", "", "gaussian+"])
+@pytest.mark.parametrize("name", ["clip", "gaussian+clip", "", "gaussian+"])
 def test_unknown_critics_are_refused(name):
-    with pytest.raises(ValueError, match=r"independence: unknown critic .* There are gaussian, gaussian_bounded, nce"):
+    with pytest.raises(
+        ValueError, match=r"independence: unknown critic .* There are gaussian, gaussian_bounded, .*nce"
+    ):
         make_critic(name, 3, 2)
-
-
-def test_a_critic_named_twice_is_refused():
-    with pytest.raises(ValueError, match="independence: 'nce.nce' names a critic twice"):
-        make_critic("nce+nce", 3, 2)
 
 
 def test_a_sum_of_nothing_is_refused():

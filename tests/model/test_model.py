@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import anndata
 import mudata
@@ -12,6 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from indiseek_sc import IndiSeek, _keys
+from indiseek_sc.losses import HSICCritic, NCECritic
 
 FEW = {"shared": 5, "conditional": 5, "specific": 2, "decoder": 3}
 HELD_OUT = np.arange(0, 600, 5)
@@ -189,7 +191,7 @@ def test_histories_are_named_by_stage(fitted):
     stages = {key.split("/")[0] for key in model.history}
     assert stages == {"shared", "conditional", "specific", "decoder"}
     assert len(model.history["shared/validation_info_nce"]) == FEW["shared"]
-    assert np.isfinite(model.history["specific/rna_gaussian_bound"].to_numpy(dtype=float)).all()
+    assert np.isfinite(model.history["specific/rna_gaussian_validation_bound"].to_numpy(dtype=float)).all()
 
 
 def test_batches_reach_conditions_and_decoder(pbmc_small):
@@ -319,3 +321,82 @@ def test_other_modalities_and_all_formats_are_left_alone(pbmc_small):
     model.write_latents()
     assert (before != pbmc_small["rna"].X).nnz == 0
     assert list(pbmc_small.mod) == ["rna", "adt", "atac"]
+
+
+def test_independence_by_objects_survives_saving(pbmc_small, tmp_path):
+    independence = {"wide": partial(HSICCritic, bandwidth=6.0), "small": partial(NCECritic, n_hidden=8)}
+    model = fit(pbmc_small, independence=independence, train={"plan_kwargs": {"n_critic_warmup_steps": 0}})
+    assert list(model.module.critics["adt"].critics) == ["wide", "small"]
+    assert np.isfinite(model.history["specific/adt_wide_validation_bound"].to_numpy(dtype=float)).all()
+    model.write_latents()
+    assert pbmc_small.uns["indiseek"]["settings"]["independence"] == "wide+small"
+    pbmc_small.write(tmp_path / "codes.h5mu")
+    model.save(str(tmp_path / "model"))
+    loaded = IndiSeek.load(str(tmp_path / "model"), adata=pbmc_small)
+    assert loaded.module.critics["rna"].critics["wide"].bandwidth == 6.0
+    assert loaded.module.critics["rna"].critics["small"].embed_specific[0].out_features == 8
+    assert_equal_codes(all_codes(model), all_codes(loaded))
+
+
+def test_independence_that_cannot_be_is_refused_at_once(pbmc_small):
+    IndiSeek.setup_mudata(pbmc_small)
+    with pytest.raises(
+        ValueError, match="independence: unknown critic 'clip' in 'gaussian.clip'. There are gaussian, .*hsic"
+    ):
+        IndiSeek(pbmc_small, independence="gaussian+clip")
+    with pytest.raises(ValueError, match="cannot be saved with the model"):
+        IndiSeek(pbmc_small, independence=lambda *sizes: NCECritic(*sizes))
+
+
+def test_kernel_terms_alone_need_no_critic(pbmc_small):
+    model = fit(pbmc_small, independence="hsic")
+    assert len(model.history["specific/rna_hsic_train_bound"]) == FEW["specific"]  # no epochs of warm-up
+    assert np.isfinite(model.get_latent_representation(kind="specific", modality="rna")).all()
+
+
+def test_how_critics_learn_may_change_from_one_training_to_the_next(fitted, tmp_path):
+    model, mdata = fitted
+    model.save(str(tmp_path / "model"))
+    model = IndiSeek.load(str(tmp_path / "model"), adata=mdata)
+    few = {"stages": ("specific",), "max_epochs": FEW, "enable_progress_bar": False}
+    n_epochs = len(model.history["specific/rna_error"])
+    model.train(**few, plan_kwargs={"n_critic_warmup_steps": 0, "n_critic_steps": 1})
+    assert len(model.history["specific/rna_error"]) == FEW["specific"] < n_epochs
+    loss = model.history["specific/rna_nce_validation_loss"].to_numpy(dtype=float).ravel()
+    untaught = dict(model.module.critics.named_parameters())
+    model.train(**few, plan_kwargs={"n_critic_warmup_steps": 0, "critic_learning_rate": 1e-12}, keep_critics=True)
+    for name, weight in model.module.critics.named_parameters():
+        torch.testing.assert_close(weight, untaught[name])
+    again = model.history["specific/rna_nce_validation_loss"].to_numpy(dtype=float).ravel()
+    assert again[0] == pytest.approx(loss[-1], abs=0.05)
+    assert model.settings.n_critic_steps == 4  # what the model was made with
+
+    with pytest.raises(ValueError, match="plan_kwargs: there is no 'lr', only n_critic_steps"):
+        model.train(plan_kwargs={"lr": 1.0})
+    with pytest.raises(ValueError, match="n_critic_steps must be at least 1"):
+        model.train(plan_kwargs={"n_critic_steps": 0})
+    with pytest.raises(ValueError, match="keep_critics: critics of former shared codes"):
+        model.train(keep_critics=True)
+
+
+def test_critics_that_lag_are_warned_of(fitted, tmp_path):
+    model, mdata = fitted
+    model.save(str(tmp_path / "model"))
+    model = IndiSeek.load(str(tmp_path / "model"), adata=mdata)
+    few = {"stages": ("specific",), "enable_progress_bar": False, "lambda_": 0.0}
+    lagging = {"critic_learning_rate": 1e-12, "n_critic_warmup_steps": 0, "n_critic_steps": 1}
+    with pytest.warns(UserWarning, match="bounds of critics stayed negative .*rna gaussian -") as caught:
+        model.train(**few, max_epochs={**FEW, "specific": 40}, plan_kwargs=lagging)
+    assert sum("stayed negative" in str(warning.message) for warning in caught) == 1
+
+
+@pytest.mark.slow
+def test_a_healthy_training_is_not_warned_of_but_one_whose_critics_lag(pbmc_covid):
+    IndiSeek.setup_mudata(pbmc_covid)
+    model = IndiSeek(pbmc_covid)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*stayed negative")
+        model.train(enable_progress_bar=False)
+    quick = {"stages": ("specific",), "max_epochs": {"decoder": 0}, "enable_progress_bar": False}
+    with pytest.warns(UserWarning, match="stayed negative .*rna gaussian"):
+        model.train(**quick, plan_kwargs={"critic_learning_rate": 1e-12})

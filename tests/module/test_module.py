@@ -225,7 +225,9 @@ def test_critics_judge_by_the_other_modality(make_module, features, disturb, rol
 def test_teaching_critics_leaves_everything_else_alone(make_module, features, preset):
     module = make_module(preset)
     cells = fit_codecs(module, features)
-    module.critic_loss("rna", cells["rna"]).backward()
+    losses = module.critic_losses("rna", cells["rna"])
+    assert list(losses) == list(module.critics["rna"].critics)
+    torch.stack(list(losses.values())).sum().backward()
     has_gradient = {name for name, p in module.named_parameters() if p.grad is not None}
     assert has_gradient == {f"critics.rna.{name}" for name, _ in module.critics["rna"].named_parameters()}
 

@@ -76,6 +76,19 @@ def test_legends_and_titles_lie_on_nothing(recorded: dict[str, pd.DataFrame]) ->
     assert not overlapping
 
 
+def test_long_legends_do_not_squeeze_panels() -> None:
+    frame = pd.DataFrame({"x": [1.0, 2.0]})
+    names = [f"{role}_{critic}" for role in ("rna", "adt") for critic in ("gaussian", "distance_correlation")]
+    history = {f"specific/{n}_{s}_bound": frame for n in names for s in ("train", "validation")}
+    history |= {f"specific/{n}_staleness": frame for n in names} | {"specific/rna_error": frame}
+    axes = pl.history(history)
+    axes[0, 0].figure.draw_without_rendering()
+    for ax in axes[0, :2]:
+        assert ax.get_legend().get_window_extent().width <= 1.15 * ax.get_window_extent().width
+    widths = [ax.get_window_extent().width for ax in axes[0]]
+    assert max(widths) < 1.05 * min(widths)
+
+
 def test_stages_with_fewer_panels_leave_places_empty() -> None:
     frame = pd.DataFrame({"x": [1.0, 2.0]})
     axes = pl.history({"shared/train_loss": frame, "shared/correlation": frame, "specific_rna/bound": frame})

@@ -126,7 +126,8 @@ def test_critics_do_not_learn_from_the_encoders_pass(make_module, prepare, run, 
         def on_before_optimizer_step(self, trainer, pl_module, optimizer):
             if optimizer is trainer.optimizers[1]:
                 found = {name: p.grad.clone() for name, p in module.critics.named_parameters()}
-                loss = torch.stack([module.critic_loss(role, plan.batch[role]) for role in ROLES]).sum()
+                losses = [loss for role in ROLES for loss in module.critic_losses(role, plan.batch[role]).values()]
+                loss = torch.stack(losses).sum()
                 expected = torch.autograd.grad(loss, list(module.critics.parameters()))
                 seen.append(all(torch.equal(x, y) for x, y in zip(found.values(), expected, strict=True)))
 
@@ -174,7 +175,9 @@ def test_stage_two_logs_each_critic_of_each_modality(make_module, prepare, run):
     history = run(
         SpecificPlan(module, lambda_=1.0, n_steps=6), prepare(module), n_extra=2, stage="specific"
     ).model.history_
-    expected = {f"specific/{r}_{n}" for r in ROLES for n in ("gaussian_bound", "nce_bound", "error", "critic_loss")}
+    figures = "train_bound", "validation_bound", "train_loss", "validation_loss", "validation_accuracy", "staleness"
+    expected = {f"specific/{r}_{c}_{f}" for r in ROLES for c in ("gaussian", "nce") for f in figures}
+    expected |= {f"specific/{r}_error" for r in ROLES}
     assert expected <= set(history)
     assert all(history[name].shape == (2, 1) for name in expected)
 

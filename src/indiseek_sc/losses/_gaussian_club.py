@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from indiseek_sc.losses._independence import IndependenceCritic
+from indiseek_sc.losses._pair_critic import PairCritic, gaussian_scores
 from indiseek_sc.nn import make_mlp
 
 LOG_VARIANCE_LIMIT = 8.0
 """For numerics only: standard deviations from 0.02 to 55, far beyond what a standardised code needs."""
 
 
-class GaussianCritic(IndependenceCritic):
+class GaussianCritic(PairCritic):
     r"""vCLUB (Cheng et al. 2020, arXiv 2006.12013) with :math:`q(z|c) = N(\mu(c), \operatorname{diag} \sigma^2(c))`.
 
     .. math::
@@ -21,7 +21,8 @@ class GaussianCritic(IndependenceCritic):
     The second expectation needs no sampled negatives: for each :math:`c`,
     :math:`E_z (z - \mu)^2 = (\bar z - \mu)^2 + \operatorname{var} z` over the batch.
 
-    It sees dependence of mean and variance of each dimension, and is blind to that of correlations and of shape.
+    It sees dependence of mean and variance of each dimension, and is blind to that of correlations and of shape. Its value does
+    not depend on the scale of the code where :math:`q` is the truth, but the network learns best on standardised codes.
 
     Parameters
     ----------
@@ -50,6 +51,10 @@ class GaussianCritic(IndependenceCritic):
         if self.bounded_variance:
             return mean, log_variance.tanh()
         return mean, log_variance.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
+
+    def scores(self, specific: Tensor, condition: Tensor) -> Tensor:
+        """Return log q of all pairs up to a constant, shape ``(n_cells, n_cells)``."""
+        return gaussian_scores(specific, *self._moments(condition))
 
     def critic_loss(self, specific: Tensor, condition: Tensor) -> Tensor:
         """Mean negative log-likelihood of the codes, up to a constant, summed over dimensions."""

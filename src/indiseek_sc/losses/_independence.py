@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +20,9 @@ class IndependenceCritic(nn.Module, ABC):
     with the encoder. A term that has no parameters needs ``bound`` alone.
     """
 
+    name: str = ""
+    """How the critic is called in histories; the name of the class where it is empty."""
+
     @property
     def learns(self) -> bool:
         """Whether there are parameters to train."""
@@ -34,13 +36,11 @@ class IndependenceCritic(nn.Module, ABC):
 
     @abstractmethod
     def bound(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """Estimate of the mutual information in nats, scalar; the encoder makes it small."""
+        """Estimate of the dependence, scalar, 0 where there is none; the encoder makes it small. In nats but for kernel terms."""
 
-    def bounds(self, specific: Tensor, condition: Tensor) -> dict[str, Tensor]:
-        """Return the bound by its name; a sum returns one for each critic."""
-        return {self.name: self.bound(specific, condition)}
-
-    name: str = "bound"
+    def diagnostics(self, specific: Tensor, condition: Tensor) -> dict[str, Tensor]:
+        """Return further figures that tell how good the critic is, scalars by name; they are not trained on."""
+        return {}
 
 
 class CriticSum(IndependenceCritic):
@@ -62,7 +62,12 @@ class CriticSum(IndependenceCritic):
 
     def critic_loss(self, specific: Tensor, condition: Tensor) -> Tensor:
         """Sum of the critics' losses; their parameters are disjoint, so one optimiser serves all."""
-        return torch.stack([critic.critic_loss(specific, condition) for critic in self.critics.values()]).sum()
+        losses = self.losses(specific, condition)
+        return torch.stack(list(losses.values())).sum() if losses else super().critic_loss(specific, condition)
+
+    def losses(self, specific: Tensor, condition: Tensor) -> dict[str, Tensor]:
+        """Return the loss of each critic that learns, by name."""
+        return {name: critic.critic_loss(specific, condition) for name, critic in self.critics.items() if critic.learns}
 
     def bound(self, specific: Tensor, condition: Tensor) -> Tensor:
         """Sum of the critics' bounds."""
@@ -72,39 +77,10 @@ class CriticSum(IndependenceCritic):
         """Return the bound of each critic by name."""
         return {name: critic.bound(specific, condition) for name, critic in self.critics.items()}
 
-
-CriticFactory = Callable[[int, int], IndependenceCritic]
-"""Makes a critic from ``n_specific`` and ``n_condition``."""
-
-
-def make_critic(name: str, n_specific: int, n_condition: int) -> CriticSum:
-    """Build the critics of a name such as ``"gaussian+nce"``.
-
-    Parameters
-    ----------
-    name
-        Names of critics joined by ``+``: ``gaussian``, ``nce``, ``gaussian_bounded`` (the published recipe's).
-    n_specific
-        Columns of the specific code.
-    n_condition
-        Columns of the condition.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown, or given twice.
-    """
-    from indiseek_sc.losses._gaussian_club import GaussianCritic
-    from indiseek_sc.losses._nce_club import NCECritic
-
-    factories: dict[str, CriticFactory] = {
-        "gaussian": GaussianCritic,
-        "gaussian_bounded": lambda *sizes: GaussianCritic(*sizes, bounded_variance=True),
-        "nce": NCECritic,
-    }
-    names = name.split("+")
-    if unknown := [part for part in names if part not in factories]:
-        raise ValueError(f"independence: unknown critic {unknown[0]!r} in {name!r}. There are {', '.join(factories)}.")
-    if len(set(names)) < len(names):
-        raise ValueError(f"independence: {name!r} names a critic twice.")
-    return CriticSum({part: factories[part](n_specific, n_condition) for part in names})
+    def diagnostics(self, specific: Tensor, condition: Tensor) -> dict[str, Tensor]:
+        """Return the figures of each critic, behind its name."""
+        return {
+            f"{name}_{figure}": value
+            for name, critic in self.critics.items()
+            for figure, value in critic.diagnostics(specific, condition).items()
+        }

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from indiseek_sc.losses._independence import IndependenceCritic
+from indiseek_sc.losses._pair_critic import PairCritic, contrastive_loss
 from indiseek_sc.nn import make_mlp
 
 
-class NCECritic(IndependenceCritic):
+class NCECritic(PairCritic):
     r"""NCE-CLUB (Liang et al. 2023, FactorCL, arXiv 2306.05268) with a separable critic :math:`f(z,c) = u(z)^\top v(c)`.
 
     The critic learns by symmetric InfoNCE; its bound is
@@ -22,7 +20,8 @@ class NCECritic(IndependenceCritic):
         I_{\mathrm{NCE\text{-}CLUB}} = E_{p(z,c)} f(z,c) - E_{p(z)p(c)} f(z,c),
 
     which for the best :math:`f` is the Jeffreys divergence between :math:`p(z,c)` and :math:`p(z)p(c)`. All pairs of the batch
-    come from one matrix product. It sees any dependence that :math:`f` can represent, shape and correlation included.
+    come from one matrix product. It sees any dependence that :math:`f` can represent, shape and correlation included; very strong
+    dependence it understates, as InfoNCE cannot tell more than :math:`\log n` nats from :math:`n` cells.
 
     Parameters
     ----------
@@ -45,16 +44,9 @@ class NCECritic(IndependenceCritic):
         self.scale = 1 / math.sqrt(n_embedding)
 
     def scores(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """Return f of all pairs, shape ``(n_cells, n_cells)``; the diagonal holds the true ones."""
+        """Return f of all pairs, shape ``(n_cells, n_cells)``."""
         return self.scale * self.embed_specific(specific) @ self.embed_condition(condition).T
 
     def critic_loss(self, specific: Tensor, condition: Tensor) -> Tensor:
         """Symmetric InfoNCE of the scores."""
-        scores = self.scores(specific, condition)
-        partner = torch.arange(scores.shape[0], device=scores.device)
-        return (F.cross_entropy(scores, partner) + F.cross_entropy(scores.T, partner)) / 2
-
-    def bound(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """NCE-CLUB over the batch."""
-        scores = self.scores(specific, condition)
-        return scores.diagonal().mean() - scores.mean()
+        return contrastive_loss(self.scores(specific, condition))

@@ -154,6 +154,7 @@ class CodesMixin:
             "version": version("indiseek_sc"),
             "settings": {
                 **{name: value for name, value in vars(self.settings).items() if name != "lambda_"},
+                "independence": "+".join(self.module.critics["rna"].critics),  # objects cannot be written to a file
                 "lambda": self.lambda_,
                 "seed": self.seed,
             },

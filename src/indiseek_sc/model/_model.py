@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from indiseek_sc._keys import Role
-    from indiseek_sc.module import Preset
+    from indiseek_sc.module import Independence, Preset
 
 
 class IndiSeek(SetupMixin, TrainingMixin, CodesMixin, AuditMixin, BaseModelClass):
@@ -56,7 +56,13 @@ class IndiSeek(SetupMixin, TrainingMixin, CodesMixin, AuditMixin, BaseModelClass
     canonical_weight
         Weight of the canonical term, for each dimension; 0 is CLIP alone.
     independence
-        The critics that specific codes are trained against: ``"gaussian"``, ``"nce"``, or both joined by ``+``.
+        What specific codes are trained against: names joined by ``+`` of ``"gaussian"``, ``"gaussian_full"``, ``"mixture"`` (vCLUB
+        with these densities), ``"nce"``, ``"nce_concatenated"`` (NCE-CLUB), ``"leave_one_out"``, ``"adversarial"`` (critics that learn),
+        ``"hsic"``, ``"distance_correlation"`` (kernel terms, at most 1, so they ask for another ``lambda_``), and
+        ``"gaussian_bounded"`` (the published recipe). Or what makes a critic from ``n_specific`` and ``n_condition``: a
+        subclass of :class:`~indiseek_sc.losses.IndependenceCritic` or a ``functools.partial`` of one; or a sequence or mapping
+        of these and of names, for their sum. It is pickled with the model, so its code must be importable where that is
+        loaded.
     n_components
         Largest number of principal components of RNA to work on.
     n_top_genes
@@ -100,7 +106,7 @@ class IndiSeek(SetupMixin, TrainingMixin, CodesMixin, AuditMixin, BaseModelClass
         n_layers: int | None = None,
         dropout: float | None = None,
         canonical_weight: float | None = None,
-        independence: str | None = None,
+        independence: Independence | None = None,
         n_components: int = 50,
         n_top_genes: int | None = None,
         preset: Preset = "default",

@@ -9,7 +9,16 @@ import torch
 
 from indiseek_sc._keys import ROLES
 from indiseek_sc.model._closed_forms import finish_shared, start_shared
-from indiseek_sc.train import KeepBest, RegressionPlan, SharedPlan, SpecificPlan, StageData, StageProgress, StageRunner
+from indiseek_sc.train import (
+    KeepBest,
+    RegressionPlan,
+    SharedPlan,
+    SpecificPlan,
+    StageData,
+    StageProgress,
+    StageRunner,
+    warn_of_negative_bounds,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from indiseek_sc._keys import Role
+    from indiseek_sc.module import Settings
     from indiseek_sc.train._plans import StagePlan
 
 STEPS_PER_EPOCH = 100
@@ -31,6 +41,8 @@ class RunOptions:
     batch_size: int | None
     early_stopping: bool
     runner: Mapping[str, Any]
+    critic_settings: Settings | None = None
+    keep_critics: bool = False
 
 
 class Stages:
@@ -88,7 +100,7 @@ class Stages:
     def train_specific(self, batch: Tensor, lambda_: float) -> str | None:
         """Stage 2: conditional whitening, critics, decoder, and the joint code; ``batch`` has shape ``(n_cells,)``."""
         module, train, features = self.module, self.split.train, self.features
-        module.reset_specific()
+        module.reset_specific(keep_critics=self.options.keep_critics)
         module.to(batch.device)
         module.frozen = module.frozen_in_specific
         conditions = self._conditions(batch)
@@ -175,27 +187,33 @@ class Stages:
         )
 
     def _train_critics(self, cells: Mapping[Role, Mapping[str, Tensor]], lambda_: float) -> str | None:
-        module, split, s = self.module, self.split, self.settings
+        module, split = self.module, self.split
+        settings = self.options.critic_settings or self.settings
+        batch_size = self._batch_size("specific_batch_size")
         data = StageData(
             {role: dict(tensors) for role, tensors in cells.items()},
             split.train,
             split.validation,
-            batch_size=self._batch_size("specific_batch_size"),
-            n_extra=s.n_critic_steps if module.critics_learn else 0,
+            batch_size=batch_size,
+            validation_batch_size=batch_size,  # losses and bounds compare between batches of one size only
+            n_extra=settings.n_critic_steps if module.critics_learn else 0,
             seed=self.model.seed,
         )
         steps_per_epoch = self._steps_per_epoch(data)
         n_epochs = self._max_epochs("specific")
-        n_alone = -(-s.n_critic_warmup_steps // (s.n_critic_steps * steps_per_epoch)) if module.critics_learn else 0
-        return self._run_stage(
+        plan = SpecificPlan(module, lambda_=lambda_, n_steps=n_epochs * steps_per_epoch, settings=settings)
+        reason = self._run_stage(
             "specific",
-            SpecificPlan(module, lambda_=lambda_, n_steps=n_epochs * steps_per_epoch),
+            plan,
             data,
             "Specific codes",
             {f"{role}_error": f"{self.model.modalities[role]} error" for role in ROLES},
             KeepBest({"latest": torch.nn.ModuleList(module.learners())}, patience=0),
-            max_epochs=n_epochs + n_alone,
+            max_epochs=plan.count_epochs(n_epochs, steps_per_epoch),
         )
+        if reason is None:
+            warn_of_negative_bounds(self.model.history_)
+        return reason
 
     def _freeze_statistics(self, cells: Mapping[Role, Mapping[str, Tensor]]) -> None:
         train = torch.from_numpy(self.split.train)

@@ -11,12 +11,18 @@ from indiseek_sc.data import fit_transform
 from indiseek_sc.data._fields import REGISTRY_KEY
 from indiseek_sc.model._codes import _as_rows
 from indiseek_sc.model._stages import RunOptions, Stages
+from indiseek_sc.module import change_settings
 from indiseek_sc.train import Split, draw_split, isolated_seed, single_thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from indiseek_sc.module import Settings
+
 Stage = Literal["shared", "specific"]
+
+PLAN_OPTIONS = ("n_critic_steps", "n_critic_warmup_steps", "n_critic_refresh_epochs", "critic_learning_rate")
+"""Settings of the critics' training that a call of ``train`` may change."""
 
 
 class TrainingMixin:
@@ -33,6 +39,8 @@ class TrainingMixin:
         train_size: float | None = None,
         validation_size: float | None = None,
         held_out: Sequence[int] | np.ndarray | None = None,
+        keep_critics: bool = False,
+        plan_kwargs: Mapping[str, Any] | None = None,
         batch_size: int | None = None,
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",
@@ -60,6 +68,13 @@ class TrainingMixin:
             Share of the cells to stop and choose by. If not given, the rest.
         held_out
             Row numbers or mask of cells that take no part at all; :meth:`audit` judges on them.
+        keep_critics
+            Let critics go on from where they are, such as from another ``lambda_``, in place of new ones; with
+            ``stages=("specific",)`` alone, since new shared codes mean something else.
+        plan_kwargs
+            How critics learn, where it is not to be as the model was made: ``n_critic_steps`` (steps for each step of the
+            encoders), ``n_critic_warmup_steps`` (steps before encoders move at all), ``n_critic_refresh_epochs`` (epochs of the
+            encoders after which critics start anew; 0 is never), ``critic_learning_rate``.
         batch_size
             Cells in a batch, in all stages.
         accelerator
@@ -76,12 +91,20 @@ class TrainingMixin:
         Raises
         ------
         ValueError
-            If stages are unknown or out of order, too few cells are left, or several devices are asked for.
+            If stages are unknown or out of order, too few cells are left, several devices are asked for, or critics cannot
+            be trained like that.
         """
         stages = self._check_stages(stages)
         _check_single_device(devices)
         runner = {"accelerator": accelerator, "devices": devices, "enable_progress_bar": enable_progress_bar}
-        options = RunOptions(max_epochs, batch_size, early_stopping, {**runner, **trainer_kwargs})
+        critic_settings = self._change_critic_settings(plan_kwargs or {})
+        if keep_critics and "shared" in stages:
+            raise ValueError(
+                "keep_critics: critics of former shared codes cannot judge new ones; give stages=('specific',)."
+            )
+        options = RunOptions(
+            max_epochs, batch_size, early_stopping, {**runner, **trainer_kwargs}, critic_settings, keep_critics
+        )
         mdata = self._validate_anndata()
         if "shared" in stages:
             rows = None if held_out is None else _as_rows(held_out, mdata.n_obs)
@@ -135,6 +158,11 @@ class TrainingMixin:
         if stages == ("specific",):
             self._require("shared")
         return stages
+
+    def _change_critic_settings(self, changes: Mapping[str, Any]) -> Settings:
+        if unknown := sorted(set(changes) - set(PLAN_OPTIONS)):
+            raise ValueError(f"plan_kwargs: there is no {unknown[0]!r}, only {', '.join(PLAN_OPTIONS)}.")
+        return change_settings(self.settings, **changes)
 
 
 def _check_single_device(devices: int | list[int] | str) -> None:

@@ -72,10 +72,16 @@ class IndiSeekModule(BaseModuleClass):
         self.predictors = nn.ModuleDict({role: self._make_predictor(role) for role in ROLES} if predicts else {})
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
-    def reset_specific(self) -> None:
-        """Make new codecs and critics of stage 2."""
+    def reset_specific(self, *, keep_critics: bool = False) -> None:
+        """Make new codecs and, unless they are to go on from where they are, new critics of stage 2."""
         self.codecs = nn.ModuleDict({role: self._make_codec(role) for role in ROLES})
-        self.critics = nn.ModuleDict({role: self._make_critic(role) for role in ROLES})
+        if not keep_critics:
+            self.critics = nn.ModuleDict({role: self._make_critic(role) for role in ROLES})
+
+    def refresh_critics(self) -> None:
+        """Give the critics new weights, in place, so that an optimiser keeps hold of them."""
+        for role in ROLES:
+            self.critics[role].load_state_dict(self._make_critic(role).state_dict())
 
     @property
     def critics_learn(self) -> bool:
@@ -189,7 +195,7 @@ class IndiSeekModule(BaseModuleClass):
         return self.codecs[role].encode(cells, cells["condition"])
 
     def specific_terms(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the terms of stage 2, unweighted: the bound of each critic, in nats, and ``error``."""
+        """Return the terms of stage 2, unweighted: the bound of each critic and ``error``."""
         specific = self.encode_prepared(role, cells)
         target, estimate = self.codecs[role].compare(specific, cells, cells["condition"])
         bounds = self.critics[role].bounds(specific, cells["against"])
@@ -210,11 +216,15 @@ class IndiSeekModule(BaseModuleClass):
         estimate = codec.refine(cells["closed"], cells["specific"], cells["condition"])
         return normalized_error(cells["features"], estimate, codec.error_scale)
 
-    def critic_loss(self, role: Role, cells: Mapping[str, Tensor]) -> Tensor:
-        """Return the loss that teaches the critics of ``role``, with the encoder left alone."""
+    def critic_losses(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the loss that teaches each critic of ``role`` that learns, by name, with the encoder left alone."""
         with torch.no_grad():
             specific = self.encode_prepared(role, cells)
-        return self.critics[role].critic_loss(specific, cells["against"])
+        return self.critics[role].losses(specific, cells["against"])
+
+    def critic_diagnostics(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return how good the critics of ``role`` are, such as ``<critic>_accuracy``."""
+        return self.critics[role].diagnostics(self.encode_prepared(role, cells), cells["against"])
 
     # The interface of scvi-tools
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from indiseek_sc.losses import Independence, check_independence
+
 Preset = Literal["default", "paper"]
 Against = Literal["other", "own"]
 
@@ -38,7 +40,7 @@ class Settings:
     standardize
         Standardise the specific code of the plain encoder. The conditional whitening always does.
     independence
-        Names of the critics, joined by ``+``.
+        Names of the critics, joined by ``+``, or what makes them.
     against
         Whose shared code the critics compare a specific code with.
     lambda_
@@ -59,6 +61,8 @@ class Settings:
         Critic steps for each step of the specific encoders.
     n_critic_warmup_steps
         Critic steps before the specific encoders move at all.
+    n_critic_refresh_epochs
+        Epochs of the specific encoders after which critics start anew and learn alone again; 0 means never.
     max_epochs_shared
         Largest number of epochs of stage 1.
     max_epochs_conditional
@@ -82,7 +86,7 @@ class Settings:
     prediction_weight: float = 4.0
     conditional_codec: bool = True
     standardize: bool = True
-    independence: str = "gaussian+nce"
+    independence: Independence = "gaussian+nce"
     against: Against = "other"
     lambda_: float = 100.0
     batch_size: int = 1024
@@ -93,6 +97,7 @@ class Settings:
     weight_decay: float = 1e-2
     n_critic_steps: int = 4
     n_critic_warmup_steps: int = 200
+    n_critic_refresh_epochs: int = 0
     max_epochs_shared: int = 400
     max_epochs_conditional: int = 100
     max_epochs_specific: int = 25
@@ -137,11 +142,23 @@ def make_settings(preset: str, **changes: Any) -> Settings:
     Raises
     ------
     ValueError
-        If there is no such preset, or a number is out of range.
+        If there is no such preset, a number is out of range, or a critic is unknown.
     """
     if preset not in _PRESETS:
         raise ValueError(f"preset: there is no {preset!r}, only {', '.join(map(repr, _PRESETS))}.")
-    settings = replace(_PRESETS[preset], **{name: value for name, value in changes.items() if value is not None})
+    return change_settings(_PRESETS[preset], **{name: value for name, value in changes.items() if value is not None})
+
+
+def change_settings(settings: Settings, **changes: Any) -> Settings:
+    """Return settings with changes.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, or a critic is unknown.
+    """
+    settings = replace(settings, **changes)
+    check_independence(settings.independence)
     counts = "n_shared", "n_specific", "n_hidden", "n_layers", "batch_size", "specific_batch_size", "n_critic_steps"
     for name in counts:
         if getattr(settings, name) < 1:
@@ -151,7 +168,8 @@ def make_settings(preset: str, **changes: Any) -> Settings:
             raise ValueError(f"{name} must be above 0, but is {getattr(settings, name)}.")
     epochs = (f"max_epochs_{stage}" for stage in ("shared", "conditional", "specific", "decoder"))
     weights = "lambda_", "info_nce_weight", "canonical_weight", "prediction_weight"
-    for name in (*weights, "weight_decay", "n_critic_warmup_steps", "patience", *epochs):
+    lengths = "n_critic_warmup_steps", "n_critic_refresh_epochs", "patience", *epochs
+    for name in (*weights, "weight_decay", *lengths):
         if getattr(settings, name) < 0:
             raise ValueError(f"{name} must not be negative, but is {getattr(settings, name)}.")
     if settings.against not in get_args(Against):

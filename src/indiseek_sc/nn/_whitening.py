@@ -43,6 +43,11 @@ class Whitening(NamedTuple):
         matrix[..., rows, columns] = self.mixing
         return matrix
 
+    def matrix(self) -> Tensor:
+        """Return the matrix of the map, :math:`L D^{-1}`, shape ``(..., n_columns, n_columns)``."""
+        eye = torch.eye(self.log_scale.shape[-1], dtype=self.mixing.dtype, device=self.mixing.device)
+        return (self._mixing_matrix() + eye) * (-self.log_scale).exp()[..., None, :]
+
     def whiten(self, values: Tensor) -> Tensor:
         """Return z, shape ``(..., n_columns)``."""
         scaled = (values - self.mean) * (-self.log_scale).exp()

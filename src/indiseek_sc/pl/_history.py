@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _BEST = "best_epoch"
-_WORDS = {"gaussian": "Gaussian", "nce": "NCE", "r2": "R²"}
+_WORDS = {"gaussian": "Gaussian", "nce": "NCE", "hsic": "HSIC", "r2": "R²"}
 
 
-_LEGEND_COLUMNS = 3
+_LEGEND_WIDTH = 33
+"""Letters that fit above a panel, beside the samples of the lines."""
 
 
 class _Line(NamedTuple):
@@ -177,17 +178,19 @@ def _draw_panel(ax: Axes, name: str, curves: list[_Curve], best: int | None) -> 
         for split, line in _SPLITS.items()
         if any(curve.split == split for curve in curves)
     ]
+    longest = max((len(handle.get_label()) for handle in handles), default=1)
+    n_columns = min(max(1, _LEGEND_WIDTH // longest), 3)
     if handles:
         ax.legend(
             handles=handles,
             loc="lower left",
             bbox_to_anchor=(0, 1),
-            ncols=_LEGEND_COLUMNS,
+            ncols=n_columns,
             borderaxespad=0.2,
             columnspacing=1,
             handlelength=1.6,
         )
-    return -(-len(handles) // _LEGEND_COLUMNS)
+    return -(-len(handles) // n_columns)
 
 
 def _words(name: str) -> str:

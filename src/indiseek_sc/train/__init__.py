@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from indiseek_sc.train._batches import DeviceBatches, StageData
 from indiseek_sc.train._keep_best import KeepBest, NonFiniteLossError
+from indiseek_sc.train._negative_bounds import find_negative_bounds, warn_of_negative_bounds
 from indiseek_sc.train._plans import RegressionPlan, SharedPlan
 from indiseek_sc.train._progress import StageProgress
 from indiseek_sc.train._runner import StageRunner
@@ -23,6 +24,8 @@ __all__ = [
     "StageProgress",
     "StageRunner",
     "draw_split",
+    "find_negative_bounds",
     "isolated_seed",
     "single_thread",
+    "warn_of_negative_bounds",
 ]

@@ -79,13 +79,13 @@ class StageData(pl.LightningDataModule):
         Row numbers to judge by.
     batch_size
         As in :class:`DeviceBatches`.
+    validation_batch_size
+        The same of the cells to judge by.
     n_extra
         As in :class:`DeviceBatches`.
     seed
         Decides the orders.
     """
-
-    VALIDATION_BATCH = 2048
 
     def __init__(
         self,
@@ -94,6 +94,7 @@ class StageData(pl.LightningDataModule):
         validation: np.ndarray,
         *,
         batch_size: int,
+        validation_batch_size: int = 2048,
         n_extra: int = 0,
         seed: int = 0,
     ) -> None:
@@ -103,7 +104,7 @@ class StageData(pl.LightningDataModule):
             self._select(cells, train), train.size, batch_size, n_extra=n_extra, shuffle=True, seed=seed
         )
         self._validation = DeviceBatches(
-            self._select(cells, validation), validation.size, self.VALIDATION_BATCH, shuffle=False
+            self._select(cells, validation), validation.size, validation_batch_size, shuffle=False
         )
 
     @staticmethod

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from indiseek_sc._keys import Role
-    from indiseek_sc.module import IndiSeekModule
+    from indiseek_sc.module import IndiSeekModule, Settings
 
     Batch = Mapping[Role, Mapping[str, Tensor]]
 
@@ -25,10 +25,18 @@ class SpecificPlan(StagePlan):
 
     Per step the critics learn from several batches of detached codes, each with its own optimiser, then the encoders take one
     step against the critics as they stand. Critics learn alone first, since a bound means nothing while its critic lags. Where
-    there are only terms without parameters, the encoders step alone.
+    there are only terms without parameters, such as HSIC, the encoders step alone.
 
-    Logs for each role ``<role>_<critic>_bound`` on validation cells (nats), ``<role>_error`` on validation cells (share of what
-    Z could hold), and ``<role>_critic_loss`` on training cells.
+    Logs for each role ``<role>_error`` on validation cells (share of what Z could hold), and for each critic, with
+    ``<role>_<critic>`` in front,
+
+    - ``_train_bound`` and ``_validation_bound``, in nats but for kernel terms;
+    - ``_train_loss`` and ``_validation_loss``, what the critic minimises, where it learns;
+    - ``_validation_accuracy``, how often it prefers a code's own condition to another cell's; 0.5 is chance;
+    - ``_staleness``, by how much its loss on validation cells falls by the critic steps of the first batch of an epoch, all of
+      which come after an encoder step: near 0 where it keeps up, and clearly above where more steps would teach it more.
+
+    A bound that keeps negative on validation cells is none; see :func:`warn_of_negative_bounds`.
 
     Parameters
     ----------
@@ -38,16 +46,30 @@ class SpecificPlan(StagePlan):
         Weight of the error.
     n_steps
         Steps of the encoders in all, for the decay of their step size.
+    settings
+        How critics and encoders step, by default as the module's.
     """
 
-    def __init__(self, module: IndiSeekModule, *, lambda_: float, n_steps: int) -> None:
+    def __init__(
+        self, module: IndiSeekModule, *, lambda_: float, n_steps: int, settings: Settings | None = None
+    ) -> None:
         super().__init__(module)
         self.automatic_optimization = False
         self.lambda_ = lambda_
         self.n_steps = n_steps
+        self.settings = module.settings if settings is None else settings
         self.n_critic_updates = 0
+        self.n_encoder_steps = 0
         self.trained = module.learners()
         set_trainable(module, [*self.trained, module.critics])
+
+    def on_train_epoch_start(self) -> None:
+        """Start the critics anew where their time is over."""
+        lifetime = self.settings.n_critic_refresh_epochs * self.trainer.num_training_batches
+        if self.module.critics_learn and 0 < lifetime <= self.n_encoder_steps:
+            self.module.refresh_critics()
+            self.trainer.optimizers[1].state.clear()  # moments of weights that are gone
+            self.n_critic_updates = self.n_encoder_steps = 0
 
     def training_step(self, batch: tuple[Batch, list[Batch]] | Batch, batch_idx: int) -> Tensor:
         """Teach the critics, then move the encoders."""
@@ -55,23 +77,54 @@ class SpecificPlan(StagePlan):
         if self.module.critics_learn:
             cells, critic_batches = batch
             encoder_optimizer, critic_optimizer = self.optimizers()
+            held_out = self._held_out_codes() if batch_idx == 0 else {}
+            before = self._losses_of_codes(held_out)
             self._teach(critic_batches, critic_optimizer)
+            after = self._losses_of_codes(held_out)
+            self.record({f"{name}_staleness": before[name] - after[name] for name in before}, 1)
         else:
             encoder_optimizer = self.optimizers()
 
-        loss = torch.stack([self._objective(self.module.specific_terms(role, cells[role])) for role in ROLES]).sum()
-        if not self.module.critics_learn or self.n_critic_updates > self.module.settings.n_critic_warmup_steps:
+        terms = {role: self.module.specific_terms(role, cells[role]) for role in ROLES}
+        loss = torch.stack([self._objective(terms[role]) for role in ROLES]).sum()
+        if not self.module.critics_learn or self.n_critic_updates > self.settings.n_critic_warmup_steps:
             # The critics' gradients of this pass are dropped by their own next zero_grad.
             self._step(encoder_optimizer, loss)
             self.lr_schedulers().step()
+            self.n_encoder_steps += 1
+        bounds = {f"{role}_{name}": x for role in ROLES for name, x in terms[role].items() if name != "error"}
+        self.record(_name_split(bounds, "train"), _count(cells))
         return loss.detach()
 
-    def _teach(self, critic_batches: list[Batch], critic_optimizer: torch.optim.Optimizer) -> None:
-        for extra in critic_batches:
-            losses = {role: self.module.critic_loss(role, extra[role]) for role in ROLES}
-            self._step(critic_optimizer, torch.stack(list(losses.values())).sum())
+    def _teach(self, batches: list[Batch], optimizer: torch.optim.Optimizer) -> None:
+        for cells in batches:
+            losses = self._critic_losses(cells)
+            self._step(optimizer, torch.stack(list(losses.values())).sum())
             self.n_critic_updates += 1
-        self.record({f"{role}_critic_loss": loss for role, loss in losses.items()}, len(extra["rna"]["condition"]))
+        self.record(_name_split(losses, "train", "_loss"), _count(cells))
+
+    def _critic_losses(self, cells: Batch) -> dict[str, Tensor]:
+        """Return the loss of each critic that learns, by ``<role>_<critic>``."""
+        return {
+            f"{role}_{name}": loss
+            for role in ROLES
+            for name, loss in self.module.critic_losses(role, cells[role]).items()
+        }
+
+    @torch.no_grad()
+    def _held_out_codes(self) -> dict[Role, tuple[Tensor, Tensor]]:
+        """Return codes and conditions of the first batch of validation cells."""
+        cells = next(iter(self.trainer.val_dataloaders))
+        self.eval()  # statistics of the code must not move
+        codes = {role: (self.module.encode_prepared(role, cells[role]), cells[role]["against"]) for role in ROLES}
+        self.train()
+        return codes
+
+    @torch.no_grad()
+    def _losses_of_codes(self, codes: Mapping[Role, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+        """Return the critics' losses on codes that stay as they are, by ``<role>_<critic>``."""
+        losses = {role: self.module.critics[role].losses(*pair) for role, pair in codes.items()}
+        return {f"{role}_{name}": loss for role, of_role in losses.items() for name, loss in of_role.items()}
 
     def _step(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         optimizer.zero_grad()
@@ -83,15 +136,42 @@ class SpecificPlan(StagePlan):
         return torch.stack(bounds).sum() + self.lambda_ / 2 * terms["error"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log bounds and error of held-out cells."""
+        """Log bounds and error of held-out cells, and how good the critics are on them."""
+        figures = _name_split(self._critic_losses(batch), "validation", "_loss")
         for role in ROLES:
-            self.record(self.module.specific_terms(role, batch[role]), len(batch[role]["condition"]), f"{role}_")
+            terms = self.module.specific_terms(role, batch[role])
+            figures[f"{role}_error"] = terms.pop("error")
+            terms |= self.module.critic_diagnostics(role, batch[role])
+            figures |= _name_split({f"{role}_{name}": x for name, x in terms.items()}, "validation")
+        self.record(figures, _count(batch))
+
+    def count_epochs(self, n_epochs: int, steps_per_epoch: int) -> int:
+        """Return the number of epochs in all, with those in which critics learn alone, for ``n_epochs`` of the encoders."""
+        if not self.module.critics_learn:
+            return n_epochs
+        s = self.settings
+        n_alone = -(-s.n_critic_warmup_steps // (s.n_critic_steps * steps_per_epoch))
+        n_lives = -(-n_epochs // s.n_critic_refresh_epochs) if s.n_critic_refresh_epochs else 1
+        return n_epochs + n_alone * max(1, n_lives)
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[torch.optim.lr_scheduler.LRScheduler]]:
         """Adam for the encoders with cosine decay, and for the critics at a constant pace, since they must keep up."""
-        s = self.module.settings
         parameters = [p for part in self.trained for p in part.parameters()]
-        optimizers = [torch.optim.Adam(parameters, lr=s.learning_rate)]
+        optimizers = [torch.optim.Adam(parameters, lr=self.settings.learning_rate)]
         if self.module.critics_learn:
-            optimizers.append(torch.optim.Adam(self.module.critics.parameters(), lr=s.critic_learning_rate))
+            critics = torch.optim.Adam(self.module.critics.parameters(), lr=self.settings.critic_learning_rate)
+            optimizers.append(critics)
         return optimizers, [torch.optim.lr_scheduler.CosineAnnealingLR(optimizers[0], self.n_steps)]
+
+
+def _count(cells: Batch) -> int:
+    return len(cells["rna"]["condition"])
+
+
+def _name_split(figures: Mapping[str, Tensor], split: str, quantity: str = "") -> dict[str, Tensor]:
+    """Put the split before the last word of each name: ``rna_nce_bound`` of validation cells is ``rna_nce_validation_bound``."""
+    named = {}
+    for name, value in figures.items():
+        subject, _, last = f"{name}{quantity}".rpartition("_")
+        named[f"{subject}_{split}_{last}"] = value
+    return named

@@ -1,0 +1,206 @@
+"""What each estimator sees: kinds of dependence, scales, lagging critics, and cells that are few or alike."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from indiseek_sc.losses import CRITICS, IndependenceCritic
+
+SIZES = {"hsic": {}, "distance_correlation": {}}
+"""Options that make small critics; kernel terms have none."""
+
+
+def draw(case: str, n_cells: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two dimensions of code and one of condition, each of mean 0 and variance 1."""
+    generator = torch.Generator().manual_seed(seed)
+    first, second = torch.randn(2, n_cells, 2, generator=generator)
+    level = torch.randint(0, 2, (n_cells, 1), generator=generator) * 2.0 - 1.0
+    match case:
+        case "independent":
+            return first, level
+        case "linear":
+            return 0.6 * level + 0.8 * first, level
+        case "variance":
+            return first * (1 + 0.69 * level).sqrt(), level
+        case "correlation":  # the sign of a correlation of 0.9
+            return torch.stack([first[:, 0], 0.9 * level[:, 0] * first[:, 0] + 0.19**0.5 * second[:, 0]], dim=1), level
+        case "shape":  # one peak or two
+            return torch.where(level > 0, first, 0.95 * second.sign() + 0.0975**0.5 * first), level
+        case "spread":  # the code tells the variance of the condition, and nothing else
+            return first, second[:, :1] * torch.where(first[:, :1].abs() > 0.6745, 1.34, 0.45)
+    raise ValueError(case)
+
+
+def make(name: str) -> IndependenceCritic:
+    torch.manual_seed(0)
+    return CRITICS[name](2, 1, **SIZES.get(name, {"n_hidden": 24}))
+
+
+def teach(critic: IndependenceCritic, case: str, n_steps: int = 120) -> IndependenceCritic:
+    optimizer = torch.optim.Adam(critic.parameters(), lr=1e-2) if critic.learns else None
+    for step in range(n_steps if optimizer else 0):
+        optimizer.zero_grad()
+        critic.critic_loss(*draw(case, 96, seed=step)).backward()
+        optimizer.step()
+    return critic
+
+
+def held_out(critic: IndependenceCritic, case: str) -> float:
+    with torch.no_grad():
+        return critic.bound(*draw(case, 1000, seed=10_000)).item()
+
+
+# Which dependence an estimator sees (+), reads as next to nothing at this size (.), or is blind to (-).
+CASES = "linear", "variance", "correlation", "shape", "spread"
+SEES = {
+    "gaussian": "++--+",
+    "gaussian_full": "+++-+",
+    "mixture": "+++++",
+    "nce": "+++++",
+    "nce_concatenated": "+++++",
+    "leave_one_out": "++--+",
+    "hsic": "+++..",
+    "distance_correlation": "+++..",
+    "adversarial": "++++-",
+}
+SLOW = {"nce_concatenated": ("independent", "linear", "variance", "shape", "spread")}
+
+
+def test_the_table_knows_every_estimator():
+    assert {*SEES, "gaussian_bounded"} == set(CRITICS)
+
+
+@pytest.mark.parametrize(
+    ("name", "case", "sign"),
+    [
+        pytest.param(name, case, sign, marks=[pytest.mark.slow] if case in SLOW.get(name, ()) else [])
+        for name, signs in SEES.items()
+        for case, sign in zip(("independent", *CASES), f"-{signs}", strict=True)
+    ],
+)
+def test_what_each_estimator_sees(name, case, sign):
+    bound = held_out(teach(make(name), case), case)
+    lowest, highest = {"+": (0.04, 10.0), ".": (-0.01, 0.04), "-": (-0.02, 0.02)}[sign]
+    assert lowest < bound < highest
+
+
+@pytest.mark.parametrize("name", ["gaussian", "gaussian_full", "mixture", "nce", "leave_one_out", "adversarial"])
+def test_the_bound_of_a_lagging_critic_is_too_low(name):
+    critic = make(name)
+    untaught = held_out(critic, "linear")
+    fresh = held_out(teach(critic, "linear"), "linear")
+    assert fresh > untaught + 0.2
+    code, condition = draw("linear", 1000, seed=10_000)
+    with torch.no_grad():
+        assert critic.bound(-code, condition).item() < -0.2  # as informative a code, but not the one that it knows
+
+
+@pytest.mark.parametrize("name", ["gaussian", "nce", "adversarial"])
+def test_accuracy_tells_a_taught_critic_from_a_blind_one(name):
+    critic = make(name)
+    teach(critic, "linear")
+    with torch.no_grad():
+        assert critic.diagnostics(*draw("linear", 1000, seed=10_000))["accuracy"].item() > 0.62
+        assert critic.diagnostics(*draw("independent", 1000, seed=10_000))["accuracy"].item() == pytest.approx(
+            0.5, abs=0.03
+        )
+
+
+@pytest.mark.parametrize("name", ["hsic", "distance_correlation"])
+def test_kernel_terms_do_not_depend_on_scales(name):
+    critic = make(name)
+    code, condition = draw("variance", 200, seed=0)
+    torch.testing.assert_close(
+        critic.bound(1e-3 * code, 50 * condition), critic.bound(code, condition), rtol=1e-3, atol=0
+    )
+
+
+def test_adversarial_regression_does_not_depend_on_the_scale_of_the_condition():
+    critic = make("adversarial")
+    code, condition = draw("linear", 200, seed=0)
+    expected = critic.bound(code, condition)
+    with torch.no_grad():
+        critic.network[-1].weight *= 1e3
+        critic.network[-1].bias *= 1e3
+    torch.testing.assert_close(critic.bound(code, 1e3 * condition), expected)
+    loss = critic.critic_loss(code, 1e3 * condition)
+    assert loss.item() == pytest.approx(0.5, rel=0.5)  # of the order of the variance's share that is left
+
+
+def test_densities_gain_and_lose_nothing_by_scale():
+    # q(z) in units of z: a critic that is scaled along gives the same bound, one that is not does not.
+    critic = make("gaussian")
+    code, condition = draw("linear", 200, seed=0)
+    expected = critic.bound(code, condition).item()
+    assert critic.bound(10 * code, condition).item() != pytest.approx(expected, rel=0.5)
+    with torch.no_grad():
+        critic.network[-1].weight[:2] *= 10
+        critic.network[-1].bias[:2] *= 10
+        critic.network[-1].bias[2:] += 2 * torch.tensor(10.0).log()
+    assert critic.bound(10 * code, condition).item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", list(CRITICS))
+def test_a_single_cell_tells_nothing(name):
+    critic = make(name)
+    code, condition = draw("linear", 1, seed=0)
+    assert critic.bound(code, condition).item() == pytest.approx(0, abs=1e-6)
+    assert torch.isfinite(critic.critic_loss(code, condition))
+    assert all(value.item() == 0.5 for value in critic.diagnostics(code, condition).values())
+
+
+@pytest.mark.parametrize("name", list(CRITICS))
+@pytest.mark.parametrize("constant", ["code", "condition", "both", "a column"])
+def test_what_does_not_vary_tells_nothing_and_has_finite_slopes(name, constant):
+    critic = make(name)
+    code, condition = draw("linear", 50, seed=0)
+    if constant in ("code", "both"):
+        code = torch.full_like(code, 0.3)
+    if constant in ("condition", "both"):
+        condition = torch.full_like(condition, 7.7)
+    if constant == "a column":
+        code = code.clone()
+        code[:, 1] = 0.0
+    code.requires_grad_()
+    bound = critic.bound(code, condition)
+    loss = critic.critic_loss(code, condition)
+    slopes = torch.autograd.grad(bound, code, retain_graph=True)
+    if critic.learns:
+        slopes += torch.autograd.grad(loss, list(critic.parameters()), allow_unused=True)
+    assert all(torch.isfinite(x).all() for x in (bound, loss, *slopes))
+    if constant == "a column":
+        return
+    # Untaught, a regression predicts worse than the mean, and densities differ by condition where no code tells them apart.
+    is_below = constant == "code" and name in ("adversarial", "leave_one_out")
+    assert -0.2 < bound.item() < 0 if is_below else bound.item() == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", list(CRITICS))
+def test_equal_cells_have_finite_slopes(name):
+    critic = make(name)
+    code, condition = (x.repeat(3, 1) for x in draw("linear", 10, seed=0))
+    code.requires_grad_()
+    critic.bound(code, condition).backward()
+    assert torch.isfinite(code.grad).all()
+    assert code.grad.abs().sum() > 0
+    torch.testing.assert_close(code.grad[:10], code.grad[10:20])
+
+
+@pytest.mark.parametrize("name", list(CRITICS))
+def test_the_order_of_cells_does_not_matter_but_the_pairing_does(name):
+    critic = make(name)
+    code, condition = draw("linear", 50, seed=0)
+    order = torch.randperm(50, generator=torch.Generator().manual_seed(1))
+    expected = critic.bound(code, condition)
+    torch.testing.assert_close(critic.bound(code[order], condition[order]), expected, rtol=1e-4, atol=1e-6)
+    assert abs(critic.bound(code[order], condition) - expected) > 1e-4
+
+
+@pytest.mark.parametrize("name", list(CRITICS))
+def test_slopes_are_those_of_differences(name):
+    critic = make(name).double()
+    code, condition = (x.double() for x in draw("linear", 12, seed=3))
+    options = {"bandwidth": 1.3} if name == "hsic" else {}  # no slope goes through the median
+    critic = CRITICS[name](2, 1, **options) if options else critic
+    assert torch.autograd.gradcheck(lambda x: critic.bound(x, condition), code.requires_grad_(), atol=1e-4)

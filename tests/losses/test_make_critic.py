@@ -1,0 +1,146 @@
+"""Critics by name and by what makes them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+
+from indiseek_sc.losses import (
+    CRITICS,
+    CriticSum,
+    HSICCritic,
+    IndependenceCritic,
+    NCECritic,
+    check_independence,
+    make_critic,
+)
+
+
+class MeanProduct(IndependenceCritic):
+    """A term of a user's own, without a name."""
+
+    def __init__(self, n_specific: int, n_condition: int) -> None:
+        super().__init__()
+
+    def bound(self, specific: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        return (specific[:, 0] * condition[:, 0]).mean()
+
+
+class Forgetful(IndependenceCritic):
+    """A critic that does not say how it learns."""
+
+    def __init__(self, n_specific: int, n_condition: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(n_specific, n_condition))
+
+    def bound(self, specific: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        return (specific @ self.weight * condition).sum(dim=1).mean()
+
+
+def make_nothing(n_specific: int, n_condition: int) -> None: ...
+
+
+small_nce = partial(NCECritic, n_hidden=8)
+
+
+@pytest.mark.parametrize("name", list(CRITICS))
+def test_every_name_makes_its_critic(name):
+    critics = make_critic(name, 3, 2)
+    assert list(critics.critics) == [name]
+    assert critics.critics[name].name in (name, "gaussian")  # the bounded one is a Gaussian critic with an option
+    assert critics.learns is (name not in ("hsic", "distance_correlation"))
+    check_independence(name)
+
+
+@pytest.mark.parametrize(
+    ("independence", "names"),
+    [
+        (MeanProduct, ["MeanProduct"]),
+        (small_nce, ["nce"]),
+        (["gaussian", small_nce, MeanProduct], ["gaussian", "nce", "MeanProduct"]),
+        (("gaussian+hsic", "nce"), ["gaussian", "hsic", "nce"]),
+        (
+            {"wide": partial(HSICCritic, bandwidth=9.0), "narrow": partial(HSICCritic, bandwidth=1.0)},
+            ["wide", "narrow"],
+        ),
+        ({"first": "gaussian", "second": "gaussian"}, ["first", "second"]),
+    ],
+)
+def test_objects_make_critics(independence, names):
+    check_independence(independence)
+    critics = make_critic(independence, 3, 2)
+    assert isinstance(critics, CriticSum)
+    assert list(critics.critics) == names
+    code, condition = torch.randn(9, 3), torch.randn(9, 2)
+    assert list(critics.bounds(code, condition)) == names
+    torch.testing.assert_close(critics.bound(code, condition), sum(critics.bounds(code, condition).values()))
+
+
+def test_options_reach_the_critic():
+    assert make_critic(small_nce, 3, 2).critics["nce"].embed_specific[0].out_features == 8
+    assert make_critic({"wide": partial(HSICCritic, bandwidth=9.0)}, 3, 2).critics["wide"].bandwidth == 9.0
+
+
+def test_only_critics_that_learn_have_losses_and_figures():
+    critics = make_critic("hsic+nce", 3, 2)
+    code, condition = torch.randn(9, 3), torch.randn(9, 2)
+    assert list(critics.losses(code, condition)) == ["nce"]
+    assert list(critics.diagnostics(code, condition)) == ["nce_accuracy"]
+    torch.testing.assert_close(critics.critic_loss(code, condition), critics.losses(code, condition)["nce"])
+    kernel_terms = make_critic("hsic+distance_correlation", 3, 2)
+    assert not kernel_terms.learns
+    assert kernel_terms.critic_loss(code, condition).item() == 0
+
+
+def test_a_critic_that_learns_must_say_how():
+    with pytest.raises(NotImplementedError, match="Forgetful has parameters, so it must define critic_loss"):
+        make_critic(Forgetful, 3, 2).critic_loss(torch.randn(9, 3), torch.randn(9, 2))
+
+
+def test_what_cannot_be_saved_is_refused():
+    class Local(MeanProduct):
+        pass
+
+    for independence in (lambda *sizes: NCECritic(*sizes), Local, {"mine": Local}, ["gaussian", partial(Local)]):
+        with pytest.raises(
+            ValueError, match="cannot be saved with the model .* a class or a function that stands at the top"
+        ):
+            check_independence(independence)
+
+
+@pytest.mark.parametrize("independence", [NCECritic(3, 2), ["gaussian", NCECritic(3, 2)]])
+def test_critics_that_are_made_are_refused(independence):
+    with pytest.raises(TypeError, match="got a NCECritic that is made already, but each modality needs its own"):
+        check_independence(independence)
+
+
+@pytest.mark.parametrize("independence", [3, None, ["gaussian", 3], {"mine": 3}])
+def test_what_makes_nothing_is_refused(independence):
+    with pytest.raises(TypeError, match="must be names, or make critics"):
+        check_independence(independence)
+    with pytest.raises(TypeError, match="must be names, or make critics"):
+        make_critic(independence, 3, 2)
+
+
+def test_what_makes_something_else_is_refused():
+    with pytest.raises(TypeError, match="must make an IndependenceCritic, but made None"):
+        make_critic(make_nothing, 3, 2)
+
+
+@pytest.mark.parametrize("name", ["my.critic", "my critic", "1st"])
+def test_names_that_are_no_words_are_refused(name):
+    with pytest.raises(ValueError, match=f"the name {name!r} must be of letters, digits and underscores"):
+        make_critic({name: NCECritic}, 3, 2)
+
+
+@pytest.mark.parametrize("independence", ["nce+nce", ["nce", small_nce], [MeanProduct, MeanProduct]])
+def test_names_given_twice_are_refused(independence):
+    with pytest.raises(ValueError, match="is there twice. Give a mapping"):
+        make_critic(independence, 3, 2)
+
+
+def test_no_critics_are_refused():
+    with pytest.raises(ValueError, match="at least one"):
+        make_critic([], 3, 2)
