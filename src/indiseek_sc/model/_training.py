@@ -10,7 +10,8 @@ from indiseek_sc._keys import ROLES
 from indiseek_sc.data import fit_transform
 from indiseek_sc.data._fields import REGISTRY_KEY
 from indiseek_sc.model._codes import _as_rows
-from indiseek_sc.model._stages import RunOptions, Stages
+from indiseek_sc.model._stage_runs import RunOptions
+from indiseek_sc.model._stages import Stages
 from indiseek_sc.train import Split, draw_split, isolated_seed, single_thread
 
 if TYPE_CHECKING:
@@ -22,10 +23,12 @@ Stage = Literal["shared", "specific"]
 class TrainingMixin:
     """Training of both stages."""
 
+    _stages_cls = Stages
+
     def train(
         self,
         max_epochs: int | Mapping[str, int] | None = None,
-        lambda_: float | None = None,
+        lambda_: float | Literal["auto"] | None = None,
         *,
         stages: Sequence[Stage] = ("shared", "specific"),
         train_size: float | None = None,
@@ -49,7 +52,8 @@ class TrainingMixin:
             Largest number of epochs of every stage, or by stage (``shared``, ``conditional``, ``specific``, ``decoder``).
         lambda_
             Weight of the reconstruction: larger keeps more of the modality in its specific code, smaller makes that more
-            independent of the other modality.
+            independent of the other modality. ``"auto"`` walks down from 1,000 to the first that keeps the leak ratio within 2 % on
+            validation cells (:meth:`lambda_path`), and notes the walk in ``chosen_path``.
         stages
             ``("specific",)`` trains stage 2 again on the shared codes that are there, such as with another ``lambda_``.
         train_size
@@ -74,9 +78,11 @@ class TrainingMixin:
         Raises
         ------
         ValueError
-            If stages are unknown or out of order, too few cells are left, or several devices are asked for.
+            If stages are unknown or out of order, ``lambda_`` is a word other than ``"auto"``, too few cells are left, or several devices are asked for.
         """
         stages = self._check_stages(stages)
+        if isinstance(lambda_, str) and lambda_ != "auto":
+            raise ValueError(f"lambda_ must be a number or 'auto', but is {lambda_!r}.")
         _check_single_device(devices)
         runner = {"accelerator": accelerator, "devices": devices, "enable_progress_bar": enable_progress_bar}
         options = RunOptions(max_epochs, batch_size, early_stopping, {**runner, **trainer_kwargs})
@@ -93,7 +99,7 @@ class TrainingMixin:
                 )
             )
         every = np.arange(mdata.n_obs)
-        run = Stages(self, {role: self._features(mdata, role, every) for role in ROLES}, options)
+        run = self._stages_cls(self, {role: self._features(mdata, role, every) for role in ROLES}, options)
         try:
             with isolated_seed(self.seed), single_thread():
                 if "shared" in stages:
@@ -103,8 +109,13 @@ class TrainingMixin:
                         return
                 if "specific" in stages:
                     self.stages_ = ["shared"]
-                    self.lambda_ = self.settings.lambda_ if lambda_ is None else float(lambda_)
-                    run.train_specific(self._batch(mdata, every), self.lambda_)
+                    self.lambda_path_ = None
+                    batch = self._batch(mdata, every)
+                    if lambda_ == "auto":
+                        self._train_along_path(run, batch)
+                    else:
+                        self.lambda_ = self.settings.lambda_ if lambda_ is None else float(lambda_)
+                        run.train_specific(batch, self.lambda_)
                     self.stages_ = ["shared", "specific"]
                     self.is_trained_ = True
         finally:

@@ -52,6 +52,7 @@ class ConditionalCodec(SpecificCodec):
 
     mean: Tensor
     deviation: Tensor
+    START = (*SpecificCodec.START, "baseline", "principal", "conditional", "mean", "deviation")
 
     def __init__(self, n_features: int, n_condition: int, n_specific: int, n_hidden: int = 128) -> None:
         super().__init__()
