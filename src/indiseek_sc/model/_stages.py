@@ -86,6 +86,7 @@ class Stages(StageRuns):
                 module.codecs[role].fit(features[role][train], conditions[role][train], n_shared)
             if self.settings.conditional_codec:
                 reason = self._train_conditional(conditions)
+        module.eval()  # new parts are in training mode, where dropout would blur the start
         with torch.no_grad():
             self._cells = {role: module.prepare_specific(role, features[role], conditions) for role in ROLES}
         self._freeze_statistics(self._cells)
