@@ -105,7 +105,7 @@ def _draw_lines(ax: Axes, table: pd.DataFrame, path: Any) -> list[Annotation]:
         ax.plot(x[chosen], y[chosen], "o", markersize=14, fillstyle="none", color=color, markeredgewidth=2)
         line = {"arrowstyle": "-", "color": color, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 3}
         for value, *place in zip(points["lambda"], x, y, strict=True):
-            text = ax.annotate(f"{value:g}", place, (0, 14), textcoords="offset points", arrowprops=line)
+            text = ax.annotate(f"{value:g}", place, (16, 11), textcoords="offset points", arrowprops=line)
             text.set(ha="center", va="center")
             text.set(color=color, fontsize=10, path_effects=[effects.withStroke(linewidth=2.5, foreground="white")])
             labels.append(text)
@@ -113,14 +113,25 @@ def _draw_lines(ax: Axes, table: pd.DataFrame, path: Any) -> list[Annotation]:
 
 
 def _dress(ax: Axes, table: pd.DataFrame, path: Any) -> None:
-    ax.axvspan(0, path.tolerance, color="0.93", zorder=0, label=f"leak within {path.tolerance:.0%}")
+    ax.axvspan(0, path.tolerance, color="0.93", zorder=0, label=f"leak ratio within {100 * path.tolerance:g} %")
     ax.plot(
         [], [], "o", markersize=12, fillstyle="none", color="0.3", markeredgewidth=2, label=f"chosen: {path.chosen:g}"
     )
     ax.margins(0.12)
-    ax.set_xlim(left=min(0, table["leak_ratio"].min()), right=max(ax.get_xlim()[1], 1.5 * path.tolerance))
-    ax.xaxis.set_major_formatter(PercentFormatter(1))
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.set_xlabel("leak: of what the modality tells of the other's shared code (0 % is best)")
-    ax.set_ylabel("gain: of all that could be added (100 % is best)")
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2, columnspacing=1.2)
+    right = max(ax.get_xlim()[1], 1.5 * path.tolerance)
+    ax.set_xlim(min(0, table["leak_ratio"].min()) - 0.04 * right, right)  # room for a ring around 0
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    ax.set_xlabel("leak ratio of the specific code (0 % is best)")
+    ax.set_ylabel("gain of the specific code (100 % is best)")
+    handles, words = ax.get_legend_handles_labels()
+    order = sorted(range(len(words)), key=lambda i: not hasattr(handles[i], "has_xerr"))  # modalities first
+    ax.legend(
+        [handles[i] for i in order],
+        [words[i] for i in order],
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=4,
+        borderaxespad=0.2,
+        columnspacing=1.2,
+    )
