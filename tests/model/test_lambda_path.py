@@ -176,12 +176,14 @@ def test_auto_walks_to_the_first_within_and_is_saved(pbmc_small, tmp_path, monke
     np.testing.assert_array_equal(loaded.get_latent_representation(), model.get_latent_representation())
     repr(loaded)
     assert "Lambda 1000, chosen by the audit" in " ".join(capsys.readouterr().out.split())
-    model.train(stages=("specific",), lambda_=5, **QUICK)
+    codes = model.get_latent_representation()
+    model.train(lambda_=1000, held_out=HELD_OUT, **QUICK)
     assert model.chosen_path is None
+    np.testing.assert_array_equal(model.get_latent_representation(), codes)  # the walk leaves no trace in them
 
 
 class NoWarmStart(IndiSeek):
-    """A method whose every lambda begins at the start."""
+    """A method whose every lambda begins at the start, also where a user asks otherwise."""
 
     class _stages_cls(Stages):
         CAN_START_WARM = False
@@ -194,6 +196,7 @@ def test_without_a_warm_start_order_does_not_matter(fitted, path):
     both = model.lambda_path([1000, 100], tolerance=1.0, **QUICK).table
     np.testing.assert_array_equal(both[:2], alone[0])
     np.testing.assert_array_equal(both[2:], alone[1])
+    np.testing.assert_array_equal(fitted.lambda_path([1000, 100], tolerance=1.0, warm_start=False, **QUICK).table, both)
     assert not np.array_equal(both[2:], path.table[2:4])  # warm, it is another
 
 

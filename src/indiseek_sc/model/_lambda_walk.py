@@ -51,7 +51,7 @@ class LambdaWalk:
         return reason
 
     def walk(
-        self, lambdas: Sequence[float], tolerance: float, *, to_the_end: bool
+        self, lambdas: Sequence[float], tolerance: float, *, warm_start: bool, to_the_end: bool
     ) -> tuple[LambdaPath | None, str | None]:
         """Go from the largest lambda down, and choose one.
 
@@ -62,7 +62,7 @@ class LambdaWalk:
         tables: list[pd.DataFrame] = []
         reason = None
         for lambda_ in sorted(lambdas, reverse=True):
-            if tables and not self.run.CAN_START_WARM:
+            if tables and not (warm_start and self.run.CAN_START_WARM):
                 self.return_to_start()
             if (reason := self.run.train_critics(lambda_)) is not None:
                 break

@@ -34,6 +34,7 @@ class PathMixin:
         lambdas: Sequence[float] | None = None,
         *,
         tolerance: float = TOLERANCE,
+        warm_start: bool = True,
         apply: bool = False,
         n_jobs: int = 1,
         max_epochs: int | Mapping[str, int] | None = None,
@@ -46,8 +47,7 @@ class PathMixin:
     ) -> LambdaPath:
         """Train stage 2 at one lambda after another, judge each, and choose: no label is read.
 
-        From the largest lambda, whose specific codes stay next to where they start, down to the smallest. Each goes on
-        from the codes and critics of the one before it (where a method allows that). Fresh probes, fitted on the training
+        From the largest lambda, whose specific codes stay next to where they start, down to the smallest. Fresh probes, fitted on the training
         cells, judge each on the **validation cells**. Held-out cells are never read here, neither for training nor for
         the choice, so that :meth:`audit` can judge the chosen codes on them afterwards. Validation cells also stopped the
         stages before this one, so figures here may flatter a little; the leak hardly, since critics do not read them.
@@ -62,11 +62,14 @@ class PathMixin:
             What to try; 1,000 to 3 in six steps if not given.
         tolerance
             Largest leak ratio that counts as none.
+        warm_start
+            Let each lambda go on from the codes and critics of the one before it, where a method allows that. Else each begins
+            where the walk does, as :meth:`train` would at that lambda.
         apply
             Take over the codes of the chosen lambda, and train their decoder. Else the model is left as it was.
         n_jobs
-            Lambdas to train at a time, by Ray Tune (``pip install "indiseek_sc[tune]"``). If more than one, each starts where the
-            whole walk would start rather than from its neighbour, so that figures differ a little from those of a walk.
+            Lambdas to train at a time, by Ray Tune (``pip install "indiseek_sc[tune]"``). If more than one, no
+            lambda starts warm.
         max_epochs, batch_size, accelerator, early_stopping, enable_progress_bar, **trainer_kwargs
             As in :meth:`train`.
         seed
@@ -98,7 +101,7 @@ class PathMixin:
             if reason is None and n_jobs > 1:
                 path = walk.conclude(walk_in_parallel(walk, wanted, n_jobs), tolerance)
             elif reason is None:
-                path, reason = walk.walk(wanted, tolerance, to_the_end=True)
+                path, reason = walk.walk(wanted, tolerance, warm_start=warm_start, to_the_end=True)
             if path is None:
                 raise RuntimeError(f"Not even the largest lambda was finished. {reason}")
             _warn_if_none_is_within(path)
@@ -127,7 +130,7 @@ class PathMixin:
         reason = walk.start(from_trained=False)
         path = None
         if reason is None:
-            path, reason = walk.walk(LAMBDAS, TOLERANCE, to_the_end=False)
+            path, reason = walk.walk(LAMBDAS, TOLERANCE, warm_start=False, to_the_end=False)
         if path is not None:
             _warn_if_none_is_within(path)
             walk.return_to(path.chosen)
