@@ -48,11 +48,11 @@ def choose_lambda(table: pd.DataFrame, tolerance: float) -> LambdaChoice:
     within = worst[worst <= tolerance]
     if len(within):
         value, leak = within.index[0], within.iloc[0]
-        larger = worst.index[0] != value
+        is_first = worst.index[0] == value
         return LambdaChoice(
             float(value),
             True,
-            f"Lambda {value:g} is the largest {'' if larger else 'tried, and '}whose leak ratio is within {tolerance:g} in "
+            f"Lambda {value:g} is the largest {'tried, and its' if is_first else 'whose'} leak ratio is within {tolerance:g} in "
             f"both modalities (at most {leak:.3f}).",
         )
     value, leak = worst.idxmin(), worst.min()
