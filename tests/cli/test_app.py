@@ -49,6 +49,8 @@ def test_help_loads_nothing_heavy_and_comes_at_once():
         ["fly"],
         ["fit", "in.h5mu", "out.h5mu", "--no-such-option"],
         ["fit", "in.h5mu", "out.h5mu", "--lambda", "-1"],
+        ["fit", "in.h5mu", "out.h5mu", "--lambda", "nan"],
+        ["fit", "in.h5mu", "out.h5mu", "--lambda", "best"],
         ["fit", "in.h5mu", "out.h5mu", "--max-epochs", "0"],
         ["fit", "in.h5mu", "out.h5mu", "--accelerator", "abacus"],
         ["demo", "--seed", "x"],

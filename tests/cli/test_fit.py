@@ -192,3 +192,18 @@ def test_user_data_are_what_the_tests_think(pbmc_covid):
     mdata = make_user_data(pbmc_covid)
     assert "cell_type" not in mdata.obs
     assert mdata["atac"].n_obs < mdata.n_obs
+
+
+@pytest.mark.parametrize(("given", "taken"), [("auto", "auto"), ("7", 7.0), (None, None)])
+def test_lambda_reaches_the_training(given, taken, user_file, tmp_path, monkeypatch):
+    jobs = []
+
+    def remember(mdata, job, clock, *, output, report):
+        jobs.append(job)
+        output.touch()
+
+    monkeypatch.setattr(_pipeline, "run_job", remember)
+    monkeypatch.setattr(_pipeline, "read_input", lambda path: None)
+    result = run("fit", user_file, tmp_path / "out.h5mu", *(() if given is None else ("--lambda", given)))
+    assert result.exit_code == 0, result.output
+    assert jobs[0].lambda_ == taken

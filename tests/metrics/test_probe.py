@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.neighbors import KNeighborsRegressor
 
-from indiseek_sc.metrics._probe import held_out_r2
+from indiseek_sc.metrics._probe import _predict_by_neighbors, _standardise, held_out_r2, probe
 
 TRAIN, TEST = np.arange(0, 1200), np.arange(1200, 2000)
 
@@ -25,6 +26,26 @@ def test_linear_with_known_noise(source):
 
 def test_what_no_line_can_tell_is_found(source):
     assert held_out_r2(source, source**2, TRAIN, TEST) > 0.9
+
+
+def test_neighbors_find_what_is_too_ragged_for_the_others():
+    rng = np.random.default_rng(0)
+    source = rng.uniform(size=(2000, 1))
+    target = rng.choice([-1.0, 1.0], size=60)[(60 * source[:, 0]).astype(int)][:, None]  # a step up or down 60 times
+    without, found = (probe(source, target, TRAIN, TEST, neighbors=asked) for asked in (False, True))
+    assert set(found.predictions) - set(without.predictions) == {"neighbors"}
+    assert without.r2 < 0.5 < 0.7 < found.r2
+
+
+def test_neighbors_are_the_mean_of_as_many_as_predict_validation_cells_best(source):
+    """Of noise the most neighbours are best, of what is told without error the fewest."""
+    for target, k in ((noise(), 45), (source, 5)):
+        order = np.random.default_rng(3).permutation(TRAIN)
+        validation, fit = order[:150], order[150:]
+        inputs = _standardise(source, TRAIN)
+        predicted = _predict_by_neighbors(inputs, target.astype(np.float32), fit, validation, TEST)
+        reference = KNeighborsRegressor(k).fit(inputs[fit], target[fit]).predict(inputs[TEST])
+        np.testing.assert_allclose(predicted, reference, atol=1e-5)
 
 
 def test_unrelated_is_about_zero(source):

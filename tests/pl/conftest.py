@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -102,8 +104,32 @@ def audit_table() -> pd.DataFrame:
 
 
 @pytest.fixture
+def lambda_path() -> SimpleNamespace:
+    """Three lambdas of two modalities, the middle one chosen."""
+    table = pd.DataFrame(
+        {
+            "lambda": np.repeat([1000.0, 100.0, 10.0], 2),
+            "modality": ["rna", "adt"] * 3,
+            "leak_ratio": [0.03, 0.08, 0.012, 0.018, 0.0, 0.001],
+            "leak_ratio_se": [0.004, 0.006, 0.003, 0.003, 0.001, 0.001],
+            "gain": [1.0, 0.99, 0.98, 0.95, 0.8, 0.6],
+        }
+    )
+    return SimpleNamespace(table=table, chosen=100.0, tolerance=0.02)
+
+
+@pytest.fixture
 def drawable(
-    embedded: MuData, recorded: dict[str, pd.DataFrame], audit_table: pd.DataFrame
-) -> dict[str, MuData | dict[str, pd.DataFrame] | pd.DataFrame]:
+    embedded: MuData,
+    recorded: dict[str, pd.DataFrame],
+    audit_table: pd.DataFrame,
+    lambda_path: SimpleNamespace,
+) -> dict[str, Any]:
     """What each function of ``pl`` draws."""
-    return {"history": recorded, "umap": embedded, "importance_ranking": embedded, "audit": audit_table}
+    return {
+        "history": recorded,
+        "umap": embedded,
+        "importance_ranking": embedded,
+        "audit": audit_table,
+        "frontier": lambda_path,
+    }

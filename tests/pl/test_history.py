@@ -16,11 +16,11 @@ def legend_of(ax: Axes) -> list[str]:
 
 def test_a_row_a_stage_and_a_panel_a_kind(recorded: dict[str, pd.DataFrame]) -> None:
     axes = pl.history(recorded)
-    assert axes.shape == (3, 3)
-    assert [ax.get_ylabel() for ax in axes[0]] == ["loss", "InfoNCE", "correlation"]
-    assert [ax.get_ylabel() for ax in axes[1]] == ["bound", "critic loss", "reconstruction"]
-    assert [legend_of(ax) for ax in axes[0]] == [["train", "validation"], ["train", "validation"], ["validation"]]
-    assert [legend_of(ax) for ax in axes[2]] == [["bound", "Gaussian", "NCE"], [], []]
+    assert axes.shape == (3, 4)
+    assert [ax.get_ylabel() for ax in axes[0]] == ["loss", "InfoNCE", "correlation", "prediction"]
+    assert [ax.get_ylabel() for ax in axes[1] if ax] == ["bound", "critic loss", "reconstruction"]
+    assert [legend_of(ax) for ax in axes[0]] == [["train", "validation"], *[["validation"]] * 3]
+    assert [legend_of(ax) for ax in axes[2] if ax] == [["bound", "Gaussian", "NCE"], [], []]
     assert [row[0].get_title(loc="left") for row in axes] == [
         "Shared codes, best epoch 6 (dotted)",
         "Specific code, RNA",
@@ -69,7 +69,7 @@ def test_pairs_of_several_quantities_share_colours() -> None:
 def test_legends_and_titles_lie_on_nothing(recorded: dict[str, pd.DataFrame]) -> None:
     axes = pl.history(recorded)
     axes[0, 0].figure.draw_without_rendering()
-    boxes = [ax.get_window_extent() for ax in axes.flat]
+    boxes = [ax.get_window_extent() for ax in axes.flat if ax]
     boxes += [ax.get_legend().get_window_extent() for ax in axes.flat if ax.get_legend()]
     boxes += [row[0]._left_title.get_window_extent() for row in axes]
     overlapping = [(i, j) for i, a in enumerate(boxes) for j, b in enumerate(boxes[:i]) if a.padded(-1).overlaps(b)]

@@ -52,6 +52,18 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _check_lambda(value: str | None) -> str | None:
+    if value in (None, "auto"):
+        return value
+    try:
+        is_weight = 0 <= float(value) < float("inf")
+    except ValueError:
+        is_weight = False
+    if not is_weight:
+        raise typer.BadParameter(f"{value!r} is neither a number of at least 0 nor 'auto'.")
+    return value
+
+
 @app.callback()
 def _main(
     show_version: Annotated[
@@ -109,9 +121,13 @@ def fit(
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Folder to make for figures and a summary.")] = None,
     lambda_: Annotated[
-        float | None,
+        str | None,
         typer.Option(
-            "--lambda", min=0, help="More keeps more in the specific codes; less makes them more independent."
+            "--lambda",
+            metavar="NUMBER|auto",
+            callback=_check_lambda,
+            help="More keeps more in the specific codes; less makes them more independent. "
+            "[bold]auto[/bold] takes the largest that leaks next to nothing on validation cells.",
         ),
     ] = None,
     n_top_genes: Annotated[
@@ -156,7 +172,7 @@ def fit(
             batch_key=batch_key,
             label_key=label_key,
             color_keys=(batch_key,) if batch_key else (),
-            lambda_=lambda_,
+            lambda_=lambda_ if lambda_ in (None, "auto") else float(lambda_),
             n_top_genes=n_top_genes,
             seed=seed,
             max_epochs=max_epochs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import mudata
 import numpy as np
@@ -56,7 +56,7 @@ class Job:
     batch_key: str | None = None
     label_key: str | None = None
     color_keys: tuple[str, ...] = ()
-    lambda_: float | None = None
+    lambda_: float | Literal["auto"] | None = None
     n_top_genes: int | None = None
     seed: int = 0
     max_epochs: int | None = None

@@ -1,16 +1,21 @@
 """Arrays in, numbers out: what codes hold, what they leak, and which modality tells cell types apart."""
 
 from indiseek_sc.metrics._accuracy import label_accuracy
-from indiseek_sc.metrics._audit import audit
+from indiseek_sc.metrics._audit import SpecificAuditor, audit
 from indiseek_sc.metrics._importance import ModalityImportance, modality_importance
+from indiseek_sc.metrics._lambda_path import LambdaChoice, LambdaPath, choose_lambda
 from indiseek_sc.metrics._neighbors import label_purity
 from indiseek_sc.metrics._report import AuditReport
 from indiseek_sc.metrics._retrieval import foscttm, median_rank, recall_at_k
 
 __all__ = [
     "AuditReport",
+    "LambdaChoice",
+    "LambdaPath",
     "ModalityImportance",
+    "SpecificAuditor",
     "audit",
+    "choose_lambda",
     "foscttm",
     "label_accuracy",
     "label_purity",

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.decomposition import PCA
 
-from indiseek_sc.metrics._checks import as_matrix, as_split
-from indiseek_sc.metrics._noise_floor import flat_directions, through_floor
-from indiseek_sc.metrics._probe import fit_ridge, held_out_r2
+from indiseek_sc.metrics._checks import as_labels, as_matrix, as_split
+from indiseek_sc.metrics._judge import NOISE_STREAM, Cells, Judge, Known
 from indiseek_sc.metrics._report import FIGURES, AuditReport
 from indiseek_sc.metrics._retrieval import foscttm, recall_at_k
 
@@ -20,16 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-_LEAST_WHOLE = 0.02
-"""A ratio to less than this share of variance would only compare noise; it is NaN."""
-
-_LEAST_COMPONENTS = 10
-"""The code that ``r2_best`` refers to has at least this many components, however narrow Z is."""
-
 _LEAST_TRAINING_CELLS = 16
-
-_STREAM = 20250921
-"""Sets the noise apart from synthetic data that were drawn with the same seed: else it could hold their factors."""
 
 
 def audit(
@@ -40,19 +28,24 @@ def audit(
     train: ArrayLike,
     test: ArrayLike,
     decoded: Mapping[str, ArrayLike] | None = None,
+    groups: ArrayLike | None = None,
     max_retrieval: int = 4000,
     seed: int = 0,
 ) -> AuditReport:
     r"""Judge the codes of two paired modalities by what fresh probes can and cannot read from them.
 
-    A probe is the better of a ridge regression and an MLP, fitted on ``train`` and read on ``test``;
-    :math:`R^2(A \to B)` is the share of the variance of B that it predicts from A. With X the features, C the shared
+    A probe is the better of a ridge regression and an MLP, and for the leak of nearest neighbours too, fitted on
+    ``train`` and read on ``test``; :math:`R^2(A \to B)` is the share of the variance of B that it predicts from A. With X the features, C the shared
     and Z the specific code of modality :math:`m`, and :math:`o` the other modality:
 
     - ``agreement`` :math:`= R^2(X_o \to C_m)`, and ``agreement_flat`` with the directions of C weighed equally;
     - ``sufficiency`` :math:`= R^2(C_m \to X_o) / R^2(X_m \to X_o)`;
     - ``leak`` :math:`= R^2(Z_m \to C_o)`, ``leak_max`` :math:`= R^2(X_m \to C_o)`, and their ``leak_ratio``, the
       directions of :math:`C_o` weighed equally;
+    - ``leak_p``, the p-value of a permutation test of whether :math:`Z_m` tells anything of :math:`C_o` at all: how often
+      the same probes' predictions agree as well with the codes of other test cells. Probes are fitted on ``train``, so it
+      is exact where test cells are exchangeable. It says whether there is any leak, and ``leak_ratio`` how much: with
+      many cells a negligible leak is significant;
     - ``r2_shared`` :math:`= R^2(C_m \to X_m)`, ``r2_both`` :math:`= R^2((Z_m, C_m) \to X_m)`, and ``r2_best``, the
       same with as many principal components (at least 10) of what a ridge from :math:`C_m` leaves of :math:`X_m` in
       the place of Z, or ``r2_both`` if that is more;
@@ -75,6 +68,9 @@ def audit(
     decoded
         By modality, what the model itself decodes from (Z, C) and nothing else, shape ``(n_cells, n_decoded)``: a help
         for the probes of ``r2_both``, since what a decoder can make of a code was in the code.
+    groups
+        Group of each cell, such as its batch, shape ``(n_cells,)``: ``leak_p`` then permutes within groups, and asks whether Z
+        tells of C what the group does not.
     max_retrieval
         Partners are sought among at most so many test cells, drawn at random.
     seed
@@ -87,23 +83,70 @@ def audit(
         overlap, point outside of the cells or are too small.
     """
     modalities = _gather(features, shared, specific, decoded)
-    first, second = modalities
-    fitted, read = as_split(train, test, len(modalities[first].features))
-    if len(fitted) < _LEAST_TRAINING_CELLS:
-        raise ValueError(f"train needs at least {_LEAST_TRAINING_CELLS} cells to fit probes on; got {len(fitted)}.")
-    probe = _Probe(fitted, read, seed)
-    rng = np.random.default_rng([_STREAM, seed])
+    cells = _as_cells(train, test, groups, len(next(iter(modalities.values())).features))
     figures = {
-        first: _judge(modalities[first], modalities[second], probe, rng),
-        second: _judge(modalities[second], modalities[first], probe, rng),
+        name: judge.judge_shared()
+        | judge.judge_leak(modalities[name].specific)
+        | judge.judge_completeness(modalities[name].specific, modalities[name].decoded)
+        for name, judge in _make_judges(modalities, cells, seed).items()
     }
+    first, second = modalities
     for own, other in ((first, second), (second, first)):
         figures[own]["agreement_flat"] = figures[other]["leak_max"]  # one question: what does X_o tell of C_m
     table = pd.DataFrame(figures).T[list(FIGURES)]
-    sought = rng.permutation(read)[:max_retrieval]
+    sought = np.random.default_rng([NOISE_STREAM, seed]).permutation(cells.test)[:max_retrieval]
     codes = modalities[first].shared[sought], modalities[second].shared[sought]
     pair = {"foscttm": foscttm(*codes), "recall@10": recall_at_k(*codes, k=10)}
-    return AuditReport(table, pair, n_train=len(fitted), n_test=len(read), n_retrieval=len(sought))
+    return AuditReport(table, pair, n_train=len(cells.train), n_test=len(cells.test), n_retrieval=len(sought))
+
+
+class SpecificAuditor:
+    """Judges one set of specific codes after another beside the same shared codes, such as along a path of lambdas.
+
+    What depends on features and shared codes alone is probed once, and all codes are read through the same noise by probes
+    of the same seed, so that their figures can be compared.
+
+    Parameters
+    ----------
+    features, shared, train, test, groups, seed
+        As in :func:`audit`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`audit`.
+    """
+
+    def __init__(
+        self,
+        features: Mapping[str, ArrayLike],
+        shared: Mapping[str, ArrayLike],
+        *,
+        train: ArrayLike,
+        test: ArrayLike,
+        groups: ArrayLike | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.features, self.shared = features, shared
+        modalities = _gather(features, shared, shared, None)
+        self.cells = _as_cells(train, test, groups, len(next(iter(modalities.values())).features))
+        self._judges = _make_judges(modalities, self.cells, seed)
+
+    def __call__(
+        self, specific: Mapping[str, ArrayLike], decoded: Mapping[str, ArrayLike] | None = None
+    ) -> pd.DataFrame:
+        """Return the figures of ``specific``, one row a modality.
+
+        Those of :func:`audit` that depend on it, and ``leak_ratio_se``, the standard error of ``leak_ratio`` over test cells:
+        how far other cells would have moved it, with the same probes.
+        """
+        modalities = _gather(self.features, self.shared, specific, decoded)
+        figures = {
+            name: judge.judge_leak(modalities[name].specific)
+            | judge.judge_completeness(modalities[name].specific, modalities[name].decoded)
+            for name, judge in self._judges.items()
+        }
+        return pd.DataFrame(figures).T
 
 
 class _Modality(NamedTuple):
@@ -115,63 +158,20 @@ class _Modality(NamedTuple):
     decoded: NDArray[np.floating] | None = None
 
 
-@dataclass(frozen=True)
-class _Probe:
-    """What one array tells of another, with a fixed split and seed."""
-
-    train: NDArray[np.intp]
-    test: NDArray[np.intp]
-    seed: int
-
-    def __call__(self, source: NDArray[np.floating], target: NDArray[np.floating]) -> float:
-        return held_out_r2(source, target, self.train, self.test, seed=self.seed)
-
-
-def _judge(own: _Modality, other: _Modality, probe: _Probe, rng: np.random.Generator) -> dict[str, float]:
-    """All figures of one modality but ``agreement_flat``, which the other one's ``leak_max`` is."""
-    seen = through_floor(own.shared, probe.train, rng)
-    flat_other = flat_directions(other.shared, probe.train)
-    leak, leak_max = probe(own.specific, flat_other), probe(own.features, flat_other)
+def _make_judges(modalities: Mapping[str, _Modality], cells: Cells, seed: int) -> dict[str, Judge]:
+    known = {name: Known(modality.features, modality.shared) for name, modality in modalities.items()}
+    first, second = known
     return {
-        "agreement": probe(other.features, own.shared),
-        "sufficiency": _ratio(probe(seen, other.features), probe(own.features, other.features)),
-        "leak": leak,
-        "leak_max": leak_max,
-        "leak_ratio": _ratio(max(leak, 0.0), leak_max),
-        **_judge_completeness(own, seen, probe, rng),
+        own: Judge(known[own], known[other], cells, seed=seed, place=place)
+        for place, (own, other) in enumerate(((first, second), (second, first)))
     }
 
 
-def _judge_completeness(
-    own: _Modality, seen: NDArray[np.floating], probe: _Probe, rng: np.random.Generator
-) -> dict[str, float]:
-    """What Z adds to C, ``seen`` through the floor, and what a code of its width could add."""
-    both = np.hstack([through_floor(own.specific, probe.train, rng), seen])
-    reference = np.hstack([_residual_components(own, seen, probe.train), seen])
-    r2_shared, r2_both = probe(seen, own.features), probe(both, own.features)
-    if own.decoded is not None:
-        r2_both = max(r2_both, probe(np.hstack([both, own.decoded]), own.features))
-    r2_best = max(probe(reference, own.features), r2_both)
-    return {
-        "r2_shared": r2_shared,
-        "r2_both": r2_both,
-        "r2_best": r2_best,
-        "complete": _ratio(r2_both, r2_best),
-        "gain": _ratio(r2_both - r2_shared, r2_best - r2_shared),
-    }
-
-
-def _residual_components(own: _Modality, seen: NDArray[np.floating], train: NDArray[np.intp]) -> NDArray[np.floating]:
-    """Principal components of what a ridge from the shared code leaves of the features."""
-    predicted = fit_ridge(seen[train], own.features[train]).predict(seen)
-    residual = own.features - predicted.reshape(own.features.shape)
-    wanted = max(own.specific.shape[1], _LEAST_COMPONENTS)
-    n_components = min(wanted, own.features.shape[1], len(train))
-    return PCA(n_components, random_state=0).fit(residual[train]).transform(residual)
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole >= _LEAST_WHOLE else float("nan")
+def _as_cells(train: ArrayLike, test: ArrayLike, groups: ArrayLike | None, n_cells: int) -> Cells:
+    fitted, read = as_split(train, test, n_cells)
+    if len(fitted) < _LEAST_TRAINING_CELLS:
+        raise ValueError(f"train needs at least {_LEAST_TRAINING_CELLS} cells to fit probes on; got {len(fitted)}.")
+    return Cells(fitted, read, None if groups is None else as_labels(groups, "groups", n_cells)[0])
 
 
 def _gather(

@@ -15,6 +15,7 @@ FIGURES: dict[str, tuple[str, str]] = {
     "leak": ("0 is best", "share of the other modality's C that Z predicts"),
     "leak_max": ("for scale", "share of the other modality's C that the raw features predict"),
     "leak_ratio": ("0 is best", "leak, as a share of leak_max"),
+    "leak_p": ("large is best", "how often chance alone tells as much; is there any leak, not how much"),
     "r2_shared": ("for scale", "share of the features that C alone rebuilds"),
     "r2_both": ("for scale", "share of the features that C and Z rebuild"),
     "r2_best": ("for scale", "share of the features that C and as wide a code as Z can rebuild"),

@@ -10,6 +10,7 @@ from indiseek_sc._keys import ROLES
 from indiseek_sc.data import read_batch, read_input
 from indiseek_sc.model._audit import AuditMixin
 from indiseek_sc.model._codes import CodesMixin
+from indiseek_sc.model._path import PathMixin
 from indiseek_sc.model._setup import SetupMixin
 from indiseek_sc.model._training import TrainingMixin
 from indiseek_sc.module import IndiSeekModule, build_transform, make_settings
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from indiseek_sc.module import Independence, Preset
 
 
-class IndiSeek(SetupMixin, TrainingMixin, CodesMixin, AuditMixin, BaseModelClass):
+class IndiSeek(SetupMixin, TrainingMixin, PathMixin, CodesMixin, AuditMixin, BaseModelClass):
     r"""Split what RNA and surface proteins of a cell share from what each alone knows.
 
     Stage 1 learns *shared codes* :math:`C_i` that find their partner in the other modality (InfoNCE), and nothing else (a
@@ -143,8 +144,15 @@ class IndiSeek(SetupMixin, TrainingMixin, CodesMixin, AuditMixin, BaseModelClass
         with isolated_seed(seed):
             self.module = self._module_cls(transforms, self.settings, 1 if batch is None else len(names))
         self.stages_: list[str] = []
+        self._preset = preset
+
+    def __repr__(self) -> str:
         self._model_summary_string = (
             f"{type(self).__name__} with shared codes of at most {self.module.n_shared} dimensions and specific codes of "
             f"{', '.join(f'{n} ({self.modalities[role]})' for role, n in self.module.n_specific.items())}; "
-            f"preset {preset!r}, seed {seed}."
+            f"preset {self._preset!r}, seed {self.seed}."
         )
+        if "specific" in self.stages_:
+            chosen = "" if self.chosen_path is None else ", chosen by the audit"
+            self._model_summary_string += f" Lambda {self.lambda_:g}{chosen}."
+        return super().__repr__()

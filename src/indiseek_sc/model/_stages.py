@@ -2,71 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
 from indiseek_sc._keys import ROLES
 from indiseek_sc.model._closed_forms import finish_shared, start_shared
-from indiseek_sc.train import (
-    KeepBest,
-    RegressionPlan,
-    SharedPlan,
-    SpecificPlan,
-    StageData,
-    StageProgress,
-    StageRunner,
-    warn_of_negative_bounds,
-)
+from indiseek_sc.model._stage_runs import StageRuns
+from indiseek_sc.train import KeepBest, SharedPlan, SpecificPlan, StageData, warn_of_negative_bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from torch import Tensor
 
     from indiseek_sc._keys import Role
-    from indiseek_sc.module import Settings
-    from indiseek_sc.train._plans import StagePlan
-
-STEPS_PER_EPOCH = 100
-"""An epoch of large data is a random part of it, so that progress and early stopping look often enough."""
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """What a call of ``train`` may change of how stages run; see there."""
-
-    max_epochs: int | Mapping[str, int] | None
-    batch_size: int | None
-    early_stopping: bool
-    runner: Mapping[str, Any]
-    critic_settings: Settings | None = None
-    keep_critics: bool = False
-
-
-class Stages:
-    """Runs the stages on features that lie on the device.
+class Stages(StageRuns):
+    """The stages of a model, on features that lie on the device.
 
     Each returns why it ended early, in words, or None.
 
-    Parameters
-    ----------
-    model
-        The model, whose module is trained and whose history grows.
-    features
-        Features of all cells by role, shape ``(n_cells, n_features)``.
-    options
-        How to run.
+    A walk along lambda calls :meth:`start_specific` once, :meth:`train_critics` for each lambda, and :meth:`finish_specific`
+    at the chosen one; a method that trains otherwise says so in these three.
     """
 
-    def __init__(self, model: Any, features: Mapping[Role, Tensor], options: RunOptions) -> None:
-        self.model = model
-        self.module = model.module
-        self.settings = model.settings
-        self.split = model.split
-        self.features = features
-        self.options = options
+    CAN_START_WARM: ClassVar[bool] = True
+    """Whether :meth:`train_critics` may go on from the codes of another lambda; else each lambda begins at the start."""
 
     def train_shared(self) -> str | None:
         """Stage 1, from its closed-form start to canonical directions."""
@@ -99,28 +62,57 @@ class Stages:
 
     def train_specific(self, batch: Tensor, lambda_: float) -> str | None:
         """Stage 2: conditional whitening, critics, decoder, and the joint code; ``batch`` has shape ``(n_cells,)``."""
+        reason = self.start_specific(batch)
+        if reason is None:
+            reason = self.train_critics(lambda_)
+        return self.finish_specific(reason)
+
+    def start_specific(self, batch: Tensor, *, from_trained: bool = False) -> str | None:
+        """Bring the specific codes to their start, before any critic has spoken.
+
+        With ``from_trained`` the conditional whitening that is there is kept, and only what comes after it made new.
+        """
         module, train, features = self.module, self.split.train, self.features
+        kept = {role: module.codecs[role].start_state() for role in ROLES} if from_trained else None
         module.reset_specific(keep_critics=self.options.keep_critics)
         module.to(batch.device)
         module.frozen = module.frozen_in_specific
-        conditions = self._conditions(batch)
-        for role in ROLES:
-            n_shared = module.rotations[role].n_kept
-            module.codecs[role].fit(features[role][train], conditions[role][train], n_shared)
+        self._batch = batch
+        self._conditions = self._describe_conditions()
+        reason = None
+        if kept is not None:
+            for role in ROLES:
+                module.codecs[role].load_state_dict(kept[role], strict=False)
+        else:
+            for role in ROLES:
+                n_shared = module.rotations[role].n_kept
+                module.codecs[role].fit(features[role][train], self._conditions[role][train], n_shared)
+            if module.codecs["rna"].is_conditional:
+                reason = self._train_conditional(self._conditions)
+        module.eval()  # new parts are in training mode, where dropout would blur the start
+        self._prepare()
+        self._freeze_statistics()
+        return reason
 
-        reason = self._train_conditional(conditions) if module.codecs["rna"].is_conditional else None
-        cells = self._prepare(conditions)
-        self._freeze_statistics(cells)
-        if reason is None and module.learners():
-            reason = self._train_critics(cells, lambda_)
-            if "encoders" not in module.frozen:
-                conditions = self._conditions(batch)
-                cells = self._prepare(conditions)
-            self._freeze_statistics(cells)
+    def train_critics(self, lambda_: float) -> str | None:
+        """Train the specific codes against their critics, from where both are: a walk along lambda starts each point warm."""
+        if not self.module.learners():
+            return None
+        reason = self._train_critics(self._cells, lambda_)
+        if "encoders" not in self.module.frozen:
+            self._conditions = self._describe_conditions()
+            self._prepare()
+        self._freeze_statistics()
+        return reason
+
+    def finish_specific(self, reason: str | None = None) -> str | None:
+        """Train the decoder, unless stage 2 ended early for a ``reason``, and fit the joint code."""
+        module, train, conditions = self.module, self.split.train, self._conditions
         with torch.no_grad():
-            specific = {role: module.encode_prepared(role, cells[role]) for role in ROLES}
+            specific = {role: module.encode_prepared(role, self._cells[role]) for role in ROLES}
         for role in ROLES:
-            module.codecs[role].start_decoder(features[role][train], specific[role][train], conditions[role][train])
+            rows = self.features[role][train], specific[role][train], conditions[role][train]
+            module.codecs[role].start_decoder(*rows)
         if reason is None and module.codecs["rna"].is_refined:
             reason = self._train_decoder(conditions, specific)
         with torch.no_grad():
@@ -129,13 +121,15 @@ class Stages:
         return reason
 
     @torch.no_grad()
-    def _conditions(self, batch: Tensor) -> dict[Role, Tensor]:
+    def _describe_conditions(self) -> dict[Role, Tensor]:
         module, features = self.module, self.features
-        return {role: module.condition(role, module.shared(role, features[role]), batch) for role in ROLES}
+        return {role: module.condition(role, module.shared(role, features[role]), self._batch) for role in ROLES}
 
     @torch.no_grad()
-    def _prepare(self, conditions: Mapping[Role, Tensor]) -> dict[Role, dict[str, Tensor]]:
-        return {role: self.module.prepare_specific(role, self.features[role], conditions) for role in ROLES}
+    def _prepare(self) -> None:
+        """Compute what the specific codes are made of."""
+        module, features = self.module, self.features
+        self._cells = {role: module.prepare_specific(role, features[role], self._conditions) for role in ROLES}
 
     def _train_conditional(self, conditions: Mapping[Role, Tensor]) -> str | None:
         codecs, train, features = self.module.codecs, self.split.train, self.features
@@ -164,28 +158,6 @@ class Stages:
         parts = {role: self.module.codecs[role].refinement for role in ROLES}
         return self._run_regression("decoder", parts, self.module.decoding_error, cells, smallest_gain=1e-3)
 
-    def _run_regression(
-        self,
-        stage: str,
-        parts: Mapping[Role, torch.nn.Module],
-        loss: Callable[[Role, Mapping[str, Tensor]], Tensor],
-        cells: Mapping[Role, dict[str, Tensor]],
-        *,
-        smallest_gain: float,
-    ) -> str | None:
-        description = {"conditional": "Conditional whitening", "decoder": "Decoder"}[stage]
-        batch_size = self._batch_size("specific_batch_size")
-        data = StageData(cells, self.split.train, self.split.validation, batch_size=batch_size, seed=self.model.seed)
-        judged = {f"{role}_validation_loss": parts[role] for role in ROLES}
-        return self._run_stage(
-            stage,
-            RegressionPlan(self.module, parts, loss, n_steps=self._max_epochs(stage) * self._steps_per_epoch(data)),
-            data,
-            description,
-            {f"{role}_validation_loss": self.model.modalities[role] for role in ROLES},
-            KeepBest(judged, patience=self._patience(), smallest_gain=smallest_gain),
-        )
-
     def _train_critics(self, cells: Mapping[Role, Mapping[str, Tensor]], lambda_: float) -> str | None:
         module, split = self.module, self.split
         settings = self.options.critic_settings or self.settings
@@ -206,7 +178,7 @@ class Stages:
             "specific",
             plan,
             data,
-            "Specific codes",
+            f"Specific codes, lambda {lambda_:g}",
             {f"{role}_error": f"{self.model.modalities[role]} error" for role in ROLES},
             KeepBest({"latest": torch.nn.ModuleList(module.learners())}, patience=0),
             max_epochs=plan.count_epochs(n_epochs, steps_per_epoch),
@@ -215,50 +187,11 @@ class Stages:
             warn_of_negative_bounds(self.model.history_)
         return reason
 
-    def _freeze_statistics(self, cells: Mapping[Role, Mapping[str, Tensor]]) -> None:
+    def _freeze_statistics(self) -> None:
         train = torch.from_numpy(self.split.train)
         for role in ROLES:
-            rows = {name: x[train.to(x.device)] for name, x in cells[role].items()}
+            rows = {name: x[train.to(x.device)] for name, x in self._cells[role].items()}
             self.module.codecs[role].freeze_statistics(rows, rows["condition"])
-
-    def _run_stage(
-        self,
-        stage: str,
-        plan: StagePlan,
-        data: StageData,
-        description: str,
-        figures: Mapping[str, str],
-        keep_best: KeepBest,
-        max_epochs: int | None = None,
-    ) -> str | None:
-        runner = StageRunner(
-            self.model,
-            plan,
-            data,
-            stage=stage,
-            keep_best=keep_best,
-            progress=StageProgress(description, figures),
-            max_epochs=self._max_epochs(stage) if max_epochs is None else max_epochs,
-            limit_train_batches=self._steps_per_epoch(data),
-            **self.options.runner,
-        )
-        return runner()
-
-    @staticmethod
-    def _steps_per_epoch(data: StageData) -> int:
-        return min(len(data.train_dataloader()), STEPS_PER_EPOCH)
-
-    def _max_epochs(self, stage: str) -> int:
-        wanted = self.options.max_epochs
-        if wanted is not None and not isinstance(wanted, int):
-            wanted = wanted.get(stage)
-        return getattr(self.settings, f"max_epochs_{stage}") if wanted is None else wanted
-
-    def _batch_size(self, name: str) -> int:
-        return self.options.batch_size or getattr(self.settings, name)
-
-    def _patience(self) -> int:
-        return self.settings.patience if self.options.early_stopping else 0
 
 
 class _SharedParts(torch.nn.Module):

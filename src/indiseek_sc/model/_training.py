@@ -10,7 +10,8 @@ from indiseek_sc._keys import ROLES
 from indiseek_sc.data import fit_transform
 from indiseek_sc.data._fields import REGISTRY_KEY
 from indiseek_sc.model._codes import _as_rows
-from indiseek_sc.model._stages import RunOptions, Stages
+from indiseek_sc.model._stage_runs import RunOptions
+from indiseek_sc.model._stages import Stages
 from indiseek_sc.module import change_settings
 from indiseek_sc.train import Split, draw_split, isolated_seed, single_thread
 
@@ -33,7 +34,7 @@ class TrainingMixin:
     def train(
         self,
         max_epochs: int | Mapping[str, int] | None = None,
-        lambda_: float | None = None,
+        lambda_: float | Literal["auto"] | None = None,
         *,
         stages: Sequence[Stage] = ("shared", "specific"),
         train_size: float | None = None,
@@ -59,7 +60,8 @@ class TrainingMixin:
             Largest number of epochs of every stage, or by stage (``shared``, ``conditional``, ``specific``, ``decoder``).
         lambda_
             Weight of the reconstruction: larger keeps more of the modality in its specific code, smaller makes that more
-            independent of the other modality.
+            independent of the other modality. ``"auto"`` walks down from 1,000 to the first that keeps the leak ratio within 2 % on
+            validation cells (:meth:`lambda_path`), and notes the walk in ``chosen_path``.
         stages
             ``("specific",)`` trains stage 2 again on the shared codes that are there, such as with another ``lambda_``.
         train_size
@@ -91,10 +93,12 @@ class TrainingMixin:
         Raises
         ------
         ValueError
-            If stages are unknown or out of order, too few cells are left, several devices are asked for, or critics cannot
-            be trained like that.
+            If stages are unknown or out of order, ``lambda_`` is a word other than ``"auto"``, too few cells are left, several
+            devices are asked for, or critics cannot be trained like that.
         """
         stages = self._check_stages(stages)
+        if isinstance(lambda_, str) and lambda_ != "auto":
+            raise ValueError(f"lambda_ must be a number or 'auto', but is {lambda_!r}.")
         _check_single_device(devices)
         runner = {"accelerator": accelerator, "devices": devices, "enable_progress_bar": enable_progress_bar}
         critic_settings = self._change_critic_settings(plan_kwargs or {})
@@ -128,8 +132,13 @@ class TrainingMixin:
                         return
                 if "specific" in stages:
                     self.stages_ = ["shared"]
-                    self.lambda_ = self.settings.lambda_ if lambda_ is None else float(lambda_)
-                    run.train_specific(self._batch(mdata, every), self.lambda_)
+                    self.lambda_path_ = None
+                    batch = self._batch(mdata, every)
+                    if lambda_ == "auto":
+                        self._train_along_path(run, batch)
+                    else:
+                        self.lambda_ = self.settings.lambda_ if lambda_ is None else float(lambda_)
+                        run.train_specific(batch, self.lambda_)
                     self.stages_ = ["shared", "specific"]
                     self.is_trained_ = True
         finally:

@@ -52,6 +52,7 @@ class ConditionalCodec(SpecificCodec):
 
     mean: Tensor
     deviation: Tensor
+    START = (*SpecificCodec.START, "baseline", "principal", "conditional", "mean", "deviation")
 
     is_conditional = True
     is_refined = True

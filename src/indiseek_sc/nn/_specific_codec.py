@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ class SpecificCodec(nn.Module, ABC):
 
     error_scale: Tensor
     standardize: nn.Module
+    START: ClassVar[tuple[str, ...]] = ("error_scale",)
+    """Parts that are set before critics speak; see :meth:`start_state`."""
 
     is_conditional = False
     """Whether a part ``conditional`` is trained before the critics judge, as in :class:`ConditionalCodec`."""
@@ -52,6 +55,11 @@ class SpecificCodec(nn.Module, ABC):
     @abstractmethod
     def compare(self, specific: Tensor, prepared: dict[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
         """Return what is to be reconstructed and what the code reconstructs of it, both ``(n_cells, n_columns)``."""
+
+    def start_state(self) -> dict[str, Tensor]:
+        """Return a copy of the state before critics spoke; loaded into a new codec, it brings that to the same start."""
+        state = self.state_dict()
+        return {name: x.clone() for name, x in state.items() if name.partition(".")[0] in self.START}
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
         """Encode features, shape ``(n_cells, n_features)``."""

@@ -111,10 +111,10 @@ def label_on_data(ax: Axes, points: NDArray[np.floating], colors: Coloring) -> N
         text = ax.annotate(label, middle, (0, 0), textcoords="offset points", ha="center", va="center", arrowprops=line)
         text.set(fontsize=9, fontweight="bold", path_effects=[effects.withStroke(linewidth=2.5, foreground="white")])
         placed.append(text)
-    _move_apart(ax, placed)
+    move_apart(ax, placed)
 
 
-def _move_apart(ax: Axes, texts: list[Annotation], n_rounds: int = 200) -> None:
+def move_apart(ax: Axes, texts: list[Annotation], n_rounds: int = 200) -> None:
     """Push overlapping texts from each other, along the way that is shorter, and keep them within the panel."""
     boxes = [text.get_window_extent() for text in texts]
     size = np.array([(box.width + 4, box.height + 2) for box in boxes]).reshape(-1, 2)
@@ -134,4 +134,4 @@ def _move_apart(ax: Axes, texts: list[Annotation], n_rounds: int = 200) -> None:
         if not len(first):
             break
     for text, shift in zip(texts, (center - start) * 72 / page(ax).dpi, strict=True):
-        text.set_position(tuple(shift))
+        text.set_position(tuple(np.add(text.get_position(), shift)))

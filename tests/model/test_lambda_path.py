@@ -1,0 +1,257 @@
+"""The walk along lambda on real cells: it leaves the model alone, reads no held-out cell, and chooses."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from indiseek_sc import IndiSeek
+from indiseek_sc.metrics import SpecificAuditor, _mlp_probe
+from indiseek_sc.model._stage_runs import RunOptions
+from indiseek_sc.model._stages import Stages
+
+FEW = {"shared": 2, "conditional": 2, "specific": 4, "decoder": 1}
+HELD_OUT = np.arange(0, 600, 5)
+QUICK = {"max_epochs": FEW, "enable_progress_bar": False}
+LAMBDAS = (1, 1000)
+
+
+@pytest.fixture(autouse=True)
+def _quick_probes(monkeypatch):
+    """The ridge and the neighbours judge alone: what the MLP finds is the business of other tests."""
+    monkeypatch.setattr(_mlp_probe, "_MAX_EPOCHS", 0)
+
+
+def fit(mdata, **train):
+    IndiSeek.setup_mudata(mdata)
+    model = IndiSeek(mdata)
+    # The 200 steps of critics alone would be most of the time here.
+    model.settings = model.module.settings = dataclasses.replace(model.settings, n_critic_warmup_steps=4)
+    model.train(**{**QUICK, "held_out": HELD_OUT, **train})
+    return model
+
+
+@pytest.fixture(scope="module")
+def fitted(_pbmc_covid_once):
+    return fit(_pbmc_covid_once[::10].copy())
+
+
+@pytest.fixture(scope="module")
+def path(fitted):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_mlp_probe, "_MAX_EPOCHS", 0)
+        return fitted.lambda_path(LAMBDAS, tolerance=1.0, **QUICK)
+
+
+def fitted_copy(fitted):
+    """A copy to change: the data are the same."""
+    model = copy.copy(fitted)
+    model.module = copy.deepcopy(fitted.module)
+    return model
+
+
+def state_of(model):
+    return {
+        "weights": {name: x.clone() for name, x in model.module.state_dict().items()},
+        "history": dict(model.history),
+        "others": copy.deepcopy((model.lambda_, model.stages_, model.is_trained_, model.module.training)),
+        "trainer": model.trainer,
+        "torch": torch.get_rng_state(),
+    }
+
+
+def assert_same(first, second):
+    for name, x in first["weights"].items():
+        assert torch.equal(x, second["weights"][name]), name
+    assert first["history"].keys() == second["history"].keys()
+    assert all(first["history"][key] is second["history"][key] for key in first["history"])
+    assert first["others"] == second["others"]
+    assert first["trainer"] is second["trainer"]
+    assert torch.equal(first["torch"], second["torch"])
+
+
+def test_a_row_for_each_lambda_and_modality(path, fitted):
+    assert path.table["lambda"].tolist() == [1000, 1000, 1, 1]
+    assert path.table["modality"].tolist() == ["rna", "adt"] * 2
+    figures = path.table[["leak", "leak_max", "leak_ratio_se", "leak_p", "gain", "complete"]]
+    assert np.isfinite(figures).all(axis=None)
+    assert path.chosen == 1000  # any leak is within this tolerance
+    assert (path.n_train, path.n_test) == (fitted.split.train.size, fitted.split.validation.size)
+
+
+def test_what_depends_on_shared_codes_alone_is_the_same_all_along(path):
+    for _, rows in path.table.groupby("modality"):
+        assert rows["leak_max"].nunique() == rows["r2_shared"].nunique() == 1
+        assert rows["leak"].nunique() == 2
+
+
+def test_the_model_is_as_it_was(fitted):
+    before = state_of(fitted)
+    fitted.lambda_path([100], tolerance=1.0, **QUICK)
+    assert_same(before, state_of(fitted))
+
+
+def test_the_walk_starts_where_the_trained_critics_did(fitted):
+    """The conditional whitening is not trained again, and its dropout is off."""
+    bystander = fitted._copy_without_data()
+    run, batch = fitted._walking_stages(bystander, RunOptions(FEW, None, True, {}))
+    run.start_specific(batch, from_trained=True)
+    with torch.no_grad():
+        for role in ("rna", "adt"):
+            module = fitted.module
+            condition = module.condition(role, module.shared(role, run.features[role]), batch)
+            start = module.codecs[role].prepare(run.features[role], condition)["start"]
+            torch.testing.assert_close(run._cells[role]["start"], start)
+            specific = run.module.encode_prepared(role, run._cells[role])
+            assert torch.corrcoef(torch.stack([specific[:, 0], start[:, 0]]))[0, 1] > 0.999
+
+
+def test_a_model_with_shared_codes_alone_is_walked_and_stays_so(pbmc_small):
+    model = fit(pbmc_small, stages=("shared",))
+    model.lambda_path([100], tolerance=1.0, **QUICK)
+    with pytest.raises(RuntimeError, match="specific codes are not trained yet"):
+        model.audit()
+
+
+def test_held_out_cells_are_never_read(pbmc_small, fitted, path):
+    """Not numbers at all in the features of held-out cells: whoever reads them would say so."""
+    model = fit(pbmc_small)
+    features = model._features
+
+    def poisoned(mdata, role, rows):
+        values = features(mdata, role, rows)
+        values[np.isin(rows, HELD_OUT)] = torch.nan
+        return values
+
+    model._features = poisoned
+    np.testing.assert_array_equal(model.lambda_path(LAMBDAS, tolerance=1.0, **QUICK).table, path.table)
+
+
+def test_the_smallest_leak_is_chosen_with_a_warning_where_none_is_within(fitted):
+    with pytest.warns(UserWarning, match="No lambda keeps the leak ratio within 0 in both modalities"):
+        path = fitted.lambda_path(LAMBDAS, tolerance=0.0, **QUICK)
+    worst = path.table.groupby("lambda")["leak_ratio"].max()
+    assert path.chosen == worst.idxmin()
+    assert not path.is_within
+
+
+def test_applied_codes_are_those_that_were_judged(fitted, path):
+    model = fitted_copy(fitted)
+    applied = model.lambda_path(LAMBDAS, tolerance=1.0, apply=True, **QUICK)
+    assert model.lambda_ == model.chosen_path.chosen == 1000
+    split, names = model.split, ("rna", "adt")
+    rows = np.concatenate([split.train, split.validation])
+    codes = {
+        kind: {name: model.get_latent_representation(kind=kind, modality=name, indices=np.sort(rows)) for name in names}
+        for kind in ("shared", "specific")
+    }
+    features = {name: model.get_features(modality=name, indices=np.sort(rows)) for name in names}
+    place = {part: np.searchsorted(np.sort(rows), getattr(split, part)) for part in ("train", "validation")}
+    judge = SpecificAuditor(features, codes["shared"], train=place["train"], test=place["validation"])
+    leaks = judge(codes["specific"])["leak"]
+    np.testing.assert_allclose(leaks, applied.table["leak"][:2], atol=2e-3)
+    np.testing.assert_array_equal(applied.table, path.table)
+
+
+def test_auto_walks_to_the_first_within_and_is_saved(pbmc_small, tmp_path, monkeypatch, capsys):
+    tried = []
+    train_critics = Stages.train_critics
+    monkeypatch.setattr(Stages, "train_critics", lambda run, value: tried.append(value) or train_critics(run, value))
+    monkeypatch.setattr("indiseek_sc.model._path.TOLERANCE", 1.0)
+    model = fit(pbmc_small, lambda_="auto")
+    assert tried == [1000]
+    assert model.lambda_ == 1000
+    assert model.chosen_path.table["lambda"].unique().tolist() == [1000]
+    assert {key.split("/")[0] for key in model.history} == {"shared", "conditional", "specific", "decoder"}
+    model.save(str(tmp_path / "model"))
+    loaded = IndiSeek.load(str(tmp_path / "model"), adata=pbmc_small)
+    assert loaded.lambda_ == 1000
+    assert str(loaded.chosen_path) == str(model.chosen_path)
+    np.testing.assert_array_equal(loaded.get_latent_representation(), model.get_latent_representation())
+    repr(loaded)
+    assert "Lambda 1000, chosen by the audit" in " ".join(capsys.readouterr().out.split())
+    codes = model.get_latent_representation()
+    model.train(lambda_=1000, held_out=HELD_OUT, **QUICK)
+    assert model.chosen_path is None
+    np.testing.assert_array_equal(model.get_latent_representation(), codes)  # the walk leaves no trace in them
+
+
+class NoWarmStart(IndiSeek):
+    """A method whose every lambda begins at the start, also where a user asks otherwise."""
+
+    class _stages_cls(Stages):
+        CAN_START_WARM = False
+
+
+def test_without_a_warm_start_order_does_not_matter(fitted, path):
+    model = copy.copy(fitted)
+    model.__class__ = NoWarmStart
+    alone = [model.lambda_path([value], tolerance=1.0, **QUICK).table for value in (1000, 1)]
+    both = model.lambda_path([1000, 1], tolerance=1.0, warm_start=True, **QUICK).table
+    np.testing.assert_array_equal(both[:2], alone[0])
+    np.testing.assert_array_equal(both[2:], alone[1])
+    np.testing.assert_array_equal(path.table, both)
+    warm = fitted.lambda_path([1000, 1], tolerance=1.0, warm_start=True, **QUICK).table
+    np.testing.assert_array_equal(warm[:2], both[:2])
+    assert not np.array_equal(warm[2:], both[2:])
+
+
+class _Stop(Callback):
+    def __init__(self, n_stages):
+        self.n_stages = n_stages
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        if "rna_error" in trainer.callback_metrics and trainer.current_epoch == 0:
+            self.n_stages -= 1
+            if self.n_stages == 0:
+                raise KeyboardInterrupt
+
+
+def test_an_interrupted_walk_tells_what_it_has(fitted):
+    with pytest.warns(UserWarning, match="Stage 'specific': Interrupted"):
+        path = fitted.lambda_path(LAMBDAS, tolerance=1.0, callbacks=[_Stop(2)], **QUICK)
+    assert path.table["lambda"].unique().tolist() == [1000]
+    with (
+        pytest.warns(UserWarning, match="Stage 'specific': Interrupted"),
+        pytest.raises(RuntimeError, match="Not even the largest lambda was finished. Interrupted"),
+    ):
+        fitted.lambda_path(LAMBDAS, callbacks=[_Stop(1)], **QUICK)
+
+
+def test_what_cannot_be_asked(fitted, pbmc_small, monkeypatch):
+    for wrong in ([], [0], [-1, 10], [np.inf]):
+        with pytest.raises(ValueError, match="lambdas must be finite numbers above 0"):
+            fitted.lambda_path(wrong)
+    with pytest.raises(ValueError, match="tolerance must not be negative"):
+        fitted.lambda_path(tolerance=-1)
+    with pytest.raises(ValueError, match="n_jobs must be at least 1"):
+        fitted.lambda_path(n_jobs=0)
+    with pytest.raises(ValueError, match="lambda_ must be a number or 'auto', but is 'best'"):
+        fitted.train(lambda_="best")
+    IndiSeek.setup_mudata(pbmc_small)
+    with pytest.raises(RuntimeError, match="shared codes are not trained yet"):
+        IndiSeek(pbmc_small).lambda_path()
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r'n_jobs=2 needs Ray Tune. Install it by pip install "indiseek_sc\[tune\]"'):
+        fitted.lambda_path([100], n_jobs=2, **QUICK)
+
+
+@pytest.mark.slow
+def test_in_parallel_each_lambda_starts_at_the_start(fitted, monkeypatch):
+    pytest.importorskip("ray.tune", reason='Ray Tune is not installed: pip install "indiseek_sc[tune]"')
+    monkeypatch.setattr(_mlp_probe, "_MAX_EPOCHS", 16)  # other processes know nothing of the quick probes
+    model = fitted_copy(fitted)
+    parallel = model.lambda_path(LAMBDAS, tolerance=1.0, n_jobs=2, **QUICK)
+    model.__class__ = NoWarmStart
+    alone = model.lambda_path(LAMBDAS, tolerance=1.0, **QUICK).table.set_index("modality")
+    np.testing.assert_allclose(parallel.table.set_index("modality"), alone, atol=1e-5)
+    assert parallel.table["lambda"].tolist() == [1000, 1000, 1, 1]
+    applied = fitted_copy(fitted)
+    applied.lambda_path(LAMBDAS, tolerance=1.0, n_jobs=2, apply=True, **QUICK)
+    assert applied.lambda_ == 1000
