@@ -21,12 +21,12 @@ def fit_codecs(module, features, batch=NO_BATCH):
     with torch.no_grad():
         conditions = {r: module.condition(r, module.shared(r, features[r]), batch) for r in ROLES}
         for role in ROLES:
-            module.codecs[role].fit(features[role], conditions[role], module.n_shared)
+            module.codecs[role].fit(features, conditions[role], module.n_shared)
         module.eval()
         if module.settings.conditional_codec:
             for role in ROLES:
-                module.codecs[role].freeze_start(features[role], conditions[role])
-        cells = {role: module.prepare_specific(role, features[role], conditions) for role in ROLES}
+                module.codecs[role].freeze_start(features, conditions[role])
+        cells = {role: module.prepare_specific(role, features, conditions) for role in ROLES}
         for role in ROLES:
             module.codecs[role].freeze_statistics(cells[role], conditions[role])
         described = module.describe(features, batch)["reconstruction"]

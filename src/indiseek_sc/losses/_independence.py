@@ -83,7 +83,8 @@ def make_critic(name: str, n_specific: int, n_condition: int) -> CriticSum:
     Parameters
     ----------
     name
-        Names of critics joined by ``+``: ``gaussian``, ``nce``, ``gaussian_bounded`` (the published recipe's).
+        Names of critics joined by ``+``: ``gaussian``, ``nce``, ``gaussian_bounded`` (the published recipe's),
+        ``nce_concatenated``, ``orthogonality``, and ``none``.
     n_specific
         Columns of the specific code.
     n_condition
@@ -96,11 +97,17 @@ def make_critic(name: str, n_specific: int, n_condition: int) -> CriticSum:
     """
     from indiseek_sc.losses._gaussian_club import GaussianCritic
     from indiseek_sc.losses._nce_club import NCECritic
+    from indiseek_sc.losses._nce_club_concatenated import ConcatenatedNCECritic
+    from indiseek_sc.losses._no_critic import NoCritic
+    from indiseek_sc.losses._orthogonality import OrthogonalityCritic
 
     factories: dict[str, CriticFactory] = {
         "gaussian": GaussianCritic,
         "gaussian_bounded": lambda *sizes: GaussianCritic(*sizes, bounded_variance=True),
         "nce": NCECritic,
+        "nce_concatenated": ConcatenatedNCECritic,
+        "none": NoCritic,
+        "orthogonality": OrthogonalityCritic,
     }
     names = name.split("+")
     if unknown := [part for part in names if part not in factories]:

@@ -119,7 +119,7 @@ class Stages:
 
     @torch.no_grad()
     def _prepare(self, conditions: Mapping[Role, Tensor]) -> dict[Role, dict[str, Tensor]]:
-        return {role: self.module.prepare_specific(role, self.features[role], conditions) for role in ROLES}
+        return {role: self.module.prepare_specific(role, self.features, conditions) for role in ROLES}
 
     def _train_conditional(self, conditions: Mapping[Role, Tensor]) -> str | None:
         codecs, train, features = self.module.codecs, self.split.train, self.features

@@ -161,9 +161,11 @@ class IndiSeekModule(BaseModuleClass):
         """Weigh the terms of stage 1."""
         return terms["info_nce"] + self.settings.canonical_weight * terms["canonical"]
 
-    def prepare_specific(self, role: Role, features: Tensor, conditions: Mapping[Role, Tensor]) -> dict[str, Tensor]:
+    def prepare_specific(
+        self, role: Role, features: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]
+    ) -> dict[str, Tensor]:
         """Compute once what the last stage reads of each cell, one row a cell."""
-        prepared = self.codecs[role].prepare(features, conditions[role])
+        prepared = self.codecs[role].prepare(features[role], conditions[role])
         against = conditions[role if self.settings.against == "own" else other(role)]
         return {**prepared, "condition": conditions[role], "against": against}
 
