@@ -21,11 +21,11 @@ def fit_codecs(module, features, batch=NO_BATCH):
     with torch.no_grad():
         conditions = {r: module.condition(r, module.shared(r, features[r]), batch) for r in ROLES}
         for role in ROLES:
-            module.codecs[role].fit(features, conditions[role], module.n_shared)
+            module.codecs[role].fit(features[role], conditions[role], module.n_shared)
         module.eval()
         if module.settings.conditional_codec:
             for role in ROLES:
-                module.codecs[role].freeze_start(features, conditions[role])
+                module.codecs[role].freeze_start(features[role], conditions[role])
         cells = {role: module.prepare_specific(role, features, conditions) for role in ROLES}
         for role in ROLES:
             module.codecs[role].freeze_statistics(cells[role], conditions[role])
@@ -293,3 +293,12 @@ def test_the_joint_code_weighs_both_modalities_equally():
     torch.testing.assert_close(code @ code.T, centred @ centred.T, atol=1e-4, rtol=1e-4)  # distances stay
     joint.fit(torch.ones(10, 3), torch.ones(10, 2))
     assert (joint(torch.ones(10, 3), torch.ones(10, 2)) == 0).all()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_critics_can_judge_by_the_own_modality(make_module, features, disturb, role):
+    module = make_module(against="own")
+    disturb(module)
+    cells = fit_codecs(module, features)
+    assert torch.equal(cells[role]["against"], cells[role]["condition"])
+    assert not torch.equal(cells[role]["against"], cells[other(role)]["condition"])
