@@ -91,8 +91,8 @@ def test_whitening_alone_ends_where_ours_starts(mdata):
 def test_audit_of_an_empty_specific_code(mdata):
     report = fit(mdata, "clip").audit()
     assert (report.table["leak"].abs() < 0.05).all()
-    assert (report.table["leak_ratio"].fillna(0) < 0.1).all()
-    assert np.isfinite(report.table[["r2_shared", "r2_both"]]).all(axis=None)
+    assert np.isfinite(report.table["r2_shared"]).all()
+    np.testing.assert_allclose(report.table["r2_both"], report.table["r2_shared"], atol=0.05)
 
 
 def test_lambda_asks_for_completeness(mdata):

@@ -56,8 +56,8 @@ CLIP_SETTINGS: dict[str, Any] = {"linear_start": False, "canonical_weight": 0.0,
 class CLIP(IndiSeek):
     r"""Shared codes by InfoNCE and nothing else (Radford et al. 2021, arXiv 2103.00020); the specific codes have no columns.
 
-    The temperature is learned. In the audit an empty :math:`Z_i` tells what a constant tells: its leak is 0, and its gain what
-    a decoder of :math:`C_i`, fitted afterwards, adds to the auditor's probe, nearly 0. ``lambda_`` weighs nothing here.
+    The temperature is learned. In the audit an empty :math:`Z_i` tells what a constant tells, so leak and gain are 0 but for the
+    probes' chance, and what is decoded from :math:`C_i` alone does not count as gain. ``lambda_`` weighs nothing here.
 
     A recast: the encoders are ours (two hidden layers of 256 units, dropout .4, 16 dimensions, AdamW, batches of 1,024, early
     stopping on validation cells), for CLIP itself was made for images and text.
