@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "datasets": set(),
     "metrics": set(),
     "model": {"data", "metrics", "module", "nn", "train"} | NAMES,
+    "baselines": {"losses", "model", "module", "nn", "train"} | NAMES,
     "pl": {"_lookup"} | NAMES,
     "tl": {"metrics", "_lookup"} | NAMES,
     "cli": {"IndiSeek", "datasets", "metrics", "model", "pl", "tl", "_lookup"} | NAMES,

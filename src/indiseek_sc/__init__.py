@@ -7,10 +7,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from indiseek_sc import datasets, metrics, pl, tl
+    from indiseek_sc import baselines, datasets, metrics, pl, tl
     from indiseek_sc.model import IndiSeek
 
-__all__ = ["IndiSeek", "datasets", "metrics", "pl", "tl"]
+__all__ = ["IndiSeek", "baselines", "datasets", "metrics", "pl", "tl"]
 
 __version__ = version("indiseek_sc")
 

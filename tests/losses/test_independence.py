@@ -75,6 +75,19 @@ def test_a_sum_of_nothing_is_refused():
         CriticSum({})
 
 
+def test_a_critic_that_learns_must_say_how():
+    class Silent(IndependenceCritic):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(()))
+
+        def bound(self, specific, condition):
+            return self.weight
+
+    with pytest.raises(NotImplementedError, match="Silent has parameters"):
+        Silent().critic_loss(torch.ones(2, 1), torch.ones(2, 1))
+
+
 def test_one_critic_sees_what_the_other_is_blind_to():
     torch.manual_seed(0)
     critics = CriticSum({"gaussian": GaussianCritic(2, 1, 32), "nce": NCECritic(2, 1, 32)})

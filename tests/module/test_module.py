@@ -26,7 +26,7 @@ def fit_codecs(module, features, batch=NO_BATCH):
         if module.settings.conditional_codec:
             for role in ROLES:
                 module.codecs[role].freeze_start(features[role], conditions[role])
-        cells = {role: module.prepare_specific(role, features[role], conditions) for role in ROLES}
+        cells = {role: module.prepare_specific(role, features, conditions) for role in ROLES}
         for role in ROLES:
             module.codecs[role].freeze_statistics(cells[role], conditions[role])
         described = module.describe(features, batch)["reconstruction"]
@@ -307,3 +307,12 @@ def test_the_joint_code_weighs_both_modalities_equally():
     torch.testing.assert_close(code @ code.T, centred @ centred.T, atol=1e-4, rtol=1e-4)  # distances stay
     joint.fit(torch.ones(10, 3), torch.ones(10, 2))
     assert (joint(torch.ones(10, 3), torch.ones(10, 2)) == 0).all()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_critics_can_judge_by_the_own_modality(make_module, features, disturb, role):
+    module = make_module(against="own")
+    disturb(module)
+    cells = fit_codecs(module, features)
+    assert torch.equal(cells[role]["against"], cells[role]["condition"])
+    assert not torch.equal(cells[role]["against"], cells[other(role)]["condition"])

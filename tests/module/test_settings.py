@@ -73,3 +73,9 @@ def test_senseless_dropout_is_refused(dropout):
     assert make_settings("default", dropout=0.0).dropout == 0
     with pytest.raises(ValueError, match="dropout must be at least 0 and below 1"):
         make_settings("default", dropout=dropout)
+
+
+def test_critics_judge_by_one_modality_or_the_other():
+    assert make_settings("default", against="own").against == "own"
+    with pytest.raises(ValueError, match="against must be 'other' or 'own', but is 'both'"):
+        make_settings("default", against="both")

@@ -58,7 +58,7 @@ def prepare(features) -> Callable[[IndiSeekModule], dict[str, dict[str, torch.Te
                 module.codecs[role].fit(features[role], conditions[role], module.n_shared)
                 if module.settings.conditional_codec:
                     module.codecs[role].freeze_start(features[role], conditions[role])
-            return {role: module.prepare_specific(role, features[role], conditions) for role in ROLES}
+            return {role: module.prepare_specific(role, features, conditions) for role in ROLES}
 
     return bring
 

@@ -15,6 +15,8 @@ from indiseek_sc.losses._leave_one_out import LeaveOneOutCritic
 from indiseek_sc.losses._make_critic import CRITICS, CriticFactory, Independence, check_independence, make_critic
 from indiseek_sc.losses._mixture_club import MixtureCritic
 from indiseek_sc.losses._nce_club import NCECritic
+from indiseek_sc.losses._no_critic import NoCritic
+from indiseek_sc.losses._orthogonality import OrthogonalityCritic
 from indiseek_sc.losses._pair_critic import PairCritic
 from indiseek_sc.losses._reconstruction import normalized_error
 
@@ -34,6 +36,8 @@ __all__ = [
     "MixtureCritic",
     "NCECritic",
     "PairCritic",
+    "NoCritic",
+    "OrthogonalityCritic",
     "canonical_correlation_loss",
     "check_independence",
     "info_nce",

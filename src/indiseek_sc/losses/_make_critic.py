@@ -16,6 +16,8 @@ from indiseek_sc.losses._independence import CriticSum, IndependenceCritic
 from indiseek_sc.losses._leave_one_out import LeaveOneOutCritic
 from indiseek_sc.losses._mixture_club import MixtureCritic
 from indiseek_sc.losses._nce_club import NCECritic
+from indiseek_sc.losses._no_critic import NoCritic
+from indiseek_sc.losses._orthogonality import OrthogonalityCritic
 
 CriticFactory = Callable[[int, int], IndependenceCritic]
 """Makes a critic from ``n_specific`` and ``n_condition``: a class, a function, or a ``functools.partial``."""
@@ -34,6 +36,8 @@ CRITICS: dict[str, CriticFactory] = {
     "hsic": HSICCritic,
     "distance_correlation": DistanceCorrelationCritic,
     "adversarial": AdversarialCritic,
+    "orthogonality": OrthogonalityCritic,
+    "none": NoCritic,
 }
 """What each name makes."""
 

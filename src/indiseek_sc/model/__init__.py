@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from indiseek_sc.model._model import IndiSeek
+from indiseek_sc.model._stages import Stages
 
-__all__ = ["IndiSeek"]
+__all__ = ["IndiSeek", "Stages"]

@@ -45,12 +45,11 @@ class AuditMixin:
         rows = np.arange(mdata.n_obs)
         kinds = ("shared", "specific", "reconstruction")
         wanted = [(kind, role) for kind in kinds for role in ROLES]
-        # An empty code tells as much as a constant one.
-        encoded = [
-            code if code.shape[1] else np.zeros((mdata.n_obs, 1)) for code in self._encode_all(mdata, rows, wanted)
-        ]
-        codes = dict(zip(wanted, encoded, strict=True))
+        codes = dict(zip(wanted, self._encode_all(mdata, rows, wanted), strict=True))
         by_name = {kind: {self.modalities[role]: codes[kind, role] for role in ROLES} for kind in kinds}
+        for name in [name for name, code in by_name["specific"].items() if code.shape[1] == 0]:
+            # An empty code tells as much as a constant one, and what is decoded then was in the shared code alone.
+            by_name["specific"][name] = by_name["reconstruction"][name] = np.zeros((mdata.n_obs, 1))
         features = {self.modalities[role]: self._features(mdata, role, rows).cpu().numpy() for role in ROLES}
         return audit(
             features,

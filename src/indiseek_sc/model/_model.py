@@ -54,8 +54,13 @@ class IndiSeek(SetupMixin, TrainingMixin, PathMixin, CodesMixin, AuditMixin, Bas
         Number of hidden layers.
     dropout
         Dropout of the shared encoders.
+    info_nce_weight
+        Weight of InfoNCE, the loss of CLIP, in stage 1. More of it helps to find a cell's partner, less makes shared codes
+        hold less that is not shared.
     canonical_weight
-        Weight of the canonical term, for each dimension; 0 is CLIP alone.
+        Weight of the canonical term in stage 1, for each dimension.
+    prediction_weight
+        Weight of the error of predicting each modality from the other one's shared code in stage 1.
     independence
         What specific codes are trained against: names joined by ``+`` of ``"gaussian"``, ``"gaussian_full"``, ``"mixture"`` (vCLUB
         with these densities), ``"nce"``, ``"nce_concatenated"`` (NCE-CLUB), ``"leave_one_out"``, ``"adversarial"`` (critics that learn),
@@ -106,7 +111,9 @@ class IndiSeek(SetupMixin, TrainingMixin, PathMixin, CodesMixin, AuditMixin, Bas
         n_hidden: int | None = None,
         n_layers: int | None = None,
         dropout: float | None = None,
+        info_nce_weight: float | None = None,
         canonical_weight: float | None = None,
+        prediction_weight: float | None = None,
         independence: Independence | None = None,
         n_components: int = 50,
         n_top_genes: int | None = None,
@@ -121,7 +128,9 @@ class IndiSeek(SetupMixin, TrainingMixin, PathMixin, CodesMixin, AuditMixin, Bas
             "n_hidden": n_hidden,
             "n_layers": n_layers,
             "dropout": dropout,
+            "info_nce_weight": info_nce_weight,
             "canonical_weight": canonical_weight,
+            "prediction_weight": prediction_weight,
             "independence": independence,
         }
         own = {name: value for name, value in given.items() if value is not None}

@@ -129,7 +129,7 @@ class Stages(StageRuns):
     def _prepare(self) -> None:
         """Compute what the specific codes are made of."""
         module, features = self.module, self.features
-        self._cells = {role: module.prepare_specific(role, features[role], self._conditions) for role in ROLES}
+        self._cells = {role: module.prepare_specific(role, features, self._conditions) for role in ROLES}
 
     def _train_conditional(self, conditions: Mapping[Role, Tensor]) -> str | None:
         codecs, train, features = self.module.codecs, self.split.train, self.features

@@ -8,27 +8,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from scvi import REGISTRY_KEYS
-from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
+from scvi.module.base import LossOutput, auto_move_data
 from torch import Tensor, nn
 
 from indiseek_sc._keys import ROLES, other
-from indiseek_sc.losses import canonical_correlation_loss, info_nce, make_critic, normalized_error
-from indiseek_sc.module._joint_code import JointCode
-from indiseek_sc.nn import CanonicalRotation, ConditionalCodec, CrossPredictor, PlainCodec, SharedEncoder, SpecificCodec
+from indiseek_sc.losses import canonical_correlation_loss, info_nce, normalized_error
+from indiseek_sc.module._parts import ModuleParts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from indiseek_sc._keys import Role
-    from indiseek_sc.losses import CriticSum
-    from indiseek_sc.module._settings import Settings
-    from indiseek_sc.module._transforms import FeatureTransform
 
 LARGEST_LOG_SCALE = math.log(100.0)
 """The inverse temperature stays below 100, as in CLIP."""
 
 
-class IndiSeekModule(BaseModuleClass):
+class IndiSeekModule(ModuleParts):
     """Transforms, encoders, codecs and critics of both modalities.
 
     *Raw values* go through ``transforms`` to *features*; ``encoders`` and ``rotations`` give *shared codes*; a *condition* is the
@@ -44,81 +40,6 @@ class IndiSeekModule(BaseModuleClass):
     n_batches
         Number of batches, 1 if there are none to tell apart.
     """
-
-    frozen_in_specific: tuple[str, ...] = ("transforms", "encoders", "predictors", "rotations")
-    """Parts that stage 2 must not change."""
-
-    def __init__(self, transforms: Mapping[Role, FeatureTransform], settings: Settings, n_batches: int = 1) -> None:
-        super().__init__()
-        self.settings = settings
-        self.n_batches = n_batches
-        self.transforms = nn.ModuleDict(dict(transforms))
-        self.n_features = {role: self.transforms[role].n_output for role in ROLES}
-        self.n_shared = (
-            min(settings.n_shared, *self.n_features.values()) if settings.linear_start else settings.n_shared
-        )
-        self.n_condition = self.n_shared + (n_batches if n_batches > 1 else 0)
-        self.n_specific = {role: self._count_specific(role) for role in ROLES}
-        self.frozen: tuple[str, ...] = ()
-        self.reset_shared()
-        self.reset_specific()
-        self.joint = JointCode(*(self.n_features[role] for role in ROLES))
-
-    def reset_shared(self) -> None:
-        """Make new encoders of stage 1."""
-        self.encoders = nn.ModuleDict({role: self._make_encoder(role) for role in ROLES})
-        self.rotations = nn.ModuleDict({role: CanonicalRotation(self.n_shared) for role in ROLES})
-        predicts = self.settings.prediction_weight > 0
-        self.predictors = nn.ModuleDict({role: self._make_predictor(role) for role in ROLES} if predicts else {})
-        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
-
-    def reset_specific(self, *, keep_critics: bool = False) -> None:
-        """Make new codecs and, unless they are to go on from where they are, new critics of stage 2."""
-        self.codecs = nn.ModuleDict({role: self._make_codec(role) for role in ROLES})
-        if not keep_critics:
-            self.critics = nn.ModuleDict({role: self._make_critic(role) for role in ROLES})
-
-    def refresh_critics(self) -> None:
-        """Give the critics new weights, in place, so that an optimiser keeps hold of them."""
-        for role in ROLES:
-            self.critics[role].load_state_dict(self._make_critic(role).state_dict())
-
-    @property
-    def critics_learn(self) -> bool:
-        """Whether any critic has parameters to train."""
-        return any(critic.learns for critic in self.critics.values())
-
-    def learners(self) -> list[nn.Module]:
-        """Return the parts that learn while the critics judge."""
-        return [self.codecs[role].learner for role in ROLES]
-
-    def _count_specific(self, role: Role) -> int:
-        s = self.settings
-        return min(s.n_specific, self.n_features[role]) if s.conditional_codec else s.n_specific
-
-    def _make_encoder(self, role: Role) -> SharedEncoder:
-        s = self.settings
-        return SharedEncoder(
-            self.n_features[role],
-            self.n_shared,
-            s.n_hidden,
-            s.n_layers,
-            dropout=s.dropout,
-            linear_start=s.linear_start,
-            activation="gelu" if s.linear_start else "relu",
-        )
-
-    def _make_predictor(self, role: Role) -> CrossPredictor:
-        return CrossPredictor(self.n_shared, self.n_features[other(role)], self.settings.n_hidden)
-
-    def _make_codec(self, role: Role) -> SpecificCodec:
-        s, sizes = self.settings, (self.n_features[role], self.n_condition, self.n_specific[role])
-        if s.conditional_codec:
-            return ConditionalCodec(*sizes)
-        return PlainCodec(*sizes, s.n_hidden, n_layers=s.n_layers, standardize=s.standardize)
-
-    def _make_critic(self, role: Role) -> CriticSum:
-        return make_critic(self.settings.independence, self.n_specific[role], self.n_condition)
 
     def train(self, mode: bool = True) -> IndiSeekModule:
         """Switch to training mode, except what is frozen: its buffers must not move and its dropout must be off."""
@@ -184,9 +105,11 @@ class IndiSeekModule(BaseModuleClass):
         """Weigh the terms of stage 1."""
         return torch.stack([getattr(self.settings, f"{name}_weight") * term for name, term in terms.items()]).sum()
 
-    def prepare_specific(self, role: Role, features: Tensor, conditions: Mapping[Role, Tensor]) -> dict[str, Tensor]:
+    def prepare_specific(
+        self, role: Role, features: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]
+    ) -> dict[str, Tensor]:
         """Compute once what the last stage reads of each cell, one row a cell."""
-        prepared = self.codecs[role].prepare(features, conditions[role])
+        prepared = self.codecs[role].prepare(features[role], conditions[role])
         against = conditions[role if self.settings.against == "own" else other(role)]
         return {**prepared, "condition": conditions[role], "against": against}
 

@@ -1,0 +1,66 @@
+"""IndiSeek with one of its ideas taken away."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from indiseek_sc.model import IndiSeek
+
+
+class IntraModal(IndiSeek):
+    """Independence of the *own* shared code, where :class:`indiseek_sc.IndiSeek` asks it of the other's. Ours, an ablation.
+
+    Critics see :math:`(Z_i, C_i)` in the place of :math:`(Z_i, C_{3-i})`; everything else is the same, conditional whitening too.
+
+    Parameters
+    ----------
+    mdata, registry, **kwargs
+        As in :class:`indiseek_sc.IndiSeek`.
+    """
+
+    _changed_settings: ClassVar[dict[str, Any]] = {"against": "own"}
+
+
+class NoReconstruction(IndiSeek):
+    """Nothing asks the specific code to be complete: ``lambda_`` is 0 by default. Ours, an ablation.
+
+    The code still starts from conditional whitening, and is decoded afterwards.
+
+    Parameters
+    ----------
+    mdata, registry, **kwargs
+        As in :class:`indiseek_sc.IndiSeek`.
+    """
+
+    _changed_settings: ClassVar[dict[str, Any]] = {"lambda_": 0.0}
+
+
+class NoCritics(IndiSeek):
+    """Conditional whitening as it is, without critics: whitened codes are not tuned at all. Ours, an ablation.
+
+    Parameters
+    ----------
+    mdata, registry, **kwargs
+        As in :class:`indiseek_sc.IndiSeek`.
+    """
+
+    _changed_settings: ClassVar[dict[str, Any]] = {"independence": "none", "max_epochs_specific": 0}
+
+
+class NoIndependence(IndiSeek):
+    """Neither critics nor conditional whitening: an autoencoder of what the shared code leaves. Ours, an ablation.
+
+    A plain encoder and decoder of two hidden layers each and a standardised code, on the same shared codes. ``lambda_`` scales
+    the whole loss and changes nothing but Adam's first steps.
+
+    Parameters
+    ----------
+    mdata, registry, **kwargs
+        As in :class:`indiseek_sc.IndiSeek`.
+    """
+
+    _changed_settings: ClassVar[dict[str, Any]] = {
+        "independence": "none",
+        "conditional_codec": False,
+        "max_epochs_specific": 200,
+    }

@@ -1,0 +1,79 @@
+"""CLIP alone, and what the rivals that build on it have in common."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from indiseek_sc.baselines._codecs import EmptyCodec
+from indiseek_sc.model import IndiSeek
+from indiseek_sc.module import IndiSeekModule
+
+if TYPE_CHECKING:
+    from indiseek_sc._keys import Role
+    from indiseek_sc.nn import SpecificCodec
+
+
+class UnitModule(IndiSeekModule):
+    """Shared codes are unit vectors, as the contrastive loss sees them, in no particular directions."""
+
+    def shared(self, role: Role, features: Tensor) -> Tensor:
+        """Return the shared code, shape ``(n_cells, n_shared)``, each row of length 1."""
+        return F.normalize(super().shared(role, features), dim=1)
+
+    def condition(self, role: Role, shared: Tensor, batch: Tensor) -> Tensor:
+        """Return the shared code with a mean square of 1 as networks read it, and the batch beside it."""
+        return super().condition(role, math.sqrt(self.n_shared) * shared, batch)
+
+    def condition_of(self, role: Role, features: Tensor, condition: Tensor) -> Tensor:
+        """Return the condition of features as encoders are now, with the batch as it stands in ``condition``."""
+        code = self.rotations[role].standardize(math.sqrt(self.n_shared) * self.shared(role, features))
+        return torch.cat([code, condition[:, self.n_shared :]], dim=1)
+
+
+class ClipModule(UnitModule):
+    """No specific codes."""
+
+    def learners(self) -> list[nn.Module]:
+        """Nothing learns in stage 2 but the decoders."""
+        return []
+
+    def _count_specific(self, role: Role) -> int:
+        return 0
+
+    def _make_codec(self, role: Role) -> SpecificCodec:
+        return EmptyCodec(self.n_features[role], self.n_condition)
+
+
+CLIP_SETTINGS: dict[str, Any] = {
+    "n_shared": 16,
+    "linear_start": False,
+    "info_nce_weight": 1.0,
+    "canonical_weight": 0.0,
+    "prediction_weight": 0.0,
+    "conditional_codec": False,
+}
+"""Stage 1 by InfoNCE alone, from a random start."""
+
+
+class CLIP(IndiSeek):
+    r"""Shared codes by InfoNCE and nothing else (Radford et al. 2021, arXiv 2103.00020); the specific codes have no columns.
+
+    The temperature is learned. In the audit an empty :math:`Z_i` tells what a constant tells, so leak and gain are 0 but for the
+    probes' chance, and what is decoded from :math:`C_i` alone does not count as gain. ``lambda_`` weighs nothing here.
+
+    A recast: the encoders are ours (two hidden layers of 256 units, dropout .4, 16 dimensions, AdamW, batches of 1,024, early
+    stopping on validation cells), for CLIP itself was made for images and text.
+
+    Parameters
+    ----------
+    mdata, registry, **kwargs
+        As in :class:`indiseek_sc.IndiSeek`. ``n_specific`` and ``independence`` have no effect.
+    """
+
+    _module_cls = ClipModule
+    _changed_settings: ClassVar[dict[str, Any]] = {**CLIP_SETTINGS, "independence": "none"}

@@ -1,0 +1,130 @@
+"""Every method by name: train, encode, write, save, load."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from indiseek_sc import IndiSeek
+from indiseek_sc.baselines import METHODS, JointOpt, make
+
+FEW = {"shared": 2, "conditional": 2, "specific": 2, "decoder": 1}
+HELD_OUT = np.arange(0, 300, 3)
+RIVALS = [
+    name for name, method in METHODS.items() if method.model is not IndiSeek
+]  # IndiSeek itself is tested elsewhere
+
+
+@pytest.fixture
+def mdata(pbmc_small):
+    return pbmc_small[::2].copy()
+
+
+def fit(mdata, name, seed=0, **train):
+    model = make(name, mdata, seed=seed, n_hidden=32)
+    # Few steps of the critics, for time's sake.
+    model.settings = model.module.settings = replace(model.settings, n_critic_warmup_steps=2, n_critic_steps=2)
+    model.train(**{"max_epochs": FEW, "held_out": HELD_OUT, "enable_progress_bar": False, **train})
+    return model
+
+
+def all_codes(model):
+    codes = {"joint": model.get_latent_representation()}
+    for name in model.modalities.values():
+        for kind in ("shared", "specific"):
+            codes[f"{kind}_{name}"] = model.get_latent_representation(kind=kind, modality=name)
+        codes[f"decoded_{name}"] = model.get_reconstruction(modality=name)
+    return codes
+
+
+def assert_equal_codes(first, second):
+    assert first.keys() == second.keys()
+    for name, code in first.items():
+        np.testing.assert_array_equal(code, second[name], err_msg=name)
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_train_encode_write_save_load(mdata, name, tmp_path):
+    model = fit(mdata, name)
+    codes = all_codes(model)
+    width = {"clip": 0}.get(name, 16)
+    for key, code in codes.items():
+        assert code.shape[0] == 300, key
+        assert np.isfinite(code).all(), key
+        if key.startswith("specific"):
+            assert code.shape[1] == width
+        else:
+            assert code.shape[1] > 0
+    model.write_latents()
+    np.testing.assert_array_equal(mdata.obsm["X_indiseek_specific_adt"], codes["specific_adt"])
+    model.save(tmp_path / "model")
+    assert_equal_codes(codes, all_codes(METHODS[name].model.load(tmp_path / "model", adata=mdata)))
+
+
+@pytest.mark.parametrize("name", ["factorized_cl", "info_disen", "joint_opt"])
+def test_seeds_decide_everything(mdata, name):
+    first = all_codes(fit(mdata.copy(), name))
+    torch.manual_seed(123)  # the state of the program must not matter
+    state = torch.get_rng_state()
+    assert_equal_codes(first, all_codes(fit(mdata.copy(), name)))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not np.array_equal(first["specific_rna"], all_codes(fit(mdata.copy(), name, seed=1))["specific_rna"])
+
+
+def test_whitening_alone_ends_where_ours_starts(mdata):
+    model = fit(mdata, "no_critics", max_epochs={**FEW, "specific": 0})
+    features = {r: torch.from_numpy(model.get_features(modality=n)) for r, n in model.modalities.items()}
+    module = model.module
+    with torch.no_grad():
+        shared = module.shared("rna", features["rna"])
+        condition = module.condition("rna", shared, torch.zeros(300, dtype=torch.long))
+        start = module.codecs["rna"].prepare(features["rna"], condition)["start"]
+    train = model.split.train
+    start = (start - start[train].mean(dim=0)) / start[train].std(dim=0, correction=0)
+    specific = model.get_latent_representation(kind="specific", modality="rna")
+    np.testing.assert_allclose(specific, start[:, : specific.shape[1]], atol=2e-3)
+
+
+def test_audit_of_an_empty_specific_code(mdata):
+    report = fit(mdata, "clip").audit()
+    assert (report.table["leak"].abs() < 0.05).all()
+    assert np.isfinite(report.table["r2_shared"]).all()
+    np.testing.assert_allclose(report.table["r2_both"], report.table["r2_shared"], atol=0.05)
+
+
+def test_lambda_asks_for_completeness(mdata):
+    model = fit(mdata, "joint_opt", lambda_=0.0, max_epochs=8)
+    error = model.history["specific/rna_error"].iloc[-1, 0]
+    model.train(lambda_=1000.0, max_epochs=8, held_out=HELD_OUT, enable_progress_bar=False)
+    assert model.history["specific/rna_error"].iloc[-1, 0] < error - 0.05
+
+
+def test_joint_optimisation_has_one_stage(mdata):
+    JointOpt.setup_mudata(mdata)
+    with pytest.raises(ValueError, match="JointOpt trains both at once"):
+        JointOpt(mdata).train(stages=("shared",))
+
+
+def test_methods_are_told_apart():
+    titles = [method.title for method in METHODS.values()]
+    assert len(set(titles)) == len(titles)
+    for method in METHODS.values():
+        assert sorted(method.lambdas, reverse=True) == list(method.lambdas)
+
+
+def test_users_settings_win_over_those_of_a_method(mdata, capsys):
+    model = make(
+        "info_disen", mdata, n_specific=5, n_shared=7, setup={"modalities": {"rna_layer": "rna", "adt_layer": "adt"}}
+    )
+    assert (model.settings.n_specific, model.settings.n_shared, model.settings.against) == (5, 7, "own")
+    repr(model)  # scvi-tools prints it
+    assert "InfoDisen with shared codes" in capsys.readouterr().out
+    assert make("indiseek_literal", mdata).settings.n_layers == 5
+
+
+def test_unknown_methods_are_refused(mdata):
+    with pytest.raises(ValueError, match="name: there is no method 'clop', only indiseek, "):
+        make("clop", mdata)
