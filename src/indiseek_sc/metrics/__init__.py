@@ -2,8 +2,10 @@
 
 from indiseek_sc.metrics._accuracy import label_accuracy
 from indiseek_sc.metrics._audit import audit
+from indiseek_sc.metrics._coordinates import mean_squared_jacobian, permutation_importance, probe_r2
 from indiseek_sc.metrics._importance import ModalityImportance, modality_importance
 from indiseek_sc.metrics._neighbors import label_purity
+from indiseek_sc.metrics._recovery import factor_recovery
 from indiseek_sc.metrics._report import AuditReport
 from indiseek_sc.metrics._retrieval import foscttm, median_rank, recall_at_k
 
@@ -11,10 +13,14 @@ __all__ = [
     "AuditReport",
     "ModalityImportance",
     "audit",
+    "factor_recovery",
     "foscttm",
     "label_accuracy",
     "label_purity",
+    "mean_squared_jacobian",
     "median_rank",
     "modality_importance",
+    "permutation_importance",
+    "probe_r2",
     "recall_at_k",
 ]
