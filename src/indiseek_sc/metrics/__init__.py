@@ -2,7 +2,12 @@
 
 from indiseek_sc.metrics._accuracy import label_accuracy
 from indiseek_sc.metrics._audit import audit
-from indiseek_sc.metrics._coordinates import mean_squared_jacobian, permutation_importance, probe_r2
+from indiseek_sc.metrics._coordinates import (
+    CoordinateImportance,
+    mean_squared_jacobian,
+    permutation_importance,
+    probe_r2,
+)
 from indiseek_sc.metrics._importance import ModalityImportance, modality_importance
 from indiseek_sc.metrics._neighbors import label_purity
 from indiseek_sc.metrics._recovery import factor_recovery
@@ -11,6 +16,7 @@ from indiseek_sc.metrics._retrieval import foscttm, median_rank, recall_at_k
 
 __all__ = [
     "AuditReport",
+    "CoordinateImportance",
     "ModalityImportance",
     "audit",
     "factor_recovery",

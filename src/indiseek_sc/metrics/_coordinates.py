@@ -28,14 +28,14 @@ _COLUMNS_PER_PROBE = 256
 _VALIDATION_SHARE = 1 / 8
 
 
-class Importance(NamedTuple):
+class CoordinateImportance(NamedTuple):
     """Importance of each coordinate and its standard error over cells, both of shape ``(n_coordinates,)``."""
 
     value: NDArray[np.float64]
     standard_error: NDArray[np.float64]
 
 
-def mean_squared_jacobian(encode: Encode, inner: Tensor, components: Tensor | None = None) -> Importance:
+def mean_squared_jacobian(encode: Encode, inner: Tensor, components: Tensor | None = None) -> CoordinateImportance:
     r"""Mean over cells of :math:`\sum_k (\partial z_k / \partial x_j)^2`, the squared slopes of a code.
 
     Parameters
@@ -74,7 +74,7 @@ def permutation_importance(
     *,
     n_repeats: int = 5,
     seed: int = 0,
-) -> Importance:
+) -> CoordinateImportance:
     r"""How far a code moves when one coordinate is exchanged among cells, as a share of twice the variance of the code.
 
     :math:`E \lVert z(x_{j \leftarrow \pi}) - z(x) \rVert^2 / 2 \sum_k \operatorname{Var} z_k`: 1 for a coordinate that alone
@@ -99,7 +99,7 @@ def permutation_importance(
     scale = 2 * float(code.var(dim=0, correction=0).sum())
     values, errors = np.zeros(coordinates.shape[1]), np.zeros(coordinates.shape[1])
     if scale == 0:
-        return Importance(values, errors)
+        return CoordinateImportance(values, errors)
     for j, own in enumerate(coordinates.T):
         moved = torch.zeros(len(inner), dtype=torch.float64, device=inner.device)
         for order in orders:
@@ -112,7 +112,7 @@ def permutation_importance(
             moved += ((encode(exchanged, every) - code) ** 2).sum(dim=1).double()
         moved /= n_repeats * scale
         values[j], errors[j] = float(moved.mean()), float(moved.std()) / len(moved) ** 0.5
-    return Importance(values, errors)
+    return CoordinateImportance(values, errors)
 
 
 def probe_r2(
@@ -122,7 +122,7 @@ def probe_r2(
     test: NDArray[np.intp],
     *,
     seed: int = 0,
-) -> Importance:
+) -> CoordinateImportance:
     """Held-out R2 from a code to each coordinate: the better of a ridge regression and an MLP, which columns share.
 
     Parameters
@@ -161,7 +161,7 @@ def probe_r2(
         values[columns] = 1 - missed.mean(axis=0) / whole
         influence = missed - (1 - values[columns]) * squares
         errors[columns] = influence.std(axis=0) / whole / np.sqrt(len(test))
-    return Importance(values, errors)
+    return CoordinateImportance(values, errors)
 
 
 class _Moments:
@@ -177,7 +177,7 @@ class _Moments:
         self.total += part.sum(dim=0).cpu().numpy()
         self.squares += (part**2).sum(dim=0).cpu().numpy()
 
-    def finish(self) -> Importance:
+    def finish(self) -> CoordinateImportance:
         mean = self.total / self.n
         variance = np.maximum(self.squares / self.n - mean**2, 0.0) * self.n / max(1, self.n - 1)
-        return Importance(mean, np.sqrt(variance / self.n))
+        return CoordinateImportance(mean, np.sqrt(variance / self.n))

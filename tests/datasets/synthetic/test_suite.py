@@ -116,7 +116,7 @@ def test_given_shared_codes_hold_a_private_factor() -> None:
         ("S1", {"n_private": 0}, "n_private=0"),
         ("S2", {"noise": -0.1}, "noise=-0.1"),
         ("S3", {"n_redundant": 4}, "n_redundant=4 must not exceed n_private=3"),
-        ("S6", {"n_genes": 10}, "n_genes=10 must be at least n_proteins=40"),
+        ("S6", {"n_genes": 10}, "n_genes=10 must be at least n_proteins=80"),
         ("S6", {"dispersion": -1.0}, "dispersion=-1.0"),
         ("S6", {"gene_counts": 0.0}, "gene_counts=0.0"),
     ],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from indiseek_sc._keys import ROLES
+from indiseek_sc._keys import ROLES, Role
 from indiseek_sc.datasets.synthetic._build import build
 from indiseek_sc.datasets.synthetic._design import Design, View
 from indiseek_sc.datasets.synthetic._parts import check_sizes, normal
@@ -24,7 +24,7 @@ def cite_seq_counts(
     n_cells: int = 3000,
     *,
     n_genes: int = 400,
-    n_proteins: int = 40,
+    n_proteins: int = 80,
     n_shared: int = 3,
     n_private: int = 2,
     n_batches: int = 2,
@@ -83,7 +83,7 @@ def cite_seq_counts(
     abundance *= gene_counts / abundance.sum()
     proteins = rng.lognormal(np.log(30.0), 0.5, n_proteins)
     sizes = n_shared, n_private, n_batches, dispersion, rng
-    views = {
+    views: dict[Role, View] = {
         "rna": _count_view(abundance, np.zeros(n_genes), 0.35, *sizes),
         "adt": _count_view(proteins, rng.uniform(0.05, 0.3, n_proteins) * proteins, 0.25, *sizes),
     }

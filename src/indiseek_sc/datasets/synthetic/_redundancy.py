@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from indiseek_sc._keys import ROLES
+from indiseek_sc._keys import ROLES, Role
 from indiseek_sc.datasets.synthetic._build import build
 from indiseek_sc.datasets.synthetic._design import Design, GaussianNoise, View
 from indiseek_sc.datasets.synthetic._parts import check_sizes, copies, normal
@@ -44,7 +44,7 @@ def nonlinear_redundancy(
     check_sizes(n_shared=n_shared, n_private=n_private, n_copies=n_copies, noise=noise)
     of_shared, of_private = np.split(np.eye(n_shared + n_private, dtype=bool), [n_shared])
     measurement = GaussianNoise(noise)
-    views = {
+    views: dict[Role, View] = {
         "rna": View(
             lambda s, p: copies(np.hstack([s, s**2 - 1, p]), n_copies),
             copies(np.vstack([of_shared, of_shared, of_private]), n_copies, axis=0),
