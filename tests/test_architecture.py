@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "module": {"losses", "nn"} | NAMES,
     "train": {"module"} | NAMES,
     "data": {"module"} | NAMES,
-    "datasets": set(),
+    "datasets": NAMES,
     "metrics": set(),
     "model": {"data", "metrics", "module", "nn", "train"} | NAMES,
     "baselines": {"losses", "model", "module", "nn", "train"} | NAMES,

@@ -24,6 +24,25 @@ SETTINGS = "indiseek"
 IMPORTANCE = "indiseek_importance"
 """``uns``: the table of theta by label, with intervals."""
 
+SYNTHETIC = "synthetic"
+"""``uns``: what is true of a synthetic data set, factor by factor and coordinate by coordinate."""
+
+FACTOR_SHARED = "factor_shared"
+"""``obsm``: the true shared factors of a synthetic data set."""
+
+FACTOR_SHARED_SQUARED = "factor_shared_squared"
+"""``obsm``: their standardised squares, which a code may hold while it tells nothing of the sign."""
+
+
+def factor_private(modality: str) -> str:
+    """``obsm`` key of the true factors that ``modality`` alone sees in a synthetic data set."""
+    return f"factor_private_{modality}"
+
+
+def oracle_shared(modality: str) -> str:
+    """``obsm`` key of a shared code that is given with a synthetic data set instead of being learnt."""
+    return f"oracle_shared_{modality}"
+
 
 def shared(modality: str) -> str:
     """``obsm`` key of the shared code of ``modality`` (the user's own name of it)."""

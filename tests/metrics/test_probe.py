@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsRegressor
 
-from indiseek_sc.metrics._probe import _predict_by_neighbors, _standardise, held_out_r2, probe
+from indiseek_sc.metrics._probe import _predict_by_neighbors, held_out_r2, probe, standardise
 
 TRAIN, TEST = np.arange(0, 1200), np.arange(1200, 2000)
 
@@ -42,7 +42,7 @@ def test_neighbors_are_the_mean_of_as_many_as_predict_validation_cells_best(sour
     for target, k in ((noise(), 45), (source, 5)):
         order = np.random.default_rng(3).permutation(TRAIN)
         validation, fit = order[:150], order[150:]
-        inputs = _standardise(source, TRAIN)
+        inputs = standardise(source, TRAIN)
         predicted = _predict_by_neighbors(inputs, target.astype(np.float32), fit, validation, TEST)
         reference = KNeighborsRegressor(k).fit(inputs[fit], target[fit]).predict(inputs[TEST])
         np.testing.assert_allclose(predicted, reference, atol=1e-5)

@@ -119,11 +119,20 @@ def lambda_path() -> SimpleNamespace:
 
 
 @pytest.fixture
+def coordinate_table() -> pd.DataFrame:
+    """Importance of four coordinates, not in order."""
+    table = pd.DataFrame({"coordinate": [f"rna_{j}" for j in range(4)], "importance": [0.1, 0.9, 0.3, 0.5]})
+    table["standard_error"] = [0.01, 0.02, 0.04, 0.05]
+    return table.assign(method="jacobian", kind="specific", modality="rna")
+
+
+@pytest.fixture
 def drawable(
     embedded: MuData,
     recorded: dict[str, pd.DataFrame],
     audit_table: pd.DataFrame,
     lambda_path: SimpleNamespace,
+    coordinate_table: pd.DataFrame,
 ) -> dict[str, Any]:
     """What each function of ``pl`` draws."""
     return {
@@ -132,4 +141,5 @@ def drawable(
         "importance_ranking": embedded,
         "audit": audit_table,
         "frontier": lambda_path,
+        "coordinate_importance": coordinate_table,
     }

@@ -70,7 +70,7 @@ def test_legends_and_titles_lie_on_nothing(recorded: dict[str, pd.DataFrame]) ->
     axes = pl.history(recorded)
     axes[0, 0].figure.draw_without_rendering()
     boxes = [ax.get_window_extent() for ax in axes.flat if ax]
-    boxes += [ax.get_legend().get_window_extent() for ax in axes.flat if ax.get_legend()]
+    boxes += [ax.get_legend().get_window_extent() for ax in axes.flat if ax and ax.get_legend()]
     boxes += [row[0]._left_title.get_window_extent() for row in axes]
     overlapping = [(i, j) for i, a in enumerate(boxes) for j, b in enumerate(boxes[:i]) if a.padded(-1).overlaps(b)]
     assert not overlapping

@@ -11,6 +11,7 @@ from matplotlib.colors import to_rgb
 from scanpy.plotting.palettes import default_20
 
 from indiseek_sc import pl
+from indiseek_sc.pl._coordinates import _GROUP_COLORS
 from indiseek_sc.pl._style import DIVERGING, MISSING, PALETTE, ROLE_COLORS, display_name, finish
 
 # Machado, Oliveira and Fernandes 2009, at full severity, on linear RGB.
@@ -43,6 +44,7 @@ def test_palette_can_be_told_apart(sight: str) -> None:
     assert least_distance([*PALETTE[:20], MISSING], sight) > 10
     assert least_distance([*PALETTE, MISSING], sight) > 5.5
     assert least_distance(list(ROLE_COLORS.values()), sight) > 60
+    assert least_distance(list(_GROUP_COLORS.values()), sight) > 40
     assert least_distance([DIVERGING(0.0), DIVERGING(0.5), DIVERGING(1.0)], sight) > 60
 
 
@@ -72,7 +74,9 @@ def test_what_is_shown_is_not_returned(
     assert (len(calls), returned) == ((1, None) if shown else (0, ax))
 
 
-@pytest.mark.parametrize("name", ["history", "umap", "importance_ranking", "audit", "frontier"])
+@pytest.mark.parametrize(
+    "name", ["history", "umap", "importance_ranking", "audit", "frontier", "coordinate_importance"]
+)
 def test_every_figure_is_saved(name: str, drawable: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / f"{name}.png"
     assert getattr(pl, name)(drawable[name], save=path) is not None
@@ -81,7 +85,7 @@ def test_every_figure_is_saved(name: str, drawable: dict[str, Any], tmp_path: Pa
     assert (pixels[..., :3] < 0.9).mean() > 0.005  # not an empty page
 
 
-@pytest.mark.parametrize("name", ["importance_ranking", "audit", "frontier"])
+@pytest.mark.parametrize("name", ["importance_ranking", "audit", "frontier", "coordinate_importance"])
 def test_a_figure_of_the_user_is_drawn_into_and_not_shown(
     name: str, drawable: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from indiseek_sc.data._fields import InputField, read_batch, read_input
-from indiseek_sc.data._fit_transforms import apply_transform, fit_transform
+from indiseek_sc.data._fit_transforms import apply_transform, fit_transform, read_coordinates
 from indiseek_sc.data._matrix import iterate_rows
 from indiseek_sc.data._source import InputSource
 
@@ -14,5 +14,6 @@ __all__ = [
     "fit_transform",
     "iterate_rows",
     "read_batch",
+    "read_coordinates",
     "read_input",
 ]

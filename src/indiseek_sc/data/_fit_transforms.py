@@ -11,7 +11,7 @@ from indiseek_sc.data._matrix import as_row_major, iterate_rows
 from indiseek_sc.data._principal_components import principal_components
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from indiseek_sc.module._transforms import FeatureTransform
 
@@ -84,15 +84,43 @@ def apply_transform(transform: FeatureTransform, matrix: Any, rows: np.ndarray |
     -------
     Features in the order of ``rows``, float32, shape ``(n_rows, n_output)``, on the transform's device.
     """
+    return _map_rows(transform, transform, transform.n_output, matrix, rows)
+
+
+def read_coordinates(transform: FeatureTransform, matrix: Any, rows: np.ndarray | None = None) -> torch.Tensor:
+    """Turn raw values into coordinates, one for each feature in use: standardised, but not yet projected on components.
+
+    Parameters
+    ----------
+    transform, matrix, rows
+        As in :func:`apply_transform`.
+
+    Returns
+    -------
+    In the order of ``rows``, float32, shape ``(n_rows, n_features)``, on the transform's device.
+    """
+    return _map_rows(
+        transform, lambda x: transform.standardize(transform.normalize(x)), transform.n_features, matrix, rows
+    )
+
+
+def _map_rows(
+    transform: FeatureTransform,
+    function: Callable[[torch.Tensor], torch.Tensor],
+    width: int,
+    matrix: Any,
+    rows: np.ndarray | None,
+) -> torch.Tensor:
+    """Return what a function of raw values gives for each of ``rows``, in their order, shape ``(n_rows, width)``."""
     rows = np.arange(matrix.shape[0]) if rows is None else np.asarray(rows)
     order = torch.from_numpy(np.argsort(rows, kind="stable")).to(transform.center.device)
-    features = torch.empty(rows.size, transform.n_output, device=transform.center.device)
+    values = torch.empty(rows.size, width, device=transform.center.device)
     start = 0
     with torch.no_grad():
         for x in _read(transform, matrix, rows):
-            features[order[start : start + x.shape[0]]] = transform(x)
+            values[order[start : start + x.shape[0]]] = function(x)
             start += x.shape[0]
-    return features
+    return values
 
 
 def _read(transform: FeatureTransform, matrix: Any, rows: np.ndarray) -> Iterator[torch.Tensor]:

@@ -1,5 +1,6 @@
-"""Real data sets to try the package on."""
+"""Data sets to try the package on: a real one, and synthetic ones whose factors are known."""
 
+from indiseek_sc.datasets import synthetic
 from indiseek_sc.datasets._bundled import pbmc_covid
 
-__all__ = ["pbmc_covid"]
+__all__ = ["pbmc_covid", "synthetic"]

@@ -2,9 +2,16 @@
 
 from indiseek_sc.metrics._accuracy import label_accuracy
 from indiseek_sc.metrics._audit import SpecificAuditor, audit
+from indiseek_sc.metrics._coordinates import (
+    CoordinateImportance,
+    mean_squared_jacobian,
+    permutation_importance,
+    probe_r2,
+)
 from indiseek_sc.metrics._importance import ModalityImportance, modality_importance
 from indiseek_sc.metrics._lambda_path import LambdaChoice, LambdaPath, choose_lambda
 from indiseek_sc.metrics._neighbors import label_purity
+from indiseek_sc.metrics._recovery import factor_recovery
 from indiseek_sc.metrics._report import AuditReport
 from indiseek_sc.metrics._retrieval import foscttm, median_rank, recall_at_k
 
@@ -12,14 +19,19 @@ __all__ = [
     "AuditReport",
     "LambdaChoice",
     "LambdaPath",
+    "CoordinateImportance",
     "ModalityImportance",
     "SpecificAuditor",
     "audit",
     "choose_lambda",
+    "factor_recovery",
     "foscttm",
     "label_accuracy",
     "label_purity",
+    "mean_squared_jacobian",
     "median_rank",
     "modality_importance",
+    "permutation_importance",
+    "probe_r2",
     "recall_at_k",
 ]

@@ -90,7 +90,7 @@ def probe(
     """
     if target.shape[1] == 0 or any(np.ptp(target[part], axis=0).max() == 0 for part in (train, test)):
         return HeldOut({}, target[test])
-    source, target = _standardise(source, train), _one_scale(target, train)
+    source, target = standardise(source, train), _one_scale(target, train)
     rng = np.random.default_rng(seed)
     order = rng.permutation(train)
     n_validation = max(1, int(len(order) * _VALIDATION_SHARE))
@@ -143,7 +143,7 @@ def _predict_by_neighbors(
     return predict(wanted, best)
 
 
-def _standardise(matrix: NDArray[np.floating], train: NDArray[np.intp]) -> NDArray[np.float32]:
+def standardise(matrix: NDArray[np.floating], train: NDArray[np.intp]) -> NDArray[np.float32]:
     """Columns with mean 0 and standard deviation 1 over the training cells; constant ones are 0."""
     matrix = matrix.astype(np.float64)
     width = matrix[train].std(axis=0)

@@ -52,17 +52,18 @@ def start_shared(module: IndiSeekModule, features: Mapping[Role, Tensor], split:
 
 @torch.no_grad()
 def finish_shared(
-    module: IndiSeekModule, features: Mapping[Role, Tensor], split: Split, start: list[LinearMap]
+    module: IndiSeekModule, features: Mapping[Role, Tensor], split: Split, start: list[LinearMap] | None = None
 ) -> None:
-    """Turn the codes into canonical directions, and drop those that sufficiency can spare.
+    """Turn the codes into canonical directions, and drop those that are not shared and those that sufficiency can spare.
 
-    Where the networks have found hardly more than the linear ``start``, as on a few hundred cells, that is taken instead,
-    fitted again on training and validation cells together.
+    A direction is not shared if its correlation on validation cells is no more than chance gives. So what a code holds
+    privately is taken out of it here, and stays for the specific code. Where the networks have found hardly more than the linear
+    ``start``, as on a few hundred cells, that is taken instead, fitted again on training and validation cells together.
     """
     module.eval()
     codes = _encode(module, features)
     *maps, correlation = _analyse(codes, split, module.n_shared, refit=True)
-    if not _is_stronger(correlation, start, features, split):
+    if start is not None and not _is_stronger(correlation, start, features, split):
         *refitted, correlation = _analyse([features[role] for role in ROLES], split, module.n_shared, refit=True)
         _start_from(module, refitted)
         codes = _encode(module, features)  # canonical directions as they are
@@ -72,7 +73,9 @@ def finish_shared(
     rotated = {
         role: linear(code.double())[:, by_correlation] for role, linear, code in zip(ROLES, maps, codes, strict=True)
     }
-    kept = choose_directions(rotated, features, split)
+    # at least one, whatever chance says: an empty condition has no meaning to the networks behind
+    n_shared = max(1, int((correlation > chance_correlation(split.validation.size)).sum()))
+    kept = choose_directions({role: code[:, :n_shared] for role, code in rotated.items()}, features, split)
     dropped = [n for n in range(module.n_shared) if n not in kept]
     order = by_correlation[torch.tensor([*kept, *dropped], device=by_correlation.device)]
     correlation = correlation[order]

@@ -144,6 +144,10 @@ class FeatureTransform(nn.Module):
         """Centre, scale and clip features, shape kept at ``(n_cells, n_features)``."""
         return ((y - self.center) * self.scale).clamp(-self.recipe.max_value, self.recipe.max_value)
 
+    def project(self, z: torch.Tensor) -> torch.Tensor:
+        """Project on principal components, if the recipe says so: ``(n_cells, n_features)`` to ``(n_cells, n_output)``."""
+        return z if self.components is None or self.offset is None else z @ self.components - self.offset
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Turn raw values into features.
 
@@ -157,8 +161,7 @@ class FeatureTransform(nn.Module):
         Features, shape ``(n_cells, n_output)``: each with mean 0 over the cells of the fit, and standard deviation 1
         (the first component or the widest column of a representation has 1, the others keep their ratio to it).
         """
-        z = self.standardize(self.normalize(x))
-        return z if self.components is None or self.offset is None else z @ self.components - self.offset
+        return self.project(self.standardize(self.normalize(x)))
 
     def _select(self, x: torch.Tensor) -> torch.Tensor:
         return x if self.n_features == self.n_input else x[:, self.features]

@@ -1,9 +1,10 @@
 """Figures of a trained model, its codes and its audit. Nothing is computed here: what is missing, an error says how to make."""
 
 from indiseek_sc.pl._audit import audit
+from indiseek_sc.pl._coordinates import coordinate_importance
 from indiseek_sc.pl._frontier import frontier
 from indiseek_sc.pl._history import history
 from indiseek_sc.pl._importance import importance_ranking
 from indiseek_sc.pl._umap import umap
 
-__all__ = ["audit", "frontier", "history", "importance_ranking", "umap"]
+__all__ = ["audit", "coordinate_importance", "frontier", "history", "importance_ranking", "umap"]

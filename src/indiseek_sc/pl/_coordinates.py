@@ -1,0 +1,190 @@
+"""Which input coordinates a code uses or contains."""
+
+from __future__ import annotations
+
+import textwrap
+from itertools import cycle
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
+
+from indiseek_sc.pl._style import PALETTE, STYLE, display_name, finish, page
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+_COLUMNS = ("coordinate", "importance", "standard_error", "method", "kind", "modality")
+_ONE_OF_EACH = ("method", "kind", "modality")
+_TWO_SIDED_95 = 1.96
+_WIDEST_NAME = 30
+_WIDEST_CAPTION = 62
+
+_LEGEND_WIDTH = 64
+_HANDLE_WIDTH = 8
+"""Letters that fit above a panel, and those that the mark of an entry takes."""
+
+_GROUP_COLORS = {"shared": PALETTE[9], "private": PALETTE[1], "both": PALETTE[7], "none": "0.75"}
+"""Groups of the synthetic suite, none in the colour of a modality; others take further colours of the palette in turn."""
+
+_CAPTIONS = {
+    "jacobian": (
+        "mean squared slope of the {kind} code of {modality},",
+        "per standard deviation of the coordinate:",
+        "what the encoder uses{both}",
+    ),
+    "permutation": (
+        "change of the {kind} code of {modality}, over twice its variance,",
+        "when the coordinate is exchanged among cells:",
+        "what the encoder uses{both}",
+    ),
+    "probe": (
+        "held-out R² from the {kind} code of {modality} to the coordinate:",
+        "what the code contains",
+    ),
+}
+
+
+def coordinate_importance(
+    table: pd.DataFrame,
+    *,
+    groups: Mapping[str, str] | None = None,
+    n_top: int = 40,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> Axes | None:
+    """Draw the importance of input coordinates with its interval, group by group, the largest first.
+
+    Parameters
+    ----------
+    table
+        What ``model.coordinate_importance`` returned: one method, code and modality.
+    groups
+        Group of each coordinate, by its name; one colour without it. Of the synthetic suite
+        ``mdata.uns["synthetic"]["coordinates"].set_index("coordinate")["group"]``.
+    n_top
+        Only so many coordinates, those of the largest importance, are drawn.
+    ax
+        Where to draw; by default a figure of its own, as high as the coordinates need.
+    show
+        Whether to show the figure now; ``None`` is yes where matplotlib is interactive, unless ``ax`` is given.
+    save
+        File to write.
+
+    Returns
+    -------
+    The axes; nothing if the figure was shown.
+
+    Raises
+    ------
+    KeyError
+        If the table lacks a column, or ``groups`` a coordinate.
+    ValueError
+        If the table has no row or more than one method, code or modality, or ``n_top`` is below 1.
+    """
+    _check(table, n_top)
+    drawn = table.nlargest(n_top, "importance", keep="first")
+    group = _find_groups(drawn["coordinate"], groups)
+    places = {name: place for place, name in enumerate(dict.fromkeys([*_GROUP_COLORS, *group]))}
+    order = np.lexsort([-drawn["importance"], np.array([places[name] for name in group])])
+    drawn, group = drawn.iloc[order].reset_index(drop=True), [group[i] for i in order]
+    with plt.rc_context(STYLE if ax is None else {}):
+        if ax is None:
+            height = 0.25 * (len(drawn) + _n_legend_rows(group)) + 1.8
+            _, ax = plt.subplots(figsize=(10, height), layout="constrained")
+        elif show is None:
+            show = False
+        _draw_rows(ax, drawn, group)
+        _annotate(ax, table, len(drawn))
+        return finish(page(ax), ax, show=show, save=save)
+
+
+def _check(table: pd.DataFrame, n_top: int) -> None:
+    lacking = [column for column in _COLUMNS if column not in table]
+    if lacking:
+        raise KeyError(
+            f"table lacks the columns {lacking}; it has {list(table.columns)}. Pass that of model.coordinate_importance."
+        )
+    if table["importance"].notna().sum() == 0:
+        raise ValueError("table has no row with a number. Pass that of model.coordinate_importance.")
+    for column in _ONE_OF_EACH:
+        if table[column].nunique() > 1:
+            raise ValueError(f"table holds several of {column}: {list(table[column].unique())}. Draw one at a time.")
+    if n_top < 1:
+        raise ValueError(f"n_top={n_top} must be at least 1.")
+
+
+def _find_groups(coordinates: pd.Series, groups: Mapping[str, str] | None) -> list[str]:
+    if groups is None:
+        return [""] * len(coordinates)
+    known = dict(groups)
+    lacking = [name for name in coordinates if name not in known]
+    if lacking:
+        raise KeyError(f"groups lacks {len(lacking)} coordinates of the table, such as {lacking[0]!r}.")
+    return [str(known[name]) for name in coordinates]
+
+
+def _draw_rows(ax: Axes, drawn: pd.DataFrame, group: list[str]) -> None:
+    """A bar, its interval and its name for each coordinate, and a legend of groups where there are any."""
+    rows = np.arange(len(drawn))
+    further = cycle(color for color in PALETTE if color not in _GROUP_COLORS.values())
+    colors = {"": PALETTE[0]} | {
+        name: _GROUP_COLORS.get(name) or next(further) for name in dict.fromkeys(group) if name
+    }
+    value = drawn["importance"].to_numpy(dtype=float)
+    ax.barh(rows, value, 0.74, color=[colors[name] for name in group])
+    ax.errorbar(
+        value,
+        rows,
+        xerr=_TWO_SIDED_95 * drawn["standard_error"].to_numpy(dtype=float),
+        fmt="none",
+        ecolor="black",
+        elinewidth=1.4,
+    )
+    ax.axvline(0, color="0.4", linewidth=1)
+    ax.set_yticks(rows, [_short(name) for name in drawn["coordinate"]])
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(len(drawn) - 0.4, -0.6)
+    if named := _named(group):
+        marks = [
+            Line2D([], [], marker="s", linestyle="", markersize=9, color=colors[name], label=_short(name))
+            for name in named
+        ]
+        n_columns = -(-len(named) // _n_legend_rows(group))
+        ax.legend(handles=marks, loc="lower left", bbox_to_anchor=(0, 1), ncols=n_columns, borderaxespad=0.2)
+
+
+def _named(group: list[str]) -> list[str]:
+    """Names of the groups that occur, in the order of the rows."""
+    return [name for name in dict.fromkeys(group) if name]
+
+
+def _n_legend_rows(group: list[str]) -> int:
+    """As many as it takes for the names to fit above the panel."""
+    named = _named(group)
+    longest = max((len(_short(name)) for name in named), default=0)
+    return -(-len(named) // max(1, _LEGEND_WIDTH // (longest + _HANDLE_WIDTH)))
+
+
+def _short(name: object) -> str:
+    text = str(name)
+    return text if len(text) <= _WIDEST_NAME else f"{text[: _WIDEST_NAME - 4]} ..."
+
+
+def _annotate(ax: Axes, table: pd.DataFrame, n_drawn: int) -> None:
+    method, kind, modality = (str(table[column].iloc[0]) for column in _ONE_OF_EACH)
+    both = " (also through the shared code)" if kind == "specific" else ""
+    caption = [line.format(kind=kind, modality=display_name(modality), both=both) for line in _CAPTIONS[method]]
+    caption.append(
+        "lines: 95% interval over cells"
+        + (f"; the {n_drawn:,} largest of {len(table):,}" if n_drawn < len(table) else "")
+    )
+    ax.set_xlabel("\n".join(textwrap.fill(line, _WIDEST_CAPTION) for line in caption))
+    if method == "probe":  # next to nothing shall look like it
+        ax.set_xlim(right=max(1.0, ax.get_xlim()[1]))

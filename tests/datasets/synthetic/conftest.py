@@ -1,0 +1,20 @@
+"""The designs behind the synthetic data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from indiseek_sc.datasets import synthetic
+from indiseek_sc.datasets.synthetic._design import Design
+
+MODULES = ("_counts", "_coupled", "_gaussian", "_mixers", "_redundancy")
+
+
+@pytest.fixture
+def get_design(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Design]:
+    """Return what would have been built."""
+    for module in MODULES:
+        monkeypatch.setattr(f"indiseek_sc.datasets.synthetic.{module}.build", lambda design, *arguments: design)
+    return synthetic.make

@@ -1,0 +1,152 @@
+"""Importance of input coordinates of a whole model, against derivatives of what the model itself says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import r2_score
+
+from indiseek_sc import IndiSeek
+from indiseek_sc.data import read_coordinates
+from indiseek_sc.datasets import synthetic
+
+FEW = {"shared": 1, "conditional": 2, "specific": 1, "decoder": 1}
+COLUMNS = ["coordinate", "importance", "standard_error", "method", "kind", "modality"]
+
+
+@pytest.fixture(scope="module")
+def linear() -> IndiSeek:
+    """Both stages on Gaussian data, with batches that mean nothing, half of the cells held out."""
+    mdata = synthetic.make("S1", 400, n_copies=2)
+    mdata.obs["batch"] = pd.Categorical(np.arange(400) % 3)
+    IndiSeek.setup_mudata(mdata, batch_key="batch")
+    model = IndiSeek(mdata)
+    model.train(max_epochs=FEW, held_out=np.arange(0, 400, 2), enable_progress_bar=False)
+    return model
+
+
+@pytest.fixture(scope="module")
+def counts() -> IndiSeek:
+    """Stage 1 alone on counts, with 20 of 60 genes, nothing held out."""
+    mdata = synthetic.make("S6", 300, n_genes=60, n_proteins=12)
+    IndiSeek.setup_mudata(mdata)
+    model = IndiSeek(mdata, n_top_genes=20)
+    model.train(max_epochs=FEW, stages=("shared",), enable_progress_bar=False)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["shared", "specific"])
+@pytest.mark.parametrize("modality", ["rna", "adt"])
+def test_jacobian_is_the_slope_of_what_the_model_says(linear, kind: str, modality: str) -> None:
+    """Through the public methods alone: move one raw coordinate a little and encode again."""
+    table = linear.coordinate_importance(modality=modality, kind=kind)
+    mdata, test = linear.adata, linear.split.test
+    width = mdata[modality].X[linear.split.train].std(axis=0, ddof=1, dtype=np.float64)
+    coordinates = mdata[modality].X[test] / width
+    step = 1e-2
+    for j in (0, 3, mdata[modality].n_vars - 1):
+        codes = []
+        for sign in (1, -1):
+            moved = mdata.copy()
+            moved[modality].X[:, j] += sign * step * width[j]
+            codes.append(linear.get_latent_representation(moved, kind=kind, modality=modality, indices=test))
+        slopes = (codes[0].astype(float) - codes[1]) / (2 * step)
+        expected = (slopes**2).sum(axis=1) * coordinates[:, j].var()
+        assert table["importance"][j] == pytest.approx(expected.mean(), rel=0.02)
+        assert table["standard_error"][j] == pytest.approx(expected.std(ddof=1) / test.size**0.5, rel=0.1, abs=1e-3)
+
+
+def test_a_linear_encoder_has_its_closed_form(linear) -> None:
+    """The shared encoder with its network silenced is a matrix, behind components that are known."""
+    module = linear.module
+    network = module.encoders["adt"].network[-1]
+    kept = [p.detach().clone() for p in network.parameters()]
+    with torch.no_grad():
+        for p in network.parameters():
+            p.zero_()
+    table = linear.coordinate_importance(modality="adt", kind="shared")
+    exchanged = linear.coordinate_importance(modality="adt", kind="shared", method="permutation", n_repeats=50)
+    weight = (module.rotations["adt"].weight.T @ module.encoders["adt"].linear.weight).detach().numpy()
+    x = read_coordinates(module.transforms["adt"], linear.adata["adt"].X, linear.split.test).numpy()
+    squares = (weight**2).sum(axis=0) * x.var(axis=0)
+    np.testing.assert_allclose(table["importance"], squares, rtol=1e-4)
+    np.testing.assert_allclose(table["standard_error"], 0, atol=1e-4)
+    whole = (x @ weight.T).var(axis=0).sum()
+    np.testing.assert_allclose(exchanged["importance"], squares / whole, rtol=0.1)
+    with torch.no_grad():
+        for p, values in zip(network.parameters(), kept, strict=True):
+            p.copy_(values)
+
+
+def test_probes_read_the_codes(linear) -> None:
+    groups = linear.adata.uns["synthetic"]["coordinates"].set_index("coordinate")["group"]
+    split = linear.split
+    seen = np.concatenate([split.train, split.validation])
+    for kind, told, untold in (("shared", "shared", None), ("specific", "private", "shared")):
+        table = linear.coordinate_importance(modality="rna", kind=kind, method="probe")
+        code = linear.get_latent_representation(kind=kind, modality="rna")
+        x = linear.adata["rna"].X
+        line = LinearRegression().fit(code[seen], x[seen]).predict(code[split.test])
+        reference = r2_score(x[split.test], line, multioutput="raw_values")
+        assert (table["importance"] > reference - 0.05).all()
+        best = table.groupby(table["coordinate"].map(groups))["importance"].max()
+        assert best[told] > 0.6
+        assert untold is None or best[untold] < 0.15
+
+
+@pytest.mark.parametrize("method", ["jacobian", "permutation", "probe"])
+def test_tables_of_genes_in_use_and_proteins(counts, method: str) -> None:
+    used = counts.module.transforms["rna"].features.numpy()
+    names = {"rna": counts.adata["rna"].var_names[used], "adt": counts.adata["adt"].var_names}
+    for modality, expected in names.items():
+        options = {"modality": modality, "kind": "shared", "method": method, "n_repeats": 2}
+        table = counts.coordinate_importance(**options)
+        assert table.columns.tolist() == COLUMNS
+        assert table["coordinate"].tolist() == expected.tolist()
+        assert len(table) == {"rna": 20, "adt": 12}[modality]
+        assert np.isfinite(table["importance"]).all()
+        # The encoder of so few cells is linear: its slopes are the same in every cell.
+        assert (table["standard_error"] > 0).all() or method == "jacobian"
+        assert (table[["method", "kind", "modality"]] == [method, "shared", modality]).all(axis=None)
+        pd.testing.assert_frame_equal(table, counts.coordinate_importance(**options))
+
+
+def test_the_model_stays_as_it_was(linear) -> None:
+    before = linear.get_latent_representation()
+    state = torch.get_rng_state()
+    for method in ("jacobian", "permutation"):
+        linear.coordinate_importance(modality="adt", method=method, n_repeats=1)
+    np.testing.assert_array_equal(before, linear.get_latent_representation())
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(p.grad is None for p in linear.module.parameters())
+
+
+def test_cells_are_those_that_were_held_out_or_validated(linear, counts) -> None:
+    for model, name in ((linear, "test"), (counts, "validation")):
+        unseen, seen = model._draw_cells(10, np.random.default_rng(0))
+        assert set(unseen) <= set(getattr(model.split, name))
+        assert not set(seen) & set(getattr(model.split, name))
+        assert len(unseen) == len(seen) == 10
+
+
+def test_a_code_that_was_not_trained_has_no_importance(counts) -> None:
+    with pytest.raises(RuntimeError, match="specific codes are not trained"):
+        counts.coordinate_importance(modality="rna")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "joint"}, "kind must be 'shared' or 'specific'"),
+        ({"method": "gradient"}, "method must be 'jacobian', 'permutation' or 'probe'"),
+        ({"max_cells": 1}, "max_cells must be at least 2"),
+        ({"n_repeats": 0}, "n_repeats must be at least 1"),
+        ({"modality": "atac"}, "the model knows 'rna' and 'adt', not 'atac'"),
+    ],
+)
+def test_errors_name_the_argument(linear, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        linear.coordinate_importance(**{"modality": "rna", **options})
