@@ -81,7 +81,7 @@ class Settings:
     n_layers: int = 2
     dropout: float = 0.4
     linear_start: bool = True
-    info_nce_weight: float = 0.1
+    info_nce_weight: float = 0.05
     canonical_weight: float = 0.75
     prediction_weight: float = 4.0
     conditional_codec: bool = True
