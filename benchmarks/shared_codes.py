@@ -1,0 +1,174 @@
+"""Shared codes alone: what stage 1 agrees on and what it tells, beside other ways to make shared codes.
+
+    python benchmarks/shared_codes.py DATA.h5mu [DATA.h5mu ...] --seeds 2 --max-cells 6000 --output shared_codes
+
+Writes ``OUTPUT.csv`` and ``OUTPUT.png``. Half of the cells train (and choose), the other half judges, by the probes of
+``metrics.audit``: agreement of a code with the other modality (directions weighed equally) against sufficiency, both modalities, and
+how well the two codes of a cell find each other. Regularised CCA has its ridges chosen on the same validation cells. Deep CCA,
+CLIP and the spectral contrastive loss share our encoders (linear start but for CLIP), pace and early stopping: recasts, not
+the programs of their authors. No label is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from main_job import read
+
+from indiseek_sc import IndiSeek
+from indiseek_sc._keys import ROLES, other
+from indiseek_sc.baselines import CLIP, InfoDisen
+from indiseek_sc.metrics import foscttm, recall_at_k
+from indiseek_sc.metrics._noise_floor import flat_directions, through_floor
+from indiseek_sc.metrics._probe import held_out_r2
+from indiseek_sc.module import IndiSeekModule
+from indiseek_sc.nn import regularized_cca
+from indiseek_sc.pl._style import PALETTE, STYLE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+CCA_WIDTHS = (4, 6, 10, 16)
+
+
+class SpectralModule(IndiSeekModule):
+    """Stage 1 by the spectral contrastive loss."""
+
+    def shared_terms(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """HaoChen et al. 2021 (arXiv 2106.04156), equation 6: pairs are drawn together, all others pushed apart."""
+        first, second = (self.encoders[role](features[role]) for role in ROLES)
+        products = first @ second.T
+        n = len(products)
+        apart = (products.square().sum() - products.diagonal().square().sum()) / (n * (n - 1))
+        return {"info_nce": apart - 2 * products.diagonal().mean()}
+
+
+class Spectral(IndiSeek):
+    """IndiSeek with another stage 1."""
+
+    _module_cls = SpectralModule
+
+
+def weigh(info_nce: float, canonical: float, prediction: float) -> dict[str, float]:
+    """Weights of the terms of stage 1."""
+    return {"info_nce_weight": info_nce, "canonical_weight": canonical, "prediction_weight": prediction}
+
+
+METHODS = {
+    "IndiSeek": IndiSeek,
+    "IndiSeek, width 10": partial(IndiSeek, n_shared=10),
+    "CLIP + canonical, 16, cut": partial(IndiSeek, n_shared=16, **weigh(1, 0.75, 0)),
+    "deep CCA, 6": partial(IndiSeek, **weigh(0, 0.75, 0)),
+    "deep CCA, 12": partial(IndiSeek, n_shared=12, **weigh(0, 0.75, 0)),
+    "CLIP, 6": partial(CLIP, n_shared=6),
+    "CLIP, 16": CLIP,
+    "spectral contrastive, 6": partial(Spectral, **weigh(1, 0, 0)),
+    "spectral contrastive, 10": partial(Spectral, n_shared=10, **weigh(1, 0, 0)),
+    "DisentangledSSL, 16": InfoDisen,
+}
+
+
+def judge(features: dict, codes: dict, train: np.ndarray, test: np.ndarray, seed: int) -> dict[str, float]:
+    """Agreement, sufficiency and retrieval on held-out cells."""
+    rng = np.random.default_rng([20261124, seed])
+    row: dict[str, float] = {"n_shared": codes["rna"].shape[1]}
+    for role in ROLES:
+        target, told_by = features[other(role)], through_floor(codes[role], train, rng)
+        flat = flat_directions(codes[role], train)
+        row[f"{role}.agreement_flat"] = held_out_r2(target, flat, train, test, seed=seed)
+        told, most = (held_out_r2(source, target, train, test, seed=seed) for source in (told_by, features[role]))
+        row[f"{role}.sufficiency"] = told / most
+    few = test[:4000]
+    pair = codes["rna"][few], codes["adt"][few]
+    return row | {"foscttm": foscttm(*pair), "recall@10": recall_at_k(*pair, k=10)}
+
+
+def run(name: str, seed: int, max_cells: int) -> list[dict]:
+    """All methods on one data set and seed."""
+    mdata = read(name)
+    order = np.random.default_rng(seed).permutation(mdata.n_obs)[:max_cells]
+    mdata = mdata[mdata.obs_names[np.sort(order)]].copy()
+    order = np.random.default_rng(seed).permutation(mdata.n_obs)
+    test, train = np.sort(order[mdata.n_obs // 2 :]), np.sort(order[: mdata.n_obs // 2])
+    setup = {"modalities": {"rna_layer": "rna", "adt_layer": "adt" if "adt" in mdata.mod else "atac"}}
+    rows = []
+    for method, make in METHODS.items():
+        getattr(make, "func", make).setup_mudata(mdata, **setup)
+        start = time.perf_counter()
+        model = make(mdata, seed=seed)
+        model.train(held_out=test, stages=("shared",), enable_progress_bar=False)
+        seconds = time.perf_counter() - start
+        features = {role: model.get_features(modality=model.modalities[role]) for role in ROLES}
+        codes = {
+            role: model.get_latent_representation(kind="shared", modality=model.modalities[role]) for role in ROLES
+        }
+        figures = judge(features, codes, train, test, seed)
+        rows.append({"data": Path(name).stem, "seed": seed, "method": method, "seconds": seconds, **figures})
+    arrays = [torch.from_numpy(features[role]) for role in ROLES]
+    cells = [torch.from_numpy(part) for part in (model.split.train, model.split.validation)]
+    for width in (w for w in CCA_WIDTHS if w <= min(x.shape[1] for x in arrays)):
+        *maps, correlation = regularized_cca(*arrays, *cells, width, refit=True)
+        scale = np.where(correlation > 0, correlation, 1.0)
+        codes = {r: m(x.double()).numpy() / scale for r, m, x in zip(ROLES, maps, arrays, strict=True)}
+        figures = judge(features, codes, train, test, seed)
+        rows.append({"data": Path(name).stem, "seed": seed, "method": f"CCA, {width}", **figures})
+    return rows
+
+
+def draw(table: pd.DataFrame, path: Path) -> None:
+    """Agreement against sufficiency, a panel for each data set; the upper right corner is best."""
+    table = table.assign(
+        agreement=table.filter(like="agreement_flat").mean(axis=1),
+        sufficiency=table.filter(like="sufficiency").mean(axis=1),
+    )
+    sets, methods = table["data"].unique(), table["method"].unique()
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(sets), figsize=(5 * len(sets), 4.8), squeeze=False, layout="constrained")
+        for ax, data in zip(axes[0], sets, strict=True):
+            means = table[table["data"] == data].groupby("method", sort=False)[["sufficiency", "agreement"]].mean()
+            for k, method in enumerate(methods):
+                if method in means.index:
+                    ax.plot(*means.loc[method], "osD^v"[k % 5], color=PALETTE[k], ms=9, mec="white", label=method)
+            ax.axhline(0.9, color="0.7", lw=1, ls=":")
+            ax.axvline(0.97, color="0.7", lw=1, ls=":")
+            ax.set(title=data, xlabel="sufficiency", ylabel="agreement, directions weighed equally")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+        figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Read the command line, run, write the table as it grows, and draw it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="+")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--max-cells", type=int, default=6000)
+    parser.add_argument("--output", type=Path, default=Path("shared_codes"))
+    arguments = parser.parse_args()
+    logging.disable(logging.INFO)
+    warnings.filterwarnings("ignore", module="mudata")
+    torch.set_num_threads(1)
+    rows: list[dict] = []
+    for seed in range(arguments.seeds):
+        for name in arguments.data:
+            rows += run(name, seed, arguments.max_cells)
+            table = pd.DataFrame(rows)
+            table.to_csv(arguments.output.with_suffix(".csv"), index=False)
+            print(table[(table["seed"] == seed) & (table["data"] == Path(name).stem)].round(3).to_string(), flush=True)
+    draw(table, arguments.output.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
