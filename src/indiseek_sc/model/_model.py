@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class IndiSeek(SetupMixin, TrainingMixin, PathMixin, CodesMixin, AuditMixin, CoordinateImportanceMixin, BaseModelClass):
     r"""Split what RNA and surface proteins of a cell share from what each alone knows.
 
-    Stage 1 learns *shared codes* :math:`C_i` that find their partner in the other modality (InfoNCE), and nothing else (a
-    canonical term, ours). Stage 2 learns *specific codes* :math:`Z_i` of each modality by
+    Stage 1 learns *shared codes* :math:`C_i` that find their partner in the other modality (InfoNCE), agree with it and tell
+    of it all that can be told (a canonical term and a prediction; ours). Stage 2 learns *specific codes* :math:`Z_i` of each modality by
 
     .. math::
 
@@ -46,7 +46,8 @@ class IndiSeek(SetupMixin, TrainingMixin, PathMixin, CodesMixin, AuditMixin, Coo
     registry
         The registry of a saved model, given by :meth:`load`.
     n_shared
-        Largest width of the shared codes. Directions that are not shared on validation cells are dropped.
+        Largest width of the shared codes. Directions that are not shared on validation cells are dropped, and those that the
+        others can spare. A narrower code agrees better with the other modality, a wider one finds partners better.
     n_specific
         Largest width of the specific codes.
     n_hidden
