@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from _disentangle_judge import CODES
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
 from indiseek_sc._keys import ROLES
@@ -16,6 +17,7 @@ from indiseek_sc.baselines import METHODS
 from indiseek_sc.pl._style import DPI, PALETTE, STYLE, display_name
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -51,8 +53,7 @@ def draw_frontier(table: pd.DataFrame, data: str) -> Figure:
     """What specific codes leak against what they gain; the aim is shaded."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.8), sharex=True, sharey=True, layout="constrained")
     for ax, role in zip(axes, ROLES, strict=True):
-        ax.axvspan(-1, TOLERANCE, ymin=0, color="0.94", zorder=0)
-        ax.axhline(AIM["gain"], color="0.8", linewidth=1, zorder=0)
+        ax.add_artist(Rectangle((-1, AIM["gain"]), 1 + TOLERANCE, 9, color="0.92", zorder=0))
         points = table.assign(leak=table[f"{role}.leak_ratio"].clip(lower=0))
         draw_points(ax, points, "leak", f"{role}.gain")
         # Linear up to the tolerance, logarithmic beyond: methods differ a hundredfold.
@@ -64,22 +65,35 @@ def draw_frontier(table: pd.DataFrame, data: str) -> Figure:
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_formatter(PercentFormatter(1, symbol=" %", decimals=0))
         ax.set_xlabel("leak ratio of the specific code (0 % is best)")
+    axes[0].set_ylim(top=max(1.05, axes[0].get_ylim()[1]))
     axes[0].set_ylabel("gain of the specific code (100 % is best)")
-    add_legend(figure, table)
+    add_legend(figure, titles(table))
     return figure
 
 
 def draw_shared(table: pd.DataFrame, data: str) -> Figure:
-    """How sufficient shared codes are against how purely they are shared; the aim is the corner between the lines."""
+    """How sufficient shared codes are against how purely they are shared; the aim is shaded.
+
+    Methods of one stage 1 have the same shared codes, and one marker.
+    """
+    columns = [f"{role}.{figure}" for role in ROLES for figure in ("sufficiency", "agreement_flat")]
+    names = list(titles(table))
+    values = {name: tuple(table.loc[table["method"] == name, columns].to_numpy().ravel()) for name in names}
+    alike = {name: [other for other in names if values[other] == values[name]] for name in names}
+    labels = {
+        name: "\n".join(METHODS[other].title for other in same) for name, same in alike.items() if same[0] == name
+    }
+    shown = table[table["method"].isin(labels)]
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.8), sharex=True, sharey=True, layout="constrained")
     for ax, role in zip(axes, ROLES, strict=True):
-        ax.axvline(AIM["sufficiency"], color="0.8", linewidth=1, zorder=0)
-        ax.axhline(AIM["agreement_flat"], color="0.8", linewidth=1, zorder=0)
-        draw_points(ax, table, f"{role}.sufficiency", f"{role}.agreement_flat")
+        ax.add_artist(Rectangle((AIM["sufficiency"], AIM["agreement_flat"]), 9, 9, color="0.92", zorder=0))
+        draw_points(ax, shown, f"{role}.sufficiency", f"{role}.agreement_flat")
         ax.set_title(f"{data}, {display_name(role)}", loc="left")
         ax.set_xlabel("sufficiency of the shared code (1 is best)")
     axes[0].set_ylabel("agreement, directions equal (1 is best)")
-    add_legend(figure, table)
+    axes[0].set_xlim(right=max(1.05, axes[0].get_xlim()[1]))
+    axes[0].set_ylim(top=1)
+    add_legend(figure, labels)
     return figure
 
 
@@ -96,8 +110,7 @@ def draw_recovery(table: pd.DataFrame) -> Figure:
         ax.set_visible(False)
     for ax, name in zip(axes.flat, names, strict=False):
         rows = table[table["data"] == name]
-        ax.axhline(AIM["private"], color="0.8", linewidth=1, zorder=0)
-        ax.axvspan(-1, TOLERANCE, color="0.94", zorder=0)
+        ax.add_artist(Rectangle((-1, AIM["private"]), 1 + TOLERANCE, 9, color="0.92", zorder=0))
         for role, filled in zip(ROLES, (True, False), strict=True):
             points = rows.assign(shared=rows[f"{role}.shared_r2_max"].clip(lower=0))
             draw_points(ax, points, "shared", f"{role}.private_r2_min", filled=filled)
@@ -105,20 +118,21 @@ def draw_recovery(table: pd.DataFrame) -> Figure:
         ax.set_xlim(-0.003, 1.5)
         ax.set_xticks([0, 0.02, 0.1, 1], ["0", ".02", ".1", "1"])
         ax.minorticks_off()
+        ax.set_ylim(-0.08, 1.05)
         ax.set_title(name, loc="left")
-    figure.supxlabel("largest R2 of a shared factor or its square (0 is best)")
-    figure.supylabel("smallest R2 of a private factor (1 is best)")
+    figure.supxlabel("largest R2 of a shared factor or its square ", fontsize="medium")
+    figure.supylabel("smallest R2 of a private factor", fontsize="medium")
     kinds = [
         Line2D([], [], marker="o", linestyle="", color="0.3", fillstyle=style, label=display_name(role))
         for role, style in zip(ROLES, ("full", "none"), strict=True)
     ]
-    add_legend(figure, table, kinds)
+    add_legend(figure, titles(table), kinds)
     return figure
 
 
 def draw_rho(table: pd.DataFrame, data: str) -> Figure:
     """Rank correlation of theta with WNN weights, for each code of each method, with bootstrap intervals."""
-    names = [name for name in METHODS if name in set(table["method"])]
+    names = list(titles(table))
     figure, ax = plt.subplots(figsize=(11, 4.8), layout="constrained")
     for place, method in enumerate(names):
         rows = table[table["method"] == method]
@@ -139,7 +153,7 @@ def draw_rho(table: pd.DataFrame, data: str) -> Figure:
     ax.set_xlim(-0.5, len(CODES) - 0.5)
     ax.set_ylabel("Spearman correlation with WNN weights")
     ax.set_title(f"{data}: leakage raises it, so it is no measure of disentanglement", loc="left")
-    add_legend(figure, table)
+    add_legend(figure, titles(table))
     return figure
 
 
@@ -170,11 +184,15 @@ def draw_points(ax: Axes, table: pd.DataFrame, x: str, y: str, *, filled: bool =
         )
 
 
-def add_legend(figure: Figure, table: pd.DataFrame, more: list[Line2D] | None = None) -> None:
-    """Name the methods on the right, in their usual order."""
+def titles(table: pd.DataFrame) -> dict[str, str]:
+    """Titles of the methods of a table by their names, in their usual order."""
+    return {name: method.title for name, method in METHODS.items() if name in set(table["method"])}
+
+
+def add_legend(figure: Figure, labels: Mapping[str, str], more: Sequence[Line2D] = ()) -> None:
+    """Name the methods on the right."""
     handles = [
-        Line2D([], [], marker=MARKERS[name], linestyle="", color=COLORS[name], markersize=9, label=METHODS[name].title)
-        for name in METHODS
-        if name in set(table["method"])
+        Line2D([], [], marker=MARKERS[name], linestyle="", color=COLORS[name], markersize=9, label=label)
+        for name, label in labels.items()
     ]
-    figure.legend(handles=[*handles, *(more or [])], loc="outside right upper")
+    figure.legend(handles=[*handles, *more], loc="outside right upper")

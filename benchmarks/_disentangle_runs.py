@@ -39,7 +39,7 @@ SECONDS = {
     "clip": 15.0,
     "factorized_cl": 80.0,
     "info_disen": 25.0,
-    "joint_opt": 70.0,
+    "joint_opt": 85.0,
     "intra_modal": 40.0,
     "no_reconstruction": 30.0,
     "no_critics": 20.0,

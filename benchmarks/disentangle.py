@@ -170,7 +170,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def fill(file: Path, jobs: Sequence[Job], options: Options, n_jobs: int) -> int:
     """Make the runs that a table lacks; return how many failed."""
     jobs = find_open(jobs, read_table(file), options)
-    expected = {job: estimate_seconds(job, options) for job in jobs}
+    expected = {job: round(estimate_seconds(job, options)) for job in jobs}
     total = sum(expected.values())
     print(f"{len(jobs)} runs, about {total / 60 / n_jobs:.0f} minutes by {n_jobs} at a time.", flush=True)
     failed = 0
@@ -186,7 +186,7 @@ def fill(file: Path, jobs: Sequence[Job], options: Options, n_jobs: int) -> int:
                 if path is not None:
                     append(file.with_name("paths.csv"), path, [*Job._fields, "lambda", "modality"])
                 append(file, pd.DataFrame([row]), list(Job._fields))
-            bar.set_postfix_str(f"last: {' '.join(map(str, job.key))}")
+            bar.set_postfix_str(f"last: {' '.join(map(str, job.key))}", refresh=False)
             bar.update(expected[job])
     return failed
 
