@@ -44,7 +44,7 @@ def draw_all(table: pd.DataFrame, folder: Path) -> list[Path]:
         files = []
         for name, figure in drawn.items():
             files.append(folder / f"{name}.png")
-            figure.savefig(files[-1], dpi=DPI, bbox_inches="tight")
+            figure.savefig(files[-1], dpi=DPI)
             plt.close(figure)
     return files
 
@@ -58,7 +58,7 @@ def draw_frontier(table: pd.DataFrame, data: str) -> Figure:
         draw_points(ax, points, "leak", f"{role}.gain")
         # Linear up to the tolerance, logarithmic beyond: methods differ a hundredfold.
         ax.set_xscale("symlog", linthresh=TOLERANCE, linscale=0.7)
-        ax.set_xlim(-0.003, 1.5)
+        ax.set_xlim(-0.003, max(1.5, 1.2 * table[[f"{r}.leak_ratio" for r in ROLES]].max(axis=None)))
         ax.set_xticks([0, 0.01, 0.02, 0.1, 0.3, 1])
         ax.minorticks_off()
         ax.set_title(f"{data}, {display_name(role)}", loc="left")
@@ -92,7 +92,7 @@ def draw_shared(table: pd.DataFrame, data: str) -> Figure:
         ax.set_xlabel("sufficiency of the shared code (1 is best)")
     axes[0].set_ylabel("agreement, directions equal (1 is best)")
     axes[0].set_xlim(right=max(1.05, axes[0].get_xlim()[1]))
-    axes[0].set_ylim(top=1)
+    axes[0].set_ylim(min(0, shown[columns[1::2]].min(axis=None)) - 0.04, 1)
     add_legend(figure, labels)
     return figure
 

@@ -6,7 +6,7 @@ import importlib.util
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 from synthetic_recovery import read_factors
 
 from indiseek_sc._keys import ROLES
@@ -132,6 +132,8 @@ def rank_correlation(
         rows = np.vstack([np.arange(cells.size), rng.integers(cells.size, size=(n_bootstrap, cells.size))])
         for which, values in enumerate((theta, weights)):
             means[:, which, place] = values[cells][rows].mean(axis=1)
-    rho = np.array([spearmanr(*pair).statistic for pair in means])
+    ranks = rankdata(means, axis=2)
+    ranks -= ranks.mean(axis=2, keepdims=True)
+    rho = (ranks[:, 0] * ranks[:, 1]).sum(axis=1) / np.linalg.norm(ranks, axis=2).prod(axis=1)
     lower, upper = np.nanquantile(rho[1:], [0.025, 0.975])
     return [("", float(rho[0])), ("_lower", float(lower)), ("_upper", float(upper))]

@@ -37,9 +37,9 @@ SECONDS = {
     "indiseek": 30.0,
     LITERAL: 60.0,
     "clip": 15.0,
-    "factorized_cl": 80.0,
-    "info_disen": 25.0,
-    "joint_opt": 85.0,
+    "factorized_cl": 35.0,
+    "info_disen": 15.0,
+    "joint_opt": 90.0,
     "intra_modal": 40.0,
     "no_reconstruction": 30.0,
     "no_critics": 20.0,
@@ -47,7 +47,7 @@ SECONDS = {
 }
 """One core's seconds for one lambda and 1,500 training cells, measured; for the estimate before the run alone."""
 
-SECONDS_TO_JUDGE = 20.0
+SECONDS_TO_JUDGE = 15.0
 
 
 class Job(NamedTuple):

@@ -104,7 +104,8 @@ def read_table(file: Path) -> pd.DataFrame:
 
 def append(file: Path, rows: pd.DataFrame, key: list[str]) -> None:
     """Add rows, and replace those of the same ``key``: all or nothing, whenever the program is broken off."""
-    table = pd.concat([read_table(file), rows], ignore_index=True).drop_duplicates(key, keep="last")
+    records = [*read_table(file).to_dict("records"), *rows.to_dict("records")]  # columns may differ, or be empty
+    table = pd.DataFrame(records).drop_duplicates(key, keep="last")
     beside = file.with_suffix(".tmp")
     table.to_csv(beside, index=False)
     os.replace(beside, file)
