@@ -134,6 +134,7 @@ def rank_correlation(
             means[:, which, place] = values[cells][rows].mean(axis=1)
     ranks = rankdata(means, axis=2)
     ranks -= ranks.mean(axis=2, keepdims=True)
-    rho = (ranks[:, 0] * ranks[:, 1]).sum(axis=1) / np.linalg.norm(ranks, axis=2).prod(axis=1)
+    with np.errstate(invalid="ignore"):  # not a number where all labels are alike
+        rho = (ranks[:, 0] * ranks[:, 1]).sum(axis=1) / np.linalg.norm(ranks, axis=2).prod(axis=1)
     lower, upper = np.nanquantile(rho[1:], [0.025, 0.975])
     return [("", float(rho[0])), ("_lower", float(lower)), ("_upper", float(upper))]

@@ -210,7 +210,7 @@ def test_rho_where_weights_are_known(load_script, column):
     assert set(figures) == {
         f"rho.{k}{e}" for k in ("raw", "shared", "joint", "decoded") for e in ("", "_lower", "_upper")
     }
-    assert figures["rho.raw"] == 1
+    assert figures["rho.raw"] == pytest.approx(1)
     mdata.obs = mdata.obs.rename(columns={column: "something"})
     assert judge.judge_ranks(Codes(labels), mdata, labels.astype(str), np.arange(120), seed=0) == {}
 
