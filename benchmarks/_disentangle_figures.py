@@ -37,7 +37,9 @@ def draw_all(table: pd.DataFrame, folder: Path) -> list[Path]:
             drawn[f"frontier_{data}"] = draw_frontier(rows, str(data))
             drawn[f"shared_{data}"] = draw_shared(rows, str(data))
         if "rna.private_r2_min" in table:
-            drawn["recovery"] = draw_recovery(table[table["rna.private_r2_min"].notna()])
+            told = table[table["rna.private_r2_min"].notna() & (table["n_specific"] > 0)]
+            if len(told):
+                drawn["recovery"] = draw_recovery(told)
         if "rho.raw" in table:
             for data, rows in table[table["rho.raw"].notna()].groupby("data", sort=False):
                 drawn[f"rho_{data}"] = draw_rho(rows, str(data))
@@ -98,7 +100,8 @@ def draw_shared(table: pd.DataFrame, data: str) -> Figure:
 
 
 def draw_recovery(table: pd.DataFrame) -> Figure:
-    """Of known factors, the private one that is told worst against the shared one that is told best."""
+    """Of known factors, the private one that is told worst against the shared one that is told best; the aim is shaded."""
+    lowest = min(0.8, table[[f"{role}.private_r2_min" for role in ROLES]].min(axis=None))
     names = sorted(table["data"].unique())
     n_columns = min(3, len(names))
     n_rows = -(-len(names) // n_columns)
@@ -118,7 +121,7 @@ def draw_recovery(table: pd.DataFrame) -> Figure:
         ax.set_xlim(-0.003, 1.5)
         ax.set_xticks([0, 0.02, 0.1, 1], ["0", ".02", ".1", "1"])
         ax.minorticks_off()
-        ax.set_ylim(-0.08, 1.05)
+        ax.set_ylim(lowest - 0.05, 1.03)
         ax.set_title(name, loc="left")
     figure.supxlabel("largest R2 of a shared factor or its square ", fontsize="medium")
     figure.supylabel("smallest R2 of a private factor", fontsize="medium")
