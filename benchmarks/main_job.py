@@ -34,14 +34,13 @@ MOST_FOR_RETRIEVAL = 4_000
 FIGURES = ("agreement_flat", "sufficiency", "leak_ratio", "gain", "complete", "r2_shared")
 
 
-def read(name: str) -> mudata.MuData:
-    """Read a data set: paired cells, at most 12,000 of them."""
+def read(name: str, most: int = LARGEST) -> mudata.MuData:
+    """Read a data set: paired cells, at most ``most`` of them, always the same."""
     mdata = datasets.pbmc_covid() if name == "pbmc_covid" else mudata.read_h5mu(name)
     paired = [cell for cell in mdata.obs_names if all(cell in m.obs_names for m in mdata.mod.values())]
-    if len(paired) < mdata.n_obs or mdata.n_obs > LARGEST:
-        few = np.sort(np.random.default_rng(0).permutation(len(paired))[:LARGEST])
-        cells = [paired[i] for i in few]
-        mdata = mudata.MuData({name: m[cells].copy() for name, m in mdata.mod.items()})
+    if len(paired) < mdata.n_obs or mdata.n_obs > most:
+        few = np.sort(np.random.default_rng(0).permutation(len(paired))[:most])
+        mdata = mdata[[paired[i] for i in few]].copy()
     return mdata
 
 

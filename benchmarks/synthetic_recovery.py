@@ -61,21 +61,19 @@ def fit(mdata: MuData, test: np.ndarray, seed: int, *, oracle: bool) -> IndiSeek
     return model
 
 
-def run(name: str, n_cells: int, seed: int) -> pd.DataFrame:
-    """Draw, train, and read all factors from both specific codes."""
-    mdata = synthetic.make("S3" if name == ORACLE else name, n_cells, seed=seed)
-    train, test = np.arange(n_cells // 2), np.arange(n_cells // 2, n_cells)
-    start = time.perf_counter()
-    model = fit(mdata, test, seed, oracle=name == ORACLE)
-    seconds = time.perf_counter() - start
+def read_factors(
+    model: IndiSeek, mdata: MuData, train: np.ndarray, test: np.ndarray, seed: int, *, from_features: bool = True
+) -> pd.DataFrame:
+    """Read all factors from both specific codes, and with ``from_features`` from the model's features too."""
     truth = mdata.uns[_keys.SYNTHETIC]["factors"]
     factors = {row.factor: mdata.obsm[row.obsm][:, row.column] for row in truth.itertuples()}
     rows = []
     for role in ROLES:
         code = model.get_latent_representation(kind="specific", modality=role)
+        read = code if code.shape[1] else np.zeros((len(code), 1))  # a code without columns tells what a constant tells
         table = truth[["factor", "kind", "given_shared"]].copy()
         table["should"], table["limit"] = truth[f"specific_{role}"], truth[f"limit_{role}"]
-        table["r2_alone"] = factor_recovery(code, factors, train, test, seed=seed)["r2"]
+        table["r2_alone"] = factor_recovery(read, factors, train, test, seed=seed)["r2"]
         table["r2"] = table["r2_alone"]
         coupled = truth["given_shared"] & (table["should"] == "should")
         if coupled.any():
@@ -83,15 +81,25 @@ def run(name: str, n_cells: int, seed: int) -> pd.DataFrame:
             # Of the ideal code p * sign(s_0) of S4, probes of 2,000 cells read .955 of p with s given, and .994 with its signs.
             given = np.hstack([shared, np.sign(shared)])
             asked = {factor: factors[factor] for factor in truth.loc[coupled, "factor"]}
-            table.loc[coupled, "r2"] = factor_recovery(code, asked, train, test, given=given, seed=seed)[
-                "r2"
-            ].to_numpy()
-        features = model.get_features(modality=role)
-        table["r2_features"] = factor_recovery(features, factors, train, test, seed=seed)["r2"]
+            recovered = factor_recovery(read, asked, train, test, given=given, seed=seed)
+            table.loc[coupled, "r2"] = recovered["r2"].to_numpy()
+        if from_features:
+            features = model.get_features(modality=role)
+            table["r2_features"] = factor_recovery(features, factors, train, test, seed=seed)["r2"]
         table.insert(0, "code", f"specific_{role}")
         table["n_specific"], table["n_shared"] = code.shape[1], model.module.rotations[role].n_kept
         rows.append(table)
-    result = pd.concat(rows, ignore_index=True).assign(n_cells=n_cells, seconds=seconds)
+    return pd.concat(rows, ignore_index=True)
+
+
+def run(name: str, n_cells: int, seed: int) -> pd.DataFrame:
+    """Draw, train, and read all factors from both specific codes."""
+    mdata = synthetic.make("S3" if name == ORACLE else name, n_cells, seed=seed)
+    train, test = np.arange(n_cells // 2), np.arange(n_cells // 2, n_cells)
+    start = time.perf_counter()
+    model = fit(mdata, test, seed, oracle=name == ORACLE)
+    seconds = time.perf_counter() - start
+    result = read_factors(model, mdata, train, test, seed).assign(n_cells=n_cells, seconds=seconds)
     result.insert(0, "seed", seed)
     result.insert(0, "data", name)
     return result

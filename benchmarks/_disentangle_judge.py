@@ -1,0 +1,140 @@
+"""What a run is judged by: the audit, retrieval, known factors, and the agreement of theta with WNN weights."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.stats import rankdata
+from synthetic_recovery import read_factors
+
+from indiseek_sc._keys import ROLES
+from indiseek_sc.metrics import foscttm, modality_importance, recall_at_k
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mudata import MuData
+
+    from indiseek_sc import IndiSeek
+
+FIGURES = ("agreement_flat", "sufficiency", "leak_ratio", "leak_p", "gain", "complete")
+MOST_FOR_RETRIEVAL = 4_000
+WNN_WEIGHTS = ("RNA.weight", "rna:mod_weight", "rna:wnn_weight")
+"""Columns of ``obs`` in which Seurat, muon and others leave the weight of RNA among a cell's weighted neighbours."""
+
+CODES = ("raw", "shared", "specific", "joint", "decoded")
+FEWEST_CELLS, FEWEST_LABELS, N_BOOTSTRAP = 15, 3, 500
+
+
+def codes_of(model: IndiSeek) -> dict[str, dict[str, np.ndarray]]:
+    """Return all codes of all cells, by kind and role; ``joint`` is the own shared and specific code side by side."""
+    names = model.modalities
+    codes = {
+        "raw": {role: model.get_features(modality=names[role]) for role in ROLES},
+        "decoded": {role: model.get_reconstruction(modality=names[role]) for role in ROLES},
+    }
+    for kind in ("shared", "specific"):
+        codes[kind] = {role: model.get_latent_representation(kind=kind, modality=names[role]) for role in ROLES}  # type: ignore[arg-type]
+    codes["joint"] = {role: np.hstack([codes["shared"][role], codes["specific"][role]]) for role in ROLES}
+    return codes
+
+
+def judge(model: IndiSeek, train: np.ndarray, test: np.ndarray, auditor: Path | None) -> dict[str, float]:
+    """Audit on held-out cells, by another program's ``audit`` if one is given, and retrieval of partners."""
+    codes = codes_of(model)
+    if auditor is None:
+        table = model.audit().table
+        figures = {f"{role}.{k}": v for role in ROLES for k, v in table.loc[model.modalities[role]].items()}
+    else:
+        specific, decoded = dict(codes["specific"]), dict(codes["decoded"])
+        for role in (role for role in ROLES if specific[role].shape[1] == 0):
+            specific[role] = decoded[role] = np.zeros((len(specific[role]), 1))  # as model.audit() does
+        figures = load_auditor(auditor).audit(
+            x=codes["raw"], shared=codes["shared"], specific=specific, decoded=decoded, train=train, test=test
+        )
+    shared = [codes["shared"][role][test[:MOST_FOR_RETRIEVAL]] for role in ROLES]
+    widths = {f"n_{kind}": codes[kind]["rna"].shape[1] for kind in ("shared", "specific")}
+    wanted = {f"{role}.{figure}": figures.get(f"{role}.{figure}", np.nan) for role in ROLES for figure in FIGURES}
+    return widths | wanted | {"foscttm": foscttm(*shared), "recall@10": recall_at_k(*shared, k=10)}
+
+
+def load_auditor(file: Path) -> Any:
+    """Import a file by its path."""
+    spec = importlib.util.spec_from_file_location("auditor", file)
+    auditor = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    spec.loader.exec_module(auditor)  # type: ignore[union-attr]
+    return auditor
+
+
+def judge_factors(model: IndiSeek, mdata: MuData, train: np.ndarray, test: np.ndarray, seed: int) -> dict[str, float]:
+    """Held-out R2 of private and of shared factors (and their squares) in each specific code."""
+    table = read_factors(model, mdata, train, test, seed, from_features=False)
+    figures = {}
+    for role in ROLES:
+        code = table[table["code"] == f"specific_{role}"]
+        private = code.loc[code["should"] == "should", "r2"]
+        shared = code.loc[code["kind"].isin(["shared", "shared_squared"]), "r2"]
+        figures |= {f"{role}.private_r2_min": private.min(), f"{role}.private_r2_mean": private.mean()}
+        figures |= {f"{role}.shared_r2_max": shared.max(), f"{role}.shared_r2_mean": shared.mean()}
+    return figures
+
+
+def find_wnn_weights(mdata: MuData) -> np.ndarray | None:
+    """Return the first known column of WNN weights of RNA."""
+    for table in (mdata.obs, *(m.obs for m in mdata.mod.values())):
+        for column in WNN_WEIGHTS:
+            if column in table:
+                return table[column].to_numpy(dtype=float)
+    return None
+
+
+def judge_ranks(
+    model: IndiSeek, mdata: MuData, labels: np.ndarray | None, test: np.ndarray, seed: int
+) -> dict[str, float]:
+    """Rank correlation of theta with WNN weights over labels for each kind of code; nothing where either is not known."""
+    weights = find_wnn_weights(mdata)
+    if labels is None or weights is None:
+        return {}
+    figures: dict[str, float] = {}
+    codes = codes_of(model)
+    for kind in CODES:
+        rna, adt = (codes[kind][role][test] for role in ROLES)
+        if rna.shape[1] and adt.shape[1]:
+            theta = modality_importance(rna, adt, labels[test], n_bootstrap=1, seed=seed).theta
+            figures |= {f"rho.{kind}{end}": v for end, v in rank_correlation(theta, weights[test], labels[test], seed)}
+    return figures
+
+
+def rank_correlation(
+    theta: np.ndarray, weights: np.ndarray, labels: np.ndarray, seed: int, n_bootstrap: int = N_BOOTSTRAP
+) -> list[tuple[str, float]]:
+    """Spearman correlation over labels of mean theta with mean weight, and its 95 % interval when cells are drawn again.
+
+    Parameters
+    ----------
+    theta, weights, labels
+        Of each cell, shape ``(n_cells,)``. Labels of fewer than 15 cells are left out.
+
+    Returns
+    -------
+    The estimate, ``_lower`` and ``_upper``; not numbers where fewer than 3 labels are left.
+    """
+    names, times = np.unique(labels, return_counts=True)
+    groups = [np.flatnonzero(labels == name) for name in names[times >= FEWEST_CELLS]]
+    if len(groups) < FEWEST_LABELS:
+        return [("", np.nan), ("_lower", np.nan), ("_upper", np.nan)]
+    rng = np.random.default_rng(seed)
+    # Rows: all cells as they are, then each draw of them.
+    means = np.empty((n_bootstrap + 1, 2, len(groups)))
+    for place, cells in enumerate(groups):
+        rows = np.vstack([np.arange(cells.size), rng.integers(cells.size, size=(n_bootstrap, cells.size))])
+        for which, values in enumerate((theta, weights)):
+            means[:, which, place] = values[cells][rows].mean(axis=1)
+    ranks = rankdata(means, axis=2)
+    ranks -= ranks.mean(axis=2, keepdims=True)
+    with np.errstate(invalid="ignore"):  # not a number where all labels are alike
+        rho = (ranks[:, 0] * ranks[:, 1]).sum(axis=1) / np.linalg.norm(ranks, axis=2).prod(axis=1)
+    lower, upper = np.nanquantile(rho[1:], [0.025, 0.975])
+    return [("", float(rho[0])), ("_lower", float(lower)), ("_upper", float(upper))]

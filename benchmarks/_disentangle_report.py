@@ -1,0 +1,134 @@
+"""The table as Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from _disentangle_judge import CODES
+
+from indiseek_sc._keys import ROLES
+from indiseek_sc.baselines import METHODS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+AUDIT = {
+    "agreement_flat": ("agreement_flat", 2),
+    "sufficiency": ("sufficiency", 2),
+    "leak_ratio": ("leak ratio", 3),
+    "gain": ("gain", 2),
+    "complete": ("complete", 3),
+}
+RECOVERY = {
+    "private_r2_min": ("private, least", 3),
+    "private_r2_mean": ("private, mean", 3),
+    "shared_r2_max": ("shared, most", 3),
+    "shared_r2_mean": ("shared, mean", 3),
+}
+
+
+def spread(values: pd.Series, digits: int) -> str:
+    """Mean and standard deviation over seeds, a dash where nothing is known; one seed has no spread."""
+    known = values.dropna()
+    if known.empty:
+        return "-"
+    mean = f"{known.mean():.{digits}f}"
+    return mean if len(known) == 1 else f"{mean} ± {known.std():.{digits}f}"
+
+
+def both(rows: pd.DataFrame, figure: str, digits: int) -> str:
+    """The same of RNA and of protein."""
+    return " / ".join(spread(rows[f"{role}.{figure}"], digits) for role in ROLES)
+
+
+def as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lines of a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def by_method(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Titles and rows of methods, in their usual order."""
+    return [(METHODS[name].title, rows) for name in METHODS if len(rows := table[table["method"] == name])]
+
+
+def show_lambda(rows: pd.DataFrame) -> str:
+    """The lambda of each seed; a star where no lambda kept the leak within the tolerance, a dash where it weighs nothing."""
+    known = METHODS[rows["method"].iloc[0]].lambdas
+    if not known:
+        return "-"
+    missed = rows["lambda_within"].eq(False)
+    words = [f"{value:g}{'*' if star else ''}" for value, star in zip(rows["lambda"], missed, strict=True)]
+    return ", ".join(dict.fromkeys(words))
+
+
+def report(table: pd.DataFrame) -> str:
+    """Turn the table into Markdown: mean ± standard deviation over seeds, RNA / protein."""
+    table = table.sort_values("seed")
+    parts = [_origin(table)]
+    for data, rows in table.groupby("data", sort=False):
+        cells = f"{rows['n_train'].iloc[0]:,} cells to learn from, {rows['n_cells'].iloc[0] - rows['n_train'].iloc[0]:,} held out"
+        parts += [f"### {data}: {cells}, {rows['seed'].nunique()} seed(s)", _audit_table(rows)]
+    if "rna.private_r2_min" in table:
+        parts += ["### Known factors, R2 from the specific codes", _recovery_table(table)]
+    if any(f"rho.{kind}" in table for kind in CODES):
+        parts += ["### Rank correlation of theta with WNN weights", _rho_table(table)]
+    else:
+        parts.append("No data set has WNN weights beside labels, so there is no rank correlation of theta with them.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _origin(table: pd.DataFrame) -> str:
+    dates = sorted(set(table["date"]))
+    days = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    return (
+        f"{days}; {'; '.join(sorted(set(table['versions'])))}. Settings: {'; '.join(sorted(set(table['settings'])))}. Mean ± standard "
+        "deviation over seeds, RNA / protein. A star marks a lambda whose leak on validation cells is not within the tolerance, "
+        "and yet the smallest of those tried; seconds are those of one core for training, the choice of lambda included."
+    )
+
+
+def _audit_table(table: pd.DataFrame) -> str:
+    rows = [
+        [
+            title,
+            show_lambda(rows),
+            *(both(rows, figure, digits) for figure, (_, digits) in AUDIT.items()),
+            spread(rows["foscttm"], 3),
+            spread(rows["recall@10"], 3),
+            f"{rows['seconds'].mean():.0f}",
+        ]
+        for title, rows in by_method(table)
+    ]
+    names = [name for name, _ in AUDIT.values()]
+    return as_markdown(["method", "lambda", *names, "FOSCTTM", "recall@10", "seconds"], rows)
+
+
+def _recovery_table(table: pd.DataFrame) -> str:
+    known = table[table["rna.private_r2_min"].notna()]
+    rows = [
+        [str(data), title, *(both(rows, figure, digits) for figure, (_, digits) in RECOVERY.items())]
+        for data, of_data in known.groupby("data")
+        for title, rows in by_method(of_data)
+    ]
+    return as_markdown(["data", "method", *(name for name, _ in RECOVERY.values())], rows)
+
+
+def _rho_table(table: pd.DataFrame) -> str:
+    def show(rows: pd.DataFrame, kind: str) -> str:
+        name = f"rho.{kind}"
+        if name not in rows or rows[name].isna().all():
+            return "-"
+        lower, upper = (np.nanmean(rows[f"{name}_{end}"]) for end in ("lower", "upper"))
+        return f"{spread(rows[name], 2)} [{lower:.2f}, {upper:.2f}]"
+
+    known = table[table["rho.raw"].notna()]
+    rows = [
+        [str(data), title, *(show(rows, kind) for kind in CODES), both(rows, "leak_ratio", 3)]
+        for data, of_data in known.groupby("data")
+        for title, rows in by_method(of_data)
+    ]
+    note = "In brackets a 95 % bootstrap interval over cells, mean over seeds. Rho rewards leakage: the leak ratio stands beside it."
+    return as_markdown(["data", "method", *CODES, "leak ratio"], rows) + "\n\n" + note

@@ -1,0 +1,196 @@
+"""IndiSeek, its rivals and its ablations: methods x data x seeds, one table, figures beside it.
+
+    python benchmarks/disentangle.py pbmc10k.h5mu teaseq.h5mu pbmc_covid S1 S2 S3 S4 S5 S6 --seeds 2 --jobs 2 --output disentangle
+    python benchmarks/disentangle.py --quick
+    python benchmarks/disentangle.py --output disentangle --report
+
+Data are h5mu files with counts in modalities ``rna`` and ``adt`` (or ``atac``), ``pbmc_covid`` (bundled), and ``S1`` to ``S6`` of the
+synthetic suite. Half of the cells is held out. IndiSeek has its default lambda, and nothing is chosen for it. Each rival has a lambda of
+its own from a list of its own: all of the list are trained and judged on validation cells, and the largest whose leak ratio is within .02 is
+taken, else the one with the smallest leak; no label is read. The literal recipe has lambda 10 and 150 epochs a stage in place of 2,000.
+Then ``model.audit()`` judges on the held-out cells, or another program's ``audit`` (``--auditor FILE.py``).
+
+The output folder has ``table.csv`` (a row a run), ``paths.csv`` (what lambdas were chosen by) and figures. A run that is in the table already is not
+made again, so that the same command goes on where it was broken off. Where ``obs`` has WNN weights of RNA (``RNA.weight``, ``rna:mod_weight``,
+``rna:wnn_weight``) beside labels, the rank correlation of theta with them is in the table too; labels are read for that alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from _disentangle_figures import draw_all
+from _disentangle_report import report
+from _disentangle_runs import Job, Options, estimate_seconds, run
+from tqdm import tqdm
+
+from indiseek_sc.baselines import METHODS
+from indiseek_sc.datasets import synthetic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+SYNTHETIC_METHODS = ("indiseek", "no_critics", "intra_modal", "clip")
+
+FULL: dict[str, Any] = {
+    "data": ["pbmc_covid", *synthetic.NAMES],
+    "methods": list(METHODS),
+    "synthetic_methods": list(SYNTHETIC_METHODS),
+    "seeds": 2,
+    "max_cells": 3000,
+    "synthetic_cells": 4000,
+    "n_lambdas": 3,
+    "max_epochs": None,
+    "output": Path("disentangle"),
+}
+QUICK: dict[str, Any] = {
+    "data": ["pbmc_covid", "S1"],
+    "methods": ["indiseek", "clip", "no_critics"],
+    "synthetic_methods": ["indiseek", "clip", "no_critics"],
+    "seeds": 1,
+    "max_cells": 400,
+    "synthetic_cells": 600,
+    "n_lambdas": 2,
+    "max_epochs": 5,
+    "output": Path("disentangle_quick"),
+}
+
+
+def read_arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; what is not given is as in a full run, or with ``--quick`` as in a trial."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="*", help="files, pbmc_covid, S1 to S6")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD", help=f"of {', '.join(METHODS)}")
+    parser.add_argument(
+        "--synthetic-methods", nargs="+", choices=METHODS, metavar="METHOD", help="those run on S1 to S6"
+    )
+    parser.add_argument("--seeds", type=int, help="so many, from 0")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on one core")
+    parser.add_argument("--max-cells", type=int, help="most cells of a real data set; half of them is held out")
+    parser.add_argument("--synthetic-cells", type=int, help="cells of a synthetic one")
+    parser.add_argument("--n-lambdas", type=int, help="lambdas that a rival may choose from")
+    parser.add_argument("--max-epochs", type=int, help="limit for every stage, for trials")
+    parser.add_argument("--auditor", type=Path, help="file whose audit() judges instead of ours")
+    parser.add_argument("--output", type=Path, help="folder")
+    parser.add_argument("--quick", action="store_true", help="a trial of minutes: few cells, methods and epochs")
+    parser.add_argument(
+        "--report", action="store_true", help="run nothing; print the table in Markdown, and draw again"
+    )
+    arguments = parser.parse_args(words)
+    for name, value in (QUICK if arguments.quick else FULL).items():
+        if getattr(arguments, name) in (None, []):
+            setattr(arguments, name, value)
+    return arguments
+
+
+def list_jobs(arguments: argparse.Namespace) -> list[Job]:
+    """All runs that are asked for, seed by seed, so that a run that is broken off has something of everything."""
+    methods = dict.fromkeys(arguments.data, arguments.methods)
+    methods |= {data: arguments.synthetic_methods for data in arguments.data if data in synthetic.NAMES}
+    return [Job(data, method, seed) for seed in range(arguments.seeds) for data in methods for method in methods[data]]
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """Read a table; there is none before the first run."""
+    return pd.read_csv(file) if file.is_file() else pd.DataFrame()
+
+
+def append(file: Path, rows: pd.DataFrame, key: list[str]) -> None:
+    """Add rows, and replace those of the same ``key``: all or nothing, whenever the program is broken off."""
+    records = [*read_table(file).to_dict("records"), *rows.to_dict("records")]  # columns may differ, or be empty
+    table = pd.DataFrame(records).drop_duplicates(key, keep="last")
+    beside = file.with_suffix(".tmp")
+    table.to_csv(beside, index=False)
+    os.replace(beside, file)
+
+
+def find_open(jobs: Sequence[Job], table: pd.DataFrame, options: Options) -> list[Job]:
+    """Runs that are not in the table yet.
+
+    Raises
+    ------
+    ValueError
+        If the table is of other settings, with which new rows could not be compared.
+    """
+    if table.empty:
+        return list(jobs)
+    if other := set(table["settings"]) - {str(options)}:
+        raise ValueError(
+            f"--output has rows of other settings ({'; '.join(other)}), not {options}. Name another folder."
+        )
+    done = set(table[list(Job._fields)].itertuples(index=False, name=None))
+    return [job for job in jobs if job.key not in done]
+
+
+def run_all(jobs: Sequence[Job], options: Options, n_jobs: int) -> Iterator[tuple[Job, Any]]:
+    """Yield each run with what came of it, an exception if it failed, in the order in which they end."""
+    if n_jobs == 1:
+        for job in jobs:
+            try:
+                yield job, run(job, options)
+            except Exception as error:  # noqa: BLE001  # one run that fails must not end the others
+                yield job, error
+        return
+    # Started anew, not forked: threads do not survive a fork.
+    with ProcessPoolExecutor(n_jobs, mp_context=get_context("spawn")) as pool:
+        running = {pool.submit(run, job, options): job for job in jobs}
+        try:
+            for future in as_completed(running):
+                yield running[future], future.exception() or future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Read the command line, run, draw; 1 if a run failed."""
+    arguments = read_arguments(words)
+    output: Path = arguments.output
+    output.mkdir(parents=True, exist_ok=True)
+    table = output / "table.csv"
+    failed = 0
+    if not arguments.report:
+        options = Options(**{name: getattr(arguments, name) for name in Options.__dataclass_fields__})
+        os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started
+        failed = fill(table, list_jobs(arguments), options, arguments.jobs)
+    figures = read_table(table)
+    if figures.empty:
+        print(f"There is no finished run in {output}.", file=sys.stderr)
+        return 1
+    draw_all(figures, output)
+    print(report(figures))
+    return int(failed > 0)
+
+
+def fill(file: Path, jobs: Sequence[Job], options: Options, n_jobs: int) -> int:
+    """Make the runs that a table lacks; return how many failed."""
+    jobs = find_open(jobs, read_table(file), options)
+    expected = {job: round(estimate_seconds(job, options)) for job in jobs}
+    total = sum(expected.values())
+    print(f"{len(jobs)} runs, about {total / 60 / n_jobs:.0f} minutes by {n_jobs} at a time.", flush=True)
+    failed = 0
+    # The bar counts expected seconds, not runs, which differ tenfold in length.
+    shape = "{percentage:3.0f} %|{bar}| {elapsed}, {remaining} left{postfix}"
+    with tqdm(total=total, bar_format=shape, disable=not jobs) as bar:
+        for job, result in run_all(jobs, options, n_jobs):
+            if isinstance(result, Exception):
+                failed += 1
+                bar.write(f"FAILED {' '.join(map(str, job.key))}: {type(result).__name__}: {result}", file=sys.stderr)
+            else:
+                row, path = result
+                if path is not None:
+                    append(file.with_name("paths.csv"), path, [*Job._fields, "lambda", "modality"])
+                append(file, pd.DataFrame([row]), list(Job._fields))
+            bar.set_postfix_str(f"last: {' '.join(map(str, job.key))}", refresh=False)
+            bar.update(expected[job])
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""What the benchmark's table holds of rank correlations, and how it is shown."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import spearmanr
+
+
+def test_rank_correlation_against_a_loop(load_script):
+    judge = load_script("_disentangle_judge")
+    rng = np.random.default_rng(0)
+    labels = np.repeat(["a", "b", "c", "d", "few"], [20, 30, 40, 15, 14])
+    shift = dict(zip("abcd", (0.0, 0.3, 0.5, 0.9), strict=True)) | {"few": 9.0}
+    theta = np.array([shift[name] for name in labels]) + rng.normal(size=len(labels))
+    weights = np.array([shift[name] for name in labels]) ** 2 + rng.normal(size=len(labels)) / 3
+    found = dict(judge.rank_correlation(theta, weights, labels, seed=0, n_bootstrap=2000))
+
+    def slow(rows):
+        means = [[values[rows][labels[rows] == name].mean() for name in "abcd"] for values in (theta, weights)]
+        return spearmanr(*means).statistic
+
+    assert found[""] == pytest.approx(slow(np.arange(len(labels))))
+    drawn = []
+    for _ in range(500):
+        rows = [rng.choice(np.flatnonzero(labels == name), (labels == name).sum()) for name in "abcd"]
+        drawn.append(slow(np.concatenate(rows)))
+    np.testing.assert_allclose([found["_lower"], found["_upper"]], np.quantile(drawn, [0.025, 0.975]), atol=0.25)
+    assert found["_lower"] <= np.median(drawn) <= found["_upper"]
+    few = np.isin(labels, ["a", "b", "few"])
+    assert np.isnan(dict(judge.rank_correlation(theta[few], weights[few], labels[few], seed=0))[""])
+
+
+class Codes:
+    """Stands for a model: in RNA labels 0, 1, 2 are told apart ever worse, in protein ever better."""
+
+    modalities = {"rna": "rna", "adt": "adt"}
+
+    def __init__(self, labels: np.ndarray) -> None:
+        rng = np.random.default_rng(0)
+        noise = rng.normal(size=(len(labels), 2))
+        place = 10 * np.c_[labels, labels]
+        self.codes = {
+            "rna": place + noise * (1 + 4 * labels[:, None]),
+            "adt": place + noise * (9 - 4 * labels[:, None]),
+        }
+
+    def get_features(self, modality):
+        return self.codes[modality]
+
+    get_reconstruction = get_features
+
+    def get_latent_representation(self, kind, modality):
+        return self.codes[modality][:, :0] if kind == "specific" else self.codes[modality]
+
+
+@pytest.mark.parametrize("column", ["RNA.weight", "rna:mod_weight", "rna:wnn_weight"])
+def test_rho_where_weights_are_known(load_script, column):
+    judge = load_script("_disentangle_judge")
+    labels = np.repeat([0, 1, 2], 40)
+    mdata = SimpleNamespace(obs=pd.DataFrame({column: 1.0 - labels / 2}), mod={})
+    figures = judge.judge_ranks(Codes(labels), mdata, labels.astype(str), np.arange(120), seed=0)
+    assert set(figures) == {
+        f"rho.{k}{e}" for k in ("raw", "shared", "joint", "decoded") for e in ("", "_lower", "_upper")
+    }
+    assert figures["rho.raw"] == pytest.approx(1)
+    mdata.obs = mdata.obs.rename(columns={column: "something"})
+    assert judge.judge_ranks(Codes(labels), mdata, labels.astype(str), np.arange(120), seed=0) == {}
+
+
+def test_report(load_script, make_rows):
+    report = load_script("_disentangle_report").report
+    table = make_rows(["indiseek", "clip", "info_disen"])
+    of_rival = (table["method"] == "info_disen") & (table["data"] == "liu")
+    table.loc[of_rival, "lambda"], table.loc[of_rival, "lambda_within"] = [100.0, 10.0], [True, False]
+    table.loc[of_rival, "rna.leak_ratio"], table.loc[of_rival, "adt.leak_ratio"] = [0.1, 0.3], np.nan
+    text = report(table)
+    line = next(line for line in text.splitlines() if line.startswith("| InfoDisen"))
+    assert line.split(" | ")[1] == "100, 10*"
+    assert line.split(" | ")[4] == "0.200 ± 0.141 / -"
+    assert "| CLIP only | - |" in text
+    assert "### liu: 1,500 cells to learn from, 1,500 held out, 2 seed(s)" in text
+    assert "| S1 | IndiSeek |" in text and "| liu | IndiSeek | 0.50 ± 0.00 [0.40, 0.60] |" in text
+    assert "2026-01-02; torch 2." in text
+    without = table.drop(columns=[column for column in table if column.startswith("rho.")])
+    assert "No data set has WNN weights" in report(without)
+
+
+def test_figures(load_script, make_rows, tmp_path, monkeypatch):
+    figures = load_script("_disentangle_figures")
+    monkeypatch.setattr(figures, "DPI", 40)
+    table = make_rows(["indiseek", "clip", "no_critics"])
+    drawn = figures.draw_all(table, tmp_path)
+    assert [file.stem for file in drawn] == [
+        "frontier_liu",
+        "shared_liu",
+        "frontier_S1",
+        "shared_S1",
+        "recovery",
+        "rho_liu",
+    ]
+    assert all(file.stat().st_size > 1000 for file in drawn)
+
+
+def test_methods_of_one_stage_1_share_a_marker(load_script, make_rows):
+    figures = load_script("_disentangle_figures")
+    table = make_rows(["indiseek", "clip", "no_critics"], data=("liu",))
+    columns = [f"{role}.{figure}" for role in ("rna", "adt") for figure in ("sufficiency", "agreement_flat")]
+    table.loc[table["method"] == "no_critics", columns] = table.loc[table["method"] == "indiseek", columns].to_numpy()
+    figure = figures.draw_shared(table, "liu")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "IndiSeek\nwhitening, no critics",
+        "CLIP only",
+    ]
+    figures.plt.close(figure)
