@@ -162,6 +162,17 @@ def test_the_plain_codec(standardize):
         assert torch.equal(code, codec.encoder(features))
 
 
+def test_a_plain_code_cannot_shrink_under_its_standardisation():
+    features, condition = draw()
+    codec = PlainCodec(6, 2, 3, 16, n_layers=2, standardize=True)
+    with torch.no_grad():
+        codec.encoder[-1].weight.mul_(1e-3)
+    codec.fit(features, condition)
+    codec.freeze_statistics(codec.prepare(features, condition), condition)
+    codec.eval()
+    torch.testing.assert_close(codec(features, condition).std(dim=0, correction=0), torch.ones(3), atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize("codec", [ConditionalCodec(6, 2, 4, 16), PlainCodec(6, 2, 4, 16, n_layers=2)])
 def test_decoding_reads_both_codes_and_encoding_the_features(codec):
     features, condition = (x[:20] for x in draw())

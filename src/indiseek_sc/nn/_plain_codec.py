@@ -46,7 +46,8 @@ class PlainCodec(SpecificCodec):
         self.decoder = make_mlp(
             n_specific + n_condition, n_features, n_hidden, n_layers=n_layers, activation=activation
         )
-        self.standardize = nn.BatchNorm1d(n_specific, affine=False) if standardize else nn.Identity()
+        # Deep ReLU networks start near a width of 1e-3: added to such a variance, the usual 1e-5 lets the code shrink again.
+        self.standardize = nn.BatchNorm1d(n_specific, eps=1e-12, affine=False) if standardize else nn.Identity()
 
     @property
     def n_used(self) -> int:
