@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,15 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 RECOVERED = [("private", "min"), ("private", "mean"), ("shared", "max"), ("shared", "mean")]
+
+
+@pytest.fixture(autouse=True)
+def keep_log_level():
+    """Scripts silence scvi-tools for as long as their process lives."""
+    logger = logging.getLogger("scvi")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")
