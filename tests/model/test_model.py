@@ -83,6 +83,7 @@ def test_same_seed_same_bits_and_another_seed_differs(pbmc_small, fitted):
     )
 
 
+@pytest.mark.slow
 def test_a_second_training_starts_anew(fitted, pbmc_small):
     model = fit(pbmc_small)
     first = all_codes(model)
@@ -178,6 +179,7 @@ def test_save_and_load_to_the_bit(fitted, tmp_path):
         IndiSeek.load(str(tmp_path / "model"), adata=backwards)
 
 
+@pytest.mark.slow
 def test_a_loaded_model_trains_as_the_first_one_did(fitted, tmp_path):
     model, mdata = fitted
     model.save(str(tmp_path / "model"))
