@@ -64,9 +64,8 @@ class LambdaWalk:
         for lambda_ in sorted(lambdas, reverse=True):
             if tables and not (warm_start and self.run.CAN_START_WARM):
                 self.return_to_start()
-            if (reason := self.run.train_critics(lambda_)) is not None:
+            if (reason := self._train(lambda_)) is not None:
                 break
-            self._states[lambda_] = self._copy_state(), dict(self.run.model.history_ or {})
             tables.append(self.judge(lambda_))
             if not to_the_end and choose_lambda(tables[-1], tolerance).is_within:
                 break
@@ -75,10 +74,16 @@ class LambdaWalk:
     def try_alone(self, lambda_: float) -> pd.DataFrame:
         """Train at one lambda from the start, and judge."""
         self.return_to_start()
-        if (reason := self.run.train_critics(lambda_)) is not None:
+        if (reason := self._train(lambda_)) is not None:
             raise RuntimeError(f"Lambda {lambda_:g}: {reason}")
-        self._states[lambda_] = self._copy_state(), dict(self.run.model.history_ or {})
         return self.judge(lambda_)
+
+    def _train(self, lambda_: float) -> str | None:
+        """Train from where the codes are, and remember where that led, unless it ended early."""
+        reason = self.run.train_critics(lambda_)
+        if reason is None:
+            self._states[lambda_] = self._copy_state(), dict(self.run.model.history_ or {})
+        return reason
 
     def conclude(self, tables: Sequence[pd.DataFrame], tolerance: float) -> LambdaPath:
         """Put the figures of all lambdas together, and choose."""

@@ -66,8 +66,8 @@ class IndiSeek(SetupMixin, TrainingMixin, PathMixin, CodesMixin, AuditMixin, Coo
     independence
         What specific codes are trained against: names joined by ``+`` of ``"gaussian"``, ``"gaussian_full"``, ``"mixture"`` (vCLUB
         with these densities), ``"nce"``, ``"nce_concatenated"`` (NCE-CLUB), ``"leave_one_out"``, ``"adversarial"`` (critics that learn),
-        ``"hsic"``, ``"distance_correlation"`` (kernel terms, at most 1, so they ask for another ``lambda_``), and
-        ``"gaussian_bounded"`` (the published recipe). Or what makes a critic from ``n_specific`` and ``n_condition``: a
+        ``"hsic"``, ``"distance_correlation"`` (kernel terms, at most 1, so they ask for another ``lambda_``),
+        ``"gaussian_bounded"`` (the published recipe), ``"orthogonality"`` (DisentangledSSL's) and ``"none"``. Or what makes a critic from ``n_specific`` and ``n_condition``: a
         subclass of :class:`~indiseek_sc.losses.IndependenceCritic` or a ``functools.partial`` of one; or a sequence or mapping
         of these and of names, for their sum. It is pickled with the model, so its code must be importable where that is
         loaded.

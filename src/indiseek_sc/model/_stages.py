@@ -95,10 +95,10 @@ class Stages(StageRuns):
         return reason
 
     def train_critics(self, lambda_: float) -> str | None:
-        """Train the specific codes against their critics, from where both are: a walk along lambda starts each point warm."""
+        """Train the specific codes against their critics, from where both are."""
         if not self.module.learners():
             return None
-        reason = self._train_critics(self._cells, lambda_)
+        reason = self._run_critics(lambda_)
         if "encoders" not in self.module.frozen:
             self._conditions = self._describe_conditions()
             self._prepare()
@@ -158,12 +158,12 @@ class Stages(StageRuns):
         parts = {role: self.module.codecs[role].refinement for role in ROLES}
         return self._run_regression("decoder", parts, self.module.decoding_error, cells, smallest_gain=1e-3)
 
-    def _train_critics(self, cells: Mapping[Role, Mapping[str, Tensor]], lambda_: float) -> str | None:
+    def _run_critics(self, lambda_: float) -> str | None:
         module, split = self.module, self.split
         settings = self.options.critic_settings or self.settings
         batch_size = self._batch_size("specific_batch_size")
         data = StageData(
-            {role: dict(tensors) for role, tensors in cells.items()},
+            {role: dict(tensors) for role, tensors in self._cells.items()},
             split.train,
             split.validation,
             batch_size=batch_size,
