@@ -37,10 +37,8 @@ class AuditMixin:
             If the model is not trained.
         """
         self._require("specific")
-        split, mdata = self.split, self._validate_anndata()
-        has_test = split.test.size > 0
-        test = split.test if has_test else split.validation
-        train = np.sort(np.concatenate([split.train, split.validation])) if has_test else split.train
+        mdata = self._validate_anndata()
+        train, test = self.split.for_judging()
 
         rows = np.arange(mdata.n_obs)
         kinds = ("shared", "specific", "reconstruction")
@@ -55,7 +53,7 @@ class AuditMixin:
             features,
             by_name["shared"],
             by_name["specific"],
-            train=train,
+            train=np.sort(train),
             test=test,
             decoded=by_name["reconstruction"],
             seed=seed,

@@ -106,12 +106,7 @@ class CoordinateImportanceMixin:
 
     def _draw_cells(self, max_cells: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Row numbers of cells that the model did not learn from, and of those that it did."""
-        split = self.split
-        unseen, seen = (
-            (split.test, np.concatenate([split.train, split.validation]))
-            if split.test.size
-            else (split.validation, split.train)
-        )
+        seen, unseen = self.split.for_judging()
         unseen, seen = (np.sort(rng.permutation(rows)[:max_cells]) for rows in (unseen, seen))
         return unseen, seen
 

@@ -22,6 +22,12 @@ class Split:
     validation: np.ndarray
     test: np.ndarray
 
+    def for_judging(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the cells to fit judges on and, apart from these, those to judge on: the held-out ones, or else the validation cells."""
+        if self.test.size:
+            return np.concatenate([self.train, self.validation]), self.test
+        return self.train, self.validation
+
     def as_column(self) -> np.ndarray:
         """Return ``train``, ``validation`` or ``test`` for each cell, shape ``(n_cells,)``."""
         column = np.empty(self.train.size + self.validation.size + self.test.size, dtype=object)
