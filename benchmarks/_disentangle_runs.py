@@ -31,7 +31,7 @@ LITERAL_LAMBDA = 10.0
 LITERAL_EPOCHS = {"shared": 150, "specific": 150}
 """In the place of 2,000 each, which at batches of 128 are beyond two cores."""
 
-STAGES = ("shared", "conditional", "specific", "decoder")
+STAGES = ("shared", "conditional", "shape", "specific", "decoder")
 
 SECONDS = {
     "indiseek": 30.0,

@@ -7,13 +7,7 @@ import pytest
 import torch
 
 from indiseek_sc._keys import ROLES
-from indiseek_sc.model._closed_forms import (
-    FEWEST_DIRECTIONS,
-    SUFFICIENT,
-    choose_directions,
-    finish_shared,
-    start_shared,
-)
+from indiseek_sc.model._closed_forms import SUFFICIENT, find_sufficient, finish_shared, start_shared
 from indiseek_sc.nn import CanonicalRotation, SharedEncoder
 from indiseek_sc.train import Split
 
@@ -29,30 +23,49 @@ def draw(weights: list[float]) -> tuple[dict[str, torch.Tensor], dict[str, torch
     return {"rna": shared, "adt": shared}, {"rna": features, "adt": features}
 
 
+def kept_of(axes: torch.Tensor) -> torch.Tensor:
+    """Return how much of each direction lies within the axes, between 0 and 1."""
+    return axes.square().sum(dim=1)
+
+
 @pytest.mark.parametrize(
-    ("weights", "kept"),
+    "weights",
     [
-        ([1.0, 1.0, 1.0, 1.0, 0.01, 0.01], [0, 1, 2, 3]),
-        ([1.0, 0.01, 1.0, 1.0, 0.01, 1.0], [0, 2, 3, 5]),  # the last one is needed, others before it are not
-        ([1.0, 1.0, 1.0, 1.0, 1.0, 1.0], [0, 1, 2, 3, 4, 5]),
+        [1.0, 1.0, 1.0, 1.0, 0.01, 0.01],
+        [1.0, 0.01, 1.0, 1.0, 0.01, 1.0],  # the last one is needed, others before it are not
+        [1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
+        [0.01, 0.01, 1.0, 0.01, 0.01, 0.01],
     ],
 )
-def test_directions_that_tell_nothing_are_dropped_wherever_they_stand(weights, kept):
-    assert choose_directions(*draw(weights), SPLIT) == kept
+def test_axes_that_tell_nothing_are_dropped_wherever_they_stand(weights):
+    axes = find_sufficient(*draw(weights), SPLIT)
+    telling = torch.tensor(weights) == 1
+    assert axes.shape == (6, int(telling.sum()))
+    torch.testing.assert_close(kept_of(axes), telling.double(), atol=0.02, rtol=0)
 
 
-def test_some_directions_are_always_kept():
-    kept = choose_directions(*draw([1.0, 0.0, 0.0, 0.0, 0.0, 0.0]), SPLIT)
-    assert len(kept) == FEWEST_DIRECTIONS
-    assert kept[0] == 0
+def test_axes_are_found_where_every_direction_tells_a_little():
+    """Turned so that no direction can be spared, two axes still tell all."""
+    shared, features = draw([1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
+    turn = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(3))).Q
+    axes = find_sufficient({role: x @ turn for role, x in shared.items()}, features, SPLIT)
+    assert axes.shape == (6, 2)
+    torch.testing.assert_close(axes.T @ axes, torch.eye(2, dtype=axes.dtype))
+    torch.testing.assert_close(kept_of(turn.double() @ axes)[:2], torch.ones(2).double(), atol=0.02, rtol=0)
+
+
+def test_at_least_one_axis_is_kept():
+    shared, features = draw([0.0, 0.0])
+    axes = find_sufficient(shared, {role: torch.zeros_like(x) for role, x in features.items()}, SPLIT)
+    assert 1 <= axes.shape[1] <= 2
 
 
 def test_what_is_kept_is_sufficient():
     weights = [1.0, 0.6, 0.5, 0.4, 0.3, 0.2]
-    kept = choose_directions(*draw(weights), SPLIT)
-    told = sum(weights[n] ** 2 for n in kept) / sum(w**2 for w in weights)
-    assert told >= SUFFICIENT - 0.02
-    assert len(kept) < 6
+    axes = find_sufficient(*draw(weights), SPLIT)
+    told = (kept_of(axes) * torch.tensor(weights).square()).sum() / sum(w**2 for w in weights)
+    assert SUFFICIENT - 0.02 <= told < 1
+    assert axes.shape[1] < 6
 
 
 def make_module() -> SimpleNamespace:
@@ -93,7 +106,7 @@ def test_a_network_that_found_nothing_gives_way_to_the_linear_start():
         assert (module.encoders[role].network(features[role]) == 0).all()
     codes = [module.rotations[role](module.encoders[role](features[role])).detach() for role in ROLES]
     kept = module.rotations["rna"].n_kept
-    assert kept == FEWEST_DIRECTIONS
+    assert kept == 4
     spread = torch.cat([code[:2000].std(dim=0, correction=0)[None] for code in codes])
     torch.testing.assert_close(
         spread[:, :kept], module.rotations["rna"].correlation[:kept].expand(2, -1), rtol=1e-3, atol=0

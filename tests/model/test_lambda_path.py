@@ -16,7 +16,7 @@ from indiseek_sc.metrics import SpecificAuditor, _mlp_probe
 from indiseek_sc.model._stage_runs import RunOptions
 from indiseek_sc.model._stages import Stages
 
-FEW = {"shared": 2, "conditional": 2, "specific": 4, "decoder": 1}
+FEW = {"shared": 2, "conditional": 2, "shape": 2, "specific": 4, "decoder": 1}
 HELD_OUT = np.arange(0, 600, 5)
 QUICK = {"max_epochs": FEW, "enable_progress_bar": False}
 LAMBDAS = (1, 1000)
@@ -168,7 +168,7 @@ def test_auto_walks_to_the_first_within_and_is_saved(pbmc_small, tmp_path, monke
     assert tried == [1000]
     assert model.lambda_ == 1000
     assert model.chosen_path.table["lambda"].unique().tolist() == [1000]
-    assert {key.split("/")[0] for key in model.history} == {"shared", "conditional", "specific", "decoder"}
+    assert {key.split("/")[0] for key in model.history} == {"shared", "conditional", "shape", "specific", "decoder"}
     model.save(str(tmp_path / "model"))
     loaded = IndiSeek.load(str(tmp_path / "model"), adata=pbmc_small)
     assert loaded.lambda_ == 1000

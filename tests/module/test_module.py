@@ -250,18 +250,22 @@ def test_the_error_is_zero_where_stage_two_starts(make_module, features):
     assert module.specific_terms("rna", cells["rna"])["error"].item() == pytest.approx(0, abs=1e-6)
 
 
-def test_the_conditional_loss_is_of_members_in_training_and_of_the_ensemble_after(make_module, features, disturb):
+@pytest.mark.parametrize("name", ["conditional", "shape"])
+def test_the_loss_of_a_density_is_of_members_in_training_and_of_the_ensemble_after(name, make_module, features, disturb):
     module = make_module()
     disturb(module)
     cells = fit_codecs(module, features)["rna"]
-    cells["scores"] = module.codecs["rna"].scores(features["rna"], cells["condition"])
-    conditional = module.codecs["rna"].conditional
-    conditional.dropout = 0.0
-    expected = conditional.ensemble_loss(cells["scores"], cells["condition"])
-    assert torch.equal(module.conditional_loss("rna", cells), expected)
-    conditional.train()
-    assert torch.equal(module.conditional_loss("rna", cells), conditional.loss(cells["scores"], cells["condition"]))
-    assert module.conditional_loss("rna", cells) > expected  # an average is at least as likely as its parts
+    cells["values"] = module.codecs["rna"].scores(features["rna"], cells["condition"])
+    part = getattr(module.codecs["rna"], name)
+    for layer in part.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = 0.0
+    part.dropout = 0.0
+    expected = part.ensemble_loss(cells["values"], cells["condition"])
+    assert torch.equal(module.density_loss(part, cells), expected)
+    part.train()
+    assert torch.equal(module.density_loss(part, cells), part.loss(cells["values"], cells["condition"]))
+    assert not torch.equal(module.density_loss(part, cells), expected)
 
 
 def test_the_decoding_error_is_a_share_of_what_the_code_could_hold(make_module, features):

@@ -17,12 +17,16 @@ def draw(n_cells: int = 300, n_features: int = 6) -> tuple[torch.Tensor, torch.T
     return features @ torch.randn(n_features, n_features) + condition @ torch.randn(2, n_features) + 1, condition
 
 
-def make_codec(n_specific: int = 4, n_shared: int = 0) -> tuple[ConditionalCodec, torch.Tensor, torch.Tensor]:
-    """A codec at the start of the critics' stage, whose conditional whitening knows something."""
+def make_codec(
+    n_specific: int = 4, n_shared: int = 0, *, bent: bool = True
+) -> tuple[ConditionalCodec, torch.Tensor, torch.Tensor]:
+    """A codec at the start of the critics' stage, whose conditional whitening and, if bent, shape know something."""
     features, condition = draw()
     codec = ConditionalCodec(6, 2, n_specific, 16)
     codec.fit(features, condition, n_shared)
     nn.init.normal_(codec.conditional.output.weight, std=0.2)  # as if trained
+    for network in codec.shape.networks if bent else ():
+        nn.init.normal_(network.layers[-1].weight, std=1.0)
     codec.eval()
     codec.freeze_start(features, condition)
     codec.freeze_statistics(codec.prepare(features, condition), condition)
@@ -49,10 +53,12 @@ def test_with_all_axes_decoding_gives_the_features_back():
     torch.testing.assert_close(codec.decode(codec(features, condition), condition), features, atol=1e-3, rtol=0)
 
 
-def test_the_start_is_the_conditional_whitening():
+def test_the_start_is_the_conditional_whitening_evened_out_in_shape():
     codec, features, condition = make_codec()
     whitened = codec.conditional(condition).whiten(codec.scores(features, condition))
-    standardized = (whitened - whitened.mean(dim=0)) / whitened.std(dim=0, correction=0)
+    bent = codec.shape(whitened, condition)
+    assert (bent - whitened).abs().mean() > 0.05
+    standardized = (bent - bent.mean(dim=0)) / bent.std(dim=0, correction=0)
     torch.testing.assert_close(codec(features, condition), standardized, atol=1e-4, rtol=0)
 
 
@@ -112,7 +118,7 @@ def test_prepared_cells_encode_as_their_features_do():
 
 
 def test_the_comparison_is_what_decoding_loses_along_the_axes():
-    codec, features, condition = make_codec()
+    codec, features, condition = make_codec(bent=False)  # shape takes no part in the comparison
     disturb(codec)
     prepared = codec.prepare(features, condition)
     code = codec.encode(prepared, condition)

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 SUFFICIENT = 0.94
 """Directions are dropped as long as the others tell this share of what all of them tell of the other modality."""
 
-FEWEST_DIRECTIONS = 4
-
 MOST_CELLS = 20_000
 """Directions are compared on every n-th cell of more than about this many, training and validation each."""
 
@@ -69,19 +67,18 @@ def finish_shared(
         codes = _encode(module, features)  # canonical directions as they are
         unit = torch.eye(module.n_shared).to(correlation)
         maps = [LinearMap(torch.zeros_like(correlation), unit)] * len(ROLES)
-    by_correlation = correlation.argsort(descending=True, stable=True)
-    rotated = {
-        role: linear(code.double())[:, by_correlation] for role, linear, code in zip(ROLES, maps, codes, strict=True)
-    }
+    shared = correlation > chance_correlation(split.validation.size)
     # at least one, whatever chance says: an empty condition has no meaning to the networks behind
-    n_shared = max(1, int((correlation > chance_correlation(split.validation.size)).sum()))
-    kept = choose_directions({role: code[:, :n_shared] for role, code in rotated.items()}, features, split)
-    dropped = [n for n in range(module.n_shared) if n not in kept]
-    order = by_correlation[torch.tensor([*kept, *dropped], device=by_correlation.device)]
-    correlation = correlation[order]
-    correlation[len(kept) :] = 0.0
-    for role, linear in zip(ROLES, maps, strict=True):
-        module.rotations[role].set(linear._replace(weight=linear.weight[:, order]), correlation)
+    shared[correlation.argmax()] = True
+    maps = [linear._replace(weight=(linear.weight / correlation.clamp(min=1e-9))[:, shared]) for linear in maps]
+    canonical = {role: linear(code.double()) for role, linear, code in zip(ROLES, maps, codes, strict=True)}
+    axes = find_sufficient(canonical, features, split)
+    *turned, correlation = _analyse([canonical[role] @ axes for role in ROLES], split, axes.shape[1], refit=True)
+    order = correlation.argsort(descending=True, stable=True)
+    for role, linear, turn in zip(ROLES, maps, turned, strict=True):
+        weight = torch.nn.functional.pad(linear.weight @ axes @ turn.weight[:, order], (0, module.n_shared - len(order)))
+        padded = torch.nn.functional.pad(correlation[order], (0, module.n_shared - len(order)))
+        module.rotations[role].set(linear._replace(weight=weight), padded)
 
 
 def _is_stronger(correlation: Tensor, start: list[LinearMap], features: Mapping[Role, Tensor], split: Split) -> bool:
@@ -94,47 +91,53 @@ def _is_stronger(correlation: Tensor, start: list[LinearMap], features: Mapping[
     return shared_strength(correlation, n_cells) >= threshold
 
 
-def choose_directions(shared: Mapping[Role, Tensor], features: Mapping[Role, Tensor], split: Split) -> list[int]:
-    """Return directions that are sufficient together, in their order, without any label.
+def find_sufficient(shared: Mapping[Role, Tensor], features: Mapping[Role, Tensor], split: Split) -> Tensor:
+    """Return the narrowest turned axes of the shared codes that tell nearly all that all of them tell, without any label.
 
-    Sufficiency is the share of the other modality's variance that a ridge regression on the directions explains, relative to
-    that on all of them, averaged over both modalities and read on validation cells. The direction that the others can spare
-    best is dropped, again and again, while they stay sufficient: fewer directions are more purely shared, too few leave
+    Axes are those of a reduced-rank regression of both modalities on each other's code, the most telling first. Canonical
+    directions themselves would not do: where their correlations are alike, any turn of them is as canonical, and each may
+    tell a little of everything. Axes are kept until the regressions on them explain, on validation cells, the share
+    ``SUFFICIENT`` of what they explain on all, averaged over both modalities: fewer are more purely shared, too few leave
     shared signal to the specific codes.
 
     Parameters
     ----------
     shared
-        Rotated codes by role, shape ``(n_cells, n_shared)``.
+        Codes of canonical directions by role, shape ``(n_cells, n_shared)``.
     features
         Features by role, shape ``(n_cells, n_features)``.
     split
         Regressions are fitted on its training cells and read on its validation cells.
+
+    Returns
+    -------
+    Orthonormal axes, shape ``(n_shared, n_kept)``, for codes of unit variance.
     """
-    kept = list(range(shared["rna"].shape[1]))
     pairs = [(shared[role], features[other(role)]) for role in ROLES]
     train, validation = (
         [(x[rows.to(x.device)].double(), y[rows.to(y.device)].double()) for x, y in pairs]
         for rows in (_some(split.train), _some(split.validation))
     )
 
-    def explain(directions: list[int]) -> Tensor:
+    def explain(axes: Tensor) -> Tensor:
         return torch.tensor(
             [
-                _explained(x[:, directions], y, seen[:, directions], wanted)
+                _explained(x @ axes, y, seen @ axes, wanted)
                 for (x, y), (seen, wanted) in zip(train, validation, strict=True)
             ],
             dtype=torch.float64,
         )
 
-    explained_by_all = explain(kept).clamp(min=1e-12)
-    while len(kept) > FEWEST_DIRECTIONS:
-        candidates = [[n for n in kept if n != direction] for direction in reversed(kept)]
-        told = [float((explain(directions) / explained_by_all).mean()) for directions in candidates]
-        if max(told) < SUFFICIENT:
-            break
-        kept = candidates[told.index(max(told))]
-    return kept
+    told = 0.0
+    for x, y in train:
+        covariance = (x - x.mean(dim=0)).T @ (y - y.mean(dim=0)) / len(x)
+        told = told + covariance @ covariance.T / covariance.square().sum().clamp(min=1e-12)
+    axes = torch.linalg.eigh(told).eigenvectors.flip(1)
+    explained_by_all = explain(axes).clamp(min=1e-12)
+    for n_kept in range(1, axes.shape[1]):
+        if float((explain(axes[:, :n_kept]) / explained_by_all).mean()) >= SUFFICIENT:
+            return axes[:, :n_kept]
+    return axes
 
 
 def _some(rows: np.ndarray) -> Tensor:

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 STEPS_PER_EPOCH = 100
 """An epoch of large data is a random part of it, so that progress and early stopping look often enough."""
 
+FEWEST_STEPS_PER_EPOCH = 10
+"""A regression takes smaller batches of small data, else its epochs would be over before anything is learned."""
+
+PATIENT_STEPS = 400
+"""A regression is given at least this many steps without a gain: what looks flat at large steps falls as these decay."""
+
+SMALLEST_BATCH = 64
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -69,17 +77,22 @@ class StageRuns:
         *,
         smallest_gain: float,
     ) -> str | None:
-        description = {"conditional": "Conditional whitening", "decoder": "Decoder"}[stage]
-        batch_size = self._batch_size("specific_batch_size")
-        data = StageData(cells, self.split.train, self.split.validation, batch_size=batch_size, seed=self.model.seed)
+        description = {"conditional": "Conditional whitening", "shape": "Conditional shape", "decoder": "Decoder"}[stage]
+        train = self.split.train
+        batch_size = min(
+            self._batch_size("specific_batch_size"), max(train.size // FEWEST_STEPS_PER_EPOCH, SMALLEST_BATCH)
+        )
+        data = StageData(cells, train, self.split.validation, batch_size=batch_size, seed=self.model.seed)
         judged = {f"{role}_validation_loss": parts[role] for role in ROLES}
+        steps_per_epoch = self._steps_per_epoch(data)
+        patience = self._patience() and max(self._patience(), -(-PATIENT_STEPS // steps_per_epoch))
         return self._run_stage(
             stage,
-            RegressionPlan(self.module, parts, loss, n_steps=self._max_epochs(stage) * self._steps_per_epoch(data)),
+            RegressionPlan(self.module, parts, loss, n_steps=self._max_epochs(stage) * steps_per_epoch),
             data,
             description,
             {f"{role}_validation_loss": self.model.modalities[role] for role in ROLES},
-            KeepBest(judged, patience=self._patience(), smallest_gain=smallest_gain),
+            KeepBest(judged, patience=patience, smallest_gain=smallest_gain),
         )
 
     def _run_stage(

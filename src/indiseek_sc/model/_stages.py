@@ -61,7 +61,7 @@ class Stages(StageRuns):
         return reason
 
     def train_specific(self, batch: Tensor, lambda_: float) -> str | None:
-        """Stage 2: conditional whitening, critics, decoder, and the joint code; ``batch`` has shape ``(n_cells,)``."""
+        """Stage 2: conditional whitening and shape, critics, decoder, and the joint code; ``batch`` has shape ``(n_cells,)``."""
         reason = self.start_specific(batch)
         if reason is None:
             reason = self.train_critics(lambda_)
@@ -70,7 +70,7 @@ class Stages(StageRuns):
     def start_specific(self, batch: Tensor, *, from_trained: bool = False) -> str | None:
         """Bring the specific codes to their start, before any critic has spoken.
 
-        With ``from_trained`` the conditional whitening that is there is kept, and only what comes after it made new.
+        With ``from_trained`` the conditional whitening and shape that are there are kept, and only what comes after it made new.
         """
         module, train, features = self.module, self.split.train, self.features
         kept = {role: module.codecs[role].start_state() for role in ROLES} if from_trained else None
@@ -88,7 +88,7 @@ class Stages(StageRuns):
                 n_shared = module.rotations[role].n_kept
                 module.codecs[role].fit(features[role][train], self._conditions[role][train], n_shared)
             if module.codecs["rna"].is_conditional:
-                reason = self._train_conditional(self._conditions)
+                reason = self._train_start()
         module.eval()  # new parts are in training mode, where dropout would blur the start
         self._prepare()
         self._freeze_statistics()
@@ -131,17 +131,29 @@ class Stages(StageRuns):
         module, features = self.module, self.features
         self._cells = {role: module.prepare_specific(role, features, self._conditions) for role in ROLES}
 
-    def _train_conditional(self, conditions: Mapping[Role, Tensor]) -> str | None:
-        codecs, train, features = self.module.codecs, self.split.train, self.features
-        cells = {
-            role: {"scores": codecs[role].scores(features[role], conditions[role]), "condition": conditions[role]}
-            for role in ROLES
-        }
-        parts = {role: codecs[role].conditional for role in ROLES}
-        reason = self._run_regression("conditional", parts, self.module.conditional_loss, cells, smallest_gain=3e-3)
+    def _train_start(self) -> str | None:
+        """Train the parts that make the start independent, from the coarse to the fine: affine, then shape."""
+        codecs, train, features, conditions = self.module.codecs, self.split.train, self.features, self._conditions
+        with torch.no_grad():
+            scores = {role: codecs[role].scores(features[role], conditions[role]) for role in ROLES}
+        reason = self._train_density("conditional", {role: codecs[role].conditional for role in ROLES}, scores)
+        if reason is None:
+            with torch.no_grad():
+                whitened = {role: codecs[role].whitened(features[role], conditions[role]) for role in ROLES}
+            reason = self._train_density("shape", {role: codecs[role].shape for role in ROLES}, whitened)
         for role in ROLES:
             codecs[role].freeze_start(features[role][train], conditions[role][train])
         return reason
+
+    def _train_density(
+        self, stage: str, parts: Mapping[Role, torch.nn.Module], values: Mapping[Role, Tensor]
+    ) -> str | None:
+        cells = {role: {"values": values[role], "condition": self._conditions[role]} for role in ROLES}
+
+        def loss(role: Role, batch: Mapping[str, Tensor]) -> Tensor:
+            return self.module.density_loss(parts[role], batch)
+
+        return self._run_regression(stage, parts, loss, cells, smallest_gain=3e-3)
 
     def _train_decoder(self, conditions: Mapping[Role, Tensor], specific: Mapping[Role, Tensor]) -> str | None:
         with torch.no_grad():

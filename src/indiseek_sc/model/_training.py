@@ -57,7 +57,7 @@ class TrainingMixin:
         Parameters
         ----------
         max_epochs
-            Largest number of epochs of every stage, or by stage (``shared``, ``conditional``, ``specific``, ``decoder``).
+            Largest number of epochs of every stage, or by stage (``shared``, ``conditional``, ``shape``, ``specific``, ``decoder``).
         lambda_
             Weight of the reconstruction: larger keeps more of the modality in its specific code, smaller makes that more
             independent of the other modality. ``"auto"`` walks down from 1,000 to the first that keeps the leak ratio within 2 % on

@@ -52,7 +52,7 @@ class Settings:
     learning_rate
         Step size of Adam for encoders and codecs.
     regression_learning_rate
-        Step size of Adam for the conditional whitening and for the refinement of the decoder.
+        Step size of Adam for the conditional whitening, its shape, and the refinement of the decoder.
     critic_learning_rate
         Step size of Adam for critics.
     weight_decay
@@ -67,6 +67,8 @@ class Settings:
         Largest number of epochs of stage 1.
     max_epochs_conditional
         Largest number of epochs of the conditional whitening.
+    max_epochs_shape
+        Largest number of epochs of the splines that even out its shape.
     max_epochs_specific
         Number of epochs of the specific encoders.
     max_epochs_decoder
@@ -100,6 +102,7 @@ class Settings:
     n_critic_refresh_epochs: int = 0
     max_epochs_shared: int = 400
     max_epochs_conditional: int = 100
+    max_epochs_shape: int = 60
     max_epochs_specific: int = 25
     max_epochs_decoder: int = 60
     patience: int = 20
@@ -166,7 +169,7 @@ def change_settings(settings: Settings, **changes: Any) -> Settings:
     for name in ("learning_rate", "regression_learning_rate", "critic_learning_rate"):
         if not getattr(settings, name) > 0:
             raise ValueError(f"{name} must be above 0, but is {getattr(settings, name)}.")
-    epochs = (f"max_epochs_{stage}" for stage in ("shared", "conditional", "specific", "decoder"))
+    epochs = (f"max_epochs_{stage}" for stage in ("shared", "conditional", "shape", "specific", "decoder"))
     weights = "lambda_", "info_nce_weight", "canonical_weight", "prediction_weight"
     lengths = "n_critic_warmup_steps", "n_critic_refresh_epochs", "patience", *epochs
     for name in (*weights, "weight_decay", *lengths):

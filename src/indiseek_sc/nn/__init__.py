@@ -11,6 +11,7 @@ from indiseek_sc.nn._canonical_analysis import (
 )
 from indiseek_sc.nn._conditional_codec import ConditionalCodec
 from indiseek_sc.nn._conditional_gaussian import ConditionalGaussian
+from indiseek_sc.nn._conditional_spline import ConditionalSpline
 from indiseek_sc.nn._cross_predictor import CrossPredictor
 from indiseek_sc.nn._mlp import make_mlp
 from indiseek_sc.nn._plain_codec import PlainCodec
@@ -24,6 +25,7 @@ __all__ = [
     "CanonicalRotation",
     "ConditionalCodec",
     "ConditionalGaussian",
+    "ConditionalSpline",
     "CrossPredictor",
     "LinearMap",
     "PlainCodec",

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from indiseek_sc.nn._conditional_gaussian import ConditionalGaussian
+from indiseek_sc.nn._conditional_spline import ConditionalSpline
 from indiseek_sc.nn._mlp import make_mlp
 from indiseek_sc.nn._principal_map import PrincipalMap
 from indiseek_sc.nn._ridge import RidgeMap
@@ -24,15 +25,17 @@ class ConditionalCodec(SpecificCodec):
 
     .. math::
 
-        r = V^\top (x - b(c)), \qquad z_0 = L(c)\,\frac{r - \mu(c)}{\sigma(c)}, \qquad
-        z = \operatorname{standardize}\big(z_0 + f(z_0, c)\big), \qquad
-        \hat x = b(c) + V \big(\mu(c) + \sigma(c)\, L(c)^{-1} z\big) + g(z, c),
+        r = V^\top (x - b(c)), \qquad w = L(c)\,\frac{r - \mu(c)}{\sigma(c)}, \qquad z_0 = h(w; c), \qquad
+        z = \operatorname{standardize}\big(z_0 + f(z_0, c)\big), \\
+        \hat x = b(c) + V \big(\mu(c) + \sigma(c)\, L(c)^{-1} h^{-1}(z; c)\big) + g(z, c),
 
-    where :math:`L(c)` is lower triangular with a diagonal of 1 (:class:`~indiseek_sc.nn._whitening.Whitening`). :math:`z_0` has
-    the same conditional mean, variances and correlations for every :math:`c`, so little is left for the critics, which train
-    :math:`f` from zero; :math:`g` starts at zero too. Since the axes are sorted and :math:`L` is triangular, the first
-    dimension of :math:`z` goes with the widest axis, and each further one with what those before leave of its own. Fit order:
-    :meth:`fit`, then training of ``conditional``, of ``correction``, and of ``refinement``.
+    where :math:`L(c)` is lower triangular with a diagonal of 1 (:class:`~indiseek_sc.nn._whitening.Whitening`). :math:`w` has
+    the same conditional mean, variances and correlations for every :math:`c`, and :math:`h`
+    (:class:`~indiseek_sc.nn._conditional_spline.ConditionalSpline`) gives it the same shape. So little is left for the critics,
+    which train :math:`f` from zero; :math:`g` starts at zero too. Since the axes are sorted, and :math:`L` and the Jacobian of
+    :math:`h` are triangular, the first dimension of :math:`z` goes with the widest axis, and each further one with what those
+    before leave of its own. Fit order: :meth:`fit`, then training of ``conditional``, of ``shape``, of ``correction``, and of
+    ``refinement``.
 
     A shared code is a function of the features, so with :math:`k` directions of it given, the features have about as many
     degrees of freedom left as they have more columns than :math:`k`. A wider :math:`z` would consist of rounding and misfit,
@@ -52,7 +55,7 @@ class ConditionalCodec(SpecificCodec):
 
     mean: Tensor
     deviation: Tensor
-    START = (*SpecificCodec.START, "baseline", "principal", "conditional", "mean", "deviation")
+    START = (*SpecificCodec.START, "baseline", "principal", "conditional", "shape", "mean", "deviation")
 
     is_conditional = True
     is_refined = True
@@ -62,6 +65,7 @@ class ConditionalCodec(SpecificCodec):
         self.baseline = RidgeMap(n_condition, n_features)
         self.principal = PrincipalMap(n_features, n_specific)
         self.conditional = ConditionalGaussian(n_condition, n_specific, n_hidden)
+        self.shape = ConditionalSpline(n_condition, n_specific)
         self.correction = make_mlp(
             n_specific + n_condition, n_specific, n_hidden, n_layers=2, activation="gelu", start_at_zero=True
         )
@@ -92,13 +96,14 @@ class ConditionalCodec(SpecificCodec):
         self.principal.fit(features - self.baseline(condition), n_largest, negligible)
         scores = self.scores(features, condition)
         self.conditional.start_from(scores)
+        self.shape.varies.copy_(self.conditional.varies)
         # What Z can hold at all is the measure of what it loses, so that lambda means the same wherever little is left.
         self.error_scale.copy_(scores.var(dim=0, correction=0).sum().clamp(min=1e-12))
 
     @torch.no_grad()
     def freeze_start(self, features: Tensor, condition: Tensor) -> None:
-        """Note mean and deviation of the start over the training cells, once ``conditional`` is trained."""
-        start = self.conditional(condition).whiten(self.scores(features, condition))
+        """Note mean and deviation of the start over the training cells, once ``conditional`` and ``shape`` are trained."""
+        start = self.shape(self.whitened(features, condition), condition)
         self.mean.copy_(start.mean(dim=0))
         self.deviation.copy_(torch.where(self.conditional.varies > 0, start.std(dim=0, correction=0), 1.0))
 
@@ -106,10 +111,15 @@ class ConditionalCodec(SpecificCodec):
         """Return r, what the linear regression leaves along the principal axes, shape ``(n_cells, n_specific)``."""
         return self.principal(features - self.baseline(condition))
 
+    def whitened(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Return w, shape ``(n_cells, n_specific)``."""
+        return self.conditional(condition).whiten(self.scores(features, condition))
+
     def prepare(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
         """Return z_0, standardised over the training cells, and how each cell's code turns back into scores."""
         whitening = self.conditional(condition)
-        start = (whitening.whiten(self.scores(features, condition)) - self.mean) / self.deviation
+        whitened = whitening.whiten(self.scores(features, condition))
+        start = (self.shape(whitened, condition) - self.mean) / self.deviation
         return {"start": start, "log_scale": whitening.log_scale, "mixing": whitening.mixing}
 
     def _raw(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
@@ -121,13 +131,18 @@ class ConditionalCodec(SpecificCodec):
         return self.standardize(self._raw(prepared, condition))
 
     def compare(self, specific: Tensor, prepared: dict[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the scores that z_0 and z decode to, less their mean: what lies across the axes no z can change."""
+        """Return the scores that z_0 and z decode to, less their mean: what lies across the axes no z can change.
+
+        They are decoded by the affine part alone. Of a difference between both codes that is small, as lambda has it, the shape
+        would change little but the cost: its inverse goes column by column, at each step of training.
+        """
         back = Whitening(torch.zeros_like(specific), prepared["log_scale"], prepared["mixing"])
         return back.unwhiten(prepared["start"] * self.deviation), back.unwhiten(specific * self.deviation)
 
     def decode_closed(self, specific: Tensor, condition: Tensor) -> Tensor:
         """Reconstruct by the regression and the axes alone, without what the refinement adds."""
-        scores = self.conditional(condition).unwhiten(specific * self.deviation + self.mean)
+        whitened = self.shape.inverse(specific * self.deviation + self.mean, condition)
+        scores = self.conditional(condition).unwhiten(whitened)
         return self.baseline(condition) + self.principal.inverse(scores)
 
     def refine(self, closed: Tensor, specific: Tensor, condition: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ class SpecificCodec(nn.Module, ABC):
     """Parts that are set before critics speak; see :meth:`start_state`."""
 
     is_conditional = False
-    """Whether a part ``conditional`` is trained before the critics judge, as in :class:`ConditionalCodec`."""
+    """Whether parts ``conditional`` and ``shape`` are trained before the critics judge, as in :class:`ConditionalCodec`."""
 
     is_refined = False
     """Whether a part ``refinement`` of the decoder is trained after the critics have judged."""

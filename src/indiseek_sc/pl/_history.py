@@ -45,7 +45,7 @@ class _Curve(NamedTuple):
     values: pd.Series
 
 
-_STAGES = {"": "Training", "conditional": "Conditional whitening", "decoder": "Decoder"}
+_STAGES = {"": "Training", "conditional": "Conditional whitening", "shape": "Conditional shape", "decoder": "Decoder"}
 """Titles of stages that do not end in codes."""
 
 

@@ -1,0 +1,109 @@
+"""Choices of stage 2, one changed at a time: the same shared codes, other settings, the same audit.
+
+    python benchmarks/design.py DATA.h5mu [DATA.h5mu ...] --seeds 2 --max-cells 6000 --output design.csv
+
+Half of the cells train, the other half judges. Stage 1 is trained once for each data set and seed. ``effective`` is the effective number of
+dimensions of each specific code: of the eigenvalues of its correlations, the square of their sum over the sum of their squares.
+No label is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from main_job import read
+
+from indiseek_sc import IndiSeek
+from indiseek_sc._keys import ROLES
+from indiseek_sc.metrics import SpecificAuditor
+
+CHOICES: dict[str, dict] = {
+    "default": {},
+    "no critics": {"independence": "none"},
+    "Gaussian critic": {"independence": "gaussian"},
+    "NCE critic": {"independence": "nce"},
+    "full Gaussian + NCE": {"independence": "gaussian_full+nce"},
+    "mixture": {"independence": "mixture"},
+    "HSIC": {"independence": "hsic"},
+    "distance correlation": {"independence": "distance_correlation"},
+    "adversarial regression": {"independence": "adversarial"},
+    "against own C": {"against": "own"},
+    "critics refreshed": {"n_critic_refresh_epochs": 5},
+    "1 critic step": {"n_critic_steps": 1},
+    "batch 128": {"specific_batch_size": 128},
+    "batch 2048": {"specific_batch_size": 2048},
+    "lambda 10": {"lambda_": 10.0},
+    "lambda 1000": {"lambda_": 1000.0},
+    "whitening without shape": {"max_epochs_shape": 0},
+    "Z of 8": {"n_specific": 8},
+    "Z of 32": {"n_specific": 32},
+    "no whitening": {"conditional_codec": False, "max_epochs_specific": 60},
+}
+
+
+def count_effective(code: np.ndarray) -> float:
+    """Participation ratio of the correlations of a code."""
+    values = np.linalg.eigvalsh(np.atleast_2d(np.corrcoef(code, rowvar=False)))
+    return float(values.sum() ** 2 / (values**2).sum())
+
+
+def run(name: str, seed: int, max_cells: int) -> list[dict]:
+    """All choices on one data set and seed."""
+    mdata = read(name)
+    order = np.random.default_rng(seed).permutation(mdata.n_obs)[:max_cells]
+    mdata = mdata[mdata.obs_names[np.sort(order)]].copy()
+    order = np.random.default_rng(seed).permutation(mdata.n_obs)
+    test, train = np.sort(order[mdata.n_obs // 2 :]), np.sort(order[: mdata.n_obs // 2])
+    IndiSeek.setup_mudata(mdata)
+    model = IndiSeek(mdata, seed=seed)
+    model.train(held_out=test, stages=("shared",), enable_progress_bar=False)
+    features = {role: model.get_features(modality=role) for role in ROLES}
+    shared = {role: model.get_latent_representation(kind="shared", modality=role) for role in ROLES}
+    auditor = SpecificAuditor(features, shared, train=train, test=test, seed=seed)
+    default, module = model.settings, model.module
+    rows = []
+    for choice, changes in CHOICES.items():
+        # Stage 2 makes its parts anew from these.
+        model.settings = module.settings = dataclasses.replace(default, **changes)
+        module.n_specific = {role: module._count_specific(role) for role in ROLES}
+        start = time.perf_counter()
+        model.train(lambda_=model.settings.lambda_, stages=("specific",), enable_progress_bar=False)
+        seconds = time.perf_counter() - start
+        specific = {role: model.get_latent_representation(kind="specific", modality=role) for role in ROLES}
+        decoded = {role: model.get_reconstruction(modality=role) for role in ROLES}
+        table = auditor(specific, decoded)
+        figures = {f"{m}.{k}": table.loc[m, k] for m in ROLES for k in ("leak_ratio", "gain", "complete")}
+        sizes = {f"{role}.effective": count_effective(specific[role][test]) for role in ROLES}
+        rows.append({"data": Path(name).stem, "seed": seed, "choice": choice, "seconds": seconds, **figures, **sizes})
+        print(pd.DataFrame(rows[-1:]).round(3).to_string(index=False, header=len(rows) == 1), flush=True)
+    return rows
+
+
+def main() -> None:
+    """Read the command line, run, and write the table as it grows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="+")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--max-cells", type=int, default=6000)
+    parser.add_argument("--output", type=Path, default=Path("design.csv"))
+    arguments = parser.parse_args()
+    logging.disable(logging.INFO)
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    rows: list[dict] = []
+    for seed in range(arguments.seeds):
+        for name in arguments.data:
+            rows += run(name, seed, arguments.max_cells)
+            pd.DataFrame(rows).to_csv(arguments.output, index=False)
+
+
+if __name__ == "__main__":
+    main()

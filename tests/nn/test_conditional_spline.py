@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import math
+import warnings
+
+import pytest
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+from torch import nn
+
+from indiseek_sc.nn import ConditionalSpline
+
+
+def make_spline(n_columns: int = 3, n_condition: int = 2, *, trained: bool = True, **kwargs) -> ConditionalSpline:
+    torch.manual_seed(0)
+    spline = ConditionalSpline(n_condition, n_columns, 16, **kwargs)
+    for network in spline.networks if trained else ():
+        nn.init.normal_(network.layers[-1].weight, std=1.0)  # as if trained
+        nn.init.normal_(network.layers[-1].bias)
+    return spline.eval()
+
+
+def draw(n_cells: int = 200, n_columns: int = 3, n_condition: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    values = 2 * torch.randn(n_cells, n_columns, generator=generator)
+    return values, torch.randn(n_cells, n_condition, generator=generator)
+
+
+def draw_lopsided(n_cells: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two columns with the same conditional means, variances and correlations everywhere, turned by 45 degrees.
+
+    The first of what they are made of has its long tail on the side that the condition says; the second is normal.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    side = torch.randint(0, 2, (n_cells, 1), generator=generator) * 2.0 - 1
+    exponential = -torch.rand(n_cells, 1, generator=generator).clamp(min=1e-6).log() - 1
+    sources = torch.cat([side * exponential, torch.randn(n_cells, 1, generator=generator)], dim=1)
+    turn = torch.tensor([[1.0, 1.0], [-1.0, 1.0]]) / math.sqrt(2)
+    return sources @ turn, side
+
+
+def test_it_starts_as_the_identity():
+    values, condition = draw()
+    spline = make_spline(trained=False)
+    torch.testing.assert_close(spline(values, condition), values, atol=1e-3, rtol=0)  # Pyro's outermost slopes are .999
+    torch.testing.assert_close(spline.ensemble_loss(values, condition), 0.5 * values.square().sum(dim=1).mean(), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("n_columns", [1, 3, 20])  # 20 is more than there are hidden units
+def test_the_inverse_undoes_it(n_columns):
+    values, condition = draw(n_columns=n_columns)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        spline = make_spline(n_columns)
+    bent = spline(values, condition)
+    assert (bent - values).abs().mean() > 0.05
+    torch.testing.assert_close(spline.inverse(bent, condition), values, atol=2e-3, rtol=0)
+
+
+def test_each_column_depends_on_those_before_it_and_on_the_condition():
+    values, condition = draw(1)
+    spline = make_spline()
+    jacobian, of_condition = torch.autograd.functional.jacobian(spline, (values, condition))
+    jacobian = jacobian[0, :, 0]
+    assert (jacobian.triu(1) == 0).all()
+    assert (jacobian.diagonal() > 0).all()
+    assert (jacobian.tril(-1)[torch.tril_indices(3, 3, -1).unbind()] != 0).all()
+    assert (of_condition != 0).all()
+
+
+def test_losses_are_negative_log_likelihoods_by_the_change_of_variables():
+    values, condition = draw(20)
+    spline = make_spline()
+
+    def slow(spline: ConditionalSpline) -> torch.Tensor:
+        surprise = []
+        for cell in range(20):
+            row, given = values[[cell]], condition[[cell]]
+            jacobian = torch.autograd.functional.jacobian(lambda x, given=given: spline(x, given), row)[0, :, 0]
+            surprise.append(0.5 * spline(row, given).square().sum() - jacobian.det().log())
+        return torch.stack(surprise).mean()
+
+    torch.testing.assert_close(spline.ensemble_loss(values, condition), slow(spline), rtol=1e-4, atol=1e-4)
+    members = []
+    for network in spline.networks:
+        alone = make_spline(n_members=1)
+        alone.networks[0].load_state_dict(network.state_dict())
+        members.append(slow(alone))
+    torch.testing.assert_close(spline.loss(values, condition), torch.stack(members).mean(), rtol=1e-4, atol=1e-4)
+
+
+def test_it_evens_out_a_shape_that_tells_the_condition():
+    """A judge that looks at neighbours reads the side before, and does not after."""
+
+    def told(values: torch.Tensor, side: torch.Tensor) -> float:
+        judge = KNeighborsClassifier(50).fit(values[:2000], side[:2000, 0])
+        return judge.score(values[2000:], side[2000:, 0])  # 0.5 is chance, give or take 0.011
+
+    values, side = draw_lopsided(4000, seed=0)
+    torch.manual_seed(0)
+    spline = ConditionalSpline(1, 2, 32)
+    optimizer = torch.optim.Adam(spline.parameters(), lr=1e-2)
+    for step in range(400):
+        rows = torch.arange(step * 500, (step + 1) * 500) % 4000
+        optimizer.zero_grad()
+        spline.loss(values[rows], side[rows]).backward()
+        optimizer.step()
+    spline.eval()
+    values, side = draw_lopsided(4000, seed=1)
+    with torch.no_grad():
+        bent = spline(values, side)
+    assert told(values, side) > 0.7
+    assert told(bent, side) < 0.54
+    torch.testing.assert_close(bent.T.cov(), torch.eye(2), atol=0.15, rtol=0)
+
+
+def test_constant_columns_take_no_part():
+    values, condition = draw()
+    spline = make_spline()
+    spline.varies.copy_(torch.tensor([1.0, 0.0, 1.0]))
+    bent = spline(values, condition)
+    assert torch.equal(bent[:, 1], values[:, 1])
+    torch.testing.assert_close(spline.inverse(bent, condition)[:, 1], values[:, 1])
+    other = values.clone()
+    spline.networks.zero_grad()
+    spline.loss(other, condition).backward()
+    gradient = spline.networks[0].layers[-1].bias.grad.reshape(-1, 3)  # parameters of a column lie in a column
+    assert (gradient[:, 1] == 0).all()
+    assert (gradient[:, 0] != 0).any()
