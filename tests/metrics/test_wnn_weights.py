@@ -118,10 +118,12 @@ def test_length_of_rows_is_of_no_matter_once_normalized(groups):
     np.testing.assert_allclose(wnn_weights(7 * first, second, normalize=False), plain, atol=1e-6)
 
 
+@pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("scale", [1e-200, 1e200])
-def test_lengths_beyond_squares(groups, scale):
+def test_lengths_beyond_squares(groups, scale, normalize):
     first, second = groups
-    np.testing.assert_allclose(wnn_weights(scale * first, second), wnn_weights(first, second), atol=1e-6)
+    expected = wnn_weights(first, second, normalize=normalize)
+    np.testing.assert_allclose(wnn_weights(scale * first, second, normalize=normalize), expected, atol=1e-6)
 
 
 def test_order_of_cells_is_of_no_matter(groups):

@@ -93,17 +93,20 @@ def wnn_weights(
         raise ValueError(f"first and second need at least 2 cells to compare; got {len(points[0])}.")
     if n_neighbors < 2:
         raise ValueError(f"n_neighbors={n_neighbors} must be at least 2: the cell itself is one of them.")
-    if normalize:
-        points = [_normalize(matrix) for matrix in points]
+    points = [_normalize(matrix) if normalize else _shrink(matrix) for matrix in points]
     neighbors = [_find_others(matrix, n_neighbors) for matrix in points]
     scores = [_score(points[m], neighbors[m], neighbors[1 - m]) for m in (0, 1)]
     return expit(scores[0] - scores[1])
 
 
+def _shrink(points: NDArray[np.float64], axis: int | None = None) -> NDArray[np.float64]:
+    """Divide by the largest entry, so that squares neither overflow nor vanish; weights do not depend on units."""
+    largest = np.abs(points).max(axis=axis, keepdims=True)
+    return np.divide(points, largest, out=np.zeros_like(points), where=largest > 0)
+
+
 def _normalize(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    # The largest entry goes first, so that squares neither overflow nor vanish.
-    largest = np.abs(points).max(axis=1, keepdims=True)
-    scaled = np.divide(points, largest, out=np.zeros_like(points), where=largest > 0)
+    scaled = _shrink(points, axis=1)
     length = _norm(scaled)[:, None]
     return np.divide(scaled, length, out=scaled, where=length > 0).round(12)
 
