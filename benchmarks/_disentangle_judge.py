@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import rankdata
+from sklearn.decomposition import PCA
 from synthetic_recovery import read_factors
 
 from indiseek_sc._keys import ROLES
-from indiseek_sc.metrics import foscttm, modality_importance, recall_at_k
+from indiseek_sc.metrics import foscttm, modality_importance, recall_at_k, wnn_weights
+from indiseek_sc.tl import find_wnn_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 
 FIGURES = ("agreement_flat", "sufficiency", "leak_ratio", "leak_p", "gain", "complete")
 MOST_FOR_RETRIEVAL = 4_000
-WNN_WEIGHTS = ("RNA.weight", "rna:mod_weight", "rna:wnn_weight")
-"""Columns of ``obs`` in which Seurat, muon and others leave the weight of RNA among a cell's weighted neighbours."""
+WNN_COMPONENTS = {"rna": 30, "adt": 18}
+"""Principal components that WNN weights are computed from, at most: those of Seurat's vignette."""
 
 CODES = ("raw", "shared", "specific", "joint", "decoded")
 FEWEST_CELLS, FEWEST_LABELS, N_BOOTSTRAP = 15, 3, 500
@@ -81,24 +83,31 @@ def judge_factors(model: IndiSeek, mdata: MuData, train: np.ndarray, test: np.nd
     return figures
 
 
-def find_wnn_weights(mdata: MuData) -> np.ndarray | None:
-    """Return the first known column of WNN weights of RNA."""
-    for table in (mdata.obs, *(m.obs for m in mdata.mod.values())):
-        for column in WNN_WEIGHTS:
-            if column in table:
-                return table[column].to_numpy(dtype=float)
-    return None
+def get_wnn_weights(
+    mdata: MuData, modalities: dict[str, str], features: dict[str, np.ndarray]
+) -> tuple[np.ndarray, str]:
+    """Return WNN weights of RNA and their source: those that the data has, else of the features' principal components."""
+    try:
+        weights, source = find_wnn_weights(mdata, modalities=modalities)
+    except KeyError:
+        components = [
+            PCA(min(most, *features[role].shape), svd_solver="full").fit_transform(features[role])
+            for role, most in WNN_COMPONENTS.items()
+        ]
+        widths = ", ".join(str(x.shape[1]) for x in components)
+        return wnn_weights(*components), f"indiseek_sc.metrics.wnn_weights of principal components ({widths})"
+    return weights.to_numpy(), source
 
 
 def judge_ranks(
     model: IndiSeek, mdata: MuData, labels: np.ndarray | None, test: np.ndarray, seed: int
-) -> dict[str, float]:
-    """Rank correlation of theta with WNN weights over labels for each kind of code; nothing where either is not known."""
-    weights = find_wnn_weights(mdata)
-    if labels is None or weights is None:
+) -> dict[str, float | str]:
+    """Rank correlation of theta with WNN weights over labels for each kind of code; nothing where there are no labels."""
+    if labels is None:
         return {}
-    figures: dict[str, float] = {}
     codes = codes_of(model)
+    weights, source = get_wnn_weights(mdata, model.modalities, codes["raw"])
+    figures: dict[str, float | str] = {"wnn_source": source}
     for kind in CODES:
         rna, adt = (codes[kind][role][test] for role in ROLES)
         if rna.shape[1] and adt.shape[1]:

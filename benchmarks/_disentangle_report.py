@@ -131,4 +131,7 @@ def _rho_table(table: pd.DataFrame) -> str:
         for title, rows in by_method(of_data)
     ]
     note = "In brackets a 95 % bootstrap interval over cells, mean over seeds. Rho rewards leakage: the leak ratio stands beside it."
+    if "wnn_source" in known:
+        sources = known.dropna(subset="wnn_source").groupby("data")["wnn_source"].unique()
+        note += "".join(f" WNN weights of {data}: {'; '.join(names)}." for data, names in sources.items())
     return as_markdown(["data", "method", *CODES, "leak ratio"], rows) + "\n\n" + note

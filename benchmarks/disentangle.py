@@ -11,8 +11,9 @@ taken, else the one with the smallest leak; no label is read. The literal recipe
 Then ``model.audit()`` judges on the held-out cells, or another program's ``audit`` (``--auditor FILE.py``).
 
 The output folder has ``table.csv`` (a row a run), ``paths.csv`` (what lambdas were chosen by) and figures. A run that is in the table already is not
-made again, so that the same command goes on where it was broken off. Where ``obs`` has WNN weights of RNA (``RNA.weight``, ``rna:mod_weight``,
-``rna:wnn_weight``) beside labels, the rank correlation of theta with them is in the table too; labels are read for that alone.
+made again, so that the same command goes on where it was broken off. Where there are labels, the rank correlation of theta with WNN weights
+is in the table too, and what weights those are (``wnn_source``): those in ``obs`` (``RNA.weight``, ``rna:mod_weight``, ``rna:wnn_weight``), else
+computed from principal components of what the model reads; labels are read for that alone.
 """
 
 from __future__ import annotations

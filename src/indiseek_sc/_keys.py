@@ -24,6 +24,9 @@ SETTINGS = "indiseek"
 IMPORTANCE = "indiseek_importance"
 """``uns``: the table of theta by label, with intervals."""
 
+WNN = "indiseek_wnn"
+"""``uns``: what the weights of weighted nearest neighbours were computed from, and how."""
+
 SYNTHETIC = "synthetic"
 """``uns``: what is true of a synthetic data set, factor by factor and coordinate by coordinate."""
 
@@ -52,6 +55,11 @@ def shared(modality: str) -> str:
 def specific(modality: str) -> str:
     """``obsm`` key of the specific code of ``modality`` (the user's own name of it)."""
     return f"X_indiseek_specific_{modality}"
+
+
+def wnn_weight(modality: str) -> str:
+    """``obs`` key of the weight of ``modality`` (the user's own name of it) among weighted nearest neighbours."""
+    return f"{modality}:wnn_weight"
 
 
 def other(role: Role) -> Role:

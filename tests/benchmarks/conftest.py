@@ -69,6 +69,7 @@ def make_rows():
                         if name.startswith("S"):
                             row |= {f"{role}.{kind}_r2_{end}": rng.random() for kind, end in RECOVERED}
                     if name == "liu":
+                        row["wnn_source"] = "obs column 'RNA.weight', named as by Seurat"
                         for kind in ("raw", "shared", "specific", "joint", "decoded"):
                             row |= {f"rho.{kind}": 0.5, f"rho.{kind}_lower": 0.4, f"rho.{kind}_upper": 0.6}
                     rows.append(row)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
+from anndata import AnnData
+from mudata import MuData
 from scipy.stats import spearmanr
+
+from indiseek_sc.metrics import modality_importance, wnn_weights
 
 
 def test_rank_correlation_against_a_loop(load_script):
@@ -57,18 +59,43 @@ class Codes:
         return self.codes[modality][:, :0] if kind == "specific" else self.codes[modality]
 
 
+RHO = {f"rho.{kind}{end}" for kind in ("raw", "shared", "joint", "decoded") for end in ("", "_lower", "_upper")}
+
+
+@pytest.fixture
+def cells():
+    """Labels 0, 1 and 2, forty cells each, and a data set that has nothing but their names."""
+    names = [f"cell{i}" for i in range(120)]
+    parts = {name: AnnData(np.ones((120, 2)), obs=pd.DataFrame(index=names)) for name in ("rna", "adt")}
+    parts["rna"].var_names, parts["adt"].var_names = ["g0", "g1"], ["p0", "p1"]
+    return np.repeat([0, 1, 2], 40), MuData(parts)
+
+
 @pytest.mark.parametrize("column", ["RNA.weight", "rna:mod_weight", "rna:wnn_weight"])
-def test_rho_where_weights_are_known(load_script, column):
+def test_rho_where_weights_are_known(load_script, cells, column):
     judge = load_script("_disentangle_judge")
-    labels = np.repeat([0, 1, 2], 40)
-    mdata = SimpleNamespace(obs=pd.DataFrame({column: 1.0 - labels / 2}), mod={})
+    labels, mdata = cells
+    mdata.obs[column] = 1.0 - labels / 2
     figures = judge.judge_ranks(Codes(labels), mdata, labels.astype(str), np.arange(120), seed=0)
-    assert set(figures) == {
-        f"rho.{k}{e}" for k in ("raw", "shared", "joint", "decoded") for e in ("", "_lower", "_upper")
-    }
+    assert column in figures.pop("wnn_source")
+    assert set(figures) == RHO
     assert figures["rho.raw"] == pytest.approx(1)
-    mdata.obs = mdata.obs.rename(columns={column: "something"})
-    assert judge.judge_ranks(Codes(labels), mdata, labels.astype(str), np.arange(120), seed=0) == {}
+
+
+def test_rho_where_weights_are_computed(load_script, cells):
+    judge = load_script("_disentangle_judge")
+    labels, mdata = cells
+    model = Codes(labels)
+    figures = judge.judge_ranks(model, mdata, labels.astype(str), np.arange(120), seed=0)
+    assert figures.pop("wnn_source") == "indiseek_sc.metrics.wnn_weights of principal components (2, 2)"
+    assert set(figures) == RHO
+    # Principal components of two features are a turn of them about their mean.
+    centred = [model.codes[role] - model.codes[role].mean(axis=0) for role in ("rna", "adt")]
+    weights, _ = judge.get_wnn_weights(mdata, model.modalities, model.codes)
+    np.testing.assert_allclose(weights, wnn_weights(*centred), atol=1e-6)
+    known = dict(judge.rank_correlation(modality_importance(*centred, labels, n_bootstrap=1).theta, weights, labels, 0))
+    assert figures["rho.raw"] == pytest.approx(known[""])
+    assert judge.judge_ranks(model, mdata, None, np.arange(120), seed=0) == {}
 
 
 def test_report(load_script, make_rows):
@@ -85,6 +112,7 @@ def test_report(load_script, make_rows):
     assert "### liu: 1,500 cells to learn from, 1,500 held out, 2 seed(s)" in text
     assert "| S1 | IndiSeek |" in text and "| liu | IndiSeek | 0.50 ± 0.00 [0.40, 0.60] |" in text
     assert "2026-01-02; torch 2." in text
+    assert "WNN weights of liu: obs column 'RNA.weight', named as by Seurat." in text
     without = table.drop(columns=[column for column in table if column.startswith("rho.")])
     assert "No data set has WNN weights" in report(without)
 

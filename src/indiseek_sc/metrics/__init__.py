@@ -14,6 +14,7 @@ from indiseek_sc.metrics._neighbors import label_purity
 from indiseek_sc.metrics._recovery import factor_recovery
 from indiseek_sc.metrics._report import AuditReport
 from indiseek_sc.metrics._retrieval import foscttm, median_rank, recall_at_k
+from indiseek_sc.metrics._wnn_weights import wnn_weights
 
 __all__ = [
     "AuditReport",
@@ -34,4 +35,5 @@ __all__ = [
     "permutation_importance",
     "probe_r2",
     "recall_at_k",
+    "wnn_weights",
 ]

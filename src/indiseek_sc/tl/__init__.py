@@ -1,5 +1,7 @@
-"""Tools: what the codes that a model wrote into a MuData say, written back beside them."""
+"""Tools: what the codes and embeddings in a MuData say, written back beside them."""
 
+from indiseek_sc.tl._find_wnn_weights import WnnWeights, find_wnn_weights
 from indiseek_sc.tl._importance import modality_importance
+from indiseek_sc.tl._wnn_weights import wnn_weights
 
-__all__ = ["modality_importance"]
+__all__ = ["WnnWeights", "find_wnn_weights", "modality_importance", "wnn_weights"]

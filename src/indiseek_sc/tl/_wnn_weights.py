@@ -1,0 +1,118 @@
+"""Modality weights of weighted nearest neighbours, written into a MuData."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from indiseek_sc import _keys, metrics
+from indiseek_sc.tl._embeddings import find_embedding, find_pair
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mudata import MuData
+
+logger = logging.getLogger("scvi.indiseek_sc")
+
+SOURCE = "indiseek_sc.tl.wnn_weights"
+
+
+def wnn_weights(
+    mdata: MuData,
+    *,
+    modalities: Mapping[str, str] | None = None,
+    rna_obsm_key: str = "X_pca",
+    adt_obsm_key: str = "X_pca",
+    rna_dimensions: int | None = None,
+    adt_dimensions: int | None = None,
+    n_neighbors: int = 20,
+    normalize: bool = True,
+) -> pd.DataFrame:
+    """Weigh the modalities in each cell as Seurat's weighted nearest neighbours do.
+
+    The formula is Seurat's and the neighbours are exact, see :func:`indiseek_sc.metrics.wnn_weights`. muon's
+    ``mod_weight`` is an approximation of the same weights. Only ranks of cells or cell types should be compared.
+
+    Parameters
+    ----------
+    mdata
+        With an embedding of each modality, shape ``(n_cells, n_features)``, in ``obsm`` of the modality or of ``mdata``.
+    modalities
+        Names of the modalities in the roles ``"rna"`` and ``"adt"``; by default as a model noted them, or else by these
+        very names.
+    rna_obsm_key
+        Embedding of RNA, by default the principal components that scanpy leaves in the modality.
+    adt_obsm_key
+        The same for ADT.
+    rna_dimensions
+        How many leading columns of the embedding are used; all if None. Seurat's vignette uses 30 components of RNA.
+    adt_dimensions
+        The same for ADT; 18 in the vignette.
+    n_neighbors
+        Neighbours of a cell, itself included, as Seurat counts them.
+    normalize
+        Bring each cell to length 1 in each embedding first, as Seurat does.
+
+    Returns
+    -------
+    One row a cell of ``mdata``, one column a modality; rows add up to 1. NaN for cells that lack a modality: their row
+    is NaN in its embedding, or the modality does not hold them.
+
+    Notes
+    -----
+    Written to ``mdata``: ``obs["<modality>:wnn_weight"]`` for both modalities, and ``uns["indiseek_wnn"]`` (the source and
+    the arguments). Nothing is written if an error is raised.
+
+    Raises
+    ------
+    KeyError
+        If a modality or an embedding is not there.
+    ValueError
+        If an embedding is no finite matrix, an argument is out of its range, or fewer than 2 cells have both modalities.
+
+    Examples
+    --------
+    >>> weights = tl.wnn_weights(mdata, rna_dimensions=30, adt_dimensions=18)
+    >>> weights.groupby(mdata.obs["cell_type"]).mean()
+    """
+    roles = find_pair(mdata, modalities)
+    keys = {"rna": rna_obsm_key, "adt": adt_obsm_key}
+    widths = {"rna": rna_dimensions, "adt": adt_dimensions}
+    found = {role: find_embedding(mdata, name, keys[role], role, widths[role]) for role, name in roles.items()}
+    if found["rna"].place == found["adt"].place:
+        raise ValueError(
+            f"rna_obsm_key and adt_obsm_key are both {found['rna'].place}, so that there is nothing to compare. "
+            "Name an embedding of each modality."
+        )
+    paired = np.logical_and.reduce([~np.isnan(embedding.points).any(axis=1) for embedding in found.values()])
+    if paired.sum() < 2:
+        raise ValueError(
+            f"Weights need at least 2 cells with both modalities {list(roles.values())} in {found['rna'].place} and "
+            f"{found['adt'].place}; there are {paired.sum()}."
+        )
+    of_rna = np.full(mdata.n_obs, np.nan)
+    of_rna[paired] = metrics.wnn_weights(
+        *(embedding.points[paired] for embedding in found.values()), n_neighbors=n_neighbors, normalize=normalize
+    )
+
+    weights = pd.DataFrame({roles["rna"]: of_rna, roles["adt"]: 1 - of_rna}, index=mdata.obs_names.copy())
+    for name in roles.values():
+        mdata.obs[_keys.wnn_weight(name)] = weights[name].to_numpy()
+    mdata.uns[_keys.WNN] = {
+        "source": SOURCE,
+        "modalities": roles,
+        "embeddings": {role: embedding.place for role, embedding in found.items()},
+        "n_dimensions": {role: embedding.points.shape[1] for role, embedding in found.items()},
+        "n_cells": int(paired.sum()),
+        "n_neighbors": n_neighbors,
+        "normalize": normalize,
+    }
+    logger.info(
+        f"WNN weights of {paired.sum()} cells by {SOURCE} from {found['rna'].place} and {found['adt'].place}, in "
+        f"mdata.obs[{_keys.wnn_weight(roles['rna'])!r}] and mdata.obs[{_keys.wnn_weight(roles['adt'])!r}]."
+    )
+    return weights

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indiseek_sc.metrics import _wnn_weights as module
+from indiseek_sc.metrics import wnn_weights
+
+
+def length(vector):
+    return math.sqrt(sum(float(value) ** 2 for value in vector))
+
+
+def excess(distance, nearest):
+    return distance - nearest if distance > nearest * (1 + 1e-12) else 0.0
+
+
+def slow_score(points, own, others, k):
+    """The score of a modality, a cell at a time, after the text of the formula."""
+    n = len(points)
+    sets = [{i, *own[i]} for i in range(n)]
+    scores = []
+    for i in range(n):
+        nearest = min(length(points[i] - points[j]) for j in own[i])
+        jaccard = {j: len(sets[i] & sets[j]) / len(sets[i] | sets[j]) for j in range(n)}
+        partners = sorted((j for j in range(n) if jaccard[j] > 0), key=lambda j: jaccard[j])
+        n_far = min(k, len(partners))
+        limit = jaccard[partners[n_far - 1]]
+        far = sorted(excess(length(points[i] - points[j]), nearest) for j in partners if jaccard[j] <= limit)[-n_far:]
+        bandwidth = sum(far) / n_far
+        affinity = []
+        for neighbors in (own[i], others[i]):
+            prediction = sum(points[j] for j in neighbors) / len(neighbors)
+            error = excess(length(points[i] - prediction), nearest)
+            affinity.append(1.0 if bandwidth == 0 else math.exp(-error / bandwidth))
+        scores.append(min(affinity[0] / (affinity[1] + 1e-4), 200.0))
+    return scores
+
+
+def slow_weights(first, second, k, normalize):
+    both = []
+    for points in (first, second):
+        if normalize:
+            points = np.array([row / length(row) if length(row) > 0 else row for row in points])
+        both.append(points)
+    n = len(first)
+    k = min(k, n)
+    found = []
+    for points in both:
+        orders = [sorted(set(range(n)) - {i}, key=lambda j, i=i: length(points[i] - points[j])) for i in range(n)]
+        found.append([order[: k - 1] for order in orders])
+    scores = [slow_score(both[m], found[m], found[1 - m], k) for m in (0, 1)]
+    return np.array([1 / (1 + math.exp(b - a)) for a, b in zip(*scores, strict=True)])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    n_cells=st.integers(2, 24),
+    widths=st.tuples(st.integers(2, 20), st.integers(2, 5)),
+    k=st.integers(2, 26),
+    seed=st.integers(0, 10_000),
+    normalize=st.booleans(),
+)
+def test_agrees_with_a_slow_loop(n_cells, widths, k, seed, normalize):
+    rng = np.random.default_rng(seed)
+    first, second = (rng.normal(size=(n_cells, width)) for width in widths)
+    expected = slow_weights(first, second, k, normalize)
+    found = wnn_weights(first, second, n_neighbors=k, normalize=normalize)
+    np.testing.assert_allclose(found, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("block", [1, 700, 4_000_000])
+def test_agrees_with_a_slow_loop_on_groups_of_cells(groups, monkeypatch, block):
+    monkeypatch.setattr(module, "_BLOCK_ENTRIES", block)
+    first, second = (part[::5] for part in groups)
+    np.testing.assert_allclose(wnn_weights(first, second), slow_weights(first, second, 20, True), atol=1e-6, rtol=0)
+
+
+@pytest.fixture
+def groups():
+    """Four groups of cells, of which only the first modality tells one half apart and only the second the other."""
+    rng = np.random.default_rng(0)
+    group = np.repeat([0, 1, 2, 3], 100)[rng.permutation(400)]
+    places = rng.normal(size=(2, 3, 6)) * 3
+    first = places[0][np.minimum(group, 2)] + rng.normal(size=(400, 6))
+    second = places[1][np.maximum(group - 1, 0)][:, :4] + rng.normal(size=(400, 4))
+    return first, second
+
+
+def test_the_modality_of_noise_weighs_less(groups):
+    first, _ = groups
+    noise = np.random.default_rng(1).normal(size=(400, 8))
+    weights = wnn_weights(first, noise)
+    assert weights.mean() > 0.6
+    assert wnn_weights(noise, first).mean() < 0.4
+    assert (weights > 0.5).mean() > 0.8
+
+
+def test_copies_of_one_modality_weigh_the_same(groups):
+    first, _ = groups
+    np.testing.assert_allclose(wnn_weights(first, first), 0.5, atol=1e-12)
+
+
+def test_the_second_weighs_one_minus_the_first(groups):
+    np.testing.assert_allclose(wnn_weights(*groups), 1 - wnn_weights(*groups[::-1]), atol=1e-12)
+
+
+def test_length_of_rows_is_of_no_matter_once_normalized(groups):
+    first, second = groups
+    length = np.random.default_rng(2).uniform(1e-3, 1e3, (400, 1))
+    np.testing.assert_allclose(wnn_weights(first * length, second), wnn_weights(first, second), atol=1e-6)
+    plain = wnn_weights(first, second, normalize=False)
+    assert np.abs(wnn_weights(first * length, second, normalize=False) - plain).max() > 0.1
+    np.testing.assert_allclose(wnn_weights(7 * first, second, normalize=False), plain, atol=1e-6)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_lengths_beyond_squares(groups, scale, normalize):
+    first, second = groups
+    expected = wnn_weights(first, second, normalize=normalize)
+    np.testing.assert_allclose(wnn_weights(scale * first, second, normalize=normalize), expected, atol=1e-6)
+
+
+def test_order_of_cells_is_of_no_matter(groups):
+    order = np.random.default_rng(3).permutation(400)
+    np.testing.assert_allclose(wnn_weights(*(x[order] for x in groups)), wnn_weights(*groups)[order], atol=1e-6)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_two_cells_tell_nothing(normalize):
+    first, second = np.array([[1.0, 2.0, 0.3], [0.0, 1.7, -3.0]]), np.array([[5.0, 0.1], [-2.0, 7.0]])
+    np.testing.assert_allclose(wnn_weights(first, second, normalize=normalize), 0.5)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_cells_that_are_all_alike(groups, value):
+    first = groups[0]
+    constant = np.full((400, 3), value)
+    np.testing.assert_allclose(wnn_weights(constant, constant[:, :1] + 1), 0.5)
+    against = wnn_weights(first, constant)
+    assert np.isfinite(against).all() and np.median(against) > 0.55
+
+
+@pytest.mark.parametrize("n_copies", [2, 30])
+def test_duplicates(groups, n_copies):
+    """Fewer copies than neighbours, and more: in number, none is lost to a bandwidth of zero."""
+    first, second = (np.repeat(part[::8], n_copies, axis=0) for part in groups)
+    weights = wnn_weights(first, second)
+    assert np.isfinite(weights).all() and ((weights >= 0) & (weights <= 1)).all()
+    lengths = np.random.default_rng(4).uniform(0.5, 2.0, (len(first), 1))
+    scaled = wnn_weights(lengths * first, lengths * second)
+    if n_copies == 2:  # else which copies are neighbours is up to the search
+        np.testing.assert_allclose(scaled, weights, atol=1e-6)
+    assert np.isfinite(scaled).all()
+
+
+def test_copies_alone_predict_each_other_in_both_modalities(groups):
+    """Both within-predictions and both cross-predictions are exact, so that nothing can be told."""
+    first, second = (np.repeat(part[:2], 30, axis=0) for part in groups)
+    np.testing.assert_allclose(wnn_weights(first, second), 0.5)
+
+
+def test_one_protein(groups):
+    first, second = groups[0], groups[1][:, :1]
+    few = first[::8], second[::8]
+    plain = wnn_weights(*few, normalize=False)
+    np.testing.assert_allclose(plain, slow_weights(*few, 20, False), atol=1e-6, rtol=0)
+    # Of length 1, it is -1 or 1, and in a crowd of cells that are alike it tells nothing.
+    weights = wnn_weights(first, second)
+    assert np.isfinite(weights).all() and np.median(weights) > 0.5
+
+
+def test_cells_without_any_protein(groups):
+    first, second = groups
+    second[:50] = 0
+    weights = wnn_weights(first, second)
+    assert np.isfinite(weights).all()
+    assert weights[:50].mean() > weights[50:].mean()
+
+
+def test_arguments_are_not_changed_and_types_do_not_matter(groups):
+    first, second = groups
+    before = first.copy(), second.copy()
+    weights = wnn_weights(first, second)
+    np.testing.assert_array_equal(first, before[0])
+    np.testing.assert_array_equal(second, before[1])
+    np.testing.assert_allclose(wnn_weights(first.astype(np.float32), second.tolist()), weights, atol=1e-3)
+
+
+def test_errors_name_the_offenders(groups):
+    first, second = groups
+    with pytest.raises(ValueError, match="second has 399 rows, but 400 cells are expected"):
+        wnn_weights(first, second[:-1])
+    with pytest.raises(ValueError, match=r"first must have shape"):
+        wnn_weights(first[:, 0], second)
+    with pytest.raises(ValueError, match="at least 2 cells to compare; got 1"):
+        wnn_weights(first[:1], second[:1])
+    with pytest.raises(ValueError, match="n_neighbors=1 must be at least 2"):
+        wnn_weights(first, second, n_neighbors=1)
+    second[[3, 8], 1] = np.nan
+    with pytest.raises(ValueError, match=r"second has values that are not finite in rows 3, 8 \(2 in all\)"):
+        wnn_weights(first, second)

@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import json
+import logging
+
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from mudata import MuData
+from scipy.sparse import csr_matrix
+
+from indiseek_sc import _keys, metrics, tl
+
+N_CELLS = 60
+COLUMNS = ["gex:wnn_weight", "prot:wnn_weight"]
+
+
+@pytest.fixture
+def mdata():
+    """Two modalities of unusual names with principal components, after a model noted which is which."""
+    rng = np.random.default_rng(0)
+    names = [f"cell{i}" for i in range(N_CELLS)]
+    gex = AnnData(rng.poisson(1.0, (N_CELLS, 4)).astype(np.float32), obs=pd.DataFrame(index=names))
+    prot = AnnData(rng.poisson(1.0, (N_CELLS, 3)).astype(np.float32), obs=pd.DataFrame(index=names))
+    gex.var_names, prot.var_names = [f"g{i}" for i in range(4)], [f"p{i}" for i in range(3)]
+    group = rng.integers(3, size=(N_CELLS, 1))
+    gex.obsm["X_pca"] = rng.normal(size=(N_CELLS, 5)) + 3.0 * group
+    prot.obsm["X_pca"] = rng.normal(size=(N_CELLS, 3))
+    mdata = MuData({"gex": gex, "prot": prot})
+    mdata.obs = pd.DataFrame(index=names)
+    mdata.uns[_keys.SETTINGS] = {"modalities": {"rna": "gex", "adt": "prot"}, "version": "0", "settings": {}}
+    return mdata
+
+
+@pytest.fixture
+def log(caplog):
+    """What the package logs."""
+    logger = logging.getLogger("scvi.indiseek_sc")
+    level = logger.level
+    logger.addHandler(caplog.handler)
+    logger.setLevel(logging.INFO)
+    yield caplog
+    logger.setLevel(level)
+    logger.removeHandler(caplog.handler)
+
+
+def content(mdata):
+    """Everything that a tool might have touched, as a comparable value."""
+    parts = (mdata, mdata["gex"], mdata["prot"])
+    return [
+        (part.obs.to_csv(), repr(part.uns), {k: np.asarray(v).tobytes() for k, v in part.obsm.items()})
+        for part in parts
+    ]
+
+
+def embeddings(mdata):
+    return mdata["gex"].obsm["X_pca"], mdata["prot"].obsm["X_pca"]
+
+
+def test_writes_what_the_metric_says(mdata, log):
+    weights = tl.wnn_weights(mdata, rna_dimensions=4, n_neighbors=9, normalize=False)
+    rna, adt = embeddings(mdata)
+    expected = metrics.wnn_weights(rna[:, :4], adt, n_neighbors=9, normalize=False)
+    np.testing.assert_array_equal(weights["gex"], expected)
+    np.testing.assert_array_equal(weights["prot"], 1 - expected)
+    assert list(mdata.obs.columns) == COLUMNS
+    np.testing.assert_array_equal(mdata.obs[COLUMNS], weights)
+    noted = mdata.uns[_keys.WNN]
+    assert noted["source"] == "indiseek_sc.tl.wnn_weights"
+    assert noted["embeddings"] == {"rna": "mdata['gex'].obsm['X_pca']", "adt": "mdata['prot'].obsm['X_pca']"}
+    assert noted["n_dimensions"] == {"rna": 4, "adt": 3}
+    assert (noted["n_neighbors"], noted["normalize"], noted["n_cells"]) == (9, False, N_CELLS)
+    assert "60 cells by indiseek_sc.tl.wnn_weights from mdata['gex'].obsm['X_pca']" in log.text
+
+
+def test_nothing_else_is_touched_not_even_through_what_is_returned(mdata):
+    before = content(mdata)
+    weights = tl.wnn_weights(mdata)
+    kept = mdata.obs["gex:wnn_weight"].copy()
+    weights["gex"] = 0.0
+    pd.testing.assert_series_equal(mdata.obs["gex:wnn_weight"], kept)
+    mdata.obs = mdata.obs.drop(columns=COLUMNS)
+    del mdata.uns[_keys.WNN]
+    assert content(mdata) == before
+
+
+def test_survives_h5mu_and_update(mdata, tmp_path):
+    weights = tl.wnn_weights(mdata)
+    mdata.update()
+    mdata.write(tmp_path / "weights.h5mu")
+    back = mudata.read(tmp_path / "weights.h5mu")
+    np.testing.assert_array_equal(back.obs[COLUMNS], weights)
+    json.dumps(mdata.uns[_keys.WNN])
+    assert back.uns[_keys.WNN]["modalities"] == {"rna": "gex", "adt": "prot"}
+    found = tl.find_wnn_weights(back)
+    np.testing.assert_array_equal(found.weights, weights["gex"])
+
+
+def test_modalities_by_their_plain_names_or_as_given(mdata):
+    weights = tl.wnn_weights(mdata)["gex"]
+    del mdata.uns[_keys.SETTINGS]
+    given = tl.wnn_weights(mdata, modalities={"rna": "prot", "adt": "gex"})
+    np.testing.assert_allclose(given["gex"], weights)
+    plain = MuData({"adt": mdata["prot"], "rna": mdata["gex"]})
+    np.testing.assert_array_equal(tl.wnn_weights(plain)["rna"], weights)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, pd.DataFrame, csr_matrix])
+def test_embeddings_of_the_whole_in_any_container(mdata, convert):
+    expected = tl.wnn_weights(mdata)
+    for name in mdata.mod:
+        values = mdata[name].obsm.pop("X_pca")
+        is_table = convert is pd.DataFrame
+        mdata.obsm[f"of_{name}"] = pd.DataFrame(values, index=mdata.obs_names) if is_table else convert(values)
+    if convert is pd.DataFrame:
+        for key in ("of_gex", "of_prot"):
+            mdata.obsm[key].columns = [f"d{i}" for i in range(mdata.obsm[key].shape[1])]
+    weights = tl.wnn_weights(mdata, rna_obsm_key="of_gex", adt_obsm_key="of_prot")
+    pd.testing.assert_frame_equal(weights, expected)
+    assert mdata.uns[_keys.WNN]["embeddings"]["adt"] == "mdata.obsm['of_prot']"
+
+
+def test_cells_without_a_modality_are_nan_and_nobodys_neighbor(mdata):
+    gex, prot = mdata["gex"][5:].copy(), mdata["prot"][::-1][:-10].copy()  # cells 5-59, and cells 59-10
+    gex.obsm["X_pca"][-3:] = np.nan  # cells 57-59
+    partial = MuData({"gex": gex, "prot": prot})
+    partial.uns[_keys.SETTINGS] = mdata.uns[_keys.SETTINGS]
+    weights = tl.wnn_weights(partial)["gex"].reindex(mdata.obs_names)
+    assert weights[:10].isna().all() and weights[57:].isna().all()
+    rna, adt = embeddings(mdata)
+    np.testing.assert_allclose(weights[10:57], metrics.wnn_weights(rna[10:57], adt[10:57]))
+    assert partial.uns[_keys.WNN]["n_cells"] == 47
+
+
+def _no_pca(mdata):
+    del mdata["prot"].obsm["X_pca"]
+
+
+def _bad_values(mdata):
+    mdata["prot"].obsm["X_pca"][[2, 4], 1] = np.nan
+    mdata["prot"].obsm["X_pca"][7] = np.inf
+
+
+def _one_for_both(mdata):
+    for name in mdata.mod:
+        del mdata[name].obsm["X_pca"]
+    mdata.obsm["X_pca"] = np.ones((N_CELLS, 2))
+
+
+def _words(mdata):
+    mdata["gex"].obsm["X_pca"] = np.full((N_CELLS, 2), "a", dtype=object)
+
+
+def _no_pairs(mdata):
+    mdata["gex"].obsm["X_pca"][1:] = np.nan
+
+
+def _drop_settings(mdata):
+    del mdata.uns[_keys.SETTINGS]
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "error", "message"),
+    [
+        (_no_pca, {}, KeyError, r"adt_obsm_key='X_pca': neither mdata\['prot'\]\.obsm .* scanpy.pp.pca\(mdata\['prot'"),
+        (None, {"rna_obsm_key": "prot"}, KeyError, r"rna_obsm_key='prot': .* there is \['X_pca'\]"),
+        (_bad_values, {}, ValueError, r"adt_obsm_key.*modality 'prot'.*cells cell2, cell4, cell7 \(3 in all\).*Leave"),
+        (_one_for_both, {}, ValueError, r"both mdata\.obsm\['X_pca'\].*Name an embedding of each"),
+        (_words, {}, ValueError, r"rna_obsm_key='X_pca': .* must be numbers"),
+        (_no_pairs, {}, ValueError, r"at least 2 cells with both modalities \['gex', 'prot'\].*there are 1"),
+        (None, {"rna_dimensions": 6}, ValueError, r"rna_dimensions=6 must be between 1 and the 5 columns"),
+        (None, {"adt_dimensions": 0}, ValueError, r"adt_dimensions=0 must be between 1 and the 3 columns"),
+        (None, {"n_neighbors": 1}, ValueError, "n_neighbors=1 must be at least 2"),
+        (None, {"modalities": {"rna": "gex"}}, ValueError, "must map 'rna' and 'adt'"),
+        (None, {"modalities": {"rna": "gex", "adt": "p"}}, KeyError, r"\['adt'\]='p' is not a modality of mdata"),
+        (None, {"modalities": {"rna": "gex", "adt": "gex"}}, ValueError, "two different modalities; got 'gex' twice"),
+        (_drop_settings, {}, KeyError, "does not say which modality is which"),
+    ],
+)
+def test_a_failure_is_explained_and_changes_nothing(mdata, change, arguments, error, message):
+    if change is not None:
+        change(mdata)
+    before = content(mdata)
+    with pytest.raises(error, match=message):
+        tl.wnn_weights(mdata, **arguments)
+    assert content(mdata) == before
+
+
+@pytest.mark.parametrize(
+    ("column", "where", "maker"),
+    [
+        ("RNA.weight", "whole", "Seurat"),
+        ("RNA.weight", "gex", "Seurat"),
+        ("SCT.weight", "prot", "Seurat"),
+        ("gex:mod_weight", "whole", "muon"),
+        ("mod_weight", "gex", "muon"),
+        ("gex:wnn_weight", "whole", "indiseek_sc.tl.wnn_weights"),
+    ],
+)
+def test_weights_of_others_are_found_and_named(mdata, log, column, where, maker):
+    values = np.linspace(0, 1, N_CELLS)
+    (mdata if where == "whole" else mdata[where]).obs[column] = values
+    if maker == "muon":
+        mdata["prot"].obs["mod_weight"] = 1 - values  # not taken for those of RNA
+    before = content(mdata)
+    weights, source = tl.find_wnn_weights(mdata)
+    np.testing.assert_array_equal(weights, values)
+    assert list(weights.index) == list(mdata.obs_names)
+    assert column in source and maker in source
+    assert source in log.text
+    assert content(mdata) == before
+
+
+def test_exact_weights_go_before_others_and_those_are_named(mdata, log):
+    mdata.obs["gex:mod_weight"], mdata.obs["RNA.weight"] = 0.1, 0.2
+    assert tl.find_wnn_weights(mdata).weights.eq(0.2).all()
+    assert "'RNA.weight', named as by Seurat; not used: gex:mod_weight" in log.text
+    tl.wnn_weights(mdata)
+    assert tl.find_wnn_weights(mdata).weights.equals(mdata.obs["gex:wnn_weight"])
+
+
+def test_a_column_may_be_given(mdata):
+    del mdata.uns[_keys.SETTINGS]
+    mdata["gex"].obs["mine"] = pd.Categorical(np.resize(["0.5", "1"], N_CELLS))
+    weights, source = tl.find_wnn_weights(mdata, "gex:mine")
+    np.testing.assert_array_equal(weights, np.resize([0.5, 1.0], N_CELLS))
+    assert source == "obs column 'gex:mine', as given by key"
+
+
+def test_missing_weights_stay_missing(mdata):
+    mdata.obs["RNA.weight"] = np.where(np.arange(N_CELLS) < 7, np.nan, 0.3)
+    assert tl.find_wnn_weights(mdata).weights.isna().sum() == 7
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "error", "message"),
+    [
+        (
+            None,
+            None,
+            KeyError,
+            r"looked for 'gex:wnn_weight' .*'RNA\.weight' \(Seurat\).*'gex:mod_weight' \(muon\).*tl\.wnn",
+        ),
+        (None, "mine", KeyError, "key='mine' is not a column of any obs"),
+        ([0.5, 1.5, -1.0], None, ValueError, r"'RNA\.weight' does not hold weights .* cells cell1, cell2, cell4.*key"),
+        (["high"], None, ValueError, r"does not hold weights .* cell0, cell1"),
+        ([np.nan], None, ValueError, "missing in all cells"),
+    ],
+)
+def test_no_weights_and_what_to_do(mdata, values, key, error, message):
+    if values is not None:
+        mdata.obs["RNA.weight"] = np.resize(values, N_CELLS)
+    before = content(mdata)
+    with pytest.raises(error, match=message):
+        tl.find_wnn_weights(mdata, key)
+    assert content(mdata) == before
+
+
+def test_proteins_of_real_cells_weigh_less_once_they_are_mixed_up(pbmc_small):
+    import scanpy as sc
+
+    for name, n_components in (("rna", 30), ("adt", 18)):
+        sc.pp.normalize_total(pbmc_small[name], target_sum=1e4)
+        sc.pp.log1p(pbmc_small[name])
+        sc.pp.pca(pbmc_small[name], n_comps=n_components)
+    weights = tl.wnn_weights(pbmc_small)
+    assert 0.3 < weights["adt"].mean() < 0.7
+    rng = np.random.default_rng(0)
+    pbmc_small["adt"].obsm["X_pca"] = rng.permuted(pbmc_small["adt"].obsm["X_pca"], axis=0)
+    mixed = tl.wnn_weights(pbmc_small)
+    assert mixed["adt"].mean() < 0.45
+    assert (mixed["adt"] < weights["adt"]).mean() > 0.8
