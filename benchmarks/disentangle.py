@@ -158,7 +158,8 @@ def main(words: Sequence[str] | None = None) -> int:
     failed = 0
     if not arguments.report:
         options = Options(**{name: getattr(arguments, name) for name in Options.__dataclass_fields__})
-        os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started
+        # Of the processes that are started. Numba, which scanpy counts by, would give torch back the threads that it has itself.
+        os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
         failed = fill(table, list_jobs(arguments), options, arguments.jobs)
     figures = read_table(table)
     if figures.empty:

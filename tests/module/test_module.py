@@ -251,7 +251,9 @@ def test_the_error_is_zero_where_stage_two_starts(make_module, features):
 
 
 @pytest.mark.parametrize("name", ["conditional", "shape"])
-def test_the_loss_of_a_density_is_of_members_in_training_and_of_the_ensemble_after(name, make_module, features, disturb):
+def test_the_loss_of_a_density_is_of_members_in_training_and_of_the_ensemble_after(
+    name, make_module, features, disturb
+):
     module = make_module()
     disturb(module)
     cells = fit_codecs(module, features)["rna"]

@@ -43,7 +43,9 @@ def test_it_starts_as_the_identity():
     values, condition = draw()
     spline = make_spline(trained=False)
     torch.testing.assert_close(spline(values, condition), values, atol=1e-3, rtol=0)  # Pyro's outermost slopes are .999
-    torch.testing.assert_close(spline.ensemble_loss(values, condition), 0.5 * values.square().sum(dim=1).mean(), rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        spline.ensemble_loss(values, condition), 0.5 * values.square().sum(dim=1).mean(), rtol=1e-3, atol=0
+    )
 
 
 @pytest.mark.parametrize("n_columns", [1, 3, 20])  # 20 is more than there are hidden units

@@ -76,7 +76,9 @@ def finish_shared(
     *turned, correlation = _analyse([canonical[role] @ axes for role in ROLES], split, axes.shape[1], refit=True)
     order = correlation.argsort(descending=True, stable=True)
     for role, linear, turn in zip(ROLES, maps, turned, strict=True):
-        weight = torch.nn.functional.pad(linear.weight @ axes @ turn.weight[:, order], (0, module.n_shared - len(order)))
+        weight = torch.nn.functional.pad(
+            linear.weight @ axes @ turn.weight[:, order], (0, module.n_shared - len(order))
+        )
         padded = torch.nn.functional.pad(correlation[order], (0, module.n_shared - len(order)))
         module.rotations[role].set(linear._replace(weight=weight), padded)
 

@@ -77,7 +77,9 @@ class StageRuns:
         *,
         smallest_gain: float,
     ) -> str | None:
-        description = {"conditional": "Conditional whitening", "shape": "Conditional shape", "decoder": "Decoder"}[stage]
+        description = {"conditional": "Conditional whitening", "shape": "Conditional shape", "decoder": "Decoder"}[
+            stage
+        ]
         train = self.split.train
         batch_size = min(
             self._batch_size("specific_batch_size"), max(train.size // FEWEST_STEPS_PER_EPOCH, SMALLEST_BATCH)
