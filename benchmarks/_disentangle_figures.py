@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from _disentangle_judge import CODES
+from _disentangle_judge import CODES, COORDINATE_GROUPS
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
@@ -40,6 +40,8 @@ def draw_all(table: pd.DataFrame, folder: Path) -> list[Path]:
             told = table[table["rna.private_r2_min"].notna() & (table["n_specific"] > 0)]
             if len(told):
                 drawn["recovery"] = draw_recovery(told)
+            if any(f"rna.probe_{group}" in told for group in COORDINATE_GROUPS):
+                drawn["coordinates"] = draw_coordinates(told)
         if "rho.raw" in table:
             for data, rows in table[table["rho.raw"].notna()].groupby("data", sort=False):
                 drawn[f"rho_{data}"] = draw_rho(rows, str(data))
@@ -125,12 +127,63 @@ def draw_recovery(table: pd.DataFrame) -> Figure:
         ax.set_title(name, loc="left")
     figure.supxlabel("largest R2 of a shared factor or its square ", fontsize="medium")
     figure.supylabel("smallest R2 of a private factor", fontsize="medium")
-    kinds = [
+    add_legend(figure, titles(table), kinds_of_modality())
+    return figure
+
+
+def draw_coordinates(table: pd.DataFrame) -> Figure:
+    """What specific codes use and contain of the coordinates that shared factors make, and of those that private ones make."""
+    names = sorted(table["data"].unique())
+    methods = titles(table)
+    labels = {
+        "jacobian": "share of the mean squared Jacobian\n(what the encoder uses)",
+        "probe": "mean R2 of a coordinate from the code\n(what it contains)",
+    }
+    figure, axes = plt.subplots(
+        2, len(names), figsize=(2.8 + 2.5 * len(names), 7), sharey="row", squeeze=False, layout="constrained"
+    )
+    for column, name in enumerate(names):
+        rows = table[table["data"] == name]
+        groups = [group for group in COORDINATE_GROUPS if _known(rows, "probe", group)]
+        for ax, measure in zip(axes[:, column], labels, strict=True):
+            for place, method in enumerate(methods):
+                x = np.arange(len(groups)) + (place - (len(methods) - 1) / 2) * 0.7 / len(methods)
+                of_method = rows[rows["method"] == method]
+                for role, filled in zip(ROLES, (True, False), strict=True):
+                    values = of_method.reindex(columns=[f"{role}.{measure}_{group}" for group in groups])
+                    color = COLORS[method]
+                    ax.errorbar(
+                        x,
+                        values.mean().to_numpy(),
+                        values.std().to_numpy() if len(values) > 1 else None,
+                        fmt=MARKERS[method],
+                        color=color,
+                        markerfacecolor=color if filled else "white",
+                        ecolor=(color, 0.5),
+                        markersize=9,
+                    )
+            ax.set_xticks(np.arange(len(groups)), groups)
+            ax.set_xlim(-0.5, len(groups) - 0.5)
+            ax.axhline(0, color="0.8", linewidth=1, zorder=0)
+        axes[0, column].set_title(name, loc="left")
+    for ax, label in zip(axes[:, 0], labels.values(), strict=True):
+        ax.set_ylabel(label)
+    figure.supxlabel("coordinates made of these factors", fontsize="medium")
+    add_legend(figure, methods, kinds_of_modality())
+    return figure
+
+
+def _known(rows: pd.DataFrame, measure: str, group: str) -> bool:
+    columns = [f"{role}.{measure}_{group}" for role in ROLES]
+    return bool(rows.reindex(columns=columns).notna().any(axis=None))
+
+
+def kinds_of_modality() -> list[Line2D]:
+    """Marks of the legend: filled is RNA, open is protein."""
+    return [
         Line2D([], [], marker="o", linestyle="", color="0.3", fillstyle=style, label=display_name(role))
         for role, style in zip(ROLES, ("full", "none"), strict=True)
     ]
-    add_legend(figure, titles(table), kinds)
-    return figure
 
 
 def draw_rho(table: pd.DataFrame, data: str) -> Figure:

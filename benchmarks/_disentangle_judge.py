@@ -27,6 +27,8 @@ WNN_COMPONENTS = {"rna": 30, "adt": 18}
 """Principal components that WNN weights are computed from, at most: those of Seurat's vignette."""
 
 CODES = ("raw", "shared", "specific", "joint", "decoded")
+COORDINATE_METHODS = ("jacobian", "probe")
+COORDINATE_GROUPS = ("shared", "private", "both", "none")
 FEWEST_CELLS, FEWEST_LABELS, N_BOOTSTRAP = 15, 3, 500
 
 
@@ -80,6 +82,25 @@ def judge_factors(model: IndiSeek, mdata: MuData, train: np.ndarray, test: np.nd
         shared = code.loc[code["kind"].isin(["shared", "shared_squared"]), "r2"]
         figures |= {f"{role}.private_r2_min": private.min(), f"{role}.private_r2_mean": private.mean()}
         figures |= {f"{role}.shared_r2_max": shared.max(), f"{role}.shared_r2_mean": shared.mean()}
+    return figures
+
+
+def judge_coordinates(model: IndiSeek, mdata: MuData, seed: int) -> dict[str, float]:
+    """How much of what factors measure a specific code uses and contains, as in figures 1 and 2 of the paper.
+
+    Of the coordinates made of shared factors alone, of private ones alone, of both, and of none: the share of the mean
+    squared Jacobian (uses), and the mean R2 of probes (contains). Nothing where the code is empty.
+    """
+    known = mdata.uns["synthetic"]["coordinates"].set_index("coordinate")["group"]
+    figures = {}
+    for role in ROLES:
+        if model.get_latent_representation(kind="specific", modality=model.modalities[role]).shape[1] == 0:
+            continue
+        for method in COORDINATE_METHODS:
+            table = model.coordinate_importance(modality=model.modalities[role], method=method, seed=seed)
+            importance = table["importance"].groupby(known[table["coordinate"]].to_numpy())
+            values = importance.mean() if method == "probe" else importance.sum() / table["importance"].sum()
+            figures |= {f"{role}.{method}_{group}": value for group, value in values.items()}
     return figures
 
 

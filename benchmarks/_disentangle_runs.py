@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from _disentangle_judge import judge, judge_factors, judge_ranks
+from _disentangle_judge import judge, judge_coordinates, judge_factors, judge_ranks
 from main_job import find_labels, read
 
 from indiseek_sc import IndiSeek
@@ -129,6 +129,7 @@ def run(job: Job, options: Options) -> tuple[dict[str, Any], pd.DataFrame | None
         row |= judge(model, train, test, options.auditor)
         if job.data in synthetic.NAMES:
             row |= judge_factors(model, mdata, train, test, job.seed)
+            row |= judge_coordinates(model, mdata, job.seed)
         else:
             row |= judge_ranks(model, mdata, find_labels(mdata), test, job.seed)
     packages = ("indiseek_sc", "torch", "scvi-tools")

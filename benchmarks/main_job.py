@@ -27,6 +27,7 @@ from indiseek_sc import IndiSeek, datasets
 from indiseek_sc._keys import ROLES
 from indiseek_sc.metrics import foscttm, label_accuracy, recall_at_k
 from indiseek_sc.nn import regularized_cca
+from indiseek_sc.train import single_thread
 
 LABELS = ("mergedcelltype", "singler_main", "cell_type", "celltype")
 LARGEST = 12_000
@@ -128,7 +129,8 @@ def main() -> None:
     rows = []
     for name in arguments.data:
         for seed in range(arguments.seeds):
-            rows.append(run(name, seed, auditor))
+            with single_thread():  # networks as small as these wait for each other's threads
+                rows.append(run(name, seed, auditor))
             pd.DataFrame(rows).to_csv(arguments.output, index=False)
             print(pd.Series(rows[-1]).to_string(float_format="{:.4f}".format), "\n", flush=True)
 

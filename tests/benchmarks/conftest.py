@@ -15,6 +15,8 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 RECOVERED = [("private", "min"), ("private", "mean"), ("shared", "max"), ("shared", "mean")]
 
+COORDINATES = [("jacobian", "shared"), ("jacobian", "private"), ("probe", "shared"), ("probe", "private")]
+
 
 @pytest.fixture(autouse=True)
 def keep_log_level():
@@ -68,6 +70,7 @@ def make_rows():
                         row |= {f"{role}.{figure}": rng.random() for figure in figures}
                         if name.startswith("S"):
                             row |= {f"{role}.{kind}_r2_{end}": rng.random() for kind, end in RECOVERED}
+                            row |= {f"{role}.{measure}_{group}": rng.random() for measure, group in COORDINATES}
                     if name == "liu":
                         row["wnn_source"] = "obs column 'RNA.weight', named as by Seurat"
                         for kind in ("raw", "shared", "specific", "joint", "decoded"):

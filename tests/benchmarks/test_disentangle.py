@@ -54,8 +54,12 @@ def test_runs_and_goes_on_where_it_ended(script, auditor, tmp_path, monkeypatch,
     assert table["rna.private_r2_mean"].isna().tolist() == [True, True, False]
     assert table.loc[("S1", "no_critics"), "rna.private_r2_mean"] > 0.2
     assert table.loc[("S1", "no_critics"), "rna.shared_r2_mean"] < 0.1
+    # The code is made of coordinates of private factors, and tells those.
+    of_s1 = table.loc[("S1", "no_critics")]
+    assert of_s1["rna.jacobian_shared"] + of_s1["rna.jacobian_private"] == pytest.approx(1)
+    assert of_s1["rna.probe_private"] > of_s1["rna.probe_shared"]
     assert {file.stem for file in output.glob("*.png")} == {
-        *("frontier_pbmc_covid", "frontier_S1", "shared_pbmc_covid", "shared_S1", "recovery")
+        *("frontier_pbmc_covid", "frontier_S1", "shared_pbmc_covid", "shared_S1", "recovery", "coordinates")
     }
 
     made = []

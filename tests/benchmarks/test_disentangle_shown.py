@@ -128,6 +128,7 @@ def test_figures(load_script, make_rows, tmp_path, monkeypatch):
         "frontier_S1",
         "shared_S1",
         "recovery",
+        "coordinates",
         "rho_liu",
     ]
     assert all(file.stat().st_size > 1000 for file in drawn)
