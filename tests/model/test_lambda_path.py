@@ -168,7 +168,14 @@ def test_auto_walks_to_the_first_within_and_is_saved(pbmc_small, tmp_path, monke
     assert tried == [1000]
     assert model.lambda_ == 1000
     assert model.chosen_path.table["lambda"].unique().tolist() == [1000]
-    assert {key.split("/")[0] for key in model.history} == {"shared", "conditional", "shape", "specific", "decoder"}
+    assert {key.split("/")[0] for key in model.history} == {
+        "shared",
+        "conditional",
+        "shape",
+        "shape_without",
+        "specific",
+        "decoder",
+    }
     model.save(str(tmp_path / "model"))
     loaded = IndiSeek.load(str(tmp_path / "model"), adata=pbmc_small)
     assert loaded.lambda_ == 1000

@@ -191,7 +191,7 @@ def test_a_loaded_model_trains_as_the_first_one_did(fitted, tmp_path):
 def test_histories_are_named_by_stage(fitted):
     model, _ = fitted
     stages = {key.split("/")[0] for key in model.history}
-    assert stages == {"shared", "conditional", "shape", "specific", "decoder"}
+    assert stages == {"shared", "conditional", "shape", "shape_without", "specific", "decoder"}
     assert len(model.history["shared/validation_info_nce"]) == FEW["shared"]
     assert np.isfinite(model.history["specific/rna_gaussian_validation_bound"].to_numpy(dtype=float)).all()
 

@@ -30,6 +30,13 @@ PATIENT_STEPS = 400
 
 SMALLEST_BATCH = 64
 
+_REGRESSIONS = {
+    "conditional": "Conditional whitening",
+    "shape": "Conditional shape",
+    "shape_without": "Shape by itself",
+    "decoder": "Decoder",
+}
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -77,9 +84,6 @@ class StageRuns:
         *,
         smallest_gain: float,
     ) -> str | None:
-        description = {"conditional": "Conditional whitening", "shape": "Conditional shape", "decoder": "Decoder"}[
-            stage
-        ]
         train = self.split.train
         batch_size = min(
             self._batch_size("specific_batch_size"), max(train.size // FEWEST_STEPS_PER_EPOCH, SMALLEST_BATCH)
@@ -92,7 +96,7 @@ class StageRuns:
             stage,
             RegressionPlan(self.module, parts, loss, n_steps=self._max_epochs(stage) * steps_per_epoch),
             data,
-            description,
+            _REGRESSIONS[stage],
             {f"{role}_validation_loss": self.model.modalities[role] for role in ROLES},
             KeepBest(judged, patience=patience, smallest_gain=smallest_gain),
         )
@@ -125,6 +129,7 @@ class StageRuns:
         return min(len(data.train_dataloader()), STEPS_PER_EPOCH)
 
     def _max_epochs(self, stage: str) -> int:
+        stage = stage.removesuffix("_without")  # to compare both, each has as many
         wanted = self.options.max_epochs
         if wanted is not None and not isinstance(wanted, int):
             wanted = wanted.get(stage)

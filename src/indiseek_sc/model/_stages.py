@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -136,19 +138,44 @@ class Stages(StageRuns):
         codecs, train, features, conditions = self.module.codecs, self.split.train, self.features, self._conditions
         with torch.no_grad():
             scores = {role: codecs[role].scores(features[role], conditions[role]) for role in ROLES}
-        reason = self._train_density("conditional", {role: codecs[role].conditional for role in ROLES}, scores)
+        parts = {role: codecs[role].conditional for role in ROLES}
+        reason = self._train_density("conditional", parts, scores, conditions)
         if reason is None:
             with torch.no_grad():
                 whitened = {role: codecs[role].whitened(features[role], conditions[role]) for role in ROLES}
-            reason = self._train_density("shape", {role: codecs[role].shape for role in ROLES}, whitened)
+            reason = self._train_shape(whitened)
         for role in ROLES:
             codecs[role].freeze_start(features[role][train], conditions[role][train])
         return reason
 
+    def _train_shape(self, whitened: Mapping[Role, Tensor]) -> str | None:
+        """Train splines with the condition and, to compare, without; give those up that the condition does not help.
+
+        The difference of both log-likelihoods on validation cells estimates the mutual information that whitening has left. Where that is
+        no more than chance gives, there is nothing to take out, and bending by a condition could only bring it in.
+        """
+        shapes = {role: self.module.codecs[role].shape for role in ROLES}
+        unknown = {role: torch.zeros_like(condition) for role, condition in self._conditions.items()}
+        without = {role: copy.deepcopy(shape) for role, shape in shapes.items()}
+        reason = self._train_density("shape", shapes, whitened, self._conditions)
+        reason = reason or self._train_density("shape_without", without, whitened, unknown)
+        for role in ROLES:
+            rows = torch.from_numpy(self.split.validation).to(whitened[role].device)
+            values, condition = whitened[role][rows], self._conditions[role][rows]
+            with torch.no_grad():
+                told = without[role].surprise(values, unknown[role][rows]) - shapes[role].surprise(values, condition)
+            if reason is not None or told.mean() <= 2 * told.std() / math.sqrt(len(told)):
+                shapes[role].give_up()
+        return reason
+
     def _train_density(
-        self, stage: str, parts: Mapping[Role, torch.nn.Module], values: Mapping[Role, Tensor]
+        self,
+        stage: str,
+        parts: Mapping[Role, torch.nn.Module],
+        values: Mapping[Role, Tensor],
+        conditions: Mapping[Role, Tensor],
     ) -> str | None:
-        cells = {role: {"values": values[role], "condition": self._conditions[role]} for role in ROLES}
+        cells = {role: {"values": values[role], "condition": conditions[role]} for role in ROLES}
 
         def loss(role: Role, batch: Mapping[str, Tensor]) -> Tensor:
             return self.module.density_loss(parts[role], batch)

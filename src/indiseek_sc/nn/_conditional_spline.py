@@ -109,13 +109,21 @@ class ConditionalSpline(nn.Module):
     def loss(self, values: Tensor, condition: Tensor) -> Tensor:
         """Mean over members of their negative log-likelihood, up to a constant, summed over columns."""
         said = self._members(values, condition)
-        return self._loss(self._splines(said), values.expand(len(said[0]), *values.shape))
+        return self._surprise(self._splines(said), values.expand(len(said[0]), *values.shape)).mean()
 
     def ensemble_loss(self, values: Tensor, condition: Tensor) -> Tensor:
         """Negative log-likelihood of the ensemble, up to a constant, summed over columns."""
-        return self._loss(self._ensemble(values, condition), values)
+        return self.surprise(values, condition).mean()
 
-    def _loss(self, splines: ConditionedSpline, values: Tensor) -> Tensor:
+    def surprise(self, values: Tensor, condition: Tensor) -> Tensor:
+        """Negative log-likelihood of each cell by the ensemble, up to a constant, shape ``(n_cells,)``."""
+        return self._surprise(self._ensemble(values, condition), values)
+
+    def give_up(self) -> None:
+        """Leave all values as they are from now on."""
+        self.varies.zero_()
+
+    def _surprise(self, splines: ConditionedSpline, values: Tensor) -> Tensor:
         bent = splines(values)
         surprise = 0.5 * bent.square() - splines.log_abs_det_jacobian(values, bent)
-        return (surprise * self.varies).sum(dim=-1).mean()
+        return (surprise * self.varies).sum(dim=-1)

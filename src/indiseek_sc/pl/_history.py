@@ -45,7 +45,13 @@ class _Curve(NamedTuple):
     values: pd.Series
 
 
-_STAGES = {"": "Training", "conditional": "Conditional whitening", "shape": "Conditional shape", "decoder": "Decoder"}
+_STAGES = {
+    "": "Training",
+    "conditional": "Conditional whitening",
+    "shape": "Conditional shape",
+    "shape_without": "Shape by itself",
+    "decoder": "Decoder",
+}
 """Titles of stages that do not end in codes."""
 
 
