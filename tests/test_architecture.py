@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 """The other parts of the package that a part may import, be it in a function or for types alone."""
 
 FOREIGN = {
-    "nn": {"torch"},
+    "nn": {"pyro", "torch"},
     "losses": {"torch"},
     "metrics": {"numpy", "pandas", "scipy", "sklearn", "torch"},
     "pl": {"matplotlib", "numpy", "pandas", "mudata"},
