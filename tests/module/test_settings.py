@@ -54,6 +54,13 @@ def test_negative_weights_are_refused(name):
         make_settings("default", **{name: -0.5})
 
 
+def test_stage_one_needs_a_term():
+    none = {"info_nce_weight": 0.0, "canonical_weight": 0.0, "prediction_weight": 0.0}
+    with pytest.raises(ValueError, match="info_nce_weight, canonical_weight, prediction_weight must be above 0"):
+        make_settings("default", **none)
+    assert make_settings("default", **{**none, "canonical_weight": 0.1}).canonical_weight == 0.1
+
+
 @pytest.mark.parametrize("name", ["patience", "max_epochs_shared", "max_epochs_decoder", "n_critic_warmup_steps"])
 def test_negative_lengths_are_refused(name):
     assert getattr(make_settings("default", **{name: 0}), name) == 0

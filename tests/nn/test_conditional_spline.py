@@ -95,7 +95,7 @@ def train(values: torch.Tensor, side: torch.Tensor) -> ConditionalSpline:
     torch.manual_seed(0)
     spline = ConditionalSpline(1, 2, 32)
     optimizer = torch.optim.Adam(spline.parameters(), lr=1e-2)
-    for step in range(400):
+    for step in range(200):
         rows = torch.arange(step * 500, (step + 1) * 500) % len(values)
         optimizer.zero_grad()
         spline.loss(values[rows], side[rows]).backward()

@@ -158,7 +158,7 @@ def change_settings(settings: Settings, **changes: Any) -> Settings:
     Raises
     ------
     ValueError
-        If a number is out of range, or a critic is unknown.
+        If a number is out of range, stage 1 has no term with a weight, or a critic is unknown.
     """
     settings = replace(settings, **changes)
     check_independence(settings.independence)
@@ -175,6 +175,8 @@ def change_settings(settings: Settings, **changes: Any) -> Settings:
     for name in (*weights, "weight_decay", *lengths):
         if getattr(settings, name) < 0:
             raise ValueError(f"{name} must not be negative, but is {getattr(settings, name)}.")
+    if not any(getattr(settings, name) for name in weights[1:]):
+        raise ValueError(f"One of {', '.join(weights[1:])} must be above 0: stage 1 has nothing to learn from.")
     if settings.against not in get_args(Against):
         raise ValueError(f"against must be 'other' or 'own', but is {settings.against!r}.")
     if not 0 <= settings.dropout < 1:
