@@ -25,6 +25,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pandas as pd
 from _disentangle_figures import draw_all
@@ -139,8 +140,9 @@ def run_all(jobs: Sequence[Job], options: Options, n_jobs: int) -> Iterator[tupl
             except Exception as error:  # noqa: BLE001  # one run that fails must not end the others
                 yield job, error
         return
-    # Started anew, not forked: threads do not survive a fork.
-    with ProcessPoolExecutor(n_jobs, mp_context=get_context("spawn")) as pool:
+    # Started anew, not forked: threads do not survive a fork. Numba, by which scanpy counts, would set torch's threads to its own number.
+    one_thread = patch.dict(os.environ, {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"})
+    with one_thread, ProcessPoolExecutor(n_jobs, mp_context=get_context("spawn")) as pool:
         running = {pool.submit(run, job, options): job for job in jobs}
         try:
             for future in as_completed(running):
@@ -158,8 +160,6 @@ def main(words: Sequence[str] | None = None) -> int:
     failed = 0
     if not arguments.report:
         options = Options(**{name: getattr(arguments, name) for name in Options.__dataclass_fields__})
-        # Of the processes that are started. Numba, which scanpy counts by, would give torch back the threads that it has itself.
-        os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
         failed = fill(table, list_jobs(arguments), options, arguments.jobs)
     figures = read_table(table)
     if figures.empty:
