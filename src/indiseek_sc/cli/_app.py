@@ -82,7 +82,7 @@ def demo(
     force: Force = False,
     debug: Debug = False,
 ) -> None:
-    """Run everything on 6,000 blood cells that come with the package, in two to three minutes.
+    """Run everything on 6,000 blood cells that come with the package, in three to four minutes.
 
     OUTDIR gets [bold]summary.md[/bold] to read, the figures that it shows, [bold]summary.json[/bold] for programs, and
     [bold]demo.h5mu[/bold]: the cells with their codes, neighbours, clusters, UMAP and theta.
