@@ -11,6 +11,7 @@ from nbclient import NotebookClient
 FOLDER = Path(__file__).parents[1] / "tutorials"
 
 
+@pytest.mark.slow  # minutes, since it trains at length; the demo's path is tested on few epochs in tests/cli
 @pytest.mark.parametrize("notebook", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_notebook_runs(notebook, tmp_path):
     cells = nbformat.read(notebook, as_version=4)
