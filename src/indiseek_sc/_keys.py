@@ -65,3 +65,12 @@ def wnn_weight(modality: str) -> str:
 def other(role: Role) -> Role:
     """The role that ``role`` is paired with."""
     return "adt" if role == "rna" else "rna"
+
+
+REGRESSION_TITLES = {
+    "conditional": "Conditional whitening",
+    "shape": "Conditional shape",
+    "shape_without": "Shape by itself",
+    "decoder": "Decoder",
+}
+"""What the stages that do not end in codes are called where people read it: progress bars and figures."""

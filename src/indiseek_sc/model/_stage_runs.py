@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from indiseek_sc._keys import ROLES
+from indiseek_sc._keys import REGRESSION_TITLES, ROLES
 from indiseek_sc.train import KeepBest, RegressionPlan, StageData, StageProgress, StageRunner
 
 if TYPE_CHECKING:
@@ -29,13 +29,6 @@ PATIENT_STEPS = 400
 """A regression is given at least this many steps without a gain: what looks flat at large steps falls as these decay."""
 
 SMALLEST_BATCH = 64
-
-_REGRESSIONS = {
-    "conditional": "Conditional whitening",
-    "shape": "Conditional shape",
-    "shape_without": "Shape by itself",
-    "decoder": "Decoder",
-}
 
 
 @dataclass(frozen=True)
@@ -96,7 +89,7 @@ class StageRuns:
             stage,
             RegressionPlan(self.module, parts, loss, n_steps=self._max_epochs(stage) * steps_per_epoch),
             data,
-            _REGRESSIONS[stage],
+            REGRESSION_TITLES[stage],
             {f"{role}_validation_loss": self.model.modalities[role] for role in ROLES},
             KeepBest(judged, patience=patience, smallest_gain=smallest_gain),
         )

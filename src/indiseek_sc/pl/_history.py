@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from indiseek_sc._keys import REGRESSION_TITLES
 from indiseek_sc.pl._style import PALETTE, STYLE, display_name, finish
 
 if TYPE_CHECKING:
@@ -45,13 +46,7 @@ class _Curve(NamedTuple):
     values: pd.Series
 
 
-_STAGES = {
-    "": "Training",
-    "conditional": "Conditional whitening",
-    "shape": "Conditional shape",
-    "shape_without": "Shape by itself",
-    "decoder": "Decoder",
-}
+_STAGES = {"": "Training", **REGRESSION_TITLES}
 """Titles of stages that do not end in codes."""
 
 
