@@ -250,29 +250,6 @@ def test_the_error_is_zero_where_stage_two_starts(make_module, features):
     assert module.specific_terms("rna", cells["rna"])["error"].item() == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["conditional", "shape"])
-def test_the_loss_of_a_density_is_of_members_in_training_and_of_the_ensemble_after(
-    name, make_module, features, disturb
-):
-    module = make_module()
-    disturb(module)
-    cells = fit_codecs(module, features)["rna"]
-    cells["values"] = module.codecs["rna"].scores(features["rna"], cells["condition"])
-    part = getattr(module.codecs["rna"], name)
-    for layer in part.modules():
-        if isinstance(layer, torch.nn.Dropout):
-            layer.p = 0.0
-    part.dropout = 0.0
-    expected = part.ensemble_loss(cells["values"], cells["condition"])
-    assert torch.equal(module.density_loss(part, cells), expected)
-    part.train()
-    torch.manual_seed(0)
-    found = module.density_loss(part, cells)
-    torch.manual_seed(0)
-    assert torch.equal(found, part.loss(cells["values"], cells["condition"]))
-    assert not torch.equal(module.density_loss(part, cells), expected)
-
-
 def test_the_decoding_error_is_a_share_of_what_the_code_could_hold(make_module, features):
     module = make_module()
     cells = fit_codecs(module, features)["adt"]

@@ -189,7 +189,9 @@ def test_a_regression_trains_its_parts_alone(make_module, features, prepare, run
         cells[role]["values"] = module.codecs[role].scores(features[role], cells[role]["condition"])
     before = state(module)
     parts = {r: module.codecs[r].conditional for r in ROLES}
-    plan = RegressionPlan(module, parts, lambda role, cells: module.density_loss(parts[role], cells), n_steps=10)
+    plan = RegressionPlan(
+        module, parts, lambda role, cells: parts[role].loss(cells["values"], cells["condition"]), n_steps=10
+    )
     history = run(plan, cells, stage="conditional", max_epochs=5).model.history_
     trained = {f"codecs.{r}.conditional.{n}" for r in ROLES for n, _ in module.codecs[r].conditional.named_parameters()}
     assert changed(before, state(module)) == trained
@@ -215,6 +217,8 @@ def test_the_step_size_of_a_regression_falls_to_zero(make_module, features, prep
     for role in ROLES:
         cells[role]["values"] = module.codecs[role].scores(features[role], cells[role]["condition"])
     parts = {r: module.codecs[r].conditional for r in ROLES}
-    plan = RegressionPlan(module, parts, lambda role, cells: module.density_loss(parts[role], cells), n_steps=6)
+    plan = RegressionPlan(
+        module, parts, lambda role, cells: parts[role].loss(cells["values"], cells["condition"]), n_steps=6
+    )
     run(plan, cells)
     assert plan.trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)

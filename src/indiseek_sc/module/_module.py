@@ -127,11 +127,6 @@ class IndiSeekModule(ModuleParts):
             "error": normalized_error(target, estimate, self.codecs[role].error_scale),
         }
 
-    def density_loss(self, part: nn.Module, cells: Mapping[str, Tensor]) -> Tensor:
-        """Return the negative log-likelihood of the values given the condition, of each member of the ``part`` when it trains."""
-        loss = part.loss if part.training else part.ensemble_loss
-        return loss(cells["values"], cells["condition"])
-
     def decoding_error(self, role: Role, cells: Mapping[str, Tensor]) -> Tensor:
         """Return the reconstruction error, as a share of what the specific code could hold."""
         codec = self.codecs[role]

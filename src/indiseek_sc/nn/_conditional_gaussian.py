@@ -103,12 +103,6 @@ class ConditionalGaussian(nn.Module):
         return Whitening(*(values.mean(dim=0) for values in self.members(condition)))
 
     def loss(self, values: Tensor, condition: Tensor) -> Tensor:
-        """Mean over members of their negative log-likelihood, up to a constant, summed over dimensions."""
-        return self._loss(values, self.members(condition))
-
-    def ensemble_loss(self, values: Tensor, condition: Tensor) -> Tensor:
-        """Negative log-likelihood of the ensemble, up to a constant, summed over dimensions."""
-        return self._loss(values, self(condition))
-
-    def _loss(self, values: Tensor, whitening: Whitening) -> Tensor:
+        """Negative log-likelihood, up to a constant, summed over dimensions: the members' mean in training, else the ensemble's."""
+        whitening = self.members(condition) if self.training else self(condition)
         return whitening.negative_log_likelihood(values * self.varies).mean()

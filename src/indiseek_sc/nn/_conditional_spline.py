@@ -22,7 +22,7 @@ class ConditionalSpline(nn.Module):
     some :math:`c` and to the other for others, or consists of clusters that come and go with :math:`c`, what is left still tells
     :math:`c`. This map takes such shapes out, and has an inverse. It starts as the identity. The splines are Pyro's (rational
     linear: Dolatabadi et al. 2020, AISTATS 108, 4236), and so are the masked networks behind them (Germain et al. 2015, ICML 37, 881;
-    with a condition: Paige and Wood 2016, ICML 48, 3040). Parameters of several networks are averaged, which evens out what each overfits.
+    with a condition: Paige and Wood 2016, ICML 48, 3040).
 
     Parameters
     ----------
@@ -34,8 +34,6 @@ class ConditionalSpline(nn.Module):
         Width of the two hidden layers, at least ``n_columns``.
     dropout
         Share of hidden units dropped in training.
-    n_members
-        Number of networks.
     n_bins
         Pieces of a spline.
     bound
@@ -51,7 +49,6 @@ class ConditionalSpline(nn.Module):
         n_hidden: int = 64,
         *,
         dropout: float = 0.05,
-        n_members: int = 3,
         n_bins: int = 8,
         bound: float = 4.0,
     ) -> None:
@@ -59,28 +56,20 @@ class ConditionalSpline(nn.Module):
         self.bound = bound
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="ConditionalAutoRegressiveNN input_dim = 1")
-            self.networks = nn.ModuleList(
-                ConditionalAutoRegressiveNN(
-                    n_columns,
-                    n_condition,
-                    [max(n_hidden, n_columns)] * 2,
-                    param_dims=[n_bins, n_bins, n_bins - 1, n_bins],
-                    permutation=torch.arange(n_columns),
-                    nonlinearity=nn.Sequential(nn.SiLU(), nn.Dropout(dropout)),
-                )
-                for _ in range(n_members)
+            self.network = ConditionalAutoRegressiveNN(
+                n_columns,
+                n_condition,
+                [max(n_hidden, n_columns)] * 2,
+                param_dims=[n_bins, n_bins, n_bins - 1, n_bins],
+                permutation=torch.arange(n_columns),
+                nonlinearity=nn.Sequential(nn.SiLU(), nn.Dropout(dropout)),
             )
-        for network in self.networks:
-            nn.init.zeros_(network.layers[-1].weight)
-            nn.init.zeros_(network.layers[-1].bias)
+        nn.init.zeros_(self.network.layers[-1].weight)
+        nn.init.zeros_(self.network.layers[-1].bias)
         self.register_buffer("varies", torch.ones(n_columns))
 
-    def _members(self, values: Tensor, condition: Tensor) -> list[Tensor]:
-        """Return what each network says of widths, heights, slopes and shares, ``(n_members, n_cells, n_pieces, n_columns)`` each."""
-        return [torch.stack(said) for said in zip(*(net(values, condition) for net in self.networks), strict=True)]
-
-    def _splines(self, said: list[Tensor]) -> ConditionedSpline:
-        widths, heights, slopes, shares = (x.mT for x in said)
+    def _splines(self, values: Tensor, condition: Tensor) -> ConditionedSpline:
+        widths, heights, slopes, shares = (x.mT for x in self.network(values, condition))
         return ConditionedSpline(
             (
                 F.softmax(widths, dim=-1),
@@ -91,39 +80,31 @@ class ConditionalSpline(nn.Module):
             bound=self.bound,
         )
 
-    def _ensemble(self, values: Tensor, condition: Tensor) -> ConditionedSpline:
-        return self._splines([x.mean(dim=0) for x in self._members(values, condition)])
-
     def forward(self, values: Tensor, condition: Tensor) -> Tensor:
         """Bend values, shape ``(n_cells, n_columns)``; columns that do not vary stay as they are."""
-        return torch.where(self.varies > 0, self._ensemble(values, condition)(values), values)
+        if not self.varies.any():
+            return values
+        return torch.where(self.varies > 0, self._splines(values, condition)(values), values)
 
     def inverse(self, bent: Tensor, condition: Tensor) -> Tensor:
         """Return the values that were bent, column by column, since each depends on those before it."""
         values = torch.zeros_like(bent)
         for column in self.varies.nonzero()[:, 0].tolist():
-            unbent = self._ensemble(values, condition).inv(bent)
+            unbent = self._splines(values, condition).inv(bent)
             values = torch.cat([values[:, :column], unbent[:, [column]], values[:, column + 1 :]], dim=1)
         return torch.where(self.varies > 0, values, bent)
 
     def loss(self, values: Tensor, condition: Tensor) -> Tensor:
-        """Mean over members of their negative log-likelihood, up to a constant, summed over columns."""
-        said = self._members(values, condition)
-        return self._surprise(self._splines(said), values.expand(len(said[0]), *values.shape)).mean()
-
-    def ensemble_loss(self, values: Tensor, condition: Tensor) -> Tensor:
-        """Negative log-likelihood of the ensemble, up to a constant, summed over columns."""
+        """Negative log-likelihood, up to a constant, summed over columns."""
         return self.surprise(values, condition).mean()
 
     def surprise(self, values: Tensor, condition: Tensor) -> Tensor:
-        """Negative log-likelihood of each cell by the ensemble, up to a constant, shape ``(n_cells,)``."""
-        return self._surprise(self._ensemble(values, condition), values)
+        """Negative log-likelihood of each cell, up to a constant, shape ``(n_cells,)``."""
+        splines = self._splines(values, condition)
+        bent = splines(values)
+        surprise = 0.5 * bent.square() - splines.log_abs_det_jacobian(values, bent)
+        return (surprise * self.varies).sum(dim=-1)
 
     def give_up(self) -> None:
         """Leave all values as they are from now on."""
         self.varies.zero_()
-
-    def _surprise(self, splines: ConditionedSpline, values: Tensor) -> Tensor:
-        bent = splines(values)
-        surprise = 0.5 * bent.square() - splines.log_abs_det_jacobian(values, bent)
-        return (surprise * self.varies).sum(dim=-1)
