@@ -120,3 +120,13 @@ def test_a_stage_that_never_came_to_its_figures_ends_where_it_began():
     part.move(7)
     keep_best.restore()
     assert part.epoch == 0
+
+
+def test_a_figure_that_is_not_there_in_each_epoch_is_judged_where_it_is():
+    part = Part()
+    keep_best = KeepBest({"leak": part}, patience=0)
+    follow(keep_best, [part], [{"leak": 1.0}, {}, {}, {"leak": 0.5}, {}, {"leak": 0.7}])
+    assert part.epoch == 3
+    follow(keep_best := KeepBest({"leak": part}, patience=0), [part], [{"leak": 1.0}, {}, {"leak": 2.0}, {}])
+    assert part.epoch == 0
+    assert keep_best.best_epochs == {"leak": 0}

@@ -62,5 +62,6 @@ class NoIndependence(IndiSeek):
     _changed_settings: ClassVar[dict[str, Any]] = {
         "independence": "none",
         "conditional_codec": False,
+        "keep_least_leak": False,
         "max_epochs_specific": 200,
     }

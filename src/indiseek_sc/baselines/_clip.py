@@ -56,8 +56,9 @@ CLIP_SETTINGS: dict[str, Any] = {
     "canonical_weight": 0.0,
     "prediction_weight": 0.0,
     "conditional_codec": False,
+    "keep_least_leak": False,
 }
-"""Stage 1 by InfoNCE alone, from a random start."""
+"""Stage 1 by InfoNCE alone, from a random start; stage 2 to its end."""
 
 
 class CLIP(IndiSeek):

@@ -11,7 +11,7 @@ import torch
 from indiseek_sc._keys import ROLES
 from indiseek_sc.model._closed_forms import finish_shared, start_shared
 from indiseek_sc.model._stage_runs import StageRuns
-from indiseek_sc.train import KeepBest, SharedPlan, SpecificPlan, StageData, warn_of_negative_bounds
+from indiseek_sc.train import KeepBest, LeakProbe, SharedPlan, SpecificPlan, StageData, warn_of_negative_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -178,7 +178,7 @@ class Stages(StageRuns):
         cells = {role: {"values": values[role], "condition": conditions[role]} for role in ROLES}
 
         def loss(role: Role, batch: Mapping[str, Tensor]) -> Tensor:
-            return self.module.density_loss(parts[role], batch)
+            return parts[role].loss(batch["values"], batch["condition"])
 
         return self._run_regression(stage, parts, loss, cells, smallest_gain=3e-3)
 
@@ -212,14 +212,18 @@ class Stages(StageRuns):
         )
         steps_per_epoch = self._steps_per_epoch(data)
         n_epochs = self._max_epochs("specific")
-        plan = SpecificPlan(module, lambda_=lambda_, n_steps=n_epochs * steps_per_epoch, settings=settings)
+        probe, kept = None, {"latest": torch.nn.ModuleList(module.learners())}
+        if self.settings.keep_least_leak:
+            probe = LeakProbe(self._cells, split.train, split.validation, seed=self.model.seed)
+            kept = {f"{role}_leak": module.codecs[role].learner for role in ROLES}
+        plan = SpecificPlan(module, lambda_=lambda_, n_steps=n_epochs * steps_per_epoch, settings=settings, probe=probe)
         reason = self._run_stage(
             "specific",
             plan,
             data,
             f"Specific codes, lambda {lambda_:g}",
             {f"{role}_error": f"{self.model.modalities[role]} error" for role in ROLES},
-            KeepBest({"latest": torch.nn.ModuleList(module.learners())}, patience=0),
+            KeepBest(kept, patience=0, smallest_gain=1e-3),
             max_epochs=plan.count_epochs(n_epochs, steps_per_epoch),
         )
         if reason is None:

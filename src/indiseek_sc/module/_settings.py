@@ -63,6 +63,9 @@ class Settings:
         Critic steps before the specific encoders move at all.
     n_critic_refresh_epochs
         Epochs of the specific encoders after which critics start anew and learn alone again; 0 means never.
+    keep_least_leak
+        Keep the codes of each modality as they were when a fresh probe read least of the other shared code from them on validation cells,
+        which may be before the first epoch; else as they are after the last.
     max_epochs_shared
         Largest number of epochs of stage 1.
     max_epochs_conditional
@@ -100,6 +103,7 @@ class Settings:
     n_critic_steps: int = 4
     n_critic_warmup_steps: int = 200
     n_critic_refresh_epochs: int = 0
+    keep_least_leak: bool = True
     max_epochs_shared: int = 400
     max_epochs_conditional: int = 100
     max_epochs_shape: int = 60
@@ -132,6 +136,7 @@ _PRESETS: dict[str, Settings] = {
         weight_decay=0.0,
         n_critic_steps=5,
         n_critic_warmup_steps=0,
+        keep_least_leak=False,
         max_epochs_shared=2000,
         max_epochs_specific=2000,
         patience=0,

@@ -61,7 +61,8 @@ def history(
 
     Panels hold what can be compared: a quantity on training and validation cells (``train_loss`` and
     ``validation_loss``), and quantities whose names end in the same word (``gaussian_bound`` and ``nce_bound``). A
-    dotted line marks the best epoch of a stage where the history knows it (``"shared/best_epoch"``).
+    dotted line marks the best epoch of a stage where the history knows it (``"shared/best_epoch"``), or those of both
+    modalities (``"decoder/rna_best_epoch"``).
 
     Parameters
     ----------
@@ -97,12 +98,12 @@ def history(
         grid = figure.add_gridspec(len(stages), n_columns)
         axes = np.full((len(stages), n_columns), None, dtype=object)
         for row, (stage, panels) in enumerate(stages.items()):
-            best = _best_epoch(recorded, stage)
+            best = _best_epochs(recorded, stage)
             n_lines = 0
             for column, (name, curves) in enumerate(panels.items()):
                 axes[row, column] = figure.add_subplot(grid[row, column])
                 n_lines = max(n_lines, _draw_panel(axes[row, column], name, curves, best))
-            note = "" if best is None else f", best epoch {best} (dotted)"
+            note = f", best epoch{'s' * (len(best) > 1)} {' and '.join(map(str, best))} (dotted)" if best else ""
             # Above the legends, which are above the panels.
             axes[row, 0].set_title(_stage_title(stage) + note, loc="left", pad=8 + 18 * n_lines, fontweight="bold")
         return finish(figure, axes, show=show, save=save)
@@ -148,12 +149,13 @@ def _split_name(name: str) -> tuple[str, str]:
     return name, ""
 
 
-def _best_epoch(recorded: Mapping[str, pd.Series], stage: str) -> int | None:
-    noted = recorded.get(f"{stage}/{_BEST}")
-    return None if noted is None or noted.empty else int(noted.iloc[-1])
+def _best_epochs(recorded: Mapping[str, pd.Series], stage: str) -> list[int]:
+    """The best epoch of a stage, or those of its parts where each has its own."""
+    noted = [x for key, x in recorded.items() if key.startswith(f"{stage}/") and key.endswith(_BEST) and len(x)]
+    return sorted({int(x.iloc[-1]) for x in noted})
 
 
-def _draw_panel(ax: Axes, name: str, curves: list[_Curve], best: int | None) -> int:
+def _draw_panel(ax: Axes, name: str, curves: list[_Curve], best: list[int]) -> int:
     """Draw the curves of the panel ``name`` and a legend above them; the number of lines of the legend."""
     quantities = list(dict.fromkeys(curve.quantity for curve in curves))
     several = len(quantities) > 1
@@ -164,8 +166,8 @@ def _draw_panel(ax: Axes, name: str, curves: list[_Curve], best: int | None) -> 
         marker = "o" if len(values) == 1 else ""
         dash = _SPLITS.get(split, _PLAIN).dash
         ax.plot(values.index, values, linestyle=dash, color=color, marker=marker, linewidth=2)
-    if best is not None:
-        ax.axvline(best, color="0.3", linestyle=":", linewidth=1.5)
+    for epoch in best:
+        ax.axvline(epoch, color="0.3", linestyle=":", linewidth=1.5)
     ax.set(xlabel="epoch", ylabel=_words(name if several else quantities[0]))
     ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from indiseek_sc.train._batches import DeviceBatches, StageData
 from indiseek_sc.train._keep_best import KeepBest, NonFiniteLossError
+from indiseek_sc.train._leak_probe import LeakProbe, share_told
 from indiseek_sc.train._negative_bounds import find_negative_bounds, warn_of_negative_bounds
 from indiseek_sc.train._plans import RegressionPlan, SharedPlan
 from indiseek_sc.train._progress import StageProgress
@@ -15,6 +16,7 @@ from indiseek_sc.train._split import Split, draw_split
 __all__ = [
     "DeviceBatches",
     "KeepBest",
+    "LeakProbe",
     "NonFiniteLossError",
     "RegressionPlan",
     "SharedPlan",
@@ -26,6 +28,7 @@ __all__ = [
     "draw_split",
     "find_negative_bounds",
     "isolated_seed",
+    "share_told",
     "single_thread",
     "warn_of_negative_bounds",
 ]

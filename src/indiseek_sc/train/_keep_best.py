@@ -45,7 +45,7 @@ class KeepBest(Callback):
     ----------
     parts
         The figure to minimise (a key that the plan logs) and the part of the module that it judges; a key that is never logged
-        means the latest state.
+        means the latest state, and one that is logged in some epochs is judged in these.
     patience
         Epochs without a gain of any part before training stops; 0 means never.
     smallest_gain
@@ -68,8 +68,9 @@ class KeepBest(Callback):
         epoch = 0 if trainer.sanity_checking else trainer.current_epoch + 1
         for name, kept in self.parts.items():
             if name not in trainer.callback_metrics:
-                kept.keep(epoch)
-                self._last_gain = epoch
+                if math.isinf(kept.score):
+                    kept.keep(epoch)
+                    self._last_gain = epoch
                 continue
             score = float(trainer.callback_metrics[name])
             if score < kept.score - self.smallest_gain:

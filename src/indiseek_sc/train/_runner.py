@@ -12,6 +12,7 @@ import pandas as pd
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from scvi.train import TrainRunner
 
+from indiseek_sc._keys import ROLES
 from indiseek_sc.train._keep_best import KeepBest, NonFiniteLossError
 from indiseek_sc.train._progress import StageProgress
 
@@ -117,10 +118,12 @@ class StageRunner(TrainRunner):
         history = {k: v for k, v in (self.model.history_ or {}).items() if not k.startswith(f"{self.stage}/")}
         logged = getattr(self.trainer.logger, "history", None) or {}
         history |= {f"{self.stage}/{name}": values for name, values in logged.items() if name != "epoch"}
-        if epochs := [epoch for name, epoch in self.keep_best.best_epochs.items() if name in logged]:
-            # Histories count epochs from 0, and the state before training is epoch 0 of the best ones.
-            best = pd.Index([max(0, max(epochs) - 1)], name="epoch")
-            history[f"{self.stage}/best_epoch"] = pd.DataFrame({"best_epoch": best}, index=best)
+        for name, epoch in self.keep_best.best_epochs.items():
+            if name in logged:
+                # Histories count epochs from 0, and the state before training is epoch 0 of the best ones.
+                best = pd.Index([max(0, epoch - 1)], name="epoch")
+                judged = f"{name.partition('_')[0]}_" if name.startswith(ROLES) else ""
+                history[f"{self.stage}/{judged}best_epoch"] = pd.DataFrame({"best_epoch": best}, index=best)
         self.model.history_ = history
 
 

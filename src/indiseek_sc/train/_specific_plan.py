@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 
     from indiseek_sc._keys import Role
     from indiseek_sc.module import IndiSeekModule, Settings
+    from indiseek_sc.train._leak_probe import LeakProbe
 
     Batch = Mapping[Role, Mapping[str, Tensor]]
+
+
+EPOCHS_BETWEEN_PROBES = 5
+"""A probe costs about as much as an epoch of a few thousand cells."""
 
 
 class SpecificPlan(StagePlan):
@@ -36,6 +41,9 @@ class SpecificPlan(StagePlan):
     - ``_staleness``, by how much its loss on validation cells falls by the critic steps of the first batch of an epoch, all of
       which come after an encoder step: near 0 where it keeps up, and clearly above where more steps would teach it more.
 
+    With a probe also ``<role>_leak``, the share of the other shared code's variance that it reads: before the first epoch, after every fifth, and
+    after the last.
+
     A bound that keeps negative on validation cells is none; see :func:`warn_of_negative_bounds`.
 
     Parameters
@@ -48,16 +56,25 @@ class SpecificPlan(StagePlan):
         Steps of the encoders in all, for the decay of their step size.
     settings
         How critics and encoders step, by default as the module's.
+    probe
+        Judges the codes from time to time.
     """
 
     def __init__(
-        self, module: IndiSeekModule, *, lambda_: float, n_steps: int, settings: Settings | None = None
+        self,
+        module: IndiSeekModule,
+        *,
+        lambda_: float,
+        n_steps: int,
+        settings: Settings | None = None,
+        probe: LeakProbe | None = None,
     ) -> None:
         super().__init__(module)
         self.automatic_optimization = False
         self.lambda_ = lambda_
         self.n_steps = n_steps
         self.settings = module.settings if settings is None else settings
+        self.probe = probe
         self.n_critic_updates = 0
         self.n_encoder_steps = 0
         self.trained = module.learners()
@@ -144,6 +161,13 @@ class SpecificPlan(StagePlan):
             terms |= self.module.critic_diagnostics(role, batch[role])
             figures |= _name_split({f"{role}_{name}": x for name, x in terms.items()}, "validation")
         self.record(figures, _count(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Let the probe judge where it is its turn."""
+        trainer = self.trainer
+        n_done = 0 if trainer.sanity_checking else trainer.current_epoch + 1
+        if self.probe is not None and (n_done % EPOCHS_BETWEEN_PROBES == 0 or n_done == trainer.max_epochs):
+            self.record(self.probe(self.module), 1)
 
     def count_epochs(self, n_epochs: int, steps_per_epoch: int) -> int:
         """Return the number of epochs in all, with those in which critics learn alone, for ``n_epochs`` of the encoders."""
