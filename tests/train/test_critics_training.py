@@ -165,7 +165,7 @@ def test_a_kernel_term_beside_a_critic(make_module, prepare, run):
 
 
 def test_hsic_alone_makes_codes_less_dependent(make_module, prepare, run):
-    module = make_module(independence="hsic", learning_rate=2e-2)
+    module = make_module(independence="hsic", specific_learning_rate=2e-2)
     cells = prepare(module)
     torch.nn.init.normal_(module.codecs["rna"].correction[-1].weight, std=1.0)  # the condition shows in the code
     plan = SpecificPlan(module, lambda_=0.0, n_steps=45)

@@ -160,7 +160,7 @@ def test_the_objective_weighs_the_error_by_half_of_lambda(make_module, prepare, 
 def test_more_lambda_keeps_more(make_module, prepare, run):
     errors = []
     for lambda_ in (0.01, 1000.0):
-        module = make_module(n_critic_warmup_steps=0, learning_rate=2e-2)
+        module = make_module(n_critic_warmup_steps=0, specific_learning_rate=2e-2)
         cells = prepare(module)
         for role in ROLES:
             torch.nn.init.normal_(module.codecs[role].correction[-1].weight, std=0.5)

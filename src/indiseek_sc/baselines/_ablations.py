@@ -63,5 +63,6 @@ class NoIndependence(IndiSeek):
         "independence": "none",
         "conditional_codec": False,
         "keep_least_leak": False,
+        "specific_learning_rate": 1e-3,
         "max_epochs_specific": 200,
     }

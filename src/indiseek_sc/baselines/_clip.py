@@ -57,6 +57,7 @@ CLIP_SETTINGS: dict[str, Any] = {
     "prediction_weight": 0.0,
     "conditional_codec": False,
     "keep_least_leak": False,
+    "specific_learning_rate": 1e-3,
 }
 """Stage 1 by InfoNCE alone, from a random start; stage 2 to its end."""
 

@@ -50,7 +50,9 @@ class Settings:
     specific_batch_size
         Cells in a batch of stage 2.
     learning_rate
-        Step size of Adam for encoders and codecs.
+        Step size of Adam for the shared encoders.
+    specific_learning_rate
+        Step size of Adam for the specific encoders, at their start.
     regression_learning_rate
         Step size of Adam for the conditional whitening, its shape, and the refinement of the decoder.
     critic_learning_rate
@@ -97,6 +99,7 @@ class Settings:
     batch_size: int = 1024
     specific_batch_size: int = 512
     learning_rate: float = 1e-3
+    specific_learning_rate: float = 3e-3
     regression_learning_rate: float = 1e-2
     critic_learning_rate: float = 1e-3
     weight_decay: float = 1e-2
@@ -132,6 +135,7 @@ _PRESETS: dict[str, Settings] = {
         batch_size=128,
         specific_batch_size=128,
         learning_rate=1e-4,
+        specific_learning_rate=1e-4,
         critic_learning_rate=1e-4,
         weight_decay=0.0,
         n_critic_steps=5,
@@ -171,7 +175,7 @@ def change_settings(settings: Settings, **changes: Any) -> Settings:
     for name in counts:
         if getattr(settings, name) < 1:
             raise ValueError(f"{name} must be at least 1, but is {getattr(settings, name)}.")
-    for name in ("learning_rate", "regression_learning_rate", "critic_learning_rate"):
+    for name in ("learning_rate", "specific_learning_rate", "regression_learning_rate", "critic_learning_rate"):
         if not getattr(settings, name) > 0:
             raise ValueError(f"{name} must be above 0, but is {getattr(settings, name)}.")
     epochs = (f"max_epochs_{stage}" for stage in ("shared", "conditional", "shape", "specific", "decoder"))

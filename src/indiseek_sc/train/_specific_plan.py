@@ -181,7 +181,7 @@ class SpecificPlan(StagePlan):
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[torch.optim.lr_scheduler.LRScheduler]]:
         """Adam for the encoders with cosine decay, and for the critics at a constant pace, since they must keep up."""
         parameters = [p for part in self.trained for p in part.parameters()]
-        optimizers = [torch.optim.Adam(parameters, lr=self.settings.learning_rate)]
+        optimizers = [torch.optim.Adam(parameters, lr=self.settings.specific_learning_rate)]
         if self.module.critics_learn:
             critics = torch.optim.Adam(self.module.critics.parameters(), lr=self.settings.critic_learning_rate)
             optimizers.append(critics)
