@@ -110,7 +110,7 @@ class Settings:
     max_epochs_shared: int = 400
     max_epochs_conditional: int = 100
     max_epochs_shape: int = 60
-    max_epochs_specific: int = 25
+    max_epochs_specific: int = 40
     max_epochs_decoder: int = 60
     patience: int = 20
 
