@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +16,9 @@ from _disentangle_judge import judge, judge_coordinates, judge_factors, judge_ra
 from main_job import find_labels, read
 
 from indiseek_sc import IndiSeek
+from indiseek_sc._threads import single_thread
 from indiseek_sc.baselines import METHODS, make
 from indiseek_sc.datasets import synthetic
-from indiseek_sc.train import single_thread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,8 +30,6 @@ LITERAL = "indiseek_literal"
 LITERAL_LAMBDA = 10.0
 LITERAL_EPOCHS = {"shared": 150, "specific": 150}
 """In the place of 2,000 each, which at batches of 128 are beyond two cores."""
-
-STAGES = ("shared", "conditional", "shape", "specific", "decoder")
 
 SECONDS = {
     "indiseek": 30.0,
@@ -156,7 +154,8 @@ def prepare(job: Job, options: Options) -> tuple[MuData, np.ndarray, np.ndarray,
 
 def fit(model: IndiSeek, method: str, test: np.ndarray, options: Options) -> LambdaPath | None:
     """Train with ``test`` held out, at the lambda that validation cells choose where the method has some to choose from."""
-    epochs = {stage: getattr(model.settings, f"max_epochs_{stage}") for stage in STAGES}
+    prefix = "max_epochs_"
+    epochs = {k.removeprefix(prefix): n for k, n in asdict(model.settings).items() if k.startswith(prefix)}
     if method == LITERAL:
         epochs |= LITERAL_EPOCHS
     if options.max_epochs is not None:

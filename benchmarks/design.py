@@ -36,8 +36,12 @@ CHOICES: dict[str, dict] = {
     "distance correlation": {"independence": "distance_correlation"},
     "adversarial regression": {"independence": "adversarial"},
     "against own C": {"against": "own"},
+    "the last epoch, whatever the probe says": {"keep_least_leak": False},
+    "15 epochs": {"max_epochs_specific": 15},
+    "step size .001": {"specific_learning_rate": 1e-3},
     "critics refreshed": {"n_critic_refresh_epochs": 5},
     "1 critic step": {"n_critic_steps": 1},
+    "8 critic steps": {"n_critic_steps": 8},
     "batch 128": {"specific_batch_size": 128},
     "batch 2048": {"specific_batch_size": 2048},
     "lambda 10": {"lambda_": 10.0},
@@ -45,7 +49,7 @@ CHOICES: dict[str, dict] = {
     "whitening without shape": {"max_epochs_shape": 0},
     "Z of 8": {"n_specific": 8},
     "Z of 32": {"n_specific": 32},
-    "no whitening": {"conditional_codec": False, "max_epochs_specific": 60},
+    "no whitening": {"conditional_codec": False, "max_epochs_specific": 60, "keep_least_leak": False},
 }
 
 

@@ -25,9 +25,9 @@ import torch
 
 from indiseek_sc import IndiSeek, datasets
 from indiseek_sc._keys import ROLES
+from indiseek_sc._threads import single_thread
 from indiseek_sc.metrics import foscttm, label_accuracy, recall_at_k
 from indiseek_sc.nn import regularized_cca
-from indiseek_sc.train import single_thread
 
 LABELS = ("mergedcelltype", "singler_main", "cell_type", "celltype")
 LARGEST = 12_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
@@ -10,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from indiseek_sc._threads import single_thread
 
+if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _HIDDEN = 256
@@ -40,20 +39,9 @@ def predict_by_mlp(
     It is trained on ``fit`` with one cycle of the learning rate (Smith and Topin, arXiv 1708.07120), which gets as far in
     16 epochs as a constant rate in 40, until ``validation`` stops getting better; its best weights predict.
     """
-    with _one_thread():
+    with single_thread():  # as fast for so small a network
         network = _fit_mlp(source, target, fit, validation, rng, seed)
         return _predict(network, source[test])
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch use one thread: as fast for so small a network, and the same sums on every machine, however busy."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def _fit_mlp(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
-from indiseek_sc.train import isolated_seed, single_thread
+from indiseek_sc._threads import single_thread
+from indiseek_sc.train import isolated_seed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from indiseek_sc._keys import ROLES
+from indiseek_sc._threads import single_thread
 from indiseek_sc.metrics import LambdaPath
 from indiseek_sc.model._lambda_walk import LAMBDAS, LambdaWalk
 from indiseek_sc.model._parallel_walk import walk_in_parallel
 from indiseek_sc.model._stage_runs import RunOptions
-from indiseek_sc.train import Split, isolated_seed, single_thread
+from indiseek_sc.train import Split, isolated_seed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from indiseek_sc.losses import Independence, check_independence
@@ -178,7 +178,7 @@ def change_settings(settings: Settings, **changes: Any) -> Settings:
     for name in ("learning_rate", "specific_learning_rate", "regression_learning_rate", "critic_learning_rate"):
         if not getattr(settings, name) > 0:
             raise ValueError(f"{name} must be above 0, but is {getattr(settings, name)}.")
-    epochs = (f"max_epochs_{stage}" for stage in ("shared", "conditional", "shape", "specific", "decoder"))
+    epochs = (field.name for field in fields(settings) if field.name.startswith("max_epochs_"))
     weights = "lambda_", "info_nce_weight", "canonical_weight", "prediction_weight"
     lengths = "n_critic_warmup_steps", "n_critic_refresh_epochs", "patience", *epochs
     for name in (*weights, "weight_decay", *lengths):

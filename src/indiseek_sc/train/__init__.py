@@ -9,7 +9,7 @@ from indiseek_sc.train._negative_bounds import find_negative_bounds, warn_of_neg
 from indiseek_sc.train._plans import RegressionPlan, SharedPlan
 from indiseek_sc.train._progress import StageProgress
 from indiseek_sc.train._runner import StageRunner
-from indiseek_sc.train._seed import isolated_seed, single_thread
+from indiseek_sc.train._seed import isolated_seed
 from indiseek_sc.train._specific_plan import SpecificPlan
 from indiseek_sc.train._split import Split, draw_split
 
@@ -29,6 +29,5 @@ __all__ = [
     "find_negative_bounds",
     "isolated_seed",
     "share_told",
-    "single_thread",
     "warn_of_negative_bounds",
 ]

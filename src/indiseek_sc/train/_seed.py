@@ -1,4 +1,4 @@
-"""Numbers that depend neither on the rest of the program nor on the number of cores."""
+"""Random numbers that do not depend on the rest of the program."""
 
 from __future__ import annotations
 
@@ -17,18 +17,3 @@ def isolated_seed(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
-
-
-@contextmanager
-def single_thread() -> Iterator[None]:
-    """Let torch use one thread on the CPU within the block.
-
-    Sums then come out the same on every machine, and networks as small as ours are no slower: on a busy machine, several
-    threads that wait for each other at every layer made training ten times slower.
-    """
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
