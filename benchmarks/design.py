@@ -31,6 +31,7 @@ CHOICES: dict[str, dict] = {
     "Gaussian critic": {"independence": "gaussian"},
     "NCE critic": {"independence": "nce"},
     "full Gaussian + NCE": {"independence": "gaussian_full+nce"},
+    "two Gaussian + two NCE": {"independence": {"a": "gaussian", "b": "nce", "c": "gaussian", "d": "nce"}},
     "mixture": {"independence": "mixture"},
     "HSIC": {"independence": "hsic"},
     "distance correlation": {"independence": "distance_correlation"},
