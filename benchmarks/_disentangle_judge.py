@@ -6,12 +6,11 @@ import importlib.util
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import rankdata
 from sklearn.decomposition import PCA
 from synthetic_recovery import read_factors
 
 from indiseek_sc._keys import ROLES
-from indiseek_sc.metrics import foscttm, modality_importance, recall_at_k, wnn_weights
+from indiseek_sc.metrics import foscttm, modality_importance, rank_correlation, recall_at_k, wnn_weights
 from indiseek_sc.tl import find_wnn_weights
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ WNN_COMPONENTS = {"rna": 30, "adt": 18}
 CODES = ("raw", "shared", "specific", "joint", "decoded")
 COORDINATE_METHODS = ("jacobian", "probe")
 COORDINATE_GROUPS = ("shared", "private", "both", "none")
-FEWEST_CELLS, FEWEST_LABELS, N_BOOTSTRAP = 15, 3, 500
+FEWEST_LABELS, N_BOOTSTRAP = 3, 500
 
 
 def codes_of(model: IndiSeek) -> dict[str, dict[str, np.ndarray]]:
@@ -123,7 +122,7 @@ def get_wnn_weights(
 def judge_ranks(
     model: IndiSeek, mdata: MuData, labels: np.ndarray | None, test: np.ndarray, seed: int
 ) -> dict[str, float | str]:
-    """Rank correlation of theta with WNN weights over labels for each kind of code; nothing where there are no labels."""
+    """Rank correlation of theta with WNN weights over labels for each kind of code; nothing where there are no labels, or too few of enough cells."""
     if labels is None:
         return {}
     codes = codes_of(model)
@@ -131,40 +130,14 @@ def judge_ranks(
     figures: dict[str, float | str] = {"wnn_source": source}
     for kind in CODES:
         rna, adt = (codes[kind][role][test] for role in ROLES)
-        if rna.shape[1] and adt.shape[1]:
-            theta = modality_importance(rna, adt, labels[test], n_bootstrap=1, seed=seed).theta
-            figures |= {f"rho.{kind}{end}": v for end, v in rank_correlation(theta, weights[test], labels[test], seed)}
+        if rna.shape[1] == 0 or adt.shape[1] == 0:
+            continue
+        importance = modality_importance(rna, adt, labels[test], n_bootstrap=1, seed=seed)
+        if importance.table["reliable"].sum() < FEWEST_LABELS:
+            continue
+        spearman, _ = rank_correlation(
+            importance.theta, weights[test], labels[test], n_bootstrap=N_BOOTSTRAP, seed=seed
+        ).to_dict("records")
+        figures |= {f"rho.{kind}": spearman["estimate"]}
+        figures |= {f"rho.{kind}_{end}": spearman[end] for end in ("lower", "upper")}
     return figures
-
-
-def rank_correlation(
-    theta: np.ndarray, weights: np.ndarray, labels: np.ndarray, seed: int, n_bootstrap: int = N_BOOTSTRAP
-) -> list[tuple[str, float]]:
-    """Spearman correlation over labels of mean theta with mean weight, and its 95 % interval when cells are drawn again.
-
-    Parameters
-    ----------
-    theta, weights, labels
-        Of each cell, shape ``(n_cells,)``. Labels of fewer than 15 cells are left out.
-
-    Returns
-    -------
-    The estimate, ``_lower`` and ``_upper``; not numbers where fewer than 3 labels are left.
-    """
-    names, times = np.unique(labels, return_counts=True)
-    groups = [np.flatnonzero(labels == name) for name in names[times >= FEWEST_CELLS]]
-    if len(groups) < FEWEST_LABELS:
-        return [("", np.nan), ("_lower", np.nan), ("_upper", np.nan)]
-    rng = np.random.default_rng(seed)
-    # Rows: all cells as they are, then each draw of them.
-    means = np.empty((n_bootstrap + 1, 2, len(groups)))
-    for place, cells in enumerate(groups):
-        rows = np.vstack([np.arange(cells.size), rng.integers(cells.size, size=(n_bootstrap, cells.size))])
-        for which, values in enumerate((theta, weights)):
-            means[:, which, place] = values[cells][rows].mean(axis=1)
-    ranks = rankdata(means, axis=2)
-    ranks -= ranks.mean(axis=2, keepdims=True)
-    with np.errstate(invalid="ignore"):  # not a number where all labels are alike
-        rho = (ranks[:, 0] * ranks[:, 1]).sum(axis=1) / np.linalg.norm(ranks, axis=2).prod(axis=1)
-    lower, upper = np.nanquantile(rho[1:], [0.025, 0.975])
-    return [("", float(rho[0])), ("_lower", float(lower)), ("_upper", float(upper))]

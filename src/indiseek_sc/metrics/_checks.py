@@ -41,6 +41,25 @@ def as_matrix(value: ArrayLike, name: str, n_cells: int | None = None) -> NDArra
     return matrix
 
 
+def as_vector(value: ArrayLike, name: str, n_cells: int | None = None) -> NDArray[np.float64]:
+    """``value`` as finite numbers of shape ``(n_cells,)``.
+
+    Raises
+    ------
+    ValueError
+        If it is not one-dimensional, has another length than ``n_cells``, or a value that is not finite.
+    """
+    vector = np.asarray(value, dtype=np.float64)
+    if vector.ndim != 1:
+        raise ValueError(f"{name} must have shape (n_cells,), one number a cell; got {vector.shape}.")
+    if n_cells is not None and len(vector) != n_cells:
+        raise ValueError(f"{name} has {len(vector)} entries, but {n_cells} cells are expected: one number a cell.")
+    bad = np.flatnonzero(~np.isfinite(vector))
+    if len(bad):
+        raise ValueError(f"{name} is not finite in rows {first(bad)}. Leave these cells out.")
+    return vector
+
+
 def as_labels(value: ArrayLike, name: str, n_cells: int) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
     """Integer codes of shape ``(n_cells,)``, -1 where a label is missing, and the label that each code stands for.
 
