@@ -24,6 +24,9 @@ SETTINGS = "indiseek"
 IMPORTANCE = "indiseek_importance"
 """``uns``: the table of theta by label, with intervals."""
 
+RANK_CORRELATION = "indiseek_rank_correlation"
+"""``uns``: the table of rank correlations of theta with weights of weighted nearest neighbours, by code."""
+
 WNN = "indiseek_wnn"
 """``uns``: what the weights of weighted nearest neighbours were computed from, and how."""
 
@@ -60,6 +63,11 @@ def specific(modality: str) -> str:
 def wnn_weight(modality: str) -> str:
     """``obs`` key of the weight of ``modality`` (the user's own name of it) among weighted nearest neighbours."""
     return f"{modality}:wnn_weight"
+
+
+def of_code(key: str, code: str) -> str:
+    """:data:`THETA` or :data:`IMPORTANCE` of a code: that of the specific one has no suffix."""
+    return key if code == "specific" else f"{key}_{code}"
 
 
 def other(role: Role) -> Role:

@@ -61,6 +61,39 @@ def test_writes_what_the_metric_says(mdata):
     assert mdata.uns[PARAMS]["n_neighbors"] == 6
 
 
+def test_other_codes_are_written_beside(mdata):
+    rng = np.random.default_rng(1)
+    for name, n in (("gex", 3), ("prot", 2)):
+        mdata.obsm[_keys.shared(name)] = rng.normal(size=(N_CELLS, 2))
+        mdata[name].obsm["X_pca"] = rng.normal(size=(N_CELLS, n))
+    both = [np.hstack([mdata.obsm[key(name)] for key in (_keys.shared, _keys.specific)]) for name in ("gex", "prot")]
+    pairs = {
+        "shared": [mdata.obsm[_keys.shared(name)] for name in ("gex", "prot")],
+        "joint": both,
+        "raw": [mdata[name].obsm["X_pca"] for name in ("gex", "prot")],
+        "specific": codes_of(mdata),
+    }
+    for code, pair in pairs.items():
+        table = tl.modality_importance(mdata, "cell_type", code=code)
+        expected = metrics.modality_importance(*pair, mdata["gex"].obs["cell_type"])
+        pd.testing.assert_frame_equal(table, expected.table)
+        suffix = "" if code == "specific" else f"_{code}"
+        np.testing.assert_array_equal(mdata.obs[f"indiseek_theta{suffix}"], expected.theta)
+        assert mdata.uns[f"indiseek_importance{suffix}_params"]["code"] == code
+
+
+def test_raw_needs_no_model(mdata):
+    for name in ("gex", "prot"):
+        mdata[name].obsm["pc"] = mdata.obsm[_keys.specific(name)]
+    known = tl.modality_importance(mdata, "cell_type")
+    mdata.uns.clear()
+    roles = {"rna": "gex", "adt": "prot"}
+    found = tl.modality_importance(
+        mdata, "cell_type", code="raw", rna_obsm_key="pc", adt_obsm_key="pc", modalities=roles
+    )
+    pd.testing.assert_frame_equal(found, known)
+
+
 def test_table_that_was_returned_is_a_copy(mdata):
     table = tl.modality_importance(mdata, "cell_type")
     table["theta"] = 0.0
@@ -170,6 +203,9 @@ def _no_codes(mdata):
     [
         (None, {"label_key": "celltype"}, KeyError, r"label_key='celltype' .* mdata\['gex'\]\.obs: cell_type"),
         (None, {"cells": "test"}, ValueError, r"cells='test' must be one of \['all', 'held_out'\]"),
+        (None, {"code": "both"}, ValueError, r"code='both' must be one of \['specific', 'shared', 'joint', 'raw'\]"),
+        (None, {"code": "joint"}, KeyError, "X_indiseek_shared_gex.*the shared code of modality 'gex'"),
+        (None, {"code": "raw"}, KeyError, "rna_obsm_key='X_pca'"),
         (None, {"smoothing": -1}, ValueError, "smoothing=-1"),
         (None, {"n_neighbors": 0}, ValueError, "n_neighbors=0"),
         (None, {"n_neighbors": 120}, ValueError, "n_neighbors=120 needs more cells .* there are 120"),

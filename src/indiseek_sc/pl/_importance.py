@@ -30,6 +30,7 @@ _SMALLEST_SIDE = 0.5
 def importance_ranking(
     mdata: MuData | pd.DataFrame,
     *,
+    code: str = "specific",
     modalities: Mapping[str, str] | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
@@ -45,6 +46,8 @@ def importance_ranking(
     ----------
     mdata
         After :func:`indiseek_sc.tl.modality_importance`, or the table that it returned.
+    code
+        Of which code, as it was given there.
     modalities
         Names to print for the roles ``"rna"`` and ``"adt"``; by default the user's own names of the modalities.
     ax
@@ -65,8 +68,9 @@ def importance_ranking(
     ValueError
         If it has no row.
     """
-    table = _find_table(mdata)
-    noted = {} if isinstance(mdata, pd.DataFrame) else mdata.uns.get(f"{_keys.IMPORTANCE}_params", {})
+    table = _find_table(mdata, code)
+    key = _keys.of_code(_keys.IMPORTANCE, code)
+    noted = {} if isinstance(mdata, pd.DataFrame) else mdata.uns.get(f"{key}_params", {})
     names = {role: role for role in _keys.ROLES} if isinstance(mdata, pd.DataFrame) else modality_names(mdata)
     names |= noted.get("modalities", {}) | dict(modalities or {})
     with plt.rc_context(STYLE if ax is None else {}):
@@ -80,14 +84,15 @@ def importance_ranking(
         return finish(page(ax), ax, show=show, save=save)
 
 
-def _find_table(mdata: MuData | pd.DataFrame) -> pd.DataFrame:
+def _find_table(mdata: MuData | pd.DataFrame, code: str) -> pd.DataFrame:
     """The table in order of rank, checked."""
-    if not isinstance(mdata, pd.DataFrame) and _keys.IMPORTANCE not in mdata.uns:
+    key = _keys.of_code(_keys.IMPORTANCE, code)
+    if not isinstance(mdata, pd.DataFrame) and key not in mdata.uns:
+        of = "" if code == "specific" else f", code={code!r}"
         raise KeyError(
-            f"mdata.uns[{_keys.IMPORTANCE!r}] is missing. "
-            "Call indiseek_sc.tl.modality_importance(mdata, label_key=...) first."
+            f"mdata.uns[{key!r}] is missing. Call indiseek_sc.tl.modality_importance(mdata, label_key=...{of}) first."
         )
-    table = mdata if isinstance(mdata, pd.DataFrame) else mdata.uns[_keys.IMPORTANCE]
+    table = mdata if isinstance(mdata, pd.DataFrame) else mdata.uns[key]
     lacking = [column for column in _COLUMNS if column not in table]
     if lacking:
         raise KeyError(
@@ -177,6 +182,8 @@ def _annotate(ax: Axes, table: pd.DataFrame, names: Mapping[str, str], noted: Ma
     )
     interval = f"{noted['confidence']:.0%} " if "confidence" in noted else ""
     caption = textwrap.fill(f"θ: log ratio of neighbourhood purities, {rna} over {adt}", _WIDEST_CAPTION)
+    if noted.get("code", "specific") != "specific":
+        caption += f"\nin the {noted['code']} codes"
     caption += f"\n(mean over cells, {interval}bootstrap interval)"
     if not table["reliable"].all():
         few = f"fewer than {noted['minimum_cells']} cells" if "minimum_cells" in noted else "too few cells to rely on"

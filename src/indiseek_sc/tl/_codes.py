@@ -1,4 +1,4 @@
-"""The codes that a model wrote into a MuData, and the cells that it held out."""
+"""What a model noted in a MuData: which modality is which, and the cells that it held out."""
 
 from __future__ import annotations
 
@@ -36,23 +36,6 @@ def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None) -> dict
     if set(modalities) != set(_keys.ROLES):
         raise ValueError(f"modalities must map 'rna' and 'adt' to names of modalities; got {dict(modalities)}.")
     return {role: str(modalities[role]) for role in _keys.ROLES}
-
-
-def find_specific(mdata: MuData, modality: str) -> NDArray[np.floating]:
-    """The specific code of ``modality``, shape ``(n_cells, n_specific)``; rows of cells that lack it are NaN.
-
-    Raises
-    ------
-    KeyError
-        If the code is not there.
-    """
-    key = _keys.specific(modality)
-    if key not in mdata.obsm:
-        raise KeyError(
-            f"mdata.obsm[{key!r}], the specific code of modality {modality!r}, is missing; mdata.obsm holds "
-            f"{sorted(mdata.obsm)}. Call model.write_latents(mdata) first."
-        )
-    return np.asarray(mdata.obsm[key])
 
 
 def find_held_out(mdata: MuData) -> NDArray[np.bool_]:

@@ -9,12 +9,15 @@ import pandas as pd
 
 from indiseek_sc import _keys, metrics
 from indiseek_sc._lookup import find_obs
-from indiseek_sc.tl._codes import find_held_out, find_modalities, find_specific
+from indiseek_sc.tl._codes import find_held_out, find_modalities
+from indiseek_sc.tl._embeddings import find_pair
+from indiseek_sc.tl._find_codes import Code, find_codes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mudata import MuData
+    from numpy.typing import NDArray
 
 Cells = Literal["all", "held_out"]
 
@@ -23,6 +26,9 @@ def modality_importance(
     mdata: MuData,
     label_key: str,
     *,
+    code: Code = "specific",
+    rna_obsm_key: str = "X_pca",
+    adt_obsm_key: str = "X_pca",
     modalities: Mapping[str, str] | None = None,
     cells: Cells = "all",
     n_neighbors: int = 10,
@@ -32,19 +38,24 @@ def modality_importance(
     minimum_cells: int = 15,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Rank cell types by which modality's specific code keeps them together.
+    """Rank cell types by which modality's code keeps them together.
 
     Theta of a cell is the log ratio of the shares of its nearest neighbours that carry its own label, in the RNA and
-    in the ADT specific code; theta of a label is its mean. It is positive where RNA separates the label better, see
+    in the ADT code; theta of a label is its mean. It is positive where RNA separates the label better, see
     :func:`indiseek_sc.metrics.modality_importance`. Run ``model.write_latents(mdata)`` first.
 
     Parameters
     ----------
     mdata
-        With the specific codes of both modalities in ``obsm``, shape ``(n_cells, n_specific)``.
+        With the codes of both modalities in ``obsm``.
     label_key
         Column of cell types, in ``mdata.obs`` or in a modality's obs, with or without the modality in front
         (``"cell_type"``, ``"rna:cell_type"``).
+    code
+        ``"specific"``, ``"shared"``, ``"joint"`` (both codes of a modality side by side), or ``"raw"`` (an embedding of each modality, such as
+        principal components, for which no model is needed).
+    rna_obsm_key, adt_obsm_key
+        Embeddings for ``code="raw"``, in ``obsm`` of the modality or of ``mdata``.
     modalities
         Names of the modalities in the roles ``"rna"`` and ``"adt"``; by default as the model noted them.
     cells
@@ -71,8 +82,8 @@ def modality_importance(
     Notes
     -----
     Written to ``mdata``: ``obs["indiseek_theta"]`` (NaN where the label or a code is missing and for cells not looked
-    at), ``uns["indiseek_importance"]`` (the table) and ``uns["indiseek_importance_params"]`` (the arguments).
-    Nothing is written if an error is raised.
+    at), ``uns["indiseek_importance"]`` (the table) and ``uns["indiseek_importance_params"]`` (the arguments); for a code other than the
+    specific one with its name behind (``obs["indiseek_theta_shared"]``, ...). Nothing is written if an error is raised.
 
     Raises
     ------
@@ -81,12 +92,38 @@ def modality_importance(
     ValueError
         If an argument is out of its range, or there are too few cells with a label and both codes.
     """
+    settings: dict[str, Any] = {"n_neighbors": n_neighbors, "smoothing": smoothing, "n_bootstrap": n_bootstrap}
+    settings |= {"confidence": confidence, "minimum_cells": minimum_cells, "seed": seed}
+    roles = find_pair(mdata, modalities) if code == "raw" else find_modalities(mdata, modalities)
+    obsm_keys: dict[_keys.Role, str] = {"rna": rna_obsm_key, "adt": adt_obsm_key}
+    theta, importance = measure_importance(mdata, label_key, code, obsm_keys, roles, cells, **settings)
+    params = {"label_key": label_key, "code": code, "modalities": roles, "cells": cells, **settings}
+    if code == "raw":
+        params["embeddings"] = obsm_keys
+    key = _keys.of_code(_keys.IMPORTANCE, code)
+    mdata.obs[_keys.of_code(_keys.THETA, code)] = theta
+    mdata.uns[key] = importance.table
+    mdata.uns[f"{key}_params"] = params
+    return importance.table.copy()
+
+
+def measure_importance(
+    mdata: MuData,
+    label_key: str,
+    code: Code,
+    obsm_keys: Mapping[_keys.Role, str],
+    roles: Mapping[_keys.Role, str],
+    cells: Cells,
+    *,
+    n_neighbors: int,
+    **settings: Any,
+) -> tuple[NDArray[np.float64], metrics.ModalityImportance]:
+    """Theta of each cell of ``mdata``, NaN for those not looked at, and the importance among the others; nothing is written."""
     if cells not in get_args(Cells):
         raise ValueError(f"cells={cells!r} must be one of {list(get_args(Cells))}.")
-    roles = find_modalities(mdata, modalities)
-    codes = {role: find_specific(mdata, name) for role, name in roles.items()}
+    codes = find_codes(mdata, roles, code, obsm_keys)
     labels = find_obs(mdata, label_key, "label_key")
-    used = labels.notna().to_numpy() & np.logical_and.reduce([np.isfinite(code).all(axis=1) for code in codes.values()])
+    used = labels.notna().to_numpy() & np.logical_and.reduce([np.isfinite(x).all(axis=1) for x in codes.values()])
     if cells == "held_out":
         used &= find_held_out(mdata)
     if used.sum() <= n_neighbors:
@@ -95,13 +132,9 @@ def modality_importance(
             f"n_neighbors={n_neighbors} needs more {of} than that with codes of both modalities and a label in "
             f"{label_key!r}; there are {used.sum()}. Lower n_neighbors."
         )
-    settings: dict[str, Any] = {"n_neighbors": n_neighbors, "smoothing": smoothing, "n_bootstrap": n_bootstrap}
-    settings |= {"confidence": confidence, "minimum_cells": minimum_cells, "seed": seed}
-    importance = metrics.modality_importance(codes["rna"][used], codes["adt"][used], labels[used], **settings)
-
+    importance = metrics.modality_importance(
+        codes["rna"][used], codes["adt"][used], labels[used], n_neighbors=n_neighbors, **settings
+    )
     theta = np.full(len(used), np.nan)
     theta[used] = importance.theta
-    mdata.obs[_keys.THETA] = theta
-    mdata.uns[_keys.IMPORTANCE] = importance.table
-    mdata.uns[f"{_keys.IMPORTANCE}_params"] = {"label_key": label_key, "modalities": roles, "cells": cells, **settings}
-    return importance.table.copy()
+    return theta, importance

@@ -1,0 +1,60 @@
+"""The codes of both modalities that cells are compared by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from indiseek_sc import _keys
+from indiseek_sc.tl._embeddings import find_embedding
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+Code = Literal["specific", "shared", "joint", "raw"]
+"""What theta may be computed from."""
+
+
+def find_codes(
+    mdata: MuData, roles: Mapping[_keys.Role, str], code: Code, obsm_keys: Mapping[_keys.Role, str]
+) -> dict[_keys.Role, NDArray[np.floating]]:
+    """A code of each modality, shape ``(n_cells, n_features)``; rows of cells that lack it are NaN.
+
+    Parameters
+    ----------
+    mdata
+        Where to look.
+    roles
+        Names of the modalities.
+    code
+        ``"specific"``, ``"shared"``, ``"joint"`` (both of a modality side by side) or ``"raw"`` (the embedding named by ``obsm_keys``).
+    obsm_keys
+        An entry of ``obsm`` for each modality, for ``"raw"`` alone.
+
+    Raises
+    ------
+    KeyError
+        If the code is not there.
+    ValueError
+        If ``code`` is none of these, or an entry of ``obsm`` does not hold numbers.
+    """
+    if code not in get_args(Code):
+        raise ValueError(f"code={code!r} must be one of {list(get_args(Code))}.")
+    if code == "raw":
+        return {role: find_embedding(mdata, name, obsm_keys[role], role, None).points for role, name in roles.items()}
+    kinds = ("shared", "specific") if code == "joint" else (code,)
+    return {role: np.hstack([_find_written(mdata, name, kind) for kind in kinds]) for role, name in roles.items()}
+
+
+def _find_written(mdata: MuData, modality: str, kind: str) -> NDArray[np.floating]:
+    key = {"shared": _keys.shared, "specific": _keys.specific}[kind](modality)
+    if key not in mdata.obsm:
+        raise KeyError(
+            f"mdata.obsm[{key!r}], the {kind} code of modality {modality!r}, is missing; mdata.obsm holds "
+            f"{sorted(mdata.obsm)}. Call model.write_latents(mdata) first."
+        )
+    return np.asarray(mdata.obsm[key])

@@ -1,0 +1,123 @@
+"""Whether theta ranks cell types as the weights of weighted nearest neighbours do."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from indiseek_sc import _keys, metrics
+from indiseek_sc._lookup import find_obs
+from indiseek_sc.tl._embeddings import find_pair
+from indiseek_sc.tl._find_wnn_weights import find_wnn_weights
+from indiseek_sc.tl._importance import Cells, measure_importance
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mudata import MuData
+
+    from indiseek_sc.metrics import AuditReport
+    from indiseek_sc.tl._find_codes import Code
+
+logger = logging.getLogger("scvi.indiseek_sc")
+
+WARNING = (
+    "Rank correlation with WNN weights rewards leakage: WNN looks at all that a modality knows, so a specific code that tells of the other "
+    "modality too comes nearer to it. It is no measure of disentanglement; read it beside the leak ratio (audit=model.audit())."
+)
+
+
+def rank_correlation(
+    mdata: MuData,
+    label_key: str,
+    *,
+    codes: Sequence[Code] = ("shared", "specific", "joint"),
+    weight_key: str | None = None,
+    audit: AuditReport | None = None,
+    rna_obsm_key: str = "X_pca",
+    adt_obsm_key: str = "X_pca",
+    modalities: Mapping[str, str] | None = None,
+    cells: Cells = "all",
+    n_neighbors: int = 10,
+    smoothing: float = 0.5,
+    n_bootstrap: int = 1000,
+    confidence: float = 0.95,
+    minimum_cells: int = 15,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Correlate the ranks of cell types by theta with those by the weight of RNA among weighted nearest neighbours (WNN).
+
+    The paper (arXiv 2509.21584, figure 5) reads a high correlation as a sign that codes are biologically right. Beware: it rewards leakage.
+    A specific code that keeps what both modalities know separates cell types as raw data do, and WNN weights are made of raw
+    data. So the leak ratio of an audit stands beside the specific code.
+
+    Parameters
+    ----------
+    mdata
+        With codes that ``model.write_latents(mdata)`` wrote, and WNN weights.
+    label_key
+        Column of cell types, as in :func:`modality_importance`.
+    codes
+        Codes that theta is computed from, see there; ``"raw"`` is an embedding of each modality.
+    weight_key
+        Column with the weight of RNA; by default the first that :func:`find_wnn_weights` finds. :func:`wnn_weights` makes one.
+    audit
+        What ``model.audit()`` returned, for the leak ratio.
+    rna_obsm_key, adt_obsm_key, modalities, cells, n_neighbors, smoothing
+        As in :func:`modality_importance`.
+    n_bootstrap, confidence, minimum_cells, seed
+        As in :func:`indiseek_sc.metrics.rank_correlation`; labels of fewer cells are left out, and named.
+
+    Returns
+    -------
+    A row for each code and statistic: ``code``, ``statistic`` (``"spearman"``, ``"kendall"``), ``estimate``, ``lower`` and ``upper`` (cells drawn again), ``jackknife_lower``
+    and ``jackknife_upper`` (labels left out one by one), ``n_labels``, ``left_out``, ``leak_ratio_rna`` and ``leak_ratio_adt`` (of the specific code,
+    by ``audit``) and ``weights`` (where they come from).
+
+    Notes
+    -----
+    Written to ``mdata``: ``uns["indiseek_rank_correlation"]`` (the table) and ``uns["indiseek_rank_correlation_params"]`` (the arguments). Nothing is
+    written if an error is raised.
+
+    Raises
+    ------
+    KeyError
+        If codes, labels, weights or the split are not there.
+    ValueError
+        If an argument is out of its range, or there are too few cells or labels.
+    """
+    if isinstance(codes, str) or not codes:
+        raise ValueError(f"codes={codes!r} must be a sequence of codes, such as ('shared', 'specific').")
+    roles = find_pair(mdata, modalities)
+    obsm_keys: dict[_keys.Role, str] = {"rna": rna_obsm_key, "adt": adt_obsm_key}
+    weights, source = find_wnn_weights(mdata, weight_key, modalities=roles)
+    labels = find_obs(mdata, label_key, "label_key")
+    intervals: dict[str, Any] = {"n_bootstrap": n_bootstrap, "confidence": confidence, "minimum_cells": minimum_cells}
+    intervals["seed"] = seed
+    tables = []
+    for code in codes:
+        theta, _ = measure_importance(
+            mdata, label_key, code, obsm_keys, roles, cells, n_neighbors=n_neighbors, smoothing=smoothing, n_bootstrap=1
+        )
+        known = np.isfinite(theta) & weights.notna().to_numpy()
+        table = metrics.rank_correlation(theta[known], weights.to_numpy()[known], labels[known], **intervals)
+        table.insert(0, "code", code)
+        for role, name in roles.items():
+            has_leak = code == "specific" and audit is not None
+            table[f"leak_ratio_{role}"] = audit.table.loc[name, "leak_ratio"] if has_leak else np.nan
+        tables.append(table)
+    logger.warning(WARNING)
+    table = pd.concat(tables, ignore_index=True).assign(weights=source)
+    mdata.uns[_keys.RANK_CORRELATION] = table
+    mdata.uns[f"{_keys.RANK_CORRELATION}_params"] = {
+        "label_key": label_key,
+        "modalities": roles,
+        "cells": cells,
+        "n_neighbors": n_neighbors,
+        "smoothing": smoothing,
+        **intervals,
+    }
+    return table.copy()
