@@ -27,6 +27,9 @@ IMPORTANCE = "indiseek_importance"
 RANK_CORRELATION = "indiseek_rank_correlation"
 """``uns``: the table of rank correlations of theta with weights of weighted nearest neighbours, by code."""
 
+RETRIEVAL = "indiseek_retrieval"
+"""``uns``: how well cells find themselves in the other modality, by direction."""
+
 WNN = "indiseek_wnn"
 """``uns``: what the weights of weighted nearest neighbours were computed from, and how."""
 

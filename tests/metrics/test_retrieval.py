@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indiseek_sc.metrics import _retrieval, foscttm, median_rank, recall_at_k
+from indiseek_sc.metrics import _retrieval, foscttm, median_rank, recall_at_k, retrieval
 
 
 def slow_counts(a, b):
@@ -47,6 +47,31 @@ def test_blocks_change_nothing(pairs, monkeypatch):
     whole = [measure(*pairs) for measure in (foscttm, recall_at_k, median_rank)]
     monkeypatch.setattr(_retrieval, "_BLOCK_ENTRIES", 7 * 300 + 1)
     assert [measure(*pairs) for measure in (foscttm, recall_at_k, median_rank)] == whole
+
+
+@settings(max_examples=30, deadline=None)
+@given(n_cells=st.integers(2, 20), width=st.integers(1, 3), seed=st.integers(0, 10_000))
+def test_the_table_has_each_direction(n_cells, width, seed):
+    rng = np.random.default_rng(seed)
+    a, b = rng.integers(-2, 3, size=(2, n_cells, width)).tolist()
+    table = retrieval(a, b, ks=(1, 3))
+    assert table["direction"].tolist() == ["a to b", "b to a"]
+    for counts, (_, row) in zip(slow_counts(a, b), table.iterrows(), strict=True):
+        places = counts[:, 0] + counts[:, 1] / 2
+        assert row["n_cells"] == n_cells
+        assert row["foscttm"] == pytest.approx(places.mean() / (n_cells - 1))
+        assert row["median_rank"] == pytest.approx(1 + np.median(places))
+        for k in (1, 3):
+            assert row[f"recall@{k}"] == pytest.approx(np.mean([slow_recall(*of_cell, k) for of_cell in counts]))
+    assert table["foscttm"].mean() == pytest.approx(foscttm(a, b))
+    assert table["recall@3"].mean() == pytest.approx(recall_at_k(a, b, 3))
+    assert table["median_rank"].mean() == pytest.approx(median_rank(a, b))
+
+
+@pytest.mark.parametrize("ks", [(), (0, 1)])
+def test_numbers_of_candidates_are_checked(pairs, ks):
+    with pytest.raises(ValueError, match="ks=.* must be numbers of at least 1"):
+        retrieval(*pairs, ks=ks)
 
 
 def test_identical_codes_are_best():

@@ -14,7 +14,7 @@ from indiseek_sc.metrics._neighbors import label_purity
 from indiseek_sc.metrics._rank_correlation import rank_correlation
 from indiseek_sc.metrics._recovery import factor_recovery
 from indiseek_sc.metrics._report import AuditReport
-from indiseek_sc.metrics._retrieval import foscttm, median_rank, recall_at_k
+from indiseek_sc.metrics._retrieval import foscttm, median_rank, recall_at_k, retrieval
 from indiseek_sc.metrics._wnn_weights import wnn_weights
 
 __all__ = [
@@ -37,5 +37,6 @@ __all__ = [
     "probe_r2",
     "rank_correlation",
     "recall_at_k",
+    "retrieval",
     "wnn_weights",
 ]

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from indiseek_sc.metrics._checks import as_matrix
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
 _BLOCK_ENTRIES = 4_000_000
@@ -81,6 +84,38 @@ def median_rank(a: ArrayLike, b: ArrayLike) -> float:
     """
     ranks = _match_ranks(a, b)
     return float(np.median(1 + ranks.closer + ranks.tied / 2, axis=1).mean())
+
+
+def retrieval(a: ArrayLike, b: ArrayLike, ks: Sequence[int] = (1, 5, 10, 50, 100)) -> pd.DataFrame:
+    """All of these figures for each direction, from one pass over the distances; memory is linear in cells.
+
+    Parameters
+    ----------
+    a, b
+        Codes of the same cells in the same order, shape ``(n_cells, n_features)`` both.
+    ks
+        Numbers of candidates for the recall.
+
+    Returns
+    -------
+    A row for cells of ``a`` that seek in ``b`` (``direction`` is ``"a to b"``) and one for the reverse: ``n_cells``, ``foscttm``, ``median_rank`` and
+    ``recall@<k>``. Chance is 0.5, ``(n_cells + 1) / 2`` and ``k / n_cells``.
+
+    Raises
+    ------
+    ValueError
+        As :func:`foscttm`, and if one of ``ks`` is less than 1 or there is none.
+    """
+    if len(ks) == 0 or min(ks) < 1:
+        raise ValueError(f"ks={list(ks)} must be numbers of at least 1, and at least one.")
+    ranks = _match_ranks(a, b)
+    rows = []
+    for direction, closer, tied in zip(("a to b", "b to a"), ranks.closer, ranks.tied, strict=True):
+        place = closer + tied / 2
+        row = {"direction": direction, "n_cells": ranks.n_cells, "foscttm": place.mean() / (ranks.n_cells - 1)}
+        row["median_rank"] = 1 + np.median(place)
+        rows.append(row | {f"recall@{k}": np.clip((k - closer) / (tied + 1), 0, 1).mean() for k in ks})
+    return pd.DataFrame(rows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from indiseek_sc.tl._find_wnn_weights import WnnWeights, find_wnn_weights
 from indiseek_sc.tl._importance import modality_importance
 from indiseek_sc.tl._rank_correlation import rank_correlation
+from indiseek_sc.tl._retrieval import retrieval
 from indiseek_sc.tl._wnn_weights import wnn_weights
 
-__all__ = ["WnnWeights", "find_wnn_weights", "modality_importance", "rank_correlation", "wnn_weights"]
+__all__ = ["WnnWeights", "find_wnn_weights", "modality_importance", "rank_correlation", "retrieval", "wnn_weights"]
