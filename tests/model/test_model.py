@@ -13,7 +13,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from indiseek_sc import IndiSeek, _keys
+from indiseek_sc._keys import ROLES
 from indiseek_sc.losses import HSICCritic, NCECritic
+from indiseek_sc.train import LeakProbe
 
 FEW = {"shared": 5, "conditional": 5, "shape": 3, "specific": 2, "decoder": 3}
 HELD_OUT = np.arange(0, 600, 5)
@@ -22,7 +24,8 @@ HELD_OUT = np.arange(0, 600, 5)
 def fit(mdata, *, setup=None, train=None, **kwargs):
     IndiSeek.setup_mudata(mdata, **(setup or {}))
     model = IndiSeek(mdata, **kwargs)
-    model.train(**{"max_epochs": FEW, "held_out": HELD_OUT, "enable_progress_bar": False, **(train or {})})
+    quick = {"max_epochs": FEW, "plan_kwargs": {"n_critic_warmup_steps": 8}, "enable_progress_bar": False}
+    model.train(**{**quick, "held_out": HELD_OUT, **(train or {})})
     return model
 
 
@@ -390,6 +393,28 @@ def test_critics_that_lag_are_warned_of(fitted, tmp_path):
     with pytest.warns(UserWarning, match="bounds of critics stayed negative .*rna gaussian -") as caught:
         model.train(**few, max_epochs={**FEW, "specific": 40}, plan_kwargs=lagging)
     assert sum("stayed negative" in str(warning.message) for warning in caught) == 1
+
+
+def test_each_modality_keeps_the_code_that_a_fresh_probe_read_least_from(fitted, tmp_path):
+    """With no regard for the error, codes come to evade their critics."""
+    model, mdata = fitted
+    model.save(str(tmp_path / "model"))
+    model = IndiSeek.load(str(tmp_path / "model"), adata=mdata)
+    settings = {"lambda_": 0.0, "max_epochs": {**FEW, "specific": 15}, "plan_kwargs": {"n_critic_warmup_steps": 8}}
+    model.train(stages=("specific",), enable_progress_bar=False, **settings)
+    features = {role: model.get_features(modality=role) for role in ROLES}
+    parts = {role: torch.from_numpy(x) for role, x in features.items()}
+    no_batch = torch.zeros(mdata.n_obs, dtype=torch.long)
+    with torch.no_grad():
+        conditions = {
+            role: model.module.condition(role, model.module.shared(role, parts[role]), no_batch) for role in ROLES
+        }
+        cells = {role: model.module.prepare_specific(role, parts, conditions) for role in ROLES}
+    leak = LeakProbe(cells, model.split.train, model.split.validation, seed=model.seed)(model.module)
+    for role in ROLES:
+        seen = model.history[f"specific/{role}_leak"].iloc[:, 0].astype(float)
+        assert len(seen) == 4  # after 5, 10, 15 and the last, the 17th
+        assert leak[f"{role}_leak"] <= seen.min() + 1.5e-3  # a gain of .001 counts as none
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
 from indiseek_sc import _keys
 from indiseek_sc.pl._style import ROLE_COLORS, STYLE, display_name, finish, page
@@ -78,6 +78,7 @@ def retrieval(
             xlabel=f"candidates named, of {n_cells:,} cells",
             ylabel="cells that name their own",
         )
+        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         ax.legend(loc="upper left")
         return finish(page(ax), ax, show=show, save=save)

@@ -41,8 +41,8 @@ class SpecificPlan(StagePlan):
     - ``_staleness``, by how much its loss on validation cells falls by the critic steps of the first batch of an epoch, all of
       which come after an encoder step: near 0 where it keeps up, and clearly above where more steps would teach it more.
 
-    With a probe also ``<role>_leak``, the share of the other shared code's variance that it reads: before the first epoch, after every fifth, and
-    after the last.
+    With a probe also ``<role>_leak``, the share of the other shared code's variance that it reads: before the first epoch, after every fifth in which
+    the encoders have moved, and after the last.
 
     A bound that keeps negative on validation cells is none; see :func:`warn_of_negative_bounds`.
 
@@ -166,7 +166,9 @@ class SpecificPlan(StagePlan):
         """Let the probe judge where it is its turn."""
         trainer = self.trainer
         n_done = 0 if trainer.sanity_checking else trainer.current_epoch + 1
-        if self.probe is not None and (n_done % EPOCHS_BETWEEN_PROBES == 0 or n_done == trainer.max_epochs):
+        has_moved = self.n_encoder_steps > 0 or n_done == 0  # there is nothing new while critics learn alone
+        is_due = n_done % EPOCHS_BETWEEN_PROBES == 0 or n_done == trainer.max_epochs
+        if self.probe is not None and has_moved and is_due:
             self.record(self.probe(self.module), 1)
 
     def count_epochs(self, n_epochs: int, steps_per_epoch: int) -> int:
