@@ -4,7 +4,8 @@
 
 Half of the cells train, the other half judges. Stage 1 is trained once for each data set and seed. ``effective`` is the effective number of
 dimensions of each specific code: of the eigenvalues of its correlations, the square of their sum over the sum of their squares.
-No label is read.
+``own`` and ``other`` are the decoder's views: the share of the features' variance that probes tell from Z with the own shared code beside it, and with
+the other modality's. No label is read.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ import dataclasses
 import logging
 import time
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -22,8 +26,13 @@ import torch
 from main_job import read
 
 from indiseek_sc import IndiSeek
-from indiseek_sc._keys import ROLES
+from indiseek_sc._keys import ROLES, other
 from indiseek_sc.metrics import SpecificAuditor
+from indiseek_sc.metrics._probe import held_out_r2
+from indiseek_sc.train import SpecificPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CHOICES: dict[str, dict] = {
     "default": {},
@@ -47,11 +56,35 @@ CHOICES: dict[str, dict] = {
     "batch 2048": {"specific_batch_size": 2048},
     "lambda 10": {"lambda_": 10.0},
     "lambda 1000": {"lambda_": 1000.0},
+    "lambda from 1000 to 100": {},
+    "lambda from 10 to 100": {},
     "whitening without shape": {"max_epochs_shape": 0},
     "Z of 8": {"n_specific": 8},
     "Z of 32": {"n_specific": 32},
     "no whitening": {"conditional_codec": False, "max_epochs_specific": 60, "keep_least_leak": False},
 }
+
+
+ANNEALED = {"lambda from 1000 to 100": 1000.0, "lambda from 10 to 100": 10.0}
+"""Where lambda starts; it comes to its own value in equal factors, over the first half of the epochs."""
+
+
+@contextmanager
+def annealing(start: float | None, n_epochs: int) -> Iterator[None]:
+    """Let lambda come from ``start`` to where it is to be."""
+    if start is None:
+        yield
+        return
+    original, ends = SpecificPlan.on_train_epoch_start, {}
+
+    def begin(plan: SpecificPlan) -> None:
+        end = ends.setdefault("lambda", plan.lambda_)
+        done = min(1.0, plan.current_epoch / (n_epochs / 2))
+        plan.lambda_ = end * (start / end) ** (1 - done)
+        original(plan)
+
+    with patch.object(SpecificPlan, "on_train_epoch_start", begin):
+        yield
 
 
 def count_effective(code: np.ndarray) -> float:
@@ -80,12 +113,19 @@ def run(name: str, seed: int, max_cells: int) -> list[dict]:
         model.settings = module.settings = dataclasses.replace(default, **changes)
         module.n_specific = {role: module._count_specific(role) for role in ROLES}
         start = time.perf_counter()
-        model.train(lambda_=model.settings.lambda_, stages=("specific",), enable_progress_bar=False)
+        with annealing(ANNEALED.get(choice), model.settings.max_epochs_specific):
+            model.train(lambda_=model.settings.lambda_, stages=("specific",), enable_progress_bar=False)
         seconds = time.perf_counter() - start
         specific = {role: model.get_latent_representation(kind="specific", modality=role) for role in ROLES}
         decoded = {role: model.get_reconstruction(modality=role) for role in ROLES}
         table = auditor(specific, decoded)
         figures = {f"{m}.{k}": table.loc[m, k] for m in ROLES for k in ("leak_ratio", "gain", "complete")}
+        if choice == "default":
+            views = {"own": shared, "other": {role: shared[other(role)] for role in ROLES}}
+            for view, codes in views.items():
+                for role in ROLES:
+                    seen = np.hstack([specific[role], codes[role]])
+                    figures[f"{role}.{view}"] = held_out_r2(seen, features[role], train, test, seed=seed)
         sizes = {f"{role}.effective": count_effective(specific[role][test]) for role in ROLES}
         rows.append({"data": Path(name).stem, "seed": seed, "choice": choice, "seconds": seconds, **figures, **sizes})
         print(pd.DataFrame(rows[-1:]).round(3).to_string(index=False, header=len(rows) == 1), flush=True)
