@@ -26,8 +26,8 @@ CAPTIONS = {
 }
 """What each figure shows, in the order to look at them."""
 
-CURVES = ("info_nce", "correlation", "bound", "error")
-"""Ends of the names of the curves to draw: alignment of the shared codes, independence and completeness of the others."""
+CURVES = ("info_nce", "correlation", "bound", "leak", "error")
+"""Ends of the names of the curves to draw: alignment of the shared codes, independence (as critics and the probe have it) and completeness of the others."""
 
 
 def draw_figures(
