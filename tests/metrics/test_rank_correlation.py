@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
-from indiseek_sc.metrics import rank_correlation
+from indiseek_sc.metrics import _rank_correlation, rank_correlation
 
 SHIFT = {"a": 0.0, "b": 0.3, "c": 0.5, "d": 0.9, "e": 0.4, "few": 9.0}
 LABELS = np.repeat(list(SHIFT), [20, 30, 40, 15, 25, 14])
@@ -61,6 +61,12 @@ def test_cells_without_a_label_and_their_values_make_no_difference():
     labels = np.append(LABELS, [None] * 50)
     values, reference = np.append(values, np.full(50, 1e6)), np.append(reference, np.full(50, -1e6))
     assert rank_correlation(values, reference, labels).equals(known)
+
+
+def test_drawing_in_parts_changes_nothing(monkeypatch):
+    known = rank_correlation(*draw(), LABELS, n_bootstrap=20)
+    monkeypatch.setattr(_rank_correlation, "_LARGEST_DRAW", 90)
+    assert rank_correlation(*draw(), LABELS, n_bootstrap=20).equals(known)
 
 
 def test_labels_that_are_all_alike_have_no_ranks():

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 FEWEST_LABELS = 3
 
+_LARGEST_DRAW = 2_000_000
+"""Cells drawn at a time: 16 MB."""
+
 
 def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(spearmanr(a, b).statistic)
@@ -95,8 +98,11 @@ def rank_correlation(
     means = np.array([[x[cells].mean() for cells in groups] for x in (values, reference)])
     drawn = np.empty((n_bootstrap, 2, len(groups)))
     for place, cells in enumerate(groups):
-        again = cells[rng.integers(cells.size, size=(n_bootstrap, cells.size))]
-        drawn[:, :, place] = np.stack([values[again].mean(axis=1), reference[again].mean(axis=1)], axis=1)
+        step = max(1, _LARGEST_DRAW // cells.size)
+        for start in range(0, n_bootstrap, step):
+            some = drawn[start : start + step, :, place]
+            again = cells[rng.integers(cells.size, size=(len(some), cells.size))]
+            some[:] = np.stack([values[again].mean(axis=1), reference[again].mean(axis=1)], axis=1)
     ends = [(1 - confidence) / 2, (1 + confidence) / 2]
     rows = []
     for name, statistic in STATISTICS.items():
