@@ -53,6 +53,14 @@ def test_rows_are_what_theta_and_weights_say(mdata):
     assert (table["left_out"] == "few").all()
     assert table["weights"].str.contains("RNA.weight.*Seurat").all()
     pd.testing.assert_frame_equal(mdata.uns[_keys.RANK_CORRELATION], table)
+    by_label = mdata.uns[f"{_keys.RANK_CORRELATION}_labels"]
+    assert by_label["code"].value_counts().to_dict() == {"raw": 5, "specific": 5}
+    for _, row in by_label.iterrows():
+        of_label = mdata.obs["cell_type"] == row["label"]
+        assert row["n_cells"] == of_label.sum()
+        assert row["ranked"] == (row["label"] != "few")
+        assert row["theta"] == pytest.approx(mdata.obs.loc[of_label, _keys.of_code(_keys.THETA, row["code"])].mean())
+        assert row["weight"] == pytest.approx(mdata.obs.loc[of_label, "RNA.weight"].mean())
 
 
 def test_the_leak_stands_beside_the_specific_code_and_words_say_why(mdata, caplog):

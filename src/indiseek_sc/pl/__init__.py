@@ -5,7 +5,17 @@ from indiseek_sc.pl._coordinates import coordinate_importance
 from indiseek_sc.pl._frontier import frontier
 from indiseek_sc.pl._history import history
 from indiseek_sc.pl._importance import importance_ranking
+from indiseek_sc.pl._rank_correlation import rank_correlation
 from indiseek_sc.pl._retrieval import retrieval
 from indiseek_sc.pl._umap import umap
 
-__all__ = ["audit", "coordinate_importance", "frontier", "history", "importance_ranking", "retrieval", "umap"]
+__all__ = [
+    "audit",
+    "coordinate_importance",
+    "frontier",
+    "history",
+    "importance_ranking",
+    "rank_correlation",
+    "retrieval",
+    "umap",
+]

@@ -79,8 +79,8 @@ def rank_correlation(
 
     Notes
     -----
-    Written to ``mdata``: ``uns["indiseek_rank_correlation"]`` (the table) and ``uns["indiseek_rank_correlation_params"]`` (the arguments). Nothing is
-    written if an error is raised.
+    Written to ``mdata``: ``uns["indiseek_rank_correlation"]`` (the table), ``uns["indiseek_rank_correlation_labels"]`` (means of theta and weights by code
+    and label, and which are ``ranked``) and ``uns["indiseek_rank_correlation_params"]`` (the arguments). Nothing is written if an error is raised.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def rank_correlation(
     labels = find_obs(mdata, label_key, "label_key")
     intervals: dict[str, Any] = {"n_bootstrap": n_bootstrap, "confidence": confidence, "minimum_cells": minimum_cells}
     intervals["seed"] = seed
-    tables = []
+    tables, by_label = [], []
     for code in codes:
         theta, _ = measure_importance(
             mdata, label_key, code, obsm_keys, roles, cells, n_neighbors=n_neighbors, smoothing=smoothing, n_bootstrap=1
@@ -105,6 +105,13 @@ def rank_correlation(
         known = np.isfinite(theta) & weights.notna().to_numpy()
         table = metrics.rank_correlation(theta[known], weights.to_numpy()[known], labels[known], **intervals)
         table.insert(0, "code", code)
+        cells_known = pd.DataFrame(
+            {"theta": theta[known], "weight": weights[known], "label": labels[known].astype(str)}
+        )
+        means = cells_known.groupby("label").agg(
+            n_cells=("theta", "size"), theta=("theta", "mean"), weight=("weight", "mean")
+        )
+        by_label.append(means.reset_index().assign(code=code, ranked=(means["n_cells"] >= minimum_cells).to_numpy()))
         for role, name in roles.items():
             has_leak = code == "specific" and audit is not None
             table[f"leak_ratio_{role}"] = audit.table.loc[name, "leak_ratio"] if has_leak else np.nan
@@ -112,6 +119,7 @@ def rank_correlation(
     logger.warning(WARNING)
     table = pd.concat(tables, ignore_index=True).assign(weights=source)
     mdata.uns[_keys.RANK_CORRELATION] = table
+    mdata.uns[f"{_keys.RANK_CORRELATION}_labels"] = pd.concat(by_label, ignore_index=True)
     mdata.uns[f"{_keys.RANK_CORRELATION}_params"] = {
         "label_key": label_key,
         "modalities": roles,
