@@ -70,7 +70,7 @@ def test_the_leak_stands_beside_the_specific_code_and_words_say_why(mdata, caplo
     assert table.loc["specific", "leak_ratio_rna"].tolist() == [0.01, 0.01]
     assert table.loc["specific", "leak_ratio_adt"].tolist() == [0.3, 0.3]
     assert table.loc[["shared", "joint"], "leak_ratio_rna"].isna().all()
-    assert "rewards leakage" in caplog.text
+    assert "can reward leakage" in caplog.text
 
 
 def test_cells_without_a_weight_take_no_part(mdata):

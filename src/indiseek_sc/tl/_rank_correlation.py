@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scvi.indiseek_sc")
 
 WARNING = (
-    "Rank correlation with WNN weights rewards leakage: WNN looks at all that a modality knows, so a specific code that tells of the other "
-    "modality too comes nearer to it. It is no measure of disentanglement; read it beside the leak ratio (audit=model.audit())."
+    "Rank correlation with WNN weights can reward leakage: WNN looks at all that a modality knows, so a specific code that tells of the other "
+    "modality too may come nearer to it. It is no measure of disentanglement; read it beside the leak ratio (audit=model.audit())."
 )
 
 
@@ -50,7 +50,7 @@ def rank_correlation(
 ) -> pd.DataFrame:
     """Correlate the ranks of cell types by theta with those by the weight of RNA among weighted nearest neighbours (WNN).
 
-    The paper (arXiv 2509.21584, figure 5) reads a high correlation as a sign that codes are biologically right. Beware: it rewards leakage.
+    The paper (arXiv 2509.21584, figure 5) reads a high correlation as a sign that codes are biologically right. Beware: it can reward leakage.
     A specific code that keeps what both modalities know separates cell types as raw data do, and WNN weights are made of raw
     data. So the leak ratio of an audit stands beside the specific code.
 
