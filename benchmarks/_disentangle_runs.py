@@ -16,9 +16,9 @@ from _disentangle_judge import judge, judge_coordinates, judge_factors, judge_ra
 from main_job import find_labels, read
 
 from indiseek_sc import IndiSeek
-from indiseek_sc._threads import single_thread
 from indiseek_sc.baselines import METHODS, make
 from indiseek_sc.datasets import synthetic
+from indiseek_sc.metrics._threads import single_thread
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indiseek_sc._threads import single_thread
 from indiseek_sc.metrics import AuditReport, SpecificAuditor, _mlp_probe, audit
 from indiseek_sc.metrics._judge import Cells, Judge, Known, _ratio_error
+from indiseek_sc.metrics._threads import single_thread
 
 TRAIN, TEST = np.arange(0, 600), np.arange(600, 1000)
 SPLIT = {"train": TRAIN, "test": TEST}

@@ -25,8 +25,10 @@ def make_codec(
     codec = ConditionalCodec(6, 2, n_specific, 16)
     codec.fit(features, condition, n_shared)
     nn.init.normal_(codec.conditional.output.weight, std=0.2)  # as if trained
-    for network in codec.shape.networks if bent else ():
-        nn.init.normal_(network.layers[-1].weight, std=1.0)
+    if bent:
+        nn.init.normal_(codec.shape.network.layers[-1].weight, std=0.6)
+    else:
+        codec.shape.give_up()
     codec.eval()
     codec.freeze_start(features, condition)
     codec.freeze_statistics(codec.prepare(features, condition), condition)

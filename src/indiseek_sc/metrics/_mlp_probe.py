@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from indiseek_sc._threads import single_thread
+from indiseek_sc.metrics._threads import single_thread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

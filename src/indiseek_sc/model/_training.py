@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from indiseek_sc._keys import ROLES
-from indiseek_sc._threads import single_thread
 from indiseek_sc.data import fit_transform
 from indiseek_sc.data._fields import REGISTRY_KEY
+from indiseek_sc.metrics._threads import single_thread
 from indiseek_sc.model._codes import _as_rows
 from indiseek_sc.model._stage_runs import RunOptions
 from indiseek_sc.model._stages import Stages
