@@ -11,6 +11,7 @@ from synthetic_recovery import read_factors
 
 from indiseek_sc._keys import ROLES
 from indiseek_sc.metrics import foscttm, modality_importance, rank_correlation, recall_at_k, wnn_weights
+from indiseek_sc.metrics._rank_correlation import FEWEST_LABELS
 from indiseek_sc.tl import find_wnn_weights
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ WNN_COMPONENTS = {"rna": 30, "adt": 18}
 CODES = ("raw", "shared", "specific", "joint", "decoded")
 COORDINATE_METHODS = ("jacobian", "probe")
 COORDINATE_GROUPS = ("shared", "private", "both", "none")
-FEWEST_LABELS, N_BOOTSTRAP = 3, 500
+N_BOOTSTRAP = 500
 
 
 def codes_of(model: IndiSeek) -> dict[str, dict[str, np.ndarray]]:

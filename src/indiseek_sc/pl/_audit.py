@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from indiseek_sc.pl._style import PALETTE, ROLE_COLORS, STYLE, display_name, finish, page
+from indiseek_sc.pl._style import PALETTE, ROLE_COLORS, display_name, finish, one_panel, page
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,12 +73,8 @@ def audit(
         If the table has no row.
     """
     table = _find_table(report)
-    with plt.rc_context(STYLE if ax is None else {}):
-        if ax is None:
-            height = len(AIMS) * max(0.75, 0.3 * len(table) + 0.15) + 1.2
-            _, ax = plt.subplots(figsize=(9.5, height), layout="constrained")
-        elif show is None:
-            show = False
+    height = len(AIMS) * max(0.75, 0.3 * len(table) + 0.15) + 1.2
+    with one_panel(ax, (9.5, height), show) as (ax, show):
         _draw_bars(ax, table)
         return finish(page(ax), ax, show=show, save=save)
 

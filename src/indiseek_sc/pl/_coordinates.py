@@ -6,12 +6,11 @@ import textwrap
 from itertools import cycle
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from indiseek_sc.pl._style import PALETTE, STYLE, display_name, finish, page
+from indiseek_sc.pl._style import PALETTE, display_name, finish, one_panel, page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,12 +93,8 @@ def coordinate_importance(
     places = {name: place for place, name in enumerate(dict.fromkeys([*_GROUP_COLORS, *group]))}
     order = np.lexsort([-drawn["importance"], np.array([places[name] for name in group])])
     drawn, group = drawn.iloc[order].reset_index(drop=True), [group[i] for i in order]
-    with plt.rc_context(STYLE if ax is None else {}):
-        if ax is None:
-            height = 0.25 * (len(drawn) + _n_legend_rows(group)) + 1.8
-            _, ax = plt.subplots(figsize=(10, height), layout="constrained")
-        elif show is None:
-            show = False
+    height = 0.25 * (len(drawn) + _n_legend_rows(group)) + 1.8
+    with one_panel(ax, (10, height), show) as (ax, show):
         _draw_rows(ax, drawn, group)
         _annotate(ax, table, len(drawn))
         return finish(page(ax), ax, show=show, save=save)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.patheffects as effects
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import PercentFormatter
 
 from indiseek_sc.pl._guide import move_apart
-from indiseek_sc.pl._style import PALETTE, ROLE_COLORS, STYLE, display_name, finish, page
+from indiseek_sc.pl._style import PALETTE, ROLE_COLORS, display_name, finish, one_panel, page
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,11 +57,7 @@ def frontier(
         If no lambda has both a leak ratio and a gain.
     """
     table = _find_points(path)
-    with plt.rc_context(STYLE if ax is None else {}):
-        if ax is None:
-            _, ax = plt.subplots(figsize=(7.5, 5.5), layout="constrained")
-        elif show is None:
-            show = False
+    with one_panel(ax, (7.5, 5.5), show) as (ax, show):
         labels = _draw_lines(ax, table, path)
         _dress(ax, table, path)
         page(ax).draw_without_rendering()  # numbers are moved on the page, so it must be laid out

@@ -5,13 +5,12 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from indiseek_sc import _keys
-from indiseek_sc.pl._style import ROLE_COLORS, STYLE, display_name, finish, modality_names, page
+from indiseek_sc.pl._style import ROLE_COLORS, display_name, finish, modality_names, one_panel, page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,12 +72,8 @@ def importance_ranking(
     noted = {} if isinstance(mdata, pd.DataFrame) else mdata.uns.get(f"{key}_params", {})
     names = {role: role for role in _keys.ROLES} if isinstance(mdata, pd.DataFrame) else modality_names(mdata)
     names |= noted.get("modalities", {}) | dict(modalities or {})
-    with plt.rc_context(STYLE if ax is None else {}):
-        if ax is None:
-            pitch = 0.44 if any("\n" in label for label in _wrapped(table["label"])) else 0.32
-            _, ax = plt.subplots(figsize=(10, pitch * len(table) + 2.2), layout="constrained")
-        elif show is None:
-            show = False
+    pitch = 0.44 if any("\n" in label for label in _wrapped(table["label"])) else 0.32
+    with one_panel(ax, (10, pitch * len(table) + 2.2), show) as (ax, show):
         _draw_rows(ax, table)
         _annotate(ax, table, names, noted)
         return finish(page(ax), ax, show=show, save=save)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
 from indiseek_sc import _keys
-from indiseek_sc.pl._style import ROLE_COLORS, STYLE, display_name, finish, page
+from indiseek_sc.pl._style import ROLE_COLORS, display_name, finish, one_panel, page
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,11 +54,7 @@ def retrieval(
     table = _find_table(mdata)
     ks = np.array([int(column.removeprefix(_RECALL)) for column in table if column.startswith(_RECALL)])
     n_cells = int(table["n_cells"].iloc[0])
-    with plt.rc_context(STYLE if ax is None else {}):
-        if ax is None:
-            _, ax = plt.subplots(figsize=(7, 5), layout="constrained")
-        elif show is None:
-            show = False
+    with one_panel(ax, (7, 5), show) as (ax, show):
         for role, (_, row) in zip(_keys.ROLES, table.iterrows(), strict=True):
             source, _, target = row["direction"].partition(" to ")
             ax.plot(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import matplotlib.pyplot as plt
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from indiseek_sc import _keys
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -69,6 +71,27 @@ def modality_names(mdata: MuData) -> dict[_keys.Role, str]:
     """The user's own name of the modality in each role, or the name of the role where no model noted it."""
     noted = mdata.uns.get(_keys.SETTINGS, {}).get("modalities", {})
     return {role: str(noted.get(role, role)) for role in _keys.ROLES}
+
+
+@contextmanager
+def one_panel(ax: Axes | None, figsize: tuple[float, float], show: bool | None) -> Iterator[tuple[Axes, bool | None]]:
+    """The panel to draw on and whether to show it: a new one in our style, or the caller's ``ax``, which is shown only if asked.
+
+    Parameters
+    ----------
+    ax
+        The caller's panel; by default a figure of its own.
+    figsize
+        Inches of that figure.
+    show
+        As the caller of the figure function gave it.
+    """
+    if ax is not None:
+        yield ax, bool(show)
+        return
+    with plt.rc_context(STYLE):
+        _, own = plt.subplots(figsize=figsize, layout="constrained")
+        yield own, show
 
 
 def page(ax: Axes) -> Figure:

@@ -69,7 +69,7 @@ def retrieval(
         raise ValueError(
             f"cells={cells!r}: retrieval needs at least 2 cells with both shared codes; there are {used.sum()}."
         )
-    within = [k for k in ks if k <= used.sum()] if len(ks) else []
+    within = [k for k in ks if k <= used.sum()]
     table = metrics.retrieval(codes["rna"][used], codes["adt"][used], within or ks)
     table["direction"] = [f"{roles['rna']} to {roles['adt']}", f"{roles['adt']} to {roles['rna']}"]
     mdata.uns[_keys.RETRIEVAL] = table

@@ -49,16 +49,15 @@ class LeakProbe:
         *,
         seed: int = 0,
     ) -> None:
-        self.generator = torch.Generator().manual_seed(seed)
         self.seed = seed
-        drawn = [self._draw(rows) for rows in (train, validation)]
+        generator = torch.Generator().manual_seed(seed)
+        drawn = [
+            torch.from_numpy(rows)[torch.randperm(rows.size, generator=generator)[:MOST_CELLS]]
+            for rows in (train, validation)
+        ]
         self.n_fit = len(drawn[0])
         rows = torch.cat(drawn)
         self.cells = {role: {name: x[rows.to(x.device)] for name, x in cells[role].items()} for role in ROLES}
-
-    def _draw(self, rows: np.ndarray) -> Tensor:
-        order = torch.randperm(rows.size, generator=self.generator)[:MOST_CELLS]
-        return torch.from_numpy(rows)[order]
 
     @torch.no_grad()
     def __call__(self, module: IndiSeekModule) -> dict[str, Tensor]:
