@@ -69,7 +69,7 @@ def test_rho_where_weights_are_computed(load_script, cells):
     weights, _ = judge.get_wnn_weights(mdata, model.modalities, model.codes)
     np.testing.assert_allclose(weights, wnn_weights(*centred), atol=1e-6)
     known = rank_correlation(modality_importance(*centred, labels, n_bootstrap=1).theta, weights, labels)
-    assert figures["rho.raw"] == pytest.approx(known["estimate"][0])
+    assert figures["rho.raw"] == pytest.approx(known.table["estimate"][0])
     two = np.minimum(labels, 1).astype(str)
     assert set(judge.judge_ranks(model, mdata, two, np.arange(120), seed=0)) == {"wnn_source"}
     assert judge.judge_ranks(model, mdata, None, np.arange(120), seed=0) == {}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
@@ -24,10 +25,15 @@ def slow(statistic, names, values, reference, rows=slice(None)):
     return statistic(*means).statistic
 
 
+def assert_same(one, other):
+    pd.testing.assert_frame_equal(one.table, other.table)
+    pd.testing.assert_frame_equal(one.labels, other.labels)
+
+
 @pytest.mark.parametrize(("name", "statistic"), [("spearman", spearmanr), ("kendall", kendalltau)])
 def test_against_a_loop(name, statistic):
     values, reference = draw()
-    table = rank_correlation(values, reference, LABELS, n_bootstrap=300, confidence=0.9).set_index("statistic")
+    table = rank_correlation(values, reference, LABELS, n_bootstrap=300, confidence=0.9).table.set_index("statistic")
     row, names = table.loc[name], "abcde"
     assert row["estimate"] == pytest.approx(slow(statistic, names, values, reference))
     assert row["n_labels"] == 5
@@ -47,12 +53,35 @@ def test_against_a_loop(name, statistic):
     np.testing.assert_allclose([row["jackknife_lower"], row["jackknife_upper"]], np.clip(ends, -1, 1), atol=1e-4)
 
 
+def test_means_of_labels_have_intervals():
+    values, reference = draw()
+    alone = np.append(LABELS, "alone")
+    values, reference = np.append(values, 5.0), np.append(reference, 7.0)
+    result = rank_correlation(values, reference, alone, n_bootstrap=4000, confidence=0.9)
+    table = result.labels.set_index("label")
+    assert table.index.tolist() == sorted([*SHIFT, "alone"])
+    assert table.index[table["ranked"]].tolist() == list("abcde")
+    for column, figure in (("value", values), ("reference", reference)):
+        for name in SHIFT:
+            cells = figure[alone == name]
+            assert table.loc[name, "n_cells"] == len(cells)
+            assert table.loc[name, column] == pytest.approx(cells.mean())
+            wide = 1.645 * cells.std() / np.sqrt(len(cells))
+            limits = table.loc[name, [f"{column}_lower", f"{column}_upper"]].to_numpy(dtype=float)
+            np.testing.assert_allclose(limits, cells.mean() + wide * np.array([-1, 1]), atol=0.15 * wide)
+    assert table.loc["alone", ["value", "reference"]].tolist() == [5.0, 7.0]
+    assert table.loc["alone"].filter(regex="lower|upper").isna().all()
+    # Labels that are not ranked make no difference to the others.
+    before = rank_correlation(*draw(), LABELS, n_bootstrap=4000, confidence=0.9)
+    pd.testing.assert_frame_equal(before.table.drop(columns="left_out"), result.table.drop(columns="left_out"))
+
+
 def test_the_same_order_is_one_and_the_reverse_minus_one():
     values = np.array([SHIFT[name] for name in LABELS])
-    exact = rank_correlation(values, values**3, LABELS, n_bootstrap=50)
+    exact = rank_correlation(values, values**3, LABELS, n_bootstrap=50).table
     figures = ["estimate", "lower", "upper", "jackknife_lower", "jackknife_upper"]
     np.testing.assert_allclose(exact[figures], 1.0)
-    np.testing.assert_allclose(rank_correlation(values, -values, LABELS)["estimate"], -1.0)
+    np.testing.assert_allclose(rank_correlation(values, -values, LABELS).table["estimate"], -1.0)
 
 
 def test_cells_without_a_label_and_their_values_make_no_difference():
@@ -60,26 +89,26 @@ def test_cells_without_a_label_and_their_values_make_no_difference():
     known = rank_correlation(values, reference, LABELS)
     labels = np.append(LABELS, [None] * 50)
     values, reference = np.append(values, np.full(50, 1e6)), np.append(reference, np.full(50, -1e6))
-    assert rank_correlation(values, reference, labels).equals(known)
+    assert_same(rank_correlation(values, reference, labels), known)
 
 
 def test_drawing_in_parts_changes_nothing(monkeypatch):
     known = rank_correlation(*draw(), LABELS, n_bootstrap=20)
     monkeypatch.setattr(_rank_correlation, "_LARGEST_DRAW", 90)
-    assert rank_correlation(*draw(), LABELS, n_bootstrap=20).equals(known)
+    assert_same(rank_correlation(*draw(), LABELS, n_bootstrap=20), known)
 
 
 def test_labels_that_are_all_alike_have_no_ranks():
     values, _ = draw()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        table = rank_correlation(values, np.ones(len(LABELS)), LABELS, n_bootstrap=5)
+        table = rank_correlation(values, np.ones(len(LABELS)), LABELS, n_bootstrap=5).table
     assert table[["estimate", "lower", "upper", "jackknife_lower", "jackknife_upper"]].isna().all(axis=None)
 
 
 def test_three_labels_have_no_jackknife():
     some = np.isin(LABELS, ["a", "b", "c"])
-    table = rank_correlation(*(x[some] for x in draw()), LABELS[some])
+    table = rank_correlation(*(x[some] for x in draw()), LABELS[some]).table
     assert table[["jackknife_lower", "jackknife_upper"]].isna().all(axis=None)
     assert table["estimate"].notna().all()
 

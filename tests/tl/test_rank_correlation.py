@@ -46,7 +46,7 @@ def test_rows_are_what_theta_and_weights_say(mdata):
     for code in ("raw", "specific"):
         tl.modality_importance(mdata, "cell_type", code=code, n_neighbors=7)
         theta = mdata.obs[_keys.of_code(_keys.THETA, code)]
-        expected = metrics.rank_correlation(theta, mdata.obs["RNA.weight"], TYPES, n_bootstrap=20, seed=4)
+        expected = metrics.rank_correlation(theta, mdata.obs["RNA.weight"], TYPES, n_bootstrap=20, seed=4).table
         found = table[table["code"] == code].reset_index(drop=True)
         pd.testing.assert_frame_equal(found[list(expected)], expected)
     assert table["estimate"][0] > 0.7
@@ -61,6 +61,8 @@ def test_rows_are_what_theta_and_weights_say(mdata):
         assert row["ranked"] == (row["label"] != "few")
         assert row["theta"] == pytest.approx(mdata.obs.loc[of_label, _keys.of_code(_keys.THETA, row["code"])].mean())
         assert row["weight"] == pytest.approx(mdata.obs.loc[of_label, "RNA.weight"].mean())
+        for figure in ("theta", "weight"):
+            assert row[f"{figure}_lower"] <= row[figure] <= row[f"{figure}_upper"]
 
 
 def test_the_leak_stands_beside_the_specific_code_and_words_say_why(mdata, caplog):
@@ -79,7 +81,7 @@ def test_cells_without_a_weight_take_no_part(mdata):
     tl.modality_importance(mdata, "cell_type", code="shared")
     even = mdata.obs["known"].notna().to_numpy()
     theta = mdata.obs[_keys.of_code(_keys.THETA, "shared")][even]
-    expected = metrics.rank_correlation(theta, mdata.obs["known"][even], TYPES[even], n_bootstrap=2)
+    expected = metrics.rank_correlation(theta, mdata.obs["known"][even], TYPES[even], n_bootstrap=2).table
     np.testing.assert_allclose(table["estimate"], expected["estimate"])
     assert table["weights"].str.contains("as given by key").all()
 

@@ -11,7 +11,7 @@ from indiseek_sc.metrics._coordinates import (
 from indiseek_sc.metrics._importance import ModalityImportance, modality_importance
 from indiseek_sc.metrics._lambda_path import LambdaChoice, LambdaPath, choose_lambda
 from indiseek_sc.metrics._neighbors import label_purity
-from indiseek_sc.metrics._rank_correlation import rank_correlation
+from indiseek_sc.metrics._rank_correlation import RankCorrelation, rank_correlation
 from indiseek_sc.metrics._recovery import factor_recovery
 from indiseek_sc.metrics._report import AuditReport
 from indiseek_sc.metrics._retrieval import foscttm, median_rank, recall_at_k, retrieval
@@ -23,6 +23,7 @@ __all__ = [
     "LambdaPath",
     "CoordinateImportance",
     "ModalityImportance",
+    "RankCorrelation",
     "SpecificAuditor",
     "audit",
     "choose_lambda",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +37,25 @@ STATISTICS: dict[str, Callable[[NDArray[np.float64], NDArray[np.float64]], float
 """Spearman's rho, and Kendall's tau-b, both with ties; NaN where all labels are alike."""
 
 
+@dataclass(frozen=True, eq=False)
+class RankCorrelation:
+    """How alike two figures of cells rank their labels, and the means that were ranked.
+
+    Attributes
+    ----------
+    table
+        A row for ``"spearman"`` and one for ``"kendall"``, with ``statistic``, ``estimate``, ``lower`` and ``upper`` (bootstrap, percentile),
+        ``jackknife_lower`` and ``jackknife_upper``, ``n_labels``, and ``left_out`` (labels of too few cells, joined by commas). Not numbers where all
+        labels are alike, and the jackknife where there are fewer than 4.
+    labels
+        A row for each label: ``label``, ``n_cells``, ``ranked`` (whether it has enough cells), and of both figures the mean with its bootstrap
+        interval, ``value``, ``value_lower``, ``value_upper``, ``reference``, ``reference_lower`` and ``reference_upper``. A single cell has no interval.
+    """
+
+    table: pd.DataFrame
+    labels: pd.DataFrame
+
+
 def rank_correlation(
     values: ArrayLike,
     reference: ArrayLike,
@@ -45,7 +65,7 @@ def rank_correlation(
     confidence: float = 0.95,
     minimum_cells: int = 15,
     seed: int = 0,
-) -> pd.DataFrame:
+) -> RankCorrelation:
     r"""Correlate the ranks of labels by the mean of two figures of their cells, such as theta and WNN weights.
 
     Two intervals answer two questions. The *bootstrap* draws the cells of each label again: how far would other cells of the same types move the figure? The
@@ -62,17 +82,11 @@ def rank_correlation(
     n_bootstrap
         Number of times that cells are drawn again.
     confidence
-        Of both intervals.
+        Of all intervals.
     minimum_cells
-        Labels of fewer cells are left out, and named in the table.
+        Labels of fewer cells are not ranked; the table names them.
     seed
         Seed of the bootstrap.
-
-    Returns
-    -------
-    A row for ``"spearman"`` and one for ``"kendall"``, with ``statistic``, ``estimate``, ``lower`` and ``upper`` (bootstrap, percentile),
-    ``jackknife_lower`` and ``jackknife_upper``, ``n_labels``, and ``left_out`` (labels of too few cells, joined by commas). Not numbers where all labels are
-    alike, and the jackknife where there are fewer than 4.
 
     Raises
     ------
@@ -86,29 +100,33 @@ def rank_correlation(
     values = as_vector(values, "values")
     reference = as_vector(reference, "reference", len(values))
     label, names = as_labels(labels, "labels", len(values))
-    groups = [np.flatnonzero(label == code) for code in range(len(names))]
-    left_out = [str(name) for name, cells in zip(names, groups, strict=True) if cells.size < minimum_cells]
-    groups = [cells for cells in groups if cells.size >= minimum_cells]
-    if len(groups) < FEWEST_LABELS:
+    n_cells = np.bincount(label[label >= 0], minlength=len(names))
+    order = np.argsort(n_cells < minimum_cells, kind="stable")  # those that are ranked come first
+    names, n_cells, n_labels = names[order], n_cells[order], int((n_cells >= minimum_cells).sum())
+    if n_labels < FEWEST_LABELS:
         raise ValueError(
-            f"labels: ranks need at least {FEWEST_LABELS} labels of minimum_cells={minimum_cells} cells or more; there are {len(groups)}, "
-            f"and {len(left_out)} with fewer. Lower minimum_cells, or take coarser or finer labels."
+            f"labels: ranks need at least {FEWEST_LABELS} labels of minimum_cells={minimum_cells} cells or more; there are {n_labels}, "
+            f"and {len(names) - n_labels} with fewer. Lower minimum_cells, or take coarser or finer labels."
         )
+    figures = np.stack([values, reference])
+    groups = [np.flatnonzero(label == code) for code in order]
+    means = np.stack([figures[:, cells].mean(axis=1) for cells in groups], axis=1)
     rng = np.random.default_rng(seed)
-    means = np.array([[x[cells].mean() for cells in groups] for x in (values, reference)])
-    drawn = np.empty((n_bootstrap, 2, len(groups)))
-    for place, cells in enumerate(groups):
-        step = max(1, _LARGEST_DRAW // cells.size)
-        for start in range(0, n_bootstrap, step):
-            some = drawn[start : start + step, :, place]
-            again = cells[rng.integers(cells.size, size=(len(some), cells.size))]
-            some[:] = np.stack([values[again].mean(axis=1), reference[again].mean(axis=1)], axis=1)
+    drawn = np.stack([_draw_means(figures[:, cells], n_bootstrap, rng) for cells in groups], axis=2)
     ends = [(1 - confidence) / 2, (1 + confidence) / 2]
+
+    by_label = pd.DataFrame({"label": names, "n_cells": n_cells, "ranked": n_cells >= minimum_cells})
+    limits = np.where(n_cells > 1, np.quantile(drawn, ends, axis=0), np.nan)
+    for place, name in enumerate(("value", "reference")):
+        by_label[name] = means[place]
+        by_label[f"{name}_lower"], by_label[f"{name}_upper"] = limits[:, place]
+
     rows = []
     for name, statistic in STATISTICS.items():
-        estimate = _of(statistic, means)
-        lower, upper = pd.Series([_of(statistic, pair) for pair in drawn]).quantile(ends)  # of those that have ranks
-        wide = norm.ppf(ends[1]) * _jackknife_error(statistic, means)
+        estimate = _of(statistic, means[:, :n_labels])
+        of_draws = pd.Series([_of(statistic, pair) for pair in drawn[:, :, :n_labels]])
+        lower, upper = of_draws.quantile(ends)  # of those that have ranks
+        wide = norm.ppf(ends[1]) * _jackknife_error(statistic, means[:, :n_labels])
         rows.append(
             {
                 "statistic": name,
@@ -117,11 +135,22 @@ def rank_correlation(
                 "upper": float(upper),
                 "jackknife_lower": float(np.clip(estimate - wide, -1, 1)),
                 "jackknife_upper": float(np.clip(estimate + wide, -1, 1)),
-                "n_labels": len(groups),
-                "left_out": ", ".join(left_out),
+                "n_labels": n_labels,
+                "left_out": ", ".join(names[n_labels:]),
             }
         )
-    return pd.DataFrame(rows)
+    return RankCorrelation(pd.DataFrame(rows), by_label.sort_values("label", ignore_index=True))
+
+
+def _draw_means(figures: NDArray[np.float64], n_draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Means of both figures, shape ``(2, n_cells)``, when cells are drawn with replacement; shape ``(n_draws, 2)``."""
+    n_cells = figures.shape[1]
+    step = max(1, _LARGEST_DRAW // n_cells)
+    parts = []
+    for start in range(0, n_draws, step):
+        again = rng.integers(n_cells, size=(min(step, n_draws - start), n_cells))
+        parts.append(figures[:, again].mean(axis=2).T)
+    return np.concatenate(parts)
 
 
 def _of(statistic: Callable[[NDArray, NDArray], float], pair: NDArray[np.float64]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from mudata import MuData
     from numpy.typing import NDArray
+
+Cells = Literal["all", "held_out"]
+"""Which cells are looked at: all, or those alone that the model was not fitted on."""
 
 
 def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None) -> dict[_keys.Role, str]:
@@ -38,16 +41,24 @@ def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None) -> dict
     return {role: str(modalities[role]) for role in _keys.ROLES}
 
 
-def find_held_out(mdata: MuData) -> NDArray[np.bool_]:
-    """Which cells the model was not fitted on, shape ``(n_cells,)``: test cells, or validation cells without any.
+def find_cells(mdata: MuData, cells: Cells) -> NDArray[np.bool_]:
+    """Which cells are looked at, shape ``(n_cells,)``.
+
+    Those held out are the test cells, or the validation cells where there are none.
 
     Raises
     ------
     KeyError
         If the split is not there.
     ValueError
-        If it holds nothing out.
+        If ``cells`` is neither, or the split holds nothing out.
     """
+    if cells not in get_args(Cells):
+        raise ValueError(f"cells={cells!r} must be one of {list(get_args(Cells))}.")
+    return np.ones(mdata.n_obs, dtype=bool) if cells == "all" else _find_held_out(mdata)
+
+
+def _find_held_out(mdata: MuData) -> NDArray[np.bool_]:
     if _keys.SPLIT not in mdata.obs:
         raise KeyError(
             f"cells='held_out' needs mdata.obs[{_keys.SPLIT!r}], which is missing. Call model.write_latents(mdata) "

@@ -10,7 +10,7 @@ from indiseek_sc import _keys
 from indiseek_sc.tl._embeddings import find_embedding
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from mudata import MuData
     from numpy.typing import NDArray
@@ -48,6 +48,11 @@ def find_codes(
         return {role: find_embedding(mdata, name, obsm_keys[role], role, None).points for role, name in roles.items()}
     kinds = ("shared", "specific") if code == "joint" else (code,)
     return {role: np.hstack([_find_written(mdata, name, kind) for kind in kinds]) for role, name in roles.items()}
+
+
+def find_complete(codes: Iterable[NDArray[np.floating]]) -> NDArray[np.bool_]:
+    """Which cells have all of ``codes``, shape ``(n_cells,)``."""
+    return np.logical_and.reduce([np.isfinite(code).all(axis=1) for code in codes])
 
 
 def _find_written(mdata: MuData, modality: str, kind: str) -> NDArray[np.floating]:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from indiseek_sc import _keys, metrics
 from indiseek_sc._lookup import find_obs
-from indiseek_sc.tl._codes import find_held_out, find_modalities
+from indiseek_sc.tl._codes import Cells, find_cells, find_modalities
 from indiseek_sc.tl._embeddings import find_pair
-from indiseek_sc.tl._find_codes import Code, find_codes
+from indiseek_sc.tl._find_codes import Code, find_codes, find_complete
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mudata import MuData
     from numpy.typing import NDArray
-
-Cells = Literal["all", "held_out"]
 
 
 def modality_importance(
@@ -96,7 +94,9 @@ def modality_importance(
     settings |= {"confidence": confidence, "minimum_cells": minimum_cells, "seed": seed}
     roles = find_pair(mdata, modalities) if code == "raw" else find_modalities(mdata, modalities)
     obsm_keys: dict[_keys.Role, str] = {"rna": rna_obsm_key, "adt": adt_obsm_key}
-    theta, importance = measure_importance(mdata, label_key, code, obsm_keys, roles, cells, **settings)
+    codes = find_codes(mdata, roles, code, obsm_keys)
+    labels = find_obs(mdata, label_key, "label_key")
+    theta, importance = measure_importance(codes, labels, find_cells(mdata, cells), **settings)
     params = {"label_key": label_key, "code": code, "modalities": roles, "cells": cells, **settings}
     if code == "raw":
         params["embeddings"] = obsm_keys
@@ -108,29 +108,36 @@ def modality_importance(
 
 
 def measure_importance(
-    mdata: MuData,
-    label_key: str,
-    code: Code,
-    obsm_keys: Mapping[_keys.Role, str],
-    roles: Mapping[_keys.Role, str],
-    cells: Cells,
+    codes: Mapping[_keys.Role, NDArray[np.floating]],
+    labels: pd.Series,
+    within: NDArray[np.bool_],
     *,
     n_neighbors: int,
     **settings: Any,
 ) -> tuple[NDArray[np.float64], metrics.ModalityImportance]:
-    """Theta of each cell of ``mdata``, NaN for those not looked at, and the importance among the others; nothing is written."""
-    if cells not in get_args(Cells):
-        raise ValueError(f"cells={cells!r} must be one of {list(get_args(Cells))}.")
-    codes = find_codes(mdata, roles, code, obsm_keys)
-    labels = find_obs(mdata, label_key, "label_key")
-    used = labels.notna().to_numpy() & np.logical_and.reduce([np.isfinite(x).all(axis=1) for x in codes.values()])
-    if cells == "held_out":
-        used &= find_held_out(mdata)
+    """Theta of each cell, NaN for those not looked at, and the importance among the others.
+
+    Parameters
+    ----------
+    codes
+        A code of each modality, shape ``(n_cells, n_features)``; rows of cells that lack it are NaN.
+    labels
+        One label a cell.
+    within
+        The cells to look at, shape ``(n_cells,)``; of them those without a label or a code are left out.
+    n_neighbors, settings
+        As in :func:`indiseek_sc.metrics.modality_importance`.
+
+    Raises
+    ------
+    ValueError
+        If there are too few cells.
+    """
+    used = within & labels.notna().to_numpy() & find_complete(codes.values())
     if used.sum() <= n_neighbors:
-        of = "held-out cells" if cells == "held_out" else "cells"
         raise ValueError(
-            f"n_neighbors={n_neighbors} needs more {of} than that with codes of both modalities and a label in "
-            f"{label_key!r}; there are {used.sum()}. Lower n_neighbors."
+            f"n_neighbors={n_neighbors} needs more cells than that with codes of both modalities and a label; of the {within.sum()} "
+            f"looked at there are {used.sum()}. Lower n_neighbors, or look at more cells."
         )
     importance = metrics.modality_importance(
         codes["rna"][used], codes["adt"][used], labels[used], n_neighbors=n_neighbors, **settings

@@ -10,9 +10,11 @@ import pandas as pd
 
 from indiseek_sc import _keys, metrics
 from indiseek_sc._lookup import find_obs
+from indiseek_sc.tl._codes import Cells, find_cells
 from indiseek_sc.tl._embeddings import find_pair
+from indiseek_sc.tl._find_codes import Code, find_codes
 from indiseek_sc.tl._find_wnn_weights import find_wnn_weights
-from indiseek_sc.tl._importance import Cells, measure_importance
+from indiseek_sc.tl._importance import measure_importance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from indiseek_sc.metrics import AuditReport
-    from indiseek_sc.tl._find_codes import Code
 
 logger = logging.getLogger("scvi.indiseek_sc")
 
@@ -80,7 +81,7 @@ def rank_correlation(
     Notes
     -----
     Written to ``mdata``: ``uns["indiseek_rank_correlation"]`` (the table), ``uns["indiseek_rank_correlation_labels"]`` (means of theta and weights by code
-    and label, and which are ``ranked``) and ``uns["indiseek_rank_correlation_params"]`` (the arguments). Nothing is written if an error is raised.
+    and label, with their intervals, and which are ``ranked``) and ``uns["indiseek_rank_correlation_params"]`` (the arguments). Nothing is written if an error is raised.
 
     Raises
     ------
@@ -94,38 +95,40 @@ def rank_correlation(
     roles = find_pair(mdata, modalities)
     obsm_keys: dict[_keys.Role, str] = {"rna": rna_obsm_key, "adt": adt_obsm_key}
     weights, source = find_wnn_weights(mdata, weight_key, modalities=roles)
-    labels = find_obs(mdata, label_key, "label_key")
-    intervals: dict[str, Any] = {"n_bootstrap": n_bootstrap, "confidence": confidence, "minimum_cells": minimum_cells}
-    intervals["seed"] = seed
+    labels, within = find_obs(mdata, label_key, "label_key"), find_cells(mdata, cells)
+    of_theta: dict[str, Any] = {"n_neighbors": n_neighbors, "smoothing": smoothing}
+    of_ranks: dict[str, Any] = {"n_bootstrap": n_bootstrap, "confidence": confidence, "minimum_cells": minimum_cells}
+    of_ranks["seed"] = seed
     tables, by_label = [], []
     for code in codes:
         theta, _ = measure_importance(
-            mdata, label_key, code, obsm_keys, roles, cells, n_neighbors=n_neighbors, smoothing=smoothing, n_bootstrap=1
+            find_codes(mdata, roles, code, obsm_keys), labels, within, n_bootstrap=1, **of_theta
         )
         known = np.isfinite(theta) & weights.notna().to_numpy()
-        table = metrics.rank_correlation(theta[known], weights.to_numpy()[known], labels[known], **intervals)
-        table.insert(0, "code", code)
-        cells_known = pd.DataFrame(
-            {"theta": theta[known], "weight": weights[known], "label": labels[known].astype(str)}
-        )
-        means = cells_known.groupby("label").agg(
-            n_cells=("theta", "size"), theta=("theta", "mean"), weight=("weight", "mean")
-        )
-        by_label.append(means.reset_index().assign(code=code, ranked=(means["n_cells"] >= minimum_cells).to_numpy()))
+        ranks = metrics.rank_correlation(theta[known], weights.to_numpy()[known], labels[known], **of_ranks)
         for role, name in roles.items():
             has_leak = code == "specific" and audit is not None
-            table[f"leak_ratio_{role}"] = audit.table.loc[name, "leak_ratio"] if has_leak else np.nan
-        tables.append(table)
+            ranks.table[f"leak_ratio_{role}"] = audit.table.loc[name, "leak_ratio"] if has_leak else np.nan
+        tables.append(ranks.table)
+        by_label.append(ranks.labels.rename(columns=_as_theta_and_weight))
     logger.warning(WARNING)
-    table = pd.concat(tables, ignore_index=True).assign(weights=source)
+    table = _stack(tables, codes).assign(weights=source)
     mdata.uns[_keys.RANK_CORRELATION] = table
-    mdata.uns[f"{_keys.RANK_CORRELATION}_labels"] = pd.concat(by_label, ignore_index=True)
+    mdata.uns[f"{_keys.RANK_CORRELATION}_labels"] = _stack(by_label, codes)
     mdata.uns[f"{_keys.RANK_CORRELATION}_params"] = {
         "label_key": label_key,
         "modalities": roles,
         "cells": cells,
-        "n_neighbors": n_neighbors,
-        "smoothing": smoothing,
-        **intervals,
+        **of_theta,
+        **of_ranks,
     }
     return table.copy()
+
+
+def _as_theta_and_weight(column: str) -> str:
+    return column.replace("value", "theta").replace("reference", "weight")
+
+
+def _stack(tables: Sequence[pd.DataFrame], codes: Sequence[Code]) -> pd.DataFrame:
+    """One table below the other, each with the name of its code in front."""
+    return pd.concat(tables, keys=codes, names=["code", None]).reset_index("code").reset_index(drop=True)

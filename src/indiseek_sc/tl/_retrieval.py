@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, get_args
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from indiseek_sc import _keys, metrics
-from indiseek_sc.tl._codes import find_held_out, find_modalities
-from indiseek_sc.tl._find_codes import find_codes
-from indiseek_sc.tl._importance import Cells
+from indiseek_sc.tl._codes import Cells, find_cells, find_modalities
+from indiseek_sc.tl._find_codes import find_codes, find_complete
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,13 +55,9 @@ def retrieval(
     ValueError
         If an argument is out of its range, or there are fewer than 2 cells with both codes.
     """
-    if cells not in get_args(Cells):
-        raise ValueError(f"cells={cells!r} must be one of {list(get_args(Cells))}.")
     roles = find_modalities(mdata, modalities)
     codes = find_codes(mdata, roles, "shared", {})
-    used = np.logical_and.reduce([np.isfinite(code).all(axis=1) for code in codes.values()])
-    if cells == "held_out":
-        used &= find_held_out(mdata)
+    used = find_cells(mdata, cells) & find_complete(codes.values())
     if used.sum() < 2:
         raise ValueError(
             f"cells={cells!r}: retrieval needs at least 2 cells with both shared codes; there are {used.sum()}."
