@@ -30,6 +30,9 @@ RANK_CORRELATION = "indiseek_rank_correlation"
 RETRIEVAL = "indiseek_retrieval"
 """``uns``: how well cells find themselves in the other modality, by direction."""
 
+CLUSTERS = "indiseek_clusters"
+"""``uns``: how alike the clusters of codes are."""
+
 WNN = "indiseek_wnn"
 """``uns``: what the weights of weighted nearest neighbours were computed from, and how."""
 
@@ -71,6 +74,11 @@ def wnn_weight(modality: str) -> str:
 def of_code(key: str, code: str) -> str:
     """:data:`THETA` or :data:`IMPORTANCE` of a code: that of the specific one has no suffix."""
     return key if code == "specific" else f"{key}_{code}"
+
+
+def clusters(code: str) -> str:
+    """``obs`` key of the clusters of a code, by its name such as ``"joint"`` or ``"shared_<modality>"``."""
+    return f"{CLUSTERS}_{code}"
 
 
 def other(role: Role) -> Role:

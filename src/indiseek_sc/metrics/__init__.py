@@ -2,6 +2,8 @@
 
 from indiseek_sc.metrics._accuracy import label_accuracy
 from indiseek_sc.metrics._audit import SpecificAuditor, audit
+from indiseek_sc.metrics._cluster_agreement import cluster_agreement
+from indiseek_sc.metrics._cluster_splits import cluster_splits
 from indiseek_sc.metrics._coordinates import (
     CoordinateImportance,
     mean_squared_jacobian,
@@ -27,6 +29,8 @@ __all__ = [
     "SpecificAuditor",
     "audit",
     "choose_lambda",
+    "cluster_agreement",
+    "cluster_splits",
     "factor_recovery",
     "foscttm",
     "label_accuracy",

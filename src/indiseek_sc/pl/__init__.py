@@ -1,6 +1,8 @@
 """Figures of a trained model, its codes and its audit. Nothing is computed here: what is missing, an error says how to make."""
 
 from indiseek_sc.pl._audit import audit
+from indiseek_sc.pl._cluster_agreement import cluster_agreement
+from indiseek_sc.pl._cluster_splits import cluster_splits
 from indiseek_sc.pl._coordinates import coordinate_importance
 from indiseek_sc.pl._frontier import frontier
 from indiseek_sc.pl._history import history
@@ -11,6 +13,8 @@ from indiseek_sc.pl._umap import umap
 
 __all__ = [
     "audit",
+    "cluster_agreement",
+    "cluster_splits",
     "coordinate_importance",
     "frontier",
     "history",

@@ -1,0 +1,137 @@
+"""Which clusters fall apart in which codes."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.patches import Patch, Rectangle
+
+from indiseek_sc import _keys
+from indiseek_sc.pl._cluster_agreement import code_names, find_comparison
+from indiseek_sc.pl._style import PALETTE, finish, one_panel, page
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from mudata import MuData
+
+_COLORS = {"kept": "#e8e8e8", "split": PALETTE[4], "unstable": "white"}
+_WORDS = {
+    "kept": "kept together",
+    "split": "falls apart, from every seed alike",
+    "unstable": "cut otherwise from each seed",
+}
+_ONLY_HERE = PALETTE[3]
+_WIDEST_LABEL = 30
+
+
+def cluster_splits(
+    mdata: MuData,
+    *,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> Axes | None:
+    """Draw for each cluster of the reference whether each code keeps it together, a row a cluster and a column a code.
+
+    The number in a tile is that of effective clusters: 2.0 is two halves. A frame marks clusters that fall apart in one code alone. Hatched are cells
+    among which the code knows of no groups: Leiden cuts them otherwise from each seed.
+
+    Parameters
+    ----------
+    mdata
+        After :func:`indiseek_sc.tl.compare_clusters`.
+    ax
+        Where to draw; by default a figure of its own, as high as the clusters need.
+    show
+        Whether to show the figure now; ``None`` is yes where matplotlib is interactive, unless ``ax`` is given.
+    save
+        File to write.
+
+    Returns
+    -------
+    The axes; nothing if the figure was shown.
+
+    Raises
+    ------
+    KeyError
+        If the tables are not there.
+    """
+    splits, codes = (find_comparison(mdata, part) for part in ("_splits", "_codes"))
+    words = code_names(codes)
+    clusters, columns = (list(dict.fromkeys(splits[name])) for name in ("cluster", "code"))
+    if "label" in splits:  # clusters of one cell type stand together, the largest first
+        first = splits.drop_duplicates("cluster").set_index("cluster")
+        largest = first.groupby("label")["n_cells"].max()
+        clusters.sort(key=lambda name: (-largest.get(first["label"][name], 0), str(first["label"][name])))
+    with one_panel(ax, (4.6 + 0.95 * len(columns), 0.36 * len(clusters) + 2.6), show) as (ax, show):
+        _draw_tiles(ax, splits, clusters, columns)
+        rows = splits.drop_duplicates("cluster").set_index("cluster").loc[clusters]
+        ax.set_yticks(range(len(clusters)), [_describe(name, row) for name, row in rows.iterrows()])
+        ax.set_xticks(
+            range(len(columns)), [words[name] for name in columns], rotation=40, ha="right", rotation_mode="anchor"
+        )
+        for place, n_cells in enumerate(rows["n_cells"]):
+            ax.annotate(
+                f"{n_cells:,}",
+                (len(columns) - 0.5, place),
+                (44, 0),
+                textcoords="offset points",
+                ha="right",
+                va="center_baseline",
+            )
+        ax.annotate("cells", (len(columns) - 0.5, -0.6), (44, 4), textcoords="offset points", ha="right", va="bottom")
+        reference = mdata.uns.get(f"{_keys.CLUSTERS}_params", {}).get("reference", "")
+        ax.set_ylabel("labels" if reference == "labels" else f"clusters of the {words.get(reference, reference)} code")
+        _draw_legend(ax, splits)
+        return finish(page(ax), ax, show=show, save=save)
+
+
+def _draw_tiles(ax: Axes, splits: pd.DataFrame, clusters: list[str], columns: list[str]) -> None:
+    for _, tile in splits.iterrows():
+        x, y = columns.index(tile["code"]), clusters.index(tile["cluster"])
+        unstable = tile["verdict"] == "unstable"
+        ax.add_patch(
+            Rectangle(
+                (x - 0.47, y - 0.45),
+                0.94,
+                0.9,
+                facecolor=_COLORS[tile["verdict"]],
+                edgecolor="0.75" if unstable else "none",
+                hatch="////" if unstable else None,
+                linewidth=0,
+            )
+        )
+        if tile["only_here"]:
+            ax.add_patch(Rectangle((x - 0.44, y - 0.41), 0.88, 0.82, fill=False, edgecolor=_ONLY_HERE, linewidth=2.5))
+        if tile["verdict"] == "split":
+            bold = "bold" if tile["only_here"] else "normal"
+            ax.text(x, y, f"{tile['effective_clusters']:.1f}", ha="center", va="center_baseline", fontweight=bold)
+    ax.set(xlim=(-0.55, len(columns) - 0.45), ylim=(len(clusters) - 0.45, -0.55))
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+
+
+def _describe(name: object, row: pd.Series) -> str:
+    """A cluster and its commonest label."""
+    if "label" not in row or not isinstance(row["label"], str):
+        return str(name)
+    label = textwrap.shorten(row["label"], _WIDEST_LABEL, placeholder=" ...")
+    return f"{label} {row['label_share']:.0%}   {name}"
+
+
+def _draw_legend(ax: Axes, splits: pd.DataFrame) -> None:
+    handles = [
+        Patch(
+            facecolor=_COLORS[verdict], edgecolor="0.75", hatch="////" if verdict == "unstable" else None, label=words
+        )
+        for verdict, words in _WORDS.items()
+        if (splits["verdict"] == verdict).any()
+    ]
+    if splits["only_here"].any():
+        handles.append(Patch(fill=False, edgecolor=_ONLY_HERE, linewidth=2.5, label="... in this code alone"))
+    ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, handlelength=1.4)

@@ -1,0 +1,216 @@
+"""Clusters of each code at matched numbers: how alike they are, and which fall apart where."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from indiseek_sc import _keys, metrics
+from indiseek_sc._lookup import find_obs
+from indiseek_sc.tl._codes import Cells, find_cells
+from indiseek_sc.tl._embeddings import find_pair
+from indiseek_sc.tl._find_codes import Code, find_complete, find_single_codes
+from indiseek_sc.tl._leiden import leiden, match_resolution, neighbor_graph
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+logger = logging.getLogger("scvi.indiseek_sc")
+
+LABELS = "labels"
+"""The name of the labels among the clusterings."""
+
+
+class ClusterComparison(NamedTuple):
+    """What :func:`compare_clusters` finds."""
+
+    codes: pd.DataFrame
+    agreement: pd.DataFrame
+    splits: pd.DataFrame
+
+
+def compare_clusters(
+    mdata: MuData,
+    label_key: str | None = None,
+    *,
+    codes: Sequence[Code] = ("shared", "specific", "joint"),
+    n_clusters: int | None = None,
+    reference: str = "joint",
+    minimum_share: float = 0.2,
+    minimum_stability: float = 0.5,
+    n_neighbors: int = 15,
+    n_repeats: int = 5,
+    rna_obsm_key: str = "X_pca",
+    adt_obsm_key: str = "X_pca",
+    modalities: Mapping[str, str] | None = None,
+    cells: Cells = "all",
+    seed: int = 0,
+) -> ClusterComparison:
+    """Cluster the cells in each code by Leiden, and compare: with the labels, the codes with each other, and cluster by cluster.
+
+    The more clusters, the lower their agreement with coarse labels, whatever the code; so the resolution of each code is searched until it has as
+    many clusters as the others. Then each is clustered from ``n_repeats`` seeds. How well a code agrees with itself from other seeds says whether it
+    has clusters at all: a specific code should hold little of cell types, and where it is a round cloud its clusters are cuts, another one from each seed.
+
+    Parameters
+    ----------
+    mdata
+        With codes that ``model.write_latents(mdata)`` wrote.
+    label_key
+        Column of cell types, in ``mdata.obs`` or in a modality's obs, with or without the modality in front; none is needed.
+    codes
+        ``"shared"``, ``"specific"`` and ``"raw"`` are one code of each modality, ``"joint"`` is the joint code ``X_indiseek``. Raw is an embedding of each
+        modality, such as principal components.
+    n_clusters
+        How many clusters to make; by default as many as there are labels, or else as the reference has at resolution 1.
+    reference
+        Whose clusters are asked where they fall apart: a code, such as ``"joint"`` or ``"shared_rna"``, or ``"labels"``.
+    minimum_share, minimum_stability
+        When a cluster falls apart, and when it is believed, see :func:`indiseek_sc.metrics.cluster_splits`.
+    n_neighbors
+        Neighbours in the graph, as scanpy counts them.
+    n_repeats
+        Seeds to cluster from, 2 or more.
+    rna_obsm_key, adt_obsm_key
+        Embeddings for ``"raw"``, in ``obsm`` of the modality or of ``mdata``.
+    modalities
+        Names of the modalities in the roles ``"rna"`` and ``"adt"``; by default as the model noted them.
+    cells
+        ``"held_out"`` clusters only cells that the model was not fitted on, as :func:`modality_importance` has it.
+    seed
+        The first seed; it decides on resolutions and on the clusters that are written.
+
+    Returns
+    -------
+    Three tables. ``codes`` has a row for each: ``code``, ``kind``, ``modality``, ``resolution``, ``n_clusters``. ``agreement`` has a row for each pair of
+    codes (or ``"labels"``): ``one``, ``other``, ``ari``, ``nmi``, ``n_cells``, see :func:`indiseek_sc.metrics.cluster_agreement`. ``splits`` has a row for
+    each cluster of the reference and each other code: see :func:`indiseek_sc.metrics.cluster_splits`, and ``label`` and ``label_share``, its commonest
+    label, if there are labels.
+
+    Notes
+    -----
+    Written to ``mdata``: ``obs["indiseek_clusters_<code>"]`` (NaN for cells not looked at), ``uns["indiseek_clusters"]`` (the agreement),
+    ``uns["indiseek_clusters_codes"]``, ``uns["indiseek_clusters_splits"]`` and ``uns["indiseek_clusters_params"]`` (the arguments). Nothing is written if an
+    error is raised.
+
+    Raises
+    ------
+    KeyError
+        If codes, labels or the split are not there.
+    ValueError
+        If an argument is out of its range, ``reference`` is not among the codes, or there are too few cells.
+    """
+    if isinstance(codes, str) or not codes:
+        raise ValueError(f"codes={codes!r} must be a sequence of codes, such as ('shared', 'specific', 'joint').")
+    if n_repeats < 2:
+        raise ValueError(f"n_repeats={n_repeats} must be at least 2, or it cannot be said whether clusters come again.")
+    roles = find_pair(mdata, modalities)
+    obsm_keys: dict[_keys.Role, str] = {"rna": rna_obsm_key, "adt": adt_obsm_key}
+    found = find_single_codes(mdata, roles, codes, obsm_keys)
+    used = find_cells(mdata, cells) & find_complete(code.points for code in found.values())
+    others = {} if label_key is None else {LABELS: _find_labels(mdata, label_key, used)}
+    _check_numbers(n_clusters, n_neighbors, int(used.sum()))
+    if reference not in {*found, *others}:
+        raise ValueError(
+            f"reference={reference!r} is not among what is compared, {[*found, *others]}. Name one of these, or more codes."
+        )
+
+    graphs = {name: neighbor_graph(code.points[used], n_neighbors, seed) for name, code in found.items()}
+    if n_clusters is None and label_key is None:
+        n_clusters = int(leiden(graphs[reference], 1.0, seed).max()) + 1
+    elif n_clusters is None:
+        n_clusters = others[LABELS].nunique()
+    rows, clusters = [], {}
+    for name, code in found.items():
+        matched = match_resolution(graphs[name], n_clusters, seed)
+        again = [leiden(graphs[name], matched.resolution, seed + place) for place in range(n_repeats)]
+        clusters[name] = np.stack(again, axis=1)
+        rows.append({"code": name, "kind": code.kind, "modality": code.modality, **matched._asdict()})
+    table = pd.DataFrame(rows)
+    _warn_of_mismatch(table, n_clusters)
+
+    asked = clusters[reference][:, 0] if reference in clusters else others[reference]
+    splits = metrics.cluster_splits(
+        asked,
+        {name: value for name, value in clusters.items() if name != reference},
+        minimum_share=minimum_share,
+        minimum_stability=minimum_stability,
+    )
+    if reference != LABELS:
+        splits = splits.sort_values("cluster", key=lambda names: names.astype(int), kind="stable", ignore_index=True)
+    if reference != LABELS and label_key is not None:
+        splits = splits.merge(_commonest_labels(asked, others[LABELS]), on="cluster", how="left")
+    comparison = ClusterComparison(table, metrics.cluster_agreement(clusters | others), splits)
+    _write(mdata, comparison, {name: value[:, 0] for name, value in clusters.items()}, used)
+    mdata.uns[f"{_keys.CLUSTERS}_params"] = {
+        "label_key": label_key or "",  # None does not survive a file
+        "codes": list(codes),
+        "modalities": roles,
+        "n_clusters": n_clusters,
+        "reference": reference,
+        "minimum_share": minimum_share,
+        "minimum_stability": minimum_stability,
+        "n_neighbors": n_neighbors,
+        "n_repeats": n_repeats,
+        "cells": cells,
+        "seed": seed,
+    }
+    return ClusterComparison(*(one.copy() for one in comparison))
+
+
+def _find_labels(mdata: MuData, label_key: str, used: NDArray[np.bool_]) -> pd.Series:
+    labels = find_obs(mdata, label_key, "label_key")[used]
+    if labels.nunique() < 2:
+        raise ValueError(
+            f"label_key={label_key!r} must have at least 2 labels among the {used.sum()} cells looked at; it has {labels.nunique()}. "
+            "Name another column, or none."
+        )
+    return labels
+
+
+def _check_numbers(n_clusters: int | None, n_neighbors: int, n_cells: int) -> None:
+    if not 2 <= n_neighbors < n_cells:
+        raise ValueError(
+            f"n_neighbors={n_neighbors} must be at least 2 and less than the number of cells looked at that have all codes, {n_cells}."
+        )
+    if n_clusters is not None and not 2 <= n_clusters < n_cells:
+        raise ValueError(
+            f"n_clusters={n_clusters} must be at least 2 and less than the number of cells looked at that have all codes, {n_cells}."
+        )
+
+
+def _warn_of_mismatch(table: pd.DataFrame, n_clusters: int) -> None:
+    off = table[table["n_clusters"] != n_clusters]
+    if len(off):
+        which = ", ".join(f"{n} in {code!r}" for code, n in zip(off["code"], off["n_clusters"], strict=True))
+        logger.warning(
+            f"No resolution that was tried makes {n_clusters} clusters of every code; nearest: {which}. A code whose graph falls into more parts "
+            "cannot have fewer: raise n_clusters or n_neighbors where the difference is large."
+        )
+
+
+def _commonest_labels(clusters: NDArray[np.intp], labels: pd.Series) -> pd.DataFrame:
+    """The label that most cells of a cluster have, and their share among those with a label."""
+    known = labels.notna().to_numpy()
+    shares = pd.crosstab(clusters[known].astype(str), labels[known].astype(str).to_numpy(), normalize="index")
+    table = pd.DataFrame({"label": shares.idxmax(axis=1), "label_share": shares.max(axis=1)})
+    return table.rename_axis("cluster").reset_index()
+
+
+def _write(
+    mdata: MuData, comparison: ClusterComparison, clusters: Mapping[str, NDArray[np.intp]], used: NDArray[np.bool_]
+) -> None:
+    for name, of_cells in clusters.items():
+        column = pd.Series(np.nan, index=mdata.obs_names, dtype=object)
+        column[used] = of_cells.astype(str)
+        order = [str(place) for place in range(of_cells.max() + 1)]
+        mdata.obs[_keys.clusters(name)] = pd.Categorical(column, categories=order)
+    mdata.uns[_keys.CLUSTERS] = comparison.agreement
+    mdata.uns[f"{_keys.CLUSTERS}_codes"] = comparison.codes
+    mdata.uns[f"{_keys.CLUSTERS}_splits"] = comparison.splits
