@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.patches import Patch, Rectangle
 
@@ -23,7 +22,7 @@ _COLORS = {"kept": "#e8e8e8", "split": PALETTE[4], "unstable": "white"}
 _WORDS = {
     "kept": "kept together",
     "split": "falls apart, from every seed alike",
-    "unstable": "cut otherwise from each seed",
+    "unstable": "no groups: cut otherwise from each seed",
 }
 _ONLY_HERE = PALETTE[3]
 _WIDEST_LABEL = 30
@@ -63,32 +62,29 @@ def cluster_splits(
     """
     splits, codes = (find_comparison(mdata, part) for part in ("_splits", "_codes"))
     words = code_names(codes)
-    clusters, columns = (list(dict.fromkeys(splits[name])) for name in ("cluster", "code"))
-    if "label" in splits:  # clusters of one cell type stand together, the largest first
-        first = splits.drop_duplicates("cluster").set_index("cluster")
-        largest = first.groupby("label")["n_cells"].max()
-        clusters.sort(key=lambda name: (-largest.get(first["label"][name], 0), str(first["label"][name])))
-    with one_panel(ax, (4.6 + 0.95 * len(columns), 0.36 * len(clusters) + 2.6), show) as (ax, show):
-        _draw_tiles(ax, splits, clusters, columns)
-        rows = splits.drop_duplicates("cluster").set_index("cluster").loc[clusters]
-        ax.set_yticks(range(len(clusters)), [_describe(name, row) for name, row in rows.iterrows()])
-        ax.set_xticks(
-            range(len(columns)), [words[name] for name in columns], rotation=40, ha="right", rotation_mode="anchor"
+    rows, columns = _order(splits), list(dict.fromkeys(splits["code"]))
+    reference = mdata.uns.get(f"{_keys.CLUSTERS}_params", {}).get("reference", "joint")
+    with one_panel(ax, (4.6 + 0.95 * len(columns), 0.36 * len(rows) + 3), show) as (ax, show):
+        _draw_tiles(ax, splits, list(rows.index), columns)
+        ax.set_yticks(range(len(rows)), [_describe(str(name), row) for name, row in rows.iterrows()])
+        turned: Any = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+        ax.set_xticks(range(len(columns)), [words[name] for name in columns], **turned)
+        _draw_counts(ax, list(rows["n_cells"]))
+        ax.set_ylabel(
+            "cell types" if reference == "labels" else f"clusters of the {words.get(reference, reference)} code"
         )
-        for place, n_cells in enumerate(rows["n_cells"]):
-            ax.annotate(
-                f"{n_cells:,}",
-                (len(columns) - 0.5, place),
-                (44, 0),
-                textcoords="offset points",
-                ha="right",
-                va="center_baseline",
-            )
-        ax.annotate("cells", (len(columns) - 0.5, -0.6), (44, 4), textcoords="offset points", ha="right", va="bottom")
-        reference = mdata.uns.get(f"{_keys.CLUSTERS}_params", {}).get("reference", "")
-        ax.set_ylabel("labels" if reference == "labels" else f"clusters of the {words.get(reference, reference)} code")
+        ax.set_xlabel("number: effective clusters, 2.0 is two halves", loc="left")
         _draw_legend(ax, splits)
         return finish(page(ax), ax, show=show, save=save)
+
+
+def _order(splits: pd.DataFrame) -> pd.DataFrame:
+    """A row for each cluster; those of one cell type stand together, the largest first."""
+    rows = splits.drop_duplicates("cluster").set_index("cluster")
+    if "label" not in rows:
+        return rows
+    largest = rows.groupby("label")["n_cells"].transform("max")
+    return rows.assign(largest=largest).sort_values(["largest", "label"], ascending=[False, True], kind="stable")
 
 
 def _draw_tiles(ax: Axes, splits: pd.DataFrame, clusters: list[str], columns: list[str]) -> None:
@@ -116,12 +112,20 @@ def _draw_tiles(ax: Axes, splits: pd.DataFrame, clusters: list[str], columns: li
     ax.spines[:].set_visible(False)
 
 
-def _describe(name: object, row: pd.Series) -> str:
+def _describe(name: str, row: pd.Series) -> str:
     """A cluster and its commonest label."""
-    if "label" not in row or not isinstance(row["label"], str):
-        return str(name)
+    if not isinstance(row.get("label"), str):
+        return name
     label = textwrap.shorten(row["label"], _WIDEST_LABEL, placeholder=" ...")
-    return f"{label} {row['label_share']:.0%}   {name}"
+    return f"{label} {row['label_share']:.0%}   {name:\N{FIGURE SPACE}>2}"
+
+
+def _draw_counts(ax: Axes, n_cells: list[int]) -> None:
+    """The number of cells of each row, on the right."""
+    beside: Any = {"textcoords": "offset points", "ha": "right", "annotation_clip": False}
+    for place, n in enumerate(n_cells):
+        ax.annotate(f"{n:,}", (1, place), (44, 0), ax.get_yaxis_transform(), va="center_baseline", **beside)
+    ax.annotate("cells", (1, 1), (44, 2), "axes fraction", va="bottom", **beside)
 
 
 def _draw_legend(ax: Axes, splits: pd.DataFrame) -> None:
@@ -133,5 +137,5 @@ def _draw_legend(ax: Axes, splits: pd.DataFrame) -> None:
         if (splits["verdict"] == verdict).any()
     ]
     if splits["only_here"].any():
-        handles.append(Patch(fill=False, edgecolor=_ONLY_HERE, linewidth=2.5, label="... in this code alone"))
+        handles.append(Patch(fill=False, edgecolor=_ONLY_HERE, linewidth=2.5, label="falls apart in this code alone"))
     ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, handlelength=1.4)

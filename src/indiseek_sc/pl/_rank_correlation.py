@@ -2,41 +2,54 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import matplotlib.patheffects as effects
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from indiseek_sc import _keys
-from indiseek_sc.pl._guide import move_apart
+from indiseek_sc.pl._coloring import coloring
+from indiseek_sc.pl._label_means import Marks, draw_means, draw_size_legend
+from indiseek_sc.pl._place_names import place_names
 from indiseek_sc.pl._style import PALETTE, STYLE, display_name, finish, modality_names
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from matplotlib.axes import Axes
-    from matplotlib.text import Annotation
     from mudata import MuData
+
+Of = Literal["ranks", "means"]
+
+_AXES = {"ranks": "rank by", "means": "mean"}
+
+_AREA = 30.0
+"""Of the mark of a rank, in squared points of paper."""
 
 
 def rank_correlation(
     mdata: MuData,
     *,
+    of: Of = "ranks",
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> np.ndarray | None:
-    """Draw the rank of each label by mean theta against that by its mean WNN weight of RNA, a panel for each code.
+    """Draw mean theta of each label against its mean WNN weight of RNA, or the ranks of both, a panel for each code.
 
     Above each panel stand Spearman's rho with its jackknife interval and, for the specific code, the leak ratios if an audit was given: a high rho is no
-    sign of good codes where the leak is high. Rank 1 is the most RNA; labels of too few cells have none. On the line both ranks are the same.
+    sign of good codes where the leak is high. Rank 1 is the most RNA; labels of too few cells have none. On the line both ranks are the same. Means are drawn
+    of all labels, with their intervals over cells, as large as their number of cells, in the colours that scanpy noted for the labels if it did; labels
+    of too few cells are hollow.
 
     Parameters
     ----------
     mdata
         After :func:`indiseek_sc.tl.rank_correlation`.
+    of
+        ``"ranks"`` is what the correlation is made of; ``"means"`` shows by how much labels differ.
     show
         Whether to show the figure now; ``None`` is yes where matplotlib is interactive.
     save
@@ -49,46 +62,57 @@ def rank_correlation(
     Raises
     ------
     KeyError
-        If the tables are not there.
+        If the tables are not there, or the column of labels for their colours.
+    ValueError
+        If ``of`` is neither.
     """
+    if of not in get_args(Of):
+        raise ValueError(f"of={of!r} must be one of {list(get_args(Of))}.")
     key = _keys.RANK_CORRELATION
     if key not in mdata.uns or f"{key}_labels" not in mdata.uns:
         raise KeyError(
             f"mdata.uns[{key!r}] is missing. Call indiseek_sc.tl.rank_correlation(mdata, label_key=...) first."
         )
     table, by_label = mdata.uns[key], mdata.uns[f"{key}_labels"]
-    names = modality_names(mdata) | mdata.uns.get(f"{key}_params", {}).get("modalities", {})
+    params = mdata.uns.get(f"{key}_params", {})
+    names = modality_names(mdata) | params.get("modalities", {})
+    rna, adt = (display_name(names[role]) for role in _keys.ROLES)
     codes = list(dict.fromkeys(table["code"]))
+    colors = _find_colors(mdata, params) if of == "means" else {}
     with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(1, len(codes), figsize=(5.4 * len(codes), 5.2), squeeze=False, layout="constrained")
-        axes, texts = grid[0], []
+        figure, grid = plt.subplots(1, len(codes), figsize=(5.4 * len(codes), 5.4), squeeze=False, layout="constrained")
+        axes, marks = grid[0], []
         for ax, code in zip(axes, codes, strict=True):
-            texts.append(_draw_points(ax, by_label[(by_label["code"] == code) & by_label["ranked"].astype(bool)]))
+            labels = by_label[by_label["code"] == code]
+            marks.append(draw_means(ax, labels, colors) if of == "means" else _draw_ranks(ax, labels))
             spearman = table[(table["code"] == code) & (table["statistic"] == "spearman")].iloc[0]
             ax.set_title(_describe(code, spearman), loc="left")
-            ax.set_xlabel(f"rank by WNN weight of {display_name(names['rna'])}")
-        axes[0].set_ylabel(f"rank by θ, {display_name(names['rna'])} over {display_name(names['adt'])}")
-        figure.draw_without_rendering()  # names are moved on the page, so it must be laid out
-        for ax, of_panel in zip(axes, texts, strict=True):
-            move_apart(ax, of_panel)
+            ax.set_xlabel(f"{_AXES[of]} WNN weight of {rna}")
+        axes[0].set_ylabel(f"{_AXES[of]} θ, {rna} over {adt}")
+        if of == "means":
+            draw_size_legend(figure, by_label, params)
+        figure.draw_without_rendering()  # names are placed on the page, so it must be laid out
+        for ax, of_panel in zip(axes, marks, strict=True):
+            place_names(ax, *of_panel)
         return finish(figure, axes, show=show, save=save)
 
 
-def _draw_points(ax: Axes, points: pd.DataFrame) -> list[Annotation]:
+def _find_colors(mdata: MuData, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    return coloring(mdata, params.get("label_key"), None).legend or {}
+
+
+def _draw_ranks(ax: Axes, labels: pd.DataFrame) -> Marks:
     """Draw labels by both of their ranks, where none hides another."""
-    x, y = (points[name].rank(ascending=False) for name in ("weight", "theta"))
+    ranked = labels[labels["ranked"].astype(bool)]
+    points = ranked[["weight", "theta"]].rank(ascending=False).to_numpy()
     ends = 0.5, len(points) + 0.5
     ax.plot(ends, ends, color="0.85", linewidth=1, zorder=0)
-    ax.scatter(x, y, color=PALETTE[0], s=30, zorder=2)
+    ax.scatter(*points.T, color=PALETTE[0], s=_AREA, zorder=2)
     ax.set(xlim=(len(points) + 0.5, 0.5), ylim=(len(points) + 0.8, 0.2))
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True))
-    texts = []
-    for label, *place in zip(points["label"], x, y, strict=True):
-        text = ax.annotate(label, place, (0, 9), textcoords="offset points", ha="center", va="center")
-        text.set(fontsize=9, path_effects=[effects.withStroke(linewidth=2.5, foreground="white")])
-        texts.append(text)
-    return texts
+    radii = np.full(len(points), np.sqrt(_AREA) / 2)
+    return Marks(points, list(ranked["label"]), radii, np.empty((0, 2, 2)))
 
 
 def _describe(code: str, spearman: pd.Series) -> str:
