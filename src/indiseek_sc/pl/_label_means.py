@@ -73,9 +73,10 @@ def draw_means(ax: Axes, labels: pd.DataFrame, colors: Mapping[str, Any]) -> Mar
 def draw_size_legend(figure: Figure, labels: pd.DataFrame, params: Mapping[str, Any]) -> None:
     """Say below the panels what sizes, lines and hollow marks mean."""
     n_cells = labels["n_cells"]
+    sizes = np.array(_round_sizes(n_cells))
     handles = [
         Line2D([], [], marker="o", linestyle="", color="0.5", markersize=np.sqrt(area), label=f"{n:,} cells")
-        for n, area in zip(sizes := _round_sizes(n_cells), _areas(np.array(sizes), n_cells.max()), strict=True)
+        for n, area in zip(sizes, _areas(sizes, n_cells.max()), strict=True)
     ]
     interval = f"{params['confidence']:.0%} interval over cells" if "confidence" in params else "interval over cells"
     handles.append(Line2D([], [], color="0.5", linewidth=1.4, label=interval))
