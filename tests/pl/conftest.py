@@ -66,6 +66,52 @@ def embedded(pbmc_small: MuData, importance_table: pd.DataFrame) -> MuData:
 
 
 @pytest.fixture
+def compared(embedded: MuData) -> MuData:
+    """Three codes and labels compared; of three clusters one falls apart in a code alone, and the specific code is a cloud."""
+    codes = ["shared_rna", "specific_adt", "joint"]
+    embedded.uns[_keys.CLUSTERS] = pd.DataFrame(
+        [
+            ("shared_rna", "shared_rna", 0.9, 0.95, 600),
+            ("shared_rna", "specific_adt", 0.01, 0.03, 600),
+            ("shared_rna", "joint", 0.5, 0.7, 600),
+            ("shared_rna", "labels", 0.45, 0.65, 600),
+            ("specific_adt", "specific_adt", 0.25, 0.4, 600),
+            ("specific_adt", "joint", 0.0, 0.02, 600),
+            ("specific_adt", "labels", 0.02, 0.04, 600),
+            ("joint", "joint", 0.97, 0.98, 600),
+            ("joint", "labels", 0.62, 0.8, 600),
+        ],
+        columns=["one", "other", "ari", "nmi", "n_cells"],
+    )
+    embedded.uns[f"{_keys.CLUSTERS}_codes"] = pd.DataFrame(
+        {
+            "code": codes,
+            "kind": ["shared", "specific", "joint"],
+            "modality": ["rna", "adt", ""],
+            "resolution": [0.5, 1.0, 0.3],
+            "n_clusters": [3, 3, 3],
+        }
+    )
+    splits = pd.DataFrame(
+        {
+            "cluster": np.repeat(["0", "1", "2"], 2),
+            "n_cells": np.repeat([1_300, 250, 200], 2),
+            "code": codes[:2] * 3,
+            "largest_share": [0.5, 0.1, 1.0, 0.1, 0.99, 0.12],
+            "effective_clusters": [2.04, 15.0, 1.0, 14.0, 1.1, 13.0],
+            "stability": [0.9, 0.25, 1.0, 0.2, 0.9, 0.3],
+            "verdict": ["split", "unstable", "kept", "unstable", "kept", "unstable"],
+            "only_here": [True, False, False, False, False, False],
+            "label": np.repeat(["NK", "B_Naive", "NK"], 2),
+            "label_share": np.repeat([0.97, 1.0, 0.4], 2),
+        }
+    )
+    embedded.uns[f"{_keys.CLUSTERS}_splits"] = splits
+    embedded.uns[f"{_keys.CLUSTERS}_params"] = {"label_key": "cell_type", "reference": "joint"}
+    return embedded
+
+
+@pytest.fixture
 def recorded() -> dict[str, pd.DataFrame]:
     """The history of a training in three stages, one of which knows its best epoch."""
     n_epochs = {"shared": 8, "specific_rna": 5, "specific_adt": 5}
@@ -133,6 +179,7 @@ def drawable(
     audit_table: pd.DataFrame,
     lambda_path: SimpleNamespace,
     coordinate_table: pd.DataFrame,
+    compared: MuData,
 ) -> dict[str, Any]:
     """What each function of ``pl`` draws."""
     return {
@@ -142,4 +189,6 @@ def drawable(
         "audit": audit_table,
         "frontier": lambda_path,
         "coordinate_importance": coordinate_table,
+        "cluster_agreement": compared,
+        "cluster_splits": compared,
     }

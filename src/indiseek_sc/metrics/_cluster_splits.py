@@ -55,12 +55,11 @@ def cluster_splits(
     Raises
     ------
     ValueError
-        If shapes do not fit each other, a cell has no cluster in a code, there is one seed only, or a minimum is out of its range.
+        If there is no clustering, shapes do not fit each other, a cell has no cluster in a code, there is one seed only, or a minimum is out of its range.
     """
-    if not 0 < minimum_share < 1:
-        raise ValueError(f"minimum_share={minimum_share} must lie between 0 and 1.")
-    if not 0 <= minimum_stability <= 1:
-        raise ValueError(f"minimum_stability={minimum_stability} must be between 0 and 1.")
+    check_minima(minimum_share, minimum_stability)
+    if not clusterings:
+        raise ValueError("clusterings is empty: there is no code in which a cluster could fall apart.")
     label, names = as_labels(reference, "reference", len(np.asarray(reference)))
     repeats = as_repeats(clusterings, len(label))
     for name, clusters in repeats.items():
@@ -82,6 +81,14 @@ def cluster_splits(
     is_split = table["verdict"] == "split"
     table["only_here"] = is_split & (is_split.groupby(table["cluster"]).transform("sum") == 1)
     return table
+
+
+def check_minima(minimum_share: float, minimum_stability: float) -> None:
+    """Raise a ValueError if one of the two is out of its range."""
+    if not 0 < minimum_share < 1:
+        raise ValueError(f"minimum_share={minimum_share} must lie between 0 and 1.")
+    if not 0 <= minimum_stability <= 1:
+        raise ValueError(f"minimum_stability={minimum_stability} must be between 0 and 1.")
 
 
 def _describe(clusters: NDArray[np.intp], minimum_share: float, minimum_stability: float) -> dict[str, float | str]:

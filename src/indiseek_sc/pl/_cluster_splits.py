@@ -114,7 +114,7 @@ def _draw_tiles(ax: Axes, splits: pd.DataFrame, clusters: list[str], columns: li
 
 def _describe(name: str, row: pd.Series) -> str:
     """A cluster and its commonest label."""
-    if not isinstance(row.get("label"), str):
+    if not row.get("label"):
         return name
     label = textwrap.shorten(row["label"], _WIDEST_LABEL, placeholder=" ...")
     return f"{label} {row['label_share']:.0%}   {name:\N{FIGURE SPACE}>2}"

@@ -93,8 +93,8 @@ def _find_places(
     angles = np.arange(_N_ANGLES) * 2 * np.pi / _N_ANGLES
     around = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     reach = halves[:, None] + radii[:, None, None] + _GAPS[:, None]  # (n_points, n_gaps, 2)
-    places = (anchors[:, None, None] + around * reach[:, :, None]).reshape(len(anchors), -1, 2)
     n = len(anchors)
+    places = (anchors[:, None, None] + around * reach[:, :, None]).reshape(n, len(_GAPS) * _N_ANGLES, 2)
     fixed = np.empty(places.shape[:2])
     for i in range(n):
         low, high = places[i] - halves[i], places[i] + halves[i]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from indiseek_sc import _keys, metrics
 from indiseek_sc._lookup import find_obs
+from indiseek_sc.metrics._cluster_splits import check_minima
 from indiseek_sc.tl._codes import Cells, find_cells
 from indiseek_sc.tl._embeddings import find_pair
 from indiseek_sc.tl._find_codes import Code, find_complete, find_single_codes
@@ -54,9 +55,11 @@ def compare_clusters(
 ) -> ClusterComparison:
     """Cluster the cells in each code by Leiden, and compare: with the labels, the codes with each other, and cluster by cluster.
 
-    The more clusters, the lower their agreement with coarse labels, whatever the code; so the resolution of each code is searched until it has as
-    many clusters as the others. Then each is clustered from ``n_repeats`` seeds. How well a code agrees with itself from other seeds says whether it
-    has clusters at all: a specific code should hold little of cell types, and where it is a round cloud its clusters are cuts, another one from each seed.
+    Figures depend on how many clusters there are, whatever the code; so the resolution of each code is searched until it has as many clusters as
+    the others. Then each is clustered from ``n_repeats`` seeds. How well a code agrees with itself from other seeds says whether it has clusters at
+    all: a specific code should hold little of cell types, and where it is a round cloud its clusters are cuts, another one from each seed.
+
+    As all have as many clusters, a code that splits one cluster merges others. So a split says where a code looks closer, not that others are wrong.
 
     Parameters
     ----------
@@ -116,9 +119,14 @@ def compare_clusters(
     used = find_cells(mdata, cells) & find_complete(code.points for code in found.values())
     others = {} if label_key is None else {LABELS: _find_labels(mdata, label_key, used)}
     _check_numbers(n_clusters, n_neighbors, int(used.sum()))
+    check_minima(minimum_share, minimum_stability)  # before the work
     if reference not in {*found, *others}:
         raise ValueError(
             f"reference={reference!r} is not among what is compared, {[*found, *others]}. Name one of these, or more codes."
+        )
+    if set(found) == {reference}:
+        raise ValueError(
+            f"codes={list(codes)} are but the reference: no code is left for its clusters to fall apart in. Name more."
         )
 
     graphs = {name: neighbor_graph(code.points[used], n_neighbors, seed) for name, code in found.items()}
@@ -145,7 +153,7 @@ def compare_clusters(
     if reference != LABELS:
         splits = splits.sort_values("cluster", key=lambda names: names.astype(int), kind="stable", ignore_index=True)
     if reference != LABELS and label_key is not None:
-        splits = splits.merge(_commonest_labels(asked, others[LABELS]), on="cluster", how="left")
+        splits = splits.merge(_commonest_labels(asked, others[LABELS]), on="cluster", how="left").fillna({"label": ""})
     comparison = ClusterComparison(table, metrics.cluster_agreement(clusters | others), splits)
     _write(mdata, comparison, {name: value[:, 0] for name, value in clusters.items()}, used)
     mdata.uns[f"{_keys.CLUSTERS}_params"] = {

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import logging
+
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from mudata import MuData
+
+from indiseek_sc import _keys, metrics, tl
+
+TYPES = np.repeat(["a", "b", "c"], 60)
+N_CELLS = len(TYPES)
+ROLES = {"rna": "gex", "adt": "prot"}
+HALF_OF_A = np.arange(N_CELLS) < 30
+KEY = _keys.CLUSTERS
+
+
+def blobs(groups: np.ndarray, seed: int) -> np.ndarray:
+    """Points around a corner of a cube for each group, far apart."""
+    _, group = np.unique(groups, return_inverse=True)
+    return 20.0 * np.eye(3)[group] + np.random.default_rng(seed).normal(size=(len(groups), 3))
+
+
+@pytest.fixture
+def mdata():
+    """Shared and joint codes know the types, the specific code of RNA halves type a and has the rest of it with b, that of proteins is a cloud."""
+    names = [f"cell{i}" for i in range(N_CELLS)]
+    parts = {name: AnnData(np.ones((N_CELLS, 2)), obs=pd.DataFrame(index=names)) for name in ROLES.values()}
+    for seed, (name, part) in enumerate(parts.items()):
+        part.var_names = [f"{name}0", f"{name}1"]
+        part.obsm["X_pca"] = blobs(TYPES, seed + 10)
+    mdata = MuData(parts)
+    mdata.obs = pd.DataFrame({"cell_type": TYPES}, index=names)
+    mdata.obs[_keys.SPLIT] = pd.Categorical(np.resize(["train", "test"], N_CELLS))
+    mdata.obsm[_keys.JOINT] = blobs(TYPES, 0)
+    mdata.obsm[_keys.shared("gex")], mdata.obsm[_keys.shared("prot")] = blobs(TYPES, 1), blobs(TYPES, 2)
+    mdata.obsm[_keys.specific("gex")] = blobs(np.where(HALF_OF_A, "half", np.where(TYPES == "c", "c", "rest")), 3)
+    mdata.obsm[_keys.specific("prot")] = np.random.default_rng(4).normal(size=(N_CELLS, 5))
+    mdata.uns[_keys.SETTINGS] = {"modalities": ROLES}
+    return mdata
+
+
+def test_clusters_are_matched_compared_and_asked_where_they_fall_apart(mdata):
+    codes, agreement, splits = tl.compare_clusters(mdata, "cell_type")
+    names = ["shared_gex", "shared_prot", "specific_gex", "specific_prot", "joint"]
+    assert codes["code"].tolist() == names
+    assert codes["kind"].tolist() == ["shared", "shared", "specific", "specific", "joint"]
+    assert codes["modality"].tolist() == ["gex", "prot", "gex", "prot", ""]
+    assert codes["n_clusters"].tolist()[:3] == [3, 3, 3]
+
+    figures = agreement.set_index(["one", "other"])["ari"]
+    assert figures["shared_gex", "joint"] == figures["joint", "labels"] == figures["specific_gex", "specific_gex"] == 1
+    assert figures["specific_gex", "labels"] == pytest.approx(
+        metrics.cluster_agreement({"x": mdata.obs["indiseek_clusters_specific_gex"], "y": TYPES})["ari"][0]
+    )
+    assert abs(figures["specific_prot", "labels"]) < 0.1
+    assert figures["specific_prot", "specific_prot"] < 0.6
+
+    assert splits["label"].tolist() == [name for name in splits.drop_duplicates("cluster")["label"] for _ in range(4)]
+    assert (splits["label_share"] == 1).all()
+    verdicts = splits.set_index(["label", "code"])["verdict"]
+    assert (verdicts.xs("specific_prot", level="code") == "unstable").all()
+    assert verdicts.drop("specific_prot", level="code").value_counts().to_dict() == {"kept": 8, "split": 1}
+    assert splits.loc[splits["only_here"], ["label", "code"]].to_numpy().tolist() == [["a", "specific_gex"]]
+
+
+def test_what_is_written_survives_h5mu(mdata, tmp_path):
+    mdata.obsm[_keys.JOINT][7] = np.nan
+    found = tl.compare_clusters(mdata, "cell_type", codes=["joint", "raw"], n_repeats=2, cells="held_out")
+    used = (mdata.obs[_keys.SPLIT] == "test").to_numpy() & (np.arange(N_CELLS) != 7)
+    assert (found.agreement["n_cells"] == used.sum()).all()
+    mdata.write(tmp_path / "codes.h5mu")
+    back = mudata.read(tmp_path / "codes.h5mu")
+    pd.testing.assert_frame_equal(back.uns[KEY], found.agreement)
+    pd.testing.assert_frame_equal(back.uns[f"{KEY}_codes"], found.codes)
+    pd.testing.assert_frame_equal(back.uns[f"{KEY}_splits"], found.splits)
+    assert back.uns[f"{KEY}_params"]["n_clusters"] == 3
+    for code in ("joint", "raw_gex", "raw_prot"):
+        clusters = back.obs[_keys.clusters(code)]
+        np.testing.assert_array_equal(clusters.notna(), used)
+        assert clusters.cat.categories.tolist() == ["0", "1", "2"]
+        sizes = clusters.value_counts(sort=False)
+        assert sizes.is_monotonic_decreasing
+
+
+def test_labels_may_be_the_reference_or_not_be_there(mdata):
+    of_types = tl.compare_clusters(mdata, "cell_type", codes=["specific"], reference="labels", n_repeats=2).splits
+    assert of_types["cluster"].unique().tolist() == ["a", "b", "c"]
+    assert "label" not in of_types
+    assert of_types.loc[of_types["only_here"], ["cluster", "code"]].to_numpy().tolist() == [["a", "specific_gex"]]
+    one, other = (tl.compare_clusters(mdata, codes=["shared", "joint"], n_repeats=2) for _ in range(2))
+    assert "labels" not in [*one.agreement["one"], *one.agreement["other"]]
+    assert one.codes["n_clusters"].nunique() == 1
+    for first, second in zip(one, other, strict=True):
+        pd.testing.assert_frame_equal(first, second)
+
+
+def test_numbers_that_cannot_be_reached_are_said(mdata, caplog):
+    caplog.set_level(logging.WARNING)
+    logging.getLogger("scvi").propagate = True
+    tl.compare_clusters(mdata, codes=["shared", "joint"], n_clusters=2, n_repeats=2)
+    assert "makes 2 clusters of every code; nearest: 3 in 'shared_gex', 3 in 'shared_prot', 3 in 'joint'" in caplog.text
+
+
+def _without_labels(mdata):
+    mdata.obs["cell_type"] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "error", "message"),
+    [
+        (None, {"codes": "shared"}, ValueError, "codes='shared' must be a sequence"),
+        (None, {"codes": ["private"]}, ValueError, "code='private' must be one of"),
+        (None, {"codes": ["shared"]}, ValueError, r"reference='joint' is not among .*\['shared_gex', 'shared_prot', 'labels'\]"),
+        (None, {"codes": ["joint"]}, ValueError, r"codes=\['joint'\] are but the reference"),
+        (None, {"reference": "shared_rna"}, ValueError, "reference='shared_rna' is not among"),
+        (None, {"n_repeats": 1}, ValueError, "n_repeats=1 must be at least 2"),
+        (None, {"n_clusters": 1}, ValueError, "n_clusters=1 must be at least 2"),
+        (None, {"n_neighbors": 180}, ValueError, "n_neighbors=180 must be at least 2 and less than .*, 180"),
+        (None, {"minimum_share": 1.0}, ValueError, "minimum_share=1.0"),
+        (None, {"cells": "test"}, ValueError, "cells='test' must be one of"),
+        (None, {"label_key": "type"}, KeyError, "label_key='type'"),
+        (_without_labels, {}, ValueError, "label_key='cell_type' must have at least 2 labels .* it has 0"),
+        (lambda mdata: mdata.obsm.pop(_keys.JOINT), {}, KeyError, r"X_indiseek'\], the joint code, is missing.*write_latents"),
+        (None, {"codes": ["raw"], "rna_obsm_key": "pc", "reference": "labels"}, KeyError, "rna_obsm_key='pc'"),
+    ],
+)  # fmt: skip
+def test_a_failure_is_explained_and_changes_nothing(mdata, change, arguments, error, message):
+    if change is not None:
+        change(mdata)
+    before = mdata.obs.to_csv(), repr(mdata.uns), sorted(mdata.obsm)
+    with pytest.raises(error, match=message):
+        tl.compare_clusters(mdata, **{"label_key": "cell_type", **arguments})
+    assert (mdata.obs.to_csv(), repr(mdata.uns), sorted(mdata.obsm)) == before
