@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba
 from matplotlib.text import Text
 from mudata import MuData
 
@@ -11,6 +12,31 @@ from indiseek_sc import _keys, pl
 
 KEY = _keys.RANK_CORRELATION
 LABELS = ["CD4 naive", "CD4 memory", "NK", "B", "few"]
+OF_BUNDLED = [
+    ("B_Mem", 687, -0.094, -0.120, -0.066, 0.394, 0.376, 0.412),
+    ("B_Naive", 278, -0.362, -0.440, -0.280, 0.496, 0.479, 0.511),
+    ("CD4_Mem", 950, -0.058, -0.094, -0.022, 0.403, 0.388, 0.418),
+    ("CD4_Naive", 321, -0.137, -0.236, -0.034, 0.363, 0.343, 0.384),
+    ("CD8_Mem", 680, -0.216, -0.275, -0.160, 0.366, 0.349, 0.383),
+    ("CD8_Naive", 315, -0.262, -0.359, -0.165, 0.477, 0.459, 0.495),
+    ("CD8_Va7.2", 346, -0.311, -0.402, -0.231, 0.348, 0.328, 0.369),
+    ("DC", 64, 0.431, 0.231, 0.622, 0.502, 0.473, 0.530),
+    ("Erythrocyte", 55, 0.769, 0.563, 0.985, 0.554, 0.525, 0.587),
+    ("Mono_Classical", 720, -0.017, -0.039, 0.005, 0.428, 0.412, 0.443),
+    ("Mono_Nonclassical", 276, -0.019, -0.071, 0.037, 0.423, 0.400, 0.446),
+    ("NK", 494, -0.045, -0.104, 0.015, 0.411, 0.394, 0.428),
+    ("Plasmablast", 248, 0.068, 0.016, 0.122, 0.369, 0.336, 0.401),
+    ("Platelet", 125, -0.090, -0.251, 0.063, 0.512, 0.483, 0.542),
+    ("T_Vd2", 327, -0.526, -0.621, -0.433, 0.381, 0.361, 0.403),
+    ("T_gd", 79, -2.002, -2.176, -1.816, 0.149, 0.102, 0.201),
+    ("pDC", 35, -0.164, -0.547, 0.216, 0.234, 0.155, 0.330),
+]
+"""Of the joint code of a model trained on the bundled data: label, cells, and theta and WNN weight with their intervals."""
+
+
+def find_overlaps(ax) -> list[tuple[str, str]]:
+    boxes = {text.get_text(): Text.get_window_extent(text) for text in ax.texts if text.get_text()}
+    return [(one, other) for one in boxes for other in boxes if one < other and boxes[one].overlaps(boxes[other])]
 
 
 @pytest.fixture
@@ -41,6 +67,12 @@ def ranked(embedded: MuData) -> MuData:
             "code": ["shared"] * 5 + ["specific"] * 5,
         }
     )
+    for figure, wide in (("theta", 0.1), ("weight", 0.02)):
+        embedded.uns[f"{KEY}_labels"][f"{figure}_lower"] = embedded.uns[f"{KEY}_labels"][figure] - wide
+        embedded.uns[f"{KEY}_labels"][f"{figure}_upper"] = embedded.uns[f"{KEY}_labels"][figure] + wide
+    embedded.uns[f"{KEY}_params"] = {"label_key": "type", "confidence": 0.95, "minimum_cells": 15}
+    embedded.obs["type"] = pd.Categorical(np.resize(LABELS, embedded.n_obs))
+    embedded.uns["type_colors"] = ["#000000", "#ff0000", "#00ff00", "#0000ff", "#ffff00"]  # in the order of categories
     return embedded
 
 
@@ -57,9 +89,55 @@ def test_points_words_and_names_that_do_not_overlap(ranked: MuData) -> None:
     assert shared.get_xlabel() == "rank by WNN weight of RNA"
     assert shared.get_ylabel() == "rank by θ, RNA over protein"
     for ax in axes:
-        boxes = [Text.get_window_extent(text) for text in ax.texts]  # without the line to the point
-        assert [text.get_text() for text in ax.texts] == LABELS[:4]
-        assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+        assert [text.get_text() for text in ax.texts if text.get_text()] == LABELS[:4]
+        assert find_overlaps(ax) == []
+
+
+def test_means_with_intervals_sizes_and_noted_colors(ranked: MuData) -> None:
+    shared, _ = pl.rank_correlation(ranked, of="means")
+    (marks,) = shared.collections
+    order = [0, 1, 2, 3, 4]  # the largest first
+    np.testing.assert_allclose(
+        marks.get_offsets(), np.array([[0.5, 0.1], [0.5, 0.1], [0.51, 0.12], [0.2, 0.5], [0.9, -1]])
+    )
+    areas = marks.get_sizes()
+    assert (np.diff(areas) < 0).all()
+    assert (areas[0] - areas[1]) / (areas[1] - areas[2]) == pytest.approx(1)  # by 10 cells each
+    noted = dict(zip(sorted(LABELS), ranked.uns["type_colors"], strict=True))
+    faces = [tuple(face) for face in marks.get_facecolors()]
+    assert faces == [to_rgba(noted[name]) for name in LABELS[:4]] + [to_rgba("white")]  # the last is hollow
+    assert tuple(marks.get_edgecolors()[-1]) == to_rgba(noted["few"])
+    bars = [line.get_xydata() for line in shared.lines if line.get_color() == to_rgba(noted["B"])]
+    np.testing.assert_allclose(bars, [[[0.18, 0.5], [0.22, 0.5]], [[0.2, 0.4], [0.2, 0.6]]])
+    assert [text.get_text() for text in shared.texts if text.get_text()] == LABELS
+    assert shared.get_xlabel() == "mean WNN weight of RNA"
+    assert shared.get_ylabel() == "mean θ, RNA over protein"
+    (legend,) = shared.figure.legends
+    words = [text.get_text() for text in legend.get_texts()]
+    assert words == ["3 cells", "10 cells", "50 cells", "95% interval over cells", "fewer than 15 cells, not ranked"]
+
+
+def test_means_of_one_cell_have_no_interval(ranked: MuData) -> None:
+    table = ranked.uns[f"{KEY}_labels"]
+    table.loc[table["label"] == "few", ["theta_lower", "theta_upper", "weight_lower", "weight_upper"]] = np.nan
+    axes = pl.rank_correlation(ranked, of="means")
+    assert np.isfinite(axes[0].get_xlim() + axes[0].get_ylim()).all()
+    assert all(find_overlaps(ax) == [] for ax in axes)
+
+
+@pytest.mark.parametrize("of", ["means", "ranks"])
+def test_names_of_the_bundled_types_do_not_overlap(ranked: MuData, of: str) -> None:
+    columns = ["label", "n_cells", "theta", "theta_lower", "theta_upper", "weight", "weight_lower", "weight_upper"]
+    table = pd.DataFrame(OF_BUNDLED, columns=columns).assign(ranked=True, code="specific")
+    assert set(table["label"]) == set(ranked.obs["cell_type"].cat.categories)
+    ranked.uns[f"{KEY}_labels"] = table
+    ranked.uns[KEY] = ranked.uns[KEY][ranked.uns[KEY]["code"] == "specific"]
+    ranked.uns[f"{KEY}_params"]["label_key"] = "cell_type"
+    (ax,) = pl.rank_correlation(ranked, of=of)
+    assert sum(bool(text.get_text()) for text in ax.texts) == 17
+    assert find_overlaps(ax) == []
+    boxes = [Text.get_window_extent(text) for text in ax.texts if text.get_text()]
+    assert all(ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1 for box in boxes)
 
 
 def test_conventions(ranked: MuData, tmp_path, monkeypatch) -> None:
@@ -71,5 +149,7 @@ def test_conventions(ranked: MuData, tmp_path, monkeypatch) -> None:
 
 
 def test_what_is_missing_is_said(embedded: MuData) -> None:
+    with pytest.raises(ValueError, match=r"of='values' must be one of \['ranks', 'means'\]"):
+        pl.rank_correlation(embedded, of="values")
     with pytest.raises(KeyError, match=r"tl\.rank_correlation\(mdata, label_key=\.\.\.\) first"):
         pl.rank_correlation(embedded)

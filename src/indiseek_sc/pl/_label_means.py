@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-_SMALLEST, _LARGEST = 18.0, 260.0
+_SMALLEST, _LARGEST = 18.0, 160.0
 """Area of a mark, in squared points of paper: of no cell, and of the label with most cells."""
 
 
@@ -53,7 +53,7 @@ def draw_means(ax: Axes, labels: pd.DataFrame, colors: Mapping[str, Any]) -> Mar
     ax.axhline(0, color="0.85", linewidth=1, zorder=0)
     for of_figure in bars:
         for ends, color in zip(of_figure, of_labels, strict=True):
-            ax.plot(*ends.T, color=color, linewidth=1.4, alpha=0.6, solid_capstyle="butt", zorder=1)
+            ax.plot(*ends.T, color=color, linewidth=1.4, solid_capstyle="butt", zorder=1)
     faces = [color if ranked else "white" for color, ranked in zip(of_labels, labels["ranked"], strict=True)]
     # The largest first, so that none hides a smaller one.
     order = np.argsort(-areas, kind="stable")
@@ -61,7 +61,7 @@ def draw_means(ax: Axes, labels: pd.DataFrame, colors: Mapping[str, Any]) -> Mar
         *points[order].T,
         s=areas[order],
         c=[faces[i] for i in order],
-        edgecolors=[of_labels[i] if faces[i] == "white" else "white" for i in order],
+        edgecolors=[of_labels[i] if faces[i] == "white" else "0.2" for i in order],  # pale colours have an edge
         linewidths=[1.6 if faces[i] == "white" else 0.6 for i in order],
         zorder=2,
     )

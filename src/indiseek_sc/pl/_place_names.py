@@ -25,8 +25,11 @@ _LEAD = 5
 """Points of paper from which a line leads from a mark to its name."""
 
 _N_SWEEPS = 8
-_ON_A_NAME, _ON_A_MARK, _CROSSED, _ON_A_BAR = 1000.0, 60.0, 60.0, 12.0
-"""How many points of paper further away a name would rather be than lie on another name or a mark, have its line cross one, or lie on an interval."""
+_ON_A_NAME, _ON_A_MARK, _ON_A_BAR = 1000.0, 60.0, 12.0
+"""How many points of paper further away a name would rather be than lie on another name, a mark or a bar."""
+
+_THROUGH_A_NAME, _THROUGH_A_MARK = 60.0, 15.0
+"""The same, than have its line go through another name or line, or through a mark."""
 
 
 def place_names(
@@ -107,7 +110,7 @@ def _find_places(
         outside = ((low < panel[0]) | (high > panel[1])).any(axis=1)
         fixed[i] = np.linalg.norm(near - anchors[i], axis=1) + 1e6 * outside
         fixed[i] += (
-            _ON_A_MARK * on_marks + _CROSSED * through_marks + _ON_A_BAR * _overlap(low, high, *bars).sum(axis=1)
+            _ON_A_MARK * on_marks + _THROUGH_A_MARK * through_marks + _ON_A_BAR * _overlap(low, high, *bars).sum(axis=1)
         )
     crowd = (np.linalg.norm(anchors[:, None] - anchors[None], axis=2) < 80).sum(axis=1)
     order = np.argsort(-crowd, kind="stable")
@@ -135,10 +138,10 @@ def _disturbance(
     their_low, their_high = chosen[others] - halves[others], chosen[others] + halves[others]
     near = _nearest(anchors[i], places, halves[i])
     cost = _ON_A_NAME * _overlap(low, high, their_low, their_high).sum(axis=1)
-    cost += _CROSSED * _passes(anchors[i], near, their_low, their_high)
+    cost += _THROUGH_A_NAME * _passes(anchors[i], near, their_low, their_high)
     for j in others:
         their_near = _nearest(anchors[j], chosen[j], halves[j])
-        cost += _CROSSED * (
+        cost += _THROUGH_A_NAME * (
             _overlap_line(anchors[j], their_near, low, high) | _cross(anchors[i], near, anchors[j], their_near)
         )
     return cost

@@ -80,7 +80,8 @@ def rank_correlation(
     codes = list(dict.fromkeys(table["code"]))
     colors = _find_colors(mdata, params) if of == "means" else {}
     with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(1, len(codes), figsize=(5.4 * len(codes), 5.4), squeeze=False, layout="constrained")
+        size = 5.4 * len(codes), 6.2 if of == "means" else 5.4
+        figure, grid = plt.subplots(1, len(codes), figsize=size, squeeze=False, layout="constrained")
         axes, marks = grid[0], []
         for ax, code in zip(axes, codes, strict=True):
             labels = by_label[by_label["code"] == code]
