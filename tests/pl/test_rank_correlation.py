@@ -96,7 +96,6 @@ def test_points_words_and_names_that_do_not_overlap(ranked: MuData) -> None:
 def test_means_with_intervals_sizes_and_noted_colors(ranked: MuData) -> None:
     shared, _ = pl.rank_correlation(ranked, of="means")
     (marks,) = shared.collections
-    order = [0, 1, 2, 3, 4]  # the largest first
     np.testing.assert_allclose(
         marks.get_offsets(), np.array([[0.5, 0.1], [0.5, 0.1], [0.51, 0.12], [0.2, 0.5], [0.9, -1]])
     )
