@@ -21,14 +21,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import pandas as pd
+from _disentangle_families import LEADERS
 from _disentangle_figures import draw_all
+from _disentangle_pool import run_all
 from _disentangle_report import report
 from _disentangle_runs import Job, Options, estimate_seconds, run
 from tqdm import tqdm
@@ -37,7 +37,7 @@ from indiseek_sc.baselines import METHODS
 from indiseek_sc.datasets import synthetic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Mapping, Sequence
 
 SYNTHETIC_METHODS = ("indiseek", "no_critics", "intra_modal", "clip")
 
@@ -99,6 +99,20 @@ def list_jobs(arguments: argparse.Namespace) -> list[Job]:
     return [Job(data, method, seed) for seed in range(arguments.seeds) for data in methods for method in methods[data]]
 
 
+def group_jobs(expected: Mapping[Job, float]) -> list[list[Job]]:
+    """Put the runs of a data set and seed together, leaders first, and the longest group of a seed first.
+
+    So what methods have in common is trained once, and workers do not wait for one that began with a long group last.
+    """
+
+    def place(job: Job) -> tuple[int, str]:
+        return job.seed, job.data
+
+    groups = [list(jobs) for _, jobs in groupby(sorted(expected, key=place), key=place)]
+    groups.sort(key=lambda jobs: (jobs[0].seed, -sum(expected[job] for job in jobs)))
+    return [sorted(jobs, key=lambda job: job.method in LEADERS) for jobs in groups]
+
+
 def read_table(file: Path) -> pd.DataFrame:
     """Read a table; there is none before the first run."""
     return pd.read_csv(file) if file.is_file() else pd.DataFrame()
@@ -131,26 +145,6 @@ def find_open(jobs: Sequence[Job], table: pd.DataFrame, options: Options) -> lis
     return [job for job in jobs if job.key not in done]
 
 
-def run_all(jobs: Sequence[Job], options: Options, n_jobs: int) -> Iterator[tuple[Job, Any]]:
-    """Yield each run with what came of it, an exception if it failed, in the order in which they end."""
-    if n_jobs == 1:
-        for job in jobs:
-            try:
-                yield job, run(job, options)
-            except Exception as error:  # noqa: BLE001  # one run that fails must not end the others
-                yield job, error
-        return
-    # Started anew, not forked: threads do not survive a fork. Numba, by which scanpy counts, would set torch's threads to its own number.
-    one_thread = patch.dict(os.environ, {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"})
-    with one_thread, ProcessPoolExecutor(n_jobs, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(run, job, options): job for job in jobs}
-        try:
-            for future in as_completed(running):
-                yield running[future], future.exception() or future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
 def main(words: Sequence[str] | None = None) -> int:
     """Read the command line, run, draw; 1 if a run failed."""
     arguments = read_arguments(words)
@@ -180,7 +174,7 @@ def fill(file: Path, jobs: Sequence[Job], options: Options, n_jobs: int) -> int:
     # The bar counts expected seconds, not runs, which differ tenfold in length.
     shape = "{percentage:3.0f} %|{bar}| {elapsed}, {remaining} left{postfix}"
     with tqdm(total=total, bar_format=shape, disable=not jobs) as bar:
-        for job, result in run_all(jobs, options, n_jobs):
+        for job, result in run_all(run, group_jobs(expected), options, n_jobs):
             if isinstance(result, Exception):
                 failed += 1
                 bar.write(f"FAILED {' '.join(map(str, job.key))}: {type(result).__name__}: {result}", file=sys.stderr)
