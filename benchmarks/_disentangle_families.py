@@ -88,6 +88,7 @@ class Case:
     seed: int
     max_epochs: int | None = None
     leaders: dict[str, Leader] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
 
     def make(self, method: str) -> IndiSeek:
         """Make a model that is not trained yet."""

@@ -143,8 +143,13 @@ def judge_ranks(
         importance = modality_importance(rna, adt, labels[test], n_bootstrap=1, seed=seed)
         if importance.table["reliable"].sum() < FEWEST_LABELS:
             continue
-        spearman, _ = rank_correlation(
-            importance.theta, weights[test], labels[test], n_bootstrap=N_BOOTSTRAP, seed=seed
+        (spearman,) = rank_correlation(
+            importance.theta,
+            weights[test],
+            labels[test],
+            n_bootstrap=N_BOOTSTRAP,
+            statistics=("spearman",),
+            seed=seed,
         ).to_dict("records")
         figures |= {f"rho.{kind}": spearman["estimate"]}
         figures |= {f"rho.{kind}_{end}": spearman[end] for end in ("lower", "upper")}

@@ -1,14 +1,19 @@
 """IndiSeek, its rivals and its ablations: methods x data x seeds, one table, figures beside it.
 
-    python benchmarks/disentangle.py pbmc10k.h5mu teaseq.h5mu pbmc_covid S1 S2 S3 S4 S5 S6 --seeds 2 --jobs 2 --output disentangle
+    python benchmarks/disentangle.py pbmc10k.h5mu teaseq.h5mu liu2021_covid.h5mu S1 S2 S3 S4 S5 S6 --seeds 5 --jobs 2
     python benchmarks/disentangle.py --quick
     python benchmarks/disentangle.py --output disentangle --report
 
 Data are h5mu files with counts in modalities ``rna`` and ``adt`` (or ``atac``), ``pbmc_covid`` (bundled), and ``S1`` to ``S6`` of the
 synthetic suite. Half of the cells is held out. IndiSeek has its default lambda, and nothing is chosen for it. Each rival has a lambda of
-its own from a list of its own: all of the list are trained and judged on validation cells, and the largest whose leak ratio is within .02 is
-taken, else the one with the smallest leak; no label is read. The literal recipe has lambda 10 and 150 epochs a stage in place of 2,000.
+its own from a list of its own: from the largest on they are trained and judged on validation cells, until the leak ratio of one is within .02;
+if none is, the one with the smallest leak is taken. No label is read. The literal recipe has lambda 10 and 150 epochs a stage in place of 2,000.
 Then ``model.audit()`` judges on the held-out cells, or another program's ``audit`` (``--auditor FILE.py``).
+
+Methods that have stage 1 in common, and the start of specific codes if that is the same too, train it once for each data set and seed; so
+ablations differ in what they leave out alone, and not in their random numbers up to there. ``seconds`` count it for each of them, as if it had
+been trained alone. A figure does not depend on which runs were made before. S3 has the cells of S1 (it differs by given shared codes, which nothing
+reads here), so the figures of S1 are its own.
 
 The output folder has ``table.csv`` (a row a run), ``paths.csv`` (what lambdas were chosen by) and figures. A run that is in the table already is not
 made again, so that the same command goes on where it was broken off. Where there are labels, the rank correlation of theta with WNN weights
@@ -30,7 +35,7 @@ from _disentangle_families import LEADERS
 from _disentangle_figures import draw_all
 from _disentangle_pool import run_all
 from _disentangle_report import report
-from _disentangle_runs import Job, Options, estimate_seconds, run
+from _disentangle_runs import TWINS, Job, Options, estimate_seconds, run
 from tqdm import tqdm
 
 from indiseek_sc.baselines import METHODS
@@ -45,7 +50,7 @@ FULL: dict[str, Any] = {
     "data": ["pbmc_covid", *synthetic.NAMES],
     "methods": list(METHODS),
     "synthetic_methods": list(SYNTHETIC_METHODS),
-    "seeds": 2,
+    "seeds": 5,
     "max_cells": 3000,
     "synthetic_cells": 4000,
     "n_lambdas": 3,
@@ -106,7 +111,7 @@ def group_jobs(expected: Mapping[Job, float]) -> list[list[Job]]:
     """
 
     def place(job: Job) -> tuple[int, str]:
-        return job.seed, job.data
+        return job.seed, TWINS.get(job.data, job.data)
 
     groups = [list(jobs) for _, jobs in groupby(sorted(expected, key=place), key=place)]
     groups.sort(key=lambda jobs: (jobs[0].seed, -sum(expected[job] for job in jobs)))
