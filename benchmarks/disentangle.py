@@ -173,6 +173,7 @@ def fill(file: Path, jobs: Sequence[Job], options: Options, n_jobs: int) -> int:
     """Make the runs that a table lacks; return how many failed."""
     jobs = find_open(jobs, read_table(file), options)
     expected = {job: round(estimate_seconds(job, options)) for job in jobs}
+    expected |= {job: 0 for job in jobs if job.data in TWINS and job._replace(data=TWINS[job.data]) in expected}
     total = sum(expected.values())
     print(f"{len(jobs)} runs, about {total / 60 / n_jobs:.0f} minutes by {n_jobs} at a time.", flush=True)
     failed = 0
