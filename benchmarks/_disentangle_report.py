@@ -86,7 +86,7 @@ def _origin(table: pd.DataFrame) -> str:
     return (
         f"{days}; {'; '.join(sorted(set(table['versions'])))}. Settings: {'; '.join(sorted(set(table['settings'])))}. Mean ± standard "
         "deviation over seeds, RNA / protein. A star marks a lambda whose leak on validation cells is not within the tolerance, "
-        "and yet the smallest of those tried; seconds are those of one core for training, the choice of lambda included."
+        "and yet the smallest of those tried; seconds are those of one core for training, the choice of lambda and stages shared with others included."
     )
 
 
