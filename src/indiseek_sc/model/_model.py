@@ -46,7 +46,8 @@ class IndiSeek(SetupMixin, TrainingMixin, PathMixin, CodesMixin, AuditMixin, Coo
     registry
         The registry of a saved model, given by :meth:`load`.
     n_shared
-        Largest width of the shared codes. Directions that are not shared on validation cells are dropped, and those that the
+        Width of the shared codes. If not given, 6, or 10 where codes of 6 do not tell nearly all of the other modality that can be told
+        (validation cells, no labels). Directions that are not shared on validation cells are dropped, and those that the
         others can spare. A narrower code agrees better with the other modality, a wider one finds partners better.
     n_specific
         Largest width of the specific codes.
@@ -136,6 +137,8 @@ class IndiSeek(SetupMixin, TrainingMixin, PathMixin, CodesMixin, AuditMixin, Coo
             "independence": independence,
         }
         own = {name: value for name, value in given.items() if value is not None}
+        if n_shared is not None:
+            own["n_shared_first"] = n_shared
         self.settings = make_settings(preset, **{**self._changed_settings, **own})
         self.seed = seed
         inputs = {role: read_input(self.registry_, role) for role in ROLES}
