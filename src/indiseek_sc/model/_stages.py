@@ -73,7 +73,7 @@ class Stages(StageRuns):
 
     def train_specific(self, batch: Tensor, lambda_: float) -> str | None:
         """Stage 2: conditional whitening and shape, critics, decoder, and the joint code; ``batch`` has shape ``(n_cells,)``."""
-        reason = self.start_specific(batch)
+        reason = self.start_specific(batch, from_trained=self.options.keep_start)
         if reason is None:
             reason = self.train_critics(lambda_)
         return self.finish_specific(reason)
