@@ -1,8 +1,9 @@
 """Choices of stage 2, one changed at a time: the same shared codes, other settings, the same audit.
 
-    python benchmarks/design.py DATA.h5mu [DATA.h5mu ...] --seeds 2 --max-cells 6000 --output design.csv
+    python benchmarks/design.py DATA.h5mu [DATA.h5mu ...] --seeds 2 --max-cells 3000 --output design.csv
 
-Half of the cells train, the other half judges. Stage 1 is trained once for each data set and seed. ``effective`` is the effective number of
+Half of the cells train, the other half judges. Stage 1 is trained once for each data set and seed, and so are the whitening and shape that critics
+start from, except for choices that change these; ``seconds`` are those of what was trained. ``effective`` is the effective number of
 dimensions of each specific code: of the eigenvalues of its correlations, the square of their sum over the sum of their squares.
 ``own`` and ``other`` are the decoder's views: the share of the features' variance that probes tell from Z with the own shared code beside it, and with
 the other modality's. No label is read.
@@ -68,16 +69,22 @@ CHOICES: dict[str, dict] = {
     "critics refreshed": {"n_critic_refresh_epochs": 5},
     "1 critic step": {"n_critic_steps": 1},
     "8 critic steps": {"n_critic_steps": 8},
-    "batch 128": {"specific_batch_size": 128},
-    "batch 2048": {"specific_batch_size": 2048},
     "lambda 10": {"lambda_": 10.0},
     "lambda 1000": {"lambda_": 1000.0},
-    **dict.fromkeys([*LAMBDA_FROM, CELLS_APART, GIVEN_EXPECTED], {}),
+    **dict.fromkeys(LAMBDA_FROM, {}),
+}
+"""Choices of the critics' stage; all go on from one whitening and shape."""
+
+CHOICES_OF_START: dict[str, dict] = {
+    **dict.fromkeys([CELLS_APART, GIVEN_EXPECTED], {}),
+    "batch 128": {"specific_batch_size": 128},
+    "batch 2048": {"specific_batch_size": 2048},
     "whitening without shape": {"max_epochs_shape": 0},
     "Z of 8": {"n_specific": 8},
     "Z of 32": {"n_specific": 32},
     "no whitening": {"conditional_codec": False, "max_epochs_specific": 60, "keep_least_leak": False},
 }
+"""Choices that change what comes before the critics too, so that all of stage 2 is trained."""
 
 
 def trial(choice: str, model: IndiSeek) -> AbstractContextManager[None]:
@@ -171,13 +178,18 @@ def run(name: str, seed: int, max_cells: int) -> list[dict]:
     auditor = SpecificAuditor(features, shared, train=train, test=test, seed=seed)
     default, module = model.settings, model.module
     rows = []
-    for choice, changes in CHOICES.items():
+    for choice, changes in {**CHOICES, **CHOICES_OF_START}.items():
         # Stage 2 makes its parts anew from these.
         model.settings = module.settings = dataclasses.replace(default, **changes)
         module.n_specific = {role: module._count_specific(role) for role in ROLES}
         start = time.perf_counter()
         with trial(choice, model):
-            model.train(lambda_=model.settings.lambda_, stages=("specific",), enable_progress_bar=False)
+            model.train(
+                lambda_=model.settings.lambda_,
+                stages=("specific",),
+                keep_start=choice in CHOICES and choice != "default",  # which comes first
+                enable_progress_bar=False,
+            )
             seconds = time.perf_counter() - start
             specific = {role: model.get_latent_representation(kind="specific", modality=role) for role in ROLES}
             decoded = {role: model.get_reconstruction(modality=role) for role in ROLES}
@@ -200,7 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--max-cells", type=int, default=6000)
+    parser.add_argument("--max-cells", type=int, default=3000)
     parser.add_argument("--output", type=Path, default=Path("design.csv"))
     arguments = parser.parse_args()
     logging.disable(logging.INFO)
