@@ -127,7 +127,7 @@ class CoordinateImportanceMixin:
             if kind == "shared":
                 return shared[:, : module.rotations[role].n_kept]
             condition = module.condition(role, shared, batch[cells])
-            return module.specific(role, features, condition)[:, : module.codecs[role].n_used]
+            return module.specific(role, features, condition)[:, module.codecs[role].used]
 
         return encode
 

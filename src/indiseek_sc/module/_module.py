@@ -73,7 +73,7 @@ class IndiSeekModule(ModuleParts):
         decoded = {role: self.codecs[role].decode(specific[role], conditions[role]) for role in ROLES}
         return {
             "shared": {role: code[:, : self.rotations[role].n_kept] for role, code in shared.items()},
-            "specific": {role: code[:, : self.codecs[role].n_used] for role, code in specific.items()},
+            "specific": {role: code[:, self.codecs[role].used] for role, code in specific.items()},
             "reconstruction": decoded,
             "joint": self.joint(*(decoded[role] for role in ROLES)),
         }

@@ -16,6 +16,15 @@ from indiseek_sc.nn._whitening import Whitening
 NEGLIGIBLE_SHARE = 1e-4
 """Axes with less than this share of the variance of the features are left out of the specific code."""
 
+CELLS_PER_DIMENSION = 50
+"""Training cells that each dimension of the specific code asks for."""
+
+FEWEST = 10
+"""So many dimensions there may be, however few the cells."""
+
+IDLE_SHARE = 0.2
+"""Dimensions that bring less to a reconstruction than this share of what the average of those left brings are left out."""
+
 
 class ConditionalCodec(SpecificCodec):
     r"""Conditional whitening, corrected by a small network. This design is ours, not the paper's.
@@ -39,7 +48,10 @@ class ConditionalCodec(SpecificCodec):
 
     A shared code is a function of the features, so with :math:`k` directions of it given, the features have about as many
     degrees of freedom left as they have more columns than :math:`k`. A wider :math:`z` would consist of rounding and misfit,
-    which tell the shared code. So there are at most that many axes (:attr:`n_used`); the others are columns of 0.
+    which tell the shared code. So there are at most that many axes, and of few cells no more than they can tell apart; the others are
+    columns of 0. For the same reason dimensions that
+    bring next to nothing to a reconstruction are left out once the whitening is trained (:meth:`drop_idle`): scaled to a variance
+    of 1, they would be noise and what the networks missed of the mean. :attr:`used` are those that are left.
 
     Parameters
     ----------
@@ -53,9 +65,10 @@ class ConditionalCodec(SpecificCodec):
         Width of the hidden layers.
     """
 
+    in_use: Tensor
     mean: Tensor
     deviation: Tensor
-    START = (*SpecificCodec.START, "baseline", "principal", "conditional", "shape", "mean", "deviation")
+    START = (*SpecificCodec.START, "baseline", "principal", "conditional", "in_use", "shape", "mean", "deviation")
 
     is_conditional = True
     is_refined = True
@@ -73,13 +86,14 @@ class ConditionalCodec(SpecificCodec):
             n_specific + n_condition, n_features, 2 * n_hidden, n_layers=2, dropout=0.1, start_at_zero=True
         )
         self.standardize = nn.BatchNorm1d(n_specific, affine=False)
+        self.register_buffer("in_use", torch.ones(n_specific))
         self.register_buffer("mean", torch.zeros(n_specific))
         self.register_buffer("deviation", torch.ones(n_specific))
 
     @property
-    def n_used(self) -> int:
-        """Number of dimensions of the code that are in use."""
-        return int(self.conditional.varies.sum())
+    def used(self) -> Tensor:
+        """Numbers of the columns of the code that are in use."""
+        return self.in_use.nonzero()[:, 0]
 
     @property
     def learner(self) -> nn.Module:
@@ -90,22 +104,38 @@ class ConditionalCodec(SpecificCodec):
     def fit(self, features: Tensor, condition: Tensor, n_shared: int = 0) -> None:
         """Fit the regression, the axes of its residual, and their overall scale."""
         self.baseline.fit(condition, features)
-        n_largest = max(features.shape[1] - n_shared, 1)
+        n_largest = min(max(features.shape[1] - n_shared, 1), max(len(features) // CELLS_PER_DIMENSION, FEWEST))
         # Standardised, an axis that holds next to nothing would be all rounding and misfit.
         negligible = NEGLIGIBLE_SHARE * features.var(dim=0, correction=0).sum()
         self.principal.fit(features - self.baseline(condition), n_largest, negligible)
         scores = self.scores(features, condition)
         self.conditional.start_from(scores)
+        self.in_use.copy_(self.conditional.varies)
         self.shape.varies.copy_(self.conditional.varies)
         # What Z can hold at all is the measure of what it loses, so that lambda means the same wherever little is left.
         self.error_scale.copy_(scores.var(dim=0, correction=0).sum().clamp(min=1e-12))
+
+    @torch.no_grad()
+    def drop_idle(self, condition: Tensor) -> None:
+        r"""Leave out dimensions that bring next to nothing, once ``conditional`` is trained; ``condition`` is that of training cells.
+
+        What dimension :math:`j` brings is :math:`E\,\sigma_j^2(c)`, the variance of its axis that neither the condition nor the dimensions
+        before it tell.
+        """
+        brought = (2 * self.conditional(condition).log_scale).exp().mean(dim=0)
+        left, n_before = self.conditional.varies > 0, -1
+        while int(left.sum()) != n_before:
+            n_before = int(left.sum())
+            left = left & (brought > IDLE_SHARE * brought[left].mean())
+        self.in_use.copy_(left)
+        self.shape.varies.copy_(left)
 
     @torch.no_grad()
     def freeze_start(self, features: Tensor, condition: Tensor) -> None:
         """Note mean and deviation of the start over the training cells, once ``conditional`` and ``shape`` are trained."""
         start = self.shape(self.whitened(features, condition), condition)
         self.mean.copy_(start.mean(dim=0))
-        self.deviation.copy_(torch.where(self.conditional.varies > 0, start.std(dim=0, correction=0), 1.0))
+        self.deviation.copy_(torch.where(self.in_use > 0, start.std(dim=0, correction=0), 1.0))
 
     def scores(self, features: Tensor, condition: Tensor) -> Tensor:
         """Return r, what the linear regression leaves along the principal axes, shape ``(n_cells, n_specific)``."""
@@ -113,18 +143,18 @@ class ConditionalCodec(SpecificCodec):
 
     def whitened(self, features: Tensor, condition: Tensor) -> Tensor:
         """Return w, shape ``(n_cells, n_specific)``."""
-        return self.conditional(condition).whiten(self.scores(features, condition))
+        return self.conditional(condition).whiten(self.scores(features, condition)) * self.in_use
 
     def prepare(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
         """Return z_0, standardised over the training cells, and how each cell's code turns back into scores."""
         whitening = self.conditional(condition)
-        whitened = whitening.whiten(self.scores(features, condition))
+        whitened = whitening.whiten(self.scores(features, condition)) * self.in_use
         start = (self.shape(whitened, condition) - self.mean) / self.deviation
         return {"start": start, "log_scale": whitening.log_scale, "mixing": whitening.mixing}
 
     def _raw(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
         correction = self.correction(torch.cat([prepared["start"], condition], dim=1))
-        return prepared["start"] + correction * self.conditional.varies
+        return prepared["start"] + correction * self.in_use
 
     def encode(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
         """Encode."""
