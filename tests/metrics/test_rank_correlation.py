@@ -106,6 +106,12 @@ def test_labels_that_are_all_alike_have_no_ranks():
     assert table[["estimate", "lower", "upper", "jackknife_lower", "jackknife_upper"]].isna().all(axis=None)
 
 
+def test_what_is_asked_for_is_computed():
+    both = rank_correlation(*draw(), LABELS, n_bootstrap=20).table
+    kendall = rank_correlation(*draw(), LABELS, n_bootstrap=20, statistics=["kendall"]).table
+    pd.testing.assert_frame_equal(kendall, both.iloc[1:].reset_index(drop=True))
+
+
 def test_three_labels_have_no_jackknife():
     some = np.isin(LABELS, ["a", "b", "c"])
     table = rank_correlation(*(x[some] for x in draw()), LABELS[some]).table
@@ -118,6 +124,7 @@ def test_three_labels_have_no_jackknife():
     [
         ({"minimum_cells": 26}, "labels: ranks need at least 3 labels of minimum_cells=26 cells or more; there are 2, and 4 with"),
         ({"n_bootstrap": 0}, "n_bootstrap=0 must be at least 1"),
+        ({"statistics": ["pearson"]}, "statistics: there is no 'pearson', only spearman, kendall"),
         ({"confidence": 1.0}, "confidence=1.0 must lie between 0 and 1"),
         ({"reference": np.ones(3)}, "reference has 3 entries, but 144 cells are expected"),
         ({"values": np.ones((144, 2))}, r"values must have shape \(n_cells,\), one number a cell; got \(144, 2\)"),

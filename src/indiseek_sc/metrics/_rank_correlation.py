@@ -120,32 +120,18 @@ def rank_correlation(
     drawn = np.stack([_draw_means(figures[:, cells], n_bootstrap, rng) for cells in groups], axis=2)
     ends = [(1 - confidence) / 2, (1 + confidence) / 2]
 
+    rows = [
+        {"statistic": name} | _correlate(STATISTICS[name], means[:, :n_labels], drawn[:, :, :n_labels], ends)
+        for name in statistics
+    ]
+    table = pd.DataFrame(rows).assign(n_labels=n_labels, left_out=", ".join(names[n_labels:]))
+
     by_label = pd.DataFrame({"label": names, "n_cells": n_cells, "ranked": n_cells >= minimum_cells})
     limits = np.where(n_cells > 1, np.quantile(drawn, ends, axis=0), np.nan)
     for place, name in enumerate(("value", "reference")):
         by_label[name] = means[place]
         by_label[f"{name}_lower"], by_label[f"{name}_upper"] = limits[:, place]
-
-    rows = []
-    for name in statistics:
-        statistic = STATISTICS[name]
-        estimate = _of(statistic, means[:, :n_labels])
-        of_draws = pd.Series([_of(statistic, pair) for pair in drawn[:, :, :n_labels]])
-        lower, upper = of_draws.quantile(ends)  # of those that have ranks
-        wide = norm.ppf(ends[1]) * _jackknife_error(statistic, means[:, :n_labels])
-        rows.append(
-            {
-                "statistic": name,
-                "estimate": estimate,
-                "lower": float(lower),
-                "upper": float(upper),
-                "jackknife_lower": float(np.clip(estimate - wide, -1, 1)),
-                "jackknife_upper": float(np.clip(estimate + wide, -1, 1)),
-                "n_labels": n_labels,
-                "left_out": ", ".join(names[n_labels:]),
-            }
-        )
-    return RankCorrelation(pd.DataFrame(rows), by_label.sort_values("label", ignore_index=True))
+    return RankCorrelation(table, by_label.sort_values("label", ignore_index=True))
 
 
 def _draw_means(figures: NDArray[np.float64], n_draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -157,6 +143,25 @@ def _draw_means(figures: NDArray[np.float64], n_draws: int, rng: np.random.Gener
         again = rng.integers(n_cells, size=(min(step, n_draws - start), n_cells))
         parts.append(figures[:, again].mean(axis=2).T)
     return np.concatenate(parts)
+
+
+def _correlate(
+    statistic: Callable[[NDArray, NDArray], float],
+    means: NDArray[np.float64],
+    drawn: NDArray[np.float64],
+    ends: list[float],
+) -> dict[str, float]:
+    """A statistic of ``means``, shape ``(2, n_labels)``, with its intervals; ``drawn``, shape ``(n_draws, 2, n_labels)``, are those of the bootstrap."""
+    estimate = _of(statistic, means)
+    lower, upper = pd.Series([_of(statistic, pair) for pair in drawn]).quantile(ends)  # of those that have ranks
+    wide = norm.ppf(ends[1]) * _jackknife_error(statistic, means)
+    return {
+        "estimate": estimate,
+        "lower": float(lower),
+        "upper": float(upper),
+        "jackknife_lower": float(np.clip(estimate - wide, -1, 1)),
+        "jackknife_upper": float(np.clip(estimate + wide, -1, 1)),
+    }
 
 
 def _of(statistic: Callable[[NDArray, NDArray], float], pair: NDArray[np.float64]) -> float:
