@@ -35,6 +35,9 @@ def cluster_splits(
     - ``"unstable"`` if not, and it does not. The code knows of no groups among these cells: what Leiden makes of a round cloud are cuts, another
       one from each seed.
 
+    Seeds say whether Leiden finds the same clusters again in the same cells, not whether it would in others: of a few hundred cells and a handful of
+    clusters even the cuts of a cloud may come again.
+
     Parameters
     ----------
     reference
