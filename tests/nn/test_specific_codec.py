@@ -77,6 +77,26 @@ def test_there_are_as_many_dimensions_as_the_shared_code_leaves(n_shared, n_used
         assert (code[:, :n_used].std(dim=0) > 0.5).all()
 
 
+def test_what_the_networks_miss_of_the_mean_is_taken_out_and_comes_back():
+    torch.manual_seed(1)
+    condition = torch.randn(2000, 2)
+    features = torch.randn(2000, 6) * torch.linspace(2, 1, 6)
+    features[:, 0] += 3 * condition[:, 0].sin().abs()  # which no linear regression takes out
+    codec = ConditionalCodec(6, 2, 4, 16).eval()
+    codec.fit(features, condition)
+    told = [(codec.whitened(features, condition)[1500:, :1]).var()]
+    codec.correct_mean(features, condition, 1500)
+    whitened = codec.whitened(features, condition)
+    told.append(whitened[1500:, :1].var())
+    assert told[1] < 0.9 * told[0]
+    means = [whitened[(condition[:, 0].abs() < 0.5) == near, 0].mean() for near in (True, False)]
+    assert abs(means[0] - means[1]) < 0.1
+    codec.freeze_start(features, condition)
+    codec.freeze_statistics(codec.prepare(features, condition), condition)
+    decoded = codec.decode(codec(features, condition), condition)
+    torch.testing.assert_close(codec.scores(decoded, condition), codec.scores(features, condition), atol=1e-3, rtol=0)
+
+
 def test_dimensions_that_bring_next_to_nothing_are_left_out_wherever_they_stand():
     codec, features, condition = make_codec(n_specific=6)
     scale = torch.tensor([3.0, 0.05, 2.0, 0.06, 2.5, 1.2])

@@ -98,7 +98,7 @@ def is_sufficient(module: IndiSeekModule, features: Mapping[Role, Tensor], split
 
     By :func:`~indiseek_sc.train.share_told`: regressions that are fitted anew on training cells and read on validation cells.
     """
-    train, validation = (_some(rows) for rows in (split.train, split.validation))
+    train, validation = (torch.from_numpy(some_rows(part)) for part in (split.train, split.validation))
     rows = torch.cat([train, validation]).to(features["rna"].device)
     seen = {role: features[role][rows] for role in ROLES}
     for role in ROLES:
@@ -146,7 +146,7 @@ def find_sufficient(shared: Mapping[Role, Tensor], features: Mapping[Role, Tenso
     pairs = [(shared[role], features[other(role)]) for role in ROLES]
     train, validation = (
         [(x[rows.to(x.device)].double(), y[rows.to(y.device)].double()) for x, y in pairs]
-        for rows in (_some(split.train), _some(split.validation))
+        for rows in (torch.from_numpy(some_rows(part)) for part in (split.train, split.validation))
     )
 
     def explain(axes: Tensor) -> Tensor:
@@ -170,8 +170,9 @@ def find_sufficient(shared: Mapping[Role, Tensor], features: Mapping[Role, Tenso
     return axes
 
 
-def _some(rows: np.ndarray) -> Tensor:
-    return torch.from_numpy(rows[:: max(1, rows.size // MOST_CELLS)])
+def some_rows(rows: np.ndarray) -> np.ndarray:
+    """Return every n-th of more than about 20,000 rows."""
+    return rows[:: max(1, rows.size // MOST_CELLS)]
 
 
 def _explained(x: Tensor, y: Tensor, seen: Tensor, wanted: Tensor) -> float:

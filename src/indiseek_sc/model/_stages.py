@@ -6,10 +6,11 @@ import copy
 import math
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 
 from indiseek_sc._keys import ROLES
-from indiseek_sc.model._closed_forms import finish_shared, is_sufficient, start_shared
+from indiseek_sc.model._closed_forms import finish_shared, is_sufficient, some_rows, start_shared
 from indiseek_sc.model._stage_runs import StageRuns
 from indiseek_sc.train import KeepBest, LeakProbe, SharedPlan, SpecificPlan, StageData, warn_of_negative_bounds
 
@@ -150,7 +151,10 @@ class Stages(StageRuns):
         parts = {role: codecs[role].conditional for role in ROLES}
         reason = self._train_density("conditional", parts, scores, conditions)
         if reason is None:
+            rows = torch.from_numpy(np.concatenate([some_rows(train), some_rows(self.split.validation)]))
             for role in ROLES:
+                on = rows.to(features[role].device)
+                codecs[role].correct_mean(features[role][on], conditions[role][on], some_rows(train).size)
                 codecs[role].drop_idle(conditions[role][train])
             with torch.no_grad():
                 whitened = {role: codecs[role].whitened(features[role], conditions[role]) for role in ROLES}
@@ -234,8 +238,7 @@ class Stages(StageRuns):
             data,
             f"Specific codes, lambda {lambda_:g}",
             {f"{role}_error": f"{self.model.modalities[role]} error" for role in ROLES},
-            # What the probe reads of few validation cells is uncertain: less than about one cell's worth is no reason to move.
-            KeepBest(kept, patience=0, smallest_gain=max(1e-3, 2 / split.validation.size)),
+            KeepBest(kept, patience=0, smallest_gain=1e-3),
             max_epochs=plan.count_epochs(n_epochs, steps_per_epoch),
         )
         if reason is None:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from indiseek_sc.nn._conditional_gaussian import ConditionalGaussian
 from indiseek_sc.nn._conditional_spline import ConditionalSpline
+from indiseek_sc.nn._fourier_regression import FourierRegression
 from indiseek_sc.nn._mlp import make_mlp
 from indiseek_sc.nn._principal_map import PrincipalMap
 from indiseek_sc.nn._ridge import RidgeMap
@@ -34,11 +35,12 @@ class ConditionalCodec(SpecificCodec):
 
     .. math::
 
-        r = V^\top (x - b(c)), \qquad w = L(c)\,\frac{r - \mu(c)}{\sigma(c)}, \qquad z_0 = h(w; c), \qquad
+        r = V^\top (x - b(c)), \qquad w = L(c)\,\frac{r - \mu(c)}{\sigma(c)} - m(c), \qquad z_0 = h(w; c), \qquad
         z = \operatorname{standardize}\big(z_0 + f(z_0, c)\big), \\
-        \hat x = b(c) + V \big(\mu(c) + \sigma(c)\, L(c)^{-1} h^{-1}(z; c)\big) + g(z, c),
+        \hat x = b(c) + V \big(\mu(c) + \sigma(c)\, L(c)^{-1} (h^{-1}(z; c) + m(c))\big) + g(z, c),
 
-    where :math:`L(c)` is lower triangular with a diagonal of 1 (:class:`~indiseek_sc.nn._whitening.Whitening`). :math:`w` has
+    where :math:`L(c)` is lower triangular with a diagonal of 1 (:class:`~indiseek_sc.nn._whitening.Whitening`), and :math:`m(c)` a regression in
+    closed form (:class:`~indiseek_sc.nn.FourierRegression`) of what the networks have missed of the mean. :math:`w` has
     the same conditional mean, variances and correlations for every :math:`c`, and :math:`h`
     (:class:`~indiseek_sc.nn._conditional_spline.ConditionalSpline`) gives it the same shape. So little is left for the critics,
     which train :math:`f` from zero; :math:`g` starts at zero too. Since the axes are sorted, and :math:`L` and the Jacobian of
@@ -68,7 +70,17 @@ class ConditionalCodec(SpecificCodec):
     in_use: Tensor
     mean: Tensor
     deviation: Tensor
-    START = (*SpecificCodec.START, "baseline", "principal", "conditional", "in_use", "shape", "mean", "deviation")
+    START = (
+        *SpecificCodec.START,
+        "baseline",
+        "principal",
+        "conditional",
+        "missed",
+        "in_use",
+        "shape",
+        "mean",
+        "deviation",
+    )
 
     is_conditional = True
     is_refined = True
@@ -78,6 +90,7 @@ class ConditionalCodec(SpecificCodec):
         self.baseline = RidgeMap(n_condition, n_features)
         self.principal = PrincipalMap(n_features, n_specific)
         self.conditional = ConditionalGaussian(n_condition, n_specific, n_hidden)
+        self.missed = FourierRegression(n_condition, n_specific)
         self.shape = ConditionalSpline(n_condition, n_specific)
         self.correction = make_mlp(
             n_specific + n_condition, n_specific, n_hidden, n_layers=2, activation="gelu", start_at_zero=True
@@ -116,6 +129,13 @@ class ConditionalCodec(SpecificCodec):
         self.error_scale.copy_(scores.var(dim=0, correction=0).sum().clamp(min=1e-12))
 
     @torch.no_grad()
+    def correct_mean(self, features: Tensor, condition: Tensor, n_fit: int) -> None:
+        """Take out what ``conditional``, once trained, has missed of the mean; the first ``n_fit`` cells are fitted on, the others say how closely."""
+        self.missed.fit(
+            condition, self.conditional(condition).whiten(self.scores(features, condition)), n_fit, each=True
+        )
+
+    @torch.no_grad()
     def drop_idle(self, condition: Tensor) -> None:
         r"""Leave out dimensions that bring next to nothing, once ``conditional`` is trained; ``condition`` is that of training cells.
 
@@ -143,13 +163,15 @@ class ConditionalCodec(SpecificCodec):
 
     def whitened(self, features: Tensor, condition: Tensor) -> Tensor:
         """Return w, shape ``(n_cells, n_specific)``."""
-        return self.conditional(condition).whiten(self.scores(features, condition)) * self.in_use
+        return self._whiten(self.conditional(condition), features, condition)
+
+    def _whiten(self, whitening: Whitening, features: Tensor, condition: Tensor) -> Tensor:
+        return (whitening.whiten(self.scores(features, condition)) - self.missed(condition)) * self.in_use
 
     def prepare(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
         """Return z_0, standardised over the training cells, and how each cell's code turns back into scores."""
         whitening = self.conditional(condition)
-        whitened = whitening.whiten(self.scores(features, condition)) * self.in_use
-        start = (self.shape(whitened, condition) - self.mean) / self.deviation
+        start = (self.shape(self._whiten(whitening, features, condition), condition) - self.mean) / self.deviation
         return {"start": start, "log_scale": whitening.log_scale, "mixing": whitening.mixing}
 
     def _raw(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
@@ -172,7 +194,7 @@ class ConditionalCodec(SpecificCodec):
     def decode_closed(self, specific: Tensor, condition: Tensor) -> Tensor:
         """Reconstruct by the regression and the axes alone, without what the refinement adds."""
         whitened = self.shape.inverse(specific * self.deviation + self.mean, condition)
-        scores = self.conditional(condition).unwhiten(whitened)
+        scores = self.conditional(condition).unwhiten(whitened + self.missed(condition))
         return self.baseline(condition) + self.principal.inverse(scores)
 
     def refine(self, closed: Tensor, specific: Tensor, condition: Tensor) -> Tensor:
