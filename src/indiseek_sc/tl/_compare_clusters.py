@@ -134,14 +134,14 @@ def compare_clusters(
         n_clusters = int(leiden(graphs[reference], 1.0, seed).max()) + 1
     elif n_clusters is None:
         n_clusters = others[LABELS].nunique()
-    rows, clusters = [], {}
-    for name, code in found.items():
-        matched = match_resolution(graphs[name], n_clusters, seed)
-        again = [leiden(graphs[name], matched.resolution, seed + place) for place in range(n_repeats)]
-        clusters[name] = np.stack(again, axis=1)
-        rows.append({"code": name, "kind": code.kind, "modality": code.modality, **matched._asdict()})
-    table = pd.DataFrame(rows)
+    matched = {name: match_resolution(graph, n_clusters, seed) for name, graph in graphs.items()}
+    rows = [{"code": name, "kind": code.kind, "modality": code.modality} for name, code in found.items()]
+    table = pd.concat([pd.DataFrame(rows), pd.DataFrame(matched.values())], axis=1)
     _warn_of_mismatch(table, n_clusters)
+    clusters = {
+        name: np.stack([leiden(graph, matched[name].resolution, seed + i) for i in range(n_repeats)], axis=1)
+        for name, graph in graphs.items()
+    }
 
     asked = clusters[reference][:, 0] if reference in clusters else others[reference]
     splits = metrics.cluster_splits(
