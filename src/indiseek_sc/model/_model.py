@@ -11,6 +11,7 @@ from indiseek_sc.data import read_batch, read_input
 from indiseek_sc.model._audit import AuditMixin
 from indiseek_sc.model._codes import CodesMixin
 from indiseek_sc.model._coordinate_importance import CoordinateImportanceMixin
+from indiseek_sc.model._feature_attribution import FeatureAttributionMixin
 from indiseek_sc.model._path import PathMixin
 from indiseek_sc.model._setup import SetupMixin
 from indiseek_sc.model._training import TrainingMixin
@@ -24,7 +25,16 @@ if TYPE_CHECKING:
     from indiseek_sc.module import Independence, Preset
 
 
-class IndiSeek(SetupMixin, TrainingMixin, PathMixin, CodesMixin, AuditMixin, CoordinateImportanceMixin, BaseModelClass):
+class IndiSeek(
+    SetupMixin,
+    TrainingMixin,
+    PathMixin,
+    CodesMixin,
+    AuditMixin,
+    CoordinateImportanceMixin,
+    FeatureAttributionMixin,
+    BaseModelClass,
+):
     r"""Split what RNA and surface proteins of a cell share from what each alone knows.
 
     Stage 1 learns *shared codes* :math:`C_i` that find their partner in the other modality (InfoNCE), agree with it and tell
