@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Measure = Literal["attribution", "magnitude"]
 
-_COLUMNS = ("modality", "kind", "method", "dimension", "group", "feature", "attribution", "magnitude")
+_COLUMNS = ("modality", "kind", "method", "dimension", "group", "n_cells", "feature", "attribution", "magnitude")
 _ONE_OF_EACH = ("modality", "kind", "method")
 _ALL = "all"
 
@@ -27,17 +27,17 @@ _SIGNED, _UNSIGNED = "PRGn_r", "cividis_r"
 
 _WIDEST_NAME = 24
 
+_SATURATED = 0.02
+"""The largest values, this share of all that are drawn, have the last colour, so that the others are not all pale."""
+
 _CAPTIONS = {
-    ("decoder_jacobian", "attribution"): "slope: change of the decoded feature (log scale) per s.d. of the dimension",
+    ("decoder_jacobian", "attribution"): "change of the decoded feature (log scale) per s.d. of the dimension",
     (
         "decoder_jacobian",
         "magnitude",
-    ): "slope of the decoded feature per s.d. of the dimension, root mean square over cells",
-    (
-        "integrated_gradients",
-        "attribution",
-    ): "contribution to the place in the code, mean over cells (integrated gradients)",
-    ("integrated_gradients", "magnitude"): "contribution to the place in the code, root mean square over cells",
+    ): "change of the decoded feature (log scale) per s.d. of the dimension, r.m.s. over cells",
+    ("integrated_gradients", "attribution"): "contribution to the place in the code, mean over cells",
+    ("integrated_gradients", "magnitude"): "contribution to the place in the code, r.m.s. over cells",
 }
 
 
@@ -55,7 +55,7 @@ def attribution(
     """Draw the features that drive each dimension of a code, or one dimension in each group of cells, as a heat map.
 
     Of each column the features with the largest values, whatever their sign, have a row; a feature stands with the column where it has
-    its largest one. White is 0.
+    its largest one. White is 0, and the largest 2 % of the values have the last colour. Numbers behind groups are of cells.
 
     Parameters
     ----------
@@ -156,7 +156,8 @@ def _arrange(matrix: pd.DataFrame, n_top: int) -> pd.DataFrame:
 
 def _draw_cells(ax: Axes, matrix: pd.DataFrame, measure: str, method: str) -> None:
     values = np.ma.masked_invalid(matrix.to_numpy(dtype=float))
-    limit = float(np.abs(values).max()) or 1.0
+    size = np.abs(values).compressed()
+    limit = float(np.quantile(size, 1 - _SATURATED)) or float(size.max()) or 1.0
     is_signed = measure == "attribution"
     image = ax.pcolormesh(
         values,
@@ -167,30 +168,39 @@ def _draw_cells(ax: Axes, matrix: pd.DataFrame, measure: str, method: str) -> No
         linewidth=0.5,
     )
     ax.set_facecolor(MISSING)
-    bar = page(ax).colorbar(image, ax=ax, shrink=min(1.0, 12 / len(matrix)), aspect=16, pad=0.03, anchor=(0, 1))
+    beyond = "neither" if size.max() <= limit else "both" if is_signed else "max"
+    bar = page(ax).colorbar(
+        image, ax=ax, extend=beyond, shrink=min(1.0, 12 / len(matrix)), aspect=16, pad=0.03, anchor=(0, 1)
+    )
     bar.outline.set_visible(False)
     bar.set_label(textwrap.fill(_CAPTIONS[method, measure], 34))
 
 
 def _annotate(ax: Axes, table: pd.DataFrame, matrix: pd.DataFrame, across: str) -> None:
+    """Name rows and columns, and say what is drawn above them."""
     ax.set_ylim(len(matrix), 0)
     ax.set_yticks(np.arange(len(matrix)) + 0.5, [_short(name) for name in matrix.index])
     names = [_short(name) for name in matrix.columns]
-    is_long = max(map(len, names)) > 3
-    ax.set_xticks(np.arange(len(names)) + 0.5, names, rotation=90 if is_long else 0)
+    kind, modality = str(table["kind"].iloc[0]), display_name(str(table["modality"].iloc[0]))
+    title = {"specific": f"{modality}-specific code", "shared": f"shared code of {modality}"}.get(
+        kind, f"{kind} code, {modality}"
+    )
+    if across == "dimension":
+        ax.set_xlabel("dimension")
+        # A tall figure is read from both sides.
+        ax.tick_params(labeltop=True)
+        group = str(table["group"].iloc[0])
+        title += "" if group == _ALL else f", {_short(group)}"
+    else:
+        n_cells = table.drop_duplicates("group").set_index("group")["n_cells"]
+        names = [f"{name} ({n_cells[group]:,})" for name, group in zip(names, matrix.columns, strict=True)]
+        ax.set_xlabel("group (cells)")
+        title += f", dimension {table['dimension'].iloc[0]}"
+    ax.set_xticks(np.arange(len(names)) + 0.5, names, rotation=90 if max(map(len, names)) > 3 else 0)
     ax.tick_params(length=0)
     for spine in ax.spines.values():
         spine.set_visible(False)
-    code = f"{table['kind'].iloc[0]} code" + (
-        "" if table["kind"].iloc[0] == "joint" else f" of {display_name(str(table['modality'].iloc[0]))}"
-    )
-    group = str(table["group"].iloc[0])
-    if across == "dimension":
-        ax.set_xlabel(f"dimension of the {code}")
-        ax.set_title("" if group == _ALL else group, loc="left")
-    else:
-        ax.set_xlabel("group of cells")
-        ax.set_title(f"dimension {table['dimension'].iloc[0]} of the {code}", loc="left")
+    ax.set_title(title[0].upper() + title[1:], loc="left")
 
 
 def _short(name: object) -> str:
