@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 AttributionMethod = Literal["decoder_jacobian", "integrated_gradients"]
 Values = Literal["normalized", "raw"]
 
+CELLS_FOR_DEVIATIONS = 2_000
+"""Standard deviations of codes are those of at most so many cells, drawn at random."""
+
 
 class FeatureAttributionMixin:
     """Attribution of the dimensions of codes to features."""
@@ -51,8 +54,8 @@ class FeatureAttributionMixin:
         There are two questions:
 
         - what changes along a dimension: ``"decoder_jacobian"``, the slope of each decoded feature, in normalised values
-          (logarithms of expression, log-ratios of proteins) per standard deviation of the dimension among the cells looked
-          at. The other code of the modality is held fixed. This is the one to name a dimension by;
+          (logarithms of expression, log-ratios of proteins) per standard deviation of the dimension among the cells of
+          ``indices``. The other code of the modality is held fixed. This is the one to name a dimension by;
         - what puts cells where they are: ``"integrated_gradients"``, the contribution of each feature to the distance between
           the codes of a cell and of the mean cell (in the batch of the cell), in units of the code. Over features they add
           up to that distance; over all cells they nearly cancel, so give ``groups``, or look at ``magnitude``. What the
@@ -110,16 +113,17 @@ class FeatureAttributionMixin:
         mdata = self._validate_anndata(mdata)
         self.module.eval()
         rows = _as_rows(indices, mdata.n_obs)
-        cells = draw_cells(find_groups(mdata, groups), rows, max_cells, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        cells = draw_cells(find_groups(mdata, groups), rows, max_cells, rng)
         looked_at = np.concatenate(list(cells.values()))
 
         manager = self.get_anndata_manager(mdata, required=True)
         matrices = {role: as_row_major(manager.get_from_registry(REGISTRY_KEY[role])) for role in roles}
-        parts = {"module": self.module, "kind": kind, "matrices": matrices}
+        parts: dict[str, Any] = {"module": self.module, "kind": kind, "matrices": matrices}
         parts["get_batch"] = lambda some: self._batch(mdata, some)
         attributor: DecoderJacobian | IntegratedGradients
         if method == "decoder_jacobian":
-            attributor = DecoderJacobian(**parts, deviations=self._deviations(mdata, kind, roles, looked_at))
+            attributor = DecoderJacobian(**parts, deviations=self._deviations(mdata, kind, roles, rows, rng))
         else:
             baseline_rows = looked_at if values == "raw" else None
             attributor = IntegratedGradients(**parts, baseline_rows=baseline_rows, n_steps=n_steps)
@@ -139,9 +143,12 @@ class FeatureAttributionMixin:
             raise ValueError("modality: the joint code is of both modalities; leave it out, or choose another kind.")
         return [self._find_role(modality)]
 
-    def _deviations(self, mdata: MuData, kind: str, roles: list[Role], rows: np.ndarray) -> dict[Role, torch.Tensor]:
-        """Return the standard deviation of each dimension among some cells."""
-        codes = self._encode_all(mdata, rows, [(kind, None if kind == "joint" else role) for role in roles])
+    def _deviations(
+        self, mdata: MuData, kind: str, roles: list[Role], rows: np.ndarray, rng: np.random.Generator
+    ) -> dict[Role, torch.Tensor]:
+        """Return the standard deviation of each dimension among cells, whatever their groups."""
+        some = rng.permutation(rows)[:CELLS_FOR_DEVIATIONS]
+        codes = self._encode_all(mdata, some, [(kind, None if kind == "joint" else role) for role in roles])
         return {role: torch.from_numpy(code.std(axis=0)) for role, code in zip(roles, codes, strict=True)}
 
 

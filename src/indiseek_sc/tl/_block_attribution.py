@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 def block_attribution(table: pd.DataFrame) -> pd.DataFrame:
     r"""Sum attributions over the dimensions of a code: which genes and proteins drive it as a whole.
 
-    Signs of different dimensions have no common meaning, so squares are summed. The result does not depend on how the
-    dimensions of a specific code of independent columns are turned.
+    Signs of different dimensions have no common meaning, so squares are summed, which a rotation of the code leaves as they are.
 
     Parameters
     ----------

@@ -70,7 +70,7 @@ def attribution_enrichment(
             values = pd.DataFrame(
                 sign * wide.to_numpy(dtype=float), index=[str(i) for i in range(len(wide))], columns=list(wide.columns)
             )
-            scores, p_values = score(values, network, tmin=minimum_size, **kwargs)
+            scores, p_values = score(values, network, tmin=minimum_size, empty=False, **kwargs)
             parts.append(_rank(wide.index, end, scores, p_values))
     ends = pd.concat(parts, ignore_index=True)
     return ends.sort_values([*_BLOCK, "end", "rank"], ascending=[True] * 4 + [False, True], ignore_index=True)
