@@ -25,7 +25,7 @@ def network() -> pd.DataFrame:
 
 
 @needs_decoupler
-@pytest.mark.parametrize(("method", "options"), [("ulm", {}), ("ora", {"n_up": 10, "n_bm": 0})])
+@pytest.mark.parametrize(("method", "options"), [("ulm", {}), ("zscore", {"flavor": "RoKAI"})])
 def test_sets_are_found_at_their_end(
     attributions: pd.DataFrame, network: pd.DataFrame, method: str, options: dict
 ) -> None:

@@ -31,11 +31,11 @@ _SATURATED = 0.02
 """The largest values, this share of all that are drawn, have the last colour, so that the others are not all pale."""
 
 _CAPTIONS = {
-    ("decoder_jacobian", "attribution"): "change of the decoded feature (log scale) per s.d. of the dimension",
+    ("decoder_jacobian", "attribution"): "change of the decoded, normalised value per s.d. of the dimension",
     (
         "decoder_jacobian",
         "magnitude",
-    ): "change of the decoded feature (log scale) per s.d. of the dimension, r.m.s. over cells",
+    ): "change of the decoded, normalised value per s.d. of the dimension, r.m.s. over cells",
     ("integrated_gradients", "attribution"): "contribution to the place in the code, mean over cells",
     ("integrated_gradients", "magnitude"): "contribution to the place in the code, r.m.s. over cells",
 }
@@ -127,7 +127,7 @@ def _choose(table: pd.DataFrame, dimensions: Sequence[int] | None, groups: Seque
     for argument, column, wanted in (("dimensions", "dimension", dimensions), ("groups", "group", groups)):
         if wanted is None:
             continue
-        known = list(table[column].unique())
+        known = table[column].unique().tolist()
         if unknown := [value for value in wanted if value not in known]:
             raise ValueError(f"{argument}: the table has no {column} {unknown[0]!r}, only {known}.")
         table = table[table[column].isin(list(wanted))]

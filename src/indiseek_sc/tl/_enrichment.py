@@ -38,11 +38,11 @@ def attribution_enrichment(
         Sets of features, one feature a row: ``source`` (name of the set), ``target`` (feature), and optionally ``weight``; as those of
         decoupler or OmniPath. Nothing is downloaded.
     method
-        A method of ``decoupler.mt``, such as ``"ulm"``, ``"gsea"`` or ``"ora"``.
+        A method of ``decoupler.mt`` that scores sets by the values of all features, such as ``"ulm"``, ``"zscore"`` or ``"gsea"``.
     minimum_size
         Sets with fewer features among those of a modality take no part.
     **kwargs
-        Passed to the method, such as ``n_up=50, n_bm=0`` to ``"ora"``.
+        Passed to the method, such as ``times=1000`` to ``"gsea"``.
 
     Returns
     -------
