@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "nn": set(),
     "losses": {"nn"},
     "module": {"losses", "nn"} | NAMES,
-    "train": {"module"} | NAMES,
+    "train": {"module", "nn"} | NAMES,
     "data": {"module"} | NAMES,
     "datasets": NAMES,
     "metrics": set(),

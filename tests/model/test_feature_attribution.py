@@ -58,9 +58,11 @@ def test_the_jacobian_is_the_slope_of_what_is_decoded(counts, kind: str, modalit
         shared = module.shared(modality, features)
         specific = module.specific(modality, features, module.condition(modality, shared, batch))
         moved = specific if kind == "specific" else shared
-        for dimension in range(wide(table, modality).shape[1]):
+        used = module.codecs[modality].used.tolist() if kind == "specific" else range(module.rotations[modality].n_kept)
+        assert wide(table, modality).shape[1] == len(used)
+        for dimension, column in enumerate(used):
             step = torch.zeros_like(moved)
-            step[:, dimension] = 0.02 * moved[:, dimension].std(correction=0)
+            step[:, column] = 0.02 * moved[:, column].std(correction=0)
             ends = []
             for sign in (1, -1):
                 z, c = (specific + sign * step, shared) if kind == "specific" else (specific, shared + sign * step)
@@ -74,6 +76,22 @@ def test_the_jacobian_is_the_slope_of_what_is_decoded(counts, kind: str, modalit
             np.testing.assert_allclose(
                 of_dimension["magnitude"], np.sqrt((slope**2).mean(axis=0)), rtol=0.05, atol=5e-3
             )
+
+
+def test_dimensions_that_are_not_in_use_are_left_out(counts) -> None:
+    """Those of a specific code may lie between others; the numbers are those of the columns that a user gets."""
+    in_use = counts.module.codecs["rna"].in_use
+    kept = in_use.clone()
+    before = wide(counts.feature_attribution(modality="rna", indices=range(20)), "rna")
+    try:
+        in_use[1] = 0
+        after = wide(counts.feature_attribution(modality="rna", indices=range(20)), "rna")
+    finally:
+        in_use.copy_(kept)
+    assert after.shape[1] == before.shape[1] - 1
+    # What a dimension behind it decodes to changes a little, since those before it are given.
+    for column, same in enumerate([0, *range(2, before.shape[1])]):
+        assert np.corrcoef(after[:, column], before[:, same])[0, 1] > 0.8
 
 
 def test_the_jacobian_of_the_joint_code_is_its_axes(counts) -> None:

@@ -82,10 +82,13 @@ class DecoderJacobian:
                 return module.codecs[role].decode(moved, condition)
             return module.codecs[role].decode(specific, module.condition(role, moved, batch))
 
-        place = specific if self.kind == "specific" else shared
-        for dimension, deviation in enumerate(self.deviations[role].tolist()):
+        is_specific = self.kind == "specific"
+        place = specific if is_specific else shared
+        # A code is given without the columns that are not in use.
+        columns = module.codecs[role].used.tolist() if is_specific else range(module.rotations[role].n_kept)
+        for column, deviation in zip(columns, self.deviations[role].tolist(), strict=True):
             direction = torch.zeros_like(place)
-            direction[:, dimension] = deviation
+            direction[:, column] = deviation
             # Forward mode: one pass for each dimension of the code, which has fewer than the features have.
             yield torch.func.jvp(decode, (place,), (direction,))[1]
 

@@ -41,6 +41,7 @@ class RunOptions:
     runner: Mapping[str, Any]
     critic_settings: Settings | None = None
     keep_critics: bool = False
+    keep_start: bool = False
 
 
 class StageRuns:

@@ -6,10 +6,11 @@ import copy
 import math
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 
 from indiseek_sc._keys import ROLES
-from indiseek_sc.model._closed_forms import finish_shared, start_shared
+from indiseek_sc.model._closed_forms import finish_shared, is_sufficient, some_rows, start_shared
 from indiseek_sc.model._stage_runs import StageRuns
 from indiseek_sc.train import KeepBest, LeakProbe, SharedPlan, SpecificPlan, StageData, warn_of_negative_bounds
 
@@ -34,9 +35,18 @@ class Stages(StageRuns):
     """Whether :meth:`train_critics` may go on from the codes of another lambda; else each lambda begins at the start."""
 
     def train_shared(self) -> str | None:
-        """Stage 1, from its closed-form start to canonical directions."""
+        """Stage 1, from its closed-form start to canonical directions; once more with wider codes where narrow ones are not sufficient."""
+        module, settings = self.module, self.settings
+        first = min(settings.n_shared_first, module.n_shared) if settings.linear_start else module.n_shared
+        reason = self._train_shared_of(first)
+        if first < module.n_shared and reason is None and not is_sufficient(module, self.features, self.split):
+            reason = self._train_shared_of(module.n_shared)
+        return reason
+
+    def _train_shared_of(self, width: int) -> str | None:
+        """Stage 1 with codes of one width, from new networks."""
         module, split, features = self.module, self.split, self.features
-        module.reset_shared()
+        module.reset_shared(width)
         module.to(features["rna"].device)
         start = start_shared(module, features, split) if self.settings.linear_start else None
         data = StageData(
@@ -50,7 +60,7 @@ class Stages(StageRuns):
             "shared",
             SharedPlan(module),
             data,
-            "Shared codes",
+            f"Shared codes of {width}",
             {
                 "validation_correlation": "correlation²",
                 "validation_prediction": "predicted",
@@ -64,7 +74,7 @@ class Stages(StageRuns):
 
     def train_specific(self, batch: Tensor, lambda_: float) -> str | None:
         """Stage 2: conditional whitening and shape, critics, decoder, and the joint code; ``batch`` has shape ``(n_cells,)``."""
-        reason = self.start_specific(batch)
+        reason = self.start_specific(batch, from_trained=self.options.keep_start)
         if reason is None:
             reason = self.train_critics(lambda_)
         return self.finish_specific(reason)
@@ -141,6 +151,11 @@ class Stages(StageRuns):
         parts = {role: codecs[role].conditional for role in ROLES}
         reason = self._train_density("conditional", parts, scores, conditions)
         if reason is None:
+            rows = torch.from_numpy(np.concatenate([some_rows(train), some_rows(self.split.validation)]))
+            for role in ROLES:
+                on = rows.to(features[role].device)
+                codecs[role].correct_mean(features[role][on], conditions[role][on], some_rows(train).size)
+                codecs[role].drop_idle(conditions[role][train])
             with torch.no_grad():
                 whitened = {role: codecs[role].whitened(features[role], conditions[role]) for role in ROLES}
             reason = self._train_shape(whitened)

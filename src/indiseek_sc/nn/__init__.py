@@ -13,6 +13,7 @@ from indiseek_sc.nn._conditional_codec import ConditionalCodec
 from indiseek_sc.nn._conditional_gaussian import ConditionalGaussian
 from indiseek_sc.nn._conditional_spline import ConditionalSpline
 from indiseek_sc.nn._cross_predictor import CrossPredictor
+from indiseek_sc.nn._fourier_regression import FourierRegression
 from indiseek_sc.nn._mlp import make_mlp
 from indiseek_sc.nn._plain_codec import PlainCodec
 from indiseek_sc.nn._principal_map import PrincipalMap
@@ -27,6 +28,7 @@ __all__ = [
     "ConditionalGaussian",
     "ConditionalSpline",
     "CrossPredictor",
+    "FourierRegression",
     "LinearMap",
     "PlainCodec",
     "PrincipalMap",
