@@ -96,7 +96,8 @@ def attribution(
         cancels = table["method"].iloc[0] == "integrated_gradients" and list(table["group"].unique()) == [_ALL]
         measure = "magnitude" if cancels else "attribution"
     matrix = _arrange(table.pivot(index="feature", columns=across, values=measure), n_top)
-    figsize = 0.42 * matrix.shape[1] + 4.2, 0.26 * len(matrix) + 2.4
+    longest = max(len(_short(name)) for name in matrix.columns) if across == "group" else 0
+    figsize = 0.42 * matrix.shape[1] + 4.2, 0.26 * len(matrix) + 0.1 * longest + 2.4
     with one_panel(ax, figsize, show) as (ax, show):
         _draw_cells(ax, matrix, measure, str(table["method"].iloc[0]))
         _annotate(ax, table, matrix, across)
@@ -173,7 +174,8 @@ def _draw_cells(ax: Axes, matrix: pd.DataFrame, measure: str, method: str) -> No
         image, ax=ax, extend=beyond, shrink=min(1.0, 12 / len(matrix)), aspect=16, pad=0.03, anchor=(0, 1)
     )
     bar.outline.set_visible(False)
-    bar.set_label(textwrap.fill(_CAPTIONS[method, measure], 34))
+    # No longer than the bar, which is as high as few rows are.
+    bar.set_label(textwrap.fill(_CAPTIONS[method, measure], int(np.clip(2.4 * len(matrix), 18, 34))))
 
 
 def _annotate(ax: Axes, table: pd.DataFrame, matrix: pd.DataFrame, across: str) -> None:
