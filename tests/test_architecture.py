@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"module"} | NAMES,
     "datasets": NAMES,
     "metrics": set(),
-    "model": {"data", "metrics", "module", "nn", "train"} | NAMES,
+    "model": {"data", "metrics", "module", "nn", "train", "_lookup"} | NAMES,
     "baselines": {"losses", "model", "module", "nn", "train"} | NAMES,
     "pl": {"_lookup"} | NAMES,
     "tl": {"metrics", "_lookup"} | NAMES,

@@ -33,6 +33,9 @@ RETRIEVAL = "indiseek_retrieval"
 CLUSTERS = "indiseek_clusters"
 """``uns``: how alike the clusters of codes are."""
 
+ATTRIBUTION = "indiseek_attribution"
+"""``uns``: by modality and kind of code, what the loadings in ``varm`` are."""
+
 WNN = "indiseek_wnn"
 """``uns``: what the weights of weighted nearest neighbours were computed from, and how."""
 
@@ -64,6 +67,11 @@ def shared(modality: str) -> str:
 def specific(modality: str) -> str:
     """``obsm`` key of the specific code of ``modality`` (the user's own name of it)."""
     return f"X_indiseek_specific_{modality}"
+
+
+def loadings(kind: str) -> str:
+    """``varm`` key, in each modality, of what its features have for the dimensions of a ``kind`` of code."""
+    return f"indiseek_{kind}"
 
 
 def wnn_weight(modality: str) -> str:

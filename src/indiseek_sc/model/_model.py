@@ -11,6 +11,7 @@ from indiseek_sc.data import read_batch, read_input
 from indiseek_sc.model._audit import AuditMixin
 from indiseek_sc.model._codes import CodesMixin
 from indiseek_sc.model._coordinate_importance import CoordinateImportanceMixin
+from indiseek_sc.model._feature_attribution import FeatureAttributionMixin
 from indiseek_sc.model._path import PathMixin
 from indiseek_sc.model._setup import SetupMixin
 from indiseek_sc.model._take_over import TakeOverMixin
@@ -33,6 +34,7 @@ class IndiSeek(
     CodesMixin,
     AuditMixin,
     CoordinateImportanceMixin,
+    FeatureAttributionMixin,
     BaseModelClass,
 ):
     r"""Split what RNA and surface proteins of a cell share from what each alone knows.

@@ -1,5 +1,6 @@
 """Figures of a trained model, its codes and its audit. Nothing is computed here: what is missing, an error says how to make."""
 
+from indiseek_sc.pl._attribution import attribution
 from indiseek_sc.pl._audit import audit
 from indiseek_sc.pl._cluster_agreement import cluster_agreement
 from indiseek_sc.pl._cluster_splits import cluster_splits
@@ -12,6 +13,7 @@ from indiseek_sc.pl._retrieval import retrieval
 from indiseek_sc.pl._umap import umap
 
 __all__ = [
+    "attribution",
     "audit",
     "cluster_agreement",
     "cluster_splits",
