@@ -83,5 +83,6 @@ REGRESSION_TITLES = {
     "shape": "Conditional shape",
     "shape_without": "Shape by itself",
     "decoder": "Decoder",
+    "prediction": "Prediction of the other modality",
 }
 """What the stages that do not end in codes are called where people read it: progress bars and figures."""

@@ -12,6 +12,7 @@ from indiseek_sc.model._audit import AuditMixin
 from indiseek_sc.model._codes import CodesMixin
 from indiseek_sc.model._coordinate_importance import CoordinateImportanceMixin
 from indiseek_sc.model._path import PathMixin
+from indiseek_sc.model._prediction import PredictionMixin
 from indiseek_sc.model._setup import SetupMixin
 from indiseek_sc.model._training import TrainingMixin
 from indiseek_sc.module import IndiSeekModule, build_transform, make_settings
@@ -24,7 +25,16 @@ if TYPE_CHECKING:
     from indiseek_sc.module import Independence, Preset
 
 
-class IndiSeek(SetupMixin, TrainingMixin, PathMixin, CodesMixin, AuditMixin, CoordinateImportanceMixin, BaseModelClass):
+class IndiSeek(
+    SetupMixin,
+    TrainingMixin,
+    PathMixin,
+    CodesMixin,
+    AuditMixin,
+    PredictionMixin,
+    CoordinateImportanceMixin,
+    BaseModelClass,
+):
     r"""Split what RNA and surface proteins of a cell share from what each alone knows.
 
     Stage 1 learns *shared codes* :math:`C_i` that find their partner in the other modality (InfoNCE), agree with it and tell

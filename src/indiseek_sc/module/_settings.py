@@ -78,6 +78,8 @@ class Settings:
         Number of epochs of the specific encoders.
     max_epochs_decoder
         Largest number of epochs of the decoder's refinement.
+    max_epochs_prediction
+        Largest number of epochs of the prediction of one modality from the other.
     patience
         Epochs without a better validation figure before a stage ends; 0 means never.
     """
@@ -112,6 +114,7 @@ class Settings:
     max_epochs_shape: int = 60
     max_epochs_specific: int = 40
     max_epochs_decoder: int = 60
+    max_epochs_prediction: int = 40
     patience: int = 20
 
 
