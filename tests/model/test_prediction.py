@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from indiseek_sc import IndiSeek
+from indiseek_sc.module import change_settings
 
 QUIET = {"enable_progress_bar": False}
 FEW = {"shared": 3}
@@ -25,9 +26,12 @@ def fit(mdata, *, setup=None, **kwargs):
     return model
 
 
-def only(mdata, modality, rows=slice(None)):
-    """New data with one modality."""
-    return mudata.MuData({modality: mdata[modality][rows].copy()})
+def only(mdata, modality, rows=slice(None), *, with_batch=True):
+    """New data with one modality, whose batches stand in its own obs."""
+    cells = mdata[modality][rows].copy()
+    if with_batch:
+        cells.obs["batch"] = mdata.obs["batch"].reindex(cells.obs_names)
+    return mudata.MuData({modality: cells})
 
 
 def assert_equal_predictions(first, second):
@@ -39,7 +43,7 @@ def assert_equal_predictions(first, second):
 @pytest.fixture(scope="module")
 def fitted(_pbmc_covid_once):
     mdata = _pbmc_covid_once[::10].copy()
-    model = fit(mdata, setup={"batch_key": "Batch"})
+    model = fit(mdata, setup={"batch_key": "batch"})
     model.train_prediction(3, **QUIET)
     return model, mdata
 
@@ -91,9 +95,6 @@ def test_a_source_alone_is_enough_in_any_order_of_cells(fitted):
     rows = np.array([20, 4, 8])
     expected = model.predict_modality("rna", "adt", indices=rows)
     new = only(mdata, "rna", rows)
-    new["rna"].obs["Batch"] = (
-        mdata.obs["Batch"].iloc[rows].to_numpy() if "Batch" in mdata.obs else mdata["rna"].obs["Batch"].iloc[rows]
-    )
     found = model.predict_modality("rna", "adt", new)
     assert "_scvi_uuid" not in new.uns
     np.testing.assert_allclose(found.mean, expected.mean, atol=1e-5)
@@ -103,9 +104,7 @@ def test_a_source_alone_is_enough_in_any_order_of_cells(fitted):
 def test_cells_of_a_mosaic_that_lack_the_target_are_predicted(fitted):
     model, mdata = fitted
     mosaic = mudata.MuData({"rna": mdata["rna"].copy(), "adt": mdata["adt"][:400].copy()})
-    mosaic.obs["Batch"] = (
-        mdata.obs["Batch"].reindex(mosaic.obs_names) if "Batch" in mdata.obs else mdata["rna"].obs["Batch"]
-    )
+    mosaic.obs["batch"] = mdata.obs["batch"].reindex(mosaic.obs_names)
     found = model.predict_modality("rna", "adt", mosaic)
     np.testing.assert_allclose(found.mean, model.predict_modality("rna", "adt").mean.loc[found.mean.index], atol=1e-5)
     assert len(found.mean) == 600
@@ -128,7 +127,7 @@ def test_an_audit_reads_held_out_cells_and_measured_values(fitted):
 def test_it_is_learnt_at_the_first_call_and_codes_stay_as_they_are(pbmc_small):
     model = fit(pbmc_small)
     before = {name: x.clone() for name, x in model.module.state_dict().items() if "modality_predictors" not in name}
-    model.settings = model.settings  # as it was made
+    model.settings = change_settings(model.settings, max_epochs_prediction=2)
     random = torch.get_rng_state()
     first = model.predict_modality("rna", "adt", indices=[0, 1])
     assert torch.equal(torch.get_rng_state(), random)
@@ -186,7 +185,11 @@ def test_what_cannot_be_used_is_said(fitted):
         (("rna", "rna"), ValueError, "source and target are both 'rna'"),
         (("rna", "adt", mdata["rna"]), TypeError, r"Wrap a single AnnData: mudata.MuData\(\{'rna': adata\}\)"),
         (("rna", "adt", only(mdata, "adt")), ValueError, "there is no modality 'rna' to read. There is: 'adt'"),
-        (("rna", "adt", only(mdata, "rna")), ValueError, "batch_key='Batch': there is no such column"),
+        (
+            ("rna", "adt", only(mdata, "rna", with_batch=False)),
+            ValueError,
+            "batch_key='batch': there is no such column",
+        ),
     ]:
         with pytest.raises(error, match=message):
             model.predict_modality(*arguments)
@@ -202,18 +205,18 @@ def test_unknown_features_values_and_batches_are_named(fitted):
     model, mdata = fitted
 
     def predict(change):
-        new = mdata["rna"][:20].copy()
-        new.obs["Batch"] = (
-            "none" if change == "batch" else str(model.adata_manager.get_state_registry("batch").categorical_mapping[0])
-        )
+        new = only(mdata, "rna", slice(20))
+        if change == "batch":
+            new["rna"].obs["batch"] = "none"
         if change == "features":
-            new = new[:, ::-1].copy()
+            new = mudata.MuData({"rna": new["rna"][:, ::-1].copy()})
         if change == "values":
-            new.X = new.X.toarray() if hasattr(new.X, "toarray") else new.X
-            new.X[3, 5] = np.nan
-        model.predict_modality("rna", "adt", mudata.MuData({"rna": new}))
+            values = new["rna"].X.toarray()
+            values[3, 5] = np.nan
+            new["rna"].X = values
+        model.predict_modality("rna", "adt", new)
 
-    with pytest.raises(ValueError, match="20 cells .* are of batches that the model does not know: 'none'"):
+    with pytest.raises(ValueError, match="20 cells .* of batches that the model does not know: 'none'"):
         predict("batch")
     with pytest.raises(ValueError, match="lie in another order"):
         predict("features")

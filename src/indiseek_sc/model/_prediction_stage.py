@@ -34,14 +34,14 @@ class PredictionStage(StageRuns):
         for role in ROLES:
             rows = inputs[role][train], self.features[other(role)][train]
             module.modality_predictors[role].start_from(*rows, module.transforms[other(role)])
-        module.to(batch.device)
         heads = {role: module.modality_predictors[role].head for role in ROLES}
         cells = {role: {"condition": inputs[role], "target": self.features[other(role)]} for role in ROLES}
 
         def loss(role: Role, batch: Mapping[str, Tensor]) -> Tensor:
             return heads[role].loss(batch["condition"], batch["target"])
 
-        reason = self._run_regression("prediction", heads, loss, cells, smallest_gain=1e-3)
+        step = self.settings.prediction_learning_rate
+        reason = self._run_regression("prediction", heads, loss, cells, smallest_gain=2e-4, learning_rate=step)
         for role in ROLES:
             self._calibrate(role, inputs[role])
         return reason
@@ -51,6 +51,9 @@ class PredictionStage(StageRuns):
         rows = self.split.validation[:: max(1, self.split.validation.size // MOST_CELLS)]
         transform, predictor = self.module.transforms[target], self.module.modality_predictors[source]
         matrix = self.model.adata_manager.get_from_registry(REGISTRY_KEY[target])
-        seen = inputs[torch.from_numpy(rows).to(inputs.device)]
-        predictor.calibrate(seen, self.features[target][torch.from_numpy(rows)], "features", transform)
+        # The stage may have moved the module to another device than that of the features.
+        seen, features = (
+            x[torch.from_numpy(rows).to(x.device)].to(self.module.device) for x in (inputs, self.features[target])
+        )
+        predictor.calibrate(seen, features, "features", transform)
         predictor.calibrate(seen, read_normalized(transform, matrix, rows), "normalized", transform)

@@ -76,6 +76,7 @@ class StageRuns:
         cells: Mapping[Role, dict[str, Tensor]],
         *,
         smallest_gain: float,
+        learning_rate: float | None = None,
     ) -> str | None:
         train = self.split.train
         batch_size = min(
@@ -87,7 +88,13 @@ class StageRuns:
         patience = self._patience() and max(self._patience(), -(-PATIENT_STEPS // steps_per_epoch))
         return self._run_stage(
             stage,
-            RegressionPlan(self.module, parts, loss, n_steps=self._max_epochs(stage) * steps_per_epoch),
+            RegressionPlan(
+                self.module,
+                parts,
+                loss,
+                n_steps=self._max_epochs(stage) * steps_per_epoch,
+                learning_rate=learning_rate,
+            ),
             data,
             REGRESSION_TITLES[stage],
             {f"{role}_validation_loss": self.model.modalities[role] for role in ROLES},

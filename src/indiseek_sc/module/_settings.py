@@ -55,6 +55,8 @@ class Settings:
         Step size of Adam for the specific encoders, at their start.
     regression_learning_rate
         Step size of Adam for the conditional whitening, its shape, and the refinement of the decoder.
+    prediction_learning_rate
+        Step size of Adam for the prediction of one modality from the other.
     critic_learning_rate
         Step size of Adam for critics.
     weight_decay
@@ -103,6 +105,7 @@ class Settings:
     learning_rate: float = 1e-3
     specific_learning_rate: float = 3e-3
     regression_learning_rate: float = 1e-2
+    prediction_learning_rate: float = 3e-3
     critic_learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     n_critic_steps: int = 4
@@ -178,7 +181,8 @@ def change_settings(settings: Settings, **changes: Any) -> Settings:
     for name in counts:
         if getattr(settings, name) < 1:
             raise ValueError(f"{name} must be at least 1, but is {getattr(settings, name)}.")
-    for name in ("learning_rate", "specific_learning_rate", "regression_learning_rate", "critic_learning_rate"):
+    rates = "learning_rate", "specific_learning_rate", "regression_learning_rate"
+    for name in (*rates, "prediction_learning_rate", "critic_learning_rate"):
         if not getattr(settings, name) > 0:
             raise ValueError(f"{name} must be above 0, but is {getattr(settings, name)}.")
     epochs = (field.name for field in fields(settings) if field.name.startswith("max_epochs_"))
