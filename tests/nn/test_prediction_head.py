@@ -70,6 +70,7 @@ def test_what_members_disagree_on_adds_to_the_deviation():
 def test_deviations_do_not_pull_at_what_the_mean_is_made_of():
     x, y, _, _ = draw(100, seed=0)
     head = fit(x, y, n_steps=5)
+    head.zero_grad()
     _, log_scale = head.members(x)
     log_scale.sum().backward()
     assert all(p.grad is None or not p.grad.any() for layer in head.layers for p in layer.parameters())

@@ -96,4 +96,4 @@ def _number_batches(mdata: MuData, registry: Mapping[str, Any], source: InputSou
     found = locate_batch(mdata, column.key, None, [source.modality])
     check_batch(mdata, found, known=known, cells=names)  # type: ignore[arg-type]
     values = found.get_values(mdata).reindex(names)  # type: ignore[union-attr]
-    return pd.Index(known).get_indexer(values)
+    return pd.Index(known).get_indexer(values.astype(object))
