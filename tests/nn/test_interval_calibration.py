@@ -19,6 +19,19 @@ def test_scaled_deviations_are_standard_deviations():
     torch.testing.assert_close(calibration.half_widths[LEVELS.index(0.9)], normal.expand(2), rtol=0.05, atol=0)
 
 
+def test_deviations_that_errors_do_not_follow_are_evened_out():
+    generator = torch.Generator().manual_seed(0)
+    deviation = (torch.randn(2000, 2, generator=generator) / 2).exp()
+    noise = torch.randn(2000, 2, generator=generator)
+    powers = []
+    for truth in (deviation, deviation.sqrt(), torch.full_like(deviation, 3.0)):
+        calibration = IntervalCalibration(2)
+        calibration.fit(truth * noise, deviation)
+        powers.append(float(calibration.power))
+        torch.testing.assert_close(calibration(deviation), truth, rtol=0.1, atol=0)
+    assert powers == [1.0, 0.5, 0.0]
+
+
 def test_half_widths_are_the_conformal_ranks():
     error = torch.arange(1.0, 20.0).reshape(-1, 1)  # 19 cells, so a rank for each level
     calibration = IntervalCalibration(1)
