@@ -5,7 +5,7 @@
 Half of the cells is held out; where ``obs`` has a column ``--donor-key``, half of the donors as well, in a split of its own. Ridge, 50
 nearest neighbours and kernel ridge (1,000 Nystroem features) read the features that the model works on (principal components of RNA, standardised
 log-ratios of proteins) and learn from all cells that are not held out; penalties and the width of the kernel are chosen on the model's
-validation cells, and fitted again with these. The model learns from its training cells alone. Errors and correlations are those of
+validation cells, and fitted again with these, as the model does too. Errors and correlations are those of
 standardised features; coverage is that of 90 % intervals, which only the model has. The table is tidy, one row a data set, split, seed,
 direction and method, and is written as it grows.
 """

@@ -50,8 +50,9 @@ class PredictionMixin:
     ) -> None:
         """Learn to predict each modality from the other; :meth:`predict_modality` calls it if nobody has.
 
-        Codes and transforms stay as they are. The same cells are learnt from as in :meth:`train`; its validation cells say when to stop
-        and calibrate deviations and intervals; held-out cells are not read. Training the model anew forgets it.
+        Codes and transforms stay as they are. Training cells of :meth:`train` are learnt from, and its validation cells say when to stop
+        and calibrate deviations and intervals; then it is learnt once more, for as long, from both. Held-out cells are not read.
+        Training the model anew forgets it.
 
         Parameters
         ----------

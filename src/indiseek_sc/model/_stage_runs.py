@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from indiseek_sc._keys import Role
     from indiseek_sc.module import Settings
-    from indiseek_sc.train import Split
+    from indiseek_sc.train import KeepAt, Split
     from indiseek_sc.train._plans import StagePlan
 
 STEPS_PER_EPOCH = 100
@@ -77,6 +77,7 @@ class StageRuns:
         *,
         smallest_gain: float,
         learning_rate: float | None = None,
+        keep_at: KeepAt | None = None,
     ) -> str | None:
         train = self.split.train
         batch_size = min(
@@ -98,7 +99,8 @@ class StageRuns:
             data,
             REGRESSION_TITLES[stage],
             {f"{role}_validation_loss": self.model.modalities[role] for role in ROLES},
-            KeepBest(judged, patience=patience, smallest_gain=smallest_gain),
+            KeepBest(judged, patience=patience, smallest_gain=smallest_gain) if keep_at is None else keep_at,
+            max_epochs=None if keep_at is None else max(keep_at.epochs.values()),
         )
 
     def _run_stage(
@@ -129,7 +131,9 @@ class StageRuns:
         return min(len(data.train_dataloader()), STEPS_PER_EPOCH)
 
     def _max_epochs(self, stage: str) -> int:
-        stage = stage.removesuffix("_without")  # to compare both, each has as many
+        stage = stage.removesuffix("_without").removesuffix(
+            "_again"
+        )  # twins of a stage have as many, and the same decay
         wanted = self.options.max_epochs
         if wanted is not None and not isinstance(wanted, int):
             wanted = wanted.get(stage)
