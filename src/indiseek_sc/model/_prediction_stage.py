@@ -39,12 +39,10 @@ class PredictionStage(StageRuns):
         with torch.no_grad():
             inputs = {role: self.module.prediction_input(role, self.features[role], batch) for role in ROLES}
         reason = self._learn("prediction", inputs)
+        epochs = {role: max(1, self.best_epochs[f"{role}_validation_loss"]) for role in ROLES}
         for role in ROLES:
             self._calibrate(role, inputs[role])
         if reason is None:
-            history = self.model.history_
-            # Histories count from 0; whoever gained nothing learns for one epoch.
-            epochs = {role: 1 + int(history[f"prediction/{role}_best_epoch"].iloc[0, 0]) for role in ROLES}
             seen = np.sort(np.concatenate([self.split.train, self.split.validation]))
             both = PredictionStage(self.model, self.features, self.options, replace(self.split, train=seen))
             reason = both._learn("prediction_again", inputs, epochs)

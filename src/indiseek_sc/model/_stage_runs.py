@@ -67,6 +67,7 @@ class StageRuns:
         self.split = model.split if split is None else split
         self.features = features
         self.options = options
+        self.best_epochs: dict[str, int] = {}  # of the last stage, by the figure that judged
 
     def _run_regression(
         self,
@@ -124,7 +125,9 @@ class StageRuns:
             limit_train_batches=self._steps_per_epoch(data),
             **self.options.runner,
         )
-        return runner()
+        reason = runner()
+        self.best_epochs = keep_best.best_epochs
+        return reason
 
     @staticmethod
     def _steps_per_epoch(data: StageData) -> int:
