@@ -146,6 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--max-cells", type=int, default=12_000)
     parser.add_argument("--donor-key", default="Donor")
     parser.add_argument("--output", type=Path, default=Path("predict_modality.csv"))
@@ -154,7 +155,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="mudata")
     torch.set_num_threads(1)
     rows: list[dict] = []
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         for name in arguments.data:
             with single_thread():
                 for row in run(name, seed, arguments.max_cells, arguments.donor_key):

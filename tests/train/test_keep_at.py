@@ -16,5 +16,5 @@ def test_each_part_is_kept_at_its_own_epoch():
         trainer = SimpleNamespace(sanity_checking=epoch == 0, current_epoch=epoch - 1)
         keep.on_validation_end(trainer, None)
     keep.restore()
-    assert {name: float(part.weight) for name, part in parts.items()} == {"early": 1, "late": 3, "cut_short": 4}
+    assert {name: part.weight.item() for name, part in parts.items()} == {"early": 1, "late": 3, "cut_short": 4}
     assert keep.best_epochs == {}
