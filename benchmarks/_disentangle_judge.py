@@ -17,9 +17,12 @@ from indiseek_sc.tl import find_wnn_weights
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from _disentangle_families import Case
     from mudata import MuData
 
     from indiseek_sc import IndiSeek
+
+    Codes = dict[str, dict[str, np.ndarray]]
 
 FIGURES = ("agreement_flat", "sufficiency", "leak_ratio", "leak_p", "gain", "complete")
 MOST_FOR_RETRIEVAL = 4_000
@@ -32,7 +35,7 @@ COORDINATE_GROUPS = ("shared", "private", "both", "none")
 N_BOOTSTRAP = 500
 
 
-def codes_of(model: IndiSeek) -> dict[str, dict[str, np.ndarray]]:
+def codes_of(model: IndiSeek) -> Codes:
     """Return all codes of all cells, by kind and role; ``joint`` is the own shared and specific code side by side."""
     names = model.modalities
     codes = {
@@ -45,11 +48,11 @@ def codes_of(model: IndiSeek) -> dict[str, dict[str, np.ndarray]]:
     return codes
 
 
-def judge(model: IndiSeek, train: np.ndarray, test: np.ndarray, auditor: Path | None) -> dict[str, float]:
+def judge(case: Case, method: str, model: IndiSeek, codes: Codes, auditor: Path | None) -> dict[str, float]:
     """Audit on held-out cells, by another program's ``audit`` if one is given, and retrieval of partners."""
-    codes = codes_of(model)
+    train, test = case.train, case.test
     if auditor is None:
-        table = model.audit().table
+        table = case.audit(method, model).table
         figures = {f"{role}.{k}": v for role in ROLES for k, v in table.loc[model.modalities[role]].items()}
     else:
         specific, decoded = dict(codes["specific"]), dict(codes["decoded"])
@@ -121,13 +124,17 @@ def get_wnn_weights(
 
 
 def judge_ranks(
-    model: IndiSeek, mdata: MuData, labels: np.ndarray | None, test: np.ndarray, seed: int
+    codes: Codes,
+    modalities: dict[str, str],
+    mdata: MuData,
+    labels: np.ndarray | None,
+    test: np.ndarray,
+    seed: int,
 ) -> dict[str, float | str]:
     """Rank correlation of theta with WNN weights over labels for each kind of code; nothing where there are no labels, or too few of enough cells."""
     if labels is None:
         return {}
-    codes = codes_of(model)
-    weights, source = get_wnn_weights(mdata, model.modalities, codes["raw"])
+    weights, source = get_wnn_weights(mdata, modalities, codes["raw"])
     figures: dict[str, float | str] = {"wnn_source": source}
     for kind in CODES:
         rna, adt = (codes[kind][role][test] for role in ROLES)
@@ -136,8 +143,13 @@ def judge_ranks(
         importance = modality_importance(rna, adt, labels[test], n_bootstrap=1, seed=seed)
         if importance.table["reliable"].sum() < FEWEST_LABELS:
             continue
-        spearman, _ = rank_correlation(
-            importance.theta, weights[test], labels[test], n_bootstrap=N_BOOTSTRAP, seed=seed
+        (spearman,) = rank_correlation(
+            importance.theta,
+            weights[test],
+            labels[test],
+            n_bootstrap=N_BOOTSTRAP,
+            statistics=("spearman",),
+            seed=seed,
         ).to_dict("records")
         figures |= {f"rho.{kind}": spearman["estimate"]}
         figures |= {f"rho.{kind}_{end}": spearman[end] for end in ("lower", "upper")}

@@ -86,7 +86,7 @@ def _origin(table: pd.DataFrame) -> str:
     return (
         f"{days}; {'; '.join(sorted(set(table['versions'])))}. Settings: {'; '.join(sorted(set(table['settings'])))}. Mean ± standard "
         "deviation over seeds, RNA / protein. A star marks a lambda whose leak on validation cells is not within the tolerance, "
-        "and yet the smallest of those tried; seconds are those of one core for training, the choice of lambda included."
+        "and yet the smallest of those tried; seconds are those of one core for training, the choice of lambda and stages shared with others included."
     )
 
 
@@ -130,7 +130,7 @@ def _rho_table(table: pd.DataFrame) -> str:
         for data, of_data in known.groupby("data")
         for title, rows in by_method(of_data)
     ]
-    note = "In brackets a 95 % bootstrap interval over cells, mean over seeds. Rho rewards leakage: the leak ratio stands beside it."
+    note = "In brackets a 95 % bootstrap interval over cells, mean over seeds. Rho can reward leakage: the leak ratio stands beside it."
     if "wnn_source" in known:
         sources = known.dropna(subset="wnn_source").groupby("data")["wnn_source"].unique()
         note += "".join(f" WNN weights of {data}: {'; '.join(names)}." for data, names in sources.items())

@@ -1,11 +1,17 @@
 """Choices of stage 2, one changed at a time: the same shared codes, other settings, the same audit.
 
-    python benchmarks/design.py DATA.h5mu [DATA.h5mu ...] --seeds 2 --max-cells 6000 --output design.csv
+    python benchmarks/design.py DATA.h5mu [DATA.h5mu ...] --seeds 2 --max-cells 3000 --output design.csv
 
-Half of the cells train, the other half judges. Stage 1 is trained once for each data set and seed. ``effective`` is the effective number of
+Half of the cells train, the other half judges. Stage 1 is trained once for each data set and seed, and so are the whitening and shape that critics
+start from, except for choices that change these; ``seconds`` are those of what was trained. ``effective`` is the effective number of
 dimensions of each specific code: of the eigenvalues of its correlations, the square of their sum over the sum of their squares.
 ``own`` and ``other`` are the decoder's views: the share of the features' variance that probes tell from Z with the own shared code beside it, and with
 the other modality's. No label is read.
+
+Trials that no setting can make: lambda that comes from elsewhere (``LAMBDA_FROM``), whitening and shape learned from one half of the training cells and
+critics from the other (``CELLS_APART``), and whitening given what the own shared code says of the other one in the place of the own one itself
+(``GIVEN_EXPECTED``: a ridge regression of the other modality's shared code on products of two of the own one's columns; critics see these
+expectations of the other modality).
 """
 
 from __future__ import annotations
@@ -15,7 +21,7 @@ import dataclasses
 import logging
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest.mock import patch
@@ -29,10 +35,21 @@ from indiseek_sc import IndiSeek
 from indiseek_sc._keys import ROLES, other
 from indiseek_sc.metrics import SpecificAuditor
 from indiseek_sc.metrics._probe import held_out_r2
-from indiseek_sc.train import SpecificPlan
+from indiseek_sc.model._stages import Stages
+from indiseek_sc.nn import RidgeMap
+from indiseek_sc.train import SpecificPlan, Split
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from typing import Any
+
+    from torch import Tensor
+
+CELLS_APART = "whitening and critics on cells apart"
+GIVEN_EXPECTED = "whitening given E[C other | C]"
+LAMBDA_FROM = {"lambda from 1000 to 100": 1000.0, "lambda from 10 to 100": 10.0}
+"""Where lambda starts; it comes to its own value in equal factors, over the first half of the epochs."""
 
 CHOICES: dict[str, dict] = {
     "default": {},
@@ -52,29 +69,82 @@ CHOICES: dict[str, dict] = {
     "critics refreshed": {"n_critic_refresh_epochs": 5},
     "1 critic step": {"n_critic_steps": 1},
     "8 critic steps": {"n_critic_steps": 8},
-    "batch 128": {"specific_batch_size": 128},
-    "batch 2048": {"specific_batch_size": 2048},
     "lambda 10": {"lambda_": 10.0},
     "lambda 1000": {"lambda_": 1000.0},
-    "lambda from 1000 to 100": {},
-    "lambda from 10 to 100": {},
+    **dict.fromkeys(LAMBDA_FROM, {}),
+}
+"""Choices of the critics' stage; all go on from one whitening and shape."""
+
+CHOICES_OF_START: dict[str, dict] = {
+    **dict.fromkeys([CELLS_APART, GIVEN_EXPECTED], {}),
+    "batch 128": {"specific_batch_size": 128},
+    "batch 2048": {"specific_batch_size": 2048},
     "whitening without shape": {"max_epochs_shape": 0},
     "Z of 8": {"n_specific": 8},
     "Z of 32": {"n_specific": 32},
     "no whitening": {"conditional_codec": False, "max_epochs_specific": 60, "keep_least_leak": False},
 }
+"""Choices that change what comes before the critics too, so that all of stage 2 is trained."""
 
 
-ANNEALED = {"lambda from 1000 to 100": 1000.0, "lambda from 10 to 100": 10.0}
-"""Where lambda starts; it comes to its own value in equal factors, over the first half of the epochs."""
+def trial(choice: str, model: IndiSeek) -> AbstractContextManager[None]:
+    """Return what has to hold while stage 2 of a choice is trained."""
+    if choice in LAMBDA_FROM:
+        return annealing(LAMBDA_FROM[choice], model.settings.max_epochs_specific)
+    return {CELLS_APART: cells_apart, GIVEN_EXPECTED: lambda: given_expected(model)}.get(choice, nullcontext)()
 
 
 @contextmanager
-def annealing(start: float | None, n_epochs: int) -> Iterator[None]:
-    """Let lambda come from ``start`` to where it is to be."""
-    if start is None:
+def cells_apart() -> Iterator[None]:
+    """Let the start of stage 2 learn from every second training cell, and critics from the others."""
+
+    def on_half(original: Callable, first: int) -> Callable:
+        def run(stages: Stages, *args: Any, **kwargs: Any) -> str | None:
+            whole = stages.split
+            stages.split = Split(
+                np.random.default_rng(0).permutation(whole.train)[first::2], whole.validation, whole.test
+            )
+            try:
+                return original(stages, *args, **kwargs)
+            finally:
+                stages.split = whole
+
+        return run
+
+    start, critics = (on_half(getattr(Stages, name), k) for k, name in enumerate(("start_specific", "_run_critics")))
+    with patch.object(Stages, "start_specific", start), patch.object(Stages, "_run_critics", critics):
         yield
-        return
+
+
+@contextmanager
+def given_expected(model: IndiSeek) -> Iterator[None]:
+    """Let stage 2 know of a shared code only what that says of the other modality's."""
+    module, train = model.module, model.split.train
+    codes = {role: model.get_latent_representation(kind="shared", modality=role)[train] for role in ROLES}
+    n_missing = module.n_shared - codes["rna"].shape[1]
+    original = module.condition
+    known = {
+        role: original(role, torch.nn.functional.pad(torch.from_numpy(code), (0, n_missing)), torch.zeros(len(train)))
+        for role, code in codes.items()
+    }
+
+    def products(code: Tensor) -> Tensor:
+        return torch.cat([code, (code[:, :, None] * code[:, None, :]).flatten(1)], dim=1)
+
+    expect = {role: RidgeMap(module.n_shared * (module.n_shared + 1), module.n_shared) for role in ROLES}
+    for role in ROLES:
+        expect[role].fit(products(known[role]), known[other(role)])
+
+    def condition(role: str, shared: Tensor, batch: Tensor) -> Tensor:
+        return expect[role](products(original(role, shared, batch)))
+
+    with patch.object(module, "condition", condition):
+        yield
+
+
+@contextmanager
+def annealing(start: float, n_epochs: int) -> Iterator[None]:
+    """Let lambda come from ``start`` to where it is to be."""
     original, ends = SpecificPlan.on_train_epoch_start, {}
 
     def begin(plan: SpecificPlan) -> None:
@@ -108,16 +178,21 @@ def run(name: str, seed: int, max_cells: int) -> list[dict]:
     auditor = SpecificAuditor(features, shared, train=train, test=test, seed=seed)
     default, module = model.settings, model.module
     rows = []
-    for choice, changes in CHOICES.items():
+    for choice, changes in {**CHOICES, **CHOICES_OF_START}.items():
         # Stage 2 makes its parts anew from these.
         model.settings = module.settings = dataclasses.replace(default, **changes)
         module.n_specific = {role: module._count_specific(role) for role in ROLES}
         start = time.perf_counter()
-        with annealing(ANNEALED.get(choice), model.settings.max_epochs_specific):
-            model.train(lambda_=model.settings.lambda_, stages=("specific",), enable_progress_bar=False)
-        seconds = time.perf_counter() - start
-        specific = {role: model.get_latent_representation(kind="specific", modality=role) for role in ROLES}
-        decoded = {role: model.get_reconstruction(modality=role) for role in ROLES}
+        with trial(choice, model):
+            model.train(
+                lambda_=model.settings.lambda_,
+                stages=("specific",),
+                keep_start=choice in CHOICES and choice != "default",  # which comes first
+                enable_progress_bar=False,
+            )
+            seconds = time.perf_counter() - start
+            specific = {role: model.get_latent_representation(kind="specific", modality=role) for role in ROLES}
+            decoded = {role: model.get_reconstruction(modality=role) for role in ROLES}
         table = auditor(specific, decoded)
         figures = {f"{m}.{k}": table.loc[m, k] for m in ROLES for k in ("leak_ratio", "gain", "complete")}
         if choice == "default":
@@ -137,7 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--max-cells", type=int, default=6000)
+    parser.add_argument("--max-cells", type=int, default=3000)
     parser.add_argument("--output", type=Path, default=Path("design.csv"))
     arguments = parser.parse_args()
     logging.disable(logging.INFO)

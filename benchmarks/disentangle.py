@@ -1,14 +1,19 @@
 """IndiSeek, its rivals and its ablations: methods x data x seeds, one table, figures beside it.
 
-    python benchmarks/disentangle.py pbmc10k.h5mu teaseq.h5mu pbmc_covid S1 S2 S3 S4 S5 S6 --seeds 2 --jobs 2 --output disentangle
+    python benchmarks/disentangle.py pbmc10k.h5mu teaseq.h5mu liu2021_covid.h5mu S1 S2 S3 S4 S5 S6 --seeds 5 --jobs 2
     python benchmarks/disentangle.py --quick
     python benchmarks/disentangle.py --output disentangle --report
 
 Data are h5mu files with counts in modalities ``rna`` and ``adt`` (or ``atac``), ``pbmc_covid`` (bundled), and ``S1`` to ``S6`` of the
 synthetic suite. Half of the cells is held out. IndiSeek has its default lambda, and nothing is chosen for it. Each rival has a lambda of
-its own from a list of its own: all of the list are trained and judged on validation cells, and the largest whose leak ratio is within .02 is
-taken, else the one with the smallest leak; no label is read. The literal recipe has lambda 10 and 150 epochs a stage in place of 2,000.
+its own from a list of its own: from the largest on they are trained and judged on validation cells, until the leak ratio of one is within .02;
+if none is, the one with the smallest leak is taken. No label is read. The literal recipe has lambda 10 and 150 epochs a stage in place of 2,000.
 Then ``model.audit()`` judges on the held-out cells, or another program's ``audit`` (``--auditor FILE.py``).
+
+Methods that have stage 1 in common, and the start of specific codes if that is the same too, train it once for each data set and seed; so
+ablations differ in what they leave out alone, and not in their random numbers up to there. ``seconds`` count it for each of them, as if it had
+been trained alone. A figure does not depend on which runs were made before. S3 has the cells of S1 (it differs by given shared codes, which nothing
+reads here), so the figures of S1 are its own.
 
 The output folder has ``table.csv`` (a row a run), ``paths.csv`` (what lambdas were chosen by) and figures. A run that is in the table already is not
 made again, so that the same command goes on where it was broken off. Where there are labels, the rank correlation of theta with WNN weights
@@ -21,23 +26,23 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import pandas as pd
+from _disentangle_families import LEADERS
 from _disentangle_figures import draw_all
+from _disentangle_pool import run_all
 from _disentangle_report import report
-from _disentangle_runs import Job, Options, estimate_seconds, run
+from _disentangle_runs import TWINS, Job, Options, estimate_seconds, run
 from tqdm import tqdm
 
 from indiseek_sc.baselines import METHODS
 from indiseek_sc.datasets import synthetic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Mapping, Sequence
 
 SYNTHETIC_METHODS = ("indiseek", "no_critics", "intra_modal", "clip")
 
@@ -45,7 +50,7 @@ FULL: dict[str, Any] = {
     "data": ["pbmc_covid", *synthetic.NAMES],
     "methods": list(METHODS),
     "synthetic_methods": list(SYNTHETIC_METHODS),
-    "seeds": 2,
+    "seeds": 5,
     "max_cells": 3000,
     "synthetic_cells": 4000,
     "n_lambdas": 3,
@@ -99,6 +104,20 @@ def list_jobs(arguments: argparse.Namespace) -> list[Job]:
     return [Job(data, method, seed) for seed in range(arguments.seeds) for data in methods for method in methods[data]]
 
 
+def group_jobs(expected: Mapping[Job, float]) -> list[list[Job]]:
+    """Put the runs of a data set and seed together, leaders first, and the longest group of a seed first.
+
+    So what methods have in common is trained once, and workers do not wait for one that began with a long group last.
+    """
+
+    def place(job: Job) -> tuple[int, str]:
+        return job.seed, TWINS.get(job.data, job.data)
+
+    groups = [list(jobs) for _, jobs in groupby(sorted(expected, key=place), key=place)]
+    groups.sort(key=lambda jobs: (jobs[0].seed, -sum(expected[job] for job in jobs)))
+    return [sorted(jobs, key=lambda job: job.method in LEADERS) for jobs in groups]
+
+
 def read_table(file: Path) -> pd.DataFrame:
     """Read a table; there is none before the first run."""
     return pd.read_csv(file) if file.is_file() else pd.DataFrame()
@@ -131,26 +150,6 @@ def find_open(jobs: Sequence[Job], table: pd.DataFrame, options: Options) -> lis
     return [job for job in jobs if job.key not in done]
 
 
-def run_all(jobs: Sequence[Job], options: Options, n_jobs: int) -> Iterator[tuple[Job, Any]]:
-    """Yield each run with what came of it, an exception if it failed, in the order in which they end."""
-    if n_jobs == 1:
-        for job in jobs:
-            try:
-                yield job, run(job, options)
-            except Exception as error:  # noqa: BLE001  # one run that fails must not end the others
-                yield job, error
-        return
-    # Started anew, not forked: threads do not survive a fork. Numba, by which scanpy counts, would set torch's threads to its own number.
-    one_thread = patch.dict(os.environ, {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"})
-    with one_thread, ProcessPoolExecutor(n_jobs, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(run, job, options): job for job in jobs}
-        try:
-            for future in as_completed(running):
-                yield running[future], future.exception() or future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
 def main(words: Sequence[str] | None = None) -> int:
     """Read the command line, run, draw; 1 if a run failed."""
     arguments = read_arguments(words)
@@ -174,13 +173,14 @@ def fill(file: Path, jobs: Sequence[Job], options: Options, n_jobs: int) -> int:
     """Make the runs that a table lacks; return how many failed."""
     jobs = find_open(jobs, read_table(file), options)
     expected = {job: round(estimate_seconds(job, options)) for job in jobs}
+    expected |= {job: 0 for job in jobs if job.data in TWINS and job._replace(data=TWINS[job.data]) in expected}
     total = sum(expected.values())
     print(f"{len(jobs)} runs, about {total / 60 / n_jobs:.0f} minutes by {n_jobs} at a time.", flush=True)
     failed = 0
     # The bar counts expected seconds, not runs, which differ tenfold in length.
     shape = "{percentage:3.0f} %|{bar}| {elapsed}, {remaining} left{postfix}"
     with tqdm(total=total, bar_format=shape, disable=not jobs) as bar:
-        for job, result in run_all(jobs, options, n_jobs):
+        for job, result in run_all(run, group_jobs(expected), options, n_jobs):
             if isinstance(result, Exception):
                 failed += 1
                 bar.write(f"FAILED {' '.join(map(str, job.key))}: {type(result).__name__}: {result}", file=sys.stderr)

@@ -30,6 +30,9 @@ RANK_CORRELATION = "indiseek_rank_correlation"
 RETRIEVAL = "indiseek_retrieval"
 """``uns``: how well cells find themselves in the other modality, by direction."""
 
+ATTRIBUTION = "indiseek_attribution"
+"""``uns``: by modality and kind of code, what the loadings in ``varm`` are."""
+
 WNN = "indiseek_wnn"
 """``uns``: what the weights of weighted nearest neighbours were computed from, and how."""
 
@@ -61,6 +64,11 @@ def shared(modality: str) -> str:
 def specific(modality: str) -> str:
     """``obsm`` key of the specific code of ``modality`` (the user's own name of it)."""
     return f"X_indiseek_specific_{modality}"
+
+
+def loadings(kind: str) -> str:
+    """``varm`` key, in each modality, of what its features have for the dimensions of a ``kind`` of code."""
+    return f"indiseek_{kind}"
 
 
 def wnn_weight(modality: str) -> str:

@@ -37,6 +37,10 @@ class Codes:
 RHO = {f"rho.{kind}{end}" for kind in ("raw", "shared", "joint", "decoded") for end in ("", "_lower", "_upper")}
 
 
+def judge_ranks(judge, model, mdata, *arguments, **kwargs):
+    return judge.judge_ranks(judge.codes_of(model), model.modalities, mdata, *arguments, **kwargs)
+
+
 @pytest.fixture
 def cells():
     """Labels 0, 1 and 2, forty cells each, and a data set that has nothing but their names."""
@@ -51,7 +55,7 @@ def test_rho_where_weights_are_known(load_script, cells, column):
     judge = load_script("_disentangle_judge")
     labels, mdata = cells
     mdata.obs[column] = 1.0 - labels / 2
-    figures = judge.judge_ranks(Codes(labels), mdata, labels.astype(str), np.arange(120), seed=0)
+    figures = judge_ranks(judge, Codes(labels), mdata, labels.astype(str), np.arange(120), seed=0)
     assert column in figures.pop("wnn_source")
     assert set(figures) == RHO
     assert figures["rho.raw"] == pytest.approx(1)
@@ -61,7 +65,7 @@ def test_rho_where_weights_are_computed(load_script, cells):
     judge = load_script("_disentangle_judge")
     labels, mdata = cells
     model = Codes(labels)
-    figures = judge.judge_ranks(model, mdata, labels.astype(str), np.arange(120), seed=0)
+    figures = judge_ranks(judge, model, mdata, labels.astype(str), np.arange(120), seed=0)
     assert figures.pop("wnn_source") == "indiseek_sc.metrics.wnn_weights of principal components (2, 2)"
     assert set(figures) == RHO
     # Principal components of two features are a turn of them about their mean.
@@ -71,8 +75,8 @@ def test_rho_where_weights_are_computed(load_script, cells):
     known = rank_correlation(modality_importance(*centred, labels, n_bootstrap=1).theta, weights, labels)
     assert figures["rho.raw"] == pytest.approx(known["estimate"][0])
     two = np.minimum(labels, 1).astype(str)
-    assert set(judge.judge_ranks(model, mdata, two, np.arange(120), seed=0)) == {"wnn_source"}
-    assert judge.judge_ranks(model, mdata, None, np.arange(120), seed=0) == {}
+    assert set(judge_ranks(judge, model, mdata, two, np.arange(120), seed=0)) == {"wnn_source"}
+    assert judge_ranks(judge, model, mdata, None, np.arange(120), seed=0) == {}
 
 
 def test_report(load_script, make_rows):

@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from indiseek_sc._keys import ROLES
-from indiseek_sc.model._closed_forms import SUFFICIENT, find_sufficient, finish_shared, start_shared
+from indiseek_sc.model._closed_forms import (
+    ENOUGH,
+    SUFFICIENT,
+    find_sufficient,
+    finish_shared,
+    is_sufficient,
+    start_shared,
+)
 from indiseek_sc.nn import CanonicalRotation, SharedEncoder
 from indiseek_sc.train import Split
 
@@ -68,11 +75,15 @@ def test_what_is_kept_is_sufficient():
     assert axes.shape[1] < 6
 
 
-def make_module() -> SimpleNamespace:
+def make_module(n_active: int = 5) -> SimpleNamespace:
     torch.manual_seed(0)
-    encoders = {role: SharedEncoder(6, 5, 16, 1, dropout=0.0) for role in ROLES}
+    encoders = {role: SharedEncoder(6, 5, 16, 1, dropout=0.0, n_active=n_active) for role in ROLES}
     rotations = {role: CanonicalRotation(5) for role in ROLES}
-    return SimpleNamespace(encoders=encoders, rotations=rotations, n_shared=5, eval=lambda: None)
+
+    def shared(role: str, features: torch.Tensor) -> torch.Tensor:
+        return rotations[role](encoders[role](features))
+
+    return SimpleNamespace(encoders=encoders, rotations=rotations, n_shared=5, shared=shared, eval=lambda: None)
 
 
 def draw_pairs(*, hidden: bool) -> dict[str, torch.Tensor]:
@@ -119,3 +130,26 @@ def test_a_network_that_found_more_stays():
     find_square(module)
     finish_shared(module, features, SPLIT, start)
     assert (module.encoders["rna"].network(features["rna"]) != 0).any()
+
+
+@pytest.mark.parametrize("n_active", [1, 2, 3, 4, 5])
+def test_codes_are_sufficient_from_as_many_columns_as_there_are_directions(n_active):
+    features, module = draw_pairs(hidden=False), make_module(n_active)
+    finish_shared(module, features, SPLIT, start_shared(module, features, SPLIT))
+    for role in ROLES:
+        assert module.rotations[role].n_kept == min(n_active, 4)
+        code = module.shared(role, features[role])
+        assert (code[:, min(n_active, 4) :] == 0).all()
+        assert (code[:, : min(n_active, 4)].std(dim=0) > 0.1).all()
+    assert is_sufficient(module, features, SPLIT) == (n_active >= 4)
+
+
+def test_one_code_that_is_not_sufficient_is_enough_to_say_so():
+    features, module = draw_pairs(hidden=False), make_module()
+    finish_shared(module, features, SPLIT, start_shared(module, features, SPLIT))
+    lost = torch.diag(torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0]))
+    shared = module.shared
+    for blind in ROLES:
+        module.shared = lambda role, x, blind=blind: shared(role, x) @ lost if role == blind else shared(role, x)
+        assert not is_sufficient(module, features, SPLIT)
+    assert 0.5 < ENOUGH < 1

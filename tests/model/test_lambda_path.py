@@ -262,3 +262,9 @@ def test_in_parallel_each_lambda_starts_at_the_start(fitted, monkeypatch):
     applied = fitted_copy(fitted)
     applied.lambda_path(LAMBDAS, tolerance=1.0, n_jobs=2, apply=True, **QUICK)
     assert applied.lambda_ == 1000
+
+
+def test_a_walk_that_ends_at_its_choice_chooses_the_same(fitted, path):
+    short = fitted.lambda_path(LAMBDAS, tolerance=1.0, to_the_end=False, **QUICK)
+    assert short.chosen == path.chosen == 1000 and short.reason == path.reason
+    np.testing.assert_array_equal(short.table, path.table[path.table["lambda"] == 1000])

@@ -107,6 +107,42 @@ def test_stage_two_alone_leaves_shared_codes_alone(pbmc_small):
     assert model.lambda_ == 1.0
 
 
+def test_stage_two_may_have_no_epochs_but_those_of_its_critics(pbmc_small):
+    model = fit(pbmc_small, train={"max_epochs": {**FEW, "specific": 0}})
+    assert model.stages_ == ["shared", "specific"]
+    assert np.isfinite(model.get_latent_representation()).all()
+
+
+def test_wider_shared_codes_are_tried_where_narrow_ones_do_not_suffice(pbmc_small, monkeypatch):
+    asked = []
+
+    def answer(sufficient, module, features, split):
+        asked.append([module.encoders[role].n_active for role in ROLES])
+        return sufficient
+
+    for sufficient, width in ((True, 6), (False, 10)):
+        monkeypatch.setattr("indiseek_sc.model._shared_stage.is_sufficient", partial(answer, sufficient))
+        model = fit(pbmc_small, train={"stages": ("shared",)})
+        assert [model.module.encoders[role].n_active for role in ROLES] == [width] * 2
+    assert asked == [[6, 6]] * 2
+    model = fit(pbmc_small, train={"stages": ("shared",)}, n_shared=4)
+    assert len(asked) == 2  # a width that is asked for is taken
+    assert model.module.encoders["rna"].n_active == model.module.n_shared == 4
+
+
+def test_a_model_shows_the_widths_in_use(fitted, pbmc_small):
+    IndiSeek.setup_mudata(pbmc_small)
+    repr(untrained := IndiSeek(pbmc_small))
+    assert "shared codes of at most 10 dimensions" in untrained._model_summary_string
+    assert "specific codes of at most 16 (rna), 16 (adt)" in untrained._model_summary_string
+    model, _ = fitted
+    repr(model)
+    codes = all_codes(model)
+    assert f"shared codes of {codes['shared_rna'].shape[1]} dimensions" in model._model_summary_string
+    wanted = f"{codes['specific_rna'].shape[1]} (rna), {codes['specific_adt'].shape[1]} (adt)"
+    assert f"specific codes of {wanted}" in model._model_summary_string
+
+
 def test_held_out_cells_have_no_influence(pbmc_small):
     changed = pbmc_small.copy()
     for name in ("rna", "adt"):

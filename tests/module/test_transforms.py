@@ -103,3 +103,26 @@ def test_recipes_say_what_they_do():
     assert str(get_recipe("rna", "normalized")) == "scaling, PCA"
     assert str(get_recipe("adt", "counts")) == "centred log-ratio per cell, scaling"
     assert str(get_recipe("adt", "representation")) == "centring, one scale for all"
+
+
+def test_a_change_is_undone_in_units_of_normalised_values():
+    transform = FeatureTransform(Recipe(project=True), 4, n_components=2)
+    generator = torch.Generator().manual_seed(0)
+    axes = torch.linalg.qr(torch.randn(4, 2, generator=generator)).Q
+    transform.center.zero_()
+    transform.scale.copy_(torch.tensor([2.0, 1.0, 0.0, 4.0]))  # the third did not vary
+    transform.components.copy_(3 * axes)
+    transform.offset.zero_()
+    change = torch.tensor([[0.1, -0.2], [0.0, 0.3]])
+    undone = transform.undo_change(change)
+    expected = change @ torch.linalg.pinv(transform.components) / transform.scale
+    kept = [0, 1, 3]
+    torch.testing.assert_close(undone[:, kept], expected[:, kept])
+    assert (undone[:, 2] == 0).all()
+
+
+def test_components_that_the_data_do_not_have_undo_to_nothing():
+    transform = FeatureTransform(Recipe(project=True), 2, n_components=2)
+    transform.scale.fill_(1.0)
+    transform.components.copy_(torch.tensor([[0.5, 0.0], [0.0, 0.0]]))
+    torch.testing.assert_close(transform.undo_change(torch.tensor([[1.0, 7.0]])), torch.tensor([[2.0, 0.0]]))

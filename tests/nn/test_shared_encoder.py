@@ -43,6 +43,18 @@ def test_without_a_linear_start_it_is_the_network_alone():
         encoder.start_from(LinearMap(torch.zeros(6), torch.zeros(6, 3)))
 
 
+def test_columns_that_are_not_in_use_are_zero_and_learn_nothing():
+    encoder = make_encoder(n_active=2)
+    torch.nn.init.normal_(encoder.network[-1].weight)
+    code = encoder(torch.randn(20, 6))
+    assert encoder.n_active == 2
+    assert (code[:, :2] != 0).all()
+    assert (code[:, 2] == 0).all()
+    code.sum().backward()
+    assert (encoder.network[-1].weight.grad[2] == 0).all()
+    assert (encoder.network[-1].weight.grad[:2] != 0).any()
+
+
 def test_it_can_become_linear_again():
     encoder = make_encoder().eval()
     torch.nn.init.normal_(encoder.network[-1].weight)

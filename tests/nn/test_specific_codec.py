@@ -77,6 +77,68 @@ def test_there_are_as_many_dimensions_as_the_shared_code_leaves(n_shared, n_used
         assert (code[:, :n_used].std(dim=0) > 0.5).all()
 
 
+def test_what_the_networks_miss_of_the_mean_is_taken_out_and_comes_back():
+    torch.manual_seed(1)
+    condition = torch.randn(2000, 2)
+    features = torch.randn(2000, 6) * torch.linspace(2, 1, 6)
+    features[:, 0] += 3 * condition[:, 0].sin().abs()  # which no linear regression takes out
+    codec = ConditionalCodec(6, 2, 4, 16).eval()
+    codec.fit(features, condition)
+    told = [(codec.whitened(features, condition)[1500:, :1]).var()]
+    codec.correct_mean(features, condition, 1500)
+    whitened = codec.whitened(features, condition)
+    told.append(whitened[1500:, :1].var())
+    assert told[1] < 0.9 * told[0]
+    means = [whitened[(condition[:, 0].abs() < 0.5) == near, 0].mean() for near in (True, False)]
+    assert abs(means[0] - means[1]) < 0.1
+    codec.freeze_start(features, condition)
+    codec.freeze_statistics(codec.prepare(features, condition), condition)
+    decoded = codec.decode(codec(features, condition), condition)
+    torch.testing.assert_close(codec.scores(decoded, condition), codec.scores(features, condition), atol=1e-3, rtol=0)
+
+
+def test_dimensions_that_bring_next_to_nothing_are_left_out_wherever_they_stand():
+    codec, features, condition = make_codec(n_specific=6)
+    scale = torch.tensor([3.0, 0.05, 2.0, 0.06, 2.5, 1.2])
+    codec.conditional.overall_log_scale.copy_(scale.log())
+    nn.init.zeros_(codec.conditional.output.weight)
+    codec.drop_idle(condition)
+    assert codec.used.tolist() == [0, 2, 4, 5]
+    assert codec.shape.varies.tolist() == [1, 0, 1, 0, 1, 1]
+    codec.freeze_start(features, condition)
+    disturb(codec)
+    codec.freeze_statistics(codec.prepare(features, condition), condition)
+    for training in (True, False):
+        codec.train(training)
+        code = codec(features, condition)
+        assert (code[:, [1, 3]] == 0).all()
+        assert (code[:, codec.used].std(dim=0) > 0.5).all()
+
+
+def test_what_is_idle_is_told_from_those_left():
+    """Ten small dimensions must not make each other look average."""
+    codec = ConditionalCodec(12, 2, 12, 16).eval()
+    codec.conditional.overall_log_scale.copy_(torch.tensor([1.0, 1.0, *[0.3] * 10]).log())
+    codec.drop_idle(torch.zeros(20, 2))
+    assert codec.n_used == 12  # .09 is more than a fifth of the mean, (2 + .9) / 12
+    codec.conditional.overall_log_scale.copy_(torch.tensor([1.0, 1.0, 0.35, 0.3, *[0.1] * 8]).log())
+    codec.drop_idle(torch.zeros(20, 2))
+    assert codec.used.tolist() == [0, 1]  # .12 is more than a fifth of the mean of all, but not of those that stay
+
+
+def test_without_idle_dimensions_decoding_gives_back_what_they_do_not_hold():
+    codec, features, condition = make_codec(n_specific=6, bent=False)
+    idle = 3
+    codec.in_use[idle] = 0
+    codec.freeze_start(features, condition)
+    codec.freeze_statistics(codec.prepare(features, condition), condition)
+    decoded = codec.decode(codec(features, condition), condition)
+    whitened = codec.conditional(condition).whiten(codec.scores(decoded, condition))
+    expected = codec.conditional(condition).whiten(codec.scores(features, condition))
+    expected[:, idle] = 0
+    torch.testing.assert_close(whitened, expected, atol=2e-3, rtol=0)
+
+
 def test_frozen_statistics_give_unit_variance_whatever_the_correction():
     codec, features, condition = make_codec()
     disturb(codec)

@@ -127,12 +127,29 @@ def coordinate_table() -> pd.DataFrame:
 
 
 @pytest.fixture
+def attribution_table() -> pd.DataFrame:
+    """Slopes of 12 genes along 3 dimensions, of all cells; genes 0 to 3 go with dimension 0, the next with 1, the rest with 2."""
+    index = pd.MultiIndex.from_product([range(3), [f"G{j}" for j in range(12)]], names=["dimension", "feature"])
+    table = index.to_frame(index=False)
+    number = table["feature"].str.removeprefix("G").astype(int)
+    # Larger from gene to gene, up and down in turn; 0.01 in the other dimensions.
+    size = (1 + number) / 10 * np.where(number % 2 == 0, 1, -1)
+    table["attribution"] = np.where(number // 4 == table["dimension"], size, 0.01)
+    table["magnitude"] = table["attribution"].abs() * 1.1
+    table = table.assign(modality="rna", kind="specific", method="decoder_jacobian", group="all", n_cells=1234)
+    for column in ("modality", "kind", "method", "group", "feature"):
+        table[column] = pd.Categorical(table[column], categories=table[column].unique())
+    return table.assign(standard_error=0.01)
+
+
+@pytest.fixture
 def drawable(
     embedded: MuData,
     recorded: dict[str, pd.DataFrame],
     audit_table: pd.DataFrame,
     lambda_path: SimpleNamespace,
     coordinate_table: pd.DataFrame,
+    attribution_table: pd.DataFrame,
 ) -> dict[str, Any]:
     """What each function of ``pl`` draws."""
     return {
@@ -142,4 +159,5 @@ def drawable(
         "audit": audit_table,
         "frontier": lambda_path,
         "coordinate_importance": coordinate_table,
+        "attribution": attribution_table,
     }

@@ -75,7 +75,7 @@ def test_what_is_shown_is_not_returned(
 
 
 @pytest.mark.parametrize(
-    "name", ["history", "umap", "importance_ranking", "audit", "frontier", "coordinate_importance"]
+    "name", ["history", "umap", "importance_ranking", "audit", "frontier", "coordinate_importance", "attribution"]
 )
 def test_every_figure_is_saved(name: str, drawable: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / f"{name}.png"
@@ -85,7 +85,7 @@ def test_every_figure_is_saved(name: str, drawable: dict[str, Any], tmp_path: Pa
     assert (pixels[..., :3] < 0.9).mean() > 0.005  # not an empty page
 
 
-@pytest.mark.parametrize("name", ["importance_ranking", "audit", "frontier", "coordinate_importance"])
+@pytest.mark.parametrize("name", ["importance_ranking", "audit", "frontier", "coordinate_importance", "attribution"])
 def test_a_figure_of_the_user_is_drawn_into_and_not_shown(
     name: str, drawable: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,4 +94,4 @@ def test_a_figure_of_the_user_is_drawn_into_and_not_shown(
     ax = part.subplots()
     assert getattr(pl, name)(drawable[name], ax=ax) is ax
     assert len(plt.get_fignums()) == 1
-    assert ax.lines
+    assert ax.has_data()

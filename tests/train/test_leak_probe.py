@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from indiseek_sc._keys import ROLES
+from indiseek_sc.nn._fourier_regression import N_FOURIER_FEATURES, PENALTIES
 from indiseek_sc.train import KeepBest, LeakProbe, SpecificPlan, share_told
-from indiseek_sc.train._leak_probe import MOST_CELLS, N_FOURIER_FEATURES, PENALTIES
+from indiseek_sc.train._leak_probe import MOST_CELLS
 
 N_FIT = 2000
 
@@ -45,17 +46,17 @@ def test_it_is_a_ridge_regression_on_random_features():
     x, y = source.double().numpy(), target.double().numpy()
     x = (x - x[:150].mean(0)) / x[:150].std(0)
     generator = torch.Generator().manual_seed(3)
-    weight = torch.randn(4, N_FOURIER_FEATURES, generator=generator, dtype=torch.float64).numpy() / 2
-    phase = 2 * np.pi * torch.rand(N_FOURIER_FEATURES, generator=generator, dtype=torch.float64).numpy()
+    weight = torch.randn(4, N_FOURIER_FEATURES, generator=generator).double().numpy() / 2
+    phase = 2 * np.pi * torch.rand(N_FOURIER_FEATURES, generator=generator).double().numpy()
     features = np.hstack([x, np.cos(x @ weight + phase)])
     features = (features - features[:150].mean(0)) / features[:150].std(0)
     y = y - y[:150].mean(0)
     errors = []
-    for penalty in PENALTIES.tolist():
+    for penalty in PENALTIES:
         gram = features[:150].T @ features[:150] + 150 * penalty * np.eye(features.shape[1])
         predicted = features[150:] @ np.linalg.solve(gram, features[:150].T @ y[:150])
         errors.append(((y[150:] - predicted) ** 2).sum())
-    assert found.item() == pytest.approx(1 - min(errors) / (y[150:] ** 2).sum(), abs=1e-8)
+    assert found.item() == pytest.approx(1 - min(errors) / (y[150:] ** 2).sum(), abs=1e-6)
 
 
 def test_units_and_constant_columns_make_no_difference():

@@ -43,9 +43,9 @@ class EmptyCodec(SpecificCodec):
         self.register_buffer("spread", torch.ones(n_features))
 
     @property
-    def n_used(self) -> int:
-        """All dimensions."""
-        return self.n_specific
+    def used(self) -> Tensor:
+        """All columns."""
+        return torch.arange(self.n_specific, device=self.error_scale.device)
 
     @torch.no_grad()
     def fit(self, features: Tensor, condition: Tensor, n_shared: int = 0) -> None:

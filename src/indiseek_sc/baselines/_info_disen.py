@@ -32,9 +32,9 @@ KAPPA = 1000.0
 class InfoDisenModule(UnitModule):
     """Both stages of DisentangledSSL."""
 
-    def reset_shared(self) -> None:
+    def reset_shared(self, n_active: int | None = None) -> None:
         """Make new encoders of stage 1; the temperature is fixed."""
-        super().reset_shared()
+        super().reset_shared(n_active)
         self.log_scale.data.fill_(-math.log(TEMPERATURE))
 
     def shared_terms(self, features: Mapping[Role, Tensor]) -> dict[str, Tensor]:

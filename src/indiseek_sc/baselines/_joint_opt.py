@@ -35,24 +35,23 @@ class JointOptModule(UnitModule):
     def specific_terms(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the terms of stage 2, unweighted, and half of stage 1's loss: the other modality brings the other half."""
         terms = self.shared_terms({role: cells["features"], other(role): cells["other_features"]})
-        return super().specific_terms(role, self._update(role, cells)) | {"contrast": self.shared_objective(terms) / 2}
+        own = self.condition_of(role, cells["features"], cells["condition"])
+        updated = self._update_against(role, {**cells, "condition": own})
+        return super().specific_terms(role, updated) | {"contrast": self.shared_objective(terms) / 2}
 
     def critic_losses(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the loss that teaches each critic of ``role``, by name, with all encoders left alone."""
-        with torch.no_grad():
-            updated = self._update(role, cells)
-        return super().critic_losses(role, updated)
+        return super().critic_losses(role, self._update_against(role, cells))
 
     def critic_diagnostics(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return how good the critics of ``role`` are."""
-        return super().critic_diagnostics(role, self._update(role, cells))
+        return super().critic_diagnostics(role, self._update_against(role, cells))
 
-    def _update(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return cells with the shared codes that the encoders give them now."""
-        own = self.condition_of(role, cells["features"], cells["condition"])
-        with torch.no_grad():  # else the cheapest independence is that of a shared code that tells nothing
-            others = self.condition_of(other(role), cells["other_features"], cells["against"])
-        return {**cells, "condition": own, "against": own.detach() if self.settings.against == "own" else others}
+    @torch.no_grad()  # else the cheapest independence is that of a shared code that tells nothing
+    def _update_against(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return cells with what critics see as the encoders give it now; the plain encoder of specific codes reads no condition."""
+        player, name = (role, "") if self.settings.against == "own" else (other(role), "other_")
+        return {**cells, "against": self.condition_of(player, cells[f"{name}features"], cells["against"])}
 
 
 class JointStages(Stages):

@@ -82,22 +82,8 @@ def audit(
         If there are not two modalities, names or shapes differ, a value is not finite, or ``train`` and ``test``
         overlap, point outside of the cells or are too small.
     """
-    modalities = _gather(features, shared, specific, decoded)
-    cells = _as_cells(train, test, groups, len(next(iter(modalities.values())).features))
-    figures = {
-        name: judge.judge_shared()
-        | judge.judge_leak(modalities[name].specific)
-        | judge.judge_completeness(modalities[name].specific, modalities[name].decoded)
-        for name, judge in _make_judges(modalities, cells, seed).items()
-    }
-    first, second = modalities
-    for own, other in ((first, second), (second, first)):
-        figures[own]["agreement_flat"] = figures[other]["leak_max"]  # one question: what does X_o tell of C_m
-    table = pd.DataFrame(figures).T[list(FIGURES)]
-    sought = np.random.default_rng([NOISE_STREAM, seed]).permutation(cells.test)[:max_retrieval]
-    codes = modalities[first].shared[sought], modalities[second].shared[sought]
-    pair = {"foscttm": foscttm(*codes), "recall@10": recall_at_k(*codes, k=10)}
-    return AuditReport(table, pair, n_train=len(cells.train), n_test=len(cells.test), n_retrieval=len(sought))
+    auditor = SpecificAuditor(features, shared, train=train, test=test, groups=groups, seed=seed)
+    return auditor.report(specific, decoded, max_retrieval=max_retrieval)
 
 
 class SpecificAuditor:
@@ -127,7 +113,7 @@ class SpecificAuditor:
         groups: ArrayLike | None = None,
         seed: int = 0,
     ) -> None:
-        self.features, self.shared = features, shared
+        self.features, self.shared, self.seed = features, shared, seed
         modalities = _gather(features, shared, shared, None)
         self.cells = _as_cells(train, test, groups, len(next(iter(modalities.values())).features))
         self._judges = _make_judges(modalities, self.cells, seed)
@@ -147,6 +133,26 @@ class SpecificAuditor:
             for name, judge in self._judges.items()
         }
         return pd.DataFrame(figures).T
+
+    def report(
+        self,
+        specific: Mapping[str, ArrayLike],
+        decoded: Mapping[str, ArrayLike] | None = None,
+        *,
+        max_retrieval: int = 4000,
+    ) -> AuditReport:
+        """Return what :func:`audit` returns: the figures of the shared codes too."""
+        table = self(specific, decoded)
+        for name, judge in self._judges.items():
+            table.loc[name, ["agreement", "sufficiency"]] = judge.shared_figures
+        first, second = table.index
+        # One question, asked once: what does X_o tell of C_m?
+        table["agreement_flat"] = [table.at[second, "leak_max"], table.at[first, "leak_max"]]
+        sought = np.random.default_rng([NOISE_STREAM, self.seed]).permutation(self.cells.test)[:max_retrieval]
+        codes = [np.asarray(self.shared[name])[sought] for name in (first, second)]
+        pair = {"foscttm": foscttm(*codes), "recall@10": recall_at_k(*codes, k=10)}
+        n_train, n_test = len(self.cells.train), len(self.cells.test)
+        return AuditReport(table[list(FIGURES)], pair, n_train=n_train, n_test=n_test, n_retrieval=len(sought))
 
 
 class _Modality(NamedTuple):

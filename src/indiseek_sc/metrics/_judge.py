@@ -91,7 +91,8 @@ class Judge:
         """By number of components; filled as they are asked for."""
         return {}
 
-    def judge_shared(self) -> dict[str, float]:
+    @cached_property
+    def shared_figures(self) -> dict[str, float]:
         """Figures of the shared code but ``agreement_flat``, which the other modality's ``leak_max`` is."""
         told = self._r2(self._seen, self.other.features)
         return {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from indiseek_sc._keys import ROLES
-from indiseek_sc.metrics import audit
+from indiseek_sc.metrics import SpecificAuditor
 
 if TYPE_CHECKING:
     from indiseek_sc.metrics import AuditReport
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class AuditMixin:
     """The audit."""
 
-    def audit(self, *, seed: int = 0) -> AuditReport:
+    def audit(self, *, seed: int = 0, auditor: SpecificAuditor | None = None) -> AuditReport:
         """Judge the codes on cells that the model never saw, by probes that never saw the training critics.
 
         Probes learn on the cells that the model learned from and chose by, and are read on the cells that were held out
@@ -26,6 +26,9 @@ class AuditMixin:
         ----------
         seed
             Decides the probes' starts.
+        auditor
+            One that :meth:`make_auditor` made, of this model before stage 2 was trained again or of another one with the same
+            shared codes (:meth:`take_over`): what depends on these alone is then probed no second time. It has its own seed.
 
         Returns
         -------
@@ -37,24 +40,37 @@ class AuditMixin:
             If the model is not trained.
         """
         self._require("specific")
+        auditor = self.make_auditor(seed=seed) if auditor is None else auditor
+        codes = self._encode_by_name("specific", "reconstruction")
+        for name in [name for name, code in codes["specific"].items() if code.shape[1] == 0]:
+            # An empty code tells as much as a constant one, and what is decoded then was in the shared code alone.
+            codes["specific"][name] = codes["reconstruction"][name] = np.zeros((self.adata.n_obs, 1))
+        return auditor.report(codes["specific"], codes["reconstruction"])
+
+    def make_auditor(self, *, seed: int = 0) -> SpecificAuditor:
+        """Make what judges specific codes beside the shared codes that are there, for :meth:`audit`.
+
+        Parameters
+        ----------
+        seed
+            Decides the probes' starts.
+
+        Raises
+        ------
+        RuntimeError
+            If the shared codes are not trained.
+        """
+        self._require("shared")
         mdata = self._validate_anndata()
         train, test = self.split.for_judging()
+        every = np.arange(mdata.n_obs)
+        features = {self.modalities[role]: self._features(mdata, role, every).cpu().numpy() for role in ROLES}
+        shared = self._encode_by_name("shared")["shared"]
+        return SpecificAuditor(features, shared, train=np.sort(train), test=test, seed=seed)
 
-        rows = np.arange(mdata.n_obs)
-        kinds = ("shared", "specific", "reconstruction")
+    def _encode_by_name(self, *kinds: str) -> dict[str, dict[str, np.ndarray]]:
+        """Codes of all cells, by kind and by the name of the modality."""
+        mdata = self._validate_anndata()
         wanted = [(kind, role) for kind in kinds for role in ROLES]
-        codes = dict(zip(wanted, self._encode_all(mdata, rows, wanted), strict=True))
-        by_name = {kind: {self.modalities[role]: codes[kind, role] for role in ROLES} for kind in kinds}
-        for name in [name for name, code in by_name["specific"].items() if code.shape[1] == 0]:
-            # An empty code tells as much as a constant one, and what is decoded then was in the shared code alone.
-            by_name["specific"][name] = by_name["reconstruction"][name] = np.zeros((mdata.n_obs, 1))
-        features = {self.modalities[role]: self._features(mdata, role, rows).cpu().numpy() for role in ROLES}
-        return audit(
-            features,
-            by_name["shared"],
-            by_name["specific"],
-            train=np.sort(train),
-            test=test,
-            decoded=by_name["reconstruction"],
-            seed=seed,
-        )
+        codes = dict(zip(wanted, self._encode_all(mdata, np.arange(mdata.n_obs), wanted), strict=True))
+        return {kind: {self.modalities[role]: codes[kind, role] for role in ROLES} for kind in kinds}

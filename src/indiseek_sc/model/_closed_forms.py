@@ -8,6 +8,7 @@ import torch
 
 from indiseek_sc._keys import ROLES, other
 from indiseek_sc.nn import LinearMap, RidgeMap, chance_correlation, regularized_cca, shared_strength
+from indiseek_sc.train import share_told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 SUFFICIENT = 0.94
 """Directions are dropped as long as the others tell this share of what all of them tell of the other modality."""
 
+ENOUGH = 0.95
+"""Codes that tell a smaller share than this of what the features tell of the other modality are too narrow."""
+
 MOST_CELLS = 20_000
 """Directions are compared on every n-th cell of more than about this many, training and validation each."""
 
@@ -33,17 +37,24 @@ def _analyse(codes: list[Tensor], split: Split, n: int, *, refit: bool = False) 
 
 def _start_from(module: IndiSeekModule, maps: list[LinearMap]) -> None:
     for role, linear in zip(ROLES, maps, strict=True):
-        module.encoders[role].start_from(linear)
+        module.encoders[role].start_from(linear._replace(weight=_pad(linear.weight, module.n_shared)))
 
 
 def _encode(module: IndiSeekModule, features: Mapping[Role, Tensor]) -> list[Tensor]:
-    return [module.encoders[role](features[role]) for role in ROLES]
+    """Return the columns of the raw codes that are in use."""
+    return [module.encoders[role](features[role])[:, : module.encoders[role].n_active] for role in ROLES]
+
+
+def _pad(matrix: Tensor, n_columns: int, n_rows: int | None = None) -> Tensor:
+    """Add columns, and rows if asked, of 0."""
+    missing = 0 if n_rows is None else n_rows - matrix.shape[0]
+    return torch.nn.functional.pad(matrix, (0, n_columns - matrix.shape[-1], 0, missing))
 
 
 @torch.no_grad()
 def start_shared(module: IndiSeekModule, features: Mapping[Role, Tensor], split: Split) -> list[LinearMap]:
     """Start the linear part of the encoders as regularised CCA, and return that."""
-    *start, _ = _analyse([features[role] for role in ROLES], split, module.n_shared)
+    *start, _ = _analyse([features[role] for role in ROLES], split, module.encoders["rna"].n_active)
     _start_from(module, start)
     return start
 
@@ -59,13 +70,13 @@ def finish_shared(
     ``start``, as on a few hundred cells, that is taken instead, fitted again on training and validation cells together.
     """
     module.eval()
-    codes = _encode(module, features)
-    *maps, correlation = _analyse(codes, split, module.n_shared, refit=True)
+    codes, width = _encode(module, features), module.encoders["rna"].n_active
+    *maps, correlation = _analyse(codes, split, width, refit=True)
     if start is not None and not _is_stronger(correlation, start, features, split):
-        *refitted, correlation = _analyse([features[role] for role in ROLES], split, module.n_shared, refit=True)
+        *refitted, correlation = _analyse([features[role] for role in ROLES], split, width, refit=True)
         _start_from(module, refitted)
         codes = _encode(module, features)  # canonical directions as they are
-        unit = torch.eye(module.n_shared).to(correlation)
+        unit = torch.eye(width).to(correlation)
         maps = [LinearMap(torch.zeros_like(correlation), unit)] * len(ROLES)
     shared = correlation > chance_correlation(split.validation.size)
     # at least one, whatever chance says: an empty condition has no meaning to the networks behind
@@ -76,11 +87,28 @@ def finish_shared(
     *turned, correlation = _analyse([canonical[role] @ axes for role in ROLES], split, axes.shape[1], refit=True)
     order = correlation.argsort(descending=True, stable=True)
     for role, linear, turn in zip(ROLES, maps, turned, strict=True):
-        weight = torch.nn.functional.pad(
-            linear.weight @ axes @ turn.weight[:, order], (0, module.n_shared - len(order))
+        weight = _pad(linear.weight @ axes @ turn.weight[:, order], module.n_shared, module.n_shared)
+        center, padded = (_pad(x[None], module.n_shared)[0] for x in (linear.center, correlation[order]))
+        module.rotations[role].set(LinearMap(center, weight), padded)
+
+
+@torch.no_grad()
+def is_sufficient(module: IndiSeekModule, features: Mapping[Role, Tensor], split: Split) -> bool:
+    """Whether both shared codes tell nearly all that their modality tells of the other one.
+
+    By :func:`~indiseek_sc.train.share_told`: regressions that are fitted anew on training cells and read on validation cells.
+    """
+    train, validation = (torch.from_numpy(some_rows(part)) for part in (split.train, split.validation))
+    rows = torch.cat([train, validation]).to(features["rna"].device)
+    seen = {role: features[role][rows] for role in ROLES}
+    for role in ROLES:
+        of_code, of_features = (
+            share_told(source, seen[other(role)], len(train))
+            for source in (module.shared(role, seen[role]), seen[role])
         )
-        padded = torch.nn.functional.pad(correlation[order], (0, module.n_shared - len(order)))
-        module.rotations[role].set(linear._replace(weight=weight), padded)
+        if of_code < ENOUGH * of_features:
+            return False
+    return True
 
 
 def _is_stronger(correlation: Tensor, start: list[LinearMap], features: Mapping[Role, Tensor], split: Split) -> bool:
@@ -118,7 +146,7 @@ def find_sufficient(shared: Mapping[Role, Tensor], features: Mapping[Role, Tenso
     pairs = [(shared[role], features[other(role)]) for role in ROLES]
     train, validation = (
         [(x[rows.to(x.device)].double(), y[rows.to(y.device)].double()) for x, y in pairs]
-        for rows in (_some(split.train), _some(split.validation))
+        for rows in (torch.from_numpy(some_rows(part)) for part in (split.train, split.validation))
     )
 
     def explain(axes: Tensor) -> Tensor:
@@ -142,8 +170,9 @@ def find_sufficient(shared: Mapping[Role, Tensor], features: Mapping[Role, Tenso
     return axes
 
 
-def _some(rows: np.ndarray) -> Tensor:
-    return torch.from_numpy(rows[:: max(1, rows.size // MOST_CELLS)])
+def some_rows(rows: np.ndarray) -> np.ndarray:
+    """Return every n-th of more than about 20,000 rows."""
+    return rows[:: max(1, rows.size // MOST_CELLS)]
 
 
 def _explained(x: Tensor, y: Tensor, seen: Tensor, wanted: Tensor) -> float:

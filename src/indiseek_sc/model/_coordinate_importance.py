@@ -120,16 +120,7 @@ class CoordinateImportanceMixin:
 
     def _make_encode(self, kind: OneModality, role: Role, batch: Tensor) -> Callable[[Tensor, slice], Tensor]:
         """Return the encoder of a code, as a function of features and of which cells they are of."""
-        module = self.module
-
-        def encode(features: Tensor, cells: slice) -> Tensor:
-            shared = module.shared(role, features)
-            if kind == "shared":
-                return shared[:, : module.rotations[role].n_kept]
-            condition = module.condition(role, shared, batch[cells])
-            return module.specific(role, features, condition)[:, : module.codecs[role].n_used]
-
-        return encode
+        return lambda features, cells: self.module.encode(kind, role, features, batch[cells])
 
 
 def _check(kind: str, method: str, max_cells: int, n_repeats: int) -> None:

@@ -11,9 +11,11 @@ from indiseek_sc.data import read_batch, read_input
 from indiseek_sc.model._audit import AuditMixin
 from indiseek_sc.model._codes import CodesMixin
 from indiseek_sc.model._coordinate_importance import CoordinateImportanceMixin
+from indiseek_sc.model._feature_attribution import FeatureAttributionMixin
 from indiseek_sc.model._path import PathMixin
 from indiseek_sc.model._prediction import PredictionMixin
 from indiseek_sc.model._setup import SetupMixin
+from indiseek_sc.model._take_over import TakeOverMixin
 from indiseek_sc.model._training import TrainingMixin
 from indiseek_sc.module import IndiSeekModule, build_transform, make_settings
 from indiseek_sc.train import isolated_seed
@@ -28,11 +30,13 @@ if TYPE_CHECKING:
 class IndiSeek(
     SetupMixin,
     TrainingMixin,
+    TakeOverMixin,
     PathMixin,
     CodesMixin,
     AuditMixin,
     PredictionMixin,
     CoordinateImportanceMixin,
+    FeatureAttributionMixin,
     BaseModelClass,
 ):
     r"""Split what RNA and surface proteins of a cell share from what each alone knows.
@@ -56,10 +60,12 @@ class IndiSeek(
     registry
         The registry of a saved model, given by :meth:`load`.
     n_shared
-        Largest width of the shared codes. Directions that are not shared on validation cells are dropped, and those that the
+        Width of the shared codes. If not given, 6, or 10 where codes of 6 do not tell nearly all of the other modality that can be told
+        (validation cells, no labels). Directions that are not shared on validation cells are dropped, and those that the
         others can spare. A narrower code agrees better with the other modality, a wider one finds partners better.
     n_specific
-        Largest width of the specific codes.
+        Largest width of the specific codes. They are narrower where the data leave less to hold, where dimensions would lie idle, and
+        where cells are few; the widths in use are those of what :meth:`get_latent_representation` returns, and the model shows them.
     n_hidden
         Width of hidden layers.
     n_layers
@@ -146,6 +152,8 @@ class IndiSeek(
             "independence": independence,
         }
         own = {name: value for name, value in given.items() if value is not None}
+        if n_shared is not None:
+            own["n_shared_first"] = n_shared
         self.settings = make_settings(preset, **{**self._changed_settings, **own})
         self.seed = seed
         inputs = {role: read_input(self.registry_, role) for role in ROLES}
@@ -168,12 +176,15 @@ class IndiSeek(
         self._preset = preset
 
     def __repr__(self) -> str:
+        module, is_trained = self.module, "specific" in self.stages_
+        n_shared = module.rotations["rna"].n_kept if self.stages_ else module.n_shared
+        n_specific = {role: codec.n_used for role, codec in module.codecs.items()} if is_trained else module.n_specific
         self._model_summary_string = (
-            f"{type(self).__name__} with shared codes of at most {self.module.n_shared} dimensions and specific codes of "
-            f"{', '.join(f'{n} ({self.modalities[role]})' for role, n in self.module.n_specific.items())}; "
+            f"{type(self).__name__} with shared codes of {'' if self.stages_ else 'at most '}{n_shared} dimensions and specific codes of "
+            f"{'' if is_trained else 'at most '}{', '.join(f'{n} ({self.modalities[role]})' for role, n in n_specific.items())}; "
             f"preset {self._preset!r}, seed {self.seed}."
         )
-        if "specific" in self.stages_:
+        if is_trained:
             chosen = "" if self.chosen_path is None else ", chosen by the audit"
             self._model_summary_string += f" Lambda {self.lambda_:g}{chosen}."
         return super().__repr__()

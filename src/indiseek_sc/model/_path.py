@@ -36,6 +36,7 @@ class PathMixin:
         *,
         tolerance: float = TOLERANCE,
         warm_start: bool = False,
+        to_the_end: bool = True,
         apply: bool = False,
         n_jobs: int = 1,
         max_epochs: int | Mapping[str, int] | None = None,
@@ -68,6 +69,9 @@ class PathMixin:
             where the walk does, as :meth:`train` would at that lambda. Warm is no faster, and on 3,085 training cells (10x
             PBMC10k) it leaked up to .05 where the other leaked .003: encoders that train long against the same critics learn
             to evade them.
+        to_the_end
+            Go on to smaller lambdas once one is within ``tolerance``. The choice is the same without, since it is the largest one;
+            what is saved is the rest of the walk. With several ``n_jobs`` all are trained in any case.
         apply
             Take over the codes of the chosen lambda, and train their decoder. Else the model is left as it was.
         n_jobs
@@ -104,7 +108,7 @@ class PathMixin:
             if reason is None and n_jobs > 1:
                 path = walk.conclude(walk_in_parallel(walk, wanted, n_jobs), tolerance)
             elif reason is None:
-                path, reason = walk.walk(wanted, tolerance, warm_start=warm_start, to_the_end=True)
+                path, reason = walk.walk(wanted, tolerance, warm_start=warm_start, to_the_end=to_the_end)
             if path is None:
                 raise RuntimeError(f"Not even the largest lambda was finished. {reason}")
             _warn_if_none_is_within(path)
@@ -130,7 +134,7 @@ class PathMixin:
         """Stage 2 at the lambda that a walk chooses, which ends at the first lambda within the tolerance."""
         walk = LambdaWalk(run, batch, seed=self.seed)
         self.lambda_ = LAMBDAS[0]
-        reason = walk.start(from_trained=False)
+        reason = walk.start(from_trained=run.options.keep_start)
         path = None
         if reason is None:
             path, reason = walk.walk(LAMBDAS, TOLERANCE, warm_start=False, to_the_end=False)

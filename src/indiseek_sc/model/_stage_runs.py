@@ -41,6 +41,7 @@ class RunOptions:
     runner: Mapping[str, Any]
     critic_settings: Settings | None = None
     keep_critics: bool = False
+    keep_start: bool = False
 
 
 class StageRuns:
@@ -134,9 +135,8 @@ class StageRuns:
         return min(len(data.train_dataloader()), STEPS_PER_EPOCH)
 
     def _max_epochs(self, stage: str) -> int:
-        stage = stage.removesuffix("_without").removesuffix(
-            "_again"
-        )  # twins of a stage have as many, and the same decay
+        for twin in ("_without", "_again"):  # it has as many, and the same decay
+            stage = stage.removesuffix(twin)
         wanted = self.options.max_epochs
         if wanted is not None and not isinstance(wanted, int):
             wanted = wanted.get(stage)

@@ -1,4 +1,4 @@
-"""The order of the stages, and what is computed between them."""
+"""Stage 2: the order of its parts, and what is computed between them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import copy
 import math
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 
 from indiseek_sc._keys import ROLES
-from indiseek_sc.model._closed_forms import finish_shared, start_shared
-from indiseek_sc.model._stage_runs import StageRuns
-from indiseek_sc.train import KeepBest, LeakProbe, SharedPlan, SpecificPlan, StageData, warn_of_negative_bounds
+from indiseek_sc.model._closed_forms import some_rows
+from indiseek_sc.model._shared_stage import SharedStage
+from indiseek_sc.train import KeepBest, LeakProbe, SpecificPlan, StageData, warn_of_negative_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from indiseek_sc._keys import Role
 
 
-class Stages(StageRuns):
+class Stages(SharedStage):
     """The stages of a model, on features that lie on the device.
 
     Each returns why it ended early, in words, or None.
@@ -33,38 +34,9 @@ class Stages(StageRuns):
     CAN_START_WARM: ClassVar[bool] = True
     """Whether :meth:`train_critics` may go on from the codes of another lambda; else each lambda begins at the start."""
 
-    def train_shared(self) -> str | None:
-        """Stage 1, from its closed-form start to canonical directions."""
-        module, split, features = self.module, self.split, self.features
-        module.reset_shared()
-        module.to(features["rna"].device)
-        start = start_shared(module, features, split) if self.settings.linear_start else None
-        data = StageData(
-            dict(features),
-            split.train,
-            split.validation,
-            batch_size=self._batch_size("batch_size"),
-            seed=self.model.seed,
-        )
-        reason = self._run_stage(
-            "shared",
-            SharedPlan(module),
-            data,
-            "Shared codes",
-            {
-                "validation_correlation": "correlation²",
-                "validation_prediction": "predicted",
-                "validation_info_nce": "InfoNCE",
-            },
-            KeepBest({"validation_loss": _SharedParts(module)}, patience=self._patience(), smallest_gain=1e-3),
-        )
-        if start is not None:
-            finish_shared(module, features, split, start)
-        return reason
-
     def train_specific(self, batch: Tensor, lambda_: float) -> str | None:
         """Stage 2: conditional whitening and shape, critics, decoder, and the joint code; ``batch`` has shape ``(n_cells,)``."""
-        reason = self.start_specific(batch)
+        reason = self.start_specific(batch, from_trained=self.options.keep_start)
         if reason is None:
             reason = self.train_critics(lambda_)
         return self.finish_specific(reason)
@@ -141,6 +113,11 @@ class Stages(StageRuns):
         parts = {role: codecs[role].conditional for role in ROLES}
         reason = self._train_density("conditional", parts, scores, conditions)
         if reason is None:
+            rows = torch.from_numpy(np.concatenate([some_rows(train), some_rows(self.split.validation)]))
+            for role in ROLES:
+                on = rows.to(features[role].device)
+                codecs[role].correct_mean(features[role][on], conditions[role][on], some_rows(train).size)
+                codecs[role].drop_idle(conditions[role][train])
             with torch.no_grad():
                 whitened = {role: codecs[role].whitened(features[role], conditions[role]) for role in ROLES}
             reason = self._train_shape(whitened)
@@ -235,13 +212,3 @@ class Stages(StageRuns):
         for role in ROLES:
             rows = {name: x[train.to(x.device)] for name, x in self._cells[role].items()}
             self.module.codecs[role].freeze_statistics(rows, rows["condition"])
-
-
-class _SharedParts(torch.nn.Module):
-    """What stage 1 trains, as one part."""
-
-    def __init__(self, module: torch.nn.Module) -> None:
-        super().__init__()
-        self.encoders = module.encoders
-        self.predictors = module.predictors
-        self.log_scale = module.log_scale

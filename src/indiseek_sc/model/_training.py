@@ -42,6 +42,7 @@ class TrainingMixin:
         validation_size: float | None = None,
         held_out: Sequence[int] | np.ndarray | None = None,
         keep_critics: bool = False,
+        keep_start: bool = False,
         plan_kwargs: Mapping[str, Any] | None = None,
         batch_size: int | None = None,
         accelerator: str = "auto",
@@ -74,6 +75,9 @@ class TrainingMixin:
         keep_critics
             Let critics go on from where they are, such as from another ``lambda_``, in place of new ones; with
             ``stages=("specific",)`` alone, since new shared codes mean something else.
+        keep_start
+            Let the specific codes start from the conditional whitening and shape that are there, such as those of a model that was
+            taken over (:meth:`take_over`), in place of training these again; with ``stages=("specific",)`` alone.
         plan_kwargs
             How critics learn, where it is not to be as the model was made: ``n_critic_steps`` (steps for each step of the
             encoders), ``n_critic_warmup_steps`` (steps before encoders move at all), ``n_critic_refresh_epochs`` (epochs of the
@@ -107,8 +111,18 @@ class TrainingMixin:
             raise ValueError(
                 "keep_critics: critics of former shared codes cannot judge new ones; give stages=('specific',)."
             )
+        if keep_start:
+            if "shared" in stages:
+                raise ValueError("keep_start: it is a start for other shared codes; give stages=('specific',).")
+            self._require("specific")
         options = RunOptions(
-            max_epochs, batch_size, early_stopping, {**runner, **trainer_kwargs}, critic_settings, keep_critics
+            max_epochs,
+            batch_size,
+            early_stopping,
+            {**runner, **trainer_kwargs},
+            critic_settings,
+            keep_critics,
+            keep_start,
         )
         mdata = self._validate_anndata()
         if "shared" in stages:

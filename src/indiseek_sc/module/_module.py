@@ -66,6 +66,13 @@ class IndiSeekModule(ModuleParts):
         """Return the specific code, shape ``(n_cells, n_specific)``."""
         return self.codecs[role](features, condition)
 
+    def encode(self, kind: str, role: Role, features: Tensor, batch: Tensor) -> Tensor:
+        """Return the dimensions in use of the ``"shared"`` or ``"specific"`` code of one modality; nothing is decoded."""
+        shared = self.shared(role, features)
+        if kind == "shared":
+            return shared[:, : self.rotations[role].n_kept]
+        return self.specific(role, features, self.condition(role, shared, batch))[:, self.codecs[role].used]
+
     def describe(self, features: Mapping[Role, Tensor], batch: Tensor) -> dict[str, dict[Role, Tensor] | Tensor]:
         """Return all codes of cells: shared, specific, reconstructed features, each by role, and the joint code."""
         shared = {role: self.shared(role, features[role]) for role in ROLES}
@@ -74,7 +81,7 @@ class IndiSeekModule(ModuleParts):
         decoded = {role: self.codecs[role].decode(specific[role], conditions[role]) for role in ROLES}
         return {
             "shared": {role: code[:, : self.rotations[role].n_kept] for role, code in shared.items()},
-            "specific": {role: code[:, : self.codecs[role].n_used] for role, code in specific.items()},
+            "specific": {role: code[:, self.codecs[role].used] for role, code in specific.items()},
             "reconstruction": decoded,
             "joint": self.joint(*(decoded[role] for role in ROLES)),
         }

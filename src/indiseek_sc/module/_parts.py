@@ -58,9 +58,9 @@ class ModuleParts(BaseModuleClass):
         # There from the start, so that a state dict fits whether or not a prediction was asked for before it was saved.
         self.modality_predictors = nn.ModuleDict({role: self._make_modality_predictor(role) for role in ROLES})
 
-    def reset_shared(self) -> None:
-        """Make new encoders of stage 1."""
-        self.encoders = nn.ModuleDict({role: self._make_encoder(role) for role in ROLES})
+    def reset_shared(self, n_active: int | None = None) -> None:
+        """Make new encoders of stage 1, with all or the first ``n_active`` columns of their codes in use."""
+        self.encoders = nn.ModuleDict({role: self._make_encoder(role, n_active) for role in ROLES})
         self.rotations = nn.ModuleDict({role: CanonicalRotation(self.n_shared) for role in ROLES})
         predicts = self.settings.prediction_weight > 0
         self.predictors = nn.ModuleDict({role: self._make_predictor(role) for role in ROLES} if predicts else {})
@@ -90,7 +90,7 @@ class ModuleParts(BaseModuleClass):
         s = self.settings
         return min(s.n_specific, self.n_features[role]) if s.conditional_codec else s.n_specific
 
-    def _make_encoder(self, role: Role) -> SharedEncoder:
+    def _make_encoder(self, role: Role, n_active: int | None = None) -> SharedEncoder:
         s = self.settings
         return SharedEncoder(
             self.n_features[role],
@@ -100,6 +100,7 @@ class ModuleParts(BaseModuleClass):
             dropout=s.dropout,
             linear_start=s.linear_start,
             activation="gelu" if s.linear_start else "relu",
+            n_active=n_active,
         )
 
     def _make_predictor(self, role: Role) -> CrossPredictor:

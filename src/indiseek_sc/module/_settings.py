@@ -18,7 +18,10 @@ class Settings:
     Parameters
     ----------
     n_shared
-        Width of the raw shared codes, before directions that are not shared are dropped.
+        Largest width of the raw shared codes, before directions that are not shared are dropped.
+    n_shared_first
+        Width that stage 1 begins with; it takes the largest only if codes of this one turn out not to be sufficient. Nothing to a
+        stage 1 without a linear start.
     n_specific
         Largest width of the specific codes.
     n_hidden
@@ -86,7 +89,8 @@ class Settings:
         Epochs without a better validation figure before a stage ends; 0 means never.
     """
 
-    n_shared: int = 6
+    n_shared: int = 10
+    n_shared_first: int = 6
     n_specific: int = 16
     n_hidden: int = 256
     n_layers: int = 2
@@ -177,7 +181,16 @@ def change_settings(settings: Settings, **changes: Any) -> Settings:
     """
     settings = replace(settings, **changes)
     check_independence(settings.independence)
-    counts = "n_shared", "n_specific", "n_hidden", "n_layers", "batch_size", "specific_batch_size", "n_critic_steps"
+    counts = (
+        "n_shared",
+        "n_shared_first",
+        "n_specific",
+        "n_hidden",
+        "n_layers",
+        "batch_size",
+        "specific_batch_size",
+        "n_critic_steps",
+    )
     for name in counts:
         if getattr(settings, name) < 1:
             raise ValueError(f"{name} must be at least 1, but is {getattr(settings, name)}.")

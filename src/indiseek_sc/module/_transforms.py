@@ -148,6 +148,15 @@ class FeatureTransform(nn.Module):
         """Project on principal components, if the recipe says so: ``(n_cells, n_features)`` to ``(n_cells, n_output)``."""
         return z if self.components is None or self.offset is None else z @ self.components - self.offset
 
+    def undo_change(self, change: torch.Tensor) -> torch.Tensor:
+        """Turn a change of features into the smallest change of normalised values that makes it.
+
+        ``(n_cells, n_output)`` to ``(n_cells, n_features)``, in units of :meth:`normalize`; clipping is left out of account.
+        """
+        if self.components is not None:  # orthogonal columns; those that the data do not have are 0
+            change = (change / self.components.square().sum(dim=0).clamp(min=1e-30)) @ self.components.T
+        return torch.where(self.scale > 0, change / self.scale.clamp(min=1e-30), 0.0)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Turn raw values into features.
 

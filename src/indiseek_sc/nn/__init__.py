@@ -13,6 +13,7 @@ from indiseek_sc.nn._conditional_codec import ConditionalCodec
 from indiseek_sc.nn._conditional_gaussian import ConditionalGaussian
 from indiseek_sc.nn._conditional_spline import ConditionalSpline
 from indiseek_sc.nn._cross_predictor import CrossPredictor
+from indiseek_sc.nn._fourier_regression import FourierRegression
 from indiseek_sc.nn._interval_calibration import LEVELS, IntervalCalibration
 from indiseek_sc.nn._mlp import make_mlp
 from indiseek_sc.nn._plain_codec import PlainCodec
@@ -30,6 +31,7 @@ __all__ = [
     "ConditionalGaussian",
     "ConditionalSpline",
     "CrossPredictor",
+    "FourierRegression",
     "IntervalCalibration",
     "LinearMap",
     "PlainCodec",

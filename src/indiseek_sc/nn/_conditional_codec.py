@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from indiseek_sc.nn._conditional_gaussian import ConditionalGaussian
 from indiseek_sc.nn._conditional_spline import ConditionalSpline
+from indiseek_sc.nn._fourier_regression import FourierRegression
 from indiseek_sc.nn._mlp import make_mlp
 from indiseek_sc.nn._principal_map import PrincipalMap
 from indiseek_sc.nn._ridge import RidgeMap
@@ -15,6 +16,15 @@ from indiseek_sc.nn._whitening import Whitening
 
 NEGLIGIBLE_SHARE = 1e-4
 """Axes with less than this share of the variance of the features are left out of the specific code."""
+
+CELLS_PER_DIMENSION = 50
+"""Training cells that each dimension of the specific code asks for."""
+
+FEWEST = 10
+"""So many dimensions there may be, however few the cells."""
+
+IDLE_SHARE = 0.2
+"""Dimensions that bring less to a reconstruction than this share of what the average of those left brings are left out."""
 
 
 class ConditionalCodec(SpecificCodec):
@@ -25,11 +35,12 @@ class ConditionalCodec(SpecificCodec):
 
     .. math::
 
-        r = V^\top (x - b(c)), \qquad w = L(c)\,\frac{r - \mu(c)}{\sigma(c)}, \qquad z_0 = h(w; c), \qquad
+        r = V^\top (x - b(c)), \qquad w = L(c)\,\frac{r - \mu(c)}{\sigma(c)} - m(c), \qquad z_0 = h(w; c), \qquad
         z = \operatorname{standardize}\big(z_0 + f(z_0, c)\big), \\
-        \hat x = b(c) + V \big(\mu(c) + \sigma(c)\, L(c)^{-1} h^{-1}(z; c)\big) + g(z, c),
+        \hat x = b(c) + V \big(\mu(c) + \sigma(c)\, L(c)^{-1} (h^{-1}(z; c) + m(c))\big) + g(z, c),
 
-    where :math:`L(c)` is lower triangular with a diagonal of 1 (:class:`~indiseek_sc.nn._whitening.Whitening`). :math:`w` has
+    where :math:`L(c)` is lower triangular with a diagonal of 1 (:class:`~indiseek_sc.nn._whitening.Whitening`), and :math:`m(c)` a regression in
+    closed form (:class:`~indiseek_sc.nn.FourierRegression`) of what the networks have missed of the mean. :math:`w` has
     the same conditional mean, variances and correlations for every :math:`c`, and :math:`h`
     (:class:`~indiseek_sc.nn._conditional_spline.ConditionalSpline`) gives it the same shape. So little is left for the critics,
     which train :math:`f` from zero; :math:`g` starts at zero too. Since the axes are sorted, and :math:`L` and the Jacobian of
@@ -39,7 +50,10 @@ class ConditionalCodec(SpecificCodec):
 
     A shared code is a function of the features, so with :math:`k` directions of it given, the features have about as many
     degrees of freedom left as they have more columns than :math:`k`. A wider :math:`z` would consist of rounding and misfit,
-    which tell the shared code. So there are at most that many axes (:attr:`n_used`); the others are columns of 0.
+    which tell the shared code. So there are at most that many axes, and of few cells no more than they can tell apart; the others are
+    columns of 0. For the same reason dimensions that
+    bring next to nothing to a reconstruction are left out once the whitening is trained (:meth:`drop_idle`): scaled to a variance
+    of 1, they would be noise and what the networks missed of the mean. :attr:`used` are those that are left.
 
     Parameters
     ----------
@@ -53,9 +67,20 @@ class ConditionalCodec(SpecificCodec):
         Width of the hidden layers.
     """
 
+    in_use: Tensor
     mean: Tensor
     deviation: Tensor
-    START = (*SpecificCodec.START, "baseline", "principal", "conditional", "shape", "mean", "deviation")
+    START = (
+        *SpecificCodec.START,
+        "baseline",
+        "principal",
+        "conditional",
+        "missed",
+        "in_use",
+        "shape",
+        "mean",
+        "deviation",
+    )
 
     is_conditional = True
     is_refined = True
@@ -65,6 +90,7 @@ class ConditionalCodec(SpecificCodec):
         self.baseline = RidgeMap(n_condition, n_features)
         self.principal = PrincipalMap(n_features, n_specific)
         self.conditional = ConditionalGaussian(n_condition, n_specific, n_hidden)
+        self.missed = FourierRegression(n_condition, n_specific)
         self.shape = ConditionalSpline(n_condition, n_specific)
         self.correction = make_mlp(
             n_specific + n_condition, n_specific, n_hidden, n_layers=2, activation="gelu", start_at_zero=True
@@ -73,13 +99,14 @@ class ConditionalCodec(SpecificCodec):
             n_specific + n_condition, n_features, 2 * n_hidden, n_layers=2, dropout=0.1, start_at_zero=True
         )
         self.standardize = nn.BatchNorm1d(n_specific, affine=False)
+        self.register_buffer("in_use", torch.ones(n_specific))
         self.register_buffer("mean", torch.zeros(n_specific))
         self.register_buffer("deviation", torch.ones(n_specific))
 
     @property
-    def n_used(self) -> int:
-        """Number of dimensions of the code that are in use."""
-        return int(self.conditional.varies.sum())
+    def used(self) -> Tensor:
+        """Numbers of the columns of the code that are in use."""
+        return self.in_use.nonzero()[:, 0]
 
     @property
     def learner(self) -> nn.Module:
@@ -90,22 +117,45 @@ class ConditionalCodec(SpecificCodec):
     def fit(self, features: Tensor, condition: Tensor, n_shared: int = 0) -> None:
         """Fit the regression, the axes of its residual, and their overall scale."""
         self.baseline.fit(condition, features)
-        n_largest = max(features.shape[1] - n_shared, 1)
+        n_largest = min(max(features.shape[1] - n_shared, 1), max(len(features) // CELLS_PER_DIMENSION, FEWEST))
         # Standardised, an axis that holds next to nothing would be all rounding and misfit.
         negligible = NEGLIGIBLE_SHARE * features.var(dim=0, correction=0).sum()
         self.principal.fit(features - self.baseline(condition), n_largest, negligible)
         scores = self.scores(features, condition)
         self.conditional.start_from(scores)
+        self.in_use.copy_(self.conditional.varies)
         self.shape.varies.copy_(self.conditional.varies)
         # What Z can hold at all is the measure of what it loses, so that lambda means the same wherever little is left.
         self.error_scale.copy_(scores.var(dim=0, correction=0).sum().clamp(min=1e-12))
+
+    @torch.no_grad()
+    def correct_mean(self, features: Tensor, condition: Tensor, n_fit: int) -> None:
+        """Take out what ``conditional``, once trained, has missed of the mean; the first ``n_fit`` cells are fitted on, the others say how closely."""
+        self.missed.fit(
+            condition, self.conditional(condition).whiten(self.scores(features, condition)), n_fit, each=True
+        )
+
+    @torch.no_grad()
+    def drop_idle(self, condition: Tensor) -> None:
+        r"""Leave out dimensions that bring next to nothing, once ``conditional`` is trained; ``condition`` is that of training cells.
+
+        What dimension :math:`j` brings is :math:`E\,\sigma_j^2(c)`, the variance of its axis that neither the condition nor the dimensions
+        before it tell.
+        """
+        brought = (2 * self.conditional(condition).log_scale).exp().mean(dim=0)
+        left, n_before = self.conditional.varies > 0, -1
+        while int(left.sum()) != n_before:
+            n_before = int(left.sum())
+            left = left & (brought > IDLE_SHARE * brought[left].mean())
+        self.in_use.copy_(left)
+        self.shape.varies.copy_(left)
 
     @torch.no_grad()
     def freeze_start(self, features: Tensor, condition: Tensor) -> None:
         """Note mean and deviation of the start over the training cells, once ``conditional`` and ``shape`` are trained."""
         start = self.shape(self.whitened(features, condition), condition)
         self.mean.copy_(start.mean(dim=0))
-        self.deviation.copy_(torch.where(self.conditional.varies > 0, start.std(dim=0, correction=0), 1.0))
+        self.deviation.copy_(torch.where(self.in_use > 0, start.std(dim=0, correction=0), 1.0))
 
     def scores(self, features: Tensor, condition: Tensor) -> Tensor:
         """Return r, what the linear regression leaves along the principal axes, shape ``(n_cells, n_specific)``."""
@@ -113,18 +163,20 @@ class ConditionalCodec(SpecificCodec):
 
     def whitened(self, features: Tensor, condition: Tensor) -> Tensor:
         """Return w, shape ``(n_cells, n_specific)``."""
-        return self.conditional(condition).whiten(self.scores(features, condition))
+        return self._whiten(self.conditional(condition), features, condition)
+
+    def _whiten(self, whitening: Whitening, features: Tensor, condition: Tensor) -> Tensor:
+        return (whitening.whiten(self.scores(features, condition)) - self.missed(condition)) * self.in_use
 
     def prepare(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
         """Return z_0, standardised over the training cells, and how each cell's code turns back into scores."""
         whitening = self.conditional(condition)
-        whitened = whitening.whiten(self.scores(features, condition))
-        start = (self.shape(whitened, condition) - self.mean) / self.deviation
+        start = (self.shape(self._whiten(whitening, features, condition), condition) - self.mean) / self.deviation
         return {"start": start, "log_scale": whitening.log_scale, "mixing": whitening.mixing}
 
     def _raw(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
         correction = self.correction(torch.cat([prepared["start"], condition], dim=1))
-        return prepared["start"] + correction * self.conditional.varies
+        return prepared["start"] + correction * self.in_use
 
     def encode(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
         """Encode."""
@@ -142,7 +194,7 @@ class ConditionalCodec(SpecificCodec):
     def decode_closed(self, specific: Tensor, condition: Tensor) -> Tensor:
         """Reconstruct by the regression and the axes alone, without what the refinement adds."""
         whitened = self.shape.inverse(specific * self.deviation + self.mean, condition)
-        scores = self.conditional(condition).unwhiten(whitened)
+        scores = self.conditional(condition).unwhiten(whitened + self.missed(condition))
         return self.baseline(condition) + self.principal.inverse(scores)
 
     def refine(self, closed: Tensor, specific: Tensor, condition: Tensor) -> Tensor:

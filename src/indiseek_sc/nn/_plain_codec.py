@@ -50,9 +50,9 @@ class PlainCodec(SpecificCodec):
         self.standardize = nn.BatchNorm1d(n_specific, eps=1e-12, affine=False) if standardize else nn.Identity()
 
     @property
-    def n_used(self) -> int:
-        """All dimensions."""
-        return self.encoder[-1].out_features
+    def used(self) -> Tensor:
+        """All columns."""
+        return torch.arange(self.encoder[-1].out_features, device=self.error_scale.device)
 
     @torch.no_grad()
     def fit(self, features: Tensor, condition: Tensor, n_shared: int = 0) -> None:

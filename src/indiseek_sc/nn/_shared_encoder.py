@@ -31,7 +31,11 @@ class SharedEncoder(nn.Module):
         Whether there is a linear map.
     activation
         Nonlinearity of the network.
+    n_active
+        Columns of the code that are in use; the others are 0. All if not given.
     """
+
+    active: Tensor
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class SharedEncoder(nn.Module):
         dropout: float,
         linear_start: bool = True,
         activation: Activation = "gelu",
+        n_active: int | None = None,
     ) -> None:
         super().__init__()
         self.linear = nn.Linear(n_input, n_shared) if linear_start else None
@@ -56,6 +61,12 @@ class SharedEncoder(nn.Module):
             activation=activation,
             start_at_zero=linear_start,
         )
+        self.register_buffer("active", (torch.arange(n_shared) < (n_active or n_shared)).float())
+
+    @property
+    def n_active(self) -> int:
+        """Number of columns of the code that are in use, the first ones."""
+        return int(self.active.sum())
 
     @torch.no_grad()
     def start_from(self, linear: LinearMap) -> None:
@@ -70,4 +81,4 @@ class SharedEncoder(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Encode: ``(n_cells, n_input)`` to ``(n_cells, n_shared)``."""
         raw = self.network(features)
-        return raw if self.linear is None else raw + self.linear(features)
+        return self.active * (raw if self.linear is None else raw + self.linear(features))

@@ -32,8 +32,13 @@ class SpecificCodec(nn.Module, ABC):
 
     @property
     @abstractmethod
+    def used(self) -> Tensor:
+        """Numbers of the columns of the code that are in use, shape ``(n_used,)``; the others are 0."""
+
+    @property
     def n_used(self) -> int:
-        """Number of dimensions of the code that are in use; columns behind them are 0."""
+        """Number of dimensions of the code that are in use."""
+        return len(self.used)
 
     @property
     def learner(self) -> nn.Module:

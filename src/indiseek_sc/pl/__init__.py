@@ -1,5 +1,6 @@
 """Figures of a trained model, its codes and its audit. Nothing is computed here: what is missing, an error says how to make."""
 
+from indiseek_sc.pl._attribution import attribution
 from indiseek_sc.pl._audit import audit
 from indiseek_sc.pl._coordinates import coordinate_importance
 from indiseek_sc.pl._frontier import frontier
@@ -11,6 +12,7 @@ from indiseek_sc.pl._retrieval import retrieval
 from indiseek_sc.pl._umap import umap
 
 __all__ = [
+    "attribution",
     "audit",
     "coordinate_importance",
     "frontier",

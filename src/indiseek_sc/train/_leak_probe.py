@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from indiseek_sc._keys import ROLES
+from indiseek_sc.nn import FourierRegression
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,12 +18,8 @@ if TYPE_CHECKING:
     from indiseek_sc._keys import Role
     from indiseek_sc.module import IndiSeekModule
 
-N_FOURIER_FEATURES = 512
 MOST_CELLS = 4096
 """Cells to fit on, and to read figures on; more would tell little that is new."""
-
-PENALTIES = torch.logspace(-3, 1, 9, dtype=torch.float64)
-"""To choose from, in units of the mean variance of a feature."""
 
 
 class LeakProbe:
@@ -72,11 +69,9 @@ class LeakProbe:
 
 @torch.no_grad()
 def share_told(source: Tensor, target: Tensor, n_fit: int, *, seed: int = 0) -> Tensor:
-    r"""Share of the variance of ``target`` that ``source`` tells of cells that were not fitted on.
+    """Share of the variance of ``target`` that ``source`` tells of cells that were not fitted on.
 
-    By a ridge regression on the columns of the source, standardised to :math:`x \in R^d`, and on random Fourier features
-    :math:`\cos(w^\top x + b)` with :math:`w \sim N(0, I / d)`, which stand for a Gaussian kernel as wide as the typical distance between two cells is long
-    (Rahimi and Recht 2007, NIPS 20, 1177). The penalty is that of several which tells most.
+    By a :class:`~indiseek_sc.nn.FourierRegression`, at the penalty which tells most of these cells.
 
     Parameters
     ----------
@@ -93,26 +88,9 @@ def share_told(source: Tensor, target: Tensor, n_fit: int, *, seed: int = 0) -> 
     -------
     Scalar, at most 1; below 0 where even the largest penalty misleads, 0 where the target does not vary.
     """
-    source, target = _standardized(source, n_fit), target.double() - target[:n_fit].double().mean(dim=0)
-    features = _standardized(torch.cat([source, _fourier_features(source, seed)], dim=1), n_fit)
-    fitted, judged = features[:n_fit], features[n_fit:]
-    width, directions = torch.linalg.eigh(fitted.T @ fitted / n_fit)
-    told = directions.T @ (fitted.T @ target[:n_fit] / n_fit)
-    shrunk = told / (width.clamp(min=0) + PENALTIES.to(width.device)[:, None])[:, :, None]
-    errors = (target[n_fit:] - judged @ directions @ shrunk).square().sum(dim=(1, 2))
-    total = target[n_fit:].square().sum()
-    return 1 - errors.min() / total if total > 0 else total
-
-
-def _standardized(x: Tensor, n_fit: int) -> Tensor:
-    x = x.double() - x[:n_fit].double().mean(dim=0)
-    deviation = x[:n_fit].std(dim=0, correction=0)
-    return x / torch.where(deviation > 1e-6, deviation, torch.inf)
-
-
-def _fourier_features(source: Tensor, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    n_source = source.shape[1]
-    weight = torch.randn(n_source, N_FOURIER_FEATURES, generator=generator, dtype=torch.float64) / n_source**0.5
-    phase = 2 * torch.pi * torch.rand(N_FOURIER_FEATURES, generator=generator, dtype=torch.float64)
-    return torch.cos(source @ weight.to(source.device) + phase.to(source.device))
+    source, target = source.double(), target.double()
+    regression = FourierRegression(source.shape[1], target.shape[1], seed=seed).to(source)
+    regression.fit(source, target, n_fit)
+    missed = (target - regression(source))[n_fit:].square().sum()
+    total = (target[n_fit:] - target[:n_fit].mean(dim=0)).square().sum()
+    return 1 - missed / total if total > 0 else total

@@ -86,7 +86,7 @@ class SharedPlan(StagePlan):
         if "info_nce" in terms:
             figures["validation_info_nce"] = terms["info_nce"]
         if "canonical" in terms:
-            figures["validation_correlation"] = -terms["canonical"] / self.module.n_shared
+            figures["validation_correlation"] = -terms["canonical"] / self.module.encoders["rna"].n_active
         if "prediction" in terms:
             figures["validation_prediction"] = 1 - terms["prediction"]
         self.record(figures, len(batch["rna"]))

@@ -104,7 +104,9 @@ class SpecificPlan(StagePlan):
 
         terms = {role: self.module.specific_terms(role, cells[role]) for role in ROLES}
         loss = torch.stack([self._objective(terms[role]) for role in ROLES]).sum()
-        if not self.module.critics_learn or self.n_critic_updates > self.settings.n_critic_warmup_steps:
+        if self.n_steps > 0 and (
+            not self.module.critics_learn or self.n_critic_updates > self.settings.n_critic_warmup_steps
+        ):
             # The critics' gradients of this pass are dropped by their own next zero_grad.
             self._step(encoder_optimizer, loss)
             self.lr_schedulers().step()
@@ -187,7 +189,7 @@ class SpecificPlan(StagePlan):
         if self.module.critics_learn:
             critics = torch.optim.Adam(self.module.critics.parameters(), lr=self.settings.critic_learning_rate)
             optimizers.append(critics)
-        return optimizers, [torch.optim.lr_scheduler.CosineAnnealingLR(optimizers[0], self.n_steps)]
+        return optimizers, [torch.optim.lr_scheduler.CosineAnnealingLR(optimizers[0], max(1, self.n_steps))]
 
 
 def _count(cells: Batch) -> int:

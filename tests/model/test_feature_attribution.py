@@ -1,0 +1,321 @@
+"""Attributions of a whole model, against differences of what the model itself says."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from indiseek_sc import IndiSeek, tl
+from indiseek_sc.data import apply_transform
+from indiseek_sc.datasets import synthetic
+from indiseek_sc.model import _attribution_table
+
+FEW = {"shared": 1, "conditional": 2, "shape": 2, "specific": 1, "decoder": 2}
+COLUMNS = [
+    *("modality", "kind", "method", "dimension", "group", "n_cells", "feature"),
+    *("attribution", "standard_error", "magnitude"),
+]
+
+
+def train(mdata, **settings) -> IndiSeek:
+    IndiSeek.setup_mudata(mdata, batch_key="batch" if "batch" in mdata.obs else None)
+    model = IndiSeek(mdata, **settings)
+    model.train(max_epochs=FEW, enable_progress_bar=False)
+    return model
+
+
+@pytest.fixture(scope="module")
+def counts() -> IndiSeek:
+    """Counts with two batches, 30 of 60 genes in use."""
+    mdata = synthetic.make("S6", 300, n_genes=60, n_proteins=12)
+    mdata.obs["half"] = pd.Categorical(np.where(np.arange(300) < 140, "first", "second"), ["second", "first"])
+    return train(mdata, n_top_genes=30, n_components=10)
+
+
+@pytest.fixture(scope="module")
+def linear() -> IndiSeek:
+    """Gaussian data whose private features are known."""
+    return train(synthetic.make("S1", 400, n_copies=2))
+
+
+def wide(table: pd.DataFrame, modality: str, column: str = "attribution") -> np.ndarray:
+    """Features by dimensions."""
+    return table[table["modality"] == modality].pivot(index="feature", columns="dimension", values=column).to_numpy()
+
+
+@pytest.mark.parametrize("kind", ["shared", "specific"])
+@pytest.mark.parametrize("modality", ["rna", "adt"])
+def test_the_jacobian_is_the_slope_of_what_is_decoded(counts, kind: str, modality: str) -> None:
+    module, transform, rows = counts.module, counts.module.transforms[modality], np.arange(0, 300, 10)
+    table = counts.feature_attribution(modality=modality, kind=kind, indices=rows)
+    batch = counts._batch(counts.adata, rows)
+    with torch.no_grad():
+        features = apply_transform(transform, counts.adata[modality].X, rows)
+        shared = module.shared(modality, features)
+        specific = module.specific(modality, features, module.condition(modality, shared, batch))
+        moved = specific if kind == "specific" else shared
+        used = module.codecs[modality].used.tolist() if kind == "specific" else range(module.rotations[modality].n_kept)
+        assert wide(table, modality).shape[1] == len(used)
+        for dimension, column in enumerate(used):
+            step = torch.zeros_like(moved)
+            step[:, column] = 0.02 * moved[:, column].std(correction=0)
+            ends = []
+            for sign in (1, -1):
+                z, c = (specific + sign * step, shared) if kind == "specific" else (specific, shared + sign * step)
+                ends.append(module.codecs[modality].decode(z, module.condition(modality, c, batch)))
+            slope = (ends[0] - ends[1]).double().numpy() / 0.04
+            if modality == "rna":  # back through the components, then out of units of standard deviations
+                slope = slope @ np.linalg.pinv(transform.components.double().numpy())
+            slope = slope / transform.scale.numpy()
+            of_dimension = table[table["dimension"] == dimension]
+            np.testing.assert_allclose(of_dimension["attribution"], slope.mean(axis=0), rtol=0.05, atol=5e-3)
+            np.testing.assert_allclose(
+                of_dimension["magnitude"], np.sqrt((slope**2).mean(axis=0)), rtol=0.05, atol=5e-3
+            )
+
+
+def test_dimensions_that_are_not_in_use_are_left_out(counts) -> None:
+    """Those of a specific code may lie between others; the numbers are those of the columns that a user gets."""
+    in_use = counts.module.codecs["rna"].in_use
+    kept = in_use.clone()
+    before = wide(counts.feature_attribution(modality="rna", indices=range(20)), "rna")
+    try:
+        in_use[1] = 0
+        after = wide(counts.feature_attribution(modality="rna", indices=range(20)), "rna")
+    finally:
+        in_use.copy_(kept)
+    assert after.shape[1] == before.shape[1] - 1
+    # What a dimension behind it decodes to changes a little, since those before it are given.
+    for column, same in enumerate([0, *range(2, before.shape[1])]):
+        assert np.corrcoef(after[:, column], before[:, same])[0, 1] > 0.8
+
+
+def test_the_jacobian_of_the_joint_code_is_its_axes(counts) -> None:
+    table = counts.feature_attribution(kind="joint")
+    code = counts.get_latent_representation()
+    decoded = np.hstack([counts.get_reconstruction(modality=m) for m in ("rna", "adt")])
+    assert (table["standard_error"] < 1e-6).all()
+    slopes = np.vstack([wide(table, "rna"), wide(table, "adt")]) / np.maximum(code.std(axis=0), 1e-12)
+    transforms = counts.module.transforms
+    change = (code[0] - code[1]) @ slopes.T
+    for modality, part, moved in (
+        ("rna", change[:30], (decoded[0] - decoded[1])[:10]),
+        ("adt", change[30:], (decoded[0] - decoded[1])[10:]),
+    ):  # all components together give back what is decoded
+        expected = transforms[modality].undo_change(torch.from_numpy(moved[None])).numpy()[0]
+        np.testing.assert_allclose(part, expected, atol=2e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("values", ["normalized", "raw"])
+@pytest.mark.parametrize("kind", ["shared", "specific", "joint"])
+def test_contributions_add_up_in_every_group(counts, kind: str, values: str) -> None:
+    """Completeness: over features, they sum to the distance of the codes of cells and baseline."""
+    pytest.importorskip("captum")
+    rows, options = np.arange(0, 300, 30), {"kind": kind, "values": values, "method": "integrated_gradients"}
+    table = counts.feature_attribution(groups="half", indices=rows, **options)
+    batch = counts._batch(counts.adata, rows)
+    modules, codes, starts = counts.module.transforms, {}, {}
+    with torch.no_grad():
+        for role in ("rna", "adt"):
+            x = torch.from_numpy(counts.adata[role].X[rows].toarray())
+            transform = modules[role]
+            codes[role] = transform(x)
+            zero = torch.zeros(1, transform.n_features)
+            start = transform.project(zero) if values == "normalized" else transform(x.mean(dim=0, keepdim=True))
+            starts[role] = start.expand(len(rows), -1)
+        ends = [counts.module.describe(features, batch)[kind] for features in (codes, starts)]
+    is_first = (counts.adata.obs["half"] == "first").to_numpy()[rows]
+    for group, chosen in (("first", is_first), ("second", ~is_first)):
+        of_group = table[table["group"] == group]
+        for role in ("rna", "adt") if kind != "joint" else ("both",):
+            here = of_group if role == "both" else of_group[of_group["modality"] == role]
+            told = here.groupby("dimension")["attribution"].sum().to_numpy()
+            distance = (ends[0] - ends[1] if role == "both" else ends[0][role] - ends[1][role])[chosen].mean(dim=0)
+            assert here["n_cells"].eq(chosen.sum()).all()
+            np.testing.assert_allclose(told, distance.numpy(), atol=0.02 * float(distance.abs().max()) + 2e-3)
+
+
+def test_contributions_to_a_linear_code_have_their_closed_form(linear) -> None:
+    pytest.importorskip("captum")
+    module = linear.module
+    network = module.encoders["adt"].network[-1]
+    kept = {name: p.detach().clone() for name, p in network.named_parameters()}
+    with torch.no_grad():
+        for p in network.parameters():
+            p.zero_()
+    rows = np.arange(50)
+    table = linear.feature_attribution(modality="adt", kind="shared", method="integrated_gradients", indices=rows)
+    weight = (module.rotations["adt"].weight.T @ module.encoders["adt"].linear.weight).detach().numpy()
+    x = linear.get_features(modality="adt", indices=rows)
+    n = wide(table, "adt").shape[1]
+    names = linear.adata["adt"].var_names
+    expected = {"attribution": x.mean(axis=0), "magnitude": np.sqrt((x**2).mean(axis=0))}
+    for column, size in expected.items():
+        found = table.pivot(index="feature", columns="dimension", values=column).loc[names].to_numpy()
+        factor = weight[:n].T if column == "attribution" else np.abs(weight[:n].T)
+        np.testing.assert_allclose(found, size[:, None] * factor, atol=1e-4)
+    network.load_state_dict(kept)
+
+
+@pytest.mark.parametrize("method", ["decoder_jacobian", "integrated_gradients"])
+def test_groups_are_averaged_over_their_cells(counts, method: str) -> None:
+    if method == "integrated_gradients":
+        pytest.importorskip("captum")
+    labels = np.array([None] * 300, dtype=object)
+    labels[[3, 50, 120]], labels[7] = "b", "a"
+    options = {"modality": "adt", "method": method}
+    table = counts.feature_attribution(groups=labels, **options)
+    assert list(table["group"].cat.categories) == ["a", "b"]
+    cells = [counts.feature_attribution(indices=[row], **options) for row in (3, 50, 120)]
+    unit = 1.0
+    if method == "decoder_jacobian":  # slopes are per standard deviation among the cells looked at, here one
+        assert all((cell["attribution"] == 0).all() for cell in cells)
+        return
+    each = np.stack([cell["attribution"] for cell in cells]) * unit
+    of_b = table[table["group"] == "b"]
+    np.testing.assert_allclose(of_b["attribution"], each.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(of_b["standard_error"], each.std(axis=0, ddof=1) / 3**0.5, atol=1e-5)
+    np.testing.assert_allclose(of_b["magnitude"], np.sqrt((each**2).mean(axis=0)), atol=1e-5)
+    assert table.loc[table["group"] == "a", "standard_error"].isna().all()
+
+
+def test_the_table(counts) -> None:
+    table = counts.feature_attribution(groups="half", max_cells=20, seed=1)
+    assert table.columns.tolist() == COLUMNS
+    used = counts.adata["rna"].var_names[counts.module.transforms["rna"].features.numpy()]
+    assert table.loc[table["modality"] == "rna", "feature"].unique().tolist() == used.tolist()
+    assert table.loc[table["modality"] == "adt", "feature"].unique().tolist() == counts.adata["adt"].var_names.tolist()
+    width = {m: counts.get_latent_representation(kind="specific", modality=m).shape[1] for m in ("rna", "adt")}
+    assert len(table) == 2 * (30 * width["rna"] + 12 * width["adt"])
+    assert table["n_cells"].eq(20).all()
+    assert table["group"].cat.categories.tolist() == ["second", "first"]  # as the column has them
+    assert np.isfinite(table[["attribution", "standard_error", "magnitude"]]).all(axis=None)
+    assert (table["magnitude"] >= table["attribution"].abs() - 1e-9).all()
+    pd.testing.assert_frame_equal(table, counts.feature_attribution(groups="half", max_cells=20, seed=1))
+    assert not table["attribution"].equals(counts.feature_attribution(groups="half", max_cells=20)["attribution"])
+
+
+def test_raw_values_are_those_of_all_genes(counts) -> None:
+    pytest.importorskip("captum")
+    options = {"modality": "rna", "method": "integrated_gradients", "indices": range(20)}
+    table = counts.feature_attribution(values="raw", **options)
+    assert table["feature"].unique().tolist() == counts.adata["rna"].var_names.tolist()
+    used = table["feature"].isin(counts.feature_attribution(**options)["feature"])
+    # A gene that is not in use has its part in the library size, and no other.
+    assert 0 < table.loc[~used, "magnitude"].mean() < 0.2 * table.loc[used, "magnitude"].mean()
+
+
+@pytest.mark.parametrize("values", ["normalized", "raw"])
+@pytest.mark.parametrize("method", ["decoder_jacobian", "integrated_gradients"])
+def test_parts_are_small_and_make_no_difference(counts, method: str, values: str, monkeypatch) -> None:
+    if (method, values) == ("decoder_jacobian", "raw"):
+        pytest.skip("nothing is decoded to raw values")
+    if method == "integrated_gradients":
+        pytest.importorskip("captum")
+    options = {"modality": "rna", "method": method, "values": values, "indices": range(30)}
+    whole = counts.feature_attribution(**options)
+    sizes = []
+    add = _attribution_table.CellMoments.add
+    monkeypatch.setattr(_attribution_table.CellMoments, "add", lambda self, x: (sizes.append(x.numel()), add(self, x)))
+    monkeypatch.setattr(_attribution_table, "VALUES_AT_ONCE", 240)
+    parts = counts.feature_attribution(**options)
+    assert 0 < max(sizes) <= 240
+    for column in ("attribution", "standard_error", "magnitude"):
+        np.testing.assert_allclose(parts[column], whole[column], rtol=1e-3, atol=1e-5)
+
+
+def test_the_form_of_the_matrix_makes_no_difference(counts) -> None:
+    other = counts.adata.copy()
+    other["rna"].X, other["adt"].X = other["rna"].X.tocsc(), other["adt"].X.toarray()
+    tables = [counts.feature_attribution(mdata, indices=range(20)) for mdata in (counts.adata, other)]
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_specific_dimensions_are_attributed_to_private_features(linear) -> None:
+    """What is known of S1: a coordinate that copies a private factor is decoded from the specific code, the others are not."""
+    truth = linear.adata.uns["synthetic"]["coordinates"].set_index("coordinate")["group"]
+    for kind, told in (("specific", "private"), ("shared", "shared")):
+        block = tl.block_attribution(linear.feature_attribution(kind=kind))
+        shares = block.groupby(["modality", block["feature"].astype(str).map(truth)], observed=True)["share"].sum()
+        assert shares.xs(told, level="feature").min() > 0.95
+
+
+def test_too_few_steps_are_told(counts) -> None:
+    pytest.importorskip("captum")
+    options = {"modality": "rna", "method": "integrated_gradients", "values": "raw", "indices": range(10)}
+    with pytest.warns(UserWarning, match="n_steps=1: contributions miss what they should add up to by"):
+        counts.feature_attribution(n_steps=1, **options)
+
+
+def test_the_model_stays_as_it_was(counts) -> None:
+    pytest.importorskip("captum")
+    before, state = counts.get_latent_representation(), torch.get_rng_state()
+    for method in ("decoder_jacobian", "integrated_gradients"):
+        counts.feature_attribution(method=method, indices=range(5))
+    np.testing.assert_array_equal(before, counts.get_latent_representation())
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(p.grad is None for p in counts.module.parameters())
+
+
+def test_without_captum_it_is_said_how_to_get_it(counts, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    with pytest.raises(ImportError, match=r"pip install \"indiseek_sc\[attribution\]\", or use method='decoder"):
+        counts.feature_attribution(method="integrated_gradients")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "private"}, "kind must be 'shared' or 'specific' or 'joint', but is 'private'"),
+        ({"method": "shap"}, "method must be 'decoder_jacobian' or 'integrated_gradients'"),
+        ({"values": "log"}, "values must be 'normalized' or 'raw'"),
+        ({"values": "raw"}, "values='raw': nothing is decoded to raw values"),
+        ({"max_cells": 0}, "max_cells must be at least 1"),
+        ({"n_steps": 0}, "n_steps must be at least 1"),
+        ({"modality": "atac"}, "the model knows 'rna' and 'adt', not 'atac'"),
+        ({"modality": "rna", "kind": "joint"}, "modality: the joint code is of both"),
+        ({"groups": ["a"] * 7}, "one label is needed for each cell of mdata \\(300\\), but there are 7"),
+        ({"groups": [np.nan] * 300}, "groups: none of the cells looked at has a label"),
+        ({"indices": []}, "indices: there is no cell to look at"),
+    ],
+)
+def test_errors_name_the_argument(counts, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        counts.feature_attribution(**options)
+
+
+def test_labels_must_be_those_of_the_cells(counts) -> None:
+    with pytest.raises(KeyError, match="groups='celltype' is not a column of any obs"):
+        counts.feature_attribution(groups="celltype")
+    labels = counts.adata.obs["half"].iloc[::-1]
+    with pytest.raises(ValueError, match="its index is not that of the cells, first at"):
+        counts.feature_attribution(groups=labels)
+
+
+def test_a_code_that_was_not_trained_has_none() -> None:
+    mdata = synthetic.make("S1", 60)
+    IndiSeek.setup_mudata(mdata)
+    with pytest.raises(RuntimeError, match="specific codes are not trained"):
+        IndiSeek(mdata).feature_attribution()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("values", ["normalized", "raw"])
+def test_20000_genes_fit_in_little_memory(values: str) -> None:
+    """All of them in use: cells by genes by steps by dimensions would take tens of gigabytes."""
+    pytest.importorskip("captum")
+    resource = pytest.importorskip("resource")
+    model = train(synthetic.make("S6", 300, n_genes=20_000, n_proteins=30, gene_counts=20_000.0), n_top_genes=20_000)
+    model.feature_attribution(modality="rna", indices=range(2))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    n_dimensions = model.module.codecs["rna"].n_used
+    n_cells = 300 if values == "normalized" else 60
+    table = model.feature_attribution(
+        modality="rna", method="integrated_gradients", values=values, max_cells=n_cells, n_steps=16
+    )
+    assert len(table) == 20_000 * n_dimensions
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 600 * 1024  # KiB

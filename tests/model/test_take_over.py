@@ -1,0 +1,124 @@
+"""One model begins where another one is: what it takes over is the same to the bit, and theirs no longer."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from indiseek_sc import IndiSeek
+from indiseek_sc.baselines import CLIP, FactorizedCL, NoCritics, NoIndependence
+from indiseek_sc.metrics import _mlp_probe
+
+FEW = {"shared": 2, "conditional": 2, "shape": 2, "specific": 2, "decoder": 1}
+HELD_OUT = np.arange(0, 300, 3)
+QUICK = {"max_epochs": FEW, "enable_progress_bar": False}
+
+
+@pytest.fixture(scope="module")
+def mdata(_pbmc_covid_once):
+    return _pbmc_covid_once[::20].copy()
+
+
+def make(cls, mdata):
+    cls.setup_mudata(mdata)
+    model = cls(mdata)
+    # The 200 steps of critics alone would be most of the time here.
+    model.settings = model.module.settings = dataclasses.replace(model.settings, n_critic_warmup_steps=2)
+    return model
+
+
+@pytest.fixture(scope="module")
+def leader(mdata):
+    model = make(IndiSeek, mdata)
+    model.train(held_out=HELD_OUT, **QUICK)
+    return model
+
+
+def state_of(model, *parts):
+    return {name: x for name, x in model.module.state_dict().items() if name.startswith(parts)}
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    assert all(torch.equal(x, second[name]) for name, x in first.items())
+
+
+def test_all_is_taken_over_where_it_is_of_the_same_make(mdata, leader):
+    model = make(NoCritics, mdata)
+    model.take_over(leader)
+    assert model.stages_ == ["shared", "specific"] and model.is_trained_
+    for kind in ("shared", "specific"):
+        codes = [m.get_latent_representation(kind=kind, modality="rna") for m in (leader, model)]
+        np.testing.assert_array_equal(*codes)
+    np.testing.assert_array_equal(model.test_indices, HELD_OUT)
+
+
+def test_training_goes_on_from_the_start_and_leaves_the_other_model_alone(mdata, leader):
+    before = {name: x.clone() for name, x in leader.module.state_dict().items()}
+    model = make(NoCritics, mdata)
+    model.take_over(leader)
+    model.train(stages=("specific",), keep_start=True, **QUICK)
+    start = [f"codecs.{role}.{part}." for role in ("rna", "adt") for part in ("conditional", "shape", "principal")]
+    assert_same(state_of(model, *start, "encoders", "rotations"), state_of(leader, *start, "encoders", "rotations"))
+    assert_same(before, leader.module.state_dict())
+    # Without it the start is made anew.
+    model.train(stages=("specific",), **QUICK)
+    assert not torch.equal(*(m.module.state_dict()[_a_weight(m)] for m in (model, leader)))
+
+
+def _a_weight(model):
+    return next(
+        name for name in model.module.state_dict() if name.startswith("codecs.rna.conditional.") and "weight" in name
+    )
+
+
+def test_shared_codes_alone_are_taken_over_where_specific_ones_are_made_otherwise(mdata, leader):
+    model = make(NoIndependence, mdata)
+    model.take_over(leader)
+    assert model.stages_ == ["shared"] and not model.is_trained_
+    model.train(stages=("specific",), **QUICK)
+    assert_same(state_of(model, "encoders", "rotations"), state_of(leader, "encoders", "rotations"))
+
+
+def test_a_walk_on_shared_codes_taken_over_is_that_on_own_ones(mdata, monkeypatch):
+    monkeypatch.setattr(_mlp_probe, "_MAX_EPOCHS", 0)
+    clip = make(CLIP, mdata)
+    clip.train(held_out=HELD_OUT, **QUICK)
+    alone, follower = make(FactorizedCL, mdata), make(FactorizedCL, mdata)
+    alone.train(held_out=HELD_OUT, stages=("shared",), **QUICK)
+    follower.take_over(clip)
+    walks = [model.lambda_path([10], apply=True, **QUICK) for model in (alone, follower)]
+    np.testing.assert_array_equal(*(walk.table.drop(columns="modality").astype(float) for walk in walks))
+    assert_same(alone.module.state_dict(), follower.module.state_dict())
+
+
+def test_an_auditor_of_the_same_shared_codes_gives_the_same_report(mdata, leader, monkeypatch):
+    monkeypatch.setattr(_mlp_probe, "_MAX_EPOCHS", 1)
+    model = make(NoCritics, mdata)
+    model.take_over(leader)
+    model.train(stages=("specific",), keep_start=True, **QUICK)
+    alone, beside = model.audit(), model.audit(auditor=leader.make_auditor())
+    np.testing.assert_array_equal(alone.table, beside.table)
+    assert alone.pair == beside.pair
+
+
+def test_what_cannot_be_taken_over(mdata, leader):
+    with pytest.raises(ValueError, match="made otherwise"):
+        make(CLIP, mdata).take_over(leader)
+    with pytest.raises(ValueError, match="other cells"):
+        make(IndiSeek, mdata[:100].copy()).take_over(leader)
+    with pytest.raises(RuntimeError):
+        make(IndiSeek, mdata).take_over(make(IndiSeek, mdata))
+
+
+def test_a_start_cannot_be_kept_for_new_shared_codes(mdata, leader):
+    model = make(IndiSeek, mdata)
+    with pytest.raises(ValueError, match="keep_start"):
+        model.train(keep_start=True, **QUICK)
+    model.take_over(leader)
+    model.train(stages=("shared",), held_out=HELD_OUT, **QUICK)
+    with pytest.raises(RuntimeError):
+        model.train(stages=("specific",), keep_start=True, **QUICK)
