@@ -52,7 +52,7 @@ class PredictionHead(nn.Module):
     overall_scale: Tensor
 
     def __init__(
-        self, n_input: int, n_output: int, n_hidden: int = 256, *, dropout: float = 0.4, n_members: int = 5
+        self, n_input: int, n_output: int, n_hidden: int = 256, *, dropout: float = 0.4, n_members: int = 3
     ) -> None:
         super().__init__()
         self.n_members = n_members
