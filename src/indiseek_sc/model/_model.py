@@ -13,6 +13,7 @@ from indiseek_sc.model._codes import CodesMixin
 from indiseek_sc.model._coordinate_importance import CoordinateImportanceMixin
 from indiseek_sc.model._feature_attribution import FeatureAttributionMixin
 from indiseek_sc.model._path import PathMixin
+from indiseek_sc.model._report import ReportMixin
 from indiseek_sc.model._setup import SetupMixin
 from indiseek_sc.model._take_over import TakeOverMixin
 from indiseek_sc.model._training import TrainingMixin
@@ -35,6 +36,7 @@ class IndiSeek(
     AuditMixin,
     CoordinateImportanceMixin,
     FeatureAttributionMixin,
+    ReportMixin,
     BaseModelClass,
 ):
     r"""Split what RNA and surface proteins of a cell share from what each alone knows.
