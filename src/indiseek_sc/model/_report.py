@@ -99,11 +99,11 @@ class ReportMixin:
         transform = self.module.transforms[role]
         words = {"counts": "counts", "normalized": "normalised values", "representation": "a given representation"}
         some = (
-            f" of the {transform.n_features:,} most variable of {transform.n_input:,}"
+            f" of the {transform.n_features:,} most variable of {transform.n_input:,} features"
             if transform.n_features < transform.n_input
             else ""
         )
-        steps = f"{words[kind]}{some}: {transform.recipe}"
+        steps = f"{words[kind]}{some} went through {transform.recipe}"
         return steps + (f" to {transform.n_output} components" if transform.recipe.project else "")
 
     def _find_cautions(self) -> list[str]:

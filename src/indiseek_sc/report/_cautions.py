@@ -5,8 +5,6 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from indiseek_sc import _keys
 from indiseek_sc.pl._audit import AIMS
 
@@ -16,6 +14,9 @@ if TYPE_CHECKING:
     from indiseek_sc.report._material import Material
 
 MOST_NAMES = 12
+
+CLUSTERS_OF_CODES = ("leiden", _keys.CLUSTERS)
+"""How columns begin that hold no cell types but clusters: those of the command line, and of ``tl.compare_clusters``."""
 
 
 def find_cautions(material: Material) -> list[str]:
@@ -68,8 +69,8 @@ def _of_labels(material: Material) -> Iterator[str]:
         than = f"fewer than {minimum}" if minimum is not None else "few"
         more = f" and {len(few) - MOST_NAMES} more" if len(few) > MOST_NAMES else ""
         yield f"Theta says little of labels of {than} cells: {', '.join(few[:MOST_NAMES])}{more}."
-    if np.isfinite(table["theta"]).any():
-        yield "Theta favours the modality that labels were called from: types that were gated on proteins favour proteins."
+    if material.label_key is not None and material.label_key.startswith(CLUSTERS_OF_CODES):
+        yield f"The labels ({material.label_key}) are clusters of the codes themselves: theta is relative to what the codes resolve."
 
 
 def _of_versions(material: Material) -> Iterator[str]:

@@ -49,12 +49,19 @@ def collect_facts(material: Material) -> dict[str, Any]:
         "lambda_reason": None if facts is None or facts.lambda_path is None else facts.lambda_path.reason,
         "seed": settings.get("seed"),
         "settings": {name: settings[name] for name in sorted(settings)},
-        "epochs": None if facts is None else count_epochs(facts.history),
+        "epochs": None if facts is None else _name_stages(count_epochs(facts.history)),
         "versions": find_versions(),
         "version": str(noted.get("version", "")) or None,
         "made_by_scanpy": {key: key in mdata.uns for key in ("neighbors", "leiden", "umap")},
         "params": {key: mdata.uns.get(f"{key}_params") for key in (_keys.IMPORTANCE, _keys.CLUSTERS)},
         "weights": _find_weights(mdata.uns.get(_keys.RANK_CORRELATION)),
+    }
+
+
+def _name_stages(epochs: dict[str, int]) -> dict[str, int]:
+    """Epochs by the name of the stage that figures have too."""
+    return {
+        _keys.REGRESSION_TITLES.get(stage, f"{stage.capitalize()} codes"): number for stage, number in epochs.items()
     }
 
 

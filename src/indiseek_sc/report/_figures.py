@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from indiseek_sc.report._pictures import Picture, Section
 
 
+SHOWN = 0.4
+"""Pixels of a page for one of a picture: type of the same size in all pictures, and sharp on a fine screen."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """A picture in a page, or words in its place.
@@ -28,7 +32,7 @@ class Figure:
     image
         The picture as a data URI; nothing if it is missing.
     width, height
-        Of the image in pixels, so that a browser leaves room for it.
+        At which it is shown, in pixels of a page, so that a browser leaves room for it.
     missing
         Why it is.
     """
@@ -41,11 +45,6 @@ class Figure:
     width: int = 0
     height: int = 0
     missing: str = ""
-
-    @property
-    def is_wide(self) -> bool:
-        """Whether it would be too small to read on a telephone."""
-        return self.width > 1.2 * self.height
 
 
 def draw_figures(pictures: Sequence[Picture]) -> list[Figure]:
@@ -68,4 +67,6 @@ def _draw(picture: Picture, file: Path) -> Figure:
             plt.close(number)
     height, width = imread(file).shape[:2]
     code = base64.b64encode(file.read_bytes()).decode("ascii")
-    return Figure(*words, image=f"data:image/png;base64,{code}", width=width, height=height)
+    return Figure(
+        *words, image=f"data:image/png;base64,{code}", width=round(SHOWN * width), height=round(SHOWN * height)
+    )

@@ -22,6 +22,14 @@ WITH_MODEL = (
     "It needs the model: call model.report(path), or give the folder of a saved model to indiseek-sc report by --model."
 )
 
+READING_OF_MAPS = {
+    "labels": "Each point is a cell. Groups in a shared code are what both modalities know; a specific code without groups means that its modality alone knows "
+    "little of them, which is how it should be for most. Distances between groups mean nothing.",
+    "theta": "Orange cells lie among their own label in the RNA-specific code more than in the protein-specific one, blue cells the other way round.",
+    "batch": "Each point is a cell. Where batches lie apart, the code holds what differs between them, be it biology or handling.",
+}
+"""How a UMAP is read, by what colours it."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -71,14 +79,12 @@ def _of_codes(material: Material) -> Iterator[Picture]:
         else "The codes have no UMAP here. scanpy makes one of the joint code by sc.pp.neighbors(mdata, use_rep='X_indiseek') "
         "and sc.tl.umap(mdata); indiseek-sc fit makes one of each code."
     )
+    batch = None if material.facts is None else material.facts.batch_key
     for number, color in enumerate(material.colors or [None]):
         words = "coloured by theta" if color == _keys.THETA else f"coloured by {color}" if color else "of the codes"
-        reading = (
-            "Orange cells lie among their own label in the RNA-specific code more than in the protein-specific one, blue cells the other way round."
-            if color == _keys.THETA
-            else "Each point is a cell. Groups in a shared code are what both modalities know; a specific code without groups means that its modality "
-            "alone knows little of these labels, which is how it should be for most. Distances between groups mean nothing."
-        )
+        reading = READING_OF_MAPS[
+            "theta" if color == _keys.THETA else "batch" if color and color == batch else "labels"
+        ]
         yield Picture(
             f"umap-{number}",
             "codes",
