@@ -39,6 +39,7 @@ def find_cautions(material: Material) -> list[str]:
 
 def _of_audit(material: Material) -> Iterator[str]:
     if material.audit is None:
+        yield "The codes were not audited for this report, which needs the model: nothing here says how independent they are."
         return
     for figure, aim in AIMS.items():
         values = material.audit.table[figure].astype(float)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
@@ -23,7 +24,7 @@ def _environment() -> Environment:
     )
     environment.filters["count"] = lambda number: f"{number:,}"
     environment.filters["short"] = lambda number: f"{number:g}"
-    environment.filters["rounded"] = lambda number: f"{number:.3f}"
+    environment.filters["rounded"] = lambda number: "not defined" if math.isnan(number) else f"{number:.3f}"
     return environment
 
 
