@@ -88,7 +88,7 @@ def test_a_page_of_a_model_has_what_only_a_model_knows(page_of_model: Path):
         "umap-0",
         "umap-1",
         "umap-2",
-        "importance",
+        "theta",
         "attribution-rna",
         "attribution-adt",
         "audit",

@@ -98,7 +98,7 @@ def _of_codes(material: Material) -> Iterator[Picture]:
 def _of_importance(material: Material) -> Iterator[Picture]:
     mdata = material.mdata
     yield Picture(
-        "importance",
+        "theta",
         "importance",
         "Which modality resolves which labels better",
         "Each row is a label. Right of 0 the RNA-specific code keeps its cells together better, left of 0 the protein-specific one. Lines are bootstrap "
