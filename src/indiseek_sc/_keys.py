@@ -99,5 +99,7 @@ REGRESSION_TITLES = {
     "shape": "Conditional shape",
     "shape_without": "Shape by itself",
     "decoder": "Decoder",
+    "prediction": "Prediction of the other modality",
+    "prediction_again": "Prediction, validation cells too",
 }
 """What the stages that do not end in codes are called where people read it: progress bars and figures."""

@@ -3,11 +3,10 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch.distributions import MultivariateNormal
 
 from indiseek_sc.nn import ConditionalGaussian
-from indiseek_sc.nn._conditional_gaussian import LOG_SCALE_LIMIT, EnsembleLinear
+from indiseek_sc.nn._conditional_gaussian import LOG_SCALE_LIMIT
 
 
 def draw(n_cells: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -23,17 +22,6 @@ def draw(n_cells: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch
 def make_conditional(n_condition: int = 1, n_output: int = 2, **kwargs) -> ConditionalGaussian:
     torch.manual_seed(0)
     return ConditionalGaussian(n_condition, n_output, 32, **kwargs)
-
-
-def test_an_ensemble_layer_is_that_many_linear_layers():
-    torch.manual_seed(0)
-    layer = EnsembleLinear(3, 4, 2)
-    x = torch.randn(3, 7, 4)
-    for member in range(3):
-        torch.testing.assert_close(layer(x)[member], F.linear(x[member], layer.weight[member].T, layer.bias[member, 0]))
-    assert layer.weight.abs().max() <= 0.5  # 1 / sqrt(n_input), as in torch.nn.Linear
-    assert layer.weight.unique().numel() == layer.weight.numel()
-    assert (EnsembleLinear(3, 4, 2, start_at_zero=True)(x) == 0).all()
 
 
 def test_members_do_not_see_each_other():

@@ -115,15 +115,22 @@ def test_dimensions_that_bring_next_to_nothing_are_left_out_wherever_they_stand(
         assert (code[:, codec.used].std(dim=0) > 0.5).all()
 
 
-def test_what_is_idle_is_told_from_those_left():
-    """Ten small dimensions must not make each other look average."""
+@pytest.mark.parametrize(
+    ("brought", "used"),
+    [
+        ([1.0, 1.0, *[0.09] * 10], 12),  # ten of .09 are a third of the whole
+        ([1.0, 1.0, 0.12, *[0.01] * 9], 2),  # .12 is more than a fifth of the mean of all, but not of those that stay
+        ([1.0, 0.9, 0.21, *[0.001] * 9], 3),  # .21 is more than a fifth of .95
+        ([9.0, *[0.12] * 11], 12),  # one wide dimension does not make the others idle
+        ([9.0, *[0.05] * 11], 1),  # unless they are a tenth of the whole or less
+        ([1.0] * 12, 12),
+    ],
+)
+def test_what_is_idle_is_told_from_those_left(brought, used):
     codec = ConditionalCodec(12, 2, 12, 16).eval()
-    codec.conditional.overall_log_scale.copy_(torch.tensor([1.0, 1.0, *[0.3] * 10]).log())
+    codec.conditional.overall_log_scale.copy_(torch.tensor(brought).log() / 2)
     codec.drop_idle(torch.zeros(20, 2))
-    assert codec.n_used == 12  # .09 is more than a fifth of the mean, (2 + .9) / 12
-    codec.conditional.overall_log_scale.copy_(torch.tensor([1.0, 1.0, 0.35, 0.3, *[0.1] * 8]).log())
-    codec.drop_idle(torch.zeros(20, 2))
-    assert codec.used.tolist() == [0, 1]  # .12 is more than a fifth of the mean of all, but not of those that stay
+    assert codec.used.tolist() == list(range(used))
 
 
 def test_without_idle_dimensions_decoding_gives_back_what_they_do_not_hold():

@@ -96,7 +96,9 @@ def _check_agreement(mdata: MuData, batch_key: str, found: Sequence[BatchColumn]
             )
 
 
-def check_batch(mdata: MuData, column: BatchColumn, known: Iterable[object] | None = None) -> None:
+def check_batch(
+    mdata: MuData, column: BatchColumn, known: Iterable[object] | None = None, cells: pd.Index | None = None
+) -> None:
     """Refuse cells whose batch is missing, or is not one of the model's.
 
     Parameters
@@ -107,6 +109,8 @@ def check_batch(mdata: MuData, column: BatchColumn, known: Iterable[object] | No
         Where batches are told.
     known
         The batches of the model; any if not given.
+    cells
+        Names of the cells that are asked about; all that the column tells of if not given.
 
     Raises
     ------
@@ -116,7 +120,8 @@ def check_batch(mdata: MuData, column: BatchColumn, known: Iterable[object] | No
     values = column.get_values(mdata)
     if values is None:
         raise ValueError(f"batch_key: {column} does not exist, but the model was set up with it. Add the column.")
-    missing = mdata.obs_names[values.isna().to_numpy()]
+    values = values if cells is None else values.reindex(cells)
+    missing = values.index[values.isna()]
     if missing.size:
         raise ValueError(
             f"batch_key: {missing.size:,} cells have no batch in {column}: {listing(missing)}. "

@@ -104,6 +104,21 @@ def read_coordinates(transform: FeatureTransform, matrix: Any, rows: np.ndarray 
     )
 
 
+def read_normalized(transform: FeatureTransform, matrix: Any, rows: np.ndarray | None = None) -> torch.Tensor:
+    """Turn raw values into what the step within the cell makes of them: log-normalised genes, centred log-ratios.
+
+    Parameters
+    ----------
+    transform, matrix, rows
+        As in :func:`apply_transform`.
+
+    Returns
+    -------
+    In the order of ``rows``, float32, shape ``(n_rows, n_features)``, on the transform's device.
+    """
+    return _map_rows(transform, transform.normalize, transform.n_features, matrix, rows)
+
+
 def _map_rows(
     transform: FeatureTransform,
     function: Callable[[torch.Tensor], torch.Tensor],

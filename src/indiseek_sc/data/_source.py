@@ -64,6 +64,10 @@ class InputSource:
         holder = getattr(mdata if self.is_top_level else mdata.mod[self.modality], self.attribute)
         return holder if self.key is None else holder[self.key]
 
+    def get_cell_names(self, mdata: MuData) -> pd.Index:
+        """Return the names of the rows, shape ``(n_cells,)``: those of the modality, which may be fewer than those of ``mdata``."""
+        return mdata.obs_names if self.is_top_level else mdata.mod[self.modality].obs_names
+
     def get_feature_names(self, mdata: MuData) -> np.ndarray:
         """Return the names of the columns, shape ``(n_features,)``; numbers as text where an array has no names."""
         if self.attribute != "obsm":

@@ -86,7 +86,8 @@ def _resolve_kind(source: InputSource, requested: RequestedKind, scan: ValueScan
 def _check_values(
     mdata: MuData, source: InputSource, kind: InputKind, scan: ValueScan, rows: np.ndarray | None
 ) -> None:
-    cells, features = mdata.obs_names if rows is None else mdata.obs_names[rows], source.get_feature_names(mdata)
+    cells, features = source.get_cell_names(mdata), source.get_feature_names(mdata)
+    cells = cells if rows is None else cells[rows]
     where = _name(source)
 
     def show(found: Offenders) -> str:

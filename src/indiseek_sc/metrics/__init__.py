@@ -13,6 +13,14 @@ from indiseek_sc.metrics._coordinates import (
 from indiseek_sc.metrics._importance import ModalityImportance, modality_importance
 from indiseek_sc.metrics._lambda_path import LambdaChoice, LambdaPath, choose_lambda
 from indiseek_sc.metrics._neighbors import label_purity
+from indiseek_sc.metrics._prediction import (
+    PredictionReport,
+    interval_coverage,
+    judge_prediction,
+    pearson_per_cell,
+    pearson_per_feature,
+    root_mean_squared_error,
+)
 from indiseek_sc.metrics._rank_correlation import RankCorrelation, rank_correlation
 from indiseek_sc.metrics._recovery import factor_recovery
 from indiseek_sc.metrics._report import AuditReport
@@ -25,6 +33,7 @@ __all__ = [
     "LambdaPath",
     "CoordinateImportance",
     "ModalityImportance",
+    "PredictionReport",
     "RankCorrelation",
     "SpecificAuditor",
     "audit",
@@ -33,15 +42,20 @@ __all__ = [
     "cluster_splits",
     "factor_recovery",
     "foscttm",
+    "interval_coverage",
+    "judge_prediction",
     "label_accuracy",
     "label_purity",
     "mean_squared_jacobian",
     "median_rank",
     "modality_importance",
+    "pearson_per_cell",
+    "pearson_per_feature",
     "permutation_importance",
     "probe_r2",
     "rank_correlation",
     "recall_at_k",
     "retrieval",
+    "root_mean_squared_error",
     "wnn_weights",
 ]

@@ -13,6 +13,7 @@ from indiseek_sc.model._codes import CodesMixin
 from indiseek_sc.model._coordinate_importance import CoordinateImportanceMixin
 from indiseek_sc.model._feature_attribution import FeatureAttributionMixin
 from indiseek_sc.model._path import PathMixin
+from indiseek_sc.model._prediction import PredictionMixin
 from indiseek_sc.model._report import ReportMixin
 from indiseek_sc.model._setup import SetupMixin
 from indiseek_sc.model._take_over import TakeOverMixin
@@ -34,6 +35,7 @@ class IndiSeek(
     PathMixin,
     CodesMixin,
     AuditMixin,
+    PredictionMixin,
     CoordinateImportanceMixin,
     FeatureAttributionMixin,
     ReportMixin,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from indiseek_sc._keys import Role
     from indiseek_sc.module import Settings
-    from indiseek_sc.train import Split
+    from indiseek_sc.train import KeepAt, Split
     from indiseek_sc.train._plans import StagePlan
 
 STEPS_PER_EPOCH = 100
@@ -68,6 +68,7 @@ class StageRuns:
         self.split = model.split if split is None else split
         self.features = features
         self.options = options
+        self.best_epochs: dict[str, int] = {}  # of the last stage, by the figure that judged
 
     def _run_regression(
         self,
@@ -77,6 +78,8 @@ class StageRuns:
         cells: Mapping[Role, dict[str, Tensor]],
         *,
         smallest_gain: float,
+        learning_rate: float | None = None,
+        keep_at: KeepAt | None = None,
     ) -> str | None:
         train = self.split.train
         batch_size = min(
@@ -88,11 +91,18 @@ class StageRuns:
         patience = self._patience() and max(self._patience(), -(-PATIENT_STEPS // steps_per_epoch))
         return self._run_stage(
             stage,
-            RegressionPlan(self.module, parts, loss, n_steps=self._max_epochs(stage) * steps_per_epoch),
+            RegressionPlan(
+                self.module,
+                parts,
+                loss,
+                n_steps=self._max_epochs(stage) * steps_per_epoch,
+                learning_rate=learning_rate,
+            ),
             data,
             REGRESSION_TITLES[stage],
             {f"{role}_validation_loss": self.model.modalities[role] for role in ROLES},
-            KeepBest(judged, patience=patience, smallest_gain=smallest_gain),
+            KeepBest(judged, patience=patience, smallest_gain=smallest_gain) if keep_at is None else keep_at,
+            max_epochs=None if keep_at is None else max(keep_at.epochs.values()),
         )
 
     def _run_stage(
@@ -116,14 +126,17 @@ class StageRuns:
             limit_train_batches=self._steps_per_epoch(data),
             **self.options.runner,
         )
-        return runner()
+        reason = runner()
+        self.best_epochs = keep_best.best_epochs
+        return reason
 
     @staticmethod
     def _steps_per_epoch(data: StageData) -> int:
         return min(len(data.train_dataloader()), STEPS_PER_EPOCH)
 
     def _max_epochs(self, stage: str) -> int:
-        stage = stage.removesuffix("_without")  # to compare both, each has as many
+        for twin in ("_without", "_again"):  # it has as many, and the same decay
+            stage = stage.removesuffix(twin)
         wanted = self.options.max_epochs
         if wanted is not None and not isinstance(wanted, int):
             wanted = wanted.get(stage)

@@ -113,11 +113,12 @@ class Stages(SharedStage):
         parts = {role: codecs[role].conditional for role in ROLES}
         reason = self._train_density("conditional", parts, scores, conditions)
         if reason is None:
-            rows = torch.from_numpy(np.concatenate([some_rows(train), some_rows(self.split.validation)]))
+            fitted_on, chosen_by = some_rows(train), some_rows(self.split.validation)
+            rows = torch.from_numpy(np.concatenate([fitted_on, chosen_by]))
             for role in ROLES:
-                on = rows.to(features[role].device)
-                codecs[role].correct_mean(features[role][on], conditions[role][on], some_rows(train).size)
-                codecs[role].drop_idle(conditions[role][train])
+                seen, known = (x[role][rows.to(x[role].device)] for x in (features, conditions))
+                codecs[role].correct_mean(seen, known, fitted_on.size)
+                codecs[role].drop_idle(known[: fitted_on.size])
             with torch.no_grad():
                 whitened = {role: codecs[role].whitened(features[role], conditions[role]) for role in ROLES}
             reason = self._train_shape(whitened)

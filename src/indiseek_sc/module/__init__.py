@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from indiseek_sc.losses import Independence
+from indiseek_sc.module._modality_predictor import Units
 from indiseek_sc.module._module import IndiSeekModule, set_trainable
 from indiseek_sc.module._settings import Preset, Settings, change_settings, make_settings
 from indiseek_sc.module._transforms import FeatureTransform, InputKind, build_transform
@@ -14,6 +15,7 @@ __all__ = [
     "InputKind",
     "Preset",
     "Settings",
+    "Units",
     "build_transform",
     "change_settings",
     "make_settings",

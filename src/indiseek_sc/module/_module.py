@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from indiseek_sc._keys import Role
+    from indiseek_sc.module._modality_predictor import Units
 
 LARGEST_LOG_SCALE = math.log(100.0)
 """The inverse temperature stays below 100, as in CLIP."""
@@ -84,6 +85,15 @@ class IndiSeekModule(ModuleParts):
             "reconstruction": decoded,
             "joint": self.joint(*(decoded[role] for role in ROLES)),
         }
+
+    def prediction_input(self, source: Role, features: Tensor, batch: Tensor) -> Tensor:
+        """Return what the other modality is predicted from: the shared code of ``source``, the batch, and the features themselves."""
+        return torch.cat([self.condition(source, self.shared(source, features), batch), features], dim=1)
+
+    def predict_other(self, source: Role, features: Tensor, batch: Tensor, units: Units) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of the other modality, shape ``(n_cells, n_columns)`` both."""
+        inputs = self.prediction_input(source, features, batch)
+        return self.modality_predictors[source](inputs, units, self.transforms[other(source)])
 
     # Losses of the stages
 

@@ -12,6 +12,7 @@ from torch import nn
 from indiseek_sc._keys import ROLES, other
 from indiseek_sc.losses import make_critic
 from indiseek_sc.module._joint_code import JointCode
+from indiseek_sc.module._modality_predictor import ModalityPredictor
 from indiseek_sc.nn import CanonicalRotation, ConditionalCodec, CrossPredictor, PlainCodec, SharedEncoder, SpecificCodec
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class ModuleParts(BaseModuleClass):
         self.reset_shared()
         self.reset_specific()
         self.joint = JointCode(*(self.n_features[role] for role in ROLES))
+        # There from the start, so that a state dict fits whether or not a prediction was asked for before it was saved.
+        self.modality_predictors = nn.ModuleDict({role: self._make_modality_predictor(role) for role in ROLES})
 
     def reset_shared(self, n_active: int | None = None) -> None:
         """Make new encoders of stage 1, with all or the first ``n_active`` columns of their codes in use."""
@@ -108,6 +111,9 @@ class ModuleParts(BaseModuleClass):
         if s.conditional_codec:
             return ConditionalCodec(*sizes)
         return PlainCodec(*sizes, s.n_hidden, n_layers=s.n_layers, standardize=s.standardize)
+
+    def _make_modality_predictor(self, source: Role) -> ModalityPredictor:
+        return ModalityPredictor(self.n_condition + self.n_features[source], self.transforms[other(source)])
 
     def _make_critic(self, role: Role) -> CriticSum:
         return make_critic(self.settings.independence, self.n_specific[role], self.n_condition)

@@ -58,6 +58,8 @@ class Settings:
         Step size of Adam for the specific encoders, at their start.
     regression_learning_rate
         Step size of Adam for the conditional whitening, its shape, and the refinement of the decoder.
+    prediction_learning_rate
+        Step size of Adam for the prediction of one modality from the other.
     critic_learning_rate
         Step size of Adam for critics.
     weight_decay
@@ -81,6 +83,8 @@ class Settings:
         Number of epochs of the specific encoders.
     max_epochs_decoder
         Largest number of epochs of the decoder's refinement.
+    max_epochs_prediction
+        Largest number of epochs of the prediction of one modality from the other.
     patience
         Epochs without a better validation figure before a stage ends; 0 means never.
     """
@@ -105,6 +109,7 @@ class Settings:
     learning_rate: float = 1e-3
     specific_learning_rate: float = 3e-3
     regression_learning_rate: float = 1e-2
+    prediction_learning_rate: float = 3e-3
     critic_learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     n_critic_steps: int = 4
@@ -116,6 +121,7 @@ class Settings:
     max_epochs_shape: int = 60
     max_epochs_specific: int = 40
     max_epochs_decoder: int = 60
+    max_epochs_prediction: int = 40
     patience: int = 20
 
 
@@ -188,7 +194,8 @@ def change_settings(settings: Settings, **changes: Any) -> Settings:
     for name in counts:
         if getattr(settings, name) < 1:
             raise ValueError(f"{name} must be at least 1, but is {getattr(settings, name)}.")
-    for name in ("learning_rate", "specific_learning_rate", "regression_learning_rate", "critic_learning_rate"):
+    rates = "learning_rate", "specific_learning_rate", "regression_learning_rate"
+    for name in (*rates, "prediction_learning_rate", "critic_learning_rate"):
         if not getattr(settings, name) > 0:
             raise ValueError(f"{name} must be above 0, but is {getattr(settings, name)}.")
     epochs = (field.name for field in fields(settings) if field.name.startswith("max_epochs_"))

@@ -172,6 +172,26 @@ class FeatureTransform(nn.Module):
         """
         return self.project(self.standardize(self.normalize(x)))
 
+    @property
+    def directions(self) -> torch.Tensor:
+        """What a unit of each component is in standardised features, shape ``(n_output, n_features)``."""
+        if self.components is None:
+            return torch.eye(self.n_features, device=self.center.device)
+        return torch.linalg.pinv(self.components)  # components that the data could not fill are columns of 0
+
+    def unproject(self, t: torch.Tensor) -> torch.Tensor:
+        """Return the standardised features nearest to their mean that have these components: ``(n_cells, n_features)``."""
+        return t if self.offset is None else (t + self.offset) @ self.directions
+
+    def unstandardize(self, z: torch.Tensor) -> torch.Tensor:
+        """Return standardised features in the units of :meth:`normalize`; a constant feature has its constant."""
+        return self.center + z * self.spread
+
+    @property
+    def spread(self) -> torch.Tensor:
+        """Standard deviation that each feature was divided by, shape ``(n_features,)``; 0 for constant features."""
+        return torch.where(self.scale > 0, 1 / self.scale.clamp(min=torch.finfo(self.scale.dtype).tiny), 0.0)
+
     def _select(self, x: torch.Tensor) -> torch.Tensor:
         return x if self.n_features == self.n_input else x[:, self.features]
 

@@ -14,8 +14,10 @@ from indiseek_sc.nn._conditional_gaussian import ConditionalGaussian
 from indiseek_sc.nn._conditional_spline import ConditionalSpline
 from indiseek_sc.nn._cross_predictor import CrossPredictor
 from indiseek_sc.nn._fourier_regression import FourierRegression
+from indiseek_sc.nn._interval_calibration import LEVELS, IntervalCalibration
 from indiseek_sc.nn._mlp import make_mlp
 from indiseek_sc.nn._plain_codec import PlainCodec
+from indiseek_sc.nn._prediction_head import PredictionHead
 from indiseek_sc.nn._principal_map import PrincipalMap
 from indiseek_sc.nn._ridge import RidgeMap
 from indiseek_sc.nn._shared_encoder import SharedEncoder
@@ -23,14 +25,17 @@ from indiseek_sc.nn._specific_codec import SpecificCodec
 from indiseek_sc.nn._whitening import Whitening
 
 __all__ = [
+    "LEVELS",
     "CanonicalRotation",
     "ConditionalCodec",
     "ConditionalGaussian",
     "ConditionalSpline",
     "CrossPredictor",
     "FourierRegression",
+    "IntervalCalibration",
     "LinearMap",
     "PlainCodec",
+    "PredictionHead",
     "PrincipalMap",
     "RidgeMap",
     "SharedEncoder",

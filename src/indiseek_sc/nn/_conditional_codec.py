@@ -24,7 +24,10 @@ FEWEST = 10
 """So many dimensions there may be, however few the cells."""
 
 IDLE_SHARE = 0.2
-"""Dimensions that bring less to a reconstruction than this share of what the average of those left brings are left out."""
+"""A dimension may be left out if it brings less to a reconstruction than this share of what the average of those left brings."""
+
+MOST_IDLE = 0.1
+"""So much of what all dimensions bring may be left out, and no more."""
 
 
 class ConditionalCodec(SpecificCodec):
@@ -140,15 +143,18 @@ class ConditionalCodec(SpecificCodec):
         r"""Leave out dimensions that bring next to nothing, once ``conditional`` is trained; ``condition`` is that of training cells.
 
         What dimension :math:`j` brings is :math:`E\,\sigma_j^2(c)`, the variance of its axis that neither the condition nor the dimensions
-        before it tell.
+        before it tell. Those that bring less than a fifth of what the average of those left brings are left out, unless all of them together
+        bring more than a tenth of the whole.
         """
-        brought = (2 * self.conditional(condition).log_scale).exp().mean(dim=0)
-        left, n_before = self.conditional.varies > 0, -1
-        while int(left.sum()) != n_before:
-            n_before = int(left.sum())
-            left = left & (brought > IDLE_SHARE * brought[left].mean())
-        self.in_use.copy_(left)
-        self.shape.varies.copy_(left)
+        brought = (2 * self.conditional(condition).log_scale).exp().mean(dim=0) * self.conditional.varies
+        sizes, order = brought.sort(descending=True)
+        kept = sizes.cumsum(dim=0)
+        least = IDLE_SHARE * kept / torch.arange(1, len(sizes) + 1, device=sizes.device)
+        largest_idle = torch.cat([sizes[1:], sizes.new_zeros(1)])
+        is_choice = (largest_idle <= least) & (sizes > least) & (kept >= (1 - MOST_IDLE) * kept[-1])
+        n_left = int(is_choice.nonzero()[-1]) + 1 if is_choice.any() else len(sizes)
+        self.in_use.zero_().index_fill_(0, order[:n_left], 1.0).mul_(self.conditional.varies)
+        self.shape.varies.copy_(self.in_use)
 
     @torch.no_grad()
     def freeze_start(self, features: Tensor, condition: Tensor) -> None:

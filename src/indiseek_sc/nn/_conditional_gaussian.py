@@ -2,42 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from indiseek_sc.nn._ensemble_linear import EnsembleLinear
 from indiseek_sc.nn._whitening import Whitening, below_diagonal
 
 LOG_SCALE_LIMIT = 4.0
 """How far, in nats, a conditional scale may move from the overall one."""
-
-
-class EnsembleLinear(nn.Module):
-    """Linear layers of several networks in one batched product, which is several times faster than one after another.
-
-    Parameters
-    ----------
-    n_members
-        Number of networks.
-    n_input
-        Input columns.
-    n_output
-        Output columns.
-    start_at_zero
-        Start with weights and biases of 0.
-    """
-
-    def __init__(self, n_members: int, n_input: int, n_output: int, *, start_at_zero: bool = False) -> None:
-        super().__init__()
-        limit = 0.0 if start_at_zero else 1 / math.sqrt(n_input)  # as in torch.nn.Linear
-        self.weight = nn.Parameter(torch.empty(n_members, n_input, n_output).uniform_(-limit, limit))
-        self.bias = nn.Parameter(torch.empty(n_members, 1, n_output).uniform_(-limit, limit))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(n_members, n_cells, n_input)`` to ``(n_members, n_cells, n_output)``."""
-        return torch.baddbmm(self.bias, x, self.weight)
 
 
 class ConditionalGaussian(nn.Module):

@@ -8,6 +8,7 @@ from indiseek_sc.pl._coordinates import coordinate_importance
 from indiseek_sc.pl._frontier import frontier
 from indiseek_sc.pl._history import history
 from indiseek_sc.pl._importance import importance_ranking
+from indiseek_sc.pl._prediction import prediction
 from indiseek_sc.pl._rank_correlation import rank_correlation
 from indiseek_sc.pl._retrieval import retrieval
 from indiseek_sc.pl._umap import umap
@@ -21,6 +22,7 @@ __all__ = [
     "frontier",
     "history",
     "importance_ranking",
+    "prediction",
     "rank_correlation",
     "retrieval",
     "umap",

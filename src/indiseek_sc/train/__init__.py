@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from indiseek_sc.train._batches import DeviceBatches, StageData
+from indiseek_sc.train._keep_at import KeepAt
 from indiseek_sc.train._keep_best import KeepBest, NonFiniteLossError
 from indiseek_sc.train._leak_probe import LeakProbe, share_told
 from indiseek_sc.train._negative_bounds import find_negative_bounds, warn_of_negative_bounds
@@ -15,6 +16,7 @@ from indiseek_sc.train._split import Split, draw_split
 
 __all__ = [
     "DeviceBatches",
+    "KeepAt",
     "KeepBest",
     "LeakProbe",
     "NonFiniteLossError",

@@ -119,6 +119,8 @@ class RegressionPlan(StagePlan):
         Loss of a role on a batch of its cells, scalar; the part's mode tells it whether it is in training.
     n_steps
         Steps in all, for the decay of the step size.
+    learning_rate
+        Step size at the start; by default ``regression_learning_rate`` of the settings.
     """
 
     def __init__(
@@ -128,8 +130,10 @@ class RegressionPlan(StagePlan):
         loss: Callable[[Role, Mapping[str, Tensor]], Tensor],
         *,
         n_steps: int,
+        learning_rate: float | None = None,
     ) -> None:
         super().__init__(module)
+        self.learning_rate = module.settings.regression_learning_rate if learning_rate is None else learning_rate
         self.parts = nn.ModuleDict(dict(parts))
         self.loss = loss
         self.n_steps = n_steps
@@ -158,6 +162,6 @@ class RegressionPlan(StagePlan):
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[dict[str, Any]]]:
         """AdamW with cosine decay, which gets further in as many steps than a constant pace."""
         s = self.module.settings
-        adam = torch.optim.AdamW(self.parts.parameters(), lr=s.regression_learning_rate, weight_decay=s.weight_decay)
+        adam = torch.optim.AdamW(self.parts.parameters(), lr=self.learning_rate, weight_decay=s.weight_decay)
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(adam, self.n_steps)
         return [adam], [{"scheduler": decay, "interval": "step"}]

@@ -1,0 +1,90 @@
+"""The head against what is known of data that were drawn."""
+
+from __future__ import annotations
+
+import torch
+
+from indiseek_sc.nn import PredictionHead, RidgeMap
+
+
+def draw(n_cells: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Five inputs, and two outputs that are linear in them, one of them with a noise that depends on the first input."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n_cells, 5, generator=generator)
+    weight = torch.tensor([[1.0, 0.0], [0.5, 30.0], [-0.5, 0.0], [0.0, 10.0], [0.0, 0.0]])
+    deviation = torch.stack([0.3 + 0.7 * torch.sigmoid(2 * x[:, 0]), torch.full((n_cells,), 20.0)], dim=1)
+    mean = x @ weight + torch.tensor([5.0, -100.0])
+    return x, mean + deviation * torch.randn(n_cells, 2, generator=generator), mean, deviation
+
+
+def fit(x: torch.Tensor, y: torch.Tensor, n_steps: int = 400, **kwargs) -> PredictionHead:
+    torch.manual_seed(0)
+    head = PredictionHead(x.shape[1], y.shape[1], 64, dropout=0.0, n_members=3, **kwargs)
+    head.start_from(x, y)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
+    for _ in range(n_steps):
+        rows = torch.randint(len(x), (256,))
+        optimizer.zero_grad()
+        head.loss(x[rows], y[rows]).backward()
+        optimizer.step()
+        decay.step()
+    return head.eval()
+
+
+def test_linear_gaussian_data_are_predicted_as_by_ridge_with_their_true_deviations():
+    x, y, _, _ = draw(3000, seed=0)
+    new, measured, mean, deviation = draw(2000, seed=1)
+    head = fit(x, y)
+    with torch.no_grad():
+        found, told = head(new)
+    ridge = RidgeMap(5, 2)
+    ridge.fit(x, y)
+    error, least = (((guess - measured) / deviation).square().mean() for guess in (found, ridge(new)))
+    assert error < 1.05 * least
+    assert ((told / deviation).log().abs().mean(dim=0) < 0.12).all()
+    assert torch.corrcoef(torch.stack([told[:, 0], deviation[:, 0]]))[0, 1] > 0.9
+
+
+def test_it_starts_as_the_overall_distribution_and_begins_anew_in_place():
+    x, y, _, _ = draw(500, seed=0)
+    head = fit(x, y, n_steps=5)
+    head.start_from(x, y)
+    mean, deviation = head(x)
+    torch.testing.assert_close(mean, y.mean(dim=0).expand_as(mean))
+    torch.testing.assert_close(deviation, y.std(dim=0, correction=0).expand_as(mean))
+
+
+def test_what_members_disagree_on_adds_to_the_deviation():
+    x, y, _, _ = draw(500, seed=0)
+    head = fit(x, y, n_steps=20)
+    mean, log_scale = head.members(x)
+    within = (2 * log_scale).exp().mean(dim=0)
+    _, deviation = head(x)
+    expected = (within + mean.var(dim=0, correction=0)).sqrt() * y.std(dim=0, correction=0)
+    torch.testing.assert_close(deviation, expected)
+    far = head.members(100 * x)[0].var(dim=0).mean()
+    assert far > mean.var(dim=0).mean()
+
+
+def test_deviations_do_not_pull_at_what_the_mean_is_made_of():
+    x, y, _, _ = draw(100, seed=0)
+    head = fit(x, y, n_steps=5)
+    head.zero_grad()
+    _, log_scale = head.members(x)
+    log_scale.sum().backward()
+    assert all(p.grad is None or not p.grad.any() for layer in head.layers for p in layer.parameters())
+    assert head.log_scale.bias.grad.abs().sum() > 0
+
+
+def test_constant_columns_are_neither_read_nor_missed():
+    x, y, _, _ = draw(200, seed=0)
+    x[:, 2], y[:, 1] = 3.0, 7.0
+    head = fit(x, y, n_steps=5)
+    mean, deviation = head(x)
+    assert (mean[:, 1] == 7).all()
+    assert (deviation[:, 1] == 0).all()
+    moved = x.clone()
+    moved[:, 2] += 1000
+    assert torch.equal(head(moved)[0], mean)
+    assert torch.isfinite(head.loss(x, y))
