@@ -24,11 +24,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"module"} | NAMES,
     "datasets": NAMES,
     "metrics": set(),
-    "model": {"data", "metrics", "module", "nn", "train", "_lookup"} | NAMES,
+    "report": {"metrics", "pl", "tl", "_lookup"} | NAMES,
+    "model": {"data", "metrics", "module", "nn", "report", "train", "_lookup"} | NAMES,
     "baselines": {"losses", "model", "module", "nn", "train"} | NAMES,
     "pl": {"_lookup"} | NAMES,
     "tl": {"metrics", "_lookup"} | NAMES,
-    "cli": {"IndiSeek", "datasets", "metrics", "model", "pl", "tl", "_lookup"} | NAMES,
+    "cli": {"IndiSeek", "datasets", "metrics", "model", "pl", "report", "tl", "_lookup"} | NAMES,
     "_keys": set(),
     "_lookup": NAMES,
 }
@@ -39,6 +40,7 @@ FOREIGN = {
     "losses": {"torch"},
     "metrics": {"numpy", "pandas", "scipy", "sklearn", "torch"},
     "pl": {"matplotlib", "numpy", "pandas", "mudata"},
+    "report": {"jinja2", "matplotlib", "mudata", "numpy", "pandas"},
 }
 """The libraries that a part may import, where that is bounded: arrays in the depths, no statistics in figures."""
 
@@ -141,6 +143,8 @@ def test_files_stay_readable():
         ("pl/_a.py", "from indiseek_sc.metrics import audit"),
         ("pl/_a.py", "import sklearn.metrics"),
         ("tl/_a.py", "from indiseek_sc import IndiSeek"),
+        ("report/_a.py", "from indiseek_sc.model import IndiSeek"),
+        ("report/_a.py", "import torch"),
         ("_keys.py", "from indiseek_sc.module import Settings"),
     ],
 )

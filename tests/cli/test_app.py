@@ -19,6 +19,7 @@ def test_version():
     ("arguments", "taught"),
     [
         (["--help"], ["demo", "fit", "IndiSeek"]),
+        (["report", "--help"], ["FILE.h5mu", "--model", "--label-key", "--output", "--compare", "Example:"]),
         (["demo", "--help"], ["OUTDIR", "summary.md", "demo.h5mu"]),
         (["fit", "--help"], ["IN.h5mu", "OUT.h5mu", "X_indiseek_specific_rna", "Example:", "--label-key", "leiden"]),
     ],
@@ -54,6 +55,7 @@ def test_help_loads_nothing_heavy_and_comes_at_once():
         ["fit", "in.h5mu", "out.h5mu", "--max-epochs", "0"],
         ["fit", "in.h5mu", "out.h5mu", "--accelerator", "abacus"],
         ["demo", "--seed", "x"],
+        ["report"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments):

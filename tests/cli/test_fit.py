@@ -198,7 +198,7 @@ def test_user_data_are_what_the_tests_think(pbmc_covid):
 def test_lambda_reaches_the_training(given, taken, user_file, tmp_path, monkeypatch):
     jobs = []
 
-    def remember(mdata, job, clock, *, output, report):
+    def remember(mdata, job, clock, *, output, **_):
         jobs.append(job)
         output.touch()
 

@@ -120,6 +120,10 @@ def fit(
         str | None, typer.Option(help="Column of obs that names the type of a cell; our clusters if not given.")
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Folder to make for figures and a summary.")] = None,
+    save_model: Annotated[
+        Path | None,
+        typer.Option(help="Folder to make for the model, such as for [bold]indiseek-sc report --model[/bold]."),
+    ] = None,
     lambda_: Annotated[
         str | None,
         typer.Option(
@@ -159,6 +163,7 @@ def fit(
         check_input(source, output)
         file = outputs.enter_context(new_file(output, force=force))
         folder = outputs.enter_context(new_folder(report, force=force)) if report else None
+        model_folder = outputs.enter_context(new_folder(save_model, force=force)) if save_model else None
         with clock.step("Loading libraries and data"):
             from indiseek_sc.cli._pipeline import Job, read_input, run_job
 
@@ -178,6 +183,60 @@ def fit(
             max_epochs=max_epochs,
             accelerator=accelerator.value,
         )
-        run_job(mdata, job, clock, output=file, report=folder)
+        run_job(mdata, job, clock, output=file, report=folder, model_folder=model_folder)
         outputs.close()
         clock.say(f"Done. Wrote {output}" + (f"; read {report / 'summary.md'}." if report else "."))
+
+
+@app.command("report")
+def write_report(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="FILE.h5mu", help="MuData with codes, as [bold]fit[/bold] or write_latents left it."),
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the saved model: for the audit, histories and which features drive the codes."),
+    ] = None,
+    label_key: Annotated[
+        str | None,
+        typer.Option(help="Column of obs that names the type of a cell; that of theta in the file if not given."),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="File to make.")] = Path("report.html"),
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare", help="Also compare clusters of the codes, and theta with WNN weights; takes minutes."
+        ),
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Decides what the report computes.")] = 0,
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
+    """Write one HTML file about a coded MuData: pictures, figures, warnings, settings, and words for a methods section.
+
+    It needs no network and opens from disk. What the file does not hold is said in words, with what makes it. The MuData
+    is left as it is.
+
+    [bold]Example:[/bold] indiseek-sc report coded.h5mu --model model --output report.html
+    """
+    with reported(debug):
+        clock = Clock()
+        check_input(source, output)
+        with new_file(output, force=force) as file:
+            with clock.step("Loading libraries and data"):
+                from indiseek_sc.cli._pipeline import read_input
+                from indiseek_sc.cli._report import report_file
+
+                mdata = read_input(source)
+            report_file(
+                mdata,
+                clock,
+                source=source,
+                output=file,
+                folder=model,
+                label_key=label_key,
+                compare=compare,
+                seed=seed,
+            )
+        clock.say(f"Done. Open {output} in a browser.")

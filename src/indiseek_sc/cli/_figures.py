@@ -8,6 +8,7 @@ import matplotlib
 from matplotlib import pyplot as plt
 
 from indiseek_sc import pl
+from indiseek_sc.report import course_of_training
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,9 +26,6 @@ CAPTIONS = {
     "history.png": "The course of training",
 }
 """What each figure shows, in the order to look at them."""
-
-CURVES = ("info_nce", "correlation", "bound", "leak", "error")
-"""Ends of the names of the curves to draw: alignment of the shared codes, independence (as critics and the probe have it) and completeness of the others."""
 
 
 def draw_figures(
@@ -56,6 +54,6 @@ def draw_figures(
     pl.umap(mdata, colors, show=False, save=folder / "umap.png")
     pl.importance_ranking(mdata, show=False, save=folder / "importance.png")
     pl.audit(audit, show=False, save=folder / "audit.png")
-    pl.history(model, keys=[k for k in model.history if k.endswith(CURVES)], show=False, save=folder / "history.png")
+    pl.history(model, keys=course_of_training(model.history), show=False, save=folder / "history.png")
     plt.close("all")
     return CAPTIONS

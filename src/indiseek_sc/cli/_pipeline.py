@@ -79,7 +79,9 @@ def read_input(path: Path) -> MuData:
         ) from error
 
 
-def run_job(mdata: MuData, job: Job, clock: Clock, *, output: Path, report: Path | None) -> None:
+def run_job(
+    mdata: MuData, job: Job, clock: Clock, *, output: Path, report: Path | None, model_folder: Path | None = None
+) -> None:
     """Do it all.
 
     Parameters
@@ -94,6 +96,8 @@ def run_job(mdata: MuData, job: Job, clock: Clock, *, output: Path, report: Path
         File to write.
     report
         Folder that is there, for figures and summaries; none are made if not given.
+    model_folder
+        Folder that is there, for the model; it is not saved if not given.
     """
     with clock.step("Looking at the data"), clock.speaking_for("scvi"):
         model = _set_up(mdata, job)
@@ -108,6 +112,9 @@ def run_job(mdata: MuData, job: Job, clock: Clock, *, output: Path, report: Path
     table = _rank(mdata, job, clock)
     with clock.step("Writing the cells"):
         mdata.write_h5mu(output)
+    if model_folder is not None:
+        with clock.step("Saving the model"):
+            model.save(str(model_folder), overwrite=True)
     if report is not None:
         _report(model, mdata, table, job, clock, report)
 

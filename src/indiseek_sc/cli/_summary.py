@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import platform
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from indiseek_sc.cli._figures import CAPTIONS
+from indiseek_sc.report import count_epochs, find_versions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
 
     from indiseek_sc import IndiSeek
     from indiseek_sc.metrics import AuditReport
-
-PACKAGES = ("indiseek_sc", "anndata", "mudata", "numpy", "scanpy", "scikit-learn", "scvi-tools", "torch", "umap-learn")
-"""Those that can change the result, or what the file looks like."""
 
 
 def collect_facts(
@@ -62,24 +58,15 @@ def collect_facts(
             "shared": model.module.rotations["rna"].n_kept,
             "specific": {name: model.module.codecs[role].n_used for role, name in model.modalities.items()},
         },
-        "epochs": _count_epochs(model.history),
+        "epochs": count_epochs(model.history),
         "audit": audit.to_dict(),
         "label_key": label_key,
         "labels_are_clusters": is_clustered,
         "theta": table.to_dict(orient="records"),
         "seconds": dict(seconds),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": find_versions(),
         "files": [*CAPTIONS, "summary.json", "summary.md"],
     }
-
-
-def _count_epochs(history: Mapping[str, pd.DataFrame]) -> dict[str, int]:
-    """Epochs that each stage ran."""
-    counts: dict[str, int] = {}
-    for key, values in history.items():
-        stage = key.partition("/")[0]
-        counts[stage] = max(counts.get(stage, 0), int(values.index.max()) + 1)
-    return counts
 
 
 def write_json(facts: Mapping[str, Any], path: Path) -> None:

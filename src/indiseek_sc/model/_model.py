@@ -14,6 +14,7 @@ from indiseek_sc.model._coordinate_importance import CoordinateImportanceMixin
 from indiseek_sc.model._feature_attribution import FeatureAttributionMixin
 from indiseek_sc.model._path import PathMixin
 from indiseek_sc.model._prediction import PredictionMixin
+from indiseek_sc.model._report import ReportMixin
 from indiseek_sc.model._setup import SetupMixin
 from indiseek_sc.model._take_over import TakeOverMixin
 from indiseek_sc.model._training import TrainingMixin
@@ -37,6 +38,7 @@ class IndiSeek(
     PredictionMixin,
     CoordinateImportanceMixin,
     FeatureAttributionMixin,
+    ReportMixin,
     BaseModelClass,
 ):
     r"""Split what RNA and surface proteins of a cell share from what each alone knows.

@@ -138,4 +138,6 @@ def _draw_legend(ax: Axes, splits: pd.DataFrame) -> None:
     ]
     if splits["only_here"].any():
         handles.append(Patch(fill=False, edgecolor=_ONLY_HERE, linewidth=2.5, label="falls apart in this code alone"))
-    ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, handlelength=1.4)
+    ax.legend(
+        handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=1.5, handlelength=1.4
+    )  # above the heading of the cells

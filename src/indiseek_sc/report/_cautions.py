@@ -1,0 +1,80 @@
+"""What speaks against the codes, or asks to be read with care."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from indiseek_sc import _keys
+from indiseek_sc.pl._audit import AIMS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from indiseek_sc.report._material import Material
+
+MOST_NAMES = 12
+
+CLUSTERS_OF_CODES = ("leiden", _keys.CLUSTERS)
+"""How columns begin that hold no cell types but clusters: those of the command line, and of ``tl.compare_clusters``."""
+
+
+def find_cautions(material: Material) -> list[str]:
+    """Sentences, the model's own words first.
+
+    Parameters
+    ----------
+    material
+        What the report is made from.
+    """
+    own = [] if material.facts is None else material.facts.cautions
+    return [
+        *own,
+        *_of_audit(material),
+        *_of_split(material),
+        *_of_labels(material),
+        *_of_versions(material),
+    ]
+
+
+def _of_audit(material: Material) -> Iterator[str]:
+    if material.audit is None:
+        yield "The codes were not audited for this report, which needs the model: nothing here says how independent they are."
+        return
+    for figure, aim in AIMS.items():
+        values = material.audit.table[figure].astype(float)
+        missed = values[values > aim.value if aim.side == "≤" else values < aim.value]
+        if len(missed):
+            listed = " and ".join(f"{value:.3f} ({name})" for name, value in missed.items())
+            yield f"The audit misses an aim: {aim.title} is {listed}, where {aim.side} {aim.value:g} is aimed for."
+
+
+def _of_split(material: Material) -> Iterator[str]:
+    obs = material.mdata.obs
+    if _keys.SPLIT not in obs:
+        yield "It is not known which cells the model learned from; figures may be of these very cells."
+    elif not (obs[_keys.SPLIT].astype(str) == "test").any():
+        yield (
+            "No cells were held out. Audit and retrieval are of the validation cells, by which training was stopped, and may flatter. Train with "
+            "held_out to keep some apart."
+        )
+
+
+def _of_labels(material: Material) -> Iterator[str]:
+    table = material.mdata.uns.get(_keys.IMPORTANCE)
+    if table is None or "reliable" not in table:
+        return
+    few = table.loc[~table["reliable"].astype(bool), "label"].astype(str).tolist()
+    if few:
+        minimum = material.mdata.uns.get(f"{_keys.IMPORTANCE}_params", {}).get("minimum_cells")
+        than = f"fewer than {minimum}" if minimum is not None else "few"
+        more = f" and {len(few) - MOST_NAMES} more" if len(few) > MOST_NAMES else ""
+        yield f"Theta says little of labels of {than} cells: {', '.join(few[:MOST_NAMES])}{more}."
+    if material.label_key is not None and material.label_key.startswith(CLUSTERS_OF_CODES):
+        yield f"The labels ({material.label_key}) are clusters of the codes themselves: theta is relative to what the codes resolve."
+
+
+def _of_versions(material: Material) -> Iterator[str]:
+    wrote, here = str(material.noted.get("version", "")), version("indiseek_sc")
+    if wrote and wrote != here:
+        yield f"The codes were written by indiseek_sc {wrote}; this report was made by {here}."

@@ -1,0 +1,213 @@
+"""The pictures of a report: what each shows, how it is read, and what is missing where it cannot be drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from indiseek_sc import _keys, pl
+from indiseek_sc.report._course import course_of_training
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from indiseek_sc.report._material import Material
+
+Section = Literal["codes", "importance", "independence", "clusters", "training"]
+
+FEATURES_OF_A_DIMENSION = 3
+CELLS_OF_ATTRIBUTION = 200
+WITH_MODEL = (
+    "It needs the model: call model.report(path), or give the folder of a saved model to indiseek-sc report by --model."
+)
+
+READING_OF_MAPS = {
+    "labels": "Each point is a cell. Groups in a shared code are what both modalities know; a specific code without groups means that its modality alone knows "
+    "little of them, which is how it should be for most. Distances between groups mean nothing.",
+    "theta": "Orange cells lie among their own label in the RNA-specific code more than in the protein-specific one, blue cells the other way round.",
+    "batch": "Each point is a cell. Where batches lie apart, the code holds what differs between them, be it biology or handling.",
+}
+"""How a UMAP is read, by what colours it."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that can be drawn, or the reason why it cannot.
+
+    Parameters
+    ----------
+    name
+        Anchor in the page, and name of the file.
+    section
+        Where it stands.
+    title
+        What it shows.
+    reading
+        How it is read.
+    draw
+        Draws it into a file.
+    missing
+        What is not there, and what makes it; nothing if the picture can be drawn.
+    """
+
+    name: str
+    section: Section
+    title: str
+    reading: str
+    draw: Callable[[Path], object]
+    missing: str = ""
+
+
+def list_pictures(material: Material) -> list[Picture]:
+    """All pictures of a report, in the order to look at them."""
+    return [
+        *_of_codes(material),
+        *_of_importance(material),
+        *_of_independence(material),
+        *_of_clusters(material),
+        *_of_training(material),
+    ]
+
+
+def _of_codes(material: Material) -> Iterator[Picture]:
+    mdata = material.mdata
+    has_map = "X_umap" in mdata.obsm or any(key.startswith(_keys.JOINT) and key.endswith("_umap") for key in mdata.obsm)
+    missing = (
+        ""
+        if has_map
+        else "The codes have no UMAP here. scanpy makes one of the joint code by sc.pp.neighbors(mdata, use_rep='X_indiseek') "
+        "and sc.tl.umap(mdata); indiseek-sc fit makes one of each code."
+    )
+    batch = None if material.facts is None else material.facts.batch_key
+    for number, color in enumerate(material.colors or [None]):
+        words = "coloured by theta" if color == _keys.THETA else f"coloured by {color}" if color else "of the codes"
+        reading = READING_OF_MAPS[
+            "theta" if color == _keys.THETA else "batch" if color and color == batch else "labels"
+        ]
+        yield Picture(
+            f"umap-{number}",
+            "codes",
+            f"UMAPs {words}",
+            reading,
+            lambda file, color=color: pl.umap(mdata, color, ncols=3, show=False, save=file),  # type: ignore[misc]
+            missing,
+        )
+
+
+def _of_importance(material: Material) -> Iterator[Picture]:
+    mdata = material.mdata
+    yield Picture(
+        "theta",
+        "importance",
+        "Which modality resolves which labels better",
+        "Each row is a label. Right of 0 the RNA-specific code keeps its cells together better, left of 0 the protein-specific one. Lines are bootstrap "
+        "intervals over cells: where one includes 0 nothing is claimed, and hollow dots are labels of too few cells.",
+        lambda file: pl.importance_ranking(mdata, show=False, save=file),
+        _lacking(material, _keys.IMPORTANCE, "No labels were given. Name their column: label_key, or --label-key."),
+    )
+    yield Picture(
+        "rank-correlation",
+        "importance",
+        "Theta beside weights of weighted nearest neighbours (WNN)",
+        "Each point is a label: its mean theta against its mean WNN weight of RNA. A high correlation is no proof of good codes: WNN looks at all that "
+        "a modality knows, so a specific code that leaks may come nearer to it.",
+        lambda file: pl.rank_correlation(mdata, of="means", show=False, save=file),
+        _lacking(
+            material,
+            _keys.RANK_CORRELATION,
+            "Theta was not compared with WNN weights. Call tl.wnn_weights(mdata) and tl.rank_correlation(mdata, label_key), or ask for compare.",
+        ),
+    )
+    for role, name in material.modalities.items():
+        yield Picture(
+            f"attribution-{role}",
+            "importance",
+            f"Features that drive the specific code of {name}",
+            f"The {FEATURES_OF_A_DIMENSION} features that change most along each dimension, a column each. Purple rises with the dimension and green falls; signs of "
+            "different dimensions have no common meaning.",
+            lambda file, name=name: pl.attribution(  # type: ignore[misc]
+                material.model.feature_attribution(
+                    modality=name, kind="specific", max_cells=CELLS_OF_ATTRIBUTION, seed=material.seed
+                ),
+                n_top=FEATURES_OF_A_DIMENSION,
+                show=False,
+                save=file,
+            ),
+            "" if material.model is not None else WITH_MODEL,
+        )
+
+
+def _of_independence(material: Material) -> Iterator[Picture]:
+    yield Picture(
+        "audit",
+        "independence",
+        "The audit beside its aims",
+        "What fresh models find in the codes of cells that took no part in training. A bar should end beyond the mark of its aim; that of the leak ratio before it.",
+        lambda file: pl.audit(material.audit, show=False, save=file),
+        "" if material.audit is not None else WITH_MODEL,
+    )
+    yield Picture(
+        "retrieval",
+        "independence",
+        "How well cells find themselves in the other modality",
+        "The share of cells whose partner is among the k nearest shared codes of the other modality, in each direction; the dashed line is chance. The "
+        "higher above it, the more the shared codes tell of a single cell.",
+        lambda file: pl.retrieval(material.mdata, show=False, save=file),
+        _lacking(material, _keys.RETRIEVAL, "Call tl.retrieval(mdata)."),
+    )
+
+
+def _of_clusters(material: Material) -> Iterator[Picture]:
+    missing = _lacking(
+        material,
+        _keys.CLUSTERS,
+        "The codes were not clustered side by side. Call tl.compare_clusters(mdata, label_key), or ask for compare; it takes minutes.",
+    )
+    yield Picture(
+        "cluster-agreement",
+        "clusters",
+        "How alike the clusters of the codes are",
+        "Adjusted Rand index of every two codes, all with as many clusters; 1 is the same clusters and 0 is chance. On the diagonal a code is compared with "
+        "itself from other seeds: where that is low it has no clusters.",
+        lambda file: pl.cluster_agreement(material.mdata, show=False, save=file),
+        missing,
+    )
+    yield Picture(
+        "cluster-splits",
+        "clusters",
+        "Which clusters fall apart in which code",
+        "A row for each cluster of the reference, a column for each other code. Coloured tiles are clusters that fall apart, with the number of parts; a frame "
+        "marks those that do so in one code alone. Hatched are cuts that another seed would make elsewhere.",
+        lambda file: pl.cluster_splits(material.mdata, show=False, save=file),
+        missing,
+    )
+
+
+def _of_training(material: Material) -> Iterator[Picture]:
+    facts = material.facts
+    history = {} if facts is None else facts.history
+    yield Picture(
+        "history",
+        "training",
+        "The course of training",
+        "A row for each stage. Shared codes should align and stay so on validation cells; leaks should stay near 0. A bound of a critic is no evidence of "
+        "independence, only the audit is. Dotted lines mark the epochs that were kept.",
+        lambda file: pl.history(history, keys=course_of_training(history), show=False, save=file),
+        "" if history else WITH_MODEL,
+    )
+    path = None if facts is None else facts.lambda_path
+    if path is not None:
+        yield Picture(
+            "frontier",
+            "training",
+            "The walk along lambda",
+            "Each point is a lambda, judged on validation cells: to the left it leaks less, further up it keeps more. "
+            f"{path.reason}",
+            lambda file: pl.frontier(path, show=False, save=file),
+        )
+
+
+def _lacking(material: Material, key: str, remedy: str) -> str:
+    """Why there is no table, if there is none."""
+    return "" if key in material.mdata.uns else material.failures.get(key, remedy)

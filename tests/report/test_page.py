@@ -1,0 +1,117 @@
+"""What a page holds, without a browser."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import matplotlib.image
+import pytest
+
+from .conftest import HOSTILE, HOSTILE_LABEL
+from .html import Page
+
+PAGES = ["page_of_file", "page_of_model", "hostile_page"]
+
+
+@pytest.fixture(params=PAGES)
+def page(request: pytest.FixtureRequest) -> Page:
+    return Page(request.getfixturevalue(request.param))
+
+
+def test_every_picture_is_inside_and_is_a_picture(page):
+    images = page.all("img")
+    assert images
+    for image in images:
+        kind, _, code = image["src"].partition(",")
+        assert kind == "data:image/png;base64"
+        pixels = matplotlib.image.imread(io.BytesIO(base64.b64decode(code, validate=True)), format="png")
+        assert pixels[..., :3].std() > 0.01
+        assert int(image["width"]) / int(image["height"]) == pytest.approx(pixels.shape[1] / pixels.shape[0], rel=0.02)
+        assert len(image["alt"]) > 30
+
+
+def test_nothing_is_fetched(page):
+    assert [address[:40] for address in page.resources if not address.startswith("data:image/png;base64,")] == []
+    for word in ("@import", "url(", "<script", "<link", "<iframe"):
+        assert word not in page.source
+    policy = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+
+
+def test_links_have_their_targets(page):
+    links = [a["href"] for a in page.all("a")]
+    inside = [link.removeprefix("#") for link in links if link.startswith("#")]
+    assert len(inside) == 9
+    assert set(inside) <= set(page.ids)
+    assert len(set(page.ids)) == len(page.ids)
+    assert all(link.startswith(("https://doi.org/10.", "https://arxiv.org/abs/")) for link in links if link[0] != "#")
+
+
+def test_every_figure_has_a_caption_or_says_what_is_missing(page):
+    captions = page.text.count("How to read it.")
+    assert captions == len(page.all("img"))
+    assert captions + page.text.count("Not shown.") == len(page.all("figure"))
+
+
+def test_names_of_the_user_are_text(hostile_page: Path):
+    page = Page(hostile_page)
+    assert page.all("script") == []
+    assert [image for image in page.all("img") if "onerror" in image] == []
+    assert HOSTILE in page.text
+    assert HOSTILE_LABEL not in page.source
+    assert "&lt;script&gt;" in page.source
+
+
+def test_a_page_of_a_file_says_what_it_knows_and_what_not(page_of_file: Path):
+    page = Page(page_of_file)
+    assert "IndiSeek: 600 cells" in page.text
+    assert "Labels 17 in cell_type" in page.text
+    assert "Batches not known without the model" in page.text
+    assert page.text.count("give the folder of a saved model to indiseek-sc report by --model") == 3
+    assert "Call tl.compare_clusters(mdata, label_key)" in page.text
+    assert "The seed of the model is 7" in page.text
+    assert "nan" not in page.text.split()
+
+
+def test_warnings_name_what_speaks_against_the_codes(page_of_file: Path):
+    text = Page(page_of_file).text
+    assert "specific code: leak ratio is 0.300 (rna), where ≤ 0.02 is aimed for" in text
+    assert "labels of fewer than 15 cells: Erythrocyte, Platelet" in text or "labels of fewer than 15 cells:" in text
+    assert "The codes were written by indiseek_sc 0.0.1; this report was made by" in text
+
+
+def test_a_page_of_a_model_has_what_only_a_model_knows(page_of_model: Path):
+    page = Page(page_of_model)
+    for name in (
+        "umap-0",
+        "umap-1",
+        "umap-2",
+        "theta",
+        "attribution-rna",
+        "attribution-adt",
+        "audit",
+        "retrieval",
+        "history",
+    ):
+        assert name in page.ids
+    assert "Not shown. It needs the model" not in page.text
+    assert "Batches 3 in batch: B1, B2, B3" in page.text
+    assert "Held out to judge 120 cells" in page.text
+    assert "Epochs by stage: Shared codes 1" in page.text
+    assert "On 120 cells, by probes that were fitted on 480 others" in page.text
+
+
+def test_the_paragraph_for_a_methods_section_has_the_numbers_and_their_sources(page_of_model: Path):
+    text = Page(page_of_model).text
+    paragraph = text[text.index("Shared and modality-specific codes of 600 cells") : text.index("References")]
+    assert "rna counts went through library size, log1p, scaling, PCA to 50 components" in paragraph
+    assert "conditioned on 3 batches (batch)" in paragraph
+    assert "120 were held out of all steps" in paragraph
+    assert "lambda of completeness against independence was 100" in paragraph
+    assert "Codes were audited on 120 held-out cells" in paragraph
+    assert "10 nearest neighbours" in paragraph
+    assert "95 % bootstrap intervals over cells (1,000 draws)" in paragraph
+    assert [number for number in range(1, 8) if f"[{number}]" in paragraph] == [1, 2, 3]
+    assert text.count("https://") == 3

@@ -1,0 +1,104 @@
+"""What writing a report does beside the page."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from indiseek_sc import IndiSeek, _keys
+from indiseek_sc.report import write_report
+from indiseek_sc.report._cautions import find_cautions
+from indiseek_sc.report._citations import Citations
+from indiseek_sc.report._figures import draw_figures
+from indiseek_sc.report._gathered import gathered_warnings
+from indiseek_sc.report._material import Material
+from indiseek_sc.report._pictures import Picture, list_pictures
+
+from .conftest import make_audit
+from .html import Page
+
+
+def test_the_data_and_pyplot_are_left_as_they_were(coded, tmp_path):
+    obs, uns, obsm, open_before = coded.obs.copy(), set(coded.uns), set(coded.obsm), plt.get_fignums()
+    write_report(tmp_path / "report.html", coded, label_key="cell_type")
+    pd.testing.assert_frame_equal(coded.obs, obs)
+    assert (set(coded.uns), set(coded.obsm), plt.get_fignums()) == (uns, obsm, open_before)
+
+
+def test_without_codes_the_error_says_to_fit_first(pbmc_small, tmp_path):
+    with pytest.raises(KeyError, match="indiseek-sc fit first"):
+        write_report(tmp_path / "report.html", pbmc_small)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_labels_are_told(coded, tmp_path):
+    with pytest.raises(KeyError, match="label_key='type'"):
+        write_report(tmp_path / "report.html", coded, label_key="type")
+
+
+def test_an_untrained_model_has_no_report(pbmc_small, tmp_path):
+    IndiSeek.setup_mudata(pbmc_small)
+    with pytest.raises(RuntimeError, match=r"model\.train\(\)"):
+        IndiSeek(pbmc_small).report(tmp_path / "report.html")
+
+
+def test_a_picture_that_fails_costs_that_picture_alone(tmp_path):
+    def fail(file):
+        plt.figure()
+        raise ValueError("too few cells")
+
+    picture = Picture("x", "codes", "X", "Look.", fail)
+    (figure,) = draw_figures([picture])
+    assert (figure.image, figure.missing) == ("", "too few cells")
+    assert plt.get_fignums() == []
+
+
+def test_why_a_table_could_not_be_made_is_in_the_page(coded, tmp_path):
+    write_report(tmp_path / "report.html", coded, label_key="cell_type", compare=False)
+    coded.obs["cell_type"] = pd.Categorical([None] * coded.n_obs, categories=["a"])
+    write_report(tmp_path / "none.html", coded, label_key="cell_type")
+    assert "n_neighbors=10 needs more cells" in Page(tmp_path / "none.html").text
+
+
+def test_all_pictures_can_be_drawn_where_everything_is_there(coded):
+    material = Material(coded, "cells")
+    drawable = {picture.name for picture in list_pictures(material) if not picture.missing}
+    assert drawable == {"umap-0"}
+    for key in (_keys.IMPORTANCE, _keys.RANK_CORRELATION, _keys.RETRIEVAL, _keys.CLUSTERS):
+        coded.uns[key] = pd.DataFrame()
+    lacking = {picture.name for picture in list_pictures(material) if picture.missing}
+    assert lacking == {"attribution-rna", "attribution-adt", "audit", "history"}
+
+
+def test_cautions(coded):
+    cautions = find_cautions(Material(coded, "cells", audit=make_audit()))
+    assert [caution for caution in cautions if "gain" in caution] == []  # what is not defined misses no aim
+    coded.obs[_keys.SPLIT] = "train"
+    assert any("No cells were held out" in caution for caution in find_cautions(Material(coded, "cells")))
+    assert any("were not audited" in caution for caution in find_cautions(Material(coded, "cells")))
+    labels = find_cautions(Material(coded, "cells", "leiden"))
+    coded.uns[_keys.IMPORTANCE] = pd.DataFrame({"label": ["0"], "theta": [0.0], "reliable": [True]})
+    assert len(find_cautions(Material(coded, "cells", "leiden"))) == len(labels) + 1
+
+
+def test_warnings_are_gathered_once_and_nothing_else():
+    logger, loudest = logging.getLogger("scvi.indiseek_sc"), logging.getLogger("scvi").handlers
+    with gathered_warnings() as told:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            warnings.warn("too  few\ncells", UserWarning, stacklevel=1)
+        warnings.warn("soon gone", FutureWarning, stacklevel=1)
+        logger.warning("careful")
+        logger.info("by the way")
+    assert told == ["too few cells", "careful"]
+    assert logging.getLogger("scvi").handlers == loudest
+
+
+def test_works_are_numbered_in_the_order_of_their_citation():
+    cite = Citations()
+    assert [cite("scanpy"), cite("umap"), cite("scanpy")] == ["[1]", "[2]", "[1]"]
+    assert [work.text.split()[0] for work in cite.works] == ["Wolf", "McInnes"]
