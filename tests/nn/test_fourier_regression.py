@@ -31,6 +31,18 @@ def test_it_finds_a_curve_and_the_mean_of_noise():
     torch.testing.assert_close(regression(x)[N_FIT:, 1], torch.full((1000,), 3.0), atol=0.15, rtol=0)
 
 
+def test_noise_is_left_alone_but_for_chance():
+    generator = torch.Generator().manual_seed(2)
+    x, y = torch.randn(700, 4, generator=generator), torch.randn(700, 200, generator=generator)
+    regression = FourierRegression(4, 200)
+    regression.fit(x, y, 500, each=True)
+    bent = regression(x).std(dim=0) > 0
+    assert bent.float().mean() < 0.1  # a gain of more than two standard errors, one-sided
+    y[:, :100] += x[:, :1].sin()
+    regression.fit(x, y, 500, each=True)
+    assert (regression(x)[:, :100].std(dim=0) > 0).float().mean() > 0.7
+
+
 def test_what_tells_nothing_is_left_alone_to_the_bit_if_each_column_chooses():
     """Of cells to choose by that contradict those fitted on, no penalty helps."""
     x, _ = draw()

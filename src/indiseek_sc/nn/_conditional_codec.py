@@ -133,7 +133,7 @@ class ConditionalCodec(SpecificCodec):
 
     @torch.no_grad()
     def correct_mean(self, features: Tensor, condition: Tensor, n_fit: int) -> None:
-        """Take out what ``conditional``, once trained, has missed of the mean; the first ``n_fit`` cells are fitted on, the others say how closely."""
+        """Take out what ``conditional``, once trained, has missed of the mean; the first ``n_fit`` cells are fitted on, the others say how closely, if at all."""
         self.missed.fit(
             condition, self.conditional(condition).whiten(self.scores(features, condition)), n_fit, each=True
         )

@@ -58,7 +58,8 @@ class FourierRegression(nn.Module):
         n_fit
             The first so many cells are fitted on.
         each
-            Choose for each output column by itself, and predict its mean where no penalty does better than that.
+            Choose for each output column by itself, and predict its mean where the chosen penalty does not do better than that by more than two
+            standard errors: the best of several is a little better by chance.
         """
         dtype = self.weight.dtype
         self.double()  # for the solution
@@ -73,11 +74,16 @@ class FourierRegression(nn.Module):
         features, y = (features - means[0]) * factor, y - means[1]
         width, directions = torch.linalg.eigh(features[:n_fit].T @ features[:n_fit] / n_fit)
         told = directions.T @ (features[:n_fit].T @ y[:n_fit] / n_fit)
-        penalties = torch.tensor([*PENALTIES, *([torch.inf] if each else [])], dtype=x.dtype, device=x.device)
+        penalties = torch.tensor(PENALTIES, dtype=x.dtype, device=x.device)
         shrunk = told / (width.clamp(min=0) + penalties[:, None])[:, :, None]
-        errors = (y[n_fit:] - features[n_fit:] @ directions @ shrunk).square().sum(dim=1)
-        best = errors.argmin(dim=0) if each else errors.sum(dim=1).argmin().expand(y.shape[1])
-        weight = directions @ shrunk[best, :, torch.arange(y.shape[1], device=x.device)].T
+        errors = (y[n_fit:] - features[n_fit:] @ directions @ shrunk).square()
+        totals = errors.sum(dim=1)
+        best = totals.argmin(dim=0) if each else totals.sum(dim=1).argmin().expand(y.shape[1])
+        columns = torch.arange(y.shape[1], device=x.device)
+        weight = directions @ shrunk[best, :, columns].T
+        if each:
+            gain = y[n_fit:].square() - errors[best, :, columns].T
+            weight = weight * (gain.mean(dim=0) > 2 * gain.std(dim=0) / len(gain) ** 0.5)
         self.weight.copy_(factor[:, None] * weight)
         self.bias.copy_(means[1] - means[0] @ self.weight)
         self.to(dtype)
