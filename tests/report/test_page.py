@@ -10,7 +10,7 @@ import matplotlib.image
 import pytest
 
 from .conftest import HOSTILE, HOSTILE_LABEL
-from .html import Page
+from .page import Page
 
 PAGES = ["page_of_file", "page_of_model", "hostile_page"]
 
