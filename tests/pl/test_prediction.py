@@ -26,7 +26,7 @@ def test_panels_go_from_best_to_worst(report) -> None:
     assert (shown[0], shown[-1]) == (ranked[0], ranked[-1])
     assert [name for name in ranked if name in shown] == shown
     row = report.table.loc[shown[0]]
-    assert titles[0][1] == f"r {row['pearson']:.2f}, {row['coverage']:.0%} within 90%"
+    assert titles[0][1] == f"r {row['pearson']:.2f}, {row['coverage']:.0%} in 90% intervals"
 
 
 def test_all_cells_are_in_the_bins_and_colours_are_of_one_scale(report) -> None:

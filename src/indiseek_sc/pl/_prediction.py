@@ -117,5 +117,5 @@ def _draw_panel(ax: Axes, report: Any, name: str) -> Any:
     ax.plot([low, high], [low, high], color="0.35", linewidth=1)
     row = report.table.loc[name]
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-    ax.set_title(f"{name}\nr {row['pearson']:.2f}, {row['coverage']:.0%} within {report.level:.0%}", fontsize=11)
+    ax.set_title(f"{name}\nr {row['pearson']:.2f}, {row['coverage']:.0%} in {report.level:.0%} intervals", fontsize=11)
     return drawn
