@@ -10,7 +10,7 @@ import matplotlib.image
 import pytest
 
 from .conftest import HOSTILE, HOSTILE_LABEL
-from .html import Page
+from .page import Page
 
 PAGES = ["page_of_file", "page_of_model", "hostile_page"]
 
@@ -97,6 +97,7 @@ def test_a_page_of_a_model_has_what_only_a_model_knows(page_of_model: Path):
     ):
         assert name in page.ids
     assert "Not shown. It needs the model" not in page.text
+    assert "they have no UMAP here: shared rna, shared adt, specific rna, specific adt." in page.text
     assert "Batches 3 in batch: B1, B2, B3" in page.text
     assert "Held out to judge 120 cells" in page.text
     assert "Epochs by stage: Shared codes 1" in page.text

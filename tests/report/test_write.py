@@ -19,7 +19,7 @@ from indiseek_sc.report._material import Material
 from indiseek_sc.report._pictures import Picture, list_pictures
 
 from .conftest import make_audit
-from .html import Page
+from .page import Page
 
 
 def test_the_data_and_pyplot_are_left_as_they_were(coded, tmp_path):

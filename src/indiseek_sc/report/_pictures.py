@@ -22,6 +22,11 @@ WITH_MODEL = (
     "It needs the model: call model.report(path), or give the folder of a saved model to indiseek-sc report by --model."
 )
 
+NO_MAPS = (
+    "The codes have no UMAP here. scanpy makes one of the joint code by sc.pp.neighbors(mdata, use_rep='X_indiseek') and sc.tl.umap(mdata); "
+    "indiseek-sc fit makes one of each code."
+)
+
 READING_OF_MAPS = {
     "labels": "Each point is a cell. Groups in a shared code are what both modalities know; a specific code without groups means that its modality alone knows "
     "little of them, which is how it should be for most. Distances between groups mean nothing.",
@@ -72,13 +77,12 @@ def list_pictures(material: Material) -> list[Picture]:
 
 def _of_codes(material: Material) -> Iterator[Picture]:
     mdata = material.mdata
-    has_map = "X_umap" in mdata.obsm or any(key.startswith(_keys.JOINT) and key.endswith("_umap") for key in mdata.obsm)
-    missing = (
-        ""
-        if has_map
-        else "The codes have no UMAP here. scanpy makes one of the joint code by sc.pp.neighbors(mdata, use_rep='X_indiseek') "
-        "and sc.tl.umap(mdata); indiseek-sc fit makes one of each code."
-    )
+    keys = {"joint": "X_umap"}
+    for kind, key_of in (("shared", _keys.shared), ("specific", _keys.specific)):
+        keys |= {f"{kind} {name}": f"{key_of(name)}_umap" for name in material.modalities.values()}
+    without = [code for code, key in keys.items() if key not in mdata.obsm]
+    missing = "" if len(without) < len(keys) else NO_MAPS
+    lacking = f" Not shown, since they have no UMAP here: {', '.join(without)}." if without else ""
     batch = None if material.facts is None else material.facts.batch_key
     for number, color in enumerate(material.colors or [None]):
         words = "coloured by theta" if color == _keys.THETA else f"coloured by {color}" if color else "of the codes"
@@ -89,7 +93,7 @@ def _of_codes(material: Material) -> Iterator[Picture]:
             f"umap-{number}",
             "codes",
             f"UMAPs {words}",
-            reading,
+            reading + lacking,
             lambda file, color=color: pl.umap(mdata, color, ncols=3, show=False, save=file),  # type: ignore[misc]
             missing,
         )
