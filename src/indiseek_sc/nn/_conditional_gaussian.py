@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from indiseek_sc.nn._dropout import drop
 from indiseek_sc.nn._ensemble_linear import EnsembleLinear
 from indiseek_sc.nn._whitening import Whitening, below_diagonal
 
@@ -61,7 +62,7 @@ class ConditionalGaussian(nn.Module):
         """Return what each member says, in tensors with ``(n_members, n_cells)`` in front."""
         hidden = condition.expand(self.n_members, *condition.shape)
         for layer in self.layers:
-            hidden = F.dropout(F.silu(layer(hidden)), self.dropout, self.training)
+            hidden = drop(F.silu(layer(hidden)), self.dropout, self.training)
         mean, change, mixing = self.output(hidden).split(self.sizes, dim=2)
         rows, columns = below_diagonal(mean.shape[-1], mixing.device)
         return Whitening(

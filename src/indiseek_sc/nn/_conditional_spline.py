@@ -11,6 +11,8 @@ from pyro.distributions.transforms.spline import ConditionedSpline
 from pyro.nn import ConditionalAutoRegressiveNN
 from torch import Tensor, nn
 
+from indiseek_sc.nn._dropout import Dropout
+
 SLOPE_ONE = math.log(math.expm1(1 - 1e-3))
 """What becomes a slope of 1: Pyro adds 1e-3 to what softplus gives."""
 
@@ -62,7 +64,7 @@ class ConditionalSpline(nn.Module):
                 [max(n_hidden, n_columns)] * 2,
                 param_dims=[n_bins, n_bins, n_bins - 1, n_bins],
                 permutation=torch.arange(n_columns),
-                nonlinearity=nn.Sequential(nn.SiLU(), nn.Dropout(dropout)),
+                nonlinearity=nn.Sequential(nn.SiLU(), Dropout(dropout)),
             )
         nn.init.zeros_(self.network.layers[-1].weight)
         nn.init.zeros_(self.network.layers[-1].bias)

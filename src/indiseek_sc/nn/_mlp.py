@@ -6,6 +6,8 @@ from typing import Literal
 
 from torch import nn
 
+from indiseek_sc.nn._dropout import Dropout
+
 Activation = Literal["gelu", "relu"]
 
 
@@ -48,7 +50,7 @@ def make_mlp(
             nn.Linear(width, n_hidden),
             *([nn.LayerNorm(n_hidden)] if normalize else []),
             nn.GELU() if activation == "gelu" else nn.ReLU(),
-            *([nn.Dropout(dropout)] if dropout > 0 else []),
+            *([Dropout(dropout)] if dropout > 0 else []),
         ]
         width = n_hidden
     output = nn.Linear(width, n_output)

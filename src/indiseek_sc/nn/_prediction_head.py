@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from indiseek_sc.nn._dropout import drop
 from indiseek_sc.nn._ensemble_linear import EnsembleLinear
 
 LOG_SCALE_LIMIT = 4.0
@@ -90,7 +91,7 @@ class PredictionHead(nn.Module):
         standardized = ((x - self.center) * self.scale).clamp(-FARTHEST, FARTHEST)
         hidden = standardized.expand(self.n_members, *standardized.shape)
         for layer in self.layers:
-            hidden = F.dropout(F.silu(layer(hidden)), self.dropout, self.training)
+            hidden = drop(F.silu(layer(hidden)), self.dropout, self.training)
         return self.mean(hidden), self.log_scale(hidden.detach()).clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
