@@ -183,7 +183,7 @@ def test_demo_runs_the_bundled_data(pbmc_small, tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     made = {file.name for file in (tmp_path / "first look").iterdir()}
     figures = {"umap.png", "importance.png", "audit.png", "history.png"}
-    assert made == figures | {"demo.h5mu", "summary.json", "summary.md"}
+    assert made == figures | {"demo.h5mu", "report.html", "summary.json", "summary.md"}
     assert [file.name for file in tmp_path.iterdir()] == ["first look"]
     assert "cell_type" in mudata.read_h5mu(tmp_path / "first look" / "demo.h5mu").obs
 

@@ -33,6 +33,7 @@ def saved(user_file, tmp_path_factory):
             "donor",
             "--accelerator",
             "cpu",
+            "--predict",
             "--debug",
         ),
     )
@@ -45,9 +46,9 @@ def test_a_report_of_a_file_and_its_model(saved, tmp_path):
     result = run("report", saved / "coded.h5mu", "--model", saved / "model", "--output", tmp_path / "r.html", "--debug")
     assert result.exit_code == 0, result.output
     page = (tmp_path / "r.html").read_text()
-    assert (
-        page.count("data:image/png;base64,") == 9
-    )  # three UMAPs, theta, two attributions, audit, retrieval, histories
+    # Three UMAPs, theta, two attributions, audit, retrieval, two predictions, histories.
+    assert page.count("data:image/png;base64,") == 11
+    assert "prot from rna" in page
     assert "IndiSeek: coded.h5mu" in page
     assert [file.name for file in tmp_path.iterdir()] == ["r.html"]
     assert (saved / "coded.h5mu").read_bytes() == before

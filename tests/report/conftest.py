@@ -80,6 +80,7 @@ def trained(_pbmc_covid_once: MuData) -> IndiSeek:
     IndiSeek.setup_mudata(mdata, batch_key="batch")
     model = IndiSeek(mdata)
     model.train(1, held_out=range(0, 600, 5), accelerator="cpu", enable_progress_bar=False)
+    model.train_prediction(1, accelerator="cpu", enable_progress_bar=False)
     model.write_latents()
     mdata.obsm["X_umap"] = mdata.obsm[_keys.JOINT][:, :2]
     return model

@@ -43,7 +43,7 @@ def test_nothing_is_fetched(page):
 def test_links_have_their_targets(page):
     links = [a["href"] for a in page.all("a")]
     inside = [link.removeprefix("#") for link in links if link.startswith("#")]
-    assert len(inside) == 9
+    assert len(inside) == 10
     assert set(inside) <= set(page.ids)
     assert len(set(page.ids)) == len(page.ids)
     assert all(link.startswith(("https://doi.org/10.", "https://arxiv.org/abs/")) for link in links if link[0] != "#")
@@ -69,7 +69,7 @@ def test_a_page_of_a_file_says_what_it_knows_and_what_not(page_of_file: Path):
     assert "IndiSeek: 600 cells" in page.text
     assert "Labels 17 in cell_type" in page.text
     assert "Batches not known without the model" in page.text
-    assert page.text.count("give the folder of a saved model to indiseek-sc report by --model") == 3
+    assert page.text.count("give the folder of a saved model to indiseek-sc report by --model") == 4
     assert "Call tl.compare_clusters(mdata, label_key)" in page.text
     assert "The seed of the model is 7" in page.text
     assert "nan" not in page.text.split()
@@ -93,6 +93,8 @@ def test_a_page_of_a_model_has_what_only_a_model_knows(page_of_model: Path):
         "attribution-adt",
         "audit",
         "retrieval",
+        "prediction-0",
+        "prediction-1",
         "history",
     ):
         assert name in page.ids
@@ -114,5 +116,6 @@ def test_the_paragraph_for_a_methods_section_has_the_numbers_and_their_sources(p
     assert "Codes were audited on 120 held-out cells" in paragraph
     assert "10 nearest neighbours" in paragraph
     assert "95 % bootstrap intervals over cells (1,000 draws)" in paragraph
-    assert [number for number in range(1, 8) if f"[{number}]" in paragraph] == [1, 2, 3]
-    assert text.count("https://") == 3
+    assert "rna from adt with a mean correlation per feature of" in paragraph
+    assert [number for number in range(1, 8) if f"[{number}]" in paragraph] == [1, 2, 3, 4]
+    assert text.count("https://") == 4

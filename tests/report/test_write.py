@@ -71,7 +71,7 @@ def test_all_pictures_can_be_drawn_where_everything_is_there(coded):
     for key in (_keys.IMPORTANCE, _keys.RANK_CORRELATION, _keys.RETRIEVAL, _keys.CLUSTERS):
         coded.uns[key] = pd.DataFrame()
     lacking = {picture.name for picture in list_pictures(material) if picture.missing}
-    assert lacking == {"attribution-rna", "attribution-adt", "audit", "history"}
+    assert lacking == {"attribution-rna", "attribution-adt", "audit", "prediction-0", "history"}
 
 
 def test_cautions(coded):

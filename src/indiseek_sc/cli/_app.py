@@ -84,8 +84,8 @@ def demo(
 ) -> None:
     """Run everything on 6,000 blood cells that come with the package, in three to four minutes.
 
-    OUTDIR gets [bold]summary.md[/bold] to read, the figures that it shows, [bold]summary.json[/bold] for programs, and
-    [bold]demo.h5mu[/bold]: the cells with their codes, neighbours, clusters, UMAP and theta.
+    OUTDIR gets [bold]report.html[/bold] to open in a browser, [bold]summary.md[/bold] to read with its figures,
+    [bold]summary.json[/bold] for programs, and [bold]demo.h5mu[/bold]: the cells with their codes, neighbours, clusters, UMAP and theta.
     """
     with reported(debug):
         clock = Clock()
@@ -104,7 +104,9 @@ def demo(
                 accelerator=accelerator.value,
             )
             run_job(mdata, job, clock, output=folder / "demo.h5mu", report=folder)
-        clock.say(f"Done. Read {outdir / 'summary.md'}, and open {outdir / 'demo.h5mu'} with mudata.read_h5mu.")
+        clock.say(
+            f"Done. Open {outdir / 'report.html'} in a browser or read {outdir / 'summary.md'}, and open {outdir / 'demo.h5mu'} with mudata.read_h5mu."
+        )
 
 
 @app.command()
@@ -119,7 +121,9 @@ def fit(
     label_key: Annotated[
         str | None, typer.Option(help="Column of obs that names the type of a cell; our clusters if not given.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Folder to make for figures and a summary.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder to make for a page with all results, its figures and a summary.")
+    ] = None,
     save_model: Annotated[
         Path | None,
         typer.Option(help="Folder to make for the model, such as for [bold]indiseek-sc report --model[/bold]."),
@@ -134,6 +138,12 @@ def fit(
             "[bold]auto[/bold] takes the largest that leaks next to nothing on validation cells.",
         ),
     ] = None,
+    predict: Annotated[
+        bool,
+        typer.Option(
+            "--predict", help="Also learn to predict each modality from the other; for the report and the saved model."
+        ),
+    ] = False,
     n_top_genes: Annotated[
         int | None,
         typer.Option(min=2, help="Number of highly variable genes to use. [default: 2000 of counts, else all]"),
@@ -182,10 +192,11 @@ def fit(
             seed=seed,
             max_epochs=max_epochs,
             accelerator=accelerator.value,
+            predict=predict,
         )
         run_job(mdata, job, clock, output=file, report=folder, model_folder=model_folder)
         outputs.close()
-        clock.say(f"Done. Wrote {output}" + (f"; read {report / 'summary.md'}." if report else "."))
+        clock.say(f"Done. Wrote {output}" + (f"; open {report / 'report.html'} in a browser." if report else "."))
 
 
 @app.command("report")

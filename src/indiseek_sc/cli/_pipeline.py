@@ -15,7 +15,7 @@ from indiseek_sc import IndiSeek, _keys, tl
 from indiseek_sc._lookup import find_obs
 from indiseek_sc.cli._figures import draw_figures
 from indiseek_sc.cli._story import tell_story
-from indiseek_sc.cli._summary import collect_facts, write_json
+from indiseek_sc.cli._summary import PAGE, collect_facts, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,6 +61,7 @@ class Job:
     seed: int = 0
     max_epochs: int | None = None
     accelerator: str = "auto"
+    predict: bool = False
 
 
 def read_input(path: Path) -> MuData:
@@ -112,6 +113,9 @@ def run_job(
     table = _rank(mdata, job, clock)
     with clock.step("Writing the cells"):
         mdata.write_h5mu(output)
+    if job.predict:
+        with clock.step("Learning to predict each modality from the other"):
+            model.train_prediction(job.max_epochs, accelerator=job.accelerator)
     if model_folder is not None:
         with clock.step("Saving the model"):
             model.save(str(model_folder), overwrite=True)
@@ -203,3 +207,5 @@ def _report(model: IndiSeek, mdata: MuData, table: pd.DataFrame, job: Job, clock
     story = tell_story(facts, table, audit, captions)
     (folder / "summary.md").write_text(story, encoding="utf-8")
     write_json(facts, folder / "summary.json")
+    with clock.step("Writing a report for the browser"):
+        model.report(folder / PAGE, label_key=label_key, audit=audit, source=job.source, seed=job.seed)

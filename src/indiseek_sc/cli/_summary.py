@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from indiseek_sc.metrics import AuditReport
 
 
+PAGE = "report.html"
+"""The page for a browser, beside the figures."""
+
+
 def collect_facts(
     model: IndiSeek,
     table: pd.DataFrame,
@@ -65,7 +69,7 @@ def collect_facts(
         "theta": table.to_dict(orient="records"),
         "seconds": dict(seconds),
         "versions": find_versions(),
-        "files": [*CAPTIONS, "summary.json", "summary.md"],
+        "files": [*CAPTIONS, PAGE, "summary.json", "summary.md"],
     }
 
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from indiseek_sc._keys import ROLES
+import numpy as np
+
+from indiseek_sc._keys import ROLES, other
 from indiseek_sc.data import read_batch, read_input
+from indiseek_sc.model._prediction import STAGE
 from indiseek_sc.train import find_negative_bounds
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from indiseek_sc._keys import Role
-    from indiseek_sc.metrics import AuditReport
+    from indiseek_sc.metrics import AuditReport, PredictionReport
     from indiseek_sc.report import ModelFacts
+
+
+PREDICTED_CELLS = 2000
+"""Cells whose predictions a report judges: of each there are as many values as genes are in use, four times."""
 
 
 class ReportMixin:
@@ -31,7 +38,7 @@ class ReportMixin:
     ) -> None:
         """Write one HTML file that can be sent, opened from disk and read without Python.
 
-        It has the UMAPs that are there, theta, attributions, audit, retrieval, clusters and histories, each with words on how to read it; settings,
+        It has the UMAPs that are there, theta, attributions, audit, retrieval, predictions if :meth:`train_prediction` was called, clusters and histories, each with words on how to read it; settings,
         versions and warnings; and a paragraph for a methods section with its references. What is not there is said in words, with the call that
         makes it. What is missing and takes seconds is computed; the data are left as they are.
 
@@ -67,14 +74,14 @@ class ReportMixin:
             self._validate_anndata(),
             label_key=label_key,
             model=self,
-            facts=self._gather_facts(),
+            facts=self._gather_facts(seed),
             audit=audit,
             compare=compare,
             source=source,
             seed=seed,
         )
 
-    def _gather_facts(self) -> ModelFacts:
+    def _gather_facts(self, seed: int) -> ModelFacts:
         from indiseek_sc.report import ModelFacts
 
         batch, names = read_batch(self.registry_)
@@ -91,6 +98,7 @@ class ReportMixin:
             batches=[] if batch is None else [str(name) for name in names],
             lambda_path=self.chosen_path,
             cautions=self._find_cautions(),
+            predictions=self._judge_predictions(seed),
         )
 
     def _describe_preprocessing(self, role: Role) -> str:
@@ -105,6 +113,15 @@ class ReportMixin:
         )
         steps = f"{words[kind]}{some} went through {transform.recipe}"
         return steps + (f" to {transform.n_output} components" if transform.recipe.project else "")
+
+    def _judge_predictions(self, seed: int) -> dict[tuple[str, str], PredictionReport]:
+        """Both directions, on some of the cells that were held out; nothing if nobody asked for the model to learn it."""
+        if STAGE not in self.stages_:
+            return {}
+        cells = self.split.for_judging()[1]
+        few = np.random.default_rng(seed).permutation(cells)[:PREDICTED_CELLS]
+        pairs = [(self.modalities[other(role)], self.modalities[role]) for role in ROLES]
+        return {pair: self.audit_prediction(*pair, indices=np.sort(few), units="normalized") for pair in pairs}
 
     def _find_cautions(self) -> list[str]:
         """What the training itself has to say against the codes."""

@@ -41,6 +41,11 @@ WORKS = {
         "Hao Y, Hao S, Andersen-Nissen E, et al. Integrated analysis of multimodal single-cell data. Cell 184, 3573-3587 (2021).",
         "https://doi.org/10.1016/j.cell.2021.04.048",
     ),
+    "conformal": Work(
+        "Lei J, G'Sell M, Rinaldo A, Tibshirani RJ, Wasserman L. Distribution-free predictive inference for regression. "
+        "Journal of the American Statistical Association 113, 1094-1111 (2018).",
+        "https://doi.org/10.1080/01621459.2017.1307116",
+    ),
 }
 
 

@@ -49,6 +49,7 @@ def collect_facts(material: Material) -> dict[str, Any]:
         "lambda_reason": None if facts is None or facts.lambda_path is None else facts.lambda_path.reason,
         "seed": settings.get("seed"),
         "settings": {name: settings[name] for name in sorted(settings)},
+        "predictions": {} if facts is None else dict(facts.predictions),
         "epochs": None if facts is None else _name_stages(count_epochs(facts.history)),
         "versions": find_versions(),
         "version": str(noted.get("version", "")) or None,

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from indiseek_sc.metrics import PredictionReport
+
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -35,6 +37,8 @@ class ModelFacts:
         The walk by which lambda was chosen, if it was.
     cautions
         What the model itself has to say against its codes.
+    predictions
+        What ``model.audit_prediction`` found, by source and target; nothing if the model has not learnt to predict.
     """
 
     method: str
@@ -46,3 +50,4 @@ class ModelFacts:
     batches: Sequence[str]
     lambda_path: Any
     cautions: Sequence[str]
+    predictions: Mapping[tuple[str, str], PredictionReport]

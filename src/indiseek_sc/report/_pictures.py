@@ -14,12 +14,17 @@ if TYPE_CHECKING:
 
     from indiseek_sc.report._material import Material
 
-Section = Literal["codes", "importance", "independence", "clusters", "training"]
+Section = Literal["codes", "importance", "independence", "prediction", "clusters", "training"]
 
 FEATURES_OF_A_DIMENSION = 3
 CELLS_OF_ATTRIBUTION = 200
 WITH_MODEL = (
     "It needs the model: call model.report(path), or give the folder of a saved model to indiseek-sc report by --model."
+)
+
+WITHOUT_PREDICTION = (
+    "The model has not learnt to predict one modality from the other. Call model.train_prediction() before the report, or fit with --predict; "
+    "it takes about a minute."
 )
 
 NO_MAPS = (
@@ -70,6 +75,7 @@ def list_pictures(material: Material) -> list[Picture]:
         *_of_codes(material),
         *_of_importance(material),
         *_of_independence(material),
+        *_of_prediction(material),
         *_of_clusters(material),
         *_of_training(material),
     ]
@@ -160,6 +166,28 @@ def _of_independence(material: Material) -> Iterator[Picture]:
         lambda file: pl.retrieval(material.mdata, show=False, save=file),
         _lacking(material, _keys.RETRIEVAL, "Call tl.retrieval(mdata)."),
     )
+
+
+def _of_prediction(material: Material) -> Iterator[Picture]:
+    facts = material.facts
+    reading = (
+        "A panel for each of some features, from the best predicted to the worst; darker where there are more cells, and on the line where both are equal. "
+        "Above each panel stand the correlation and the share of cells within their interval."
+    )
+    if facts is None or not facts.predictions:
+        missing = WITH_MODEL if facts is None else WITHOUT_PREDICTION
+        yield Picture(
+            "prediction-0", "prediction", "Predicted beside measured values", reading, lambda file: None, missing
+        )
+        return
+    for number, ((source, target), report) in enumerate(facts.predictions.items()):
+        yield Picture(
+            f"prediction-{number}",
+            "prediction",
+            f"{target} predicted from {source}, beside what was measured",
+            reading,
+            lambda file, report=report: pl.prediction(report, show=False, save=file),  # type: ignore[misc]
+        )
 
 
 def _of_clusters(material: Material) -> Iterator[Picture]:
