@@ -6,6 +6,7 @@ import logging
 import warnings
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -13,10 +14,12 @@ from indiseek_sc import IndiSeek, _keys
 from indiseek_sc.report import write_report
 from indiseek_sc.report._cautions import find_cautions
 from indiseek_sc.report._citations import Citations
+from indiseek_sc.report._compute import compute_missing
 from indiseek_sc.report._figures import draw_figures
 from indiseek_sc.report._gathered import gathered_warnings
 from indiseek_sc.report._material import Material
 from indiseek_sc.report._pictures import Picture, list_pictures
+from indiseek_sc.report._unchanged import unchanged
 
 from .conftest import make_audit
 from .page import Page
@@ -27,6 +30,28 @@ def test_the_data_and_pyplot_are_left_as_they_were(coded, tmp_path):
     write_report(tmp_path / "report.html", coded, label_key="cell_type")
     pd.testing.assert_frame_equal(coded.obs, obs)
     assert (set(coded.uns), set(coded.obsm), plt.get_fignums()) == (uns, obsm, open_before)
+
+
+def test_weights_come_from_what_the_model_reads_where_there_are_no_components(trained):
+    mdata = trained.adata
+    before = set(mdata.obsm)
+    with unchanged(mdata):
+        assert compute_missing(mdata, "cell_type", trained, None, compare=True, seed=0) == {}
+        assert mdata.uns[_keys.WNN]["n_dimensions"] == {"rna": 30, "adt": 18}
+        assert set(mdata.uns[f"{_keys.RANK_CORRELATION}_labels"]["label"]) <= set(mdata.obs["cell_type"])
+    assert set(mdata.obsm) == before
+    assert _keys.WNN not in mdata.uns
+
+
+def test_what_was_overwritten_or_deleted_is_put_back(coded):
+    kept = coded.obsm["X_umap"].copy()
+    with unchanged(coded):
+        coded.obsm["X_umap"] = np.zeros_like(kept)
+        coded.obsm["X_new"] = kept
+        del coded.obs["cell_type"]
+    np.testing.assert_array_equal(coded.obsm["X_umap"], kept)
+    assert "X_new" not in coded.obsm
+    assert "cell_type" in coded.obs
 
 
 def test_without_codes_the_error_says_to_fit_first(pbmc_small, tmp_path):

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.colors import LogNorm
+from matplotlib import colormaps
+from matplotlib.colors import ListedColormap, LogNorm
 
 from indiseek_sc.pl._style import STYLE, finish
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
 N_SHOWN = 12
 """Panels, if features are not named."""
+
+MARGIN = 0.03
+
+_FEW_TO_MANY = ListedColormap(colormaps["Blues"](np.linspace(0.35, 1, 256)))
+"""A single cell must be seen on white."""
 
 
 def prediction(
@@ -81,7 +87,7 @@ def prediction(
         figure.supxlabel("measured")
         figure.supylabel("predicted")
         panels = [ax for ax in axes.flat if ax is not None]
-        figure.colorbar(drawn[0], ax=panels, label="cells in a bin", shrink=min(1.0, 1.5 / n_rows))
+        figure.colorbar(drawn[0], ax=panels, label="cells in a bin", format="%d", shrink=min(1.0, 1.5 / n_rows))
         return finish(figure, axes, show=show, save=save)
 
 
@@ -105,13 +111,14 @@ def _draw_panel(ax: Axes, report: Any, name: str) -> Any:
     measured, predicted = report.measured[name].to_numpy(), report.mean[name].to_numpy()
     low, high = (float(f([f(measured), f(predicted)])) for f in (np.min, np.max))
     low, high = (low, high) if high > low else (low - 1, high + 1)
+    low, high = low - MARGIN * (high - low), high + MARGIN * (high - low)  # whole bins at the ends
     drawn = ax.hexbin(
         measured,
         predicted,
         gridsize=35,
         extent=(low, high, low, high),
         mincnt=1,
-        cmap="viridis_r",
+        cmap=_FEW_TO_MANY,
         linewidths=0,
     )
     ax.plot([low, high], [low, high], color="0.35", linewidth=1)

@@ -26,6 +26,8 @@ Of = Literal["ranks", "means"]
 
 _AXES = {"ranks": "rank by", "means": "mean"}
 
+N_COLUMNS = 3
+
 _AREA = 30.0
 """Of the mark of a rank, in squared points of paper."""
 
@@ -80,16 +82,21 @@ def rank_correlation(
     codes = list(dict.fromkeys(table["code"]))
     colors = _find_colors(mdata, params) if of == "means" else {}
     with plt.rc_context(STYLE):
-        size = 5.4 * len(codes), 6.2 if of == "means" else 5.4
-        figure, grid = plt.subplots(1, len(codes), figsize=size, squeeze=False, layout="constrained")
-        axes, marks = grid[0], []
+        n_columns = min(len(codes), N_COLUMNS)
+        n_rows = -(-len(codes) // n_columns)
+        size = 5.4 * n_columns, 5.4 * n_rows + (0.8 if of == "means" else 0)
+        figure, grid = plt.subplots(n_rows, n_columns, figsize=size, squeeze=False, layout="constrained")
+        axes, marks = grid.ravel()[: len(codes)], []
+        for ax in grid.ravel()[len(codes) :]:
+            ax.remove()
         for ax, code in zip(axes, codes, strict=True):
             labels = by_label[by_label["code"] == code]
             marks.append(draw_means(ax, labels, colors) if of == "means" else _draw_ranks(ax, labels))
             spearman = table[(table["code"] == code) & (table["statistic"] == "spearman")].iloc[0]
             ax.set_title(_describe(code, spearman), loc="left")
             ax.set_xlabel(f"{_AXES[of]} WNN weight of {rna}")
-        axes[0].set_ylabel(f"{_AXES[of]} θ, {rna} over {adt}")
+        for ax in axes[::n_columns]:
+            ax.set_ylabel(f"{_AXES[of]} θ, {rna} over {adt}")
         if of == "means":
             draw_size_legend(figure, by_label, params)
         figure.draw_without_rendering()  # names are placed on the page, so it must be laid out

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sklearn.decomposition import PCA
+
 from indiseek_sc import _keys, tl
 
 if TYPE_CHECKING:
@@ -13,9 +15,12 @@ if TYPE_CHECKING:
 
     from indiseek_sc.metrics import AuditReport
 
+COMPONENTS: dict[_keys.Role, int] = {"rna": 30, "adt": 18}
+"""Principal components that WNN weights are computed from, at most: those of Seurat's vignette."""
+
 
 def compute_missing(
-    mdata: MuData, label_key: str | None, audit: AuditReport | None, *, compare: bool, seed: int
+    mdata: MuData, label_key: str | None, model: Any, audit: AuditReport | None, *, compare: bool, seed: int
 ) -> dict[str, str]:
     """Write to ``mdata`` what is missing and takes seconds, and if asked what takes minutes.
 
@@ -25,6 +30,8 @@ def compute_missing(
         With codes.
     label_key
         Labels, if there are any.
+    model
+        The model, if it is at hand: for principal components of what it reads, where the data have none.
     audit
         For the leak beside rank correlations.
     compare
@@ -44,7 +51,7 @@ def compute_missing(
     if compare and _keys.CLUSTERS not in mdata.uns:
         wanted[_keys.CLUSTERS] = lambda: tl.compare_clusters(mdata, label_key, seed=seed)
     if compare and label_key is not None and _noted_labels(mdata, _keys.RANK_CORRELATION) != label_key:
-        wanted[_keys.RANK_CORRELATION] = lambda: _correlate(mdata, label_key, audit, seed)
+        wanted[_keys.RANK_CORRELATION] = lambda: _correlate(mdata, label_key, model, audit, seed)
     failures = {}
     for key, compute in wanted.items():
         try:
@@ -63,9 +70,23 @@ def _noted_labels(mdata: MuData, key: str) -> str | None:
     return mdata.uns.get(f"{key}_params", {}).get("label_key") if key in mdata.uns else None
 
 
-def _correlate(mdata: MuData, label_key: str, audit: AuditReport | None, seed: int) -> None:
+def _correlate(mdata: MuData, label_key: str, model: Any, audit: AuditReport | None, seed: int) -> None:
     try:
         tl.find_wnn_weights(mdata)
     except KeyError:
-        tl.wnn_weights(mdata)
+        tl.wnn_weights(mdata, **_find_embeddings(mdata, model))
     tl.rank_correlation(mdata, label_key, audit=audit, seed=seed)
+
+
+def _find_embeddings(mdata: MuData, model: Any) -> dict[str, str]:
+    """The user's own principal components, or else those of what the model reads, which are written to ``obsm``."""
+    names = {} if model is None else model.modalities
+    if not names or all("X_pca" in mdata[name].obsm for name in names.values()):
+        return {}
+    keys = {}
+    for role, name in names.items():
+        features = model.get_features(modality=name)
+        n_components = min(COMPONENTS[role], *features.shape)
+        keys[f"{role}_obsm_key"] = key = f"X_pca_{name}"
+        mdata.obsm[key] = PCA(n_components, svd_solver="full").fit_transform(features)
+    return keys

@@ -73,7 +73,7 @@ def write_report(
         if audit is None and model is not None:
             audit = model.audit(seed=seed)
         label_key = label_key or find_label_key(mdata)
-        failures = compute_missing(mdata, label_key, audit, compare=compare, seed=seed)
+        failures = compute_missing(mdata, label_key, model, audit, compare=compare, seed=seed)
         material = Material(mdata, source or "cells", label_key, model, facts, audit, failures, seed)
         figures = draw_figures(list_pictures(material))
         content = {
