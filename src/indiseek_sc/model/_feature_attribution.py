@@ -70,7 +70,7 @@ class FeatureAttributionMixin:
         modality
             Whose code, by the name in the MuData; both, one after the other, if not given. The joint code is of both.
         kind
-            ``"specific"``, ``"shared"`` or ``"joint"``.
+            ``"specific"``, ``"shared"`` or ``"joint"``; the last is the slowest, as it has the dimensions of all codes and asks the encoders of both modalities.
         method
             See above; integrated gradients need Captum (extra ``attribution``).
         values

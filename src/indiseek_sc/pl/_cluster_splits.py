@@ -73,7 +73,8 @@ def cluster_splits(
         ax.set_ylabel(
             "cell types" if reference == "labels" else f"clusters of the {words.get(reference, reference)} code"
         )
-        ax.set_xlabel("number: effective clusters, 2.0 is two halves", loc="left")
+        if (splits["verdict"] == "split").any():
+            ax.set_xlabel("number: effective clusters, 2.0 is two halves", loc="left")
         _draw_legend(ax, splits)
         return finish(page(ax), ax, show=show, save=save)
 

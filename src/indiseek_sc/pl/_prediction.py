@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 N_SHOWN = 12
-"""Panels, if features are not named."""
+"""Panels, if features are not named, at most."""
 
 MARGIN = 0.03
 
@@ -43,7 +43,7 @@ def prediction(
     report
         What ``model.audit_prediction(...)`` returned.
     features
-        Which features; by default 12 from the best predicted to the worst in even steps, so that bad ones are seen too.
+        Which features; by default up to 12 from the best predicted to the worst in even steps of the correlation, so that bad ones are seen too.
     ncols
         Panels in a row.
     show
@@ -84,19 +84,24 @@ def prediction(
         for place in range(len(names), axes.size):
             axes.flat[place].remove()
             axes.flat[place] = None
-        figure.supxlabel("measured")
-        figure.supylabel("predicted")
         panels = [ax for ax in axes.flat if ax is not None]
+        for ax in panels[::ncols]:
+            ax.set_ylabel("predicted")
+        for ax in panels[-ncols:]:  # the lowest of each column
+            ax.set_xlabel("measured")
         figure.colorbar(drawn[0], ax=panels, label="cells in a bin", format="%d", shrink=min(1.0, 1.5 / n_rows))
         return finish(figure, axes, show=show, save=save)
 
 
 def _choose(report: Any, features: str | Sequence[str] | None) -> list[str]:
     if features is None:
-        ranked = report.table["pearson"].dropna().sort_values(ascending=False, kind="stable").index
+        ranked = report.table["pearson"].dropna().sort_values(ascending=False, kind="stable")
         if len(ranked) == 0:
             raise ValueError("report: no feature varies, so there is nothing to draw.")
-        return [ranked[i] for i in np.unique(np.linspace(0, len(ranked) - 1, N_SHOWN).round().astype(int))]
+        # Even steps of rank would show noise alone where most of 2,000 genes are.
+        steps = np.linspace(ranked.iloc[0], ranked.iloc[-1], N_SHOWN)
+        nearest = np.abs(ranked.to_numpy() - steps[:, None]).argmin(axis=1)
+        return list(ranked.index[np.unique(nearest)])
     names = [features] if isinstance(features, str) else list(features)
     if not names:
         raise ValueError("features=[] names no feature. Leave it out for some of all.")
