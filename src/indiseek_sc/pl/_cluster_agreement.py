@@ -114,7 +114,7 @@ def _draw_matrix(ax: Axes, values: pd.DataFrame, words: dict[str, str]) -> None:
         ax.text(
             column,
             row,
-            f"{value:.2f}",
+            f"{value:z.2f}",  # no minus before 0.00
             ha="center",
             va="center",
             color="white" if value > 0.6 else "black",

@@ -10,12 +10,12 @@ import pytest
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "synthetic_recovery.py"
 
 REACHED = {
-    "S1": (0.95, 0.30),
-    "S2": (0.95, 0.25),
+    "S1": (0.98, 0.02),
+    "S2": (0.94, 0.03),
     "S3-oracle": (0.98, 0.05),
-    "S4": (0.90, 0.85),
-    "S5": (0.92, 0.30),
-    "S6": (0.95, 0.04),
+    "S4": (0.70, 0.15),
+    "S5": (0.89, 0.03),
+    "S6": (0.95, 0.06),
 }
 """Least R2 to a private factor and largest to what must not be told, a little beside what seed 0 gave. The aim of the suite is .95 and .02;
 benchmarks/RESULTS.md says why it is missed where it is. S3 without given codes is S1."""
