@@ -34,7 +34,7 @@ def spread(values: pd.Series, digits: int) -> str:
     known = values.dropna()
     if known.empty:
         return "-"
-    mean = f"{known.mean():.{digits}f}"
+    mean = f"{known.mean():z.{digits}f}"
     return mean if len(known) == 1 else f"{mean} ± {known.std():.{digits}f}"
 
 
