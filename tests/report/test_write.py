@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -108,6 +110,19 @@ def test_cautions(coded):
     labels = find_cautions(Material(coded, "cells", "leiden"))
     coded.uns[_keys.IMPORTANCE] = pd.DataFrame({"label": ["0"], "theta": [0.0], "reliable": [True]})
     assert len(find_cautions(Material(coded, "cells", "leiden"))) == len(labels) + 1
+
+
+def test_batches_that_lie_apart_are_told_and_others_not(coded):
+    rng = np.random.default_rng(0)
+    material = Material(coded, "cells", facts=SimpleNamespace(batch_key="run", cautions=[], predictions={}))
+    coded.obs["run"] = rng.choice(["a", "b"], size=coded.n_obs)
+    assert not any("lie apart" in caution for caution in find_cautions(material))
+    coded.obsm[_keys.JOINT][:, 0] += 50 * (coded.obs["run"] == "a").to_numpy()
+    (caution,) = (caution for caution in find_cautions(material) if "lie apart" in caution)
+    assert "100% (joint)" in caution
+    share = float(re.search(r"(\d+)% \(rna-specific\)", caution).group(1))
+    assert abs(share - 50) < 10  # two batches, of which this code tells nothing
+    assert "rna_obsm_key" in caution
 
 
 def test_warnings_are_gathered_once_and_nothing_else():

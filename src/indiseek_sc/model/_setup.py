@@ -73,7 +73,9 @@ class SetupMixin(_Base):
             The same for ADT.
         batch_key
             Column with the batch of each cell, in ``mdata.obs`` or in ``obs`` of a modality, with or without
-            ``"<modality>:"`` before it.
+            ``"<modality>:"`` before it. Specific codes are made independent of it, and decoders know it. Shared and joint codes
+            keep what both modalities tell of it: take handling out of both first, such as by Harmony, and name the results by
+            ``rna_obsm_key`` and ``adt_obsm_key``.
         modalities
             Names of the modalities, by argument: ``{"rna_layer": "rna", "adt_layer": "adt"}`` if not given.
             ``"batch_key"`` may name the modality whose ``obs`` holds the batch.

@@ -5,7 +5,11 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from indiseek_sc import _keys
+from indiseek_sc._lookup import find_obs
+from indiseek_sc.metrics import label_accuracy
 from indiseek_sc.pl._audit import AIMS
 
 if TYPE_CHECKING:
@@ -14,6 +18,11 @@ if TYPE_CHECKING:
     from indiseek_sc.report._material import Material
 
 MOST_NAMES = 12
+
+CELLS_OF_BATCHES, N_NEIGHBORS = 4000, 15
+
+APART = 0.5
+"""Batches lie apart if neighbours name this share of those cells whose batch is not guessed anyway."""
 
 CLUSTERS_OF_CODES = ("leiden", _keys.CLUSTERS)
 """How columns begin that hold no cell types but clusters: those of the command line, and of ``tl.compare_clusters``."""
@@ -33,6 +42,7 @@ def find_cautions(material: Material) -> list[str]:
         *_of_audit(material),
         *_of_split(material),
         *_of_labels(material),
+        *_of_batches(material),
         *_of_versions(material),
     ]
 
@@ -72,6 +82,33 @@ def _of_labels(material: Material) -> Iterator[str]:
         yield f"Theta says little of labels of {than} cells: {', '.join(few[:MOST_NAMES])}{more}."
     if material.label_key is not None and material.label_key.startswith(CLUSTERS_OF_CODES):
         yield f"The labels ({material.label_key}) are clusters of the codes themselves: theta is relative to what the codes resolve."
+
+
+def _of_batches(material: Material) -> Iterator[str]:
+    """Whether batches lie apart in the joint code, by how well neighbours tell the batch of a cell."""
+    facts, mdata = material.facts, material.mdata
+    if facts is None or facts.batch_key is None:
+        return
+    codes = {"joint": _keys.JOINT, "shared": _keys.shared(material.modalities["rna"])}
+    codes |= {f"{name}-specific": _keys.specific(name) for name in material.modalities.values()}
+    batch = find_obs(mdata, facts.batch_key, "batch_key").astype(str).to_numpy()
+    known = np.flatnonzero(np.isfinite(mdata.obsm[_keys.JOINT]).all(axis=1))
+    cells = np.random.default_rng(material.seed).permutation(known)[:CELLS_OF_BATCHES]
+    train, test = np.array_split(cells, 2)
+    if len(train) <= N_NEIGHBORS:
+        return
+    by_chance = np.unique(batch[test], return_counts=True)[1].max() / len(test)
+    told = {
+        name: label_accuracy(mdata.obsm[key], batch, train, test, n_neighbors=N_NEIGHBORS)
+        for name, key in codes.items()
+    }
+    if told["joint"] - by_chance > APART * (1 - by_chance):
+        listed = ", ".join(f"{share:.0%} ({name})" for name, share in told.items())
+        yield (
+            f"Batches ({facts.batch_key}) lie apart: neighbours in a code name the batch of {listed} of the cells, where the largest batch has {by_chance:.0%}. "
+            "Specific codes are made independent of the batch, shared and joint codes are not, for both modalities tell it. If it is handling and not biology, take it "
+            "out of both modalities first, such as by Harmony, and name the result by rna_obsm_key and adt_obsm_key."
+        )
 
 
 def _of_versions(material: Material) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sklearn.decomposition import PCA
+import numpy as np
 
 from indiseek_sc import _keys, tl
 
@@ -86,7 +86,9 @@ def _find_embeddings(mdata: MuData, model: Any) -> dict[str, str]:
     keys = {}
     for role, name in names.items():
         features = model.get_features(modality=name)
-        n_components = min(COMPONENTS[role], *features.shape)
+        axes = np.linalg.eigh(np.cov(features, rowvar=False)).eigenvectors[
+            :, ::-1
+        ]  # few features, whatever the number of cells
         keys[f"{role}_obsm_key"] = key = f"X_pca_{name}"
-        mdata.obsm[key] = PCA(n_components, svd_solver="full").fit_transform(features)
+        mdata.obsm[key] = (features - features.mean(axis=0)) @ axes[:, : COMPONENTS[role]]
     return keys
