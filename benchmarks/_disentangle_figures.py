@@ -208,7 +208,7 @@ def draw_rho(table: pd.DataFrame, data: str) -> Figure:
     ax.set_xticks(np.arange(len(CODES)), CODES)
     ax.set_xlim(-0.5, len(CODES) - 0.5)
     ax.set_ylabel("Spearman correlation with WNN weights")
-    ax.set_title(f"{data}: leakage raises it, so it is no measure of disentanglement", loc="left")
+    ax.set_title(f"{data}: leakage can raise it, so it is no measure of disentanglement", loc="left")
     add_legend(figure, titles(table))
     return figure
 
