@@ -16,7 +16,7 @@ from indiseek_sc import IndiSeek, _keys
 from indiseek_sc.report import write_report
 from indiseek_sc.report._cautions import find_cautions
 from indiseek_sc.report._citations import Citations
-from indiseek_sc.report._compute import compute_missing
+from indiseek_sc.report._compute import _correlate
 from indiseek_sc.report._figures import draw_figures
 from indiseek_sc.report._gathered import gathered_warnings
 from indiseek_sc.report._material import Material
@@ -38,7 +38,7 @@ def test_weights_come_from_what_the_model_reads_where_there_are_no_components(tr
     mdata = trained.adata
     before = set(mdata.obsm)
     with unchanged(mdata):
-        assert compute_missing(mdata, "cell_type", trained, None, compare=True, seed=0) == {}
+        _correlate(mdata, "cell_type", trained, audit=None, seed=0)
         assert mdata.uns[_keys.WNN]["n_dimensions"] == {"rna": 30, "adt": 18}
         assert set(mdata.uns[f"{_keys.RANK_CORRELATION}_labels"]["label"]) <= set(mdata.obs["cell_type"])
     assert set(mdata.obsm) == before
