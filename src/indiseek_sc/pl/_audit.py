@@ -23,6 +23,10 @@ class _Aim(NamedTuple):
     side: Literal["≤", "≥"]
     value: float
 
+    def is_missed(self, values: pd.Series) -> pd.Series:
+        """Which values lie on the other side; what is not defined misses nothing."""
+        return values > self.value if self.side == "≤" else values < self.value
+
 
 AIMS: dict[str, _Aim] = {
     "agreement_flat": _Aim("shared code: agreement", "≥", 0.90),

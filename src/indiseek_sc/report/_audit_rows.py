@@ -28,7 +28,7 @@ def list_figures(audit: AuditReport) -> list[AuditRow]:
     for figure, (target, meaning) in FIGURES.items():
         values = audit.table[figure].astype(float)
         aim = AIMS.get(figure)
-        is_missed = aim is not None and bool(((values > aim.value) if aim.side == "≤" else (values < aim.value)).any())
+        is_missed = aim is not None and bool(aim.is_missed(values).any())
         told = f"{aim.side} {aim.value:.2f}" if aim is not None else target
         rows.append(AuditRow(figure, tuple(map(_round, values)), told, meaning, is_missed))
     return rows

@@ -53,7 +53,7 @@ def _of_audit(material: Material) -> Iterator[str]:
         return
     for figure, aim in AIMS.items():
         values = material.audit.table[figure].astype(float)
-        missed = values[values > aim.value if aim.side == "≤" else values < aim.value]
+        missed = values[aim.is_missed(values)]
         if len(missed):
             listed = " and ".join(f"{value:.3f} ({name})" for name, value in missed.items())
             yield f"The audit misses an aim: {aim.title} is {listed}, where {aim.side} {aim.value:g} is aimed for."
