@@ -30,11 +30,14 @@ def predict_proteins(mdata: MuData, model: IndiSeek, test: np.ndarray, seed: int
     """
     genes = model.module.transforms["rna"].features.cpu().numpy()
     is_test = np.isin(np.arange(mdata.n_obs), test)
-    proteins = mdata["adt"].X.toarray() if hasattr(mdata["adt"].X, "toarray") else np.array(mdata["adt"].X)
-    proteins[is_test] = 0  # a batch of zeros alone is how TOTALVI is told that they are missing
-    cells = AnnData(csr_matrix(mdata["rna"].X)[:, genes].astype(np.float32))
-    cells.obs["part"] = pd.Categorical(np.where(is_test, "without proteins", "with proteins"))
-    cells.obsm["proteins"] = pd.DataFrame(proteins, index=cells.obs_names, columns=mdata["adt"].var_names)
+    proteins = mdata["adt"].to_df()
+    proteins.loc[is_test] = 0  # a batch of zeros alone is how TOTALVI is told that they are missing
+    part = pd.Categorical(np.where(is_test, "without proteins", "with proteins"))
+    cells = AnnData(
+        csr_matrix(mdata["rna"].X)[:, genes].astype(np.float32),
+        obs=pd.DataFrame({"part": part}, index=mdata["rna"].obs_names),
+        obsm={"proteins": proteins},
+    )
     scvi.settings.seed = seed
     TOTALVI.setup_anndata(cells, protein_expression_obsm_key="proteins", batch_key="part")
     imputer = TOTALVI(cells)
