@@ -8,10 +8,10 @@ dimensions of each specific code: of the eigenvalues of its correlations, the sq
 ``own`` and ``other`` are the decoder's views: the share of the features' variance that probes tell from Z with the own shared code beside it, and with
 the other modality's. No label is read.
 
-Trials that no setting can make: lambda that comes from elsewhere (``LAMBDA_FROM``), whitening and shape learned from one half of the training cells and
-critics from the other (``CELLS_APART``), and whitening given what the own shared code says of the other one in the place of the own one itself
-(``GIVEN_EXPECTED``: a ridge regression of the other modality's shared code on products of two of the own one's columns; critics see these
-expectations of the other modality).
+Trials that no setting can make are in ``_design_trials.py``: lambda that comes from elsewhere, critics that see noise, whitening and critics on
+cells apart, whitening that is cross-fitted or of more networks, and whitening given what the own shared code (or that and the own features) says
+of the other one, in the place of the own one itself (a ridge regression on products of two of the code's columns; critics see these expectations of the other
+modality).
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ import dataclasses
 import logging
 import time
 import warnings
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
 import torch
+from _design_trials import annealing, cells_apart, cross_fitted, given_expected, members, noise
 from main_job import read
 
 from indiseek_sc import IndiSeek
 from indiseek_sc._keys import ROLES, other
 from indiseek_sc.metrics import SpecificAuditor
 from indiseek_sc.metrics._probe import held_out_r2
-from indiseek_sc.model._stages import Stages
-from indiseek_sc.nn import RidgeMap
-from indiseek_sc.train import SpecificPlan, Split
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
-    from typing import Any
 
-    from torch import Tensor
-
-CELLS_APART = "whitening and critics on cells apart"
-GIVEN_EXPECTED = "whitening given E[C other | C]"
 LAMBDA_FROM = {"lambda from 1000 to 100": 1000.0, "lambda from 10 to 100": 10.0}
-"""Where lambda starts; it comes to its own value in equal factors, over the first half of the epochs."""
+GIVEN_EXPECTED = {"whitening given E[C other | C]": False, "whitening given E[C other | C, X]": True}
+TRIALS: dict[str, Callable] = {
+    "critics see noise": noise,
+    "whitening and critics on cells apart": cells_apart,
+    "whitening cross-fitted": cross_fitted,
+    "whitening of one network": partial(members, 1),
+    "whitening of eight networks": partial(members, 8),
+}
 
 CHOICES: dict[str, dict] = {
     "default": {},
@@ -71,12 +71,12 @@ CHOICES: dict[str, dict] = {
     "8 critic steps": {"n_critic_steps": 8},
     "lambda 10": {"lambda_": 10.0},
     "lambda 1000": {"lambda_": 1000.0},
-    **dict.fromkeys(LAMBDA_FROM, {}),
+    **dict.fromkeys([*LAMBDA_FROM, "critics see noise"], {}),
 }
 """Choices of the critics' stage; all go on from one whitening and shape."""
 
 CHOICES_OF_START: dict[str, dict] = {
-    **dict.fromkeys([CELLS_APART, GIVEN_EXPECTED], {}),
+    **dict.fromkeys([*GIVEN_EXPECTED, *list(TRIALS)[1:]], {}),
     "batch 128": {"specific_batch_size": 128},
     "batch 2048": {"specific_batch_size": 2048},
     "whitening without shape": {"max_epochs_shape": 0},
@@ -88,73 +88,12 @@ CHOICES_OF_START: dict[str, dict] = {
 
 
 def trial(choice: str, model: IndiSeek) -> AbstractContextManager[None]:
-    """Return what has to hold while stage 2 of a choice is trained."""
+    """Return what has to hold while stage 2 of a choice is trained, and its codes are read."""
     if choice in LAMBDA_FROM:
         return annealing(LAMBDA_FROM[choice], model.settings.max_epochs_specific)
-    return {CELLS_APART: cells_apart, GIVEN_EXPECTED: lambda: given_expected(model)}.get(choice, nullcontext)()
-
-
-@contextmanager
-def cells_apart() -> Iterator[None]:
-    """Let the start of stage 2 learn from every second training cell, and critics from the others."""
-
-    def on_half(original: Callable, first: int) -> Callable:
-        def run(stages: Stages, *args: Any, **kwargs: Any) -> str | None:
-            whole = stages.split
-            stages.split = Split(
-                np.random.default_rng(0).permutation(whole.train)[first::2], whole.validation, whole.test
-            )
-            try:
-                return original(stages, *args, **kwargs)
-            finally:
-                stages.split = whole
-
-        return run
-
-    start, critics = (on_half(getattr(Stages, name), k) for k, name in enumerate(("start_specific", "_run_critics")))
-    with patch.object(Stages, "start_specific", start), patch.object(Stages, "_run_critics", critics):
-        yield
-
-
-@contextmanager
-def given_expected(model: IndiSeek) -> Iterator[None]:
-    """Let stage 2 know of a shared code only what that says of the other modality's."""
-    module, train = model.module, model.split.train
-    codes = {role: model.get_latent_representation(kind="shared", modality=role)[train] for role in ROLES}
-    n_missing = module.n_shared - codes["rna"].shape[1]
-    original = module.condition
-    known = {
-        role: original(role, torch.nn.functional.pad(torch.from_numpy(code), (0, n_missing)), torch.zeros(len(train)))
-        for role, code in codes.items()
-    }
-
-    def products(code: Tensor) -> Tensor:
-        return torch.cat([code, (code[:, :, None] * code[:, None, :]).flatten(1)], dim=1)
-
-    expect = {role: RidgeMap(module.n_shared * (module.n_shared + 1), module.n_shared) for role in ROLES}
-    for role in ROLES:
-        expect[role].fit(products(known[role]), known[other(role)])
-
-    def condition(role: str, shared: Tensor, batch: Tensor) -> Tensor:
-        return expect[role](products(original(role, shared, batch)))
-
-    with patch.object(module, "condition", condition):
-        yield
-
-
-@contextmanager
-def annealing(start: float, n_epochs: int) -> Iterator[None]:
-    """Let lambda come from ``start`` to where it is to be."""
-    original, ends = SpecificPlan.on_train_epoch_start, {}
-
-    def begin(plan: SpecificPlan) -> None:
-        end = ends.setdefault("lambda", plan.lambda_)
-        done = min(1.0, plan.current_epoch / (n_epochs / 2))
-        plan.lambda_ = end * (start / end) ** (1 - done)
-        original(plan)
-
-    with patch.object(SpecificPlan, "on_train_epoch_start", begin):
-        yield
+    if choice in GIVEN_EXPECTED:
+        return given_expected(model, by_features=GIVEN_EXPECTED[choice])
+    return TRIALS.get(choice, nullcontext)()
 
 
 def count_effective(code: np.ndarray) -> float:

@@ -54,7 +54,7 @@ def test_the_jacobian_is_the_slope_of_what_is_decoded(counts, kind: str, modalit
     table = counts.feature_attribution(modality=modality, kind=kind, indices=rows)
     batch = counts._batch(counts.adata, rows)
     with torch.no_grad():
-        features = apply_transform(transform, counts.adata[modality].X, rows)
+        features = torch.from_numpy(counts.get_features(modality=modality, indices=rows))
         shared = module.shared(modality, features)
         specific = module.specific(modality, features, module.condition(modality, shared, batch))
         moved = specific if kind == "specific" else shared
@@ -97,7 +97,13 @@ def test_dimensions_that_are_not_in_use_are_left_out(counts) -> None:
 def test_the_jacobian_of_the_joint_code_is_its_axes(counts) -> None:
     table = counts.feature_attribution(kind="joint")
     code = counts.get_latent_representation()
-    decoded = np.hstack([counts.get_reconstruction(modality=m) for m in ("rna", "adt")])
+    module, specific, conditions = counts.module, {}, {}
+    with torch.no_grad():
+        for m in ("rna", "adt"):
+            features = torch.from_numpy(counts.get_features(modality=m, indices=[0, 1]))
+            conditions[m] = module.condition(m, module.shared(m, features), counts._batch(counts.adata, [0, 1]))
+            specific[m] = module.specific(m, features, conditions[m])
+        decoded = np.hstack(list(module.join(specific, conditions).values()))
     assert (table["standard_error"] < 1e-6).all()
     slopes = np.vstack([wide(table, "rna"), wide(table, "adt")]) / np.maximum(code.std(axis=0), 1e-12)
     transforms = counts.module.transforms
@@ -126,7 +132,8 @@ def test_contributions_add_up_in_every_group(counts, kind: str, values: str) -> 
             codes[role] = transform(x)
             zero = torch.zeros(1, transform.n_features)
             start = transform.project(zero) if values == "normalized" else transform(x.mean(dim=0, keepdim=True))
-            starts[role] = start.expand(len(rows), -1)
+            correct = counts.module.batch_offsets[role]
+            codes[role], starts[role] = (correct(y.expand(len(rows), -1), batch) for y in (codes[role], start))
         ends = [counts.module.describe(features, batch)[kind] for features in (codes, starts)]
     is_first = (counts.adata.obs["half"] == "first").to_numpy()[rows]
     for group, chosen in (("first", is_first), ("second", ~is_first)):

@@ -235,18 +235,6 @@ def test_histories_are_named_by_stage(fitted):
     assert np.isfinite(model.history["specific/rna_gaussian_validation_bound"].to_numpy(dtype=float)).all()
 
 
-def test_batches_reach_conditions_and_decoder(pbmc_small):
-    model = fit(pbmc_small, setup={"batch_key": "batch"})
-    assert model.module.n_condition == model.module.n_shared + pbmc_small.obs["batch"].nunique()
-    assert np.isfinite(model.get_latent_representation()).all()
-    moved = pbmc_small.copy()
-    names = moved.obs["batch"].cat.categories
-    moved.obs["batch"] = moved.obs["batch"].cat.rename_categories(dict(zip(names, np.roll(names, 1), strict=True)))
-    same = model.get_latent_representation(moved, kind="shared", modality="rna")
-    np.testing.assert_allclose(same, model.get_latent_representation(kind="shared", modality="rna"), atol=1e-5)
-    assert not np.allclose(model.get_reconstruction(moved, modality="rna"), model.get_reconstruction(modality="rna"))
-
-
 @pytest.mark.parametrize("kind", ["normalized", "representation"])
 def test_other_inputs_than_counts(pbmc_small, kind):
     rng = np.random.default_rng(0)

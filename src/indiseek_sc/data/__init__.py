@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from indiseek_sc.data._fields import InputField, read_batch, read_input
+from indiseek_sc.data._fit_batch_offsets import fit_batch_offsets
 from indiseek_sc.data._fit_transforms import apply_transform, fit_transform, read_coordinates, read_normalized
 from indiseek_sc.data._matrix import iterate_rows
 from indiseek_sc.data._one_modality import ModalityCells, read_modality
@@ -13,6 +14,7 @@ __all__ = [
     "InputSource",
     "ModalityCells",
     "apply_transform",
+    "fit_batch_offsets",
     "fit_transform",
     "iterate_rows",
     "read_batch",

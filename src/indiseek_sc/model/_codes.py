@@ -120,7 +120,7 @@ class CodesMixin:
 
         Returns
         -------
-        Shape ``(n_cells, n_features)``.
+        Shape ``(n_cells, n_features)``; without what the batch of a cell adds to them, if there are batches.
         """
         role = self._find_role(modality)
         self._require("shared")
@@ -177,7 +177,8 @@ class CodesMixin:
 
     def _features(self, mdata: MuData, role: Role, rows: np.ndarray) -> torch.Tensor:
         matrix = self.get_anndata_manager(mdata, required=True).get_from_registry(REGISTRY_KEY[role])
-        return apply_transform(self.module.transforms[role], matrix, rows)
+        features = apply_transform(self.module.transforms[role], matrix, rows)
+        return self.module.batch_offsets[role](features, self._batch(mdata, rows))
 
     def _batch(self, mdata: MuData, rows: np.ndarray) -> torch.Tensor:
         codes = self.get_anndata_manager(mdata, required=True).get_from_registry(REGISTRY_KEYS.BATCH_KEY)

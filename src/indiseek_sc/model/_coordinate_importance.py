@@ -120,7 +120,8 @@ class CoordinateImportanceMixin:
 
     def _make_encode(self, kind: OneModality, role: Role, batch: Tensor) -> Callable[[Tensor, slice], Tensor]:
         """Return the encoder of a code, as a function of features and of which cells they are of."""
-        return lambda features, cells: self.module.encode(kind, role, features, batch[cells])
+        correct = self.module.batch_offsets[role]
+        return lambda features, cells: self.module.encode(kind, role, correct(features, batch[cells]), batch[cells])
 
 
 def _check(kind: str, method: str, max_cells: int, n_repeats: int) -> None:

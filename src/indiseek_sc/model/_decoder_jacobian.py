@@ -72,7 +72,7 @@ class DecoderJacobian:
 
     def _of_one(self, role: Role, matrix: Any, rows: np.ndarray) -> Iterator[Tensor]:
         module, batch = self.module, self.get_batch(rows)
-        features = apply_transform(module.transforms[role], matrix, rows)
+        features = module.batch_offsets[role](apply_transform(module.transforms[role], matrix, rows), batch)
         shared = module.shared(role, features)
         condition = module.condition(role, shared, batch)
         specific = module.specific(role, features, condition)

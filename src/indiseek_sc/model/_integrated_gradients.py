@@ -154,6 +154,7 @@ class IntegratedGradients:
 
     def _encode(self, inner: Mapping[Role, Tensor], batch: Tensor) -> Tensor:
         features = {role: self.module.transforms[role](x) if self.is_raw else x for role, x in inner.items()}
+        features = {role: self.module.batch_offsets[role](x, batch) for role, x in features.items()}
         if self.kind == "joint":
             return self.module.describe(features, batch)["joint"]
         (role,) = features

@@ -89,6 +89,9 @@ class IndiSeek(
         subclass of :class:`~indiseek_sc.losses.IndependenceCritic` or a ``functools.partial`` of one; or a sequence or mapping
         of these and of names, for their sum. It is pickled with the model, so its code must be importable where that is
         loaded.
+    batch_offsets
+        Whether what each batch adds to features, cell states alike, is taken out of them before codes are learned
+        (:func:`~indiseek_sc.data.fit_batch_offsets`); nothing without ``batch_key``.
     n_components
         Largest number of principal components of RNA to work on.
     n_top_genes
@@ -135,6 +138,7 @@ class IndiSeek(
         canonical_weight: float | None = None,
         prediction_weight: float | None = None,
         independence: Independence | None = None,
+        batch_offsets: bool | None = None,
         n_components: int = 50,
         n_top_genes: int | None = None,
         preset: Preset = "default",
@@ -152,6 +156,7 @@ class IndiSeek(
             "canonical_weight": canonical_weight,
             "prediction_weight": prediction_weight,
             "independence": independence,
+            "batch_offsets": batch_offsets,
         }
         own = {name: value for name, value in given.items() if value is not None}
         if n_shared is not None:

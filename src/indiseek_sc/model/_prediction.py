@@ -152,8 +152,7 @@ class PredictionMixin:
         with torch.inference_mode():
             for start in range(0, rows.size, CELLS_AT_ONCE):
                 some = slice(start, start + CELLS_AT_ONCE)
-                features = apply_transform(self.module.transforms[role], cells.values, rows[some])
-                batch = torch.from_numpy(cells.batch[rows[some]]).to(features.device)
+                features, batch = self._features_of(cells, role, rows[some])
                 for values, told in zip(
                     (mean, deviation), self.module.predict_other(role, features, batch, units), strict=True
                 ):
@@ -213,10 +212,12 @@ class PredictionMixin:
                 f"mdata: {lacking.size:,} cells of {source!r} lack {target!r}, so there is nothing to compare: "
                 f"{listing(lacking)}. Leave them out by indices."
             )
-        read = apply_transform if units == "features" else read_normalized
-        values = read(self.module.transforms[other(role)], measured.values, rows).cpu().numpy()
+        if units == "features":
+            values = self._features_of(measured, other(role), rows)[0]
+        else:
+            values = read_normalized(self.module.transforms[other(role)], measured.values, rows)
         lower, upper = prediction.interval(level)
-        truth = pd.DataFrame(values, index=prediction.mean.index, columns=prediction.mean.columns)
+        truth = pd.DataFrame(values.cpu().numpy(), index=prediction.mean.index, columns=prediction.mean.columns)
         return judge_prediction(truth, prediction.mean, lower, upper, level=level)
 
     def _check_prediction(self, source: str, target: str, units: str) -> Role:
@@ -239,6 +240,12 @@ class PredictionMixin:
             raise ValueError("mdata: the model was loaded without data, so it needs a MuData here.")
         is_own = mdata is None or mdata is own
         return read_modality(own if mdata is None else mdata, self.registry_, role, is_sample_enough=is_own)
+
+    def _features_of(self, cells: ModalityCells, role: Role, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features and batch codes of some cells."""
+        features = apply_transform(self.module.transforms[role], cells.values, rows)
+        batch = torch.from_numpy(cells.batch[rows]).to(features.device)
+        return self.module.batch_offsets[role](features, batch), batch
 
     def _feature_names(self, role: Role, units: Units) -> pd.Index:
         transform = self.module.transforms[role]

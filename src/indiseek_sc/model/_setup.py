@@ -73,9 +73,10 @@ class SetupMixin(_Base):
             The same for ADT.
         batch_key
             Column with the batch of each cell, in ``mdata.obs`` or in ``obs`` of a modality, with or without
-            ``"<modality>:"`` before it. Specific codes are made independent of it, and decoders know it. Shared and joint codes
-            keep what both modalities tell of it: take handling out of both first, such as by Harmony, and name the results by
-            ``rna_obsm_key`` and ``adt_obsm_key``.
+            ``"<modality>:"`` before it. What a batch adds to all its cells is taken out of the features (``IndiSeek(batch_offsets=...)``), specific
+            codes are made independent of the batch, decoders know it, and the joint code is decoded as for cells of no certain one. What a
+            batch does to some kinds of cells more than to others stays in shared codes: where a report says that it is much, take it out of
+            both modalities first, such as by Harmony, and name the results by ``rna_obsm_key`` and ``adt_obsm_key``.
         modalities
             Names of the modalities, by argument: ``{"rna_layer": "rna", "adt_layer": "adt"}`` if not given.
             ``"batch_key"`` may name the modality whose ``obs`` holds the batch.

@@ -90,8 +90,8 @@ class Stages(SharedStage):
         if reason is None and module.codecs["rna"].is_refined:
             reason = self._train_decoder(conditions, specific)
         with torch.no_grad():
-            decoded = [module.codecs[role].decode(specific[role], conditions[role])[train] for role in ROLES]
-        module.joint.fit(*decoded)
+            decoded = module.join(specific, conditions)
+        module.joint.fit(*(features[train] for features in decoded.values()))
         return reason
 
     @torch.no_grad()

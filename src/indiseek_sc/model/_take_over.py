@@ -9,7 +9,7 @@ from indiseek_sc._keys import ROLES
 if TYPE_CHECKING:
     from torch import Tensor
 
-SHARED_PARTS = ("transforms", "encoders", "predictors", "rotations", "log_scale")
+SHARED_PARTS = ("transforms", "batch_offsets", "batch_shares", "encoders", "predictors", "rotations", "log_scale")
 SPECIFIC_PARTS = ("codecs", "joint")
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import torch
 
 from indiseek_sc._keys import ROLES
-from indiseek_sc.data import fit_transform
+from indiseek_sc.data import fit_batch_offsets, fit_transform
 from indiseek_sc.data._fields import REGISTRY_KEY
 from indiseek_sc.metrics._threads import single_thread
+from indiseek_sc.model._closed_forms import some_rows
 from indiseek_sc.model._codes import _as_rows
 from indiseek_sc.model._stage_runs import RunOptions
 from indiseek_sc.model._stages import Stages
@@ -169,6 +171,21 @@ class TrainingMixin:
         for role in ROLES:
             matrix = self.adata_manager.get_from_registry(REGISTRY_KEY[role])
             fit_transform(self.module.transforms[role], matrix, split.train, seed=self.seed)
+        if self.settings.batch_offsets and self.module.n_batches > 1:
+            self._fit_batch_offsets(some_rows(split.train))
+
+    def _fit_batch_offsets(self, rows: np.ndarray) -> None:
+        """Estimate from training cells what batches add to features."""
+        offsets = {role: self.module.batch_offsets[role] for role in ROLES}
+        for role in ROLES:
+            offsets[role].set(torch.zeros_like(offsets[role].offsets))  # features as they come
+        features = [self._features(self.adata, role, rows).cpu().numpy() for role in ROLES]
+        batch = self._batch(self.adata, rows).cpu().numpy()
+        counts = np.bincount(batch, minlength=self.module.n_batches)
+        self.module.batch_shares.copy_(torch.from_numpy(counts / counts.sum()))
+        found = fit_batch_offsets(features, batch, self.module.n_batches, seed=self.seed)
+        for role, values in zip(ROLES, found, strict=True):
+            offsets[role].set(torch.from_numpy(values))
 
     @property
     def split(self) -> Split:

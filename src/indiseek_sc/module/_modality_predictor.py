@@ -40,7 +40,7 @@ class ModalityPredictor(nn.Module):
         self.register_buffer("left_variance", torch.zeros(target.n_features))
 
     @torch.no_grad()
-    def start_from(self, inputs: Tensor, features: Tensor, target: FeatureTransform) -> None:
+    def start_from(self, inputs: Tensor, features: Tensor, target: FeatureTransform, of_batch: Tensor) -> None:
         """Make the networks new, and set from training cells what has a closed form.
 
         Parameters
@@ -51,15 +51,19 @@ class ModalityPredictor(nn.Module):
             What it predicts, shape ``(n_cells, n_output)``.
         target
             The feature transform that made them.
+        of_batch
+            What the batch adds to them, shape ``(n_cells, n_output)``.
         """
         self.head.start_from(inputs, features)
         if target.components is not None:
             # Components are uncorrelated over these cells, and standardised genes have variance 1.
-            told = features.var(dim=0) @ target.directions.square()
+            told = (features + of_batch).var(dim=0) @ target.directions.square()
             self.left_variance.copy_((1 - told).clamp(min=0) * (target.scale > 0))
 
     @torch.no_grad()
-    def calibrate(self, inputs: Tensor, measured: Tensor, units: Units, target: FeatureTransform) -> None:
+    def calibrate(
+        self, inputs: Tensor, measured: Tensor, units: Units, target: FeatureTransform, of_batch: Tensor
+    ) -> None:
         """Set deviations and intervals by cells that the networks did not learn from.
 
         Parameters
@@ -72,20 +76,26 @@ class ModalityPredictor(nn.Module):
             Which calibration is set.
         target
             The feature transform of the modality that is predicted.
+        of_batch
+            What the batch adds to its features, shape ``(n_cells, n_output)``.
         """
-        mean, deviation = self._predict(inputs, units, target)
+        mean, deviation = self._predict(inputs, units, target, of_batch)
         self.calibrations[units].fit(measured - mean, deviation)
 
-    def forward(self, inputs: Tensor, units: Units, target: FeatureTransform) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, inputs: Tensor, units: Units, target: FeatureTransform, of_batch: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return mean and calibrated standard deviation, shape ``(n_cells, n_columns)`` both."""
-        mean, deviation = self._predict(inputs, units, target)
+        mean, deviation = self._predict(inputs, units, target, of_batch)
         return mean, self.calibrations[units](deviation)
 
-    def _predict(self, inputs: Tensor, units: Units, target: FeatureTransform) -> tuple[Tensor, Tensor]:
+    def _predict(
+        self, inputs: Tensor, units: Units, target: FeatureTransform, of_batch: Tensor
+    ) -> tuple[Tensor, Tensor]:
         mean, deviation = self.head(inputs)
         if units == "features":
             return mean, deviation
         if target.components is not None:
             # Errors of components are taken as uncorrelated; the calibration makes up for that on average over cells.
             deviation = (deviation.square() @ target.directions.square() + self.left_variance).sqrt()
-        return target.unstandardize(target.unproject(mean)), deviation * target.spread
+        return target.unstandardize(target.unproject(mean + of_batch)), deviation * target.spread

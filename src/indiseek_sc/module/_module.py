@@ -28,7 +28,7 @@ LARGEST_LOG_SCALE = math.log(100.0)
 class IndiSeekModule(ModuleParts):
     """Transforms, encoders, codecs and critics of both modalities.
 
-    *Raw values* go through ``transforms`` to *features*; ``encoders`` and ``rotations`` give *shared codes*; a *condition* is the
+    *Raw values* go through ``transforms`` and lose their ``batch_offsets`` to be *features*; ``encoders`` and ``rotations`` give *shared codes*; a *condition* is the
     standardised shared code with the batch beside it; ``codecs`` give *specific codes* and decode; ``critics`` judge a
     specific code against the other modality's condition.
 
@@ -62,6 +62,24 @@ class IndiSeekModule(ModuleParts):
             return standardized
         return torch.cat([standardized, F.one_hot(batch, self.n_batches).to(standardized.dtype)], dim=1)
 
+    def decode(self, specific: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]) -> dict[Role, Tensor]:
+        """Return the features that both codes of each modality decode to."""
+        return {role: self.codecs[role].decode(specific[role], conditions[role]) for role in ROLES}
+
+    def join(self, specific: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]) -> dict[Role, Tensor]:
+        """Return the features that the joint code is made of: as :meth:`decode`, but of a cell of no certain batch.
+
+        Where batches are taken out of features, all cells have the shares of the batches in the place of their own one. That leaves out what a
+        batch does to some cells more than to others, as far as stage 2 has learnt it.
+        """
+        if self.n_batches == 1 or not self.settings.batch_offsets:
+            return self.decode(specific, conditions)
+        shares = self.batch_shares.expand(len(conditions["rna"]), -1)
+        known = {
+            role: torch.cat([condition[:, : -self.n_batches], shares], dim=1) for role, condition in conditions.items()
+        }
+        return self.decode(specific, known)
+
     def specific(self, role: Role, features: Tensor, condition: Tensor) -> Tensor:
         """Return the specific code, shape ``(n_cells, n_specific)``."""
         return self.codecs[role](features, condition)
@@ -78,12 +96,13 @@ class IndiSeekModule(ModuleParts):
         shared = {role: self.shared(role, features[role]) for role in ROLES}
         conditions = {role: self.condition(role, shared[role], batch) for role in ROLES}
         specific = {role: self.specific(role, features[role], conditions[role]) for role in ROLES}
-        decoded = {role: self.codecs[role].decode(specific[role], conditions[role]) for role in ROLES}
+        decoded = self.decode(specific, conditions)
+        joined = decoded if self.n_batches == 1 else self.join(specific, conditions)
         return {
             "shared": {role: code[:, : self.rotations[role].n_kept] for role, code in shared.items()},
             "specific": {role: code[:, self.codecs[role].used] for role, code in specific.items()},
             "reconstruction": decoded,
-            "joint": self.joint(*(decoded[role] for role in ROLES)),
+            "joint": self.joint(*joined.values()),
         }
 
     def prediction_input(self, source: Role, features: Tensor, batch: Tensor) -> Tensor:
@@ -93,7 +112,10 @@ class IndiSeekModule(ModuleParts):
     def predict_other(self, source: Role, features: Tensor, batch: Tensor, units: Units) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of the other modality, shape ``(n_cells, n_columns)`` both."""
         inputs = self.prediction_input(source, features, batch)
-        return self.modality_predictors[source](inputs, units, self.transforms[other(source)])
+        target = other(source)
+        return self.modality_predictors[source](
+            inputs, units, self.transforms[target], self.batch_offsets[target].of(batch)
+        )
 
     # Losses of the stages
 
@@ -173,8 +195,9 @@ class IndiSeekModule(ModuleParts):
     @auto_move_data
     def inference(self, rna: Tensor, adt: Tensor, batch: Tensor | None = None) -> dict[str, Any]:
         """Encode raw values, shapes ``(n_cells, n_genes)`` and ``(n_cells, n_proteins)``."""
-        features = {"rna": self.transforms["rna"](rna), "adt": self.transforms["adt"](adt)}
         batch = torch.zeros(rna.shape[0], dtype=torch.long, device=rna.device) if batch is None else batch
+        raw = {"rna": rna, "adt": adt}
+        features = {role: self.batch_offsets[role](self.transforms[role](raw[role]), batch) for role in ROLES}
         return {"features": features, **self.describe(features, batch)}
 
     def _get_generative_input(

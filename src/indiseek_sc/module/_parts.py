@@ -13,7 +13,15 @@ from indiseek_sc._keys import ROLES, other
 from indiseek_sc.losses import make_critic
 from indiseek_sc.module._joint_code import JointCode
 from indiseek_sc.module._modality_predictor import ModalityPredictor
-from indiseek_sc.nn import CanonicalRotation, ConditionalCodec, CrossPredictor, PlainCodec, SharedEncoder, SpecificCodec
+from indiseek_sc.nn import (
+    BatchOffsets,
+    CanonicalRotation,
+    ConditionalCodec,
+    CrossPredictor,
+    PlainCodec,
+    SharedEncoder,
+    SpecificCodec,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +45,10 @@ class ModuleParts(BaseModuleClass):
         Number of batches, 1 if there are none to tell apart.
     """
 
-    frozen_in_specific: tuple[str, ...] = ("transforms", "encoders", "predictors", "rotations")
+    batch_shares: torch.Tensor
+    """Share of the training cells in each batch, shape ``(n_batches,)``."""
+
+    frozen_in_specific: tuple[str, ...] = ("transforms", "batch_offsets", "encoders", "predictors", "rotations")
     """Parts that stage 2 must not change."""
 
     def __init__(self, transforms: Mapping[Role, FeatureTransform], settings: Settings, n_batches: int = 1) -> None:
@@ -46,6 +57,8 @@ class ModuleParts(BaseModuleClass):
         self.n_batches = n_batches
         self.transforms = nn.ModuleDict(dict(transforms))
         self.n_features = {role: self.transforms[role].n_output for role in ROLES}
+        self.batch_offsets = nn.ModuleDict({role: BatchOffsets(n_batches, self.n_features[role]) for role in ROLES})
+        self.register_buffer("batch_shares", torch.full((n_batches,), 1 / n_batches))
         self.n_shared = (
             min(settings.n_shared, *self.n_features.values()) if settings.linear_start else settings.n_shared
         )

@@ -30,6 +30,8 @@ class Settings:
         Hidden layers of encoders (and of the codec, if plain).
     dropout
         Dropout of the shared encoders.
+    batch_offsets
+        Take what each batch adds to features, cell states alike, out of them.
     linear_start
         Start stage 1 from regularised CCA, and end it in canonical directions.
     info_nce_weight
@@ -95,6 +97,7 @@ class Settings:
     n_hidden: int = 256
     n_layers: int = 2
     dropout: float = 0.4
+    batch_offsets: bool = True
     linear_start: bool = True
     info_nce_weight: float = 0.05
     canonical_weight: float = 0.75
@@ -134,6 +137,7 @@ _PRESETS: dict[str, Settings] = {
         n_hidden=50,
         n_layers=5,
         dropout=0.0,
+        batch_offsets=False,
         linear_start=False,
         info_nce_weight=1.0,
         canonical_weight=0.0,

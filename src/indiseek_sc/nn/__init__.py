@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from indiseek_sc.nn._batch_offsets import BatchOffsets
 from indiseek_sc.nn._canonical_analysis import (
     CanonicalRotation,
     LinearMap,
@@ -26,6 +27,7 @@ from indiseek_sc.nn._whitening import Whitening
 
 __all__ = [
     "LEVELS",
+    "BatchOffsets",
     "CanonicalRotation",
     "ConditionalCodec",
     "ConditionalGaussian",

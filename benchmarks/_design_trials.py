@@ -1,0 +1,147 @@
+"""Trials of stage 2 that no setting makes: each changes what the package does, as long as it is open."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+from unittest.mock import patch
+
+import numpy as np
+import torch
+
+from indiseek_sc._keys import ROLES, other
+from indiseek_sc.losses import CriticSum
+from indiseek_sc.model._stages import Stages
+from indiseek_sc.nn import RidgeMap
+from indiseek_sc.nn._conditional_gaussian import ConditionalGaussian
+from indiseek_sc.nn._whitening import Whitening
+from indiseek_sc.train import SpecificPlan, Split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from typing import Any
+
+    from torch import Tensor
+
+    from indiseek_sc import IndiSeek
+    from indiseek_sc._keys import Role
+
+N_FOLDS = 5
+NOISE = 0.3
+"""Standard deviation of the noise, where a dimension of Z has 1."""
+
+
+@contextmanager
+def cells_apart() -> Iterator[None]:
+    """Let the start of stage 2 learn from every second training cell, and critics from the others."""
+
+    def on_half(original: Callable, first: int) -> Callable:
+        def run(stages: Stages, *args: Any, **kwargs: Any) -> str | None:
+            whole = stages.split
+            stages.split = Split(
+                np.random.default_rng(0).permutation(whole.train)[first::2], whole.validation, whole.test
+            )
+            try:
+                return original(stages, *args, **kwargs)
+            finally:
+                stages.split = whole
+
+        return run
+
+    start, critics = (on_half(getattr(Stages, name), k) for k, name in enumerate(("start_specific", "_run_critics")))
+    with patch.object(Stages, "start_specific", start), patch.object(Stages, "_run_critics", critics):
+        yield
+
+
+@contextmanager
+def given_expected(model: IndiSeek, *, by_features: bool = False) -> Iterator[None]:
+    """Let stage 2 know of a cell only what its own shared code, or with ``by_features`` its features as well, say of the other modality's code."""
+    module, train = model.module, model.split.train
+    condition, shared, seen = module.condition, module.shared, {}
+
+    def watch(role: Role, features: Tensor) -> Tensor:
+        seen[role] = features
+        return shared(role, features)
+
+    def inputs(role: Role, code: Tensor) -> Tensor:
+        products = torch.cat([code, (code[:, :, None] * code[:, None, :]).flatten(1)], dim=1)
+        return torch.cat([products, seen[role]], dim=1) if by_features else products
+
+    known, given, expect = {}, {}, {}
+    with torch.no_grad():
+        for role in ROLES:
+            features = torch.from_numpy(model.get_features(modality=role)[train])
+            known[role] = condition(role, watch(role, features), torch.zeros(len(train)))
+            given[role] = inputs(role, known[role])
+    for role in ROLES:
+        expect[role] = RidgeMap(given[role].shape[1], module.n_shared)
+        expect[role].fit(given[role], known[other(role)])
+
+    def expected(role: Role, code: Tensor, batch: Tensor) -> Tensor:
+        return expect[role](inputs(role, condition(role, code, batch)))
+
+    with patch.object(module, "shared", watch), patch.object(module, "condition", expected):
+        yield
+
+
+@contextmanager
+def annealing(start: float, n_epochs: int) -> Iterator[None]:
+    """Let lambda come from ``start`` to where it is to be, in equal factors over the first half of the epochs."""
+    original, ends = SpecificPlan.on_train_epoch_start, {}
+
+    def begin(plan: SpecificPlan) -> None:
+        end = ends.setdefault("lambda", plan.lambda_)
+        done = min(1.0, plan.current_epoch / (n_epochs / 2))
+        plan.lambda_ = end * (start / end) ** (1 - done)
+        original(plan)
+
+    with patch.object(SpecificPlan, "on_train_epoch_start", begin):
+        yield
+
+
+def members(n: int) -> AbstractContextManager[None]:
+    """Let ``n`` networks whiten, in the place of three."""
+    return patch("indiseek_sc.nn._conditional_codec.ConditionalGaussian", partial(ConditionalGaussian, n_members=n))
+
+
+@contextmanager
+def cross_fitted() -> Iterator[None]:
+    """Let five networks whiten, each the cells of the fifth that it did not learn from; cells that are new, the mean of all.
+
+    Which fifth a cell belongs to is read off far digits of its condition, so that nothing has to be carried along.
+    """
+
+    def fold(condition: Tensor) -> Tensor:
+        return (condition.double().sum(dim=1) * 1e5).floor().long() % N_FOLDS
+
+    def loss(self: ConditionalGaussian, values: Tensor, condition: Tensor) -> Tensor:
+        if not self.training:
+            return self(condition).negative_log_likelihood(values * self.varies).mean()
+        learns = fold(condition)[None, :] != torch.arange(N_FOLDS)[:, None]
+        each = self.members(condition).negative_log_likelihood(values * self.varies)
+        return (each * learns).sum() / learns.sum()
+
+    def forward(self: ConditionalGaussian, condition: Tensor) -> Whitening:
+        chosen = fold(condition), torch.arange(len(condition))
+        return Whitening(*(value[chosen] for value in self.members(condition)))
+
+    changed = patch.object(ConditionalGaussian, "loss", loss), patch.object(ConditionalGaussian, "forward", forward)
+    with members(N_FOLDS), changed[0], changed[1]:
+        yield
+
+
+@contextmanager
+def noise() -> Iterator[None]:
+    """Let critics see Z through noise."""
+
+    def through(original: Callable) -> Callable:
+        def read(self: CriticSum, specific: Tensor, condition: Tensor) -> dict[str, Tensor]:
+            return original(self, specific + NOISE * torch.randn_like(specific), condition)
+
+        return read
+
+    changed = (patch.object(CriticSum, name, through(getattr(CriticSum, name))) for name in ("losses", "bounds"))
+    with next(changed), next(changed):
+        yield

@@ -1,0 +1,181 @@
+"""Batches that handling has set apart, made of real cells: what of them is left in features and codes."""
+
+from __future__ import annotations
+
+import mudata
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_matrix
+
+from indiseek_sc import IndiSeek
+from indiseek_sc._keys import ROLES
+from indiseek_sc.baselines import JointOpt
+from indiseek_sc.data import apply_transform
+from indiseek_sc.metrics import label_accuracy
+
+FEW = {"shared": 5, "conditional": 5, "shape": 3, "specific": 2, "decoder": 3}
+HELD_OUT = np.arange(0, 1200, 5)
+
+
+def handle(mdata: mudata.MuData) -> mudata.MuData:
+    """Give cells, of some types more than of others, to a second handling that scales counts of some genes and of most proteins."""
+    rng = np.random.default_rng(0)
+    second = rng.random(mdata.n_obs) < np.where(mdata.obs["cell_type"].str.contains("B|NK|Mono"), 0.8, 0.2)
+    for name, share in (("rna", 0.3), ("adt", 0.8)):
+        values = mdata[name].X.toarray()
+        factors = np.where(rng.random(values.shape[1]) < share, rng.choice([0.3, 3.0], values.shape[1]), 1.0)
+        values[second] = np.round(values[second] * factors)
+        mdata[name].X = csr_matrix(values.astype(np.float32))
+    mdata.obs["handling"] = np.where(second, "second", "first")
+    mdata.obs["handling"] = mdata.obs["handling"].astype("category")
+    return mdata
+
+
+def fit(mdata: mudata.MuData, make=IndiSeek, **kwargs) -> IndiSeek:
+    make.setup_mudata(mdata, batch_key="handling")
+    model = make(mdata, **kwargs)
+    model.train(
+        FEW, held_out=HELD_OUT, plan_kwargs={"n_critic_warmup_steps": 8}, accelerator="cpu", enable_progress_bar=False
+    )
+    return model
+
+
+@pytest.fixture(scope="module")
+def handled(_pbmc_covid_once) -> mudata.MuData:
+    return handle(_pbmc_covid_once[::5].copy())
+
+
+@pytest.fixture(scope="module")
+def corrected(handled) -> IndiSeek:
+    return fit(handled.copy())
+
+
+@pytest.fixture(scope="module")
+def plain(handled) -> IndiSeek:
+    return fit(handled.copy(), batch_offsets=False)
+
+
+def told_batch(model: IndiSeek, code: np.ndarray) -> float:
+    """Share of held-out cells whose batch neighbours of the same type name, as how far it is from chance to certainty."""
+    obs = model.adata.obs
+    is_held_out = np.isin(np.arange(len(obs)), HELD_OUT)
+    right, chance, n = 0.0, 0.0, 0
+    for cell_type in obs["cell_type"].unique():
+        of_type = (obs["cell_type"] == cell_type).to_numpy()
+        train, test = np.flatnonzero(of_type & ~is_held_out), np.flatnonzero(of_type & is_held_out)
+        if len(train) > 40 and len(test) > 5:
+            right += label_accuracy(code, obs["handling"].to_numpy(), train, test) * len(test)
+            chance += obs["handling"].iloc[test].value_counts(normalize=True).max() * len(test)
+            n += len(test)
+    return (right - chance) / (n - chance)
+
+
+def test_neighbours_of_the_same_type_do_not_tell_the_batch(corrected, plain):
+    assert told_batch(plain, plain.get_latent_representation()) > 0.5
+    assert told_batch(corrected, corrected.get_latent_representation()) < 0.15
+    for name in corrected.modalities.values():
+        for kind in ("shared", "specific"):
+            code = corrected.get_latent_representation(kind=kind, modality=name)
+            assert told_batch(corrected, code) < 0.15, (name, kind)
+
+
+def test_types_are_told_as_well_as_with_the_batches_apart(corrected, plain):
+    train = np.setdiff1d(np.arange(corrected.adata.n_obs), HELD_OUT)
+    labels = corrected.adata.obs["cell_type"].to_numpy()
+    told = [label_accuracy(model.get_latent_representation(), labels, train, HELD_OUT) for model in (corrected, plain)]
+    assert told[0] > told[1] - 0.02
+
+
+def test_features_are_those_of_the_transform_less_the_offset(corrected, plain):
+    for model, is_corrected in ((corrected, True), (plain, False)):
+        codes = torch.from_numpy((model.adata.obs["handling"] == "second").to_numpy().astype(int))
+        for role in ROLES:
+            raw = apply_transform(model.module.transforms[role], model.adata[model.modalities[role]].X)
+            offsets = model.module.batch_offsets[role].offsets
+            assert (offsets.abs().max() > 0.05) == is_corrected
+            features = model.get_features(modality=model.modalities[role])
+            np.testing.assert_allclose(features, raw - offsets[codes], atol=1e-5)
+
+
+def test_new_cells_lose_the_offset_of_their_batch_whatever_the_order_of_categories(corrected):
+    rows = np.r_[7:60:3, 3]
+    new = corrected.adata[rows].copy()
+    new.obs["handling"] = new.obs["handling"].cat.reorder_categories(["second", "first"])
+    for name in corrected.modalities.values():
+        np.testing.assert_allclose(
+            corrected.get_features(new, modality=name), corrected.get_features(modality=name, indices=rows), atol=1e-5
+        )
+    np.testing.assert_allclose(
+        corrected.get_latent_representation(new), corrected.get_latent_representation(indices=rows), atol=1e-4
+    )
+    moved = corrected.adata[rows].copy()
+    moved.obs["handling"] = "first"
+    code = corrected.get_latent_representation(moved)
+    assert not np.allclose(code, corrected.get_latent_representation(indices=rows), atol=0.1)
+
+
+def test_inference_of_the_module_is_that_of_the_model(corrected):
+    rows = np.arange(40)
+    tensors = {
+        "X": torch.from_numpy(corrected.adata["rna"].X[rows].toarray()),
+        "adt": torch.from_numpy(corrected.adata["adt"].X[rows].toarray()),
+        "batch": torch.from_numpy((corrected.adata.obs["handling"] == "second").to_numpy()[rows, None].astype(int)),
+    }
+    with torch.inference_mode():
+        found = corrected.module.inference(**corrected.module._get_inference_input(tensors))
+    for role in ROLES:
+        expected = corrected.get_features(modality=corrected.modalities[role], indices=rows)
+        np.testing.assert_allclose(found["features"][role], expected, atol=1e-5)
+    np.testing.assert_allclose(found["joint"], corrected.get_latent_representation(indices=rows), atol=1e-4)
+
+
+def test_a_saved_model_and_a_rival_that_takes_over_have_the_offsets(corrected, tmp_path):
+    corrected.save(str(tmp_path / "model"), save_anndata=False)
+    loaded = IndiSeek.load(str(tmp_path / "model"), adata=corrected.adata)
+    np.testing.assert_array_equal(loaded.get_latent_representation(), corrected.get_latent_representation())
+    rival = IndiSeek(corrected.adata, independence="nce")
+    rival.take_over(corrected)
+    for name in corrected.modalities.values():
+        np.testing.assert_array_equal(rival.get_features(modality=name), corrected.get_features(modality=name))
+
+
+def test_offsets_are_made_anew_with_each_training(handled):
+    mdata = handled.copy()
+    IndiSeek.setup_mudata(mdata, batch_key="handling")
+    model, quick = IndiSeek(mdata), {"stages": ("shared",), "enable_progress_bar": False}
+    model.train(1, held_out=HELD_OUT, **quick)
+    first = model.module.batch_offsets["adt"].offsets.clone()
+    model.train(1, held_out=np.arange(600), **quick)
+    assert not torch.equal(model.module.batch_offsets["adt"].offsets, first)
+    model.train(1, held_out=HELD_OUT, **quick)
+    assert torch.equal(model.module.batch_offsets["adt"].offsets, first)
+
+
+def test_the_published_recipe_and_a_single_batch_have_none(handled):
+    mdata = handled.copy()
+    IndiSeek.setup_mudata(mdata, batch_key="handling")
+    assert not IndiSeek(mdata, preset="paper").settings.batch_offsets
+    one = handled[:400].copy()
+    one.obs["handling"] = "only"
+    IndiSeek.setup_mudata(one, batch_key="handling")
+    model = IndiSeek(one)
+    model.train(1, stages=("shared",), accelerator="cpu", enable_progress_bar=False)
+    assert model.module.batch_offsets["rna"].offsets.abs().max() == 0
+
+
+def test_batches_reach_conditions_and_decoder(corrected):
+    n_batches = corrected.adata.obs["handling"].nunique()
+    assert corrected.module.n_condition == corrected.module.n_shared + n_batches
+    moved = corrected.adata.copy()
+    moved.obs["handling"] = moved.obs["handling"].cat.rename_categories({"first": "second", "second": "first"})
+    decoded = corrected.get_reconstruction(moved, modality="rna")
+    assert not np.allclose(decoded, corrected.get_reconstruction(modality="rna"))
+
+
+def test_encoders_that_learn_in_stage_2_leave_the_offsets_alone(handled, corrected):
+    mdata = handled.copy()
+    JointOpt.setup_mudata(mdata, batch_key="handling")
+    model = JointOpt(mdata)
+    model.train(1, held_out=HELD_OUT, accelerator="cpu", enable_progress_bar=False)
+    assert torch.equal(model.module.batch_offsets["adt"].offsets, corrected.module.batch_offsets["adt"].offsets)
