@@ -7,7 +7,7 @@ nearest neighbours and kernel ridge (1,000 Nystroem features) read the features 
 log-ratios of proteins) and learn from all cells that are not held out; penalties and the width of the kernel are chosen on the model's
 validation cells, and fitted again with these, as the model does too. Errors and correlations are those of
 standardised features; coverage is that of 90 % intervals, which only the model has. With ``--totalvi``, TOTALVI imputes proteins from counts too (minutes to
-hours; see ``_totalvi.py``). The table is tidy, one row a data set, split, seed,
+hours; see ``_totalvi.py``), with ``--scipenn`` sciPENN (``pip install --no-deps sciPENN``; see ``_scipenn.py``). The table is tidy, one row a data set, split, seed,
 direction and method, and is written as it grows.
 """
 
@@ -20,10 +20,11 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import _scipenn
+import _totalvi
 import numpy as np
 import pandas as pd
 import torch
-from _totalvi import predict_proteins
 from main_job import read
 from sklearn.kernel_approximation import Nystroem
 from sklearn.neighbors import NearestNeighbors
@@ -33,7 +34,7 @@ from indiseek_sc.metrics import interval_coverage, pearson_per_cell, pearson_per
 from indiseek_sc.metrics._threads import single_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import mudata
 
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, 1000.0)
 WIDTHS = (0.25, 0.5, 1.0, 2.0)
 """Of the kernel: inverse squares, in units of the median squared distance of cells."""
+
+
+PROGRAMS = {"TOTALVI": _totalvi.predict_proteins, "sciPENN": _scipenn.predict_proteins}
+"""Proteins from RNA as others predict them."""
 
 
 def find_splits(mdata: mudata.MuData, seed: int, donor_key: str) -> Iterator[tuple[str, np.ndarray]]:
@@ -100,7 +105,7 @@ def predict_all(x: np.ndarray, y: np.ndarray, parts: dict[str, np.ndarray], seed
     return predictions
 
 
-def run(name: str, seed: int, max_cells: int, donor_key: str, *, totalvi: bool) -> Iterator[dict]:
+def run(name: str, seed: int, max_cells: int, donor_key: str, programs: Sequence[str]) -> Iterator[dict]:
     """All splits, directions and methods on one data set and seed."""
     mdata = read(name, max_cells)
     for split, test in find_splits(mdata, seed, donor_key):
@@ -123,8 +128,8 @@ def run(name: str, seed: int, max_cells: int, donor_key: str, *, totalvi: bool) 
                 **predict_all(features[source].astype(float), features[target].astype(float) / scale, parts, seed),
                 "indiseek": found.mean.to_numpy() / scale,
             }
-            if totalvi and target == "adt":
-                predictions["TOTALVI"] = predict_proteins(mdata, model, test, seed) / scale
+            for program in programs if target == "adt" else ():
+                predictions[program] = PROGRAMS[program](mdata, model, test, seed) / scale
             for method, guess in predictions.items():
                 coverage = interval_coverage(measured, lower, upper) if method == "indiseek" else np.array([np.nan])
                 yield {
@@ -156,16 +161,18 @@ def main() -> None:
     parser.add_argument(
         "--totalvi", action="store_true", help="set TOTALVI beside, which takes far longer than all others"
     )
+    parser.add_argument("--scipenn", action="store_true", help="set sciPENN beside, which has to be installed")
     parser.add_argument("--output", type=Path, default=Path("predict_modality.csv"))
     arguments = parser.parse_args()
     logging.disable(logging.INFO)
     warnings.filterwarnings("ignore", module="mudata")
     torch.set_num_threads(1)
+    programs = [program for program in PROGRAMS if getattr(arguments, program.lower())]
     rows: list[dict] = []
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         for name in arguments.data:
             with single_thread():
-                for row in run(name, seed, arguments.max_cells, arguments.donor_key, totalvi=arguments.totalvi):
+                for row in run(name, seed, arguments.max_cells, arguments.donor_key, programs):
                     rows.append(row)
                     pd.DataFrame(rows).to_csv(arguments.output, index=False)
                     print(" ".join(f"{x:.3f}" if isinstance(x, float) else str(x) for x in row.values()), flush=True)
