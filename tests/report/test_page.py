@@ -110,7 +110,8 @@ def test_the_paragraph_for_a_methods_section_has_the_numbers_and_their_sources(p
     text = Page(page_of_model).text
     paragraph = text[text.index("Shared and modality-specific codes of 600 cells") : text.index("References")]
     assert "rna counts went through library size, log1p, scaling, PCA to 50 components" in paragraph
-    assert "conditioned on 3 batches (batch)" in paragraph
+    assert "What each of 3 batches (batch) adds to features within clusters of cells was taken out of them" in paragraph
+    assert "networks were conditioned on the batch" in paragraph
     assert "120 were held out of all steps" in paragraph
     assert "lambda of completeness against independence was 100" in paragraph
     assert "Codes were audited on 120 held-out cells" in paragraph

@@ -97,6 +97,7 @@ def demo(
                 mdata = pbmc_covid()
             job = Job(
                 source="6,000 blood cells of healthy donors and COVID-19 patients (pbmc_covid)",
+                batch_key="batch",
                 label_key="cell_type",
                 color_keys=("batch",),
                 seed=seed,
