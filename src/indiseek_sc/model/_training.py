@@ -171,7 +171,7 @@ class TrainingMixin:
         for role in ROLES:
             matrix = self.adata_manager.get_from_registry(REGISTRY_KEY[role])
             fit_transform(self.module.transforms[role], matrix, split.train, seed=self.seed)
-        if self.settings.batch_offsets and self.module.n_batches > 1:
+        if self.module.takes_out_batches:
             self._fit_batch_offsets(some_rows(split.train))
 
     def _fit_batch_offsets(self, rows: np.ndarray) -> None:

@@ -72,13 +72,11 @@ class IndiSeekModule(ModuleParts):
         Where batches are taken out of features, all cells have the shares of the batches in the place of their own one. That leaves out what a
         batch does to some cells more than to others, as far as stage 2 has learnt it.
         """
-        if self.n_batches == 1 or not self.settings.batch_offsets:
+        if not self.takes_out_batches:
             return self.decode(specific, conditions)
         shares = self.batch_shares.expand(len(conditions["rna"]), -1)
-        known = {
-            role: torch.cat([condition[:, : -self.n_batches], shares], dim=1) for role, condition in conditions.items()
-        }
-        return self.decode(specific, known)
+        known = {role: condition[:, : -self.n_batches] for role, condition in conditions.items()}
+        return self.decode(specific, {role: torch.cat([code, shares], dim=1) for role, code in known.items()})
 
     def specific(self, role: Role, features: Tensor, condition: Tensor) -> Tensor:
         """Return the specific code, shape ``(n_cells, n_specific)``."""
@@ -97,7 +95,7 @@ class IndiSeekModule(ModuleParts):
         conditions = {role: self.condition(role, shared[role], batch) for role in ROLES}
         specific = {role: self.specific(role, features[role], conditions[role]) for role in ROLES}
         decoded = self.decode(specific, conditions)
-        joined = decoded if self.n_batches == 1 else self.join(specific, conditions)
+        joined = self.join(specific, conditions) if self.takes_out_batches else decoded
         return {
             "shared": {role: code[:, : self.rotations[role].n_kept] for role, code in shared.items()},
             "specific": {role: code[:, self.codecs[role].used] for role, code in specific.items()},

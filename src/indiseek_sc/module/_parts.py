@@ -71,6 +71,11 @@ class ModuleParts(BaseModuleClass):
         # There from the start, so that a state dict fits whether or not a prediction was asked for before it was saved.
         self.modality_predictors = nn.ModuleDict({role: self._make_modality_predictor(role) for role in ROLES})
 
+    @property
+    def takes_out_batches(self) -> bool:
+        """Whether there are batches, and what they add to features is taken out."""
+        return self.n_batches > 1 and self.settings.batch_offsets
+
     def reset_shared(self, n_active: int | None = None) -> None:
         """Make new encoders of stage 1, with all or the first ``n_active`` columns of their codes in use."""
         self.encoders = nn.ModuleDict({role: self._make_encoder(role, n_active) for role in ROLES})
