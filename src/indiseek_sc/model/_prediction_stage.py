@@ -38,31 +38,29 @@ class PredictionStage(StageRuns):
         self.module.eval()
         with torch.no_grad():
             inputs = {role: self.module.prediction_input(role, self.features[role], batch) for role in ROLES}
-        of_batch = {role: self.module.batch_offsets[role].of(batch) for role in ROLES}
-        reason = self._learn("prediction", inputs, of_batch)
+        reason = self._learn("prediction", inputs, batch)
         epochs = {role: max(1, self.best_epochs[f"{role}_validation_loss"]) for role in ROLES}
         for role in ROLES:
-            self._calibrate(role, inputs[role], of_batch[other(role)])
+            self._calibrate(role, inputs[role], batch)
         if reason is None:
             seen = np.sort(np.concatenate([self.split.train, self.split.validation]))
             both = PredictionStage(self.model, self.features, self.options, replace(self.split, train=seen))
-            reason = both._learn("prediction_again", inputs, of_batch, epochs)
+            reason = both._learn("prediction_again", inputs, batch, epochs)
         return reason
 
     def _learn(
         self,
         stage: str,
         inputs: Mapping[Role, Tensor],
-        of_batch: Mapping[Role, Tensor],
+        batch: Tensor,
         epochs: Mapping[Role, int] | None = None,
     ) -> str | None:
         module, train = self.module, self.split.train
         for role in ROLES:
             target = other(role)
-            known, wanted, added = (
-                x[train].to(module.device) for x in (inputs[role], self.features[target], of_batch[target])
-            )
-            module.modality_predictors[role].start_from(known, wanted, module.transforms[target], added)
+            known, wanted, codes = (x[train].to(module.device) for x in (inputs[role], self.features[target], batch))
+            of_batch = module.batch_offsets[target].of(codes)
+            module.modality_predictors[role].start_from(known, wanted, module.transforms[target], of_batch)
         heads = {role: module.modality_predictors[role].head for role in ROLES}
         cells = {role: {"condition": inputs[role], "target": self.features[other(role)]} for role in ROLES}
 
@@ -79,15 +77,16 @@ class PredictionStage(StageRuns):
             keep_at=None if epochs is None else KeepAt(heads, epochs),
         )
 
-    def _calibrate(self, source: Role, inputs: Tensor, of_batch: Tensor) -> None:
+    def _calibrate(self, source: Role, inputs: Tensor, batch: Tensor) -> None:
         target = other(source)
         rows = self.split.validation[:: max(1, self.split.validation.size // MOST_CELLS)]
         transform, predictor = self.module.transforms[target], self.module.modality_predictors[source]
         matrix = self.model.adata_manager.get_from_registry(REGISTRY_KEY[target])
         # The stage may have moved the module to another device than that of the features.
-        seen, features, added = (
+        seen, features, codes = (
             x[torch.from_numpy(rows).to(x.device)].to(self.module.device)
-            for x in (inputs, self.features[target], of_batch)
+            for x in (inputs, self.features[target], batch)
         )
-        predictor.calibrate(seen, features, "features", transform, added)
-        predictor.calibrate(seen, read_normalized(transform, matrix, rows), "normalized", transform, added)
+        of_batch = self.module.batch_offsets[target].of(codes)
+        predictor.calibrate(seen, features, "features", transform, of_batch)
+        predictor.calibrate(seen, read_normalized(transform, matrix, rows), "normalized", transform, of_batch)
