@@ -76,7 +76,8 @@ class SetupMixin(_Base):
             ``"<modality>:"`` before it. What a batch adds to all its cells is taken out of the features (``IndiSeek(batch_offsets=...)``), specific
             codes are made independent of the batch, decoders know it, and the joint code is decoded as for cells of no certain one. What a
             batch does to some kinds of cells more than to others stays in shared codes: where a report says that it is much, take it out of
-            both modalities first, such as by Harmony, and name the results by ``rna_obsm_key`` and ``adt_obsm_key``.
+            both modalities first, such as by Harmony, and name the results by ``rna_obsm_key`` and ``adt_obsm_key``. A column that is a
+            condition too, such as a disease, loses what the condition does to all cells.
         modalities
             Names of the modalities, by argument: ``{"rna_layer": "rna", "adt_layer": "adt"}`` if not given.
             ``"batch_key"`` may name the modality whose ``obs`` holds the batch.
