@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from indiseek_sc import IndiSeek, tl
-from indiseek_sc.data import apply_transform
 from indiseek_sc.datasets import synthetic
 from indiseek_sc.model import _attribution_table
 
