@@ -177,5 +177,6 @@ def test_encoders_that_learn_in_stage_2_leave_the_offsets_alone(handled, correct
     mdata = handled.copy()
     JointOpt.setup_mudata(mdata, batch_key="handling")
     model = JointOpt(mdata)
-    model.train(1, held_out=HELD_OUT, accelerator="cpu", enable_progress_bar=False)
+    few = {"plan_kwargs": {"n_critic_warmup_steps": 8}, "accelerator": "cpu", "enable_progress_bar": False}
+    model.train(1, held_out=HELD_OUT, **few)
     assert torch.equal(model.module.batch_offsets["adt"].offsets, corrected.module.batch_offsets["adt"].offsets)
