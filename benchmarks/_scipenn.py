@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from contextlib import chdir
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
+import scvi
 from anndata import AnnData
 
 from indiseek_sc.data import read_normalized
@@ -37,7 +36,7 @@ def predict_proteins(mdata: MuData, model: IndiSeek, test: np.ndarray, seed: int
         names = [f"{prefix}{k:05d}" for k in range(values.shape[1])]
         return AnnData(values[rows], obs=pd.DataFrame(index=mdata.obs_names[rows]), var=pd.DataFrame(index=names))
 
-    random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
+    scvi.settings.seed = seed
     program = sciPENN_API(
         [cells(genes, train, "gene")],
         [cells(proteins, train, "protein")],

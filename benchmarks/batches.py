@@ -11,13 +11,12 @@ each batch taken out, with offsets, and with offsets within the labels, which th
 from __future__ import annotations
 
 import argparse
-import logging
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from _quiet import train_quietly
 from main_job import read
 
 from indiseek_sc import IndiSeek
@@ -54,11 +53,8 @@ def correct(
     features: list[np.ndarray], batch: np.ndarray, labels: np.ndarray, train: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Both modalities side by side, of equal total variance, by how batches are taken out."""
-    codes = np.unique(batch, return_inverse=True)[1]
-    is_of, is_in = (
-        np.eye(codes.max() + 1)[codes],
-        np.eye(len(np.unique(labels)))[np.unique(labels, return_inverse=True)[1]],
-    )
+    is_of, is_in = (pd.get_dummies(names).to_numpy(float) for names in (batch, labels))
+    codes = is_of.argmax(axis=1)
     scales = [np.sqrt(x[train].var(axis=0).sum()) for x in features]
     both = np.hstack([x / scale for x, scale in zip(features, scales, strict=True)]).astype(float)
     means = is_of[train].T @ both[train] / is_of[train].sum(axis=0)[:, None]
@@ -125,9 +121,7 @@ def main() -> None:
     parser.add_argument("--max-cells", type=int, default=6000)
     parser.add_argument("--output", type=Path, default=Path("batches.csv"))
     arguments = parser.parse_args()
-    logging.disable(logging.INFO)
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)
+    train_quietly()
     rows: list[dict] = []
     for seed in range(arguments.seeds):
         rows += run(arguments.data, arguments.batch_key, arguments.label_key, seed, arguments.max_cells)

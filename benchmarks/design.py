@@ -18,9 +18,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import logging
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -29,8 +27,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from _design_trials import annealing, cells_apart, cross_fitted, given_expected, members, noise
+from _quiet import train_quietly
 from main_job import read
 
 from indiseek_sc import IndiSeek
@@ -154,9 +152,7 @@ def main() -> None:
     parser.add_argument("--max-cells", type=int, default=3000)
     parser.add_argument("--output", type=Path, default=Path("design.csv"))
     arguments = parser.parse_args()
-    logging.disable(logging.INFO)
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)
+    train_quietly()
     rows: list[dict] = []
     for seed in range(arguments.seeds):
         for name in arguments.data:

@@ -10,16 +10,14 @@ interval over cells, leak ratio and gain of the specific codes), and ``OUTPUT.pn
 from __future__ import annotations
 
 import argparse
-import logging
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import pandas as pd
-import torch
 from _disentangle_judge import codes_of, judge_ranks
 from _disentangle_runs import LITERAL, LITERAL_EPOCHS, Options, open_case
+from _quiet import train_quietly
 from main_job import find_labels
 
 from indiseek_sc._keys import ROLES
@@ -95,9 +93,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("rho_along_lambda"))
     arguments = parser.parse_args()
-    logging.disable(logging.INFO)
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)
+    train_quietly()
     rows: list[dict] = []
     for seed in range(arguments.seeds):
         for data in arguments.data:

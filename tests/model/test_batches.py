@@ -32,9 +32,9 @@ def handle(mdata: mudata.MuData) -> mudata.MuData:
     return mdata
 
 
-def fit(mdata: mudata.MuData, make=IndiSeek, **kwargs) -> IndiSeek:
-    make.setup_mudata(mdata, batch_key="handling")
-    model = make(mdata, **kwargs)
+def fit(mdata: mudata.MuData, **kwargs) -> IndiSeek:
+    IndiSeek.setup_mudata(mdata, batch_key="handling")
+    model = IndiSeek(mdata, **kwargs)
     model.train(
         FEW, held_out=HELD_OUT, plan_kwargs={"n_critic_warmup_steps": 8}, accelerator="cpu", enable_progress_bar=False
     )
