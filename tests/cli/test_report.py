@@ -54,8 +54,8 @@ def test_a_report_of_a_file_and_its_model(saved, tmp_path):
     assert (saved / "coded.h5mu").read_bytes() == before
 
 
-def test_a_report_without_the_model_says_what_is_missing(fitted, tmp_path):
-    result = run("report", fitted / "coded.h5mu", "--output", tmp_path / "r.html", "--label-key", "cell_type")
+def test_a_report_without_the_model_says_what_is_missing(saved, tmp_path):
+    result = run("report", saved / "coded.h5mu", "--output", tmp_path / "r.html", "--label-key", "cell_type")
     assert result.exit_code == 0, result.output
     page = (tmp_path / "r.html").read_text()
     assert page.count("data:image/png;base64,") == 4
@@ -68,7 +68,7 @@ def error_of(*arguments) -> str:
     return result.output.splitlines()[-1]
 
 
-def test_errors_name_the_argument_and_the_remedy(user_file, saved, fitted, tmp_path):
+def test_errors_name_the_argument_and_the_remedy(user_file, saved, tmp_path):
     out = ("--output", tmp_path / "r.html")
     assert "Run indiseek-sc fit first" in error_of(user_file, *out)
     assert "there is no such file" in error_of(tmp_path / "nowhere.h5mu", *out)

@@ -94,12 +94,17 @@ def train(values: torch.Tensor, side: torch.Tensor) -> ConditionalSpline:
     return spline.eval()
 
 
-def test_the_condition_helps_where_it_tells_of_the_shape_and_not_else():
+@pytest.fixture(scope="module")
+def trained() -> ConditionalSpline:
+    return train(*draw_lopsided(4000, seed=0))
+
+
+def test_the_condition_helps_where_it_tells_of_the_shape_and_not_else(trained):
     """As the mutual information of both, estimated by the difference of log-likelihoods of fresh cells."""
     values, side = draw_lopsided(4000, seed=0)
     fresh, fresh_side = draw_lopsided(2000, seed=1)
     without = train(values, torch.zeros_like(side)).surprise(fresh, torch.zeros_like(fresh_side))
-    gain = (without - train(values, side).surprise(fresh, fresh_side)).detach()
+    gain = (without - trained.surprise(fresh, fresh_side)).detach()
     useless = (without - train(values, side.flip(0)).surprise(fresh, fresh_side.flip(0))).detach()
     assert gain.shape == (2000,)
     # One of two sides is at most log 2 of information.
@@ -115,17 +120,16 @@ def test_what_was_given_up_stays_as_it_is():
     assert torch.equal(spline.inverse(values, condition), values)
 
 
-def test_it_evens_out_a_shape_that_tells_the_condition():
+def test_it_evens_out_a_shape_that_tells_the_condition(trained):
     """A judge that looks at neighbours reads the side before, and does not after."""
 
     def told(values: torch.Tensor, side: torch.Tensor) -> float:
         judge = KNeighborsClassifier(50).fit(values[:2000], side[:2000, 0])
         return judge.score(values[2000:], side[2000:, 0])  # 0.5 is chance, give or take 0.011
 
-    spline = train(*draw_lopsided(4000, seed=0))
     values, side = draw_lopsided(4000, seed=1)
     with torch.no_grad():
-        bent = spline(values, side)
+        bent = trained(values, side)
     assert told(values, side) > 0.7
     assert told(bent, side) < 0.54
     torch.testing.assert_close(bent.T.cov(), torch.eye(2), atol=0.15, rtol=0)
