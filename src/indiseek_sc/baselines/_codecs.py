@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from indiseek_sc.nn import RidgeMap, SpecificCodec, make_mlp
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class EmptyCodec(SpecificCodec):
@@ -62,14 +67,14 @@ class EmptyCodec(SpecificCodec):
         """Return the features."""
         return {"features": features}
 
-    def _raw(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
+    def _raw(self, prepared: Mapping[str, Tensor], condition: Tensor) -> Tensor:
         return prepared["features"][:, :0]
 
-    def encode(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
+    def encode(self, prepared: Mapping[str, Tensor], condition: Tensor) -> Tensor:
         """Encode."""
         return self.standardize(self._raw(prepared, condition))
 
-    def compare(self, specific: Tensor, prepared: dict[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
+    def compare(self, specific: Tensor, prepared: Mapping[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features and what the decoder, if there is one yet, makes of the codes."""
         return prepared["features"], self.decode(specific, condition)
 
@@ -124,6 +129,6 @@ class EncoderCodec(EmptyCodec):
         """The encoder."""
         return self.encoder
 
-    def _raw(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
+    def _raw(self, prepared: Mapping[str, Tensor], condition: Tensor) -> Tensor:
         read = [prepared["features"], condition] if self.reads_condition else [prepared["features"]]
         return self.encoder(torch.cat(read, dim=1))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from indiseek_sc._keys import Role
-    from indiseek_sc.nn import SpecificCodec
+    from indiseek_sc.nn import NamedModules, SpecificCodec
 
 CODE_NOISE = 0.1
 """Standard deviation of the noise of a code while it is trained; that of the code itself is 1."""
@@ -24,6 +24,8 @@ CODE_NOISE = 0.1
 
 class FactorizedCLModule(UnitModule):
     """Stage 2 of FactorizedCL."""
+
+    codecs: NamedModules[Role, EncoderCodec]
 
     def _make_codec(self, role: Role) -> SpecificCodec:
         s, sizes = self.settings, (self.n_features[role], self.n_condition, self.n_specific[role])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from indiseek_sc._keys import Role
-    from indiseek_sc.nn import SpecificCodec
+    from indiseek_sc.nn import NamedModules, SpecificCodec
 
 BETA = 0.1
 """Weight of the agreement of mean directions in stage 1; the source's value on synthetic data."""
@@ -32,6 +32,8 @@ KAPPA = 1000.0
 class InfoDisenModule(UnitModule):
     """Both stages of DisentangledSSL."""
 
+    codecs: NamedModules[Role, EncoderCodec]
+
     def reset_shared(self, n_active: int | None = None) -> None:
         """Make new encoders of stage 1; the temperature is fixed."""
         super().reset_shared(n_active)
@@ -42,7 +44,7 @@ class InfoDisenModule(UnitModule):
         means = [self.shared(role, features[role]) for role in ROLES]
         drawn = [draw_direction(mean, KAPPA) for mean in means] if self.training else means
         return {
-            "info_nce": info_nce(*drawn, self.log_scale.detach()),
+            "info_nce": info_nce(drawn[0], drawn[1], self.log_scale.detach()),
             "distance": -(means[0] * means[1]).sum(dim=1).mean(),
         }
 
@@ -75,7 +77,7 @@ class InfoDisenModule(UnitModule):
 
     def _view(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return another view of prepared cells, with the shared codes that go with it."""
-        view = {}
+        view: dict[str, Tensor] = {}
         for name, player in (("", role), ("other_", other(role))):
             codec = self.codecs[player]
             features = augment(cells[f"{name}features"], codec.center, codec.spread)

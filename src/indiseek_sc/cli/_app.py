@@ -188,7 +188,7 @@ def fit(
             batch_key=batch_key,
             label_key=label_key,
             color_keys=(batch_key,) if batch_key else (),
-            lambda_=lambda_ if lambda_ in (None, "auto") else float(lambda_),
+            lambda_=None if lambda_ is None else "auto" if lambda_ == "auto" else float(lambda_),
             n_top_genes=n_top_genes,
             seed=seed,
             max_epochs=max_epochs,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from indiseek_sc.nn import NamedModules
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -58,7 +60,7 @@ class CriticSum(IndependenceCritic):
         super().__init__()
         if not critics:
             raise ValueError("critics: at least one is needed.")
-        self.critics = nn.ModuleDict(dict(critics))
+        self.critics = NamedModules(critics)
 
     def critic_loss(self, specific: Tensor, condition: Tensor) -> Tensor:
         """Sum of the critics' losses; their parameters are disjoint, so one optimiser serves all."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from indiseek_sc.losses._gaussian_club import LOG_VARIANCE_LIMIT
 from indiseek_sc.losses._pair_critic import PairCritic, gaussian_scores
-from indiseek_sc.nn import make_mlp
+from indiseek_sc.nn import last_layer, make_mlp
 
 
 class MixtureCritic(PairCritic):
@@ -43,7 +43,7 @@ class MixtureCritic(PairCritic):
         self.sizes = [n_components, width, width]
         self.network = make_mlp(n_condition, sum(self.sizes), n_hidden, n_layers=2)
         # Components that start alike would learn alike.
-        torch.nn.init.normal_(self.network[-1].bias[n_components : n_components + width])
+        torch.nn.init.normal_(last_layer(self.network).bias[n_components : n_components + width])
 
     def _components(self, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return log weights, shape ``(n_cells, n_components)``, means and log-variances, with one more axis."""

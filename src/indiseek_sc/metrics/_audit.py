@@ -149,8 +149,8 @@ class SpecificAuditor:
         # One question, asked once: what does X_o tell of C_m?
         table["agreement_flat"] = [table.at[second, "leak_max"], table.at[first, "leak_max"]]
         sought = np.random.default_rng([NOISE_STREAM, self.seed]).permutation(self.cells.test)[:max_retrieval]
-        codes = [np.asarray(self.shared[name])[sought] for name in (first, second)]
-        pair = {"foscttm": foscttm(*codes), "recall@10": recall_at_k(*codes, k=10)}
+        code, partner = (np.asarray(self.shared[name])[sought] for name in (first, second))
+        pair = {"foscttm": foscttm(code, partner), "recall@10": recall_at_k(code, partner, k=10)}
         n_train, n_test = len(self.cells.train), len(self.cells.test)
         return AuditReport(table[list(FIGURES)], pair, n_train=n_train, n_test=n_test, n_retrieval=len(sought))
 

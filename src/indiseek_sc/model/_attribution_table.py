@@ -24,11 +24,13 @@ CELLS_AT_ONCE = 1024
 class Attributor(Protocol):
     """What attributes the dimensions of a code to features, cell by cell."""
 
-    columns: Mapping[Role, NDArray[np.intp]]
-    """Column numbers, in the raw values, of the features of each modality that is looked at."""
+    @property
+    def columns(self) -> Mapping[Role, NDArray[np.intp]]:
+        """Column numbers, in the raw values, of the features of each modality that is looked at."""
 
-    widest_row: int
-    """Numbers that a cell takes at most."""
+    @property
+    def widest_row(self) -> int:
+        """Numbers that a cell takes at most."""
 
     def attribute(self, rows: NDArray[np.intp]) -> Iterator[tuple[Role, int, Tensor]]:
         """Yield modality, dimension, and what each of some cells has for each feature, shape ``(n_cells, n_features)``."""

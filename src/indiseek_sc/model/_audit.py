@@ -8,12 +8,13 @@ import numpy as np
 
 from indiseek_sc._keys import ROLES
 from indiseek_sc.metrics import SpecificAuditor
+from indiseek_sc.model._codes import CodesMixin
 
 if TYPE_CHECKING:
     from indiseek_sc.metrics import AuditReport
 
 
-class AuditMixin:
+class AuditMixin(CodesMixin):
     """The audit."""
 
     def audit(self, *, seed: int = 0, auditor: SpecificAuditor | None = None) -> AuditReport:

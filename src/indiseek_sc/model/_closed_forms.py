@@ -32,7 +32,8 @@ MOST_CELLS = 20_000
 
 def _analyse(codes: list[Tensor], split: Split, n: int, *, refit: bool = False) -> tuple:
     train, validation = torch.from_numpy(split.train), torch.from_numpy(split.validation)
-    return regularized_cca(*codes, train.to(codes[0].device), validation.to(codes[0].device), n, refit=refit)
+    first, second = codes
+    return regularized_cca(first, second, train.to(first.device), validation.to(first.device), n, refit=refit)
 
 
 def _start_from(module: IndiSeekModule, maps: list[LinearMap]) -> None:
@@ -158,10 +159,8 @@ def find_sufficient(shared: Mapping[Role, Tensor], features: Mapping[Role, Tenso
             dtype=torch.float64,
         )
 
-    told = 0.0
-    for x, y in train:
-        covariance = (x - x.mean(dim=0)).T @ (y - y.mean(dim=0)) / len(x)
-        told = told + covariance @ covariance.T / covariance.square().sum().clamp(min=1e-12)
+    covariances = [(x - x.mean(dim=0)).T @ (y - y.mean(dim=0)) / len(x) for x, y in train]
+    told = torch.stack([c @ c.T / c.square().sum().clamp(min=1e-12) for c in covariances]).sum(dim=0)
     axes = torch.linalg.eigh(told).eigenvectors.flip(1)
     explained_by_all = explain(axes).clamp(min=1e-12)
     for n_kept in range(1, axes.shape[1]):

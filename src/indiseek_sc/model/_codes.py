@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from scvi import REGISTRY_KEYS
 
 from indiseek_sc import _keys
 from indiseek_sc._keys import ROLES
-from indiseek_sc.data import apply_transform
-from indiseek_sc.data._fields import REGISTRY_KEY
+from indiseek_sc.model._base import ModelBase
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +26,7 @@ CELLS_AT_ONCE = 65_536
 """Cells whose features are held at once while codes are computed."""
 
 
-class CodesMixin:
+class CodesMixin(ModelBase):
     """Codes of cells, of the model's own data or any other with the same features."""
 
     def get_latent_representation(
@@ -161,28 +159,6 @@ class CodesMixin:
         }
         if mdata is self.adata:
             mdata.obs[_keys.SPLIT] = pd.Categorical(self.split.as_column(), categories=["train", "validation", "test"])
-
-    def _find_role(self, modality: str | None) -> Role:
-        names = {name: role for role, name in self.modalities.items()}
-        if modality not in names:
-            raise ValueError(f"modality: the model knows {' and '.join(map(repr, names))}, not {modality!r}.")
-        return names[modality]
-
-    def _require(self, stage: str) -> None:
-        if stage not in self.stages_:
-            raise RuntimeError(
-                f"The {stage} codes are not trained yet. Call model.train() first"
-                + (f", or go on with model.train(stages=({stage!r},))." if self.stages_ else ".")
-            )
-
-    def _features(self, mdata: MuData, role: Role, rows: np.ndarray) -> torch.Tensor:
-        matrix = self.get_anndata_manager(mdata, required=True).get_from_registry(REGISTRY_KEY[role])
-        features = apply_transform(self.module.transforms[role], matrix, rows)
-        return self.module.batch_offsets[role](features, self._batch(mdata, rows))
-
-    def _batch(self, mdata: MuData, rows: np.ndarray) -> torch.Tensor:
-        codes = self.get_anndata_manager(mdata, required=True).get_from_registry(REGISTRY_KEYS.BATCH_KEY)
-        return torch.from_numpy(np.asarray(codes).reshape(-1)[rows].astype(np.int64)).to(self.module.device)
 
     def _encode(self, mdata: MuData | None, indices: Any, kind: str, role: Role | None = None) -> list[np.ndarray]:
         self._require("shared" if kind == "shared" else "specific")

@@ -10,6 +10,7 @@ import pandas as pd
 from indiseek_sc.data import read_coordinates, read_input
 from indiseek_sc.data._fields import REGISTRY_KEY
 from indiseek_sc.metrics import mean_squared_jacobian, permutation_importance, probe_r2
+from indiseek_sc.model._codes import CodesMixin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,7 @@ Method = Literal["jacobian", "permutation", "probe"]
 OneModality = Literal["shared", "specific"]
 
 
-class CoordinateImportanceMixin:
+class CoordinateImportanceMixin(CodesMixin):
     """Importance of input coordinates, as in figures 1 and 2 of the paper."""
 
     def coordinate_importance(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from indiseek_sc._keys import ROLES
-from indiseek_sc.data import apply_transform
+from indiseek_sc.model._base import read_features
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -72,7 +72,7 @@ class DecoderJacobian:
 
     def _of_one(self, role: Role, matrix: Any, rows: np.ndarray) -> Iterator[Tensor]:
         module, batch = self.module, self.get_batch(rows)
-        features = module.batch_offsets[role](apply_transform(module.transforms[role], matrix, rows), batch)
+        features = read_features(module, role, matrix, rows, batch)
         shared = module.shared(role, features)
         condition = module.condition(role, shared, batch)
         specific = module.specific(role, features, condition)

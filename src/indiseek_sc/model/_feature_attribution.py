@@ -14,7 +14,7 @@ from indiseek_sc.data._fields import REGISTRY_KEY
 from indiseek_sc.data._matrix import as_row_major
 from indiseek_sc.model._attribution_table import make_table
 from indiseek_sc.model._cell_groups import draw_cells, find_groups
-from indiseek_sc.model._codes import Kind, _as_rows
+from indiseek_sc.model._codes import CodesMixin, Kind, _as_rows
 from indiseek_sc.model._decoder_jacobian import DecoderJacobian
 from indiseek_sc.model._integrated_gradients import IntegratedGradients
 
@@ -32,7 +32,7 @@ CELLS_FOR_DEVIATIONS = 2_000
 """Standard deviations of codes are those of at most so many cells, drawn at random."""
 
 
-class FeatureAttributionMixin:
+class FeatureAttributionMixin(CodesMixin):
     """Attribution of the dimensions of codes to features."""
 
     def feature_attribution(

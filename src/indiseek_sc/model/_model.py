@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from scvi.model.base import BaseModelClass
-
 from indiseek_sc._keys import ROLES
 from indiseek_sc.data import read_batch, read_input
-from indiseek_sc.model._audit import AuditMixin
-from indiseek_sc.model._codes import CodesMixin
 from indiseek_sc.model._coordinate_importance import CoordinateImportanceMixin
 from indiseek_sc.model._feature_attribution import FeatureAttributionMixin
-from indiseek_sc.model._path import PathMixin
-from indiseek_sc.model._prediction import PredictionMixin
 from indiseek_sc.model._report import ReportMixin
-from indiseek_sc.model._setup import SetupMixin
 from indiseek_sc.model._take_over import TakeOverMixin
 from indiseek_sc.model._training import TrainingMixin
 from indiseek_sc.module import IndiSeekModule, build_transform, make_settings
@@ -29,17 +22,11 @@ if TYPE_CHECKING:
 
 
 class IndiSeek(
-    SetupMixin,
     TrainingMixin,
     TakeOverMixin,
-    PathMixin,
-    CodesMixin,
-    AuditMixin,
-    PredictionMixin,
+    ReportMixin,
     CoordinateImportanceMixin,
     FeatureAttributionMixin,
-    ReportMixin,
-    BaseModelClass,
 ):
     r"""Split what RNA and surface proteins of a cell share from what each alone knows.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ def walk_in_parallel(walk: LambdaWalk, lambdas: Sequence[float], n_jobs: int) ->
 
     is_ours = not ray.is_initialized()
     if is_ours:
-        ray.init(num_cpus=n_jobs, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init(num_cpus=n_jobs, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         resources = {"cpu": 1, "gpu": torch.cuda.device_count() / n_jobs}
         with tempfile.TemporaryDirectory() as folder:
@@ -53,7 +54,7 @@ def walk_in_parallel(walk: LambdaWalk, lambdas: Sequence[float], n_jobs: int) ->
                 tune_config=tune.TuneConfig(max_concurrent_trials=n_jobs),
                 run_config=tune.RunConfig(storage_path=folder, verbose=0),
             )
-            results = tuner.fit()
+            results: Any = tuner.fit()
     finally:
         if is_ours:
             ray.shutdown()

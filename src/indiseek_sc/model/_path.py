@@ -11,6 +11,7 @@ import numpy as np
 from indiseek_sc._keys import ROLES
 from indiseek_sc.metrics import LambdaPath
 from indiseek_sc.metrics._threads import single_thread
+from indiseek_sc.model._base import ModelBase
 from indiseek_sc.model._lambda_walk import LAMBDAS, LambdaWalk
 from indiseek_sc.model._parallel_walk import walk_in_parallel
 from indiseek_sc.model._stage_runs import RunOptions
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 TOLERANCE = 0.02
 
 
-class PathMixin:
+class PathMixin(ModelBase):
     """The walk along lambda, and the choice that it makes."""
 
     def lambda_path(

@@ -9,10 +9,11 @@ import pandas as pd
 import torch
 
 from indiseek_sc._keys import ROLES, other
-from indiseek_sc.data import apply_transform, read_input, read_modality, read_normalized
+from indiseek_sc.data import read_input, read_modality, read_normalized
 from indiseek_sc.data._text import listing
 from indiseek_sc.metrics import judge_prediction
 from indiseek_sc.metrics._threads import single_thread
+from indiseek_sc.model._base import ModelBase, read_features
 from indiseek_sc.model._codes import CELLS_AT_ONCE, _as_rows
 from indiseek_sc.model._modality_prediction import ModalityPrediction
 from indiseek_sc.model._prediction_stage import PredictionStage
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 STAGE = "prediction"
 
 
-class PredictionMixin:
+class PredictionMixin(ModelBase):
     """Prediction of a modality that was not measured."""
 
     def train_prediction(
@@ -243,9 +244,8 @@ class PredictionMixin:
 
     def _features_of(self, cells: ModalityCells, role: Role, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Features and batch codes of some cells."""
-        features = apply_transform(self.module.transforms[role], cells.values, rows)
-        batch = torch.from_numpy(cells.batch[rows]).to(features.device)
-        return self.module.batch_offsets[role](features, batch), batch
+        batch = torch.from_numpy(cells.batch[rows]).to(self.module.device)
+        return read_features(self.module, role, cells.values, rows, batch), batch
 
     def _feature_names(self, role: Role, units: Units) -> pd.Index:
         transform = self.module.transforms[role]

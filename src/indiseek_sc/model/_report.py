@@ -8,7 +8,8 @@ import numpy as np
 
 from indiseek_sc._keys import ROLES, other
 from indiseek_sc.data import read_batch, read_input
-from indiseek_sc.model._prediction import STAGE
+from indiseek_sc.model._audit import AuditMixin
+from indiseek_sc.model._prediction import STAGE, PredictionMixin
 from indiseek_sc.train import find_negative_bounds
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ PREDICTED_CELLS = 2000
 """Cells whose predictions a report judges: of each there are as many values as genes are in use, four times."""
 
 
-class ReportMixin:
+class ReportMixin(AuditMixin, PredictionMixin):
     """The report."""
 
     def report(

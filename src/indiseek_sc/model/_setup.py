@@ -9,6 +9,7 @@ import numpy as np
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
 from scvi.data.fields import MuDataCategoricalObsField
+from scvi.model.base import BaseModelClass
 
 from indiseek_sc._keys import ROLES
 from indiseek_sc.data._batch import check_batch, locate_batch
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mudata import MuData
-    from scvi.model.base import BaseModelClass as _Base
 
     from indiseek_sc._keys import Role
     from indiseek_sc.data._batch import BatchColumn
@@ -31,13 +31,11 @@ if TYPE_CHECKING:
     from indiseek_sc.data._source import InputSource
     from indiseek_sc.data._values import RequestedKind
     from indiseek_sc.module._transforms import InputKind
-else:
-    _Base = object  # a model names this mixin before scvi-tools' own class, whose methods it overrides
 
 logger = logging.getLogger("scvi.indiseek_sc")  # below scvi's logger, whose messages users see
 
 
-class SetupMixin(_Base):
+class SetupMixin(BaseModelClass):
     """The input side of a model: registration of a MuData, and checks of every MuData that comes in later."""
 
     @classmethod

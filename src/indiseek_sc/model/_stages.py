@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from indiseek_sc._keys import Role
+    from indiseek_sc.nn import ConditionalGaussian, ConditionalSpline
 
 
 class Stages(SharedStage):
@@ -149,7 +150,7 @@ class Stages(SharedStage):
     def _train_density(
         self,
         stage: str,
-        parts: Mapping[Role, torch.nn.Module],
+        parts: Mapping[Role, ConditionalGaussian] | Mapping[Role, ConditionalSpline],
         values: Mapping[Role, Tensor],
         conditions: Mapping[Role, Tensor],
     ) -> str | None:

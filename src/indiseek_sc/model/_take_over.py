@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from indiseek_sc._keys import ROLES
+from indiseek_sc.model._base import ModelBase
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,7 +14,7 @@ SHARED_PARTS = ("transforms", "batch_offsets", "batch_shares", "encoders", "pred
 SPECIFIC_PARTS = ("codecs", "joint")
 
 
-class TakeOverMixin:
+class TakeOverMixin(ModelBase):
     """What methods have in common is trained once."""
 
     def take_over(self, other: Any) -> None:

@@ -13,6 +13,7 @@ from indiseek_sc.data._fields import REGISTRY_KEY
 from indiseek_sc.metrics._threads import single_thread
 from indiseek_sc.model._closed_forms import some_rows
 from indiseek_sc.model._codes import _as_rows
+from indiseek_sc.model._path import PathMixin
 from indiseek_sc.model._stage_runs import RunOptions
 from indiseek_sc.model._stages import Stages
 from indiseek_sc.module import change_settings
@@ -29,7 +30,7 @@ PLAN_OPTIONS = ("n_critic_steps", "n_critic_warmup_steps", "n_critic_refresh_epo
 """Settings of the critics' training that a call of ``train`` may change."""
 
 
-class TrainingMixin:
+class TrainingMixin(PathMixin):
     """Training of both stages."""
 
     _stages_cls = Stages
@@ -186,11 +187,6 @@ class TrainingMixin:
         found = fit_batch_offsets(features, batch, self.module.n_batches, seed=self.seed)
         for role, values in zip(ROLES, found, strict=True):
             offsets[role].set(torch.from_numpy(values))
-
-    @property
-    def split(self) -> Split:
-        """What the model did with each cell of its data."""
-        return Split(**self.split_)
 
     def _check_stages(self, stages: Sequence[Stage]) -> tuple[Stage, ...]:
         stages = (stages,) if isinstance(stages, str) else tuple(stages)  # type: ignore[assignment]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from indiseek_sc.nn import IntervalCalibration, PredictionHead
+from indiseek_sc.nn import IntervalCalibration, NamedModules, PredictionHead
 
 if TYPE_CHECKING:
     from indiseek_sc.module._transforms import FeatureTransform
@@ -36,7 +36,7 @@ class ModalityPredictor(nn.Module):
         super().__init__()
         self.head = PredictionHead(n_input, target.n_output)
         sizes: dict[Units, int] = {"features": target.n_output, "normalized": target.n_features}
-        self.calibrations = nn.ModuleDict({units: IntervalCalibration(n) for units, n in sizes.items()})
+        self.calibrations = NamedModules({units: IntervalCalibration(n) for units, n in sizes.items()})
         self.register_buffer("left_variance", torch.zeros(target.n_features))
 
     @torch.no_grad()

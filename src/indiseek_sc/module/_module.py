@@ -89,7 +89,7 @@ class IndiSeekModule(ModuleParts):
             return shared[:, : self.rotations[role].n_kept]
         return self.specific(role, features, self.condition(role, shared, batch))[:, self.codecs[role].used]
 
-    def describe(self, features: Mapping[Role, Tensor], batch: Tensor) -> dict[str, dict[Role, Tensor] | Tensor]:
+    def describe(self, features: Mapping[Role, Tensor], batch: Tensor) -> dict[str, Any]:
         """Return all codes of cells: shared, specific, reconstructed features, each by role, and the joint code."""
         shared = {role: self.shared(role, features[role]) for role in ROLES}
         conditions = {role: self.condition(role, shared[role], batch) for role in ROLES}
@@ -126,9 +126,9 @@ class IndiSeekModule(ModuleParts):
         s, codes = self.settings, {role: self.encoders[role](features[role]) for role in ROLES}
         terms = {}
         if s.info_nce_weight > 0:
-            terms["info_nce"] = info_nce(*codes.values(), self.log_scale.clamp(max=LARGEST_LOG_SCALE))
+            terms["info_nce"] = info_nce(codes["rna"], codes["adt"], self.log_scale.clamp(max=LARGEST_LOG_SCALE))
         if s.canonical_weight > 0:
-            terms["canonical"] = canonical_correlation_loss(*codes.values())
+            terms["canonical"] = canonical_correlation_loss(codes["rna"], codes["adt"])
         if s.prediction_weight > 0:
             errors = [self._prediction_error(role, codes[role], features[other(role)]) for role in ROLES]
             terms["prediction"] = torch.stack(errors).mean()

@@ -18,6 +18,7 @@ from indiseek_sc.nn import (
     CanonicalRotation,
     ConditionalCodec,
     CrossPredictor,
+    NamedModules,
     PlainCodec,
     SharedEncoder,
     SpecificCodec,
@@ -55,9 +56,9 @@ class ModuleParts(BaseModuleClass):
         super().__init__()
         self.settings = settings
         self.n_batches = n_batches
-        self.transforms = nn.ModuleDict(dict(transforms))
+        self.transforms = NamedModules(transforms)
         self.n_features = {role: self.transforms[role].n_output for role in ROLES}
-        self.batch_offsets = nn.ModuleDict({role: BatchOffsets(n_batches, self.n_features[role]) for role in ROLES})
+        self.batch_offsets = NamedModules({role: BatchOffsets(n_batches, self.n_features[role]) for role in ROLES})
         self.register_buffer("batch_shares", torch.full((n_batches,), 1 / n_batches))
         self.n_shared = (
             min(settings.n_shared, *self.n_features.values()) if settings.linear_start else settings.n_shared
@@ -69,7 +70,7 @@ class ModuleParts(BaseModuleClass):
         self.reset_specific()
         self.joint = JointCode(*(self.n_features[role] for role in ROLES))
         # There from the start, so that a state dict fits whether or not a prediction was asked for before it was saved.
-        self.modality_predictors = nn.ModuleDict({role: self._make_modality_predictor(role) for role in ROLES})
+        self.modality_predictors = NamedModules({role: self._make_modality_predictor(role) for role in ROLES})
 
     @property
     def takes_out_batches(self) -> bool:
@@ -78,17 +79,17 @@ class ModuleParts(BaseModuleClass):
 
     def reset_shared(self, n_active: int | None = None) -> None:
         """Make new encoders of stage 1, with all or the first ``n_active`` columns of their codes in use."""
-        self.encoders = nn.ModuleDict({role: self._make_encoder(role, n_active) for role in ROLES})
-        self.rotations = nn.ModuleDict({role: CanonicalRotation(self.n_shared) for role in ROLES})
+        self.encoders = NamedModules({role: self._make_encoder(role, n_active) for role in ROLES})
+        self.rotations = NamedModules({role: CanonicalRotation(self.n_shared) for role in ROLES})
         predicts = self.settings.prediction_weight > 0
-        self.predictors = nn.ModuleDict({role: self._make_predictor(role) for role in ROLES} if predicts else {})
+        self.predictors = NamedModules({role: self._make_predictor(role) for role in ROLES} if predicts else {})
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def reset_specific(self, *, keep_critics: bool = False) -> None:
         """Make new codecs and, unless they are to go on from where they are, new critics of stage 2."""
-        self.codecs = nn.ModuleDict({role: self._make_codec(role) for role in ROLES})
+        self.codecs = NamedModules({role: self._make_codec(role) for role in ROLES})
         if not keep_critics:
-            self.critics = nn.ModuleDict({role: self._make_critic(role) for role in ROLES})
+            self.critics = NamedModules({role: self._make_critic(role) for role in ROLES})
 
     def refresh_critics(self) -> None:
         """Give the critics new weights, in place, so that an optimiser keeps hold of them."""

@@ -16,7 +16,8 @@ from indiseek_sc.nn._conditional_spline import ConditionalSpline
 from indiseek_sc.nn._cross_predictor import CrossPredictor
 from indiseek_sc.nn._fourier_regression import FourierRegression
 from indiseek_sc.nn._interval_calibration import LEVELS, IntervalCalibration
-from indiseek_sc.nn._mlp import make_mlp
+from indiseek_sc.nn._mlp import last_layer, make_mlp
+from indiseek_sc.nn._named_modules import NamedModules
 from indiseek_sc.nn._plain_codec import PlainCodec
 from indiseek_sc.nn._prediction_head import PredictionHead
 from indiseek_sc.nn._principal_map import PrincipalMap
@@ -36,6 +37,7 @@ __all__ = [
     "FourierRegression",
     "IntervalCalibration",
     "LinearMap",
+    "NamedModules",
     "PlainCodec",
     "PredictionHead",
     "PrincipalMap",
@@ -44,6 +46,7 @@ __all__ = [
     "SpecificCodec",
     "Whitening",
     "chance_correlation",
+    "last_layer",
     "make_mlp",
     "regularized_cca",
     "shared_strength",

@@ -111,7 +111,7 @@ def regularized_cca(
     """
     a, b = first.double(), second.double()
     best: tuple[float, tuple[float, float], Tensor] | None = None
-    for pair in product(ridges, repeat=2):
+    for pair in product(ridges, ridges):
         maps = _canonical_maps(a[train], b[train], n_directions, pair)
         correlation = correlate(maps[0](a[validation]), maps[1](b[validation])).clamp(min=0.0)
         score = shared_strength(correlation, validation.shape[0])

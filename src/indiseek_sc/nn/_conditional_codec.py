@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,9 @@ from indiseek_sc.nn._principal_map import PrincipalMap
 from indiseek_sc.nn._ridge import RidgeMap
 from indiseek_sc.nn._specific_codec import SpecificCodec
 from indiseek_sc.nn._whitening import Whitening
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 NEGLIGIBLE_SHARE = 1e-4
 """Axes with less than this share of the variance of the features are left out of the specific code."""
@@ -180,15 +185,15 @@ class ConditionalCodec(SpecificCodec):
         start = (self.shape(self._whiten(whitening, features, condition), condition) - self.mean) / self.deviation
         return {"start": start, "log_scale": whitening.log_scale, "mixing": whitening.mixing}
 
-    def _raw(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
+    def _raw(self, prepared: Mapping[str, Tensor], condition: Tensor) -> Tensor:
         correction = self.correction(torch.cat([prepared["start"], condition], dim=1))
         return prepared["start"] + correction * self.in_use
 
-    def encode(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
+    def encode(self, prepared: Mapping[str, Tensor], condition: Tensor) -> Tensor:
         """Encode."""
         return self.standardize(self._raw(prepared, condition))
 
-    def compare(self, specific: Tensor, prepared: dict[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
+    def compare(self, specific: Tensor, prepared: Mapping[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
         """Return the scores that z_0 and z decode to, less their mean: what lies across the axes no z can change.
 
         They are decoded by the affine part alone. Of a difference between both codes that is small, as lambda has it, the shape

@@ -63,11 +63,13 @@ class ConditionalSpline(nn.Module):
                 n_condition,
                 [max(n_hidden, n_columns)] * 2,
                 param_dims=[n_bins, n_bins, n_bins - 1, n_bins],
-                permutation=torch.arange(n_columns),
+                permutation=torch.arange(n_columns),  # type: ignore[arg-type]  # it asks for a class that torch makes no more
                 nonlinearity=nn.Sequential(nn.SiLU(), Dropout(dropout)),
             )
-        nn.init.zeros_(self.network.layers[-1].weight)
-        nn.init.zeros_(self.network.layers[-1].bias)
+        output = self.network.layers[-1]
+        assert isinstance(output, nn.Linear)
+        nn.init.zeros_(output.weight)
+        nn.init.zeros_(output.bias)
         self.register_buffer("varies", torch.ones(n_columns))
 
     def _splines(self, values: Tensor, condition: Tensor) -> ConditionedSpline:

@@ -58,3 +58,10 @@ def make_mlp(
         nn.init.zeros_(output.weight)
         nn.init.zeros_(output.bias)
     return nn.Sequential(*layers, output)
+
+
+def last_layer(network: nn.Sequential) -> nn.Linear:
+    """Return the linear output of what :func:`make_mlp` built."""
+    output = network[-1]
+    assert isinstance(output, nn.Linear)
+    return output

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
-from indiseek_sc.nn._mlp import Activation, make_mlp
+from indiseek_sc.nn._mlp import Activation, last_layer, make_mlp
 from indiseek_sc.nn._specific_codec import SpecificCodec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class PlainCodec(SpecificCodec):
@@ -52,7 +57,7 @@ class PlainCodec(SpecificCodec):
     @property
     def used(self) -> Tensor:
         """All columns."""
-        return torch.arange(self.encoder[-1].out_features, device=self.error_scale.device)
+        return torch.arange(last_layer(self.encoder).out_features, device=self.error_scale.device)
 
     @torch.no_grad()
     def fit(self, features: Tensor, condition: Tensor, n_shared: int = 0) -> None:
@@ -63,14 +68,14 @@ class PlainCodec(SpecificCodec):
         """Return the features."""
         return {"features": features}
 
-    def _raw(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
+    def _raw(self, prepared: Mapping[str, Tensor], condition: Tensor) -> Tensor:
         return self.encoder(prepared["features"])
 
-    def encode(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
+    def encode(self, prepared: Mapping[str, Tensor], condition: Tensor) -> Tensor:
         """Encode; the condition is not read."""
         return self.standardize(self._raw(prepared, condition))
 
-    def compare(self, specific: Tensor, prepared: dict[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
+    def compare(self, specific: Tensor, prepared: Mapping[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features and their reconstruction."""
         return prepared["features"], self.decode(specific, condition)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from indiseek_sc.nn._canonical_analysis import LinearMap
-from indiseek_sc.nn._mlp import Activation, make_mlp
+from indiseek_sc.nn._mlp import Activation, last_layer, make_mlp
 
 
 class SharedEncoder(nn.Module):
@@ -75,8 +75,9 @@ class SharedEncoder(nn.Module):
             raise ValueError("This encoder was built without a linear part.")
         self.linear.weight.copy_(linear.weight.T)
         self.linear.bias.copy_(-linear.center @ linear.weight)
-        nn.init.zeros_(self.network[-1].weight)
-        nn.init.zeros_(self.network[-1].bias)
+        output = last_layer(self.network)
+        nn.init.zeros_(output.weight)
+        nn.init.zeros_(output.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Encode: ``(n_cells, n_input)`` to ``(n_cells, n_shared)``."""

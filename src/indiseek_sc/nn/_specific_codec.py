@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class SpecificCodec(nn.Module, ABC):
@@ -54,11 +57,11 @@ class SpecificCodec(nn.Module, ABC):
         """Compute once what stays fixed while the critics judge, one row a cell."""
 
     @abstractmethod
-    def encode(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
+    def encode(self, prepared: Mapping[str, Tensor], condition: Tensor) -> Tensor:
         """Encode, shape ``(n_cells, n_specific)``. In training mode statistics are those of the batch."""
 
     @abstractmethod
-    def compare(self, specific: Tensor, prepared: dict[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
+    def compare(self, specific: Tensor, prepared: Mapping[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
         """Return what is to be reconstructed and what the code reconstructs of it, both ``(n_cells, n_columns)``."""
 
     def start_state(self) -> dict[str, Tensor]:
@@ -74,17 +77,25 @@ class SpecificCodec(nn.Module, ABC):
     def decode(self, specific: Tensor, condition: Tensor) -> Tensor:
         """Reconstruct features, shape ``(n_cells, n_features)``, from both codes and nothing else."""
 
+    def decode_closed(self, specific: Tensor, condition: Tensor) -> Tensor:
+        """Reconstruct as :meth:`decode`, without what a part ``refinement`` adds."""
+        return self.decode(specific, condition)
+
+    def refine(self, closed: Tensor, specific: Tensor, condition: Tensor) -> Tensor:
+        """Add what a part ``refinement`` has to add to what :meth:`decode_closed` returns."""
+        return closed
+
     def start_decoder(self, features: Tensor, specific: Tensor, condition: Tensor) -> None:
         """Set from training cells what has a closed form in the decoder, once the specific codes are there."""
 
     @torch.no_grad()
-    def freeze_statistics(self, prepared: dict[str, Tensor], condition: Tensor) -> None:
+    def freeze_statistics(self, prepared: Mapping[str, Tensor], condition: Tensor) -> None:
         """Set the statistics that standardise the code to those of the training cells."""
         if isinstance(self.standardize, nn.BatchNorm1d):
             values = self._raw(prepared, condition)
-            self.standardize.running_mean.copy_(values.mean(dim=0))
-            self.standardize.running_var.copy_(values.var(dim=0, correction=0))
+            statistics = {"running_mean": values.mean(dim=0), "running_var": values.var(dim=0, correction=0)}
+            self.standardize.load_state_dict(statistics, strict=False)
 
     @abstractmethod
-    def _raw(self, prepared: dict[str, Tensor], condition: Tensor) -> Tensor:
+    def _raw(self, prepared: Mapping[str, Tensor], condition: Tensor) -> Tensor:
         """Return the code before it is standardised."""

@@ -157,7 +157,7 @@ def _arrange(matrix: pd.DataFrame, n_top: int) -> pd.DataFrame:
 
 def _draw_cells(ax: Axes, matrix: pd.DataFrame, measure: str, method: str) -> None:
     values = np.ma.masked_invalid(matrix.to_numpy(dtype=float))
-    size = np.abs(values).compressed()
+    size = np.abs(values.compressed())
     limit = float(np.quantile(size, 1 - _SATURATED)) or float(size.max()) or 1.0
     is_signed = measure == "attribution"
     image = ax.pcolormesh(

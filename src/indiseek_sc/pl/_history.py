@@ -181,7 +181,7 @@ def _draw_panel(ax: Axes, name: str, curves: list[_Curve], best: list[int]) -> i
         for split, line in _SPLITS.items()
         if any(curve.split == split for curve in curves)
     ]
-    longest = max((len(handle.get_label()) for handle in handles), default=1)
+    longest = max((len(str(handle.get_label())) for handle in handles), default=1)
     n_columns = min(max(1, _LEGEND_WIDTH // longest), 3)
     if handles:
         ax.legend(

@@ -58,7 +58,8 @@ def draw_means(ax: Axes, labels: pd.DataFrame, colors: Mapping[str, Any]) -> Mar
     # The largest first, so that none hides a smaller one.
     order = np.argsort(-areas, kind="stable")
     ax.scatter(
-        *points[order].T,
+        points[order, 0],
+        points[order, 1],
         s=areas[order],
         c=[faces[i] for i in order],
         edgecolors=[of_labels[i] if faces[i] == "white" else "0.2" for i in order],  # pale colours have an edge
@@ -82,7 +83,13 @@ def draw_size_legend(figure: Figure, labels: pd.DataFrame, params: Mapping[str, 
     handles.append(Line2D([], [], color="0.5", linewidth=1.4, label=interval))
     if not labels["ranked"].all():
         few = f"fewer than {params['minimum_cells']} cells" if "minimum_cells" in params else "too few cells"
-        hollow = {"marker": "o", "linestyle": "", "color": "0.5", "markerfacecolor": "white", "markeredgewidth": 1.6}
+        hollow: dict[str, Any] = {
+            "marker": "o",
+            "linestyle": "",
+            "color": "0.5",
+            "markerfacecolor": "white",
+            "markeredgewidth": 1.6,
+        }
         handles.append(Line2D([], [], markersize=6, label=f"{few}, not ranked", **hollow))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), columnspacing=1.5)
 

@@ -59,7 +59,9 @@ def place_names(
     """
     points = np.asarray(points, dtype=float).reshape(-1, 2)
     texts = [
-        ax.annotate(name, point, (0, 0), textcoords="offset points", ha="center", va="center", fontsize=9, zorder=5)
+        ax.annotate(
+            name, tuple(point), (0, 0), textcoords="offset points", ha="center", va="center", fontsize=9, zorder=5
+        )
         for name, point in zip(names, points, strict=True)
     ]
     scale = 72 / page(ax).dpi  # all that follows is in points of paper
@@ -78,7 +80,7 @@ def place_names(
         near = _nearest(np.zeros(2), np.array(text.get_position()), half)
         if np.linalg.norm(near) - radius > _LEAD:
             line = {"arrowstyle": "-", "color": "0.4", "linewidth": 0.8, "shrinkA": 0, "shrinkB": radius}
-            ax.annotate("", point, tuple(near), textcoords="offset points", arrowprops=line, zorder=4)
+            ax.annotate("", tuple(point), tuple(near), textcoords="offset points", arrowprops=line, zorder=4)
     return texts
 
 
@@ -156,7 +158,7 @@ def _nearest(
 
 def _overlap(low: NDArray, high: NDArray, other_low: NDArray, other_high: NDArray) -> NDArray[np.bool_]:
     """Whether boxes have a point in common, shape ``(n_boxes, n_others)``."""
-    return ((low[:, None] < other_high) & (high[:, None] > other_low)).all(axis=-1)
+    return np.all((low[:, None] < other_high) & (high[:, None] > other_low), axis=-1)
 
 
 def _along(start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -168,13 +170,13 @@ def _along(start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.f
 def _passes(start: NDArray, ends: NDArray, low: NDArray, high: NDArray) -> NDArray[np.intp]:
     """Through how many boxes each line goes, shape ``(n_lines,)``."""
     on_the_way = _along(start, ends)[:, :, None]
-    return ((on_the_way > low) & (on_the_way < high)).all(axis=-1).any(axis=1).sum(axis=1)
+    return np.any(np.all((on_the_way > low) & (on_the_way < high), axis=-1), axis=1).sum(axis=1)
 
 
 def _overlap_line(start: NDArray, end: NDArray, low: NDArray, high: NDArray) -> NDArray[np.bool_]:
     """Whether one line goes through each box, shape ``(n_boxes,)``."""
     on_the_way = _along(start, end)[0]
-    return ((on_the_way > low[:, None]) & (on_the_way < high[:, None])).all(axis=-1).any(axis=1)
+    return np.any(np.all((on_the_way > low[:, None]) & (on_the_way < high[:, None]), axis=-1), axis=1)
 
 
 def _cross(start: NDArray, ends: NDArray, other_start: NDArray, other_end: NDArray) -> NDArray[np.bool_]:

@@ -115,7 +115,7 @@ def _draw_ranks(ax: Axes, labels: pd.DataFrame) -> Marks:
     points = ranked[["weight", "theta"]].rank(ascending=False).to_numpy()
     ends = 0.5, len(points) + 0.5
     ax.plot(ends, ends, color="0.85", linewidth=1, zorder=0)
-    ax.scatter(*points.T, color=PALETTE[0], s=_AREA, zorder=2)
+    ax.scatter(points[:, 0], points[:, 1], color=PALETTE[0], s=_AREA, zorder=2)
     ax.set(xlim=(len(points) + 0.5, 0.5), ylim=(len(points) + 0.8, 0.2))
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True))

@@ -78,7 +78,7 @@ def _correlate(mdata: MuData, label_key: str, model: Any, audit: AuditReport | N
     tl.rank_correlation(mdata, label_key, audit=audit, seed=seed)
 
 
-def _find_embeddings(mdata: MuData, model: Any) -> dict[str, str]:
+def _find_embeddings(mdata: MuData, model: Any) -> dict[str, Any]:
     """The user's own principal components, or else those of what the model reads, which are written to ``obsm``."""
     names = {} if model is None else model.modalities
     if not names or all("X_pca" in mdata[name].obsm for name in names.values()):

@@ -94,7 +94,7 @@ def rank_correlation(
         raise ValueError(f"codes={codes!r} must be a sequence of codes, such as ('shared', 'specific').")
     roles = find_pair(mdata, modalities)
     obsm_keys: dict[_keys.Role, str] = {"rna": rna_obsm_key, "adt": adt_obsm_key}
-    weights, source = find_wnn_weights(mdata, weight_key, modalities=roles)
+    weights, source = find_wnn_weights(mdata, weight_key, modalities={str(role): name for role, name in roles.items()})
     labels, within = find_obs(mdata, label_key, "label_key"), find_cells(mdata, cells)
     of_theta: dict[str, Any] = {"n_neighbors": n_neighbors, "smoothing": smoothing}
     of_ranks: dict[str, Any] = {"n_bootstrap": n_bootstrap, "confidence": confidence, "minimum_cells": minimum_cells}
@@ -107,8 +107,8 @@ def rank_correlation(
         known = np.isfinite(theta) & weights.notna().to_numpy()
         ranks = metrics.rank_correlation(theta[known], weights.to_numpy()[known], labels[known], **of_ranks)
         for role, name in roles.items():
-            has_leak = code == "specific" and audit is not None
-            ranks.table[f"leak_ratio_{role}"] = audit.table.loc[name, "leak_ratio"] if has_leak else np.nan
+            judged = None if audit is None or code != "specific" else audit.table
+            ranks.table[f"leak_ratio_{role}"] = np.nan if judged is None else judged.loc[name, "leak_ratio"]
         tables.append(ranks.table)
         by_label.append(ranks.labels.rename(columns=_as_theta_and_weight))
     logger.warning(WARNING)

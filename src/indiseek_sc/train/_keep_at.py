@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from indiseek_sc.train._keep_best import KeepBest
 
@@ -24,7 +24,7 @@ class KeepAt(KeepBest):
         After how many epochs, by the same name. A training that is cut short before keeps its latest weights.
     """
 
-    def __init__(self, parts: Mapping[str, nn.Module], epochs: Mapping[str, int]) -> None:
+    def __init__(self, parts: Mapping[Any, nn.Module], epochs: Mapping[Any, int]) -> None:
         super().__init__(parts, patience=0)
         self.epochs = dict(epochs)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.callbacks import Callback
 
@@ -52,7 +52,7 @@ class KeepBest(Callback):
         A smaller gain counts as none.
     """
 
-    def __init__(self, parts: Mapping[str, nn.Module], *, patience: int, smallest_gain: float = 1e-4) -> None:
+    def __init__(self, parts: Mapping[Any, nn.Module], *, patience: int, smallest_gain: float = 1e-4) -> None:
         self.parts = {name: _Kept(part) for name, part in parts.items()}
         self.patience = patience
         self.smallest_gain = smallest_gain

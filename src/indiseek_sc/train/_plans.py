@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import lightning.pytorch as pl
 import torch
@@ -10,10 +10,13 @@ from torch import Tensor, nn
 
 from indiseek_sc._keys import ROLES
 from indiseek_sc.module import set_trainable
+from indiseek_sc.nn import NamedModules
 from indiseek_sc.train._keep_best import NonFiniteLossError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
     from indiseek_sc._keys import Role
     from indiseek_sc.module import IndiSeekModule
@@ -134,7 +137,7 @@ class RegressionPlan(StagePlan):
     ) -> None:
         super().__init__(module)
         self.learning_rate = module.settings.regression_learning_rate if learning_rate is None else learning_rate
-        self.parts = nn.ModuleDict(dict(parts))
+        self.parts = NamedModules(parts)
         self.loss = loss
         self.n_steps = n_steps
         set_trainable(module, [self.parts])
@@ -159,9 +162,9 @@ class RegressionPlan(StagePlan):
         """Log the losses of held-out cells."""
         self._losses(batch, "validation_loss")
 
-    def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[dict[str, Any]]]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with cosine decay, which gets further in as many steps than a constant pace."""
         s = self.module.settings
         adam = torch.optim.AdamW(self.parts.parameters(), lr=self.learning_rate, weight_decay=s.weight_decay)
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(adam, self.n_steps)
-        return [adam], [{"scheduler": decay, "interval": "step"}]
+        return {"optimizer": adam, "lr_scheduler": {"scheduler": decay, "interval": "step"}}

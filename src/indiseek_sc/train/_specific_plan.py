@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,8 @@ from indiseek_sc.train._plans import StagePlan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
     from indiseek_sc._keys import Role
     from indiseek_sc.module import IndiSeekModule, Settings
@@ -88,19 +90,20 @@ class SpecificPlan(StagePlan):
             self.trainer.optimizers[1].state.clear()  # moments of weights that are gone
             self.n_critic_updates = self.n_encoder_steps = 0
 
-    def training_step(self, batch: tuple[Batch, list[Batch]] | Batch, batch_idx: int) -> Tensor:
-        """Teach the critics, then move the encoders."""
-        cells = batch
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Teach the critics, then move the encoders; ``batch`` has those of the critics beside that of the encoders, where critics learn."""
+        cells: Batch = batch
+        optimizers: Any = self.optimizers()
         if self.module.critics_learn:
             cells, critic_batches = batch
-            encoder_optimizer, critic_optimizer = self.optimizers()
+            encoder_optimizer, critic_optimizer = optimizers
             held_out = self._held_out_codes() if batch_idx == 0 else {}
             before = self._losses_of_codes(held_out)
             self._teach(critic_batches, critic_optimizer)
             after = self._losses_of_codes(held_out)
             self.record({f"{name}_staleness": before[name] - after[name] for name in before}, 1)
         else:
-            encoder_optimizer = self.optimizers()
+            encoder_optimizer = optimizers
 
         terms = {role: self.module.specific_terms(role, cells[role]) for role in ROLES}
         loss = torch.stack([self._objective(terms[role]) for role in ROLES]).sum()
@@ -109,7 +112,8 @@ class SpecificPlan(StagePlan):
         ):
             # The critics' gradients of this pass are dropped by their own next zero_grad.
             self._step(encoder_optimizer, loss)
-            self.lr_schedulers().step()
+            schedule: Any = self.lr_schedulers()
+            schedule.step()
             self.n_encoder_steps += 1
         bounds = {f"{role}_{name}": x for role in ROLES for name, x in terms[role].items() if name != "error"}
         self.record(_name_split(bounds, "train"), _count(cells))
@@ -133,7 +137,8 @@ class SpecificPlan(StagePlan):
     @torch.no_grad()
     def _held_out_codes(self) -> dict[Role, tuple[Tensor, Tensor]]:
         """Return codes and conditions of the first batch of validation cells."""
-        cells = next(iter(self.trainer.val_dataloaders))
+        loader: Any = self.trainer.val_dataloaders
+        cells = next(iter(loader))
         self.eval()  # statistics of the code must not move
         codes = {role: (self.module.encode_prepared(role, cells[role]), cells[role]["against"]) for role in ROLES}
         self.train()
@@ -182,7 +187,7 @@ class SpecificPlan(StagePlan):
         n_lives = -(-n_epochs // s.n_critic_refresh_epochs) if s.n_critic_refresh_epochs else 1
         return n_epochs + n_alone * max(1, n_lives)
 
-    def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[torch.optim.lr_scheduler.LRScheduler]]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam for the encoders with cosine decay, and for the critics at a constant pace, since they must keep up."""
         parameters = [p for part in self.trained for p in part.parameters()]
         optimizers = [torch.optim.Adam(parameters, lr=self.settings.specific_learning_rate)]
