@@ -12,6 +12,7 @@ from synthetic_recovery import read_factors
 from indiseek_sc._keys import ROLES
 from indiseek_sc.metrics import foscttm, modality_importance, rank_correlation, recall_at_k, wnn_weights
 from indiseek_sc.metrics._rank_correlation import FEWEST_LABELS
+from indiseek_sc.report._compute import COMPONENTS
 from indiseek_sc.tl import find_wnn_weights
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 FIGURES = ("agreement_flat", "sufficiency", "leak_ratio", "leak_p", "gain", "complete")
 MOST_FOR_RETRIEVAL = 4_000
-WNN_COMPONENTS = {"rna": 30, "adt": 18}
-"""Principal components that WNN weights are computed from, at most: those of Seurat's vignette."""
-
 CODES = ("raw", "shared", "specific", "joint", "decoded")
 COORDINATE_METHODS = ("jacobian", "probe")
 COORDINATE_GROUPS = ("shared", "private", "both", "none")
@@ -116,7 +114,7 @@ def get_wnn_weights(
     except KeyError:
         components = [
             PCA(min(most, *features[role].shape), svd_solver="full").fit_transform(features[role])
-            for role, most in WNN_COMPONENTS.items()
+            for role, most in COMPONENTS.items()
         ]
         widths = ", ".join(str(x.shape[1]) for x in components)
         return wnn_weights(*components), f"indiseek_sc.metrics.wnn_weights of principal components ({widths})"

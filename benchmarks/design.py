@@ -149,12 +149,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+")
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--max-cells", type=int, default=3000)
     parser.add_argument("--output", type=Path, default=Path("design.csv"))
     arguments = parser.parse_args()
     train_quietly()
     rows: list[dict] = []
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         for name in arguments.data:
             rows += run(name, seed, arguments.max_cells)
             pd.DataFrame(rows).to_csv(arguments.output, index=False)

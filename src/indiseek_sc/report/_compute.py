@@ -86,9 +86,8 @@ def _find_embeddings(mdata: MuData, model: Any) -> dict[str, Any]:
     keys = {}
     for role, name in names.items():
         features = model.get_features(modality=name)
-        axes = np.linalg.eigh(np.cov(features, rowvar=False)).eigenvectors[
-            :, ::-1
-        ]  # few features, whatever the number of cells
+        # Few features, whatever the number of cells.
+        axes = np.linalg.eigh(np.cov(features, rowvar=False)).eigenvectors[:, ::-1]
         keys[f"{role}_obsm_key"] = key = f"X_pca_{name}"
         mdata.obsm[key] = (features - features.mean(axis=0)) @ axes[:, : COMPONENTS[role]]
     return keys
