@@ -1,6 +1,6 @@
 """Rank correlation of theta with WNN weights along lambda, as in figure 5 of the paper, with what leaks beside it.
 
-    python benchmarks/rho_along_lambda.py teaseq.h5mu pbmc10k.h5mu --seeds 3 --output rho_along_lambda
+    python benchmarks/rho_along_lambda.py teaseq.h5mu pbmc10k.h5mu liu2021_covid.h5mu --seeds 3 --output rho_along_lambda
 
 Half of the cells train, the other half is read. Each method (``--methods``) is trained at each lambda from the same shared codes, the literal recipe with 150 epochs a
 stage, IndiSeek from the same whitening as well; JointOpt has no shared codes to begin from. Writes ``OUTPUT.csv``, a row for each data set, seed, method, lambda and kind of code (``rho`` with its bootstrap
