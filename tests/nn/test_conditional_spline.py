@@ -8,7 +8,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
-from indiseek_sc.nn import ConditionalSpline
+from indiseek_sc.nn import ConditionalSpline, _conditional_spline
 
 
 def make_spline(n_columns: int = 3, n_condition: int = 2, *, trained: bool = True, **kwargs) -> ConditionalSpline:
@@ -110,6 +110,18 @@ def test_the_condition_helps_where_it_tells_of_the_shape_and_not_else(trained):
     # One of two sides is at most log 2 of information.
     assert 0.1 < gain.mean() < math.log(2)
     assert useless.mean() < 2 * useless.std() / math.sqrt(2000)
+
+
+def test_how_many_cells_are_taken_at_once_does_not_matter(monkeypatch: pytest.MonkeyPatch):
+    values, condition = draw()
+    spline = make_spline()
+    with torch.no_grad():
+        bent = spline(values, condition)
+        back = spline.inverse(bent, condition)
+        monkeypatch.setattr(_conditional_spline, "CELLS_AT_ONCE", 7)
+        torch.testing.assert_close(spline(values, condition), bent)
+        torch.testing.assert_close(spline.inverse(bent, condition), back)
+        assert spline.inverse(bent[:0], condition[:0]).shape == (0, bent.shape[1])
 
 
 def test_what_was_given_up_stays_as_it_is():

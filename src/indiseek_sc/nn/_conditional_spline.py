@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +14,14 @@ from torch import Tensor, nn
 
 from indiseek_sc.nn._dropout import Dropout
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 SLOPE_ONE = math.log(math.expm1(1 - 1e-3))
 """What becomes a slope of 1: Pyro adds 1e-3 to what softplus gives."""
+
+CELLS_AT_ONCE = 8192
+"""Each value takes about 30 numbers for its spline, and as many for each step of computing them."""
 
 
 class ConditionalSpline(nn.Module):
@@ -72,8 +79,8 @@ class ConditionalSpline(nn.Module):
         nn.init.zeros_(output.bias)
         self.register_buffer("varies", torch.ones(n_columns))
 
-    def _splines(self, values: Tensor, condition: Tensor) -> ConditionedSpline:
-        widths, heights, slopes, shares = (x.mT for x in self.network(values, condition))
+    def _splines(self, values: Tensor, condition: Tensor, columns: slice = slice(None)) -> ConditionedSpline:
+        widths, heights, slopes, shares = (x[..., columns].mT for x in self.network(values, condition))
         return ConditionedSpline(
             (
                 F.softmax(widths, dim=-1),
@@ -88,14 +95,19 @@ class ConditionalSpline(nn.Module):
         """Bend values, shape ``(n_cells, n_columns)``; columns that do not vary stay as they are."""
         if not self.varies.any():
             return values
-        return torch.where(self.varies > 0, self._splines(values, condition)(values), values)
+        bent = _in_parts(lambda some, known: self._splines(some, known)(some), values, condition)
+        return torch.where(self.varies > 0, bent, values)
 
     def inverse(self, bent: Tensor, condition: Tensor) -> Tensor:
         """Return the values that were bent, column by column, since each depends on those before it."""
+        return _in_parts(self._invert, bent, condition)
+
+    def _invert(self, bent: Tensor, condition: Tensor) -> Tensor:
         values = torch.zeros_like(bent)
         for column in self.varies.nonzero()[:, 0].tolist():
-            unbent = self._splines(values, condition).inv(bent)
-            values = torch.cat([values[:, :column], unbent[:, [column]], values[:, column + 1 :]], dim=1)
+            only = slice(column, column + 1)
+            unbent = self._splines(values, condition, only).inv(bent[:, only])
+            values = torch.cat([values[:, :column], unbent, values[:, column + 1 :]], dim=1)
         return torch.where(self.varies > 0, values, bent)
 
     def loss(self, values: Tensor, condition: Tensor) -> Tensor:
@@ -112,3 +124,9 @@ class ConditionalSpline(nn.Module):
     def give_up(self) -> None:
         """Leave all values as they are from now on."""
         self.varies.zero_()
+
+
+def _in_parts(function: Callable[[Tensor, Tensor], Tensor], *tensors: Tensor) -> Tensor:
+    """Apply a function to some cells at a time."""
+    parts = zip(*(tensor.split(CELLS_AT_ONCE) for tensor in tensors), strict=True)
+    return torch.cat([function(*part) for part in parts])
