@@ -134,8 +134,7 @@ def test_quick(script, tmp_path):
     assert len(table) == 6
     for role in ("rna", "adt"):
         ours, clip = table.xs("indiseek", level="method"), table.xs("clip", level="method")
-        # The bundled set has 200 cells to learn from here, and probes as many.
-        assert (ours[f"{role}.gain"] > [0.95, 0.75]).all() and (ours[f"{role}.leak_ratio"] < [0.05, 0.15]).all()
+        assert (ours[f"{role}.gain"] > 0.9).all() and (ours[f"{role}.leak_ratio"] < 0.1).all()
         assert (clip[f"{role}.gain"] < 0.1).all()
 
 

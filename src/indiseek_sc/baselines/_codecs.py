@@ -70,10 +70,6 @@ class EmptyCodec(SpecificCodec):
     def _raw(self, prepared: Mapping[str, Tensor], condition: Tensor) -> Tensor:
         return prepared["features"][:, :0]
 
-    def encode(self, prepared: Mapping[str, Tensor], condition: Tensor) -> Tensor:
-        """Encode."""
-        return self.standardize(self._raw(prepared, condition))
-
     def compare(self, specific: Tensor, prepared: Mapping[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features and what the decoder, if there is one yet, makes of the codes."""
         return prepared["features"], self.decode(specific, condition)
@@ -81,14 +77,6 @@ class EmptyCodec(SpecificCodec):
     def decode_closed(self, specific: Tensor, condition: Tensor) -> Tensor:
         """Reconstruct by the regression alone."""
         return self.baseline(torch.cat([specific, condition], dim=1))
-
-    def refine(self, closed: Tensor, specific: Tensor, condition: Tensor) -> Tensor:
-        """Add the refinement to what :meth:`decode_closed` returns."""
-        return closed + self.refinement(torch.cat([specific, condition], dim=1))
-
-    def decode(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """Reconstruct."""
-        return self.refine(self.decode_closed(specific, condition), specific, condition)
 
 
 class EncoderCodec(EmptyCodec):

@@ -189,10 +189,6 @@ class ConditionalCodec(SpecificCodec):
         correction = self.correction(torch.cat([prepared["start"], condition], dim=1))
         return prepared["start"] + correction * self.in_use
 
-    def encode(self, prepared: Mapping[str, Tensor], condition: Tensor) -> Tensor:
-        """Encode."""
-        return self.standardize(self._raw(prepared, condition))
-
     def compare(self, specific: Tensor, prepared: Mapping[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
         """Return the scores that z_0 and z decode to, less their mean: what lies across the axes no z can change.
 
@@ -207,11 +203,3 @@ class ConditionalCodec(SpecificCodec):
         whitened = self.shape.inverse(specific * self.deviation + self.mean, condition)
         scores = self.conditional(condition).unwhiten(whitened + self.missed(condition))
         return self.baseline(condition) + self.principal.inverse(scores)
-
-    def refine(self, closed: Tensor, specific: Tensor, condition: Tensor) -> Tensor:
-        """Add the refinement to what :meth:`decode_closed` returns."""
-        return closed + self.refinement(torch.cat([specific, condition], dim=1))
-
-    def decode(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """Reconstruct."""
-        return self.refine(self.decode_closed(specific, condition), specific, condition)

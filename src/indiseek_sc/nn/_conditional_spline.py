@@ -126,7 +126,7 @@ class ConditionalSpline(nn.Module):
         self.varies.zero_()
 
 
-def _in_parts(function: Callable[[Tensor, Tensor], Tensor], *tensors: Tensor) -> Tensor:
+def _in_parts(function: Callable[[Tensor, Tensor], Tensor], values: Tensor, condition: Tensor) -> Tensor:
     """Apply a function to some cells at a time."""
-    parts = zip(*(tensor.split(CELLS_AT_ONCE) for tensor in tensors), strict=True)
+    parts = zip(values.split(CELLS_AT_ONCE), condition.split(CELLS_AT_ONCE), strict=True)
     return torch.cat([function(*part) for part in parts])

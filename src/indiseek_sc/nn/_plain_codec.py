@@ -71,14 +71,10 @@ class PlainCodec(SpecificCodec):
     def _raw(self, prepared: Mapping[str, Tensor], condition: Tensor) -> Tensor:
         return self.encoder(prepared["features"])
 
-    def encode(self, prepared: Mapping[str, Tensor], condition: Tensor) -> Tensor:
-        """Encode; the condition is not read."""
-        return self.standardize(self._raw(prepared, condition))
-
     def compare(self, specific: Tensor, prepared: Mapping[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features and their reconstruction."""
         return prepared["features"], self.decode(specific, condition)
 
-    def decode(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """Reconstruct."""
+    def decode_closed(self, specific: Tensor, condition: Tensor) -> Tensor:
+        """Reconstruct; there is no refinement."""
         return self.decoder(torch.cat([specific, condition], dim=1))

@@ -20,6 +20,7 @@ class SpecificCodec(nn.Module, ABC):
 
     error_scale: Tensor
     standardize: nn.Module
+    refinement: nn.Module
     START: ClassVar[tuple[str, ...]] = ("error_scale",)
     """Parts that are set before critics speak; see :meth:`start_state`."""
 
@@ -56,9 +57,9 @@ class SpecificCodec(nn.Module, ABC):
     def prepare(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
         """Compute once what stays fixed while the critics judge, one row a cell."""
 
-    @abstractmethod
     def encode(self, prepared: Mapping[str, Tensor], condition: Tensor) -> Tensor:
         """Encode, shape ``(n_cells, n_specific)``. In training mode statistics are those of the batch."""
+        return self.standardize(self._raw(prepared, condition))
 
     @abstractmethod
     def compare(self, specific: Tensor, prepared: Mapping[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,17 +74,17 @@ class SpecificCodec(nn.Module, ABC):
         """Encode features, shape ``(n_cells, n_features)``."""
         return self.encode(self.prepare(features, condition), condition)
 
-    @abstractmethod
     def decode(self, specific: Tensor, condition: Tensor) -> Tensor:
         """Reconstruct features, shape ``(n_cells, n_features)``, from both codes and nothing else."""
+        return self.refine(self.decode_closed(specific, condition), specific, condition)
 
+    @abstractmethod
     def decode_closed(self, specific: Tensor, condition: Tensor) -> Tensor:
         """Reconstruct as :meth:`decode`, without what a part ``refinement`` adds."""
-        return self.decode(specific, condition)
 
     def refine(self, closed: Tensor, specific: Tensor, condition: Tensor) -> Tensor:
-        """Add what a part ``refinement`` has to add to what :meth:`decode_closed` returns."""
-        return closed
+        """Add the refinement, if there is one, to what :meth:`decode_closed` returns."""
+        return closed + self.refinement(torch.cat([specific, condition], dim=1)) if self.is_refined else closed
 
     def start_decoder(self, features: Tensor, specific: Tensor, condition: Tensor) -> None:
         """Set from training cells what has a closed form in the decoder, once the specific codes are there."""

@@ -99,10 +99,8 @@ def _draw_lines(ax: Axes, table: pd.DataFrame, path: Any) -> list[Annotation]:
         chosen = np.isclose(points["lambda"], path.chosen)
         ax.plot(x[chosen], y[chosen], "o", markersize=14, fillstyle="none", color=color, markeredgewidth=2)
         line = {"arrowstyle": "-", "color": color, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 3}
-        for value, *place in zip(points["lambda"], x, y, strict=True):
-            text = ax.annotate(
-                f"{value:g}", (place[0], place[1]), (16, 11), textcoords="offset points", arrowprops=line
-            )
+        for value, across, up in zip(points["lambda"], x, y, strict=True):
+            text = ax.annotate(f"{value:g}", (across, up), (16, 11), textcoords="offset points", arrowprops=line)
             text.set(ha="center", va="center")
             text.set(color=color, fontsize=10, path_effects=[effects.withStroke(linewidth=2.5, foreground="white")])
             labels.append(text)

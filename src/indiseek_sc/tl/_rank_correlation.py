@@ -106,8 +106,8 @@ def rank_correlation(
         )
         known = np.isfinite(theta) & weights.notna().to_numpy()
         ranks = metrics.rank_correlation(theta[known], weights.to_numpy()[known], labels[known], **of_ranks)
+        judged = None if audit is None or code != "specific" else audit.table
         for role, name in roles.items():
-            judged = None if audit is None or code != "specific" else audit.table
             ranks.table[f"leak_ratio_{role}"] = np.nan if judged is None else judged.loc[name, "leak_ratio"]
         tables.append(ranks.table)
         by_label.append(ranks.labels.rename(columns=_as_theta_and_weight))
