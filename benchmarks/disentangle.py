@@ -62,7 +62,7 @@ QUICK: dict[str, Any] = {
     "methods": ["indiseek", "clip", "no_critics"],
     "synthetic_methods": ["indiseek", "clip", "no_critics"],
     "seeds": 1,
-    "max_cells": 1200,
+    "max_cells": 400,
     "synthetic_cells": 600,
     "n_lambdas": 2,
     "max_epochs": 5,

@@ -129,7 +129,7 @@ def test_a_stage_that_ends_early_is_no_result(load_script, monkeypatch):
 
 @pytest.mark.slow
 def test_quick(script, tmp_path):
-    assert script.main(["--quick", "--output", str(tmp_path)]) == 0
+    assert script.main(["--quick", "--max-cells", "1200", "--output", str(tmp_path)]) == 0
     table = pd.read_csv(tmp_path / "table.csv").set_index(["data", "method"])
     assert len(table) == 6
     for role in ("rna", "adt"):
