@@ -13,9 +13,7 @@ import torch
 from indiseek_sc._keys import ROLES, other
 from indiseek_sc.losses import CriticSum
 from indiseek_sc.model._stages import Stages
-from indiseek_sc.nn import RidgeMap
-from indiseek_sc.nn._conditional_gaussian import ConditionalGaussian
-from indiseek_sc.nn._whitening import Whitening
+from indiseek_sc.nn import ConditionalGaussian, RidgeMap, Whitening
 from indiseek_sc.train import SpecificPlan, Split
 
 if TYPE_CHECKING:
@@ -103,7 +101,7 @@ def annealing(start: float, n_epochs: int) -> Iterator[None]:
 
 def members(n: int) -> AbstractContextManager[None]:
     """Let ``n`` networks whiten, in the place of three."""
-    return patch("indiseek_sc.nn._conditional_codec.ConditionalGaussian", partial(ConditionalGaussian, n_members=n))
+    return patch("indiseek_sc.nn._encoder_decoders.ConditionalGaussian", partial(ConditionalGaussian, n_members=n))
 
 
 @contextmanager

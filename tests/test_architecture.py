@@ -17,11 +17,11 @@ NAMES = {"_keys"}
 """What every layer that knows modalities may read."""
 
 MAY_IMPORT: dict[str, set[str]] = {
-    "nn": set(),
+    "nn": NAMES,
     "losses": {"nn"},
     "module": {"losses", "nn"} | NAMES,
     "train": {"module", "nn"} | NAMES,
-    "data": {"module"} | NAMES,
+    "data": {"nn"} | NAMES,
     "datasets": NAMES,
     "metrics": set(),
     "report": {"metrics", "pl", "tl", "_lookup"} | NAMES,

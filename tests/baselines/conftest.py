@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from indiseek_sc._keys import ROLES
-from indiseek_sc.module import IndiSeekModule, build_transform, make_settings
+from indiseek_sc.module import IndiSeekModule, make_settings
+from indiseek_sc.nn import build_transform
 
 N_FEATURES = {"rna": 7, "adt": 5}
 N_CELLS = 60

@@ -10,7 +10,7 @@ import torch
 
 from indiseek_sc import IndiSeek
 from indiseek_sc.baselines import METHODS, JointOpt, make
-from indiseek_sc.nn._conditional_codec import FEWEST
+from indiseek_sc.nn._encoder_decoders import FEWEST
 
 FEW = {"shared": 2, "conditional": 2, "shape": 2, "specific": 2, "decoder": 1}
 HELD_OUT = np.arange(0, 300, 3)

@@ -15,14 +15,12 @@ from hypothesis.extra import numpy as hnp
 from sklearn.decomposition import PCA
 
 from indiseek_sc.data import _fit_transforms, apply_transform, fit_transform
-from indiseek_sc.module import _transforms
-from indiseek_sc.module._transforms import FeatureTransform, build_transform, get_recipe
+from indiseek_sc.nn import FeatureTransform, InputKind, _transforms, build_transform, get_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from indiseek_sc._keys import Role
-    from indiseek_sc.module._transforms import InputKind
 
 ALL = np.arange(60)
 CASES: list[tuple[Role, InputKind]] = [

@@ -6,7 +6,7 @@ import torch
 from torch.distributions import MultivariateNormal
 
 from indiseek_sc.nn import ConditionalGaussian
-from indiseek_sc.nn._conditional_gaussian import LOG_SCALE_LIMIT
+from indiseek_sc.nn._flow import LOG_SCALE_LIMIT
 
 
 def draw(n_cells: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -8,7 +8,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
-from indiseek_sc.nn import ConditionalSpline, _conditional_spline
+from indiseek_sc.nn import ConditionalSpline, _flow
 
 
 def make_spline(n_columns: int = 3, n_condition: int = 2, *, trained: bool = True, **kwargs) -> ConditionalSpline:
@@ -118,7 +118,7 @@ def test_how_many_cells_are_taken_at_once_does_not_matter(monkeypatch: pytest.Mo
     with torch.no_grad():
         bent = spline(values, condition)
         back = spline.inverse(bent, condition)
-        monkeypatch.setattr(_conditional_spline, "CELLS_AT_ONCE", 7)
+        monkeypatch.setattr(_flow, "CELLS_AT_ONCE", 7)
         torch.testing.assert_close(spline(values, condition), bent)
         torch.testing.assert_close(spline.inverse(bent, condition), back)
         assert spline.inverse(bent[:0], condition[:0]).shape == (0, bent.shape[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from indiseek_sc.nn._dropout import Dropout, drop
+from indiseek_sc.nn._networks import Dropout, drop
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.9])

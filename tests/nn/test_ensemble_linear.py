@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from indiseek_sc.nn._ensemble_linear import EnsembleLinear
+from indiseek_sc.nn._networks import EnsembleLinear
 
 
 def test_an_ensemble_layer_is_that_many_linear_layers():

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from indiseek_sc._keys import ROLES
-from indiseek_sc.module import IndiSeekModule, build_transform, make_settings
+from indiseek_sc.module import IndiSeekModule, make_settings
+from indiseek_sc.nn import build_transform
 from indiseek_sc.train import KeepBest, StageData, StageProgress, StageRunner
 from indiseek_sc.train._plans import StagePlan
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from indiseek_sc._keys import ROLES
-from indiseek_sc.nn._fourier_regression import N_FOURIER_FEATURES, PENALTIES
+from indiseek_sc.nn._linear import N_FOURIER_FEATURES, PENALTIES
 from indiseek_sc.train import KeepBest, LeakProbe, SpecificPlan, share_told
 from indiseek_sc.train._leak_probe import MOST_CELLS
 

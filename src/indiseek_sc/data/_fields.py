@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from indiseek_sc._keys import Role
-    from indiseek_sc.module._transforms import InputKind
+    from indiseek_sc.nn import InputKind
 
 REGISTRY_KEY: dict[Role, str] = {"rna": REGISTRY_KEYS.X_KEY, "adt": "adt"}
 """The names of the tensors of each role in a minibatch of scvi-tools."""

@@ -13,7 +13,7 @@ from indiseek_sc.data._principal_components import principal_components
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from indiseek_sc.module._transforms import FeatureTransform
+    from indiseek_sc.nn import FeatureTransform
 
 N_CELLS_FOR_GENES = 20_000
 """Highly variable genes are chosen on at most this many cells."""

@@ -9,7 +9,7 @@ import numpy as np
 from indiseek_sc.data._matrix import as_row_major
 from indiseek_sc.data._scan import Offenders, scan_values
 from indiseek_sc.data._text import choices, listing
-from indiseek_sc.module._transforms import InputKind
+from indiseek_sc.nn import InputKind
 
 if TYPE_CHECKING:
     from mudata import MuData

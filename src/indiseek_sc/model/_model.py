@@ -11,7 +11,8 @@ from indiseek_sc.model._feature_attribution import FeatureAttributionMixin
 from indiseek_sc.model._report import ReportMixin
 from indiseek_sc.model._take_over import TakeOverMixin
 from indiseek_sc.model._training import TrainingMixin
-from indiseek_sc.module import IndiSeekModule, build_transform, make_settings
+from indiseek_sc.module import IndiSeekModule, make_settings
+from indiseek_sc.nn import build_transform
 from indiseek_sc.train import isolated_seed
 
 if TYPE_CHECKING:

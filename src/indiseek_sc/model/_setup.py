@@ -18,7 +18,7 @@ from indiseek_sc.data._source import MODALITY_ARGUMENT, complete_modalities, loc
 from indiseek_sc.data._structure import check_not_overwritten, check_not_swapped, check_structure
 from indiseek_sc.data._text import listing
 from indiseek_sc.data._values import examine_values
-from indiseek_sc.module._transforms import get_recipe
+from indiseek_sc.nn import InputKind, get_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from indiseek_sc.data._scan import ValueScan
     from indiseek_sc.data._source import InputSource
     from indiseek_sc.data._values import RequestedKind
-    from indiseek_sc.module._transforms import InputKind
 
 logger = logging.getLogger("scvi.indiseek_sc")  # below scvi's logger, whose messages users see
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from indiseek_sc.nn import IntervalCalibration, NamedModules, PredictionHead
-
-if TYPE_CHECKING:
-    from indiseek_sc.module._transforms import FeatureTransform
+from indiseek_sc.nn import FeatureTransform, IntervalCalibration, NamedModules, PredictionHead
 
 Units = Literal["features", "normalized"]
 """What predictions are in: the features that the model works on, or what the step within the cell makes of raw values."""

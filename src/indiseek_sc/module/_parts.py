@@ -18,6 +18,7 @@ from indiseek_sc.nn import (
     CanonicalRotation,
     ConditionalCodec,
     CrossPredictor,
+    FeatureTransform,
     NamedModules,
     PlainCodec,
     SharedEncoder,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from indiseek_sc._keys import Role
     from indiseek_sc.losses import CriticSum
     from indiseek_sc.module._settings import Settings
-    from indiseek_sc.module._transforms import FeatureTransform
 
 
 class ModuleParts(BaseModuleClass):

@@ -1,8 +1,7 @@
-"""Networks and closed-form fits: pure torch, no data."""
+"""Networks, closed-form fits and feature transforms: pure torch, no data."""
 
 from __future__ import annotations
 
-from indiseek_sc.nn._batch_offsets import BatchOffsets
 from indiseek_sc.nn._canonical_analysis import (
     CanonicalRotation,
     LinearMap,
@@ -10,21 +9,12 @@ from indiseek_sc.nn._canonical_analysis import (
     regularized_cca,
     shared_strength,
 )
-from indiseek_sc.nn._conditional_codec import ConditionalCodec
-from indiseek_sc.nn._conditional_gaussian import ConditionalGaussian
-from indiseek_sc.nn._conditional_spline import ConditionalSpline
-from indiseek_sc.nn._cross_predictor import CrossPredictor
-from indiseek_sc.nn._fourier_regression import FourierRegression
-from indiseek_sc.nn._interval_calibration import LEVELS, IntervalCalibration
-from indiseek_sc.nn._mlp import last_layer, make_mlp
-from indiseek_sc.nn._named_modules import NamedModules
-from indiseek_sc.nn._plain_codec import PlainCodec
-from indiseek_sc.nn._prediction_head import PredictionHead
-from indiseek_sc.nn._principal_map import PrincipalMap
-from indiseek_sc.nn._ridge import RidgeMap
-from indiseek_sc.nn._shared_encoder import SharedEncoder
-from indiseek_sc.nn._specific_codec import SpecificCodec
-from indiseek_sc.nn._whitening import Whitening
+from indiseek_sc.nn._encoder_decoders import ConditionalCodec, PlainCodec, SpecificCodec
+from indiseek_sc.nn._flow import ConditionalGaussian, ConditionalSpline, Whitening
+from indiseek_sc.nn._linear import BatchOffsets, FourierRegression, PrincipalMap, RidgeMap
+from indiseek_sc.nn._networks import CrossPredictor, NamedModules, SharedEncoder, last_layer, make_mlp
+from indiseek_sc.nn._prediction import LEVELS, IntervalCalibration, PredictionHead
+from indiseek_sc.nn._transforms import FeatureTransform, InputKind, Recipe, build_transform, get_recipe
 
 __all__ = [
     "LEVELS",
@@ -34,18 +24,23 @@ __all__ = [
     "ConditionalGaussian",
     "ConditionalSpline",
     "CrossPredictor",
+    "FeatureTransform",
     "FourierRegression",
+    "InputKind",
     "IntervalCalibration",
     "LinearMap",
     "NamedModules",
     "PlainCodec",
     "PredictionHead",
     "PrincipalMap",
+    "Recipe",
     "RidgeMap",
     "SharedEncoder",
     "SpecificCodec",
     "Whitening",
+    "build_transform",
     "chance_correlation",
+    "get_recipe",
     "last_layer",
     "make_mlp",
     "regularized_cca",

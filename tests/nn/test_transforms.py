@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from indiseek_sc.module._transforms import FeatureTransform, Recipe, build_transform, get_recipe
+from indiseek_sc.nn import FeatureTransform, Recipe, build_transform, get_recipe
 
 
 def test_the_library_size_step_by_hand():

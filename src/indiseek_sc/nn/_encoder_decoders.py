@@ -1,23 +1,176 @@
-"""The codec of stage 2 that starts where it is nearly independent already."""
+"""The encoder and decoder pairs of stage 2."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from indiseek_sc.nn._conditional_gaussian import ConditionalGaussian
-from indiseek_sc.nn._conditional_spline import ConditionalSpline
-from indiseek_sc.nn._fourier_regression import FourierRegression
-from indiseek_sc.nn._mlp import make_mlp
-from indiseek_sc.nn._principal_map import PrincipalMap
-from indiseek_sc.nn._ridge import RidgeMap
-from indiseek_sc.nn._specific_codec import SpecificCodec
-from indiseek_sc.nn._whitening import Whitening
+from indiseek_sc.nn._flow import ConditionalGaussian, ConditionalSpline, Whitening
+from indiseek_sc.nn._linear import FourierRegression, PrincipalMap, RidgeMap
+from indiseek_sc.nn._networks import Activation, last_layer, make_mlp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+class SpecificCodec(nn.Module, ABC):
+    """Encodes features to a specific code, and decodes that with the condition: own shared code, and batch if there is one.
+
+    ``error_scale`` is what the reconstruction error is measured against, in squared units of the features.
+    """
+
+    error_scale: Tensor
+    standardize: nn.Module
+    refinement: nn.Module
+    START: ClassVar[tuple[str, ...]] = ("error_scale",)
+    """Parts that are set before critics speak; see :meth:`start_state`."""
+
+    is_conditional = False
+    """Whether parts ``conditional`` and ``shape`` are trained before the critics judge, as in :class:`ConditionalCodec`."""
+
+    is_refined = False
+    """Whether a part ``refinement`` of the decoder is trained after the critics have judged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("error_scale", torch.ones(()))
+
+    @property
+    @abstractmethod
+    def used(self) -> Tensor:
+        """Numbers of the columns of the code that are in use, shape ``(n_used,)``; the others are 0."""
+
+    @property
+    def n_used(self) -> int:
+        """Number of dimensions of the code that are in use."""
+        return len(self.used)
+
+    @property
+    def learner(self) -> nn.Module:
+        """The part that learns while the critics judge."""
+        return self
+
+    @abstractmethod
+    def fit(self, features: Tensor, condition: Tensor, n_shared: int = 0) -> None:
+        """Set from training cells all that has a closed form; ``n_shared`` directions of the condition are shared code."""
+
+    @abstractmethod
+    def prepare(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
+        """Compute once what stays fixed while the critics judge, one row a cell."""
+
+    def encode(self, prepared: Mapping[str, Tensor], condition: Tensor) -> Tensor:
+        """Encode, shape ``(n_cells, n_specific)``. In training mode statistics are those of the batch."""
+        return self.standardize(self._raw(prepared, condition))
+
+    @abstractmethod
+    def compare(self, specific: Tensor, prepared: Mapping[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what is to be reconstructed and what the code reconstructs of it, both ``(n_cells, n_columns)``."""
+
+    def start_state(self) -> dict[str, Tensor]:
+        """Return a copy of the state before critics spoke; loaded into a new codec, it brings that to the same start."""
+        state = self.state_dict()
+        return {name: x.clone() for name, x in state.items() if name.partition(".")[0] in self.START}
+
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Encode features, shape ``(n_cells, n_features)``."""
+        return self.encode(self.prepare(features, condition), condition)
+
+    def decode(self, specific: Tensor, condition: Tensor) -> Tensor:
+        """Reconstruct features, shape ``(n_cells, n_features)``, from both codes and nothing else."""
+        return self.refine(self.decode_closed(specific, condition), specific, condition)
+
+    @abstractmethod
+    def decode_closed(self, specific: Tensor, condition: Tensor) -> Tensor:
+        """Reconstruct as :meth:`decode`, without what a part ``refinement`` adds."""
+
+    def refine(self, closed: Tensor, specific: Tensor, condition: Tensor) -> Tensor:
+        """Add the refinement, if there is one, to what :meth:`decode_closed` returns."""
+        return closed + self.refinement(torch.cat([specific, condition], dim=1)) if self.is_refined else closed
+
+    def start_decoder(self, features: Tensor, specific: Tensor, condition: Tensor) -> None:
+        """Set from training cells what has a closed form in the decoder, once the specific codes are there."""
+
+    @torch.no_grad()
+    def freeze_statistics(self, prepared: Mapping[str, Tensor], condition: Tensor) -> None:
+        """Set the statistics that standardise the code to those of the training cells."""
+        if isinstance(self.standardize, nn.BatchNorm1d):
+            values = self._raw(prepared, condition)
+            statistics = {"running_mean": values.mean(dim=0), "running_var": values.var(dim=0, correction=0)}
+            self.standardize.load_state_dict(statistics, strict=False)
+
+    @abstractmethod
+    def _raw(self, prepared: Mapping[str, Tensor], condition: Tensor) -> Tensor:
+        """Return the code before it is standardised."""
+
+
+class PlainCodec(SpecificCodec):
+    """An encoder and a decoder that start at random, as published.
+
+    Parameters
+    ----------
+    n_features
+        Number of features.
+    n_condition
+        Columns of the condition.
+    n_specific
+        Width of the code.
+    n_hidden
+        Width of the hidden layers.
+    n_layers
+        Number of hidden layers.
+    activation
+        Nonlinearity.
+    standardize
+        Standardise the code. The published recipe does not, which lets it shrink or grow to please a critic.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_condition: int,
+        n_specific: int,
+        n_hidden: int = 50,
+        *,
+        n_layers: int = 5,
+        activation: Activation = "relu",
+        standardize: bool = False,
+    ) -> None:
+        super().__init__()
+        self.encoder = make_mlp(n_features, n_specific, n_hidden, n_layers=n_layers, activation=activation)
+        self.decoder = make_mlp(
+            n_specific + n_condition, n_features, n_hidden, n_layers=n_layers, activation=activation
+        )
+        # Deep ReLU networks start near a width of 1e-3: added to such a variance, the usual 1e-5 lets the code shrink again.
+        self.standardize = nn.BatchNorm1d(n_specific, eps=1e-12, affine=False) if standardize else nn.Identity()
+
+    @property
+    def used(self) -> Tensor:
+        """All columns."""
+        return torch.arange(last_layer(self.encoder).out_features, device=self.error_scale.device)
+
+    @torch.no_grad()
+    def fit(self, features: Tensor, condition: Tensor, n_shared: int = 0) -> None:
+        """Measure the total variance of the features."""
+        self.error_scale.copy_(features.var(dim=0, correction=0).sum().clamp(min=1e-12))
+
+    def prepare(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
+        """Return the features."""
+        return {"features": features}
+
+    def _raw(self, prepared: Mapping[str, Tensor], condition: Tensor) -> Tensor:
+        return self.encoder(prepared["features"])
+
+    def compare(self, specific: Tensor, prepared: Mapping[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features and their reconstruction."""
+        return prepared["features"], self.decode(specific, condition)
+
+    def decode_closed(self, specific: Tensor, condition: Tensor) -> Tensor:
+        """Reconstruct; there is no refinement."""
+        return self.decoder(torch.cat([specific, condition], dim=1))
+
 
 NEGLIGIBLE_SHARE = 1e-4
 """Axes with less than this share of the variance of the features are left out of the specific code."""
@@ -47,10 +200,10 @@ class ConditionalCodec(SpecificCodec):
         z = \operatorname{standardize}\big(z_0 + f(z_0, c)\big), \\
         \hat x = b(c) + V \big(\mu(c) + \sigma(c)\, L(c)^{-1} (h^{-1}(z; c) + m(c))\big) + g(z, c),
 
-    where :math:`L(c)` is lower triangular with a diagonal of 1 (:class:`~indiseek_sc.nn._whitening.Whitening`), and :math:`m(c)` a regression in
+    where :math:`L(c)` is lower triangular with a diagonal of 1 (:class:`~indiseek_sc.nn.Whitening`), and :math:`m(c)` a regression in
     closed form (:class:`~indiseek_sc.nn.FourierRegression`) of what the networks have missed of the mean. :math:`w` has
     the same conditional mean, variances and correlations for every :math:`c`, and :math:`h`
-    (:class:`~indiseek_sc.nn._conditional_spline.ConditionalSpline`) gives it the same shape. So little is left for the critics,
+    (:class:`~indiseek_sc.nn.ConditionalSpline`) gives it the same shape. So little is left for the critics,
     which train :math:`f` from zero; :math:`g` starts at zero too. Since the axes are sorted, and :math:`L` and the Jacobian of
     :math:`h` are triangular, the first dimension of :math:`z` goes with the widest axis, and each further one with what those
     before leave of its own. Fit order: :meth:`fit`, then training of ``conditional``, of ``shape``, of ``correction``, and of

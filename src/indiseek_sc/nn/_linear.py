@@ -1,0 +1,218 @@
+"""Linear maps with a closed-form fit, kept as buffers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class RidgeMap(nn.Module):
+    """Affine map fitted by ridge regression, kept as buffers.
+
+    Parameters
+    ----------
+    n_input
+        Input columns.
+    n_output
+        Output columns.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, n_input: int, n_output: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(n_input, n_output))
+        self.register_buffer("bias", torch.zeros(n_output))
+
+    @torch.no_grad()
+    def fit(self, x: Tensor, y: Tensor, *, ridge: float = 1.0) -> None:
+        """Fit ``y`` of shape ``(n_cells, n_output)`` from ``x`` of shape ``(n_cells, n_input)``.
+
+        ``ridge`` is in units of cells: what that many cells without any signal would weigh.
+        """
+        x, y = x.double(), y.double()
+        x_mean, y_mean = x.mean(dim=0), y.mean(dim=0)
+        gram = (x - x_mean).T @ (x - x_mean)
+        gram.diagonal().add_(ridge)
+        weight = torch.linalg.solve(gram, (x - x_mean).T @ (y - y_mean))
+        self.weight.copy_(weight)
+        self.bias.copy_(y_mean - x_mean @ weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predict, shape ``(n_cells, n_output)``."""
+        return x @ self.weight + self.bias
+
+
+class PrincipalMap(nn.Module):
+    """Projection on principal components, kept as buffers; components that the data do not have are columns of 0.
+
+    Parameters
+    ----------
+    n_input
+        Input columns.
+    n_components
+        Number of components, at most ``n_input``.
+    """
+
+    center: Tensor
+    components: Tensor
+
+    def __init__(self, n_input: int, n_components: int) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(n_input))
+        self.register_buffer("components", torch.zeros(n_input, n_components))
+
+    @torch.no_grad()
+    def fit(self, x: Tensor, n_largest: int | None = None, smallest_variance: float | Tensor = 0.0) -> None:
+        """Find the components of ``x``, shape ``(n_cells, n_input)``, with fixed signs.
+
+        At most ``n_largest`` of them, and only those with more than ``smallest_variance``, in squared units of ``x``.
+        """
+        center = x.double().mean(dim=0)
+        centered = x.double() - center
+        values, vectors = torch.linalg.eigh(centered.T @ centered / x.shape[0])
+        values, vectors = values.flip(0), vectors.flip(1)
+        # The largest loading of each component is positive, so that fits on other machines point the same way.
+        largest = vectors.abs().argmax(dim=0)
+        vectors = vectors * vectors.gather(0, largest[None]).sign()
+        n = self.components.shape[1]
+        real = (values[:n] > 1e-8 * values[0].clamp(min=1e-300)) & (values[:n] > smallest_variance)
+        if n_largest is not None:
+            real[n_largest:] = False
+        self.center.copy_(center)
+        self.components.copy_(torch.where(real, vectors[:, :n], 0.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Project: ``(n_cells, n_input)`` to ``(n_cells, n_components)``."""
+        return (x - self.center) @ self.components
+
+    def inverse(self, scores: Tensor) -> Tensor:
+        """Back-project: ``(n_cells, n_components)`` to ``(n_cells, n_input)``."""
+        return scores @ self.components.T + self.center
+
+
+N_FOURIER_FEATURES = 512
+
+PENALTIES = tuple(10 ** (k / 2) for k in range(-6, 3))
+"""To choose from, in units of the mean variance of a feature."""
+
+
+class FourierRegression(nn.Module):
+    r"""Ridge regression on columns and on random Fourier features of them, kept as buffers.
+
+    Columns are standardised to :math:`x \in R^d`, and beside them stand :math:`\cos(w^\top x + b)` with :math:`w \sim N(0, I / d)`, for a Gaussian
+    kernel as wide as the typical distance between two cells is long (Rahimi and Recht 2007, NIPS 20, 1177). Before it is fitted it predicts 0.
+
+    Parameters
+    ----------
+    n_input
+        Input columns; constant ones tell nothing and do not count.
+    n_output
+        Output columns.
+    seed
+        Decides the features: the same for regressions that are compared.
+    """
+
+    center: Tensor
+    scale: Tensor
+    frequencies: Tensor
+    phases: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, n_input: int, n_output: int, *, seed: int = 0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        n_features = n_input + N_FOURIER_FEATURES
+        self.register_buffer("center", torch.zeros(n_input))
+        self.register_buffer("scale", torch.zeros(n_input))
+        self.register_buffer("frequencies", torch.randn(n_input, N_FOURIER_FEATURES, generator=generator))
+        self.register_buffer("phases", 2 * torch.pi * torch.rand(N_FOURIER_FEATURES, generator=generator))
+        self.register_buffer("weight", torch.zeros(n_features, n_output))
+        self.register_buffer("bias", torch.zeros(n_output))
+
+    @torch.no_grad()
+    def fit(self, x: Tensor, y: Tensor, n_fit: int, *, each: bool = False) -> None:
+        """Fit the first cells, and choose the penalty by the others.
+
+        Parameters
+        ----------
+        x
+            Shape ``(n_cells, n_input)``.
+        y
+            Shape ``(n_cells, n_output)``; columns weigh by their variance in the choice.
+        n_fit
+            The first so many cells are fitted on.
+        each
+            Choose for each output column by itself, and predict its mean where the chosen penalty does not do better than that by more than two
+            standard errors: the best of several is a little better by chance.
+        """
+        dtype = self.weight.dtype
+        self.double()  # for the solution
+        x, y = x.double(), y.double()
+        deviation = x[:n_fit].std(dim=0, correction=0)
+        self.center.copy_(x[:n_fit].mean(dim=0))
+        self.scale.copy_(torch.where(deviation > 1e-6, 1 / deviation, 0.0))
+        features = self._features(x)
+        means = features[:n_fit].mean(dim=0), y[:n_fit].mean(dim=0)
+        spread = features[:n_fit].std(dim=0, correction=0)
+        factor = torch.where(spread > 1e-6, 1 / spread, 0.0)
+        features, y = (features - means[0]) * factor, y - means[1]
+        width, directions = torch.linalg.eigh(features[:n_fit].T @ features[:n_fit] / n_fit)
+        told = directions.T @ (features[:n_fit].T @ y[:n_fit] / n_fit)
+        penalties = torch.tensor(PENALTIES, dtype=x.dtype, device=x.device)
+        shrunk = told / (width.clamp(min=0) + penalties[:, None])[:, :, None]
+        errors = (y[n_fit:] - features[n_fit:] @ directions @ shrunk).square()
+        totals = errors.sum(dim=1)
+        best = totals.argmin(dim=0) if each else totals.sum(dim=1).argmin().expand(y.shape[1])
+        columns = torch.arange(y.shape[1], device=x.device)
+        weight = directions @ shrunk[best, :, columns].T
+        if each:
+            gain = y[n_fit:].square() - errors[best, :, columns].T
+            weight = weight * (gain.mean(dim=0) > 2 * gain.std(dim=0) / len(gain) ** 0.5)
+        self.weight.copy_(factor[:, None] * weight)
+        self.bias.copy_(means[1] - means[0] @ self.weight)
+        self.to(dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predict, shape ``(n_cells, n_output)``."""
+        return self._features(x) @ self.weight + self.bias
+
+    def _features(self, x: Tensor) -> Tensor:
+        x = (x - self.center) * self.scale
+        n_varying = (self.scale > 0).sum().clamp(min=1)
+        return torch.cat([x, torch.cos(x @ self.frequencies / n_varying.to(x.dtype).sqrt() + self.phases)], dim=1)
+
+
+class BatchOffsets(nn.Module):
+    """Takes out of the features of a cell what its batch adds to those of any cell; nothing until :meth:`set` says how much.
+
+    Parameters
+    ----------
+    n_batches
+        Number of batches.
+    n_features
+        Number of features.
+    """
+
+    offsets: Tensor
+
+    def __init__(self, n_batches: int, n_features: int) -> None:
+        super().__init__()
+        self.register_buffer("offsets", torch.zeros(n_batches, n_features))
+
+    @torch.no_grad()
+    def set(self, offsets: Tensor) -> None:
+        """Take over offsets, shape ``(n_batches, n_features)``."""
+        self.offsets.copy_(offsets)
+
+    def of(self, batch: Tensor) -> Tensor:
+        """Return the offset of each cell, shape ``(n_cells, n_features)``, from batch codes of shape ``(n_cells,)``."""
+        return self.offsets[batch]
+
+    def forward(self, features: Tensor, batch: Tensor) -> Tensor:
+        """Take the offsets out of features, shape ``(n_cells, n_features)``."""
+        if len(self.offsets) == 1:  # a single batch has none, and cells may be a million
+            return features
+        return features - self.of(batch)
