@@ -20,7 +20,7 @@ from main_job import find_labels, read
 from indiseek_sc import IndiSeek
 from indiseek_sc.baselines import METHODS
 from indiseek_sc.datasets import synthetic
-from indiseek_sc.metrics._threads import single_thread
+from indiseek_sc.metrics import single_thread
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -33,8 +33,7 @@ from main_job import read
 
 from indiseek_sc import IndiSeek
 from indiseek_sc._keys import ROLES, other
-from indiseek_sc.metrics import SpecificAuditor
-from indiseek_sc.metrics._probe import held_out_r2
+from indiseek_sc.metrics import SpecificAuditor, held_out_r2
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -26,8 +26,7 @@ import torch
 
 from indiseek_sc import IndiSeek, datasets
 from indiseek_sc._keys import ROLES
-from indiseek_sc.metrics import foscttm, label_accuracy, recall_at_k
-from indiseek_sc.metrics._threads import single_thread
+from indiseek_sc.metrics import foscttm, label_accuracy, recall_at_k, single_thread
 from indiseek_sc.nn import regularized_cca
 
 LABELS = ("mergedcelltype", "singler_main", "cell_type", "celltype")

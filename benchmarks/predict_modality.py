@@ -30,8 +30,13 @@ from sklearn.kernel_approximation import Nystroem
 from sklearn.neighbors import NearestNeighbors
 
 from indiseek_sc import IndiSeek
-from indiseek_sc.metrics import interval_coverage, pearson_per_cell, pearson_per_feature, root_mean_squared_error
-from indiseek_sc.metrics._threads import single_thread
+from indiseek_sc.metrics import (
+    interval_coverage,
+    pearson_per_cell,
+    pearson_per_feature,
+    root_mean_squared_error,
+    single_thread,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -29,9 +29,7 @@ from main_job import read
 from indiseek_sc import IndiSeek
 from indiseek_sc._keys import ROLES, other
 from indiseek_sc.baselines import CLIP, InfoDisen
-from indiseek_sc.metrics import foscttm, recall_at_k
-from indiseek_sc.metrics._noise_floor import flat_directions, through_floor
-from indiseek_sc.metrics._probe import held_out_r2
+from indiseek_sc.metrics import flat_directions, foscttm, held_out_r2, recall_at_k, through_floor
 from indiseek_sc.module import IndiSeekModule
 from indiseek_sc.nn import regularized_cca
 from indiseek_sc.pl._style import PALETTE, STYLE

@@ -1,9 +1,59 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
-from indiseek_sc.metrics import factor_recovery
+from indiseek_sc.metrics import factor_recovery, label_accuracy
+
+
+@pytest.fixture
+def blurred():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 90)
+    return rng.normal(labels[:, None], 0.8, size=(90, 4)), labels
+
+
+def test_agrees_with_a_slow_vote(blurred):
+    code, labels = blurred
+    train, test, k = np.arange(0, 60), np.arange(60, 90), 3
+    correct = []
+    for i in test:
+        nearest = sorted(train, key=lambda j: ((code[i] - code[j]) ** 2).sum())[:k]
+        votes = Counter(labels[nearest])
+        most = max(votes.values())
+        correct.append(min(label for label, n in votes.items() if n == most) == labels[i])
+    accuracy = label_accuracy(code, labels, train, test, n_neighbors=k)
+    assert accuracy == pytest.approx(np.mean(correct))
+    assert 0.5 < accuracy < 1
+
+
+def test_cells_without_a_label_are_left_out_of_both_parts(blurred):
+    code, labels = blurred
+    known = np.flatnonzero(np.arange(90) % 3 > 0)
+    some = labels.astype(object)
+    some[np.arange(90) % 3 == 0] = None
+    train, test = np.arange(0, 60), np.arange(60, 90)
+    expected = label_accuracy(code, labels, np.intersect1d(train, known), np.intersect1d(test, known))
+    assert label_accuracy(code, some, train, test) == expected
+
+
+def test_errors_of_accuracy(blurred):
+    code, labels = blurred
+    with pytest.raises(ValueError, match=r"train and test share rows 2, 3 \(2 in all\)"):
+        label_accuracy(code, labels, [0, 1, 2, 3], [2, 3, 4])
+    with pytest.raises(ValueError, match="n_neighbors=15 must be 1 or more, up to the 10 labelled cells of train"):
+        label_accuracy(code, labels, np.arange(10), np.arange(10, 20))
+    with pytest.raises(ValueError, match="No cell of test has a label"):
+        label_accuracy(code, ["a"] * 60 + [None] * 30, np.arange(60), np.arange(60, 90))
+    with pytest.raises(ValueError, match="test points outside of the 90 cells: 90"):
+        label_accuracy(code, labels, np.arange(60), [88, 89, 90])
+    with pytest.raises(ValueError, match="train names rows more than once: 5"):
+        label_accuracy(code, labels, [5, 5, 6], [7, 8])
+    with pytest.raises(ValueError, match="train must be a one-dimensional array of row numbers; got bool"):
+        label_accuracy(code, labels, np.arange(90) < 60, np.arange(90) >= 60)
+
 
 TRAIN, TEST = np.arange(600), np.arange(600, 1600)
 
@@ -35,7 +85,7 @@ def test_a_constant_factor_has_no_figure(factors: np.ndarray) -> None:
     assert np.isnan(factor_recovery(factors, {"one": np.ones(1600)}, TRAIN, TEST)["r2"][0])
 
 
-def test_errors(factors: np.ndarray) -> None:
+def test_errors_of_recovery(factors: np.ndarray) -> None:
     with pytest.raises(ValueError, match="factors is empty"):
         factor_recovery(factors, {}, TRAIN, TEST)
     with pytest.raises(ValueError, match=r"factors\['s'\] has 5 rows"):

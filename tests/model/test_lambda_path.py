@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from indiseek_sc import IndiSeek
-from indiseek_sc.metrics import SpecificAuditor, _mlp_probe
+from indiseek_sc.metrics import SpecificAuditor, _probes
 from indiseek_sc.model._stage_runs import RunOptions
 from indiseek_sc.model._stages import Stages
 
@@ -25,7 +25,7 @@ LAMBDAS = (1, 1000)
 @pytest.fixture(autouse=True)
 def _quick_probes(monkeypatch):
     """The ridge and the neighbours judge alone: what the MLP finds is the business of other tests."""
-    monkeypatch.setattr(_mlp_probe, "_MAX_EPOCHS", 0)
+    monkeypatch.setattr(_probes, "_MAX_EPOCHS", 0)
 
 
 def fit(mdata, **train):
@@ -48,7 +48,7 @@ def fitted(_pbmc_covid_once):
 @pytest.fixture(scope="module")
 def path(fitted):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_mlp_probe, "_MAX_EPOCHS", 0)
+        patch.setattr(_probes, "_MAX_EPOCHS", 0)
         return fitted.lambda_path(LAMBDAS, tolerance=1.0, **QUICK)
 
 
@@ -255,7 +255,7 @@ def test_what_cannot_be_asked(fitted, pbmc_small, monkeypatch):
 @pytest.mark.slow
 def test_in_parallel_each_lambda_starts_at_the_start(fitted, monkeypatch):
     pytest.importorskip("ray.tune", reason='Ray Tune is not installed: pip install "indiseek_sc[tune]"')
-    monkeypatch.setattr(_mlp_probe, "_MAX_EPOCHS", 16)  # other processes know nothing of the quick probes
+    monkeypatch.setattr(_probes, "_MAX_EPOCHS", 16)  # other processes know nothing of the quick probes
     model = fitted_copy(fitted)
     parallel = model.lambda_path(LAMBDAS, tolerance=1.0, n_jobs=2, **QUICK)
     model.__class__ = NoWarmStart

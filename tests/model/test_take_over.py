@@ -10,7 +10,7 @@ import torch
 
 from indiseek_sc import IndiSeek
 from indiseek_sc.baselines import CLIP, FactorizedCL, NoCritics, NoIndependence
-from indiseek_sc.metrics import _mlp_probe
+from indiseek_sc.metrics import _probes
 
 FEW = {"shared": 2, "conditional": 2, "shape": 2, "specific": 2, "decoder": 1}
 HELD_OUT = np.arange(0, 300, 3)
@@ -84,7 +84,7 @@ def test_shared_codes_alone_are_taken_over_where_specific_ones_are_made_otherwis
 
 
 def test_a_walk_on_shared_codes_taken_over_is_that_on_own_ones(mdata, monkeypatch):
-    monkeypatch.setattr(_mlp_probe, "_MAX_EPOCHS", 0)
+    monkeypatch.setattr(_probes, "_MAX_EPOCHS", 0)
     clip = make(CLIP, mdata)
     clip.train(held_out=HELD_OUT, **QUICK)
     alone, follower = make(FactorizedCL, mdata), make(FactorizedCL, mdata)
@@ -96,7 +96,7 @@ def test_a_walk_on_shared_codes_taken_over_is_that_on_own_ones(mdata, monkeypatc
 
 
 def test_an_auditor_of_the_same_shared_codes_gives_the_same_report(mdata, leader, monkeypatch):
-    monkeypatch.setattr(_mlp_probe, "_MAX_EPOCHS", 1)
+    monkeypatch.setattr(_probes, "_MAX_EPOCHS", 1)
     model = make(NoCritics, mdata)
     model.take_over(leader)
     model.train(stages=("specific",), keep_start=True, **QUICK)

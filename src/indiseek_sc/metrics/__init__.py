@@ -1,18 +1,15 @@
 """Arrays in, numbers out: what codes hold, what they leak, and which modality tells cell types apart."""
 
-from indiseek_sc.metrics._accuracy import label_accuracy
-from indiseek_sc.metrics._audit import SpecificAuditor, audit
-from indiseek_sc.metrics._cluster_agreement import cluster_agreement
-from indiseek_sc.metrics._cluster_splits import cluster_splits
+from indiseek_sc.metrics._audit import AUDIT_FIGURES, AUDIT_PAIR_FIGURES, AuditReport, SpecificAuditor, audit
+from indiseek_sc.metrics._checks import first_of
+from indiseek_sc.metrics._clusters import check_split_minima, cluster_agreement, cluster_splits
 from indiseek_sc.metrics._coordinates import (
     CoordinateImportance,
     mean_squared_jacobian,
     permutation_importance,
     probe_r2,
 )
-from indiseek_sc.metrics._importance import ModalityImportance, modality_importance
 from indiseek_sc.metrics._lambda_path import LambdaChoice, LambdaPath, choose_lambda
-from indiseek_sc.metrics._neighbors import label_purity
 from indiseek_sc.metrics._prediction import (
     PredictionReport,
     interval_coverage,
@@ -21,27 +18,41 @@ from indiseek_sc.metrics._prediction import (
     pearson_per_feature,
     root_mean_squared_error,
 )
-from indiseek_sc.metrics._rank_correlation import RankCorrelation, rank_correlation
-from indiseek_sc.metrics._recovery import factor_recovery
-from indiseek_sc.metrics._report import AuditReport
+from indiseek_sc.metrics._probes import flat_directions, held_out_r2, single_thread, through_floor
+from indiseek_sc.metrics._recovery import factor_recovery, label_accuracy
 from indiseek_sc.metrics._retrieval import foscttm, median_rank, recall_at_k, retrieval
+from indiseek_sc.metrics._theta import (
+    FEWEST_LABELS,
+    ModalityImportance,
+    RankCorrelation,
+    label_purity,
+    modality_importance,
+    rank_correlation,
+)
 from indiseek_sc.metrics._wnn_weights import wnn_weights
 
 __all__ = [
+    "AUDIT_FIGURES",
+    "AUDIT_PAIR_FIGURES",
+    "FEWEST_LABELS",
     "AuditReport",
+    "CoordinateImportance",
     "LambdaChoice",
     "LambdaPath",
-    "CoordinateImportance",
     "ModalityImportance",
     "PredictionReport",
     "RankCorrelation",
     "SpecificAuditor",
     "audit",
+    "check_split_minima",
     "choose_lambda",
     "cluster_agreement",
     "cluster_splits",
     "factor_recovery",
+    "first_of",
+    "flat_directions",
     "foscttm",
+    "held_out_r2",
     "interval_coverage",
     "judge_prediction",
     "label_accuracy",
@@ -57,5 +68,7 @@ __all__ = [
     "recall_at_k",
     "retrieval",
     "root_mean_squared_error",
+    "single_thread",
+    "through_floor",
     "wnn_weights",
 ]

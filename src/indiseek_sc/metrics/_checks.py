@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _N_SHOWN = 5
 
 
-def first(offenders: NDArray) -> str:
+def first_of(offenders: NDArray) -> str:
     """The first five of ``offenders`` and how many there are, for an error message."""
     shown = ", ".join(str(value) for value in offenders[:_N_SHOWN].tolist())
     return f"{shown}{', ...' if len(offenders) > _N_SHOWN else ''} ({len(offenders)} in all)"
@@ -37,7 +37,7 @@ def as_matrix(value: ArrayLike, name: str, n_cells: int | None = None) -> NDArra
         raise ValueError(f"{name} has {len(matrix)} rows, but {n_cells} cells are expected: one row a cell.")
     bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
     if len(bad):
-        raise ValueError(f"{name} has values that are not finite in rows {first(bad)}. Leave these cells out.")
+        raise ValueError(f"{name} has values that are not finite in rows {first_of(bad)}. Leave these cells out.")
     return matrix
 
 
@@ -56,7 +56,7 @@ def as_vector(value: ArrayLike, name: str, n_cells: int | None = None) -> NDArra
         raise ValueError(f"{name} has {len(vector)} entries, but {n_cells} cells are expected: one number a cell.")
     bad = np.flatnonzero(~np.isfinite(vector))
     if len(bad):
-        raise ValueError(f"{name} is not finite in rows {first(bad)}. Leave these cells out.")
+        raise ValueError(f"{name} is not finite in rows {first_of(bad)}. Leave these cells out.")
     return vector
 
 
@@ -81,10 +81,10 @@ def as_index(value: ArrayLike, name: str, n_cells: int) -> NDArray[np.intp]:
         raise ValueError(f"{name} must be a one-dimensional array of row numbers; got {index.dtype} {index.shape}.")
     outside = index[(index < 0) | (index >= n_cells)]
     if len(outside):
-        raise ValueError(f"{name} points outside of the {n_cells} cells: {first(outside)}.")
+        raise ValueError(f"{name} points outside of the {n_cells} cells: {first_of(outside)}.")
     rows, times = np.unique(index, return_counts=True)
     if (times > 1).any():
-        raise ValueError(f"{name} names rows more than once: {first(rows[times > 1])}.")
+        raise ValueError(f"{name} names rows more than once: {first_of(rows[times > 1])}.")
     if len(index) < 2:
         raise ValueError(f"{name} needs at least 2 cells; got {len(index)}.")
     return index.astype(np.intp)
@@ -95,5 +95,5 @@ def as_split(train: ArrayLike, test: ArrayLike, n_cells: int) -> tuple[NDArray[n
     rows_train, rows_test = as_index(train, "train", n_cells), as_index(test, "test", n_cells)
     both = np.intersect1d(rows_train, rows_test)
     if len(both):
-        raise ValueError(f"train and test share rows {first(both)}: what is read on test must not have been fitted.")
+        raise ValueError(f"train and test share rows {first_of(both)}: what is read on test must not have been fitted.")
     return rows_train, rows_test

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from indiseek_sc.metrics._probe import probe, standardise
+from indiseek_sc.metrics._probes import probe, standardise
 
 if TYPE_CHECKING:
     from collections.abc import Callable

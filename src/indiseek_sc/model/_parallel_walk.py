@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
-from indiseek_sc.metrics._threads import single_thread
+from indiseek_sc.metrics import single_thread
 from indiseek_sc.train import isolated_seed
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from indiseek_sc._keys import ROLES
-from indiseek_sc.metrics import LambdaPath
-from indiseek_sc.metrics._threads import single_thread
+from indiseek_sc.metrics import LambdaPath, single_thread
 from indiseek_sc.model._base import ModelBase
 from indiseek_sc.model._lambda_walk import LAMBDAS, LambdaWalk
 from indiseek_sc.model._parallel_walk import walk_in_parallel

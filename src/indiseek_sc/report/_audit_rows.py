@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from indiseek_sc.metrics._report import FIGURES, PAIR_FIGURES
+from indiseek_sc.metrics import AUDIT_FIGURES, AUDIT_PAIR_FIGURES
 from indiseek_sc.pl._audit import AIMS
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class AuditRow(NamedTuple):
 def list_figures(audit: AuditReport) -> list[AuditRow]:
     """A row for each figure of the modalities, in the order of the audit."""
     rows = []
-    for figure, (target, meaning) in FIGURES.items():
+    for figure, (target, meaning) in AUDIT_FIGURES.items():
         values = audit.table[figure].astype(float)
         aim = AIMS.get(figure)
         is_missed = aim is not None and bool(aim.is_missed(values).any())
@@ -36,7 +36,7 @@ def list_figures(audit: AuditReport) -> list[AuditRow]:
 
 def list_pair_figures(audit: AuditReport) -> list[AuditRow]:
     """The same for the figures of both modalities together."""
-    return [AuditRow(name, (_round(value),), *PAIR_FIGURES[name]) for name, value in audit.pair.items()]
+    return [AuditRow(name, (_round(value),), *AUDIT_PAIR_FIGURES[name]) for name, value in audit.pair.items()]
 
 
 def _round(value: float) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from indiseek_sc import _keys, metrics
 from indiseek_sc._lookup import find_obs
-from indiseek_sc.metrics._cluster_splits import check_minima
+from indiseek_sc.metrics import check_split_minima
 from indiseek_sc.tl._codes import Cells, find_cells
 from indiseek_sc.tl._embeddings import find_pair
 from indiseek_sc.tl._find_codes import Code, find_complete, find_single_codes
@@ -119,7 +119,7 @@ def compare_clusters(
     used = find_cells(mdata, cells) & find_complete(code.points for code in found.values())
     others = {} if label_key is None else {LABELS: _find_labels(mdata, label_key, used)}
     _check_numbers(n_clusters, n_neighbors, int(used.sum()))
-    check_minima(minimum_share, minimum_stability)  # before the work
+    check_split_minima(minimum_share, minimum_stability)  # before the work
     if reference not in {*found, *others}:
         raise ValueError(
             f"reference={reference!r} is not among what is compared, {[*found, *others]}. Name one of these, or more codes."

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from indiseek_sc import _keys
-from indiseek_sc.metrics._checks import first
+from indiseek_sc.metrics import first_of
 from indiseek_sc.tl._codes import find_modalities
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def find_embedding(mdata: MuData, modality: str, key: str, role: _keys.Role, n_d
         )
     bad = ~np.isfinite(points).all(axis=1) & ~np.isnan(points).all(axis=1)
     if bad.any():
-        cells = first(mdata.obs_names[bad].to_numpy())
+        cells = first_of(mdata.obs_names[bad].to_numpy())
         raise ValueError(
             f"{argument}: {place} has values of modality {modality!r} that are not finite in cells {cells}. "
             "Leave these cells out, or make the embedding anew."

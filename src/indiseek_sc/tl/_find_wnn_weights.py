@@ -10,7 +10,7 @@ import pandas as pd
 
 from indiseek_sc import _keys
 from indiseek_sc._lookup import find_obs
-from indiseek_sc.metrics._checks import first
+from indiseek_sc.metrics import first_of
 from indiseek_sc.tl._embeddings import find_pair
 from indiseek_sc.tl._wnn_weights import SOURCE
 
@@ -89,7 +89,7 @@ def _checked(mdata: MuData, values: pd.Series, column: str, origin: str) -> WnnW
     if bad.any():
         raise ValueError(
             f"obs column {column!r} does not hold weights between 0 and 1 in cells "
-            f"{first(mdata.obs_names[bad].to_numpy())}. Name another column by key, or call tl.wnn_weights(mdata)."
+            f"{first_of(mdata.obs_names[bad].to_numpy())}. Name another column by key, or call tl.wnn_weights(mdata)."
         )
     if numbers.isna().all():
         raise ValueError(

@@ -11,7 +11,7 @@ from indiseek_sc._keys import ROLES
 from indiseek_sc.datasets import synthetic
 from indiseek_sc.datasets.synthetic._counts import NegativeBinomial
 from indiseek_sc.datasets.synthetic._design import jacobian, r2_limits
-from indiseek_sc.metrics._probe import held_out_r2
+from indiseek_sc.metrics import held_out_r2
 
 TRAIN, TEST = np.arange(1500), np.arange(1500, 3000)
 
