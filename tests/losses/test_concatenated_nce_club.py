@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from indiseek_sc.losses import ConcatenatedNCECritic, NCECritic
-from indiseek_sc.losses import _concatenated_nce_club as module
-from indiseek_sc.losses._pair_critic import contrastive_loss
+from indiseek_sc.losses import _network_critics as module
+from indiseek_sc.losses._critics import contrastive_loss
 
 
 def make_critic(n_specific: int = 3, n_condition: int = 2) -> ConcatenatedNCECritic:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indiseek_sc.losses import CRITICS, PairCritic
-from indiseek_sc.losses._pair_critic import contrastive_loss, pair_accuracy
+from indiseek_sc.losses._critics import contrastive_loss, pair_accuracy
 
 
 @given(st.integers(2, 12), st.integers(0, 10_000))

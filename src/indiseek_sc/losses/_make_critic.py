@@ -6,18 +6,10 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from indiseek_sc.losses._adversarial import AdversarialCritic
-from indiseek_sc.losses._concatenated_nce_club import ConcatenatedNCECritic
-from indiseek_sc.losses._distance_correlation import DistanceCorrelationCritic
-from indiseek_sc.losses._full_gaussian_club import FullGaussianCritic
-from indiseek_sc.losses._gaussian_club import GaussianCritic
-from indiseek_sc.losses._hsic import HSICCritic
-from indiseek_sc.losses._independence import CriticSum, IndependenceCritic
-from indiseek_sc.losses._leave_one_out import LeaveOneOutCritic
-from indiseek_sc.losses._mixture_club import MixtureCritic
-from indiseek_sc.losses._nce_club import NCECritic
-from indiseek_sc.losses._no_critic import NoCritic
-from indiseek_sc.losses._orthogonality import OrthogonalityCritic
+from indiseek_sc.losses._critics import CriticSum, IndependenceCritic, NoCritic
+from indiseek_sc.losses._density_critics import FullGaussianCritic, GaussianCritic, LeaveOneOutCritic, MixtureCritic
+from indiseek_sc.losses._kernel_terms import DistanceCorrelationCritic, HSICCritic, OrthogonalityCritic
+from indiseek_sc.losses._network_critics import AdversarialCritic, ConcatenatedNCECritic, NCECritic
 
 CriticFactory = Callable[[int, int], IndependenceCritic]
 """Makes a critic from ``n_specific`` and ``n_condition``: a class, a function, or a ``functools.partial``."""
