@@ -22,7 +22,7 @@ from main_job import read
 from indiseek_sc import IndiSeek
 from indiseek_sc._keys import ROLES
 from indiseek_sc.data import fit_batch_offsets
-from indiseek_sc.data._fit_batch_offsets import _offsets_within
+from indiseek_sc.data._batch import _offsets_within
 from indiseek_sc.metrics import label_accuracy
 from indiseek_sc.module._joint_code import JointCode
 

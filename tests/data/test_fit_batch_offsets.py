@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from indiseek_sc.data import fit_batch_offsets
-from indiseek_sc.data._fit_batch_offsets import PRIOR_CELLS, _offsets_within
+from indiseek_sc.data._batch import PRIOR_CELLS, _offsets_within
 
 N = 2000
 SIZES = np.array([0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.05, 0.05])

@@ -7,8 +7,8 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from indiseek_sc.data import _principal_components
-from indiseek_sc.data._principal_components import principal_components
+from indiseek_sc.data import _matrix
+from indiseek_sc.data._matrix import principal_components
 
 
 def in_chunks(x: np.ndarray, size: int = 13) -> list[torch.Tensor]:
@@ -56,7 +56,7 @@ def test_many_features_say_what_would_be_quicker_and_give_the_same(
     generator = np.random.default_rng(0)
     x = generator.normal(size=(200, 3)) @ generator.normal(size=(3, 40)) + 0.1 * generator.normal(size=(200, 40))
     _, exact, variances = principal_components(in_chunks(x), 200, 40, 3)
-    monkeypatch.setattr(_principal_components, "LARGEST_DOUBLE", 20)
+    monkeypatch.setattr(_matrix, "LARGEST_DOUBLE", 20)
     monkeypatch.setattr(logging.getLogger("scvi"), "propagate", True)
     with caplog.at_level(logging.INFO):
         _, components, approximate = principal_components(in_chunks(x), 200, 40, 3)
@@ -71,8 +71,8 @@ def test_the_solver_for_many_features_gives_the_same(n_cells: int, rank: int, mo
     generator = np.random.default_rng(0)
     x = generator.normal(size=(n_cells, rank)) * np.linspace(3, 1, rank) @ generator.normal(size=(rank, 60))
     _, exact, variances = principal_components(in_chunks(x), n_cells, 60, 2)
-    monkeypatch.setattr(_principal_components, "LARGEST_DENSE", 20)
-    monkeypatch.setattr(_principal_components, "eigh", None)
+    monkeypatch.setattr(_matrix, "LARGEST_DENSE", 20)
+    monkeypatch.setattr(_matrix, "eigh", None)
     _, components, same = principal_components(in_chunks(x), n_cells, 60, 2)
     np.testing.assert_allclose(same, variances, rtol=1e-10)
     np.testing.assert_allclose(components, exact, atol=1e-10)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from indiseek_sc.data import _matrix
-from indiseek_sc.data._scan import scan_values
+from indiseek_sc.data._values import scan_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable

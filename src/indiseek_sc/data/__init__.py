@@ -2,24 +2,57 @@
 
 from __future__ import annotations
 
-from indiseek_sc.data._fields import InputField, read_batch, read_input
-from indiseek_sc.data._fit_batch_offsets import fit_batch_offsets
+from indiseek_sc.data._batch import BatchColumn, check_batch, fit_batch_offsets, locate_batch
+from indiseek_sc.data._fields import (
+    REGISTRY_KEY,
+    InputField,
+    ModalityCells,
+    check_features,
+    read_batch,
+    read_input,
+    read_modality,
+)
 from indiseek_sc.data._fit_transforms import apply_transform, fit_transform, read_coordinates, read_normalized
-from indiseek_sc.data._matrix import iterate_rows
-from indiseek_sc.data._one_modality import ModalityCells, read_modality
-from indiseek_sc.data._source import InputSource
+from indiseek_sc.data._matrix import as_row_major, iterate_rows
+from indiseek_sc.data._source import (
+    MODALITY_ARGUMENT,
+    InputSource,
+    check_not_overwritten,
+    check_not_swapped,
+    check_structure,
+    complete_modalities,
+    locate_source,
+    relocate_source,
+)
+from indiseek_sc.data._values import RequestedKind, ValueScan, examine_values
 
 __all__ = [
+    "MODALITY_ARGUMENT",
+    "REGISTRY_KEY",
+    "BatchColumn",
     "InputField",
     "InputSource",
     "ModalityCells",
+    "RequestedKind",
+    "ValueScan",
     "apply_transform",
+    "as_row_major",
+    "check_batch",
+    "check_features",
+    "check_not_overwritten",
+    "check_not_swapped",
+    "check_structure",
+    "complete_modalities",
+    "examine_values",
     "fit_batch_offsets",
     "fit_transform",
     "iterate_rows",
+    "locate_batch",
+    "locate_source",
     "read_batch",
     "read_coordinates",
     "read_input",
     "read_modality",
     "read_normalized",
+    "relocate_source",
 ]

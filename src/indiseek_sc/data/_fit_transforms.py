@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from indiseek_sc.data._matrix import as_row_major, iterate_rows
-from indiseek_sc.data._principal_components import principal_components
+from indiseek_sc.data._matrix import as_row_major, iterate_rows, principal_components
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

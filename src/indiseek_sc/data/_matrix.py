@@ -1,17 +1,24 @@
-"""Reading any matrix that AnnData can hold, a part at a time."""
+"""Matrices read a part at a time, and their exact principal components."""
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 import pandas as pd
+import torch
 from anndata.abc import CSCDataset, CSRDataset
+from scipy.linalg import eigh
 from scipy.sparse import issparse
+from scipy.sparse.linalg import ArpackError, eigsh
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+logger = logging.getLogger("scvi.indiseek_sc")
 
 N_VALUES = 2**22
 """Values that are held densely at a time: 16 MiB of float32."""
@@ -97,3 +104,91 @@ def iterate_blocks(matrix: Any) -> Iterator[tuple[int, int, Any]]:
         size = max(1, N_VALUES // max(1, n_columns))
         for start in range(0, n_rows, size):
             yield start, 0, matrix[start : start + size]
+
+
+LARGEST_DOUBLE = 6_000
+"""Up to this many features the covariance is kept in double precision."""
+
+LARGEST_DENSE = 2_000
+"""Up to this many features or cells all eigenvalues are found on the way; beyond, only the leading ones."""
+
+SMALLEST_RATIO = 1e-6
+"""Components with less of the variance of the first one than this are rounding errors, and left out."""
+
+
+def principal_components(
+    chunks: Iterable[torch.Tensor], n_cells: int, n_features: int, n_components: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compute the leading principal components.
+
+    Features are compared through their covariance, or, if there are fewer cells than features, cells through their
+    inner products; both give the same components, and neither needs more than ``n_features**2`` numbers in memory.
+
+    Parameters
+    ----------
+    chunks
+        Cells, a part at a time, each of shape ``(n_chunk, n_features)``; together ``(n_cells, n_features)``.
+    n_cells
+        Number of cells in all chunks.
+    n_features
+        Number of features.
+    n_components
+        Largest number of components.
+
+    Returns
+    -------
+    The mean, shape ``(n_features,)``; the components, orthonormal columns, shape ``(n_features, n_found)``; the
+    variances of the cells along them, descending, shape ``(n_found,)``. ``n_found`` is below ``n_components`` where the
+    data have not so many directions. Signs are such that the largest loading of each component is positive.
+    """
+    n_components = min(n_components, n_cells, n_features)
+    if n_cells <= n_features:
+        z = torch.cat(list(chunks)).double().cpu().numpy()
+        mean = z.mean(axis=0)
+        z -= mean
+        values, vectors = _leading_eigenpairs(z @ z.T, n_components)
+        components = z.T @ vectors / np.sqrt(values)
+    else:
+        mean, scatter = _scatter(chunks, n_features)
+        values, components = _leading_eigenpairs(scatter, n_components)
+    largest = components[np.abs(components).argmax(axis=0), np.arange(values.size)]
+    return mean, components * np.sign(largest), values / max(1, n_cells - 1)
+
+
+def _scatter(chunks: Iterable[torch.Tensor], n_features: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and the sum of outer products of the centred rows."""
+    dtype: type[np.floating] = np.float64
+    if n_features > LARGEST_DOUBLE:
+        dtype = np.float32
+        logger.info(
+            f"PCA over all {n_features:,} genes takes {4 * n_features**2 / 2**30:.1f} GiB and some minutes; "
+            "n_top_genes=2000 would be quicker and is usual."
+        )
+    n_cells, total, gram = 0, np.zeros(n_features), np.zeros((n_features, n_features), dtype)
+    for chunk in chunks:
+        # numpy sees that this is a matrix times its own transpose, and does half the work; torch does not.
+        z = chunk.cpu().numpy().astype(dtype)
+        gram += z.T @ z
+        total += z.sum(axis=0, dtype=np.float64)
+        n_cells += z.shape[0]
+    mean = total / n_cells
+    gram -= n_cells * np.outer(mean, mean).astype(dtype)
+    return mean, gram
+
+
+def _leading_eigenpairs(matrix: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest eigenvalues of a symmetric matrix, descending, without rounding errors, and their vectors."""
+    values, vectors = _solve(matrix, n)
+    order = np.argsort(values)[::-1]
+    order = order[values[order] > max(SMALLEST_RATIO * values.max(), 0.0)]
+    return values[order].astype(np.float64), vectors[:, order].astype(np.float64)
+
+
+def _solve(matrix: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    size = matrix.shape[0]
+    if size > LARGEST_DENSE and n < size // 10:
+        # As exact as the dense solver, and three times as fast for 4,000 features; the start makes it reproducible.
+        start = np.random.default_rng(0).normal(size=(size,)).astype(matrix.dtype)
+        with suppress(ArpackError):  # of a matrix with next to no directions
+            return eigsh(matrix, k=n, v0=start)
+    return eigh(matrix, subset_by_index=(size - n, size - 1))

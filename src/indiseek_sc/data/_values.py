@@ -1,21 +1,140 @@
-"""Checks of the values of a modality, and what kind they are."""
+"""The values of a modality: one pass over them, checks, and what kind they are."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+from scipy.sparse import issparse
 
-from indiseek_sc.data._matrix import as_row_major
-from indiseek_sc.data._scan import Offenders, scan_values
-from indiseek_sc.data._text import choices, listing
+from indiseek_sc._text import N_SHOWN, choices, listing
+from indiseek_sc.data._matrix import as_readable, as_row_major, iterate_blocks
 from indiseek_sc.nn import InputKind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mudata import MuData
 
-    from indiseek_sc.data._scan import ValueScan
     from indiseek_sc.data._source import InputSource
+
+
+@dataclass
+class Offenders:
+    """Values that something is wrong with.
+
+    Parameters
+    ----------
+    count
+        How many there are.
+    first
+        Row, column and value of the first few.
+    """
+
+    count: int = 0
+    first: list[tuple[int, int, float]] = field(default_factory=list)
+
+
+@dataclass
+class ValueScan:
+    """What a pass over a matrix of shape ``(n_cells, n_features)`` found.
+
+    Parameters
+    ----------
+    n_nonzero_per_row
+        Number of values that are not 0 in each cell, shape ``(n_cells,)``.
+    n_nonzero_per_column
+        The same for each feature, shape ``(n_features,)``.
+    nonfinite
+        NaN and infinite values.
+    negative
+        Values below 0.
+    fractional
+        Values that are not whole.
+    """
+
+    n_nonzero_per_row: np.ndarray
+    n_nonzero_per_column: np.ndarray
+    nonfinite: Offenders = field(default_factory=Offenders)
+    negative: Offenders = field(default_factory=Offenders)
+    fractional: Offenders = field(default_factory=Offenders)
+
+    @property
+    def are_counts(self) -> bool:
+        """Whether all values are non-negative whole numbers."""
+        return self.nonfinite.count == self.negative.count == self.fractional.count == 0
+
+    @property
+    def empty_rows(self) -> np.ndarray:
+        """Numbers of the rows in which all values are 0."""
+        return np.flatnonzero(self.n_nonzero_per_row == 0)
+
+    @property
+    def empty_columns(self) -> np.ndarray:
+        """Numbers of the columns in which all values are 0."""
+        return np.flatnonzero(self.n_nonzero_per_column == 0)
+
+
+def scan_values(matrix: Any) -> ValueScan:
+    """Look at every value once, holding only a part of the matrix at a time.
+
+    Parameters
+    ----------
+    matrix
+        Shape ``(n_cells, n_features)``; any form that AnnData can hold.
+
+    Raises
+    ------
+    TypeError
+        If the values are not real numbers, or the matrix cannot be read in parts.
+    """
+    matrix = as_readable(matrix)
+    if matrix.dtype.kind not in "fiub":
+        raise TypeError(f"values of dtype {matrix.dtype} are not real numbers. Convert them with .astype('float32').")
+    scan = ValueScan(np.zeros(matrix.shape[0], dtype=np.int64), np.zeros(matrix.shape[1], dtype=np.int64))
+    for row, column, block in iterate_blocks(matrix):
+        per_row, per_column = _count_nonzero(block)
+        scan.n_nonzero_per_row[row : row + block.shape[0]] += per_row
+        scan.n_nonzero_per_column[column : column + block.shape[1]] += per_column
+        if matrix.dtype.kind == "f":
+            _collect(scan.nonfinite, block, row, column, lambda values: ~np.isfinite(values))
+            _collect(scan.fractional, block, row, column, lambda values: values != np.rint(values))
+        if matrix.dtype.kind in "fi":
+            _collect(scan.negative, block, row, column, lambda values: values < 0)
+    return scan
+
+
+def _count_nonzero(block: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of values other than 0 in each row and each column; explicit zeros count as 0."""
+    if not issparse(block):
+        nonzero = block != 0
+        return nonzero.sum(axis=1), nonzero.sum(axis=0)
+    nonzero = block.data != 0
+    major = np.diff(np.concatenate([[0], np.cumsum(nonzero)])[block.indptr])
+    n_minor = block.shape[0] if block.format == "csc" else block.shape[1]
+    minor = np.bincount(block.indices if nonzero.all() else block.indices[nonzero], minlength=n_minor)
+    return (minor, major) if block.format == "csc" else (major, minor)
+
+
+def _collect(found: Offenders, block: Any, row: int, column: int, is_wrong: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Add the values of a block, which starts at ``row`` and ``column``, for which ``is_wrong`` holds."""
+    wrong = is_wrong(block.data if issparse(block) else block)
+    count = int(np.count_nonzero(wrong))
+    if count and len(found.first) < N_SHOWN:
+        if issparse(block):
+            places = np.flatnonzero(wrong)[: N_SHOWN - len(found.first)]
+            major, minor = np.searchsorted(block.indptr, places, side="right") - 1, block.indices[places]
+            rows, columns = (minor, major) if block.format == "csc" else (major, minor)
+            values = block.data[places]
+        else:
+            rows, columns = (index[: N_SHOWN - len(found.first)] for index in np.nonzero(wrong))
+            values = block[rows, columns]
+        found.first += [
+            (row + int(i), column + int(j), float(v)) for i, j, v in zip(rows, columns, values, strict=True)
+        ]
+    found.count += count
+
 
 RequestedKind = Literal["auto", "counts", "normalized", "representation"]
 """What the user says that the values are; ``"auto"`` looks at them."""

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 
-from indiseek_sc.data import apply_transform
-from indiseek_sc.data._fields import REGISTRY_KEY
+from indiseek_sc.data import REGISTRY_KEY, apply_transform
 from indiseek_sc.model._setup import SetupMixin
 from indiseek_sc.train import Split
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from indiseek_sc.data import read_coordinates, read_input
-from indiseek_sc.data._fields import REGISTRY_KEY
+from indiseek_sc.data import REGISTRY_KEY, read_coordinates, read_input
 from indiseek_sc.metrics import mean_squared_jacobian, permutation_importance, probe_r2
 from indiseek_sc.model._codes import CodesMixin
 

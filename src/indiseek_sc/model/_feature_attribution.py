@@ -9,9 +9,7 @@ import pandas as pd
 import torch
 
 from indiseek_sc._keys import ROLES
-from indiseek_sc.data import read_input
-from indiseek_sc.data._fields import REGISTRY_KEY
-from indiseek_sc.data._matrix import as_row_major
+from indiseek_sc.data import REGISTRY_KEY, as_row_major, read_input
 from indiseek_sc.model._attribution_table import make_table
 from indiseek_sc.model._cell_groups import draw_cells, find_groups
 from indiseek_sc.model._codes import CodesMixin, Kind, _as_rows

@@ -9,10 +9,9 @@ import pandas as pd
 import torch
 
 from indiseek_sc._keys import ROLES, other
+from indiseek_sc._text import listing
 from indiseek_sc.data import read_input, read_modality, read_normalized
-from indiseek_sc.data._text import listing
-from indiseek_sc.metrics import judge_prediction
-from indiseek_sc.metrics._threads import single_thread
+from indiseek_sc.metrics import judge_prediction, single_thread
 from indiseek_sc.model._base import ModelBase, read_features
 from indiseek_sc.model._codes import CELLS_AT_ONCE, _as_rows
 from indiseek_sc.model._modality_prediction import ModalityPrediction

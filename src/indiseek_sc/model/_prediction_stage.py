@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from indiseek_sc._keys import ROLES, other
-from indiseek_sc.data import read_normalized
-from indiseek_sc.data._fields import REGISTRY_KEY
+from indiseek_sc.data import REGISTRY_KEY, read_normalized
 from indiseek_sc.model._stage_runs import StageRuns
 from indiseek_sc.train import KeepAt
 

@@ -12,12 +12,23 @@ from scvi.data.fields import MuDataCategoricalObsField
 from scvi.model.base import BaseModelClass
 
 from indiseek_sc._keys import ROLES
-from indiseek_sc.data._batch import check_batch, locate_batch
-from indiseek_sc.data._fields import InputField, check_features, read_batch, read_input
-from indiseek_sc.data._source import MODALITY_ARGUMENT, complete_modalities, locate_source, relocate_source
-from indiseek_sc.data._structure import check_not_overwritten, check_not_swapped, check_structure
-from indiseek_sc.data._text import listing
-from indiseek_sc.data._values import examine_values
+from indiseek_sc._text import listing
+from indiseek_sc.data import (
+    MODALITY_ARGUMENT,
+    InputField,
+    check_batch,
+    check_features,
+    check_not_overwritten,
+    check_not_swapped,
+    check_structure,
+    complete_modalities,
+    examine_values,
+    locate_batch,
+    locate_source,
+    read_batch,
+    read_input,
+    relocate_source,
+)
 from indiseek_sc.nn import InputKind, get_recipe
 
 if TYPE_CHECKING:
@@ -26,10 +37,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from indiseek_sc._keys import Role
-    from indiseek_sc.data._batch import BatchColumn
-    from indiseek_sc.data._scan import ValueScan
-    from indiseek_sc.data._source import InputSource
-    from indiseek_sc.data._values import RequestedKind
+    from indiseek_sc.data import BatchColumn, InputSource, RequestedKind, ValueScan
 
 logger = logging.getLogger("scvi.indiseek_sc")  # below scvi's logger, whose messages users see
 

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 
 from indiseek_sc._keys import ROLES
-from indiseek_sc.data import fit_batch_offsets, fit_transform
-from indiseek_sc.data._fields import REGISTRY_KEY
-from indiseek_sc.metrics._threads import single_thread
+from indiseek_sc.data import REGISTRY_KEY, fit_batch_offsets, fit_transform
+from indiseek_sc.metrics import single_thread
 from indiseek_sc.model._closed_forms import some_rows
 from indiseek_sc.model._codes import _as_rows
 from indiseek_sc.model._path import PathMixin
