@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 FIGURES = ("agreement_flat", "sufficiency", "leak_ratio", "leak_p", "gain", "complete")
 MOST_FOR_RETRIEVAL = 4_000
-CODES = ("raw", "shared", "specific", "joint", "decoded")
+CODES = ("raw", "shared", "specific", "both", "decoded")
 COORDINATE_METHODS = ("jacobian", "probe")
 COORDINATE_GROUPS = ("shared", "private", "both", "none")
 N_BOOTSTRAP = 500
 
 
 def codes_of(model: IndiSeek) -> Codes:
-    """Return all codes of all cells, by kind and role; ``joint`` is the own shared and specific code side by side."""
+    """Return all codes of all cells, by kind and role; ``both`` is the own shared and specific code side by side."""
     names = model.modalities
     codes = {
         "raw": {role: model.get_features(modality=names[role]) for role in ROLES},
@@ -41,7 +41,7 @@ def codes_of(model: IndiSeek) -> Codes:
     }
     for kind in ("shared", "specific"):
         codes[kind] = {role: model.get_latent_representation(kind=kind, modality=names[role]) for role in ROLES}  # type: ignore[arg-type]
-    codes["joint"] = {role: np.hstack([codes["shared"][role], codes["specific"][role]]) for role in ROLES}
+    codes["both"] = {role: np.hstack([codes["shared"][role], codes["specific"][role]]) for role in ROLES}
     return codes
 
 

@@ -3,7 +3,7 @@
     python benchmarks/rho_along_lambda.py teaseq.h5mu pbmc10k.h5mu liu2021_covid.h5mu --seeds 3 --output rho_along_lambda
 
 Half of the cells train, the other half is read. Each method (``--methods``) is trained at each lambda from the same shared codes, the literal recipe with 150 epochs a
-stage, IndiSeek from the same whitening as well; JointOpt has no shared codes to begin from. Writes ``OUTPUT.csv``, a row for each data set, seed, method, lambda and kind of code (``rho`` with its bootstrap
+stage, IndiSeek from the same whitening as well; JointOpt has no shared codes to begin from. Writes ``OUTPUT.csv``, a row for each data set, seed, method, lambda and kind of code (``both``: shared and specific side by side; ``rho`` with its bootstrap
 interval over cells, leak ratio and gain of the specific codes), and ``OUTPUT.png``. Labels are read for rho alone.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LAMBDAS = (1.0, 10.0, 100.0, 1000.0, 10000.0)
-KINDS = ("raw", "shared", "specific", "joint")
+KINDS = ("raw", "shared", "specific", "both")
 
 
 def run(data: str, method: str, seed: int) -> Iterator[dict]:

@@ -73,7 +73,7 @@ def make_rows():
                             row |= {f"{role}.{measure}_{group}": rng.random() for measure, group in COORDINATES}
                     if name == "liu":
                         row["wnn_source"] = "obs column 'RNA.weight', named as by Seurat"
-                        for kind in ("raw", "shared", "specific", "joint", "decoded"):
+                        for kind in ("raw", "shared", "specific", "both", "decoded"):
                             row |= {f"rho.{kind}": 0.5, f"rho.{kind}_lower": 0.4, f"rho.{kind}_upper": 0.6}
                     rows.append(row)
         return pd.DataFrame(rows)

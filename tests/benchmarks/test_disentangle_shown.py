@@ -34,7 +34,7 @@ class Codes:
         return self.codes[modality][:, :0] if kind == "specific" else self.codes[modality]
 
 
-RHO = {f"rho.{kind}{end}" for kind in ("raw", "shared", "joint", "decoded") for end in ("", "_lower", "_upper")}
+RHO = {f"rho.{kind}{end}" for kind in ("raw", "shared", "both", "decoded") for end in ("", "_lower", "_upper")}
 
 
 def judge_ranks(judge, model, mdata, *arguments, **kwargs):

@@ -177,8 +177,9 @@ def _annotate(ax: Axes, table: pd.DataFrame, names: Mapping[str, str], noted: Ma
     )
     interval = f"{noted['confidence']:.0%} " if "confidence" in noted else ""
     caption = textwrap.fill(f"θ: log ratio of neighbourhood purities, {rna} over {adt}", _WIDEST_CAPTION)
-    if noted.get("code", "specific") != "specific":
-        caption += f"\nin the {noted['code']} codes"
+    code = noted.get("code", "specific")
+    if code != "specific":
+        caption += "\nin shared and specific codes together" if code == "both" else f"\nin the {code} codes"
     caption += f"\n(mean over cells, {interval}bootstrap interval)"
     if not table["reliable"].all():
         few = f"fewer than {noted['minimum_cells']} cells" if "minimum_cells" in noted else "too few cells to rely on"

@@ -124,7 +124,8 @@ def _draw_ranks(ax: Axes, labels: pd.DataFrame) -> Marks:
 
 
 def _describe(code: str, spearman: pd.Series) -> str:
-    words = f"{code.capitalize()} codes\nSpearman {spearman['estimate']:.2f}"
+    name = "Shared and specific" if code == "both" else code.capitalize()
+    words = f"{name} codes\nSpearman {spearman['estimate']:.2f}"
     if np.isfinite(spearman["jackknife_lower"]):
         words += f" [{spearman['jackknife_lower']:.2f}, {spearman['jackknife_upper']:.2f}]"
     words += f", {spearman['n_labels']} labels"

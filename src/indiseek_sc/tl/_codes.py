@@ -1,15 +1,17 @@
-"""What a model noted in a MuData: which modality is which, and the cells that it held out."""
+"""Where codes and embeddings lie in a MuData, which modality is which, and which cells a model held out."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
+from scipy.sparse import issparse
 
 from indiseek_sc import _keys
+from indiseek_sc.metrics import first_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mudata import MuData
     from numpy.typing import NDArray
@@ -71,3 +73,189 @@ def _find_held_out(mdata: MuData) -> NDArray[np.bool_]:
     raise ValueError(
         f"cells='held_out', but mdata.obs[{_keys.SPLIT!r}] has neither test nor validation cells. Use cells='all'."
     )
+
+
+ModalityCode = Literal["specific", "shared", "both", "raw"]
+"""What each modality has a code of: ``"both"`` is its shared and its specific code side by side."""
+
+Code = Literal[ModalityCode, "joint"]
+"""The same, and the one joint representation of all modalities."""
+
+
+class SingleCode(NamedTuple):
+    """One code by itself."""
+
+    kind: Code
+    modality: str  # its name; nothing for the joint code
+    points: NDArray[np.floating]  # (n_cells, n_features); rows of cells that lack it are NaN
+
+
+def find_codes(
+    mdata: MuData, roles: Mapping[_keys.Role, str], code: ModalityCode, obsm_keys: Mapping[_keys.Role, str]
+) -> dict[_keys.Role, NDArray[np.floating]]:
+    """A code of each modality, shape ``(n_cells, n_features)``; rows of cells that lack it are NaN.
+
+    Parameters
+    ----------
+    mdata
+        Where to look.
+    roles
+        Names of the modalities.
+    code
+        ``"specific"``, ``"shared"``, ``"both"`` (shared and specific of a modality side by side) or ``"raw"`` (the embedding named by ``obsm_keys``).
+    obsm_keys
+        An entry of ``obsm`` for each modality, for ``"raw"`` alone.
+
+    Raises
+    ------
+    KeyError
+        If the code is not there.
+    ValueError
+        If ``code`` is none of these, or an entry of ``obsm`` does not hold numbers.
+    """
+    if code == "joint":
+        raise ValueError(
+            f"code='joint' is the one representation of both modalities, {_keys.JOINT}, and no modality has one of its own to compare. "
+            "Name 'both' for the shared and the specific code of each modality side by side."
+        )
+    if code not in get_args(ModalityCode):
+        raise ValueError(f"code={code!r} must be one of {list(get_args(ModalityCode))}.")
+    if code == "raw":
+        return {role: find_embedding(mdata, name, obsm_keys[role], role, None).points for role, name in roles.items()}
+    kinds = ("shared", "specific") if code == "both" else (code,)
+    return {role: np.hstack([_find_written(mdata, name, kind) for kind in kinds]) for role, name in roles.items()}
+
+
+def find_single_codes(
+    mdata: MuData, roles: Mapping[_keys.Role, str], codes: Sequence[Code], obsm_keys: Mapping[_keys.Role, str]
+) -> dict[str, SingleCode]:
+    """Each code by itself, by name: ``"shared_<modality>"`` and the like, and ``"joint"``, the one joint code of both modalities.
+
+    Raises
+    ------
+    KeyError
+        If a code is not there.
+    ValueError
+        If one of ``codes`` is none, or an entry of ``obsm`` does not hold numbers.
+    """
+    found = {}
+    for kind in codes:
+        if kind not in get_args(Code):
+            raise ValueError(f"code={kind!r} must be one of {list(get_args(Code))}.")
+        if kind == "joint":
+            found["joint"] = SingleCode(kind, "", _get_code(mdata, _keys.JOINT, "joint code"))
+            continue
+        for role, points in find_codes(mdata, roles, kind, obsm_keys).items():
+            found[f"{kind}_{roles[role]}"] = SingleCode(kind, roles[role], points)
+    return found
+
+
+def find_complete(codes: Iterable[NDArray[np.floating]]) -> NDArray[np.bool_]:
+    """Which cells have all of ``codes``, shape ``(n_cells,)``."""
+    return np.logical_and.reduce([np.isfinite(code).all(axis=1) for code in codes])
+
+
+def _find_written(mdata: MuData, modality: str, kind: str) -> NDArray[np.floating]:
+    key = {"shared": _keys.shared, "specific": _keys.specific}[kind](modality)
+    return _get_code(mdata, key, f"{kind} code of modality {modality!r}")
+
+
+def _get_code(mdata: MuData, key: str, name: str) -> NDArray[np.floating]:
+    if key not in mdata.obsm:
+        raise KeyError(
+            f"mdata.obsm[{key!r}], the {name}, is missing; mdata.obsm holds {sorted(mdata.obsm)}. "
+            "Call model.write_latents(mdata) first."
+        )
+    return np.asarray(mdata.obsm[key])
+
+
+class Embedding(NamedTuple):
+    """Positions of all cells of a MuData, and where they were found."""
+
+    points: NDArray[np.float64]  # (n_cells, n_features); rows of cells that lack the modality are NaN
+    place: str
+
+
+def find_pair(mdata: MuData, modalities: Mapping[str, str] | None) -> dict[_keys.Role, str]:
+    """Two different modalities of ``mdata``: as given, as a model noted them, or else ``"rna"`` and ``"adt"``.
+
+    Raises
+    ------
+    KeyError
+        If a modality is not there, or it is not known which they are.
+    ValueError
+        If ``modalities`` does not name two different ones for the roles ``"rna"`` and ``"adt"``.
+    """
+    if modalities is None and _keys.SETTINGS not in mdata.uns and set(_keys.ROLES) <= set(mdata.mod):
+        modalities = {role: role for role in _keys.ROLES}
+    roles = find_modalities(mdata, modalities)
+    for role, name in roles.items():
+        if name not in mdata.mod:
+            raise KeyError(f"modalities[{role!r}]={name!r} is not a modality of mdata, which has {list(mdata.mod)}.")
+    if roles["rna"] == roles["adt"]:
+        raise ValueError(f"modalities must name two different modalities; got {roles['rna']!r} twice.")
+    return roles
+
+
+def find_embedding(mdata: MuData, modality: str, key: str, role: _keys.Role, n_dimensions: int | None) -> Embedding:
+    """The embedding ``key`` of a modality: of its own ``obsm``, or else of that of ``mdata``.
+
+    Parameters
+    ----------
+    mdata
+        Where to look; it is not changed.
+    modality
+        A modality of it.
+    key
+        Name of the entry.
+    role
+        The part that the modality plays; names the arguments in errors.
+    n_dimensions
+        How many leading columns to take; all if not given.
+
+    Raises
+    ------
+    KeyError
+        If there is no such entry.
+    ValueError
+        If it is no matrix of numbers, is not finite in a cell that has the modality, or has not so many columns.
+    """
+    argument = f"{role}_obsm_key={key!r}"
+    if key in mdata[modality].obsm:
+        place = f"mdata[{modality!r}].obsm[{key!r}]"
+        values = _as_numbers(mdata[modality].obsm[key], argument, place)
+        rows = mdata[modality].obs_names.get_indexer(mdata.obs_names)
+        points = np.where((rows >= 0)[:, None], values[rows], np.nan)
+    elif key in mdata.obsm and key not in mdata.mod:  # under the names of modalities are masks of their cells
+        place = f"mdata.obsm[{key!r}]"
+        points = _as_numbers(mdata.obsm[key], argument, place)
+    else:
+        there = sorted({*mdata[modality].obsm, *(set(mdata.obsm) - set(mdata.mod))})
+        raise KeyError(
+            f"{argument}: neither mdata[{modality!r}].obsm nor mdata.obsm has such an entry; there is "
+            f"{there or 'nothing'}. Name one of these, or make principal components by "
+            f"scanpy.pp.pca(mdata[{modality!r}])."
+        )
+    bad = ~np.isfinite(points).all(axis=1) & ~np.isnan(points).all(axis=1)
+    if bad.any():
+        cells = first_of(mdata.obs_names[bad].to_numpy())
+        raise ValueError(
+            f"{argument}: {place} has values of modality {modality!r} that are not finite in cells {cells}. "
+            "Leave these cells out, or make the embedding anew."
+        )
+    if n_dimensions is not None and not 1 <= n_dimensions <= points.shape[1]:
+        raise ValueError(
+            f"{role}_dimensions={n_dimensions} must be between 1 and the {points.shape[1]} columns of {place}, "
+            "or None for all of them."
+        )
+    return Embedding(points[:, :n_dimensions], place)
+
+
+def _as_numbers(values: Any, argument: str, place: str) -> NDArray[np.float64]:
+    dense = values.toarray() if issparse(values) else np.asarray(values)
+    if dense.ndim != 2 or dense.shape[1] == 0 or dense.dtype.kind not in "fiub":
+        raise ValueError(
+            f"{argument}: {place} must be numbers of shape (n_cells, n_features) with at least one feature; got "
+            f"{dense.dtype} of shape {dense.shape}."
+        )
+    return dense.astype(np.float64)

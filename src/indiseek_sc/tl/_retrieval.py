@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from indiseek_sc import _keys, metrics
-from indiseek_sc.tl._codes import Cells, find_cells, find_modalities
-from indiseek_sc.tl._find_codes import find_codes, find_complete
+from indiseek_sc.tl._codes import Cells, find_cells, find_codes, find_complete, find_modalities
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

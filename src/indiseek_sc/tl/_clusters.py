@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
+import scanpy as sc
+from anndata import AnnData
 
 from indiseek_sc import _keys, metrics
 from indiseek_sc._lookup import find_obs
 from indiseek_sc.metrics import check_split_minima
-from indiseek_sc.tl._codes import Cells, find_cells
-from indiseek_sc.tl._embeddings import find_pair
-from indiseek_sc.tl._find_codes import Code, find_complete, find_single_codes
-from indiseek_sc.tl._leiden import leiden, match_resolution, neighbor_graph
+from indiseek_sc.tl._codes import Cells, Code, find_cells, find_complete, find_pair, find_single_codes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mudata import MuData
     from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
 
 logger = logging.getLogger("scvi.indiseek_sc")
 
@@ -68,8 +68,8 @@ def compare_clusters(
     label_key
         Column of cell types, in ``mdata.obs`` or in a modality's obs, with or without the modality in front; none is needed.
     codes
-        ``"shared"``, ``"specific"`` and ``"raw"`` are one code of each modality, ``"joint"`` is the joint code ``X_indiseek``. Raw is an embedding of each
-        modality, such as principal components.
+        ``"shared"``, ``"specific"``, ``"both"`` (these two side by side) and ``"raw"`` (an embedding, such as principal components) are one code of
+        each modality, ``"joint"`` is the joint code ``X_indiseek``.
     n_clusters
         How many clusters to make; by default as many as there are labels, or else as the reference has at resolution 1.
     reference
@@ -222,3 +222,56 @@ def _write(
     mdata.uns[_keys.CLUSTERS] = comparison.agreement
     mdata.uns[f"{_keys.CLUSTERS}_codes"] = comparison.codes
     mdata.uns[f"{_keys.CLUSTERS}_splits"] = comparison.splits
+
+
+_LOG2_RESOLUTIONS = (-6.0, 6.0)
+_MOST_ROUNDS = 12
+"""The search ends where resolutions differ by less than a fifth of a percent."""
+
+
+class Matched(NamedTuple):
+    """A resolution, and the number of clusters there."""
+
+    resolution: float
+    n_clusters: int
+
+
+def neighbor_graph(code: NDArray[np.floating], n_neighbors: int, seed: int) -> csr_matrix:
+    """Scanpy's weighted graph of neighbours, shape ``(n_cells, n_cells)``, of a code of shape ``(n_cells, n_features)``."""
+    cells = AnnData(obsm={"code": code.astype(np.float32)})
+    sc.pp.neighbors(cells, n_neighbors=n_neighbors, use_rep="code", random_state=seed)
+    return cells.obsp["connectivities"]
+
+
+def leiden(graph: csr_matrix, resolution: float, seed: int) -> NDArray[np.intp]:
+    """The cluster of each cell, shape ``(n_cells,)``; 0 is the largest."""
+    cells = AnnData(obs=pd.DataFrame(index=pd.RangeIndex(graph.shape[0]).astype(str)))
+    sc.tl.leiden(
+        cells,
+        resolution,
+        adjacency=graph,
+        random_state=seed,
+        directed=False,
+        flavor="igraph",
+        n_iterations=2,
+    )
+    clusters = cells.obs["leiden"].cat.codes.to_numpy().astype(np.intp)
+    order = np.argsort(-np.bincount(clusters), kind="stable")
+    return np.argsort(order)[clusters]
+
+
+def match_resolution(graph: csr_matrix, n_clusters: int, seed: int) -> Matched:
+    """The resolution between 1/64 and 64 that makes ``n_clusters``, or the nearest number that was met, by bisection from 1.
+
+    Numbers of clusters grow with resolution but for the chance of the algorithm. They may jump over the one that is sought, and never go below the
+    number of parts that the graph falls into by itself.
+    """
+    low, high = _LOG2_RESOLUTIONS
+    met = []
+    for _ in range(_MOST_ROUNDS):
+        middle = (low + high) / 2
+        met.append(Matched(2.0**middle, int(leiden(graph, 2.0**middle, seed).max()) + 1))
+        if met[-1].n_clusters == n_clusters:
+            break
+        low, high = (middle, high) if met[-1].n_clusters < n_clusters else (low, middle)
+    return min(met, key=lambda one: abs(one.n_clusters - n_clusters))

@@ -63,6 +63,11 @@ def test_clusters_are_matched_compared_and_asked_where_they_fall_apart(mdata):
     assert splits.loc[splits["only_here"], ["label", "code"]].to_numpy().tolist() == [["a", "specific_gex"]]
 
 
+def test_both_codes_of_a_modality_side_by_side(mdata):
+    found = tl.compare_clusters(mdata, codes=["both", "joint"], n_repeats=2)
+    assert found.codes["code"].tolist() == ["both_gex", "both_prot", "joint"]
+
+
 def test_a_cloud_does_not_agree_with_itself(mdata):
     mdata.obsm[_keys.specific("prot")] = np.random.default_rng(4).normal(size=(N_CELLS, 5))
     figures = tl.compare_clusters(mdata, "cell_type", codes=["specific", "joint"]).agreement.set_index(
