@@ -14,7 +14,7 @@ from matplotlib.ticker import PercentFormatter
 
 from indiseek_sc._keys import ROLES
 from indiseek_sc.baselines import METHODS
-from indiseek_sc.pl._style import DPI, PALETTE, STYLE, display_name
+from indiseek_sc.pl import DPI, PALETTE, STYLE, display_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -33,7 +33,7 @@ from indiseek_sc import IndiSeek, datasets
 from indiseek_sc._keys import ROLES
 from indiseek_sc.metrics import SpecificAuditor
 from indiseek_sc.module import change_settings
-from indiseek_sc.pl._style import PALETTE, STYLE, display_name, finish
+from indiseek_sc.pl import PALETTE, STYLE, display_name, finish
 from indiseek_sc.train import SpecificPlan
 
 if TYPE_CHECKING:

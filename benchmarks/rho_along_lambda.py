@@ -22,7 +22,7 @@ from main_job import find_labels
 
 from indiseek_sc._keys import ROLES
 from indiseek_sc.baselines import METHODS
-from indiseek_sc.pl._style import PALETTE, STYLE
+from indiseek_sc.pl import PALETTE, STYLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -32,7 +32,7 @@ from indiseek_sc.baselines import CLIP, InfoDisen
 from indiseek_sc.metrics import flat_directions, foscttm, held_out_r2, recall_at_k, through_floor
 from indiseek_sc.module import IndiSeekModule
 from indiseek_sc.nn import regularized_cca
-from indiseek_sc.pl._style import PALETTE, STYLE
+from indiseek_sc.pl import PALETTE, STYLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

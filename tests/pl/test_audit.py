@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgba
+from mudata import MuData
 
-from indiseek_sc import pl
+from indiseek_sc import _keys, metrics, pl
 from indiseek_sc.metrics import AuditReport
 from indiseek_sc.pl._style import ROLE_COLORS
 
@@ -80,3 +81,94 @@ def test_errors(audit_table: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match="has no row"):
         pl.audit(audit_table.iloc[:0])
     assert not plt.get_fignums()
+
+
+@pytest.fixture
+def recalls() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    code = rng.normal(size=(200, 4))
+    recalls = metrics.retrieval(code, code + rng.normal(size=code.shape), ks=(1, 10, 100))
+    return recalls.assign(direction=["rna to adt", "adt to rna"])
+
+
+def test_curves_are_the_recall(recalls: pd.DataFrame) -> None:
+    ax = pl.retrieval(recalls)
+    *curves, chance = ax.get_lines()
+    for curve, (_, row) in zip(curves, recalls.iterrows(), strict=True):
+        np.testing.assert_array_equal(curve.get_xdata(), [1, 10, 100])
+        np.testing.assert_array_equal(curve.get_ydata(), row[["recall@1", "recall@10", "recall@100"]].astype(float))
+    np.testing.assert_allclose(chance.get_ydata(), [0.005, 0.05, 0.5])
+    words = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert words[0].startswith("RNA seeks protein\n(FOSCTTM 0.")
+    assert words[1].startswith("protein seeks RNA")
+    assert "of 200 cells" in ax.get_xlabel()
+
+
+def test_conventions_of_retrieval(recalls: pd.DataFrame, embedded: MuData, tmp_path, monkeypatch) -> None:
+    embedded.uns[_keys.RETRIEVAL] = recalls
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(True))
+    _, ax = plt.subplots()
+    assert pl.retrieval(embedded, ax=ax, save=tmp_path / "figure.png") is ax
+    assert (tmp_path / "figure.png").stat().st_size > 1000
+    assert pl.retrieval(embedded, show=True) is None
+    assert shown == [True]
+
+
+def test_what_retrieval_lacks_is_said(recalls: pd.DataFrame, embedded: MuData) -> None:
+    with pytest.raises(KeyError, match=r"Call indiseek_sc\.tl\.retrieval\(mdata\) first"):
+        pl.retrieval(embedded)
+    with pytest.raises(KeyError, match="lacks a column 'recall@<k>'"):
+        pl.retrieval(recalls[["direction", "n_cells"]])
+
+
+@pytest.fixture
+def predicted() -> metrics.PredictionReport:
+    rng = np.random.default_rng(0)
+    names = {"index": [f"cell_{i}" for i in range(300)], "columns": [f"CD{j}" for j in range(20)]}
+    measured = pd.DataFrame(rng.normal(size=(300, 20)), **names)
+    mean = measured + rng.normal(size=measured.shape) * np.linspace(0.2, 3, 20)
+    return metrics.judge_prediction(measured, mean, mean - 1, mean + 1, level=0.9)
+
+
+def test_panels_go_from_best_to_worst(predicted) -> None:
+    axes = pl.prediction(predicted)
+    assert axes.shape == (3, 4)
+    titles = [ax.get_title().split("\n") for ax in axes.flat]
+    shown = [name for name, _ in titles]
+    ranked = predicted.table["pearson"].sort_values(ascending=False).index
+    assert (shown[0], shown[-1]) == (ranked[0], ranked[-1])
+    assert [name for name in ranked if name in shown] == shown
+    row = predicted.table.loc[shown[0]]
+    assert titles[0][1] == f"r {row['pearson']:.2f}, {row['coverage']:.0%} in 90% intervals"
+
+
+def test_all_cells_are_in_the_bins_and_colours_are_of_one_scale(predicted) -> None:
+    axes = pl.prediction(predicted, ["CD3", "CD7", "CD1"], ncols=2)
+    assert axes.shape == (2, 2)
+    assert axes[1, 1] is None
+    bins = [ax.collections[0] for ax in axes.flat[:3]]
+    assert [int(b.get_array().sum()) for b in bins] == [300, 300, 300]
+    assert len({(b.norm.vmin, b.norm.vmax) for b in bins}) == 1
+    for ax in axes.flat[:3]:
+        assert ax.get_xlim() == ax.get_ylim()
+
+
+def test_conventions_of_prediction(predicted, tmp_path, monkeypatch) -> None:
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(True))
+    assert pl.prediction(predicted, "CD4", save=tmp_path / "figure.png").shape == (1, 1)
+    assert (tmp_path / "figure.png").stat().st_size > 1000
+    assert pl.prediction(predicted, "CD4", show=True) is None
+    assert shown == [True]
+
+
+def test_what_prediction_lacks_is_said(predicted) -> None:
+    with pytest.raises(TypeError, match=r"model\.audit_prediction\(source, target\) returned, but is DataFrame"):
+        pl.prediction(predicted.table)
+    with pytest.raises(KeyError, match="CD99"):
+        pl.prediction(predicted, "CD99")
+    with pytest.raises(ValueError, match="names no feature"):
+        pl.prediction(predicted, [])
+    with pytest.raises(ValueError, match="ncols=0"):
+        pl.prediction(predicted, ncols=0)

@@ -1,19 +1,26 @@
-"""The figures of an audit beside their aims."""
+"""What is judged on held-out cells: the audit beside its aims, retrieval of partners, and predictions."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
+from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
-from indiseek_sc.pl._style import PALETTE, ROLE_COLORS, display_name, finish, one_panel, page
+from indiseek_sc import _keys
+from indiseek_sc.pl._style import PALETTE, ROLE_COLORS, STYLE, display_name, finish, one_panel, page
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from mudata import MuData
 
 
 class _Aim(NamedTuple):
@@ -28,7 +35,7 @@ class _Aim(NamedTuple):
         return values > self.value if self.side == "≤" else values < self.value
 
 
-AIMS: dict[str, _Aim] = {
+AUDIT_AIMS: dict[str, _Aim] = {
     "agreement_flat": _Aim("shared code: agreement", "≥", 0.90),
     "sufficiency": _Aim("shared code: sufficiency", "≥", 0.97),
     "gain": _Aim("specific code: gain", "≥", 0.95),
@@ -77,7 +84,7 @@ def audit(
         If the table has no row.
     """
     table = _find_table(report)
-    height = len(AIMS) * max(0.75, 0.3 * len(table) + 0.15) + 1.2
+    height = len(AUDIT_AIMS) * max(0.75, 0.3 * len(table) + 0.15) + 1.2
     with one_panel(ax, (9.5, height), show) as (ax, show):
         _draw_bars(ax, table)
         return finish(page(ax), ax, show=show, save=save)
@@ -87,18 +94,18 @@ def _find_table(report: Any) -> pd.DataFrame:
     table = getattr(report, "table", report)
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"report must be what model.audit() returns, or its table; got {type(report).__name__}.")
-    lacking = [figure for figure in AIMS if figure not in table]
+    lacking = [figure for figure in AUDIT_AIMS if figure not in table]
     if lacking:
         raise KeyError(
             f"The table of report lacks {lacking}; it has {list(table.columns)}. Pass that of model.audit()."
         )
     if table.empty:
         raise ValueError("The table of report has no row, one a modality. Pass that of model.audit().")
-    return table[list(AIMS)]
+    return table[list(AUDIT_AIMS)]
 
 
 def _draw_bars(ax: Axes, table: pd.DataFrame) -> None:
-    rows = np.arange(len(AIMS))
+    rows = np.arange(len(AUDIT_AIMS))
     thickness = 0.72 / len(table)
     colors = [*ROLE_COLORS.values(), *PALETTE[2:]]
     for place, (modality, values) in enumerate(table.iterrows()):
@@ -117,14 +124,201 @@ def _draw_bars(ax: Axes, table: pd.DataFrame) -> None:
                 va="center_baseline",
                 color=colors[place],
             )
-    for row, aim in zip(rows, AIMS.values(), strict=True):
+    for row, aim in zip(rows, AUDIT_AIMS.values(), strict=True):
         ax.plot([aim.value, aim.value], [row - 0.44, row + 0.44], color="black", linewidth=2.5, zorder=3)
     values = table.to_numpy(dtype=float)
     ax.set_xlim(min(0, np.nanmin(values, initial=0) * 1.1), np.nanmax(values, initial=1) * 1.02)
-    ax.set_yticks(rows, [f"{aim.title}\naim {aim.side} {aim.value:.2f}" for aim in AIMS.values()])
+    ax.set_yticks(rows, [f"{aim.title}\naim {aim.side} {aim.value:.2f}" for aim in AUDIT_AIMS.values()])
     ax.tick_params(axis="y", length=0)
     ax.invert_yaxis()
     ax.axvline(0, color="0.4", linewidth=1)
     mark = Line2D([], [], color="black", marker="|", markersize=13, markeredgewidth=2.5, linestyle="", label="aim")
     bars, _ = ax.get_legend_handles_labels()
     ax.legend(handles=[*bars, mark], loc="lower left", bbox_to_anchor=(0, 1), ncols=len(bars) + 1, borderaxespad=0.2)
+
+
+_RECALL = "recall@"
+
+
+def retrieval(
+    mdata: MuData | pd.DataFrame,
+    *,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> Axes | None:
+    """Draw the share of cells whose partner is among the k nearest codes of the other modality, a curve for each direction.
+
+    The dashed line is chance. FOSCTTM and the median rank stand in the legend.
+
+    Parameters
+    ----------
+    mdata
+        After :func:`indiseek_sc.tl.retrieval`, or the table that it returned.
+    ax
+        Where to draw; by default a figure of its own.
+    show
+        Whether to show the figure now; ``None`` is yes where matplotlib is interactive, unless ``ax`` is given.
+    save
+        File to write.
+
+    Returns
+    -------
+    The axes; nothing if the figure was shown.
+
+    Raises
+    ------
+    KeyError
+        If the table is not there, or has no recall.
+    """
+    table = _find_retrieval(mdata)
+    ks = np.array([int(column.removeprefix(_RECALL)) for column in table if column.startswith(_RECALL)])
+    n_cells = int(table["n_cells"].iloc[0])
+    with one_panel(ax, (7, 5), show) as (ax, show):
+        for role, (_, row) in zip(_keys.ROLES, table.iterrows(), strict=True):
+            source, _, target = row["direction"].partition(" to ")
+            ax.plot(
+                ks,
+                [row[f"{_RECALL}{k}"] for k in ks],
+                "o-",
+                color=ROLE_COLORS[role],
+                linewidth=2,
+                label=f"{display_name(source)} seeks {display_name(target)}\n"
+                f"(FOSCTTM {row['foscttm']:.3f}, median rank {row['median_rank']:,.0f})",
+            )
+        ax.plot(ks, np.minimum(ks / n_cells, 1), "--", color="0.4", label="chance")
+        ax.set(
+            xscale="log",
+            ylim=(0, 1),
+            xlabel=f"candidates named, of {n_cells:,} cells",
+            ylabel="cells that name their own",
+        )
+        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.legend(loc="upper left")
+        return finish(page(ax), ax, show=show, save=save)
+
+
+def _find_retrieval(mdata: MuData | pd.DataFrame) -> pd.DataFrame:
+    if not isinstance(mdata, pd.DataFrame) and _keys.RETRIEVAL not in mdata.uns:
+        raise KeyError(f"mdata.uns[{_keys.RETRIEVAL!r}] is missing. Call indiseek_sc.tl.retrieval(mdata) first.")
+    table = mdata if isinstance(mdata, pd.DataFrame) else mdata.uns[_keys.RETRIEVAL]
+    if not any(column.startswith(_RECALL) for column in table) or "direction" not in table:
+        raise KeyError(f"The table lacks a column '{_RECALL}<k>' or 'direction'; it has {list(table.columns)}.")
+    return table
+
+
+N_SHOWN = 12
+"""Panels, if features are not named, at most."""
+
+MARGIN = 0.03
+
+_FEW_TO_MANY = ListedColormap(colormaps["Blues"](np.linspace(0.35, 1, 256)))
+"""A single cell must be seen on white."""
+
+
+def prediction(
+    report: Any,
+    features: str | Sequence[str] | None = None,
+    *,
+    ncols: int = 4,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> np.ndarray | None:
+    """Draw predicted against measured values, a panel for each feature, darker where there are more cells.
+
+    The line is where both are equal. The correlation, and the share of the cells within their interval, stand above each panel.
+
+    Parameters
+    ----------
+    report
+        What ``model.audit_prediction(...)`` returned.
+    features
+        Which features; by default up to 12 from the best predicted to the worst in even steps of the correlation, so that bad ones are seen too.
+    ncols
+        Panels in a row.
+    show
+        Whether to show the figure now; ``None`` is yes where matplotlib is interactive.
+    save
+        File to write.
+
+    Returns
+    -------
+    The axes, shape ``(n_rows, ncols)``, ``None`` where there is no panel; nothing if the figure was shown.
+
+    Raises
+    ------
+    TypeError
+        If ``report`` is none.
+    KeyError
+        If a feature is not in the report.
+    ValueError
+        If no feature is named or can be drawn, or ``ncols`` is below 1.
+    """
+    for name in ("table", "measured", "mean", "level"):
+        if not hasattr(report, name):
+            raise TypeError(
+                f"report must be what model.audit_prediction(source, target) returned, but is {type(report).__name__}."
+            )
+    if ncols < 1:
+        raise ValueError(f"ncols={ncols} must be at least 1.")
+    names = _choose(report, features)
+    ncols = min(ncols, len(names))
+    n_rows = -(-len(names) // ncols)
+    with plt.rc_context(STYLE):
+        size = (2.9 * ncols + 1.0, 3.1 * n_rows + 0.4)
+        figure, axes = plt.subplots(n_rows, ncols, figsize=size, squeeze=False, layout="constrained")
+        drawn = [_draw_panel(ax, report, name) for ax, name in zip(axes.flat, names, strict=False)]
+        most = max(2, *(int(bins.get_array().max()) for bins in drawn))
+        for bins in drawn:
+            bins.set_norm(LogNorm(1, most))  # one scale, so that one bar serves all
+        for place in range(len(names), axes.size):
+            axes.flat[place].remove()
+            axes.flat[place] = None
+        panels = [ax for ax in axes.flat if ax is not None]
+        for ax in panels[::ncols]:
+            ax.set_ylabel("predicted")
+        for ax in panels[-ncols:]:  # the lowest of each column
+            ax.set_xlabel("measured")
+        figure.colorbar(drawn[0], ax=panels, label="cells in a bin", format="%d", shrink=min(1.0, 1.5 / n_rows))
+        return finish(figure, axes, show=show, save=save)
+
+
+def _choose(report: Any, features: str | Sequence[str] | None) -> list[str]:
+    if features is None:
+        ranked = report.table["pearson"].dropna().sort_values(ascending=False, kind="stable")
+        if len(ranked) == 0:
+            raise ValueError("report: no feature varies, so there is nothing to draw.")
+        # Even steps of rank would show noise alone where most of 2,000 genes are.
+        steps = np.linspace(ranked.iloc[0], ranked.iloc[-1], N_SHOWN)
+        nearest = np.abs(ranked.to_numpy() - steps[:, None]).argmin(axis=1)
+        return list(ranked.index[np.unique(nearest)])
+    names = [features] if isinstance(features, str) else list(features)
+    if not names:
+        raise ValueError("features=[] names no feature. Leave it out for some of all.")
+    missing = [name for name in names if name not in report.table.index]
+    if missing:
+        raise KeyError(f"features: {missing} are not in the report; it has {list(report.table.index[:20])}, ...")
+    return names
+
+
+def _draw_panel(ax: Axes, report: Any, name: str) -> Any:
+    """Bins of one feature on equal axes; returns what a colour bar is made of."""
+    measured, predicted = report.measured[name].to_numpy(), report.mean[name].to_numpy()
+    low, high = (float(f([f(measured), f(predicted)])) for f in (np.min, np.max))
+    low, high = (low, high) if high > low else (low - 1, high + 1)
+    low, high = low - MARGIN * (high - low), high + MARGIN * (high - low)  # whole bins at the ends
+    drawn = ax.hexbin(
+        measured,
+        predicted,
+        gridsize=35,
+        extent=(low, high, low, high),
+        mincnt=1,
+        cmap=_FEW_TO_MANY,
+        linewidths=0,
+    )
+    ax.plot([low, high], [low, high], color="0.35", linewidth=1)
+    row = report.table.loc[name]
+    ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    ax.set_title(f"{name}\nr {row['pearson']:.2f}, {row['coverage']:.0%} in {report.level:.0%} intervals", fontsize=11)
+    return drawn

@@ -8,9 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from indiseek_sc import _keys
-from indiseek_sc.pl._coloring import Coloring, coloring
-from indiseek_sc.pl._guide import draw_guide, guide_width, label_on_data
-from indiseek_sc.pl._style import STYLE, display_name, finish, modality_names
+from indiseek_sc.pl._guides import draw_guide, guide_width, label_on_data
+from indiseek_sc.pl._style import STYLE, Coloring, coloring, display_name, finish, modality_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from indiseek_sc.metrics import AUDIT_FIGURES, AUDIT_PAIR_FIGURES
-from indiseek_sc.pl._audit import AIMS
+from indiseek_sc.pl import AUDIT_AIMS
 
 if TYPE_CHECKING:
     from indiseek_sc.metrics import AuditReport
@@ -27,7 +27,7 @@ def list_figures(audit: AuditReport) -> list[AuditRow]:
     rows = []
     for figure, (target, meaning) in AUDIT_FIGURES.items():
         values = audit.table[figure].astype(float)
-        aim = AIMS.get(figure)
+        aim = AUDIT_AIMS.get(figure)
         is_missed = aim is not None and bool(aim.is_missed(values).any())
         told = f"{aim.side} {aim.value:.2f}" if aim is not None else target
         rows.append(AuditRow(figure, tuple(map(_round, values)), told, meaning, is_missed))

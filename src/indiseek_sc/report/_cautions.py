@@ -10,7 +10,7 @@ import numpy as np
 from indiseek_sc import _keys
 from indiseek_sc._lookup import find_obs
 from indiseek_sc.metrics import label_accuracy
-from indiseek_sc.pl._audit import AIMS
+from indiseek_sc.pl import AUDIT_AIMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +51,7 @@ def _of_audit(material: Material) -> Iterator[str]:
     if material.audit is None:
         yield "The codes were not audited for this report, which needs the model: nothing here says how independent they are."
         return
-    for figure, aim in AIMS.items():
+    for figure, aim in AUDIT_AIMS.items():
         values = material.audit.table[figure].astype(float)
         missed = values[aim.is_missed(values)]
         if len(missed):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.patches import Rectangle
 from mudata import MuData
 
 from indiseek_sc import pl
@@ -38,3 +39,35 @@ def test_bad_input(compared: MuData) -> None:
     del compared.uns["indiseek_clusters"]
     with pytest.raises(KeyError, match=r"tl\.compare_clusters\(mdata, \.\.\.\) first"):
         pl.cluster_agreement(compared)
+
+
+def test_rows_tiles_and_words(compared: MuData) -> None:
+    ax = pl.cluster_splits(compared)
+    rows = [" ".join(text.get_text().split()) for text in ax.get_yticklabels()]
+    assert rows == ["NK 97% 0", "NK 40% 2", "B_Naive 100% 1"]  # one cell type stands together
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["shared RNA", "specific protein"]
+    assert ax.get_ylabel() == "clusters of the joint code"
+    assert [text.get_text() for text in ax.texts] == ["2.0", "1,300", "200", "250", "cells"]
+    tiles = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
+    assert sum(tile.get_hatch() is not None for tile in tiles) == 3
+    assert sum(not tile.get_fill() for tile in tiles) == 1
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend[-1] == "falls apart in this code alone"
+    assert len(legend) == 4
+
+
+def test_cell_types_as_the_reference(compared: MuData) -> None:
+    splits = compared.uns["indiseek_clusters_splits"].drop(columns=["label", "label_share"])
+    compared.uns["indiseek_clusters_splits"] = splits.assign(
+        cluster=["NK"] * 2 + ["B"] * 2 + ["T"] * 2, only_here=False
+    )
+    compared.uns["indiseek_clusters_params"]["reference"] = "labels"
+    ax = pl.cluster_splits(compared)
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["NK", "B", "T"]
+    assert ax.get_ylabel() == "cell types"
+    assert len(ax.get_legend().get_texts()) == 3
+
+
+def test_what_is_missing_is_said(embedded: MuData) -> None:
+    with pytest.raises(KeyError, match=r"indiseek_clusters_splits'\] is missing.*tl\.compare_clusters"):
+        pl.cluster_splits(embedded)

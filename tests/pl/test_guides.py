@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from indiseek_sc.pl._place_names import place_names
+from indiseek_sc.pl._guides import place_names
 
 
 def draw(points, names, **arguments):
