@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from indiseek_sc.losses import AdversarialCritic, ConcatenatedNCECritic, NCECritic, _network_critics
+from indiseek_sc.losses._critics import contrastive_loss
+
+
+def draw_related(n_cells: int, rho: float = 0.6, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    condition, noise = torch.randn(2, n_cells, 1, generator=generator)
+    return rho * condition + math.sqrt(1 - rho**2) * noise, condition
+
+
+def make_separable(n_specific: int = 1, n_condition: int = 1) -> NCECritic:
+    torch.manual_seed(0)
+    return NCECritic(n_specific, n_condition, n_hidden=32, n_embedding=8)
+
+
+def test_loops_over_pairs_give_the_same():
+    critic = make_separable(3, 2)
+    specific, condition = torch.randn(6, 3), torch.randn(6, 2)
+    scores = critic.scores(specific, condition)
+    expected = torch.empty(6, 6)
+    for i in range(6):
+        for j in range(6):
+            u, v = critic.embed_specific(specific[i : i + 1]), critic.embed_condition(condition[j : j + 1])
+            expected[i, j] = (u * v).sum() / math.sqrt(8)
+    torch.testing.assert_close(scores, expected)
+
+    f = expected.detach().double().numpy().tolist()
+    cells = range(6)
+    bound = sum(f[i][i] for i in cells) / 6 - sum(f[i][j] for i in cells for j in cells) / 36
+    assert critic.bound(specific, condition).item() == pytest.approx(bound, abs=1e-6)
+    loss = 0.0
+    for i in cells:
+        loss -= f[i][i] - math.log(sum(math.exp(f[i][j]) for j in cells))
+        loss -= f[i][i] - math.log(sum(math.exp(f[j][i]) for j in cells))
+    assert critic.critic_loss(specific, condition).item() == pytest.approx(loss / 12, abs=1e-6)
+
+
+def test_the_order_of_cells_does_not_matter_but_the_pairing_does():
+    critic = make_separable()
+    specific, condition = draw_related(50)
+    order = torch.randperm(50, generator=torch.Generator().manual_seed(1))
+    for value in (critic.bound, critic.critic_loss):
+        torch.testing.assert_close(value(specific[order], condition[order]), value(specific, condition))
+        assert not torch.isclose(value(specific[order], condition), value(specific, condition))
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.6])
+def test_a_taught_separable_critic_gives_the_jeffreys_divergence(rho):
+    # KL(joint | product) = -log(1 - rho^2) / 2, KL(product | joint) = 1 / (1 - rho^2) - 1 + log(1 - rho^2) / 2; their sum:
+    divergence = rho**2 / (1 - rho**2)
+    critic = make_separable()
+    optimizer = torch.optim.Adam(critic.parameters(), lr=3e-3)
+    for step in range(300):
+        optimizer.zero_grad()
+        critic.critic_loss(*draw_related(256, rho, seed=step)).backward()
+        optimizer.step()
+    with torch.no_grad():
+        assert critic.bound(*draw_related(5000, rho, seed=10_000)).item() == pytest.approx(divergence, abs=0.08)
+
+
+def test_a_single_cell_has_no_bound():
+    specific, condition = draw_related(1)
+    assert make_separable().bound(specific, condition).item() == 0
+    assert make_separable().critic_loss(specific, condition).item() == 0
+
+
+def make_concatenated(n_specific: int = 3, n_condition: int = 2) -> ConcatenatedNCECritic:
+    torch.manual_seed(0)
+    return ConcatenatedNCECritic(n_specific, n_condition, n_hidden=16)
+
+
+def test_scores_are_of_a_network_on_concatenated_pairs():
+    critic = make_concatenated()
+    code, condition = torch.randn(6, 3), torch.randn(6, 2)
+    weight = torch.cat([critic.read_specific.weight, critic.read_condition.weight], dim=1)
+    for i in range(6):
+        for j in range(6):
+            pair = torch.cat([code[i], condition[j]])
+            hidden = F.linear(pair, weight, critic.read_specific.bias).relu()
+            torch.testing.assert_close(
+                critic.scores(code, condition)[i, j], critic.output(critic.hidden(hidden).relu())[0]
+            )
+    scores = critic.scores(code, condition)
+    torch.testing.assert_close(critic.bound(code, condition), scores.diagonal().mean() - scores.mean())
+    torch.testing.assert_close(critic.critic_loss(code, condition), contrastive_loss(scores))
+
+
+def test_blocks_change_nothing(monkeypatch):
+    critic = make_concatenated()
+    code, condition = torch.randn(11, 3), torch.randn(11, 2)
+    whole = critic.scores(code, condition)
+    monkeypatch.setattr(_network_critics, "LARGEST_BLOCK", 30)  # two rows a block, and one left over
+    torch.testing.assert_close(critic.scores(code, condition), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("critic_class", [ConcatenatedNCECritic, NCECritic])
+@pytest.mark.parametrize("rho", [0.0, 0.6])
+def test_a_taught_concatenated_critic_gives_the_jeffreys_divergence(critic_class, rho):
+    torch.manual_seed(0)
+    critic = critic_class(1, 1, 32)
+    optimizer = torch.optim.Adam(critic.parameters(), lr=3e-3)
+
+    def draw(n_cells: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        condition, noise = torch.randn(2, n_cells, 1, generator=generator)
+        return rho * condition + (1 - rho**2) ** 0.5 * noise, condition
+
+    for step in range(400):
+        optimizer.zero_grad()
+        critic.critic_loss(*draw(256, step)).backward()
+        optimizer.step()
+    with torch.no_grad():
+        assert critic.bound(*draw(2000, 10_000)).item() == pytest.approx(rho**2 / (1 - rho**2), abs=0.1)
+
+
+class Best(nn.Module):
+    """The mean of the condition given the code, for correlated Gaussians."""
+
+    def __init__(self, rho: float) -> None:
+        super().__init__()
+        self.rho = rho
+
+    def forward(self, code: torch.Tensor) -> torch.Tensor:
+        return self.rho * code
+
+
+def draw_predictable(n_cells: int, rho: float) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    code, noise = torch.randn(2, n_cells, 2, generator=generator)
+    return code, rho * code + math.sqrt(1 - rho**2) * noise
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
+def test_the_best_network_gives_the_information_of_correlated_gaussians(rho):
+    critic = AdversarialCritic(2, 2)
+    critic.network = Best(rho)
+    code, condition = draw_predictable(20_000, rho)
+    assert critic.bound(code, condition).item() == pytest.approx(-math.log(1 - rho**2), abs=0.02)
+    assert critic.critic_loss(code, condition).item() == pytest.approx(1 - rho**2, rel=0.03)
+
+
+def test_loops_give_the_same():
+    torch.manual_seed(0)
+    critic = AdversarialCritic(3, 2, 16).double()
+    code, condition = torch.randn(11, 3).double(), torch.randn(11, 2).double()
+    predicted = critic.network(code)
+    expected, loss = 0.0, 0.0
+    for k in range(2):
+        mean = sum(condition[:, k].tolist()) / 11
+        error = sum((condition[i, k] - predicted[i, k]).item() ** 2 for i in range(11))
+        unexplained = error / sum((c - mean) ** 2 for c in condition[:, k].tolist())
+        expected -= 0.5 * math.log(unexplained)
+        loss += unexplained / 2
+    assert critic.bound(code, condition).item() == pytest.approx(expected, abs=1e-5)
+    assert critic.critic_loss(code, condition).item() == pytest.approx(loss)
+
+
+def test_an_exact_prediction_stays_finite():
+    critic = AdversarialCritic(2, 2)
+    critic.network = nn.Identity()
+    code = draw_predictable(30, 0.5)[0].requires_grad_()
+    bound = critic.bound(code, code.detach())
+    bound.backward()
+    assert bound.item() == pytest.approx(2 * 0.5 * math.log(1e6), rel=1e-3)
+    assert torch.isfinite(code.grad).all()
+
+
+def test_scores_are_errors_in_units_of_variance():
+    torch.manual_seed(0)
+    critic = AdversarialCritic(3, 2, 16)
+    code, condition = torch.randn(11, 3), torch.randn(11, 2) * torch.tensor([1.0, 100.0])
+    scores = critic.scores(code, condition)
+    errors = (critic.network(code)[3] - condition[4]).square() / condition.var(dim=0, correction=0)
+    torch.testing.assert_close(scores[3, 4], -errors.sum() / 2)
+    torch.testing.assert_close(-scores.diagonal().mean(), critic.critic_loss(code, condition))

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import r2_score
+
+from indiseek_sc.losses import canonical_correlation_loss, info_nce, normalized_error
+
+
+def draw_pairs(n_cells: int = 7, n_dimensions: int = 4, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randn(n_cells, n_dimensions, generator=generator, dtype=torch.float64) for _ in range(2))
+
+
+def reference(first: torch.Tensor, second: torch.Tensor, scale: float) -> float:
+    """Both directions of the contrast, cell by cell."""
+    n_cells = len(first)
+
+    def similarity(i: int, j: int) -> float:
+        a, b = first[i].tolist(), second[j].tolist()
+        return scale * sum(x * y for x, y in zip(a, b, strict=True)) / (math.hypot(*a) * math.hypot(*b))
+
+    total = 0.0
+    for i in range(n_cells):
+        among_second = sum(math.exp(similarity(i, j)) for j in range(n_cells))
+        among_first = sum(math.exp(similarity(j, i)) for j in range(n_cells))
+        total -= 2 * similarity(i, i) - math.log(among_second) - math.log(among_first)
+    return total / (2 * n_cells)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 14.0])
+def test_a_loop_over_cells_gives_the_same(scale):
+    first, second = draw_pairs()
+    value = info_nce(first, second, torch.tensor(scale, dtype=torch.float64).log())
+    assert value.item() == pytest.approx(reference(first, second, scale), rel=1e-12)
+
+
+@pytest.mark.parametrize("n_cells", [1, 2, 16])
+def test_codes_that_tell_nothing_apart_are_at_chance(n_cells):
+    same = torch.ones(n_cells, 3)
+    torch.testing.assert_close(info_nce(same, same, torch.tensor(2.0)), torch.tensor(math.log(n_cells)))
+
+
+@pytest.mark.parametrize("scale", [1.0, 5.0])
+def test_orthogonal_codes_that_match(scale):
+    codes = torch.eye(6, dtype=torch.float64)
+    value = info_nce(codes, 3 * codes, torch.tensor(scale, dtype=torch.float64).log())
+    assert value.item() == pytest.approx(math.log1p(5 * math.exp(-scale)))
+
+
+def test_the_order_of_cells_does_not_matter_but_the_pairing_does():
+    first, second = draw_pairs()
+    order = torch.randperm(7, generator=torch.Generator().manual_seed(1))
+    log_scale = torch.tensor(1.0)
+    value = info_nce(first, second, log_scale)
+    torch.testing.assert_close(info_nce(first[order], second[order], log_scale), value)
+    torch.testing.assert_close(info_nce(second, first, log_scale), value)
+    assert not torch.isclose(info_nce(first[order], second, log_scale), value)
+
+
+def test_lengths_do_not_matter():
+    first, second = draw_pairs()
+    lengths = torch.linspace(0.1, 50, 7)[:, None]
+    torch.testing.assert_close(
+        info_nce(first * lengths, second, torch.tensor(1.0)), info_nce(first, second, torch.tensor(1.0))
+    )
+
+
+def test_a_step_down_brings_partners_together():
+    first, second = draw_pairs()
+    first.requires_grad_()
+    loss = info_nce(first, second, torch.tensor(1.0))
+    loss.backward()
+    torch.testing.assert_close((first * first.grad).sum(dim=1), torch.zeros(7, dtype=torch.float64))  # lengths stay
+    with torch.no_grad():
+        moved = first - 0.1 * first.grad
+        assert info_nce(moved, second, torch.tensor(1.0)) < loss
+        assert F.cosine_similarity(moved, second).mean() > F.cosine_similarity(first, second).mean()
+
+
+@pytest.mark.parametrize(("shift", "sign"), [(0, -1), (1, 1)])
+def test_the_temperature_falls_for_true_partners_and_rises_for_false_ones(shift, sign):
+    log_scale = torch.tensor(1.0, requires_grad=True)
+    info_nce(torch.eye(5), torch.eye(5).roll(shift, dims=0), log_scale).backward()
+    assert log_scale.grad.sign().item() == sign
+
+
+def test_extreme_inputs_stay_finite():
+    first, second = (x.float().requires_grad_() for x in draw_pairs())
+    with torch.no_grad():
+        first[0] = 0.0
+        second[1] = 1e18
+    loss = info_nce(first, second, torch.tensor(8.0))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(first.grad).all()
+    assert torch.isfinite(second.grad).all()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [((4, 3), (5, 3)), ((4, 3), (4, 2)), ((4,), (4,)), ((2, 4, 3), (2, 4, 3))]
+)
+def test_codes_without_partners_are_refused(first, second):
+    with pytest.raises(ValueError, match="one shape"):
+        info_nce(torch.ones(first), torch.ones(second), torch.tensor(0.0))
+
+
+def draw_codes(n_cells: int = 300, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes of 4 and 3 dimensions that share two, away from the origin."""
+    rng = np.random.default_rng(seed)
+    common = rng.standard_normal((n_cells, 2))
+    first = np.hstack([common, rng.standard_normal((n_cells, 2))]) @ rng.standard_normal((4, 4)) + 5
+    second = np.hstack([common[:, :1] + rng.standard_normal((n_cells, 1)), common[:, 1:], rng.random((n_cells, 1))]) - 3
+    return torch.from_numpy(first), torch.from_numpy(second)
+
+
+def test_without_ridge_it_is_the_squared_canonical_correlations():
+    first, second = draw_codes()
+    bases = [np.linalg.qr(x.numpy() - x.numpy().mean(axis=0))[0] for x in (first, second)]
+    correlations = np.linalg.svd(bases[0].T @ bases[1], compute_uv=False)
+    value = canonical_correlation_loss(first, second, ridge=0.0)
+    assert value.item() == pytest.approx(-np.sum(correlations**2), rel=1e-10)
+
+
+@pytest.mark.parametrize("ridge", [1e-3, 0.5])
+def test_the_ridge_is_added_to_both_covariances(ridge):
+    first, second = draw_codes()
+    a, b = (x.numpy() - x.numpy().mean(axis=0) for x in (first, second))
+    inverse_a, inverse_b = (np.linalg.inv(x.T @ x / 300 + ridge * np.eye(x.shape[1])) for x in (a, b))
+    cross = a.T @ b / 300
+    expected = -np.trace(inverse_a @ cross @ inverse_b @ cross.T)
+    assert canonical_correlation_loss(first, second, ridge=ridge).item() == pytest.approx(expected, rel=1e-10)
+
+
+def test_affine_maps_do_not_matter_up_to_the_ridge():
+    first, second = draw_codes()
+    generator = torch.Generator().manual_seed(1)
+    turn = torch.randn(4, 4, generator=generator, dtype=torch.float64)
+    value = canonical_correlation_loss(first, second, ridge=1e-9)
+    torch.testing.assert_close(
+        canonical_correlation_loss(first @ turn + 7, -2 * second, ridge=1e-9), value, rtol=1e-6, atol=0
+    )
+    torch.testing.assert_close(canonical_correlation_loss(second, first, ridge=1e-9), value)
+    assert canonical_correlation_loss(1e-3 * first, second, ridge=1e-3) > value + 0.5  # tiny dimensions are discounted
+
+
+def test_independent_codes_earn_nothing_and_equal_ones_all():
+    generator = torch.Generator().manual_seed(0)
+    first, second = torch.randn(2, 20_000, 3, generator=generator)
+    assert -2e-3 < canonical_correlation_loss(first, second).item() <= 0  # by chance, 9 pairs / 20,000 cells
+    assert canonical_correlation_loss(first, first, ridge=1e-6).item() == pytest.approx(-3, abs=1e-4)
+
+
+def test_gradients_are_those_of_the_formula():
+    first, second = (x[:12].clone().requires_grad_() for x in draw_codes())
+    assert torch.autograd.gradcheck(lambda a, b: canonical_correlation_loss(a, b, ridge=0.1), (first, second))
+
+
+def test_constant_dimensions_and_a_single_cell_stay_finite():
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randn(50, 3, generator=generator)
+    first[:, 1] = 4.0
+    second = first[:, [0, 2]].clone()
+    first.requires_grad_()
+    value = canonical_correlation_loss(first, second)
+    value.backward()
+    assert value.item() == pytest.approx(-2, abs=0.01)
+    assert torch.isfinite(first.grad).all()
+    assert canonical_correlation_loss(first[:1], second[:1]).item() == 0
+
+
+def draw_features() -> tuple[torch.Tensor, torch.Tensor]:
+    rng = np.random.default_rng(0)
+    target = rng.standard_normal((40, 3)) * [1, 5, 0.1] + 2
+    return torch.from_numpy(target), torch.from_numpy(target + rng.standard_normal((40, 3)) * [1, 1, 0.05])
+
+
+def error(target: torch.Tensor, estimate: torch.Tensor) -> float:
+    return normalized_error(target, estimate, target.var(dim=0, correction=0).sum()).item()
+
+
+def test_it_is_one_minus_r2():
+    target, estimate = draw_features()
+    expected = 1 - r2_score(target.numpy(), estimate.numpy(), multioutput="variance_weighted")
+    assert error(target, estimate) == pytest.approx(expected)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.floats(1e-6, 1e6), st.floats(-100, 100))
+def test_units_do_not_matter(scale, shift):
+    target, estimate = draw_features()
+    expected = error(target, estimate)
+    assert error(scale * (target + shift), scale * (estimate + shift)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_both_ends_of_the_scale():
+    target, _ = draw_features()
+    assert error(target, target) == 0
+    assert error(target, target.mean(dim=0).expand_as(target)) == pytest.approx(1)
+
+
+def test_it_is_a_mean_over_cells():
+    target, estimate = draw_features()
+    total = target.var(dim=0, correction=0).sum()
+    halves = [normalized_error(target[rows], estimate[rows], total) for rows in (slice(0, 20), slice(20, 40))]
+    torch.testing.assert_close(normalized_error(target, estimate, total), torch.stack(halves).mean())

@@ -1,0 +1,318 @@
+from __future__ import annotations
+
+import math
+import warnings
+
+import pytest
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+from torch import nn
+from torch.distributions import MultivariateNormal
+
+from indiseek_sc.nn import ConditionalGaussian, ConditionalSpline, Whitening, _flow
+from indiseek_sc.nn._flow import LOG_SCALE_LIMIT
+
+
+def make_whitening(n_cells: int = 5, n_columns: int = 4) -> Whitening:
+    torch.manual_seed(0)
+    n_mixing = n_columns * (n_columns - 1) // 2
+    return Whitening(*(torch.randn(n_cells, n, dtype=torch.float64) for n in (n_columns, n_columns, n_mixing)))
+
+
+def test_it_agrees_with_a_loop_over_cells_and_columns():
+    whitening = make_whitening()
+    values = torch.randn(5, 4, dtype=torch.float64)
+    whitened = whitening.whiten(values)
+    for cell in range(5):
+        scaled = [(values[cell, j] - whitening.mean[cell, j]) / whitening.log_scale[cell, j].exp() for j in range(4)]
+        for row in range(4):
+            first = row * (row - 1) // 2
+            mixed = sum(whitening.mixing[cell, first + column] * scaled[column] for column in range(row))
+            torch.testing.assert_close(whitened[cell, row], scaled[row] + mixed)
+
+
+def test_unwhitening_undoes_it():
+    whitening = make_whitening()
+    values = torch.randn(5, 4, dtype=torch.float64)
+    torch.testing.assert_close(whitening.unwhiten(whitening.whiten(values)), values)
+
+
+def test_a_true_decomposition_whitens_correlated_draws():
+    torch.manual_seed(0)
+    mixed = torch.randn(3, 3, dtype=torch.float64)
+    covariance = mixed @ mixed.T + torch.eye(3, dtype=torch.float64)
+    values = 2 + torch.randn(200_000, 3, dtype=torch.float64) @ torch.linalg.cholesky(covariance).T
+    # covariance = (L^-1 D)(L^-1 D)^T with L of unit diagonal
+    root = torch.linalg.cholesky(covariance)
+    scale = root.diagonal()
+    lower = torch.linalg.inv(root / scale)
+    # L acts on values that are divided by the scale first, so its entries go over to those units.
+    lower = lower * scale / scale[:, None]
+    rows, columns = torch.tril_indices(3, 3, -1)
+    whitening = Whitening(torch.full((3,), 2.0, dtype=torch.float64), scale.log(), lower[rows, columns])
+    whitened = whitening.whiten(values)
+    torch.testing.assert_close(whitened.T.cov(), torch.eye(3, dtype=torch.float64), atol=0.02, rtol=0)
+
+
+def test_one_column_needs_no_mixing():
+    whitening = Whitening(torch.tensor([[1.0]]), torch.tensor([[0.0]]), torch.zeros(1, 0))
+    values = torch.tensor([[3.0]])
+    assert whitening.whiten(values).item() == 2
+    assert torch.equal(whitening.unwhiten(whitening.whiten(values)), values)
+
+
+def draw_gaussian(n_cells: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Values of two dimensions given one, and their true mean and log-scale."""
+    generator = torch.Generator().manual_seed(seed)
+    condition = torch.rand(n_cells, 1, generator=generator) * 4 - 2
+    mean = torch.cat([condition.sin() * 2, 30 * condition.square()], dim=1)
+    log_scale = torch.cat([condition / 2, math.log(10) - condition / 3], dim=1)
+    values = mean + log_scale.exp() * torch.randn(n_cells, 2, generator=generator)
+    return values, condition, mean, log_scale
+
+
+def make_conditional(n_condition: int = 1, n_output: int = 2, **kwargs) -> ConditionalGaussian:
+    torch.manual_seed(0)
+    return ConditionalGaussian(n_condition, n_output, 32, **kwargs)
+
+
+def test_members_do_not_see_each_other():
+    conditional = make_conditional().eval()
+    _, condition, *_ = draw_gaussian(50)
+    conditional.members(condition).mean[1].sum().backward()
+    touched = [p.grad.abs().sum(dim=(1, 2)) > 0 for p in conditional.output.parameters()]
+    assert all(member.tolist() == [False, True, False] for member in touched)
+
+
+def test_it_starts_as_the_unconditional_distribution():
+    conditional = make_conditional()
+    values, condition, *_ = draw_gaussian(200)
+    conditional.start_from(values)
+    mean, log_scale, mixing = conditional(condition)
+    assert (mean == 0).all()
+    assert (mixing == 0).all()
+    torch.testing.assert_close(log_scale.exp(), values.std(dim=0, correction=0).expand(200, 2))
+
+
+def test_losses_are_negative_log_likelihoods():
+    conditional = make_conditional(n_output=3).eval()
+    torch.nn.init.normal_(conditional.output.weight, std=0.1)
+    values, condition, *_ = draw_gaussian(30)
+    values = torch.cat([values, values.sum(dim=1, keepdim=True) + torch.randn(30, 1)], dim=1)
+    conditional.start_from(values)
+
+    def expected(mean: torch.Tensor, log_scale: torch.Tensor, mixing: torch.Tensor) -> torch.Tensor:
+        lower = torch.eye(3).repeat(30, 1, 1)
+        lower[:, 1, 0], lower[:, 2, 0], lower[:, 2, 1] = mixing.T
+        root = lower / log_scale.exp()[:, None, :]  # of the precision: L / sigma
+        density = MultivariateNormal(mean, precision_matrix=root.mT @ root)
+        return -density.log_prob(values).mean() - 1.5 * math.log(2 * math.pi)
+
+    conditional.dropout = 0.0
+    said = conditional.members(condition)
+    members = torch.stack([expected(*(x[i] for x in said)) for i in range(3)])
+    torch.testing.assert_close(conditional.train().loss(values, condition), members.mean(), rtol=1e-4, atol=0)
+    ensemble = expected(*(x.mean(dim=0) for x in said))
+    torch.testing.assert_close(conditional.eval().loss(values, condition), ensemble, rtol=1e-4, atol=0)
+    assert ensemble < members.mean()
+
+
+def test_it_finds_a_known_mean_scale_and_correlation():
+    def draw_correlated(seed: int) -> tuple[torch.Tensor, ...]:
+        values, condition, mean, log_scale = draw_gaussian(4000, seed)
+        slope = condition[:, 0]  # of the second column's residual on the first's
+        values[:, 1] += slope * (values[:, 0] - mean[:, 0]) / log_scale[:, 0].exp() * log_scale[:, 1].exp()
+        return values, condition, mean, log_scale, slope
+
+    conditional = make_conditional(dropout=0.0)
+    values, condition, *_ = draw_correlated(seed=0)
+    conditional.start_from(values)
+    optimizer = torch.optim.Adam(conditional.parameters(), lr=1e-2)
+    for step in range(400):
+        rows = torch.arange(step * 500, (step + 1) * 500) % 4000
+        optimizer.zero_grad()
+        conditional.loss(values[rows], condition[rows]).backward()
+        optimizer.step()
+    conditional.eval()
+    _, condition, mean, log_scale, slope = draw_correlated(seed=1)
+    with torch.no_grad():
+        found = conditional(condition)
+    error = ((found.mean - mean) / log_scale.exp()).square().mean(dim=0).sqrt()
+    assert (error < 0.2).all()  # in units of the true scale
+    assert ((found.log_scale - log_scale).square().mean(dim=0).sqrt() < 0.15).all()
+    assert (found.mixing[:, 0] + slope).square().mean().sqrt() < 0.15
+
+
+def test_constant_columns_of_the_gaussian_take_no_part():
+    conditional = make_conditional()
+    values, condition, *_ = draw_gaussian(100)
+    values[:, 0] = 7.0
+    conditional.start_from(values)
+    torch.nn.init.normal_(conditional.output.weight)
+    assert conditional.varies.tolist() == [0, 1]
+    said = conditional(condition)
+    assert (said.mean[:, 0] == 0).all()
+    assert (said.mixing == 0).all()
+    changed = values.clone()
+    changed[:, 0] = 1e6
+    conditional.eval()
+    assert torch.equal(conditional.loss(values, condition), conditional.loss(changed, condition))
+    conditional.loss(values, condition).backward()
+    assert (conditional.output.weight.grad[:, :, [0, 2, 4]] == 0).all()  # its mean, log-scale, and mixing
+    assert (conditional.output.weight.grad[:, :, [1, 3]] != 0).any()
+
+
+def test_scales_move_by_a_bounded_factor():
+    conditional = make_conditional().eval()
+    torch.nn.init.constant_(conditional.output.bias, 100.0)
+    assert (conditional(torch.zeros(1, 1)).log_scale == LOG_SCALE_LIMIT).all()
+
+
+def make_spline(n_columns: int = 3, n_condition: int = 2, *, trained: bool = True, **kwargs) -> ConditionalSpline:
+    torch.manual_seed(0)
+    spline = ConditionalSpline(n_condition, n_columns, 16, **kwargs)
+    if trained:
+        nn.init.normal_(spline.network.layers[-1].weight, std=0.6)  # as if trained
+        nn.init.normal_(spline.network.layers[-1].bias, std=0.6)
+    return spline.eval()
+
+
+def draw_values(n_cells: int = 200, n_columns: int = 3, n_condition: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    values = 2 * torch.randn(n_cells, n_columns, generator=generator)
+    return values, torch.randn(n_cells, n_condition, generator=generator)
+
+
+def draw_lopsided(n_cells: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two columns with the same conditional means, variances and correlations everywhere, turned by 45 degrees.
+
+    The first of what they are made of has its long tail on the side that the condition says; the second is normal.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    side = torch.randint(0, 2, (n_cells, 1), generator=generator) * 2.0 - 1
+    exponential = -torch.rand(n_cells, 1, generator=generator).clamp(min=1e-6).log() - 1
+    sources = torch.cat([side * exponential, torch.randn(n_cells, 1, generator=generator)], dim=1)
+    turn = torch.tensor([[1.0, 1.0], [-1.0, 1.0]]) / math.sqrt(2)
+    return sources @ turn, side
+
+
+def test_it_starts_as_the_identity():
+    values, condition = draw_values()
+    spline = make_spline(trained=False)
+    torch.testing.assert_close(spline(values, condition), values, atol=1e-3, rtol=0)  # Pyro's outermost slopes are .999
+    torch.testing.assert_close(
+        spline.loss(values, condition), 0.5 * values.square().sum(dim=1).mean(), rtol=1e-3, atol=0
+    )
+
+
+@pytest.mark.parametrize("n_columns", [1, 3, 20])  # 20 is more than there are hidden units
+def test_the_inverse_undoes_it(n_columns):
+    values, condition = draw_values(n_columns=n_columns)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        spline = make_spline(n_columns)
+    bent = spline(values, condition)
+    assert (bent - values).abs().mean() > 0.05
+    torch.testing.assert_close(spline.inverse(bent, condition), values, atol=2e-3, rtol=0)
+
+
+def test_each_column_depends_on_those_before_it_and_on_the_condition():
+    values, condition = draw_values(1)
+    spline = make_spline()
+    jacobian, of_condition = torch.autograd.functional.jacobian(spline, (values, condition))
+    jacobian = jacobian[0, :, 0]
+    assert (jacobian.triu(1) == 0).all()
+    assert (jacobian.diagonal() > 0).all()
+    assert (jacobian.tril(-1)[torch.tril_indices(3, 3, -1).unbind()] != 0).all()
+    assert (of_condition != 0).all()
+
+
+def test_the_loss_is_the_negative_log_likelihood_by_the_change_of_variables():
+    values, condition = draw_values(20)
+    spline = make_spline()
+    slow = []
+    for cell in range(20):
+        row, given = values[[cell]], condition[[cell]]
+        jacobian = torch.autograd.functional.jacobian(lambda x, given=given: spline(x, given), row)[0, :, 0]
+        slow.append(0.5 * spline(row, given).square().sum() - jacobian.det().log())
+    torch.testing.assert_close(spline.surprise(values, condition), torch.stack(slow), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(spline.loss(values, condition), torch.stack(slow).mean(), rtol=1e-4, atol=1e-4)
+
+
+def train(values: torch.Tensor, side: torch.Tensor) -> ConditionalSpline:
+    torch.manual_seed(0)
+    spline = ConditionalSpline(1, 2, 32)
+    optimizer = torch.optim.Adam(spline.parameters(), lr=1e-2)
+    for step in range(400):
+        rows = torch.arange(step * 500, (step + 1) * 500) % len(values)
+        optimizer.zero_grad()
+        spline.loss(values[rows], side[rows]).backward()
+        optimizer.step()
+    return spline.eval()
+
+
+@pytest.fixture(scope="module")
+def trained() -> ConditionalSpline:
+    return train(*draw_lopsided(4000, seed=0))
+
+
+def test_the_condition_helps_where_it_tells_of_the_shape_and_not_else(trained):
+    """As the mutual information of both, estimated by the difference of log-likelihoods of fresh cells."""
+    values, side = draw_lopsided(4000, seed=0)
+    fresh, fresh_side = draw_lopsided(2000, seed=1)
+    without = train(values, torch.zeros_like(side)).surprise(fresh, torch.zeros_like(fresh_side))
+    gain = (without - trained.surprise(fresh, fresh_side)).detach()
+    useless = (without - train(values, side.flip(0)).surprise(fresh, fresh_side.flip(0))).detach()
+    assert gain.shape == (2000,)
+    # One of two sides is at most log 2 of information.
+    assert 0.1 < gain.mean() < math.log(2)
+    assert useless.mean() < 2 * useless.std() / math.sqrt(2000)
+
+
+def test_how_many_cells_are_taken_at_once_does_not_matter(monkeypatch: pytest.MonkeyPatch):
+    values, condition = draw_values()
+    spline = make_spline()
+    with torch.no_grad():
+        bent = spline(values, condition)
+        back = spline.inverse(bent, condition)
+        monkeypatch.setattr(_flow, "CELLS_AT_ONCE", 7)
+        torch.testing.assert_close(spline(values, condition), bent)
+        torch.testing.assert_close(spline.inverse(bent, condition), back)
+        assert spline.inverse(bent[:0], condition[:0]).shape == (0, bent.shape[1])
+
+
+def test_what_was_given_up_stays_as_it_is():
+    values, condition = draw_values()
+    spline = make_spline()
+    spline.give_up()
+    assert torch.equal(spline(values, condition), values)
+    assert torch.equal(spline.inverse(values, condition), values)
+
+
+def test_it_evens_out_a_shape_that_tells_the_condition(trained):
+    """A judge that looks at neighbours reads the side before, and does not after."""
+
+    def told(values: torch.Tensor, side: torch.Tensor) -> float:
+        judge = KNeighborsClassifier(50).fit(values[:2000], side[:2000, 0])
+        return judge.score(values[2000:], side[2000:, 0])  # 0.5 is chance, give or take 0.011
+
+    values, side = draw_lopsided(4000, seed=1)
+    with torch.no_grad():
+        bent = trained(values, side)
+    assert told(values, side) > 0.7
+    assert told(bent, side) < 0.54
+    torch.testing.assert_close(bent.T.cov(), torch.eye(2), atol=0.15, rtol=0)
+
+
+def test_constant_columns_of_the_spline_take_no_part():
+    values, condition = draw_values()
+    spline = make_spline()
+    spline.varies.copy_(torch.tensor([1.0, 0.0, 1.0]))
+    bent = spline(values, condition)
+    assert torch.equal(bent[:, 1], values[:, 1])
+    torch.testing.assert_close(spline.inverse(bent, condition)[:, 1], values[:, 1])
+    other = values.clone()
+    spline.loss(other, condition).backward()
+    gradient = spline.network.layers[-1].bias.grad.reshape(-1, 3)  # parameters of a column lie in a column
+    assert (gradient[:, 1] == 0).all()
+    assert (gradient[:, 0] != 0).any()
