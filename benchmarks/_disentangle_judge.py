@@ -11,7 +11,7 @@ from synthetic_recovery import read_factors
 
 from indiseek_sc._keys import ROLES
 from indiseek_sc.metrics import FEWEST_LABELS, foscttm, modality_importance, rank_correlation, recall_at_k, wnn_weights
-from indiseek_sc.report._compute import COMPONENTS
+from indiseek_sc.report import COMPONENTS
 from indiseek_sc.tl import find_wnn_weights
 
 if TYPE_CHECKING:

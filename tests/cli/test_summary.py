@@ -6,24 +6,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from indiseek_sc.cli._story import tell_story
-from indiseek_sc.cli._summary import write_json
+from indiseek_sc.cli._summary import tell_story, write_json
 from indiseek_sc.metrics import AuditReport
 
 
 def test_json_has_no_nan_and_no_numpy(tmp_path):
-    facts = {
+    summary = {
         "a": [np.float32(1.5), float("nan"), np.nan, np.inf, -np.inf],
         "b": {1: (np.int64(3), np.bool_(True))},
         "c": None,
         "d": "müde",
     }
-    write_json(facts, tmp_path / "x.json")
+    write_json(summary, tmp_path / "x.json")
     told = json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail)
     assert told == {"a": [1.5, None, None, None, None], "b": {"1": [3, True]}, "c": None, "d": "müde"}
 
 
-FACTS = {
+SUMMARY = {
     "source": "cells",
     "n_cells": {"train": 700, "validation": 100, "test": 200},
     "n_dimensions": {"shared": 5, "specific": {"gex": 6, "prot": 7}},
@@ -58,7 +57,7 @@ def audit() -> AuditReport:
 
 
 def test_the_story_names_types_that_are_sure_the_clearest_first(table, audit):
-    story = tell_story(FACTS, table, audit, CAPTIONS)
+    story = tell_story(SUMMARY, table, audit, CAPTIONS)
     assert "**`gex` resolves better:** B, T.\n" in story
     assert "**`prot` resolves better:** Mono, DC.\n" in story
     assert "Of 1,000 cells, 700 taught" in story
@@ -67,13 +66,13 @@ def test_the_story_names_types_that_are_sure_the_clearest_first(table, audit):
 def test_the_story_counts_those_it_does_not_name(table, audit):
     table["label"], table["lower"], table["reliable"] = list("abcdef"), 0.1, True
     table["upper"] = 1.0
-    story = tell_story(FACTS, table, audit, CAPTIONS)
+    story = tell_story(SUMMARY, table, audit, CAPTIONS)
     assert "**`gex` resolves better:** a, b, c, d, e and 1 more." in story
     assert "**`prot` resolves better:** none for sure." in story
 
 
 def test_the_story_tells_the_audit_without_nan(table, audit):
-    story, _, _ = tell_story(FACTS, table, audit, CAPTIONS).partition("```")
+    story, _, _ = tell_story(SUMMARY, table, audit, CAPTIONS).partition("```")
     assert "1.2 % of what `gex` tells of the shared code of `prot` is left" in story
     assert "it holds 99 % of all" in story
     assert "too little is shared here" in story
@@ -83,4 +82,4 @@ def test_the_story_tells_the_audit_without_nan(table, audit):
 
 
 def test_the_story_says_when_types_are_clusters(table, audit):
-    assert "no cell types were given" in tell_story({**FACTS, "labels_are_clusters": True}, table, audit, CAPTIONS)
+    assert "no cell types were given" in tell_story({**SUMMARY, "labels_are_clusters": True}, table, audit, CAPTIONS)

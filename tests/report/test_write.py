@@ -13,15 +13,11 @@ import pandas as pd
 import pytest
 
 from indiseek_sc import IndiSeek, _keys
-from indiseek_sc.report import write_report
+from indiseek_sc.report import Material, write_report
 from indiseek_sc.report._cautions import find_cautions
-from indiseek_sc.report._citations import Citations
-from indiseek_sc.report._compute import _correlate
-from indiseek_sc.report._figures import draw_figures
-from indiseek_sc.report._gathered import gathered_warnings
-from indiseek_sc.report._material import Material
-from indiseek_sc.report._pictures import Picture, list_pictures
-from indiseek_sc.report._unchanged import unchanged
+from indiseek_sc.report._page import Citations
+from indiseek_sc.report._pictures import Picture, draw_figures, list_pictures
+from indiseek_sc.report._write import _correlate, gathered_warnings, unchanged
 
 from .conftest import make_audit
 from .page import Page

@@ -10,8 +10,7 @@ from typing import Annotated
 
 import typer
 
-from indiseek_sc.cli._clock import Clock
-from indiseek_sc.cli._outcome import check_input, new_file, new_folder, reported
+from indiseek_sc.cli._outcome import Clock, check_input, new_file, new_folder, reported
 
 app = typer.Typer(
     help=(
@@ -237,8 +236,7 @@ def write_report(
         check_input(source, output)
         with new_file(output, force=force) as file:
             with clock.step("Loading libraries and data"):
-                from indiseek_sc.cli._pipeline import read_input
-                from indiseek_sc.cli._report import report_file
+                from indiseek_sc.cli._pipeline import read_input, report_file
 
                 mdata = read_input(source)
             report_file(

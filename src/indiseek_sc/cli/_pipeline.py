@@ -1,4 +1,4 @@
-"""From a MuData to codes, clusters, theta, and a report of them."""
+"""From a MuData to codes, clusters, theta and a report of them, and a report of a file that was coded before."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from anndata import AnnData
 
 from indiseek_sc import IndiSeek, _keys, tl
 from indiseek_sc._lookup import find_obs
-from indiseek_sc.cli._figures import draw_figures
-from indiseek_sc.cli._story import tell_story
-from indiseek_sc.cli._summary import PAGE, collect_facts, write_json
+from indiseek_sc.cli._summary import PAGE, draw_figures, summarize, tell_story, write_json
+from indiseek_sc.report import Material, check_codes, collect_facts, write_report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from mudata import MuData
 
-    from indiseek_sc.cli._clock import Clock
+    from indiseek_sc.cli._outcome import Clock
 
 HELD_OUT = 0.2
 """Share of the cells that training never sees, for the audit."""
@@ -195,17 +194,77 @@ def _report(model: IndiSeek, mdata: MuData, table: pd.DataFrame, job: Job, clock
     label_key = job.label_key or CLUSTERS
     with clock.step("Drawing figures"):
         captions = draw_figures(model, mdata, audit, [label_key, _keys.THETA, *job.color_keys], folder)
-    facts = collect_facts(
-        model,
-        table,
-        audit,
-        source=job.source,
-        label_key=label_key,
-        is_clustered=not job.label_key,
-        seconds=clock.seconds,
-    )
-    story = tell_story(facts, table, audit, captions)
+    facts = collect_facts(Material(mdata, job.source, label_key, model))
+    summary = summarize(facts, table, audit, is_clustered=not job.label_key, seconds=clock.seconds)
+    story = tell_story(summary, table, audit, captions)
     (folder / "summary.md").write_text(story, encoding="utf-8")
-    write_json(facts, folder / "summary.json")
+    write_json(summary, folder / "summary.json")
     with clock.step("Writing a report for the browser"):
         model.report(folder / PAGE, label_key=label_key, audit=audit, source=job.source, seed=job.seed)
+
+
+def report_file(
+    mdata: MuData,
+    clock: Clock,
+    *,
+    source: Path,
+    output: Path,
+    folder: Path | None,
+    label_key: str | None,
+    compare: bool,
+    seed: int,
+) -> None:
+    """Write a report of cells that have codes.
+
+    Parameters
+    ----------
+    mdata
+        The cells.
+    clock
+        Tells the steps.
+    source
+        File that they are from.
+    output
+        File to write.
+    folder
+        Of the saved model, if there is one.
+    label_key, compare, seed
+        As in :meth:`indiseek_sc.IndiSeek.report`.
+
+    Raises
+    ------
+    KeyError
+        If there are no codes, or no such labels.
+    ValueError
+        If the model is of other cells, or cannot be loaded.
+    """
+    check_codes(mdata, str(source))
+    if label_key is not None:
+        find_obs(mdata, label_key, "--label-key")
+    if folder is None:
+        with clock.step("Drawing figures; without --model there are no audit, histories and attributions"):
+            write_report(output, mdata, label_key=label_key, compare=compare, source=source.name, seed=seed)
+        return
+    with clock.step("Loading the model"), clock.speaking_for("scvi"):
+        model = _load(folder, mdata)
+    with clock.step("Audit of the codes on the cells that were held out"):
+        audit = model.audit(seed=seed)
+    with clock.step("Drawing figures"):
+        model.report(output, label_key=label_key, audit=audit, compare=compare, source=source.name, seed=seed)
+
+
+def _load(folder: Path, mdata: MuData) -> IndiSeek:
+    if not (folder / "model.pt").is_file():
+        raise ValueError(
+            f"--model {folder} is not the folder of a saved model. Name one that model.save, or fit by --save-model, wrote."
+        )
+    try:
+        model = IndiSeek.load(str(folder), adata=mdata)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise ValueError(f"--model {folder} cannot be loaded with these cells: {error}") from error
+    noted = mdata.obs[_keys.SPLIT].astype(str).to_numpy() if _keys.SPLIT in mdata.obs else None
+    if noted is None or not np.array_equal(noted, model.split.as_column()):
+        raise ValueError(
+            f"--model {folder} learned from other cells than obs[{_keys.SPLIT!r}] says. Give the model that wrote these codes, or leave --model out."
+        )
+    return model

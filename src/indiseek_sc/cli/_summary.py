@@ -1,4 +1,4 @@
-"""The facts of a run, for programs."""
+"""The summary of a run: figures, words, and facts for programs."""
 
 from __future__ import annotations
 
@@ -6,76 +6,71 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from indiseek_sc.cli._figures import CAPTIONS
-from indiseek_sc.report import count_epochs, find_versions
+import matplotlib
+from matplotlib import pyplot as plt
+
+from indiseek_sc import pl
+from indiseek_sc.report import course_of_training
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
+    from mudata import MuData
 
     from indiseek_sc import IndiSeek
     from indiseek_sc.metrics import AuditReport
-
 
 PAGE = "report.html"
 """The page for a browser, beside the figures."""
 
 
-def collect_facts(
-    model: IndiSeek,
+def summarize(
+    facts: Mapping[str, Any],
     table: pd.DataFrame,
     audit: AuditReport,
     *,
-    source: str,
-    label_key: str,
     is_clustered: bool,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Put together what was done and found.
+    """Put together what was done and found, for programs.
 
     Parameters
     ----------
-    model
-        The trained model.
+    facts
+        Of the run, see :func:`indiseek_sc.report.collect_facts`.
     table
         Theta by label.
     audit
         What ``model.audit()`` found.
-    source
-        What the cells are.
-    label_key
-        Whose theta it is.
     is_clustered
-        Whether those labels are clusters of the codes themselves.
+        Whether the labels are clusters of the codes themselves.
     seconds
         How long each step took.
     """
+    settings = {name: value for name, value in facts["settings"].items() if name not in ("lambda", "seed")}
     return {
-        "source": source,
-        "n_cells": {part: int(getattr(model.split, part).size) for part in ("train", "validation", "test")},
-        "modalities": dict(model.modalities),
-        "seed": model.seed,
-        "settings": {**vars(model.settings), "lambda_": model.lambda_},
-        "n_dimensions": {
-            "shared": model.module.rotations["rna"].n_kept,
-            "specific": {name: model.module.codecs[role].n_used for role, name in model.modalities.items()},
-        },
-        "epochs": count_epochs(model.history),
+        "source": facts["source"],
+        "n_cells": facts["split"],
+        "modalities": facts["modalities"],
+        "seed": facts["seed"],
+        "settings": settings | {"lambda_": facts["lambda"]},
+        "n_dimensions": {kind: facts["n_dimensions"][kind] for kind in ("shared", "specific")},
+        "epochs": facts["epochs"],
         "audit": audit.to_dict(),
-        "label_key": label_key,
+        "label_key": facts["labels"]["key"],
         "labels_are_clusters": is_clustered,
         "theta": table.to_dict(orient="records"),
         "seconds": dict(seconds),
-        "versions": find_versions(),
+        "versions": facts["versions"],
         "files": [*CAPTIONS, PAGE, "summary.json", "summary.md"],
     }
 
 
-def write_json(facts: Mapping[str, Any], path: Path) -> None:
+def write_json(summary: Mapping[str, Any], path: Path) -> None:
     """Write strict JSON: what it has no number for becomes null."""
-    path.write_text(json.dumps(_plain(facts), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(_plain(summary), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:
@@ -85,3 +80,159 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+MOST_LABELS = 5
+"""Labels named at each end of the ranking."""
+
+
+def tell_story(summary: Mapping[str, Any], table: pd.DataFrame, audit: AuditReport, captions: Mapping[str, str]) -> str:
+    """Tell in Markdown what was done and found.
+
+    Parameters
+    ----------
+    summary
+        What :func:`summarize` put together.
+    table
+        Theta by label.
+    audit
+        What ``model.audit()`` found.
+    captions
+        What each figure shows, by the name of its file, which lies beside the summary.
+    """
+    figures = {file: f"![{caption}]({file})" for file, caption in captions.items()}
+    sections = [
+        f"# IndiSeek: {summary['source']}",
+        _tell_training(summary),
+        figures["umap.png"],
+        "## What each modality alone knows",
+        _tell_theta(summary, table),
+        figures["importance.png"],
+        "## How independent the codes are",
+        _tell_audit(summary, audit),
+        figures["audit.png"],
+        f"```\n{audit}\n```",
+        f"## {captions['history.png']}",
+        figures["history.png"],
+        f"indiseek_sc {summary['versions']['indiseek_sc']}, seed {summary['seed']}; every setting is in `summary.json`.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _tell_training(summary: Mapping[str, Any]) -> str:
+    n, width = summary["n_cells"], summary["n_dimensions"]
+    rna, adt = summary["modalities"]["rna"], summary["modalities"]["adt"]
+    return (
+        f"Of {sum(n.values()):,} cells, {n['train']:,} taught the model, {n['validation']:,} decided when to stop, and "
+        f"{n['test']:,} were kept out of training to judge the result.\n\n"
+        f"- **Shared codes** ({width['shared']} dimensions) hold what `{rna}` and `{adt}` both tell of a cell.\n"
+        f"- **Specific codes** ({width['specific'][rna]} dimensions of `{rna}`, {width['specific'][adt]} of `{adt}`) hold "
+        "what one modality tells and the other does not.\n"
+        "- The **joint code** is made of all four, for neighbours, clusters and the UMAP."
+    )
+
+
+def _tell_theta(summary: Mapping[str, Any], table: pd.DataFrame) -> str:
+    sure = table[table["reliable"]].sort_values("theta", ascending=False)
+    better = {
+        summary["modalities"]["rna"]: sure.loc[sure["lower"] > 0, "label"],
+        summary["modalities"]["adt"]: sure.loc[sure["upper"] < 0, "label"].iloc[::-1],
+    }
+    lines = [f"- **`{modality}` resolves better:** {_name_some(labels)}." for modality, labels in better.items()]
+    labels = (
+        "the clusters (`leiden`) of the joint code, as no cell types were given: theta is relative to what the codes "
+        "themselves resolve"
+        if summary["labels_are_clusters"]
+        else f"the cell types in `{summary['label_key']}`; types that were called from one modality favour it"
+    )
+    return "\n".join(lines) + (
+        "\n\nTheta compares how well the two specific codes keep cells of a type together. Only types whose 95 % interval "
+        f"excludes 0 are named, the clearest first. They are {labels}."
+    )
+
+
+def _name_some(labels: pd.Series) -> str:
+    if labels.empty:
+        return "none for sure"
+    more = f" and {len(labels) - MOST_LABELS} more" if len(labels) > MOST_LABELS else ""
+    return ", ".join(map(str, labels.head(MOST_LABELS))) + more
+
+
+def _tell_audit(summary: Mapping[str, Any], audit: AuditReport) -> str:
+    rna, adt = summary["modalities"]["rna"], summary["modalities"]["adt"]
+    lines = [
+        f"- **Specific code of `{own}`:** {_tell_leak(audit.table.loc[own], own, other)}."
+        for own, other in ((rna, adt), (adt, rna))
+    ]
+    pair = audit.pair
+    return "\n".join(
+        [
+            "Models that had no part in the training try to read from each code what should and should not be there, on "
+            "the cells that were kept out.\n",
+            *lines,
+            f"- **Shared codes:** the partner of a cell in the other modality is among its 10 nearest of "
+            f"{audit.n_retrieval:,} in {_percent(pair['recall@10'])} of cells (by chance {_percent(10 / audit.n_retrieval)}); "
+            f"{_percent(pair['foscttm'])} of cells lie nearer than the partner (by chance 50 %).",
+        ]
+    )
+
+
+def _tell_leak(figures: pd.Series, own: str, other: str) -> str:
+    leak, gain = figures["leak_ratio"], figures["gain"]
+    left = (
+        "too little is shared here to tell how much of it is left"
+        if math.isnan(leak)
+        else f"{_percent(leak)} of what `{own}` tells of the shared code of `{other}` is left in it (0 % is ideal)"
+    )
+    held = (
+        "there is too little that could be added to the shared code"
+        if math.isnan(gain)
+        else f"it holds {_percent(gain)} of all that it could add to the shared code (100 % is ideal)"
+    )
+    return f"{left}; {held}"
+
+
+def _percent(share: float) -> str:
+    """A share of less than 0, which noise can make of 0, is told as 0."""
+    percent = max(share, 0.0) * 100
+    return f"{percent:.2g} %" if percent < 10 else f"{percent:.0f} %"
+
+
+CAPTIONS = {
+    "umap.png": "The codes as UMAPs",
+    "importance.png": "Which modality resolves which cells better",
+    "audit.png": "What fresh models find in the codes of cells that were held out",
+    "history.png": "The course of training",
+}
+"""What each figure shows, in the order to look at them."""
+
+
+def draw_figures(
+    model: IndiSeek, mdata: MuData, audit: AuditReport, colors: Sequence[str], folder: Path
+) -> dict[str, str]:
+    """Draw all figures into a folder.
+
+    Parameters
+    ----------
+    model
+        The trained model.
+    mdata
+        With codes, their UMAPs and theta.
+    audit
+        What ``model.audit()`` found.
+    colors
+        Columns of obs to colour the UMAPs by, a row each.
+    folder
+        Where to write.
+
+    Returns
+    -------
+    What each shows, by file name.
+    """
+    matplotlib.use("Agg")  # a command draws files, also where there is a screen
+    pl.umap(mdata, colors, show=False, save=folder / "umap.png")
+    pl.importance_ranking(mdata, show=False, save=folder / "importance.png")
+    pl.audit(audit, show=False, save=folder / "audit.png")
+    pl.history(model, keys=course_of_training(model.history), show=False, save=folder / "history.png")
+    plt.close("all")
+    return CAPTIONS

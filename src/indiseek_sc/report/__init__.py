@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from indiseek_sc.report._course import count_epochs, course_of_training
-from indiseek_sc.report._model_facts import ModelFacts
-from indiseek_sc.report._versions import find_versions
-from indiseek_sc.report._write import check_codes, write_report
+from indiseek_sc.report._facts import Material, ModelFacts, collect_facts, course_of_training
+from indiseek_sc.report._write import COMPONENTS, check_codes, write_report
 
-__all__ = ["ModelFacts", "check_codes", "count_epochs", "course_of_training", "find_versions", "write_report"]
+__all__ = [
+    "COMPONENTS",
+    "Material",
+    "ModelFacts",
+    "check_codes",
+    "collect_facts",
+    "course_of_training",
+    "write_report",
+]

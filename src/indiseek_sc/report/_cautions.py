@@ -1,21 +1,23 @@
-"""What speaks against the codes, or asks to be read with care."""
+"""What the audit says, figure by figure, and what speaks against the codes or asks to be read with care."""
 
 from __future__ import annotations
 
+import math
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from indiseek_sc import _keys
 from indiseek_sc._lookup import find_obs
-from indiseek_sc.metrics import label_accuracy
+from indiseek_sc.metrics import AUDIT_FIGURES, AUDIT_PAIR_FIGURES, label_accuracy
 from indiseek_sc.pl import AUDIT_AIMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from indiseek_sc.report._material import Material
+    from indiseek_sc.metrics import AuditReport
+    from indiseek_sc.report._facts import Material
 
 MOST_NAMES = 12
 
@@ -116,3 +118,34 @@ def _of_versions(material: Material) -> Iterator[str]:
     wrote, here = str(material.noted.get("version", "")), version("indiseek_sc")
     if wrote and wrote != here:
         yield f"The codes were written by indiseek_sc {wrote}; this report was made by {here}."
+
+
+class AuditRow(NamedTuple):
+    """A figure: its values (one a modality, or one of both), what is aimed for, and what it says."""
+
+    figure: str
+    values: tuple[str, ...]
+    aim: str
+    meaning: str
+    is_missed: bool = False
+
+
+def list_figures(audit: AuditReport) -> list[AuditRow]:
+    """A row for each figure of the modalities, in the order of the audit."""
+    rows = []
+    for figure, (target, meaning) in AUDIT_FIGURES.items():
+        values = audit.table[figure].astype(float)
+        aim = AUDIT_AIMS.get(figure)
+        is_missed = aim is not None and bool(aim.is_missed(values).any())
+        told = f"{aim.side} {aim.value:.2f}" if aim is not None else target
+        rows.append(AuditRow(figure, tuple(map(_round, values)), told, meaning, is_missed))
+    return rows
+
+
+def list_pair_figures(audit: AuditReport) -> list[AuditRow]:
+    """The same for the figures of both modalities together."""
+    return [AuditRow(name, (_round(value),), *AUDIT_PAIR_FIGURES[name]) for name, value in audit.pair.items()]
+
+
+def _round(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"

@@ -1,45 +1,156 @@
-"""What was done, as a report tells it."""
+"""What was done and found: what a report is made from, and the facts of a run that it and the command line tell."""
 
 from __future__ import annotations
 
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from indiseek_sc import _keys
 from indiseek_sc._lookup import find_obs
-from indiseek_sc.report._course import count_epochs
-from indiseek_sc.report._versions import find_versions
 
 if TYPE_CHECKING:
-    from indiseek_sc.report._material import Material
+    from collections.abc import Mapping, Sequence
+
+    from mudata import MuData
+
+    from indiseek_sc.metrics import AuditReport, PredictionReport
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """Facts of a trained model, which ``model.report`` gathers: a report does not know the class of models.
+
+    Parameters
+    ----------
+    method
+        Name of its class.
+    preset
+        Where settings came from that were not given.
+    settings
+        All settings, by name.
+    preprocessing
+        By the user's name of a modality, the steps from its values to the features that the model reads.
+    history
+        Curves of the training, by ``"stage/quantity"``.
+    batch_key
+        Column of batches that the model was given, if it was.
+    batches
+        Their names.
+    lambda_path
+        The walk by which lambda was chosen, if it was.
+    cautions
+        What the model itself has to say against its codes.
+    predictions
+        What ``model.audit_prediction`` found, by source and target; nothing if the model has not learnt to predict.
+    """
+
+    method: str
+    preset: str
+    settings: Mapping[str, Any]
+    preprocessing: Mapping[str, str]
+    history: Mapping[str, pd.DataFrame]
+    batch_key: str | None
+    batches: Sequence[str]
+    lambda_path: Any
+    cautions: Sequence[str]
+    predictions: Mapping[tuple[str, str], PredictionReport]
+
+
+@dataclass(frozen=True)
+class Material:
+    """The data with codes and tables, and the model where there is one.
+
+    Parameters
+    ----------
+    mdata
+        With codes; tables and embeddings as far as they were made.
+    source
+        What the cells are, in words.
+    label_key
+        Column of labels, if there is one.
+    model
+        The trained model, if it is at hand.
+    facts
+        Of the model.
+    audit
+        What ``model.audit()`` found.
+    failures
+        Why a table could not be computed, by its key in ``uns``.
+    seed
+        Seed of what the report itself computes.
+    """
+
+    mdata: MuData
+    source: str
+    label_key: str | None = None
+    model: Any = None
+    facts: ModelFacts | None = None
+    audit: AuditReport | None = None
+    failures: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+
+    @property
+    def noted(self) -> Mapping[str, Any]:
+        """What the model noted when it wrote its codes."""
+        return self.mdata.uns[_keys.SETTINGS]
+
+    @property
+    def modalities(self) -> dict[_keys.Role, str]:
+        """The user's own name of the modality in each role."""
+        return {role: str(self.noted["modalities"][role]) for role in _keys.ROLES}
+
+    @property
+    def history(self) -> Mapping[str, pd.DataFrame]:
+        """Curves of the training; nothing without the model."""
+        if self.facts is not None:
+            return self.facts.history
+        return {} if self.model is None else self.model.history
+
+    @property
+    def colors(self) -> Sequence[str]:
+        """Columns to colour maps of cells by: labels, theta and batches, as far as there are any."""
+        theta = _keys.THETA if _keys.THETA in self.mdata.obs else None
+        batch = self.facts.batch_key if self.facts is not None else None
+        return list(dict.fromkeys(key for key in (self.label_key, theta, batch) if key is not None))
+
 
 PARTS = ("train", "validation", "test")
 
+PACKAGES = ("indiseek_sc", "anndata", "mudata", "numpy", "scanpy", "scikit-learn", "scvi-tools", "torch", "umap-learn")
+"""Those that can change the result, or what the file looks like."""
+
 
 def collect_facts(material: Material) -> dict[str, Any]:
-    """Facts of data, codes, settings and versions; None for what is not known.
+    """Facts of data, codes, settings and versions, as the report and the command line's summary tell them.
 
     Parameters
     ----------
     material
-        What the report is made from.
+        What they are gathered from.
+
+    Returns
+    -------
+    By name; None for what is not known.
     """
     mdata, facts, noted = material.mdata, material.facts, material.noted
-    names = material.modalities
+    modalities = material.modalities
     settings = dict(noted.get("settings", {})) if facts is None else dict(facts.settings)
     return {
         "source": material.source,
         "n_cells": mdata.n_obs,
-        "names": names,
-        "n_features": {role: mdata[name].n_vars for role, name in names.items()},
+        "modalities": modalities,
+        "n_features": {role: mdata[name].n_vars for role, name in modalities.items()},
         "split": _count_split(material),
         "preprocessing": None if facts is None else dict(facts.preprocessing),
         "batch_key": None if facts is None else facts.batch_key,
         "batches": None if facts is None else list(facts.batches),
-        "widths": {
-            "shared": mdata.obsm[_keys.shared(names["rna"])].shape[1],
-            "specific": {role: mdata.obsm[_keys.specific(name)].shape[1] for role, name in names.items()},
+        "n_dimensions": {
+            "shared": mdata.obsm[_keys.shared(modalities["rna"])].shape[1],
+            "specific": {name: mdata.obsm[_keys.specific(name)].shape[1] for name in modalities.values()},
             "joint": mdata.obsm[_keys.JOINT].shape[1],
         },
         "labels": _describe_labels(material),
@@ -50,8 +161,8 @@ def collect_facts(material: Material) -> dict[str, Any]:
         "seed": settings.get("seed"),
         "settings": {name: settings[name] for name in sorted(settings)},
         "predictions": {} if facts is None else dict(facts.predictions),
-        "epochs": None if facts is None else _name_stages(count_epochs(facts.history)),
-        "versions": find_versions(),
+        "epochs": _count_epochs(material.history) or None,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "version": str(noted.get("version", "")) or None,
         "made_by_scanpy": {key: key in mdata.uns for key in ("neighbors", "leiden", "umap")},
         "params": {key: mdata.uns.get(f"{key}_params") for key in (_keys.IMPORTANCE, _keys.CLUSTERS)},
@@ -59,11 +170,13 @@ def collect_facts(material: Material) -> dict[str, Any]:
     }
 
 
-def _name_stages(epochs: dict[str, int]) -> dict[str, int]:
-    """Epochs by the name of the stage that figures have too."""
-    return {
-        _keys.REGRESSION_TITLES.get(stage, f"{stage.capitalize()} codes"): number for stage, number in epochs.items()
-    }
+def _count_epochs(history: Mapping[str, pd.DataFrame]) -> dict[str, int]:
+    """Epochs that each stage ran."""
+    counts: dict[str, int] = {}
+    for key, values in history.items():
+        stage = key.partition("/")[0]
+        counts[stage] = max(counts.get(stage, 0), int(values.index.max()) + 1)
+    return counts
 
 
 def _count_split(material: Material) -> dict[str, int] | None:
@@ -82,3 +195,12 @@ def _describe_labels(material: Material) -> dict[str, Any] | None:
 
 def _find_weights(table: pd.DataFrame | None) -> str | None:
     return None if table is None or "weights" not in table else str(table["weights"].iloc[0])
+
+
+CURVES = ("info_nce", "correlation", "bound", "leak", "error")
+"""Ends of the names of the curves to draw: alignment of the shared codes, independence (as critics and the probe have it) and completeness of the others."""
+
+
+def course_of_training(history: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Keys of the curves that tell how training went; all of them would fill pages."""
+    return [key for key in history if key.endswith(CURVES)]

@@ -1,18 +1,23 @@
-"""The pictures of a report: what each shows, how it is read, and what is missing where it cannot be drawn."""
+"""The pictures of a report: what each shows, how it is read, what is missing where it cannot be drawn, and each as part of a page."""
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
+from matplotlib import pyplot as plt
+from matplotlib.image import imread
+
 from indiseek_sc import _keys, pl
-from indiseek_sc.report._course import course_of_training
+from indiseek_sc.report._facts import course_of_training
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
 
-    from indiseek_sc.report._material import Material
+    from indiseek_sc.report._facts import Material
 
 Section = Literal["codes", "importance", "independence", "prediction", "clusters", "training"]
 
@@ -217,8 +222,7 @@ def _of_clusters(material: Material) -> Iterator[Picture]:
 
 
 def _of_training(material: Material) -> Iterator[Picture]:
-    facts = material.facts
-    history = {} if facts is None else facts.history
+    history = material.history
     yield Picture(
         "history",
         "training",
@@ -228,7 +232,7 @@ def _of_training(material: Material) -> Iterator[Picture]:
         lambda file: pl.history(history, keys=course_of_training(history), show=False, save=file),
         "" if history else WITH_MODEL,
     )
-    path = None if facts is None else facts.lambda_path
+    path = None if material.facts is None else material.facts.lambda_path
     if path is not None:
         yield Picture(
             "frontier",
@@ -243,3 +247,58 @@ def _of_training(material: Material) -> Iterator[Picture]:
 def _lacking(material: Material, key: str, remedy: str) -> str:
     """Why there is no table, if there is none."""
     return "" if key in material.mdata.uns else material.failures.get(key, remedy)
+
+
+SHOWN = 0.4
+"""Pixels of a page for one of a picture: type of the same size in all pictures, and sharp on a fine screen."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture in a page, or words in its place.
+
+    Parameters
+    ----------
+    name, section, title, reading
+        As of the picture.
+    image
+        The picture as a data URI; nothing if it is missing.
+    width, height
+        At which it is shown, in pixels of a page, so that a browser leaves room for it.
+    missing
+        Why it is.
+    """
+
+    name: str
+    section: Section
+    title: str
+    reading: str
+    image: str = ""
+    width: int = 0
+    height: int = 0
+    missing: str = ""
+
+
+def draw_figures(pictures: Sequence[Picture]) -> list[Figure]:
+    """Draw all pictures. One that cannot be drawn costs the reader this one, with the reason, and not the report."""
+    with plt.ioff(), TemporaryDirectory() as folder:  # into files alone, also where figures are shown at once
+        return [_draw(picture, Path(folder) / f"{picture.name}.png") for picture in pictures]
+
+
+def _draw(picture: Picture, file: Path) -> Figure:
+    words = picture.name, picture.section, picture.title, picture.reading
+    if picture.missing:
+        return Figure(*words, missing=picture.missing)
+    before = plt.get_fignums()
+    try:
+        picture.draw(file)
+    except (KeyError, ValueError, RuntimeError) as error:
+        return Figure(*words, missing=str(error.args[0] if error.args else error))
+    finally:
+        for number in set(plt.get_fignums()) - set(before):
+            plt.close(number)
+    height, width = imread(file).shape[:2]
+    code = base64.b64encode(file.read_bytes()).decode("ascii")
+    return Figure(
+        *words, image=f"data:image/png;base64,{code}", width=round(SHOWN * width), height=round(SHOWN * height)
+    )
