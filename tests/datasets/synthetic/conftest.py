@@ -9,7 +9,7 @@ import pytest
 from indiseek_sc.datasets import synthetic
 from indiseek_sc.datasets.synthetic._design import Design
 
-MODULES = ("_counts", "_coupled", "_gaussian", "_mixers", "_redundancy")
+MODULES = ("_counts", "_suite")
 
 
 @pytest.fixture

@@ -9,9 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from indiseek_sc._keys import ROLES, Role
-from indiseek_sc.datasets.synthetic._build import build
-from indiseek_sc.datasets.synthetic._design import Design, View
-from indiseek_sc.datasets.synthetic._parts import check_sizes, normal
+from indiseek_sc.datasets.synthetic._design import Design, View, build, check_sizes, normal
 
 if TYPE_CHECKING:
     from mudata import MuData
