@@ -122,6 +122,18 @@ def test_no_private_names_of_scvi_tools():
     assert private == []
 
 
+def test_no_private_name_crosses_parts():
+    """What another part needs is exported by the ``__init__`` of its own; what all may read is at the top level."""
+    private = [
+        f"{file.relative_to(PACKAGE)} imports {name}"
+        for file in PACKAGE.rglob("*.py")
+        for name in find_imports(file, PACKAGE)
+        if (parts := name.split("."))[0] == PACKAGE.name and parts[1:2] != [layer_of(file, PACKAGE)]
+        if any(part.startswith("_") for part in parts[2:])
+    ]
+    assert private == []
+
+
 def test_files_stay_readable():
     lengths = {str(f.relative_to(PACKAGE)): len(f.read_text().splitlines()) for f in PACKAGE.rglob("*.py")}
     assert {name: n for name, n in lengths.items() if n > LONGEST_FILE} == {}
