@@ -28,8 +28,8 @@ class FactorizedCLModule(UnitModule):
     codecs: NamedModules[Role, EncoderCodec]
 
     def _make_codec(self, role: Role) -> SpecificCodec:
-        s, sizes = self.settings, (self.n_features[role], self.n_condition, self.n_specific[role])
-        return EncoderCodec(*sizes, s.n_hidden, n_layers=s.n_layers, reads_condition=False, standardize=True)
+        a, sizes = self.architecture, (self.n_features[role], self.n_condition, self.n_specific[role])
+        return EncoderCodec(*sizes, a.n_hidden, n_layers=a.n_layers, reads_condition=False, standardize=True)
 
     def encode_prepared(self, role: Role, cells: Mapping[str, Tensor]) -> Tensor:
         """Return the specific code; with noise in training, without which its information on a function of X is infinite."""

@@ -53,8 +53,8 @@ class InfoDisenModule(UnitModule):
         return terms["info_nce"] + BETA * terms["distance"]
 
     def _make_codec(self, role: Role) -> SpecificCodec:
-        s, sizes = self.settings, (self.n_features[role], self.n_condition, self.n_specific[role])
-        return EncoderCodec(*sizes, s.n_hidden, n_layers=s.n_layers, reads_condition=True, standardize=False)
+        a, sizes = self.architecture, (self.n_features[role], self.n_condition, self.n_specific[role])
+        return EncoderCodec(*sizes, a.n_hidden, n_layers=a.n_layers, reads_condition=True, standardize=False)
 
     def prepare_specific(
         self, role: Role, features: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]
@@ -83,7 +83,7 @@ class InfoDisenModule(UnitModule):
             features = augment(cells[f"{name}features"], codec.center, codec.spread)
             condition = self.condition_of(player, features, cells[f"{name}condition"])
             view |= {f"{name}features": features, f"{name}condition": condition}
-        return view | {"against": view["condition" if self.settings.against == "own" else "other_condition"]}
+        return view | {"against": view["condition" if self.architecture.against == "own" else "other_condition"]}
 
     def _join(self, specific: Tensor, other_condition: Tensor) -> Tensor:
         return torch.cat([specific, F.normalize(other_condition[:, : self.n_shared], dim=1)], dim=1)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from indiseek_sc._keys import ROLES, other
+from indiseek_sc._keys import other
 from indiseek_sc.baselines._clip import CLIP_SETTINGS, UnitModule
-from indiseek_sc.model import IndiSeek, Stages
+from indiseek_sc.model import NEW_ENCODERS, IndiSeek
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from indiseek_sc._keys import Role
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class JointOptModule(UnitModule):
     """Nothing of stage 1 is frozen while stage 2 learns."""
 
-    frozen_in_specific = ("transforms", "batch_offsets", "rotations")
+    frozen_in_specific: tuple[str, ...] = ("transforms", "batch_offsets", "rotations")
 
     def learners(self) -> list[nn.Module]:
         """Everything that has weights, but the critics."""
@@ -50,18 +50,8 @@ class JointOptModule(UnitModule):
     @torch.no_grad()  # else the cheapest independence is that of a shared code that tells nothing
     def _update_against(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return cells with what critics see as the encoders give it now; the plain encoder of specific codes reads no condition."""
-        player, name = (role, "") if self.settings.against == "own" else (other(role), "other_")
+        player, name = (role, "") if self.architecture.against == "own" else (other(role), "other_")
         return {**cells, "against": self.condition_of(player, cells[f"{name}features"], cells["against"])}
-
-
-class JointStages(Stages):
-    """One stage in the place of two."""
-
-    def train_shared(self) -> str | None:
-        """Make new encoders; they learn with everything else."""
-        self.module.reset_shared()
-        self.module.to(self.features[ROLES[0]].device)
-        return None
 
 
 class JointOpt(IndiSeek):
@@ -88,11 +78,6 @@ class JointOpt(IndiSeek):
     """
 
     _module_cls = JointOptModule
-    _stages_cls = JointStages
+    _shared_stages = (NEW_ENCODERS,)
+    _trains_stages_apart = False
     _changed_settings: ClassVar[dict[str, Any]] = {**CLIP_SETTINGS, "max_epochs_specific": 100}
-
-    def _check_stages(self, stages: Sequence[Any]) -> tuple[Any, ...]:
-        checked = super()._check_stages(stages)
-        if len(checked) == 1:
-            raise ValueError(f"stages: {type(self).__name__} trains both at once; leave the argument out.")
-        return checked

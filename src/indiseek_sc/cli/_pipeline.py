@@ -14,6 +14,7 @@ from anndata import AnnData
 from indiseek_sc import IndiSeek, _keys, tl
 from indiseek_sc._lookup import find_obs
 from indiseek_sc.cli._summary import PAGE, draw_figures, summarize, tell_story, write_json
+from indiseek_sc.model import EarlyEndWarning
 from indiseek_sc.report import Material, check_codes, collect_facts, write_report
 
 if TYPE_CHECKING:
@@ -139,14 +140,13 @@ def _train(model: IndiSeek, job: Job) -> None:
     n_cells = model.adata.n_obs
     held_out = np.random.default_rng(job.seed).permutation(n_cells)[: round(HELD_OUT * n_cells)]
     with warnings.catch_warnings():
-        # Codes of a stage that ended before its time are worth something to who trained it, but not as a result.
-        warnings.filterwarnings("error", message="Stage '", category=UserWarning)
-        try:
-            model.train(job.max_epochs, job.lambda_, held_out=held_out, accelerator=job.accelerator)
-        except UserWarning as early_end:
-            if "Interrupted" in str(early_end):
-                raise KeyboardInterrupt from None
-            raise RuntimeError(f"{early_end} Nothing was written.") from None
+        warnings.simplefilter("ignore", EarlyEndWarning)  # what it says of an early end is said below
+        outcome = model.train(job.max_epochs, job.lambda_, held_out=held_out, accelerator=job.accelerator)
+    # Codes of a stage that ended before its time are worth something to who trained it, but not as a result.
+    if outcome.is_interrupted:
+        raise KeyboardInterrupt
+    if outcome.reason is not None:
+        raise RuntimeError(f"{outcome.reason} Nothing was written.")
 
 
 def _set_aside(mdata: MuData, clock: Clock) -> None:

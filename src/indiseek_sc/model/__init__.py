@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from indiseek_sc.model._model import IndiSeek
-from indiseek_sc.model._stages import Stages
+from indiseek_sc.model._prediction import ModalityPrediction
+from indiseek_sc.model._stages import NEW_ENCODERS, Stage
+from indiseek_sc.model._training import TrainingOutcome
+from indiseek_sc.train import EarlyEndWarning
 
-__all__ = ["IndiSeek", "Stages"]
+__all__ = ["EarlyEndWarning", "NEW_ENCODERS", "IndiSeek", "ModalityPrediction", "Stage", "TrainingOutcome"]

@@ -1,4 +1,4 @@
-"""Judging the codes of a model by models that never saw its critics."""
+"""Evaluation of the codes by probes that never saw the critics. Functions here are methods of the model."""
 
 from __future__ import annotations
 
@@ -6,72 +6,65 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from indiseek_sc._keys import ROLES
 from indiseek_sc.metrics import SpecificAuditor
-from indiseek_sc.model._codes import CodesMixin
+from indiseek_sc.model._cells import evaluation_parts, read_features, require, require_own_cells
+from indiseek_sc.model._latents import encode_by_name
 
 if TYPE_CHECKING:
     from indiseek_sc.metrics import AuditReport
+    from indiseek_sc.model._model import IndiSeek
 
 
-class AuditMixin(CodesMixin):
-    """The audit."""
+def audit(model: IndiSeek, *, seed: int = 0, auditor: SpecificAuditor | None = None) -> AuditReport:
+    """Evaluate the codes on cells that the model never saw, by probes that never saw the training critics.
 
-    def audit(self, *, seed: int = 0, auditor: SpecificAuditor | None = None) -> AuditReport:
-        """Judge the codes on cells that the model never saw, by probes that never saw the training critics.
+    Probes are fitted on the cells that the model learned from and chose by, and evaluated on the cells that were held out
+    (``held_out`` of :meth:`train`), or on the validation cells if none were.
 
-        Probes learn on the cells that the model learned from and chose by, and are read on the cells that were held out
-        (``held_out`` of :meth:`train`), or on the validation cells if none were.
+    Parameters
+    ----------
+    seed
+        Decides the probes' starts.
+    auditor
+        One that :meth:`make_auditor` made, of this model before stage 2 was trained again or of another one with the same
+        shared codes (:meth:`take_over`): what depends on these alone is then probed no second time. It has its own seed.
 
-        Parameters
-        ----------
-        seed
-            Decides the probes' starts.
-        auditor
-            One that :meth:`make_auditor` made, of this model before stage 2 was trained again or of another one with the same
-            shared codes (:meth:`take_over`): what depends on these alone is then probed no second time. It has its own seed.
+    Returns
+    -------
+    Figures by modality; prints as a table. See :func:`indiseek_sc.metrics.audit` for what each means.
 
-        Returns
-        -------
-        Figures by modality; prints as a table. See :func:`indiseek_sc.metrics.audit` for what each means.
+    Raises
+    ------
+    RuntimeError
+        If the model is not trained, or its data lack cells that it was trained with: a cell is known by its name and values.
+    """
+    require(model, "specific")
+    auditor = model.make_auditor(seed=seed) if auditor is None else auditor
+    codes = encode_by_name(model, "specific", "reconstruction")
+    for name in [name for name, code in codes["specific"].items() if code.shape[1] == 0]:
+        # An empty code explains as much as a constant one, and what is decoded then was in the shared code alone.
+        n_cells = len(codes["reconstruction"][name])
+        codes["specific"][name] = codes["reconstruction"][name] = np.zeros((n_cells, 1))
+    return auditor.report(codes["specific"], codes["reconstruction"])
 
-        Raises
-        ------
-        RuntimeError
-            If the model is not trained.
-        """
-        self._require("specific")
-        auditor = self.make_auditor(seed=seed) if auditor is None else auditor
-        codes = self._encode_by_name("specific", "reconstruction")
-        for name in [name for name, code in codes["specific"].items() if code.shape[1] == 0]:
-            # An empty code tells as much as a constant one, and what is decoded then was in the shared code alone.
-            codes["specific"][name] = codes["reconstruction"][name] = np.zeros((self.adata.n_obs, 1))
-        return auditor.report(codes["specific"], codes["reconstruction"])
 
-    def make_auditor(self, *, seed: int = 0) -> SpecificAuditor:
-        """Make what judges specific codes beside the shared codes that are there, for :meth:`audit`.
+def make_auditor(model: IndiSeek, *, seed: int = 0) -> SpecificAuditor:
+    """Make what evaluates specific codes beside the shared codes that are there, for :meth:`audit`.
 
-        Parameters
-        ----------
-        seed
-            Decides the probes' starts.
+    Parameters
+    ----------
+    seed
+        Decides the probes' starts.
 
-        Raises
-        ------
-        RuntimeError
-            If the shared codes are not trained.
-        """
-        self._require("shared")
-        mdata = self._validate_anndata()
-        train, test = self.split.for_judging()
-        every = np.arange(mdata.n_obs)
-        features = {self.modalities[role]: self._features(mdata, role, every).cpu().numpy() for role in ROLES}
-        shared = self._encode_by_name("shared")["shared"]
-        return SpecificAuditor(features, shared, train=np.sort(train), test=test, seed=seed)
-
-    def _encode_by_name(self, *kinds: str) -> dict[str, dict[str, np.ndarray]]:
-        """Codes of all cells, by kind and by the name of the modality."""
-        mdata = self._validate_anndata()
-        wanted = [(kind, role) for kind in kinds for role in ROLES]
-        codes = dict(zip(wanted, self._encode_all(mdata, np.arange(mdata.n_obs), wanted), strict=True))
-        return {kind: {self.modalities[role]: codes[kind, role] for role in ROLES} for kind in kinds}
+    Raises
+    ------
+    RuntimeError
+        If the shared codes are not trained, or the data lack cells that they were trained with.
+    """
+    require(model, "shared")
+    mdata = model._validate_anndata()
+    train, test = require_own_cells(model, mdata, evaluation_parts(model), "audit").for_evaluation()
+    every = np.arange(mdata.n_obs)
+    features = {name: read_features(model, mdata, role, every).cpu().numpy() for role, name in model.modalities.items()}
+    shared = encode_by_name(model, "shared")["shared"]
+    return SpecificAuditor(features, shared, train=np.sort(train), test=test, seed=seed)

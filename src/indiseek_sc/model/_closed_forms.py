@@ -6,19 +6,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from indiseek_sc._keys import ROLES, other
 from indiseek_sc.nn import LinearMap, RidgeMap, chance_correlation, regularized_cca, shared_strength
-from indiseek_sc.train import share_told
+from indiseek_sc.train import share_explained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     from torch import Tensor
 
     from indiseek_sc._keys import Role
     from indiseek_sc.module import IndiSeekModule
-    from indiseek_sc.train import Split
+    from indiseek_sc.train import Rows
 
 SUFFICIENT = 0.94
 """Directions are dropped as long as the others tell this share of what all of them tell of the other modality."""
@@ -30,20 +28,19 @@ MOST_CELLS = 20_000
 """Directions are compared on every n-th cell of more than about this many, training and validation each."""
 
 
-def _analyse(codes: list[Tensor], split: Split, n: int, *, refit: bool = False) -> tuple:
-    train, validation = torch.from_numpy(split.train), torch.from_numpy(split.validation)
+def _analyse(codes: list[Tensor], rows: Rows, n: int, *, refit: bool = False) -> tuple:
     first, second = codes
-    return regularized_cca(first, second, train.to(first.device), validation.to(first.device), n, refit=refit)
+    return regularized_cca(first, second, rows.train, rows.validation, n, refit=refit)
 
 
 def _start_from(module: IndiSeekModule, maps: list[LinearMap]) -> None:
-    for role, linear in zip(ROLES, maps, strict=True):
-        module.encoders[role].start_from(linear._replace(weight=_pad(linear.weight, module.n_shared)))
+    for name, linear in zip(module.modalities, maps, strict=True):
+        module.encoders[name].start_from(linear._replace(weight=_pad(linear.weight, module.n_shared)))
 
 
 def _encode(module: IndiSeekModule, features: Mapping[Role, Tensor]) -> list[Tensor]:
     """Return the columns of the raw codes that are in use."""
-    return [module.encoders[role](features[role])[:, : module.encoders[role].n_active] for role in ROLES]
+    return [encoder(features[name])[:, : encoder.n_active] for name, encoder in module.encoders.items()]
 
 
 def _pad(matrix: Tensor, n_columns: int, n_rows: int | None = None) -> Tensor:
@@ -53,16 +50,16 @@ def _pad(matrix: Tensor, n_columns: int, n_rows: int | None = None) -> Tensor:
 
 
 @torch.no_grad()
-def start_shared(module: IndiSeekModule, features: Mapping[Role, Tensor], split: Split) -> list[LinearMap]:
+def start_shared(module: IndiSeekModule, features: Mapping[Role, Tensor], rows: Rows) -> list[LinearMap]:
     """Start the linear part of the encoders as regularised CCA, and return that."""
-    *start, _ = _analyse([features[role] for role in ROLES], split, module.encoders["rna"].n_active)
+    *start, _ = _analyse(list(features.values()), rows, module.encoders[module.modalities[0]].n_active)
     _start_from(module, start)
     return start
 
 
 @torch.no_grad()
 def finish_shared(
-    module: IndiSeekModule, features: Mapping[Role, Tensor], split: Split, start: list[LinearMap] | None = None
+    module: IndiSeekModule, features: Mapping[Role, Tensor], rows: Rows, start: list[LinearMap] | None = None
 ) -> None:
     """Turn the codes into canonical directions, and drop those that are not shared and those that sufficiency can spare.
 
@@ -71,58 +68,57 @@ def finish_shared(
     ``start``, as on a few hundred cells, that is taken instead, fitted again on training and validation cells together.
     """
     module.eval()
-    codes, width = _encode(module, features), module.encoders["rna"].n_active
-    *maps, correlation = _analyse(codes, split, width, refit=True)
-    if start is not None and not _is_stronger(correlation, start, features, split):
-        *refitted, correlation = _analyse([features[role] for role in ROLES], split, width, refit=True)
+    codes, width = _encode(module, features), module.encoders[module.modalities[0]].n_active
+    *maps, correlation = _analyse(codes, rows, width, refit=True)
+    if start is not None and not _is_stronger(correlation, start, features, rows):
+        *refitted, correlation = _analyse(list(features.values()), rows, width, refit=True)
         _start_from(module, refitted)
         codes = _encode(module, features)  # canonical directions as they are
         unit = torch.eye(width).to(correlation)
-        maps = [LinearMap(torch.zeros_like(correlation), unit)] * len(ROLES)
-    shared = correlation > chance_correlation(split.validation.size)
+        maps = [LinearMap(torch.zeros_like(correlation), unit)] * len(codes)
+    shared = correlation > chance_correlation(len(rows.validation))
     # at least one, whatever chance says: an empty condition has no meaning to the networks behind
     shared[correlation.argmax()] = True
     maps = [linear._replace(weight=(linear.weight / correlation.clamp(min=1e-9))[:, shared]) for linear in maps]
-    canonical = {role: linear(code.double()) for role, linear, code in zip(ROLES, maps, codes, strict=True)}
-    axes = find_sufficient(canonical, features, split)
-    *turned, correlation = _analyse([canonical[role] @ axes for role in ROLES], split, axes.shape[1], refit=True)
+    canonical = {name: linear(code.double()) for name, linear, code in zip(module.modalities, maps, codes, strict=True)}
+    axes = find_sufficient(canonical, features, rows)
+    *turned, correlation = _analyse([code @ axes for code in canonical.values()], rows, axes.shape[1], refit=True)
     order = correlation.argsort(descending=True, stable=True)
-    for role, linear, turn in zip(ROLES, maps, turned, strict=True):
+    for name, linear, turn in zip(module.modalities, maps, turned, strict=True):
         weight = _pad(linear.weight @ axes @ turn.weight[:, order], module.n_shared, module.n_shared)
         center, padded = (_pad(x[None], module.n_shared)[0] for x in (linear.center, correlation[order]))
-        module.rotations[role].set(LinearMap(center, weight), padded)
+        module.rotations[name].set(LinearMap(center, weight), padded)
 
 
 @torch.no_grad()
-def is_sufficient(module: IndiSeekModule, features: Mapping[Role, Tensor], split: Split) -> bool:
+def is_sufficient(module: IndiSeekModule, features: Mapping[Role, Tensor], rows: Rows) -> bool:
     """Whether both shared codes tell nearly all that their modality tells of the other one.
 
-    By :func:`~indiseek_sc.train.share_told`: regressions that are fitted anew on training cells and read on validation cells.
+    By :func:`~indiseek_sc.train.share_explained`: regressions that are fitted anew on training cells and read on validation cells.
     """
-    train, validation = (torch.from_numpy(some_rows(part)) for part in (split.train, split.validation))
-    rows = torch.cat([train, validation]).to(features["rna"].device)
-    seen = {role: features[role][rows] for role in ROLES}
-    for role in ROLES:
+    train, validation = some_rows(rows.train), some_rows(rows.validation)
+    looked_at = torch.cat([train, validation])
+    seen = {name: x[looked_at] for name, x in features.items()}
+    for name, own in seen.items():
         of_code, of_features = (
-            share_told(source, seen[other(role)], len(train))
-            for source in (module.shared(role, seen[role]), seen[role])
+            share_explained(source, seen[module.other(name)], len(train)) for source in (module.shared(name, own), own)
         )
         if of_code < ENOUGH * of_features:
             return False
     return True
 
 
-def _is_stronger(correlation: Tensor, start: list[LinearMap], features: Mapping[Role, Tensor], split: Split) -> bool:
+def _is_stronger(correlation: Tensor, start: list[LinearMap], features: Mapping[Role, Tensor], rows: Rows) -> bool:
     """Whether directions correlate better on validation cells than those of the linear start, by more than chance."""
-    codes = [linear(features[role].double()) for role, linear in zip(ROLES, start, strict=True)]
+    codes = [linear(x.double()) for x, linear in zip(features.values(), start, strict=True)]
     # Analysed once more, as the codes of the networks were: choosing ridges on the validation cells flatters either.
-    *_, start_correlation = _analyse(codes, split, correlation.shape[0])
-    n_cells = split.validation.size
+    *_, start_correlation = _analyse(codes, rows, correlation.shape[0])
+    n_cells = len(rows.validation)
     threshold = (1 + chance_correlation(n_cells)) * shared_strength(start_correlation, n_cells)
     return shared_strength(correlation, n_cells) >= threshold
 
 
-def find_sufficient(shared: Mapping[Role, Tensor], features: Mapping[Role, Tensor], split: Split) -> Tensor:
+def find_sufficient(shared: Mapping[Role, Tensor], features: Mapping[Role, Tensor], rows: Rows) -> Tensor:
     """Return the narrowest turned axes of the shared codes that tell nearly all that all of them tell, without any label.
 
     Axes are those of a reduced-rank regression of both modalities on each other's code, the most telling first. Canonical
@@ -137,17 +133,18 @@ def find_sufficient(shared: Mapping[Role, Tensor], features: Mapping[Role, Tenso
         Codes of canonical directions by role, shape ``(n_cells, n_shared)``.
     features
         Features by role, shape ``(n_cells, n_features)``.
-    split
-        Regressions are fitted on its training cells and read on its validation cells.
+    rows
+        Regressions are fitted on the training cells and evaluated on the validation cells.
 
     Returns
     -------
     Orthonormal axes, shape ``(n_shared, n_kept)``, for codes of unit variance.
     """
-    pairs = [(shared[role], features[other(role)]) for role in ROLES]
+    first, second = shared
+    pairs = [(shared[first], features[second]), (shared[second], features[first])]
     train, validation = (
-        [(x[rows.to(x.device)].double(), y[rows.to(y.device)].double()) for x, y in pairs]
-        for rows in (torch.from_numpy(some_rows(part)) for part in (split.train, split.validation))
+        [(x[part].double(), y[part].double()) for x, y in pairs]
+        for part in (some_rows(rows.train), some_rows(rows.validation))
     )
 
     def explain(axes: Tensor) -> Tensor:
@@ -169,9 +166,9 @@ def find_sufficient(shared: Mapping[Role, Tensor], features: Mapping[Role, Tenso
     return axes
 
 
-def some_rows(rows: np.ndarray) -> np.ndarray:
+def some_rows(rows: Tensor) -> Tensor:
     """Return every n-th of more than about 20,000 rows."""
-    return rows[:: max(1, rows.size // MOST_CELLS)]
+    return rows[:: max(1, len(rows) // MOST_CELLS)]
 
 
 def _explained(x: Tensor, y: Tensor, seen: Tensor, wanted: Tensor) -> float:

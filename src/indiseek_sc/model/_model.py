@@ -1,34 +1,44 @@
-"""The model class."""
+"""The model class: set-up, codes, and training; what else it does are functions on a model, attached here."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from mudata import MuData
+from scvi.model.base import BaseModelClass
 
 from indiseek_sc._keys import ROLES
 from indiseek_sc.data import read_batch, read_input
-from indiseek_sc.model._coordinate_importance import CoordinateImportanceMixin
-from indiseek_sc.model._feature_attribution import FeatureAttributionMixin
-from indiseek_sc.model._report import ReportMixin
-from indiseek_sc.model._take_over import TakeOverMixin
-from indiseek_sc.model._training import TrainingMixin
+from indiseek_sc.model import (
+    _attribution,
+    _audit,
+    _lambda_path,
+    _latents,
+    _prediction,
+    _report,
+    _setup,
+    _training,
+)
+from indiseek_sc.model._cells import find_split
+from indiseek_sc.model._stages import SHARED
 from indiseek_sc.module import IndiSeekModule, make_settings
 from indiseek_sc.nn import build_transform
 from indiseek_sc.train import isolated_seed
 
 if TYPE_CHECKING:
-    from mudata import MuData
+    from collections.abc import Mapping
+
+    import numpy as np
 
     from indiseek_sc._keys import Role
+    from indiseek_sc.data import RequestedKind
+    from indiseek_sc.metrics import LambdaPath
+    from indiseek_sc.model._stages import Stage
     from indiseek_sc.module import Independence, Preset
+    from indiseek_sc.train import Split
 
 
-class IndiSeek(
-    TrainingMixin,
-    TakeOverMixin,
-    ReportMixin,
-    CoordinateImportanceMixin,
-    FeatureAttributionMixin,
-):
+class IndiSeek(BaseModelClass):
     r"""Split what RNA and surface proteins of a cell share from what each alone knows.
 
     Stage 1 learns *shared codes* :math:`C_i` that find their partner in the other modality (InfoNCE), agree with it and tell
@@ -111,6 +121,10 @@ class IndiSeek(
     _module_cls = IndiSeekModule
     _changed_settings: ClassVar[dict[str, Any]] = {}
     """What a method that departs from this one has in the place of the preset's settings."""
+    _shared_stages: ClassVar[tuple[Stage, ...]] = (SHARED,)
+    """How shared codes are trained."""
+    _trains_stages_apart: ClassVar[bool] = True
+    """Whether stage 1 and stage 2 can be trained one without the other."""
 
     def __init__(
         self,
@@ -132,10 +146,15 @@ class IndiSeek(
         preset: Preset = "default",
         seed: int = 0,
     ) -> None:
+        if mdata is not None and self._get_most_recent_anndata_manager(mdata) is None:
+            raise ValueError(
+                f"mdata was not set up for this model. Call {type(self).__name__}.setup_mudata(mdata) first."
+            )
         super().__init__(mdata, registry)
         self.init_params_ = self._get_init_params(locals())
         given = {
             "n_shared": n_shared,
+            "n_shared_first": n_shared,
             "n_specific": n_specific,
             "n_hidden": n_hidden,
             "n_layers": n_layers,
@@ -147,12 +166,12 @@ class IndiSeek(
             "batch_offsets": batch_offsets,
         }
         own = {name: value for name, value in given.items() if value is not None}
-        if n_shared is not None:
-            own["n_shared_first"] = n_shared
         self.settings = make_settings(preset, **{**self._changed_settings, **own})
+        self.preset = preset
         self.seed = seed
         inputs = {role: read_input(self.registry_, role) for role in ROLES}
         self.modalities: dict[Role, str] = {role: source.modality for role, (source, _) in inputs.items()}
+        """Names in the MuData, by the name within the module."""
         transforms = {
             role: build_transform(
                 role,
@@ -165,19 +184,226 @@ class IndiSeek(
             for role, (_, state) in inputs.items()
         }
         batch, names = read_batch(self.registry_)
+        n_batches = 1 if batch is None else len(names)
         with isolated_seed(seed):
-            self.module = self._module_cls(transforms, self.settings, 1 if batch is None else len(names))
+            self.module = self._module_cls(transforms, self.settings.architecture, n_batches)
         self.stages_: list[str] = []
-        self._preset = preset
+        """The stages that are trained, such as ``"shared"``."""
+        self.split_: dict[str, Any] = {}
+        """The cells that the model was trained with: names, parts and sums of values."""
+        self.lambda_ = self.settings.optimisation.lambda_
+        self.lambda_path_: dict[str, Any] | None = None
+
+    # Set-up
+
+    @classmethod
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        rna_layer: str | None = None,
+        adt_layer: str | None = None,
+        batch_key: str | None = None,
+        *,
+        modalities: Mapping[str, str] | None = None,
+        rna_obsm_key: str | None = None,
+        adt_obsm_key: str | None = None,
+        rna_input: RequestedKind = "auto",
+        adt_input: RequestedKind = "auto",
+        check_sizes: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        """Tell the model where RNA and ADT are in a MuData.
+
+        All values are looked at once, in parts. What they are taken for is logged in a line per modality. As with every
+        scvi-tools model, identifiers in ``mdata.uns`` and a column ``_scvi_batch`` in ``obs`` are written; nothing else
+        is changed, and nothing at all if an error is raised.
+
+        Parameters
+        ----------
+        mdata
+            Paired cells: both modalities hold the same cells in the same order. Values may be dense or sparse, of any
+            number type, in memory or in a backed file.
+        rna_layer
+            Layer of the RNA modality with the values; ``.X`` if not given.
+        adt_layer
+            The same for ADT.
+        batch_key
+            Column with the batch of each cell, in ``mdata.obs`` or in ``obs`` of a modality, with or without
+            ``"<modality>:"`` before it. What a batch adds to all its cells is taken out of the features (``IndiSeek(batch_offsets=...)``), specific
+            codes are made independent of the batch, decoders know it, and the joint code is decoded as for cells of no certain one. What a
+            batch does to some kinds of cells more than to others stays in shared codes: where a report says that it is much, take it out of
+            both modalities first, such as by Harmony, and name the results by ``rna_obsm_key`` and ``adt_obsm_key``. A column that is a
+            condition too, such as a disease, loses what the condition does to all cells.
+        modalities
+            Names of the modalities, by argument: ``{"rna_layer": "rna", "adt_layer": "adt"}`` if not given.
+            ``"batch_key"`` may name the modality whose ``obs`` holds the batch.
+        rna_obsm_key
+            Read RNA from this entry of ``obsm``, of the modality or of ``mdata``, such as principal components.
+        adt_obsm_key
+            The same for ADT.
+        rna_input
+            What the values of RNA are. ``"auto"`` takes non-negative whole numbers for counts, entries of ``obsm`` for
+            a representation, and all else for normalised values.
+        adt_input
+            The same for ADT.
+        check_sizes
+            Refuse an RNA modality that has fewer features than the ADT modality and no more than a panel of antibodies
+            has, since they were probably swapped.
+        **kwargs
+            Passed to :meth:`scvi.data.AnnDataManager.register_fields`; ``load`` gives the registry of the saved model.
+
+        Raises
+        ------
+        TypeError
+            If ``mdata`` is no MuData, or values are not real numbers.
+        ValueError
+            If the data cannot be used as told; the message names the argument, the modality, the first offenders and
+            the remedy.
+
+        Examples
+        --------
+        >>> IndiSeek.setup_mudata(mdata, rna_layer="counts", batch_key="donor", modalities={"adt_layer": "prot"})
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())  # first, before there are other locals
+        cls.register_manager(_setup.register(mdata, setup_method_args, **kwargs))
+
+    @classmethod
+    def setup_anndata(cls, adata: Any, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not there: the model needs two modalities.
+
+        Raises
+        ------
+        NotImplementedError
+            Always.
+        """
+        raise NotImplementedError(
+            f"{cls.__name__} reads two modalities: put them together by mudata.MuData({{'rna': rna, 'adt': adt}}) "
+            f"and call {cls.__name__}.setup_mudata."
+        )
+
+    @classmethod
+    def load(cls, dir_path: str, adata: MuData | bool | None = None, **kwargs: Any) -> IndiSeek:
+        """Load a model that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        dir_path
+            Folder of the model.
+        adata
+            A MuData with the features that the model was set up with; it needs no set-up. Cells that the model was trained with are
+            recognised by their names and values, in any order. If not given, data that were saved with the model; if False, none.
+        **kwargs
+            Such as ``accelerator``, as in :meth:`scvi.model.base.BaseModelClass.load`.
+
+        Raises
+        ------
+        TypeError
+            If ``adata`` is no MuData.
+        """
+        if adata is not None and adata is not False and not isinstance(adata, MuData):
+            raise TypeError(
+                f"adata must be a MuData with both modalities, but is {type(adata).__name__}. "
+                "Put them together by mudata.MuData({'rna': rna, 'adt': adt}), or give False to load the model alone."
+            )
+        return super().load(dir_path, adata=adata, **kwargs)
+
+    def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, np.ndarray]:
+        """Return the names of the features that the model reads, by modality, with or without data at hand.
+
+        Parameters
+        ----------
+        legacy_mudata_format
+            As in scvi-tools: one array of all names of ``mdata`` instead.
+
+        Returns
+        -------
+        Names in the order that the model expects, each of shape ``(n_features,)``; a modality read from ``obsm`` is
+        left out.
+        """
+        if legacy_mudata_format:
+            return super().get_var_names(legacy_mudata_format=True)
+        inputs = [read_input(self.registry_, role) for role in self.modalities]
+        return {source.modality: state["column_names"] for source, state in inputs if source.attribute != "obsm"}
+
+    def _validate_anndata(self, adata: MuData | None = None, copy_if_view: bool = True) -> MuData:
+        """Check that a MuData can take the place of the one that was set up, and register it for this model.
+
+        Data that were not set up are looked at as in :meth:`setup_mudata`; of those that were, a sample of cells, since
+        they may have been normalised in place since. A view is refused whatever ``copy_if_view`` says.
+        """
+        own: MuData | None = self.adata
+        mdata = own if adata is None else adata
+        if mdata is None:
+            raise ValueError("adata: the model was loaded without data, so it needs a MuData here.")
+        # A model loaded without data has no manager; then scvi-tools runs `setup_mudata`, which looks at all values.
+        is_sample_enough = mdata is own or self._adata_manager is None
+        _setup.check_query(mdata, self.registry_, is_sample_enough=is_sample_enough)
+        super()._validate_anndata(mdata, copy_if_view=False)
+        self._adata = own  # scvi-tools would take the first query of a model without data for its own data
+        # scvi-tools forgets this in every transfer to other data, and would then load by `setup_anndata`.
+        self.get_anndata_manager(mdata, required=True).registry["setup_method_name"] = "setup_mudata"
+        return mdata
+
+    # Training
+
+    train = _training.train
+    take_over = _training.take_over
+    lambda_path = _lambda_path.lambda_path
+    train_prediction = _prediction.train_prediction
+
+    @property
+    def chosen_path(self) -> LambdaPath | None:
+        """The walk by which lambda was chosen; None if it was given."""
+        return _lambda_path.get_chosen_path(self)
+
+    @property
+    def split(self) -> Split:
+        """Row numbers of the model's training, validation and test cells in its data; a cell is known by its name and values."""
+        if not self.split_ or self._adata is None:
+            raise AttributeError("split: the model is not trained, or has no data.")
+        return find_split(self, self._adata)
+
+    @property
+    def train_indices(self) -> np.ndarray | None:
+        """Row numbers of the training cells in the model's data; None before training, or without data."""
+        return self.split.train if self.split_ and self._adata is not None else None
+
+    @property
+    def validation_indices(self) -> np.ndarray | None:
+        """The same of the validation cells."""
+        return self.split.validation if self.split_ and self._adata is not None else None
+
+    @property
+    def test_indices(self) -> np.ndarray | None:
+        """The same of the cells that were held out."""
+        return self.split.test if self.split_ and self._adata is not None else None
+
+    # Codes
+
+    get_latent_representation = _latents.get_latent_representation
+    get_reconstruction = _latents.get_reconstruction
+    get_features = _latents.get_features
+    write_latents = _latents.write_latents
+
+    # Evaluation and interpretation
+
+    audit = _audit.audit
+    make_auditor = _audit.make_auditor
+    predict_modality = _prediction.predict_modality
+    audit_prediction = _prediction.audit_prediction
+    coordinate_importance = _attribution.coordinate_importance
+    feature_attribution = _attribution.feature_attribution
+    report = _report.report
 
     def __repr__(self) -> str:
         module, is_trained = self.module, "specific" in self.stages_
-        n_shared = module.rotations["rna"].n_kept if self.stages_ else module.n_shared
+        first = module.modalities[0]
+        n_shared = module.rotations[first].n_kept if self.stages_ else module.n_shared
         n_specific = {role: codec.n_used for role, codec in module.codecs.items()} if is_trained else module.n_specific
+        widths = ", ".join(f"{n} ({self.modalities[role]})" for role, n in n_specific.items())
         self._model_summary_string = (
-            f"{type(self).__name__} with shared codes of {'' if self.stages_ else 'at most '}{n_shared} dimensions and specific codes of "
-            f"{'' if is_trained else 'at most '}{', '.join(f'{n} ({self.modalities[role]})' for role, n in n_specific.items())}; "
-            f"preset {self._preset!r}, seed {self.seed}."
+            f"{type(self).__name__} with shared codes of {'' if self.stages_ else 'at most '}{n_shared} dimensions and specific "
+            f"codes of {'' if is_trained else 'at most '}{widths}; preset {self.preset!r}, seed {self.seed}."
         )
         if is_trained:
             chosen = "" if self.chosen_path is None else ", chosen by the audit"

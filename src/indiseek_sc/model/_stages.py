@@ -1,216 +1,396 @@
-"""Stage 2: the order of its parts, and what is computed between them."""
+"""The stages of training, each a value with named inputs and outputs, in the order in which they run."""
 
 from __future__ import annotations
 
 import copy
 import math
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
+from torch import Tensor, nn
 
-from indiseek_sc._keys import ROLES
-from indiseek_sc.model._closed_forms import some_rows
-from indiseek_sc.model._shared_stage import SharedStage
-from indiseek_sc.train import KeepBest, LeakProbe, SpecificPlan, StageData, warn_of_negative_bounds
+from indiseek_sc.model._closed_forms import finish_shared, is_sufficient, some_rows, start_shared
+from indiseek_sc.module import IndiSeekModule
+from indiseek_sc.nn import ConditionalCodec
+from indiseek_sc.train import KeepBest, LeakProbe, SharedPlan, SpecificPlan, StageData, warn_of_negative_bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import Tensor
-
     from indiseek_sc._keys import Role
-    from indiseek_sc.nn import ConditionalGaussian, ConditionalSpline
+    from indiseek_sc.model._runs import StageRun
+    from indiseek_sc.train import StageFit
+
+    Values = Mapping[Role, Tensor]
 
 
-class Stages(SharedStage):
-    """The stages of a model, on features that lie on the device.
+@dataclass(frozen=True)
+class Stage:
+    """A step of the training.
 
-    Each returns why it ended early, in words, or None.
-
-    A walk along lambda calls :meth:`start_specific` once, :meth:`train_critics` for each lambda, and :meth:`finish_specific`
-    at the chosen one; a method that trains otherwise says so in these three.
+    Parameters
+    ----------
+    name
+        What it is called.
+    run
+        The function that takes the step: it gets the run and the inputs by name, changes the module, and returns the outputs by name.
+    inputs, outputs
+        Names of the values that it reads and of those that it makes.
+    learns
+        Whether it goes through the cells many times. Such a stage is left out once another one ended early; a closed form is
+        computed in any case, so that the codes are whole.
+    is_needed
+        Whether the module has something for it to do.
     """
 
-    CAN_START_WARM: ClassVar[bool] = True
-    """Whether :meth:`train_critics` may go on from the codes of another lambda; else each lambda begins at the start."""
+    name: str
+    run: Callable[..., Mapping[str, Any]]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...] = ()
+    learns: bool = False
+    is_needed: Callable[[IndiSeekModule], bool] = lambda module: True
 
-    def train_specific(self, batch: Tensor, lambda_: float) -> str | None:
-        """Stage 2: conditional whitening and shape, critics, decoder, and the joint code; ``batch`` has shape ``(n_cells,)``."""
-        reason = self.start_specific(batch, from_trained=self.options.keep_start)
-        if reason is None:
-            reason = self.train_critics(lambda_)
-        return self.finish_specific(reason)
 
-    def start_specific(self, batch: Tensor, *, from_trained: bool = False) -> str | None:
-        """Bring the specific codes to their start, before any critic has spoken.
+def run_stages(stages: Sequence[Stage], run: StageRun, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Take the steps in turn.
 
-        With ``from_trained`` the conditional whitening and shape that are there are kept, and only what comes after it made new.
-        """
-        module, train, features = self.module, self.split.train, self.features
-        kept = {role: module.codecs[role].start_state() for role in ROLES} if from_trained else None
-        module.reset_specific(keep_critics=self.options.keep_critics)
-        module.to(batch.device)
-        module.frozen = module.frozen_in_specific
-        self._batch = batch
-        self._conditions = self._describe_conditions()
-        reason = None
-        if kept is not None:
-            for role in ROLES:
-                module.codecs[role].load_state_dict(kept[role], strict=False)
-        else:
-            for role in ROLES:
-                n_shared = module.rotations[role].n_kept
-                module.codecs[role].fit(features[role][train], self._conditions[role][train], n_shared)
-            if module.codecs["rna"].is_conditional:
-                reason = self._train_start()
-        module.eval()  # new parts are in training mode, where dropout would blur the start
-        self._prepare()
-        self._freeze_statistics()
-        return reason
+    Parameters
+    ----------
+    stages
+        The stages.
+    run
+        What is trained, and how.
+    values
+        What the stages read, by name: ``features`` (a tensor of all cells by modality, shape ``(n_cells, n_features)``), ``batch``
+        (batch codes, shape ``(n_cells,)``) and ``lambda_`` at the beginning.
 
-    def train_critics(self, lambda_: float) -> str | None:
-        """Train the specific codes against their critics, from where both are."""
-        if not self.module.learners():
-            return None
-        reason = self._run_critics(lambda_)
-        if "encoders" not in self.module.frozen:
-            self._conditions = self._describe_conditions()
-            self._prepare()
-        self._freeze_statistics()
-        return reason
+    Returns
+    -------
+    These values and all outputs.
+    """
+    known = dict(values)
+    for stage in stages:
+        if not stage.is_needed(run.module) or (stage.learns and run.reason is not None):
+            continue
+        known |= stage.run(run, **{name: known[name] for name in stage.inputs})
+    return known
 
-    def finish_specific(self, reason: str | None = None) -> str | None:
-        """Train the decoder, unless stage 2 ended early for a ``reason``, and fit the joint code."""
-        module, train, conditions = self.module, self.split.train, self._conditions
+
+# Stage 1
+
+
+def learn_shared(run: StageRun, features: Values) -> dict[str, Any]:
+    """Train shared codes between two closed forms; once more and wider where narrow ones are not sufficient."""
+    module, a = run.module, run.module.architecture
+    first = min(a.n_shared_first, module.n_shared) if a.linear_start else module.n_shared
+    _learn_shared_of(run, features, first)
+    if first < module.n_shared and run.reason is None and not is_sufficient(module, features, run.rows):
+        _learn_shared_of(run, features, module.n_shared)
+    return {}
+
+
+def _learn_shared_of(run: StageRun, features: Values, width: int) -> None:
+    module, rows, o = run.module, run.rows, run.options.optimisation
+    reset_encoders(run, width)
+    start = start_shared(module, features, rows) if module.architecture.linear_start else None
+    run.fit(
+        "shared",
+        SharedPlan(module, o),
+        StageData(dict(features), rows.train, rows.validation, batch_size=o.batch_size, seed=run.seed),
+        KeepBest({"validation_loss": _SharedParts(module)}, patience=o.patience, smallest_gain=1e-3),
+        f"Shared codes of {width}",
+        {
+            "validation_correlation": "correlation²",
+            "validation_prediction": "predicted",
+            "validation_info_nce": "InfoNCE",
+        },
+    )
+    if start is not None:
+        finish_shared(module, features, rows, start)
+
+
+class _SharedParts(nn.Module):
+    """What stage 1 trains, as one part."""
+
+    def __init__(self, module: IndiSeekModule) -> None:
+        super().__init__()
+        self.encoders = module.encoders
+        self.predictors = module.predictors
+        self.log_scale = module.log_scale
+
+
+def reset_encoders(run: StageRun, n_active: int | None = None) -> dict[str, Any]:
+    """Make new encoders of stage 1."""
+    run.module.reset_shared(n_active)
+    run.module.to(run.options.device.torch)
+    return {}
+
+
+# Stage 2, up to the start of the critics
+
+
+def reset_codecs(run: StageRun) -> dict[str, Any]:
+    """Make new codecs and critics, and freeze what stage 2 must not change."""
+    module = run.module
+    module.reset_specific()
+    module.to(run.options.device.torch)
+    module.frozen = module.frozen_in_specific
+    return {}
+
+
+def reset_after_start(run: StageRun) -> dict[str, Any]:
+    """Make new what comes after the conditional whitening and shape, which are kept."""
+    kept = {name: codec.start_state() for name, codec in run.module.codecs.items()}
+    reset_codecs(run)
+    for name, codec in run.module.codecs.items():
+        codec.load_state_dict(kept[name], strict=False)
+    return {}
+
+
+@torch.no_grad()
+def compute_conditions(run: StageRun, features: Values, batch: Tensor) -> dict[str, Any]:
+    """Compute what stage 2 knows of each cell: its shared codes and its batch."""
+    module = run.module
+    return {"conditions": {name: module.condition(name, module.shared(name, x), batch) for name, x in features.items()}}
+
+
+def fit_codecs(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
+    """Fit what has a closed form in the codecs: regression on the condition, principal axes of the residual, scales."""
+    module, train = run.module, run.rows.train
+    for name, codec in module.codecs.items():
+        codec.fit(features[name][train], conditions[name][train], module.rotations[name].n_kept)
+    return {}
+
+
+def _conditional_codecs(module: IndiSeekModule) -> dict[Role, ConditionalCodec]:
+    return {name: codec for name, codec in module.codecs.items() if isinstance(codec, ConditionalCodec)}
+
+
+def learn_whitening(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
+    """Train the conditional mean and covariance of the residual; correct the mean, and drop dimensions of low variance."""
+    codecs = _conditional_codecs(run.module)
+    with torch.no_grad():
+        scores = {name: codec.scores(features[name], conditions[name]) for name, codec in codecs.items()}
+    _learn_density(run, "conditional", {name: codec.conditional for name, codec in codecs.items()}, scores, conditions)
+    if run.reason is not None:
+        return {}
+    fitted_on, chosen_by = some_rows(run.rows.train), some_rows(run.rows.validation)
+    rows = torch.cat([fitted_on, chosen_by])
+    for name, codec in codecs.items():
+        known = conditions[name][rows]
+        codec.correct_mean(features[name][rows], known, len(fitted_on))
+        codec.drop_idle(known[: len(fitted_on)])
+    return {}
+
+
+def learn_shape(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
+    """Train splines with the condition and, to compare, without; drop those that the condition does not help.
+
+    The difference of both log-likelihoods on validation cells estimates the mutual information that whitening has left. Where that is
+    no more than chance gives, there is nothing to remove, and splines that depend on a condition could only bring dependence in.
+    """
+    codecs, validation = _conditional_codecs(run.module), run.rows.validation
+    with torch.no_grad():
+        whitened = {name: codec.whitened(features[name], conditions[name]) for name, codec in codecs.items()}
+    splines = {name: codec.shape for name, codec in codecs.items()}
+    unknown = {name: torch.zeros_like(condition) for name, condition in conditions.items()}
+    without = {name: copy.deepcopy(spline) for name, spline in splines.items()}
+    _learn_density(run, "shape", splines, whitened, conditions)
+    if run.reason is None:
+        _learn_density(run, "shape_without", without, whitened, unknown)
+    for name, spline in splines.items():
+        values = whitened[name][validation]
         with torch.no_grad():
-            specific = {role: module.encode_prepared(role, self._cells[role]) for role in ROLES}
-        for role in ROLES:
-            rows = self.features[role][train], specific[role][train], conditions[role][train]
-            module.codecs[role].start_decoder(*rows)
-        if reason is None and module.codecs["rna"].is_refined:
-            reason = self._train_decoder(conditions, specific)
-        with torch.no_grad():
-            decoded = module.join(specific, conditions)
-        module.joint.fit(*(features[train] for features in decoded.values()))
-        return reason
+            gain = without[name].surprise(values, unknown[name][validation])
+            gain = gain - spline.surprise(values, conditions[name][validation])
+        if run.reason is not None or gain.mean() <= 2 * gain.std() / math.sqrt(len(gain)):
+            spline.give_up()
+    return {}
 
-    @torch.no_grad()
-    def _describe_conditions(self) -> dict[Role, Tensor]:
-        module, features = self.module, self.features
-        return {role: module.condition(role, module.shared(role, features[role]), self._batch) for role in ROLES}
 
-    @torch.no_grad()
-    def _prepare(self) -> None:
-        """Compute what the specific codes are made of."""
-        module, features = self.module, self.features
-        self._cells = {role: module.prepare_specific(role, features, self._conditions) for role in ROLES}
+def _learn_density(
+    run: StageRun, stage: str, parts: Mapping[Role, Any], values: Values, conditions: Values
+) -> StageFit:
+    cells = {name: {"values": values[name], "condition": conditions[name]} for name in parts}
+    return run.fit_regression(
+        stage,
+        parts,
+        lambda name, batch: parts[name].loss(batch["values"], batch["condition"]),
+        cells,
+        smallest_gain=3e-3,
+    )
 
-    def _train_start(self) -> str | None:
-        """Train the parts that make the start independent, from the coarse to the fine: affine, then shape."""
-        codecs, train, features, conditions = self.module.codecs, self.split.train, self.features, self._conditions
-        with torch.no_grad():
-            scores = {role: codecs[role].scores(features[role], conditions[role]) for role in ROLES}
-        parts = {role: codecs[role].conditional for role in ROLES}
-        reason = self._train_density("conditional", parts, scores, conditions)
-        if reason is None:
-            fitted_on, chosen_by = some_rows(train), some_rows(self.split.validation)
-            rows = torch.from_numpy(np.concatenate([fitted_on, chosen_by]))
-            for role in ROLES:
-                seen, known = (x[role][rows.to(x[role].device)] for x in (features, conditions))
-                codecs[role].correct_mean(seen, known, fitted_on.size)
-                codecs[role].drop_idle(known[: fitted_on.size])
-            with torch.no_grad():
-                whitened = {role: codecs[role].whitened(features[role], conditions[role]) for role in ROLES}
-            reason = self._train_shape(whitened)
-        for role in ROLES:
-            codecs[role].freeze_start(features[role][train], conditions[role][train])
-        return reason
 
-    def _train_shape(self, whitened: Mapping[Role, Tensor]) -> str | None:
-        """Train splines with the condition and, to compare, without; give those up that the condition does not help.
+def freeze_start(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
+    """Note mean and standard deviation of the start of the specific codes over the training cells."""
+    train = run.rows.train
+    for name, codec in _conditional_codecs(run.module).items():
+        codec.freeze_start(features[name][train], conditions[name][train])
+    return {}
 
-        The difference of both log-likelihoods on validation cells estimates the mutual information that whitening has left. Where that is
-        no more than chance gives, there is nothing to take out, and bending by a condition could only bring it in.
-        """
-        shapes = {role: self.module.codecs[role].shape for role in ROLES}
-        unknown = {role: torch.zeros_like(condition) for role, condition in self._conditions.items()}
-        without = {role: copy.deepcopy(shape) for role, shape in shapes.items()}
-        reason = self._train_density("shape", shapes, whitened, self._conditions)
-        reason = reason or self._train_density("shape_without", without, whitened, unknown)
-        for role in ROLES:
-            rows = torch.from_numpy(self.split.validation).to(whitened[role].device)
-            values, condition = whitened[role][rows], self._conditions[role][rows]
-            with torch.no_grad():
-                told = without[role].surprise(values, unknown[role][rows]) - shapes[role].surprise(values, condition)
-            if reason is not None or told.mean() <= 2 * told.std() / math.sqrt(len(told)):
-                shapes[role].give_up()
-        return reason
 
-    def _train_density(
-        self,
-        stage: str,
-        parts: Mapping[Role, ConditionalGaussian] | Mapping[Role, ConditionalSpline],
-        values: Mapping[Role, Tensor],
-        conditions: Mapping[Role, Tensor],
-    ) -> str | None:
-        cells = {role: {"values": values[role], "condition": conditions[role]} for role in ROLES}
+@torch.no_grad()
+def prepare_cells(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
+    """Compute once what the critics' stage reads of each cell, and set the statistics that standardise the codes."""
+    module = run.module
+    module.eval()  # new parts are in training mode, where dropout would blur the start
+    cells = {name: module.prepare_specific(name, features, conditions) for name in module.modalities}
+    _freeze_statistics(run, cells)
+    return {"cells": cells}
 
-        def loss(role: Role, batch: Mapping[str, Tensor]) -> Tensor:
-            return parts[role].loss(batch["values"], batch["condition"])
 
-        return self._run_regression(stage, parts, loss, cells, smallest_gain=3e-3)
+def _freeze_statistics(run: StageRun, cells: Mapping[Role, Mapping[str, Tensor]]) -> None:
+    for name, codec in run.module.codecs.items():
+        rows = {key: x[run.rows.train] for key, x in cells[name].items()}
+        codec.freeze_statistics(rows, rows["condition"])
 
-    def _train_decoder(self, conditions: Mapping[Role, Tensor], specific: Mapping[Role, Tensor]) -> str | None:
-        with torch.no_grad():
-            closed = {role: self.module.codecs[role].decode_closed(specific[role], conditions[role]) for role in ROLES}
+
+# Stage 2, the critics and what follows
+
+
+def learn_specific(
+    run: StageRun,
+    features: Values,
+    batch: Tensor,
+    conditions: Values,
+    cells: Mapping[Role, Mapping[str, Tensor]],
+    lambda_: float,
+) -> dict[str, Any]:
+    """Train the specific codes against their critics, from where both are."""
+    module, rows, o = run.module, run.rows, run.options.optimisation
+    data = StageData(
+        {name: dict(tensors) for name, tensors in cells.items()},
+        rows.train,
+        rows.validation,
+        batch_size=o.specific_batch_size,
+        validation_batch_size=o.specific_batch_size,  # losses and bounds compare between batches of one size only
+        n_extra=o.n_critic_steps if module.critics_learn else 0,
+        seed=run.seed,
+    )
+    steps = run.steps_per_epoch(data)
+    n_epochs, n_alone, n_warmup_steps = _count_critic_epochs(run, steps)
+    probe: LeakProbe | None = None
+    kept: dict[str, nn.Module] = {"latest": nn.ModuleList(module.learners())}
+    if o.keep_least_leak:
+        probe = LeakProbe(cells, rows.train, rows.validation, seed=run.seed)
+        kept = {f"{name}_leak": codec.learner for name, codec in module.codecs.items()}
+    fit = run.fit(
+        "specific",
+        SpecificPlan(module, o, lambda_=lambda_, n_steps=n_epochs * steps, n_warmup_steps=n_warmup_steps, probe=probe),
+        data,
+        KeepBest(kept, patience=0, smallest_gain=1e-3),
+        f"Specific codes, lambda {lambda_:g}",
+        {f"{name}_error": f"{run.names[name]} error" for name in module.modalities},
+        max_epochs=n_alone + n_epochs,
+    )
+    if fit.reason is None:
+        warn_of_negative_bounds(fit.history)
+    if "encoders" in module.frozen:
+        _freeze_statistics(run, cells)
+        return {"conditions": conditions, "cells": cells}
+    conditions = compute_conditions(run, features, batch)["conditions"]
+    return {"conditions": conditions, **prepare_cells(run, features, conditions)}
+
+
+def _count_critic_epochs(run: StageRun, steps_per_epoch: int) -> tuple[int, int, int]:
+    """Return the epochs of the encoders, those before them in which critics learn alone, and the critic steps of these.
+
+    A number of epochs that the user gave is that of both together, and the critics have at most half of it to themselves.
+    """
+    o, given = run.options.optimisation, run.options.max_epochs.get("specific")
+    n_warmup_steps = o.n_critic_warmup_steps if run.module.critics_learn else 0
+    steps = o.n_critic_steps * steps_per_epoch
+    n_alone = -(-n_warmup_steps // steps)
+    if given is None:
+        return o.max_epochs_specific, n_alone, n_warmup_steps
+    n_alone = min(n_alone, given // 2)
+    return given - n_alone, n_alone, min(n_warmup_steps, n_alone * steps)
+
+
+def encode_cells(run: StageRun, cells: Mapping[Role, Mapping[str, Tensor]]) -> dict[str, Any]:
+    """Compute the finished specific codes."""
+    with torch.no_grad():
+        return {"specific": {name: run.module.encode_prepared(name, x) for name, x in cells.items()}}
+
+
+def start_decoder(run: StageRun, features: Values, specific: Values, conditions: Values) -> dict[str, Any]:
+    """Fit what has a closed form in decoders of codes that are finished."""
+    train = run.rows.train
+    for name, codec in run.module.codecs.items():
+        codec.start_decoder(features[name][train], specific[name][train], conditions[name][train])
+    return {}
+
+
+def learn_decoder(run: StageRun, features: Values, specific: Values, conditions: Values) -> dict[str, Any]:
+    """Train the refinement of the decoder; the codes stay as they are."""
+    module = run.module
+    with torch.no_grad():
         cells = {
-            role: {
-                "features": self.features[role],
-                "condition": conditions[role],
-                "specific": specific[role],
-                "closed": closed[role],
+            name: {
+                "features": features[name],
+                "condition": conditions[name],
+                "specific": specific[name],
+                "closed": codec.decode_closed(specific[name], conditions[name]),
             }
-            for role in ROLES
+            for name, codec in module.codecs.items()
         }
-        parts = {role: self.module.codecs[role].refinement for role in ROLES}
-        return self._run_regression("decoder", parts, self.module.decoding_error, cells, smallest_gain=1e-3)
+    parts = {name: codec.refinement for name, codec in module.codecs.items()}
+    run.fit_regression("decoder", parts, module.decoding_error, cells, smallest_gain=1e-3)
+    return {}
 
-    def _run_critics(self, lambda_: float) -> str | None:
-        module, split = self.module, self.split
-        settings = self.options.critic_settings or self.settings
-        batch_size = self._batch_size("specific_batch_size")
-        data = StageData(
-            {role: dict(tensors) for role, tensors in self._cells.items()},
-            split.train,
-            split.validation,
-            batch_size=batch_size,
-            validation_batch_size=batch_size,  # losses and bounds compare between batches of one size only
-            n_extra=settings.n_critic_steps if module.critics_learn else 0,
-            seed=self.model.seed,
-        )
-        steps_per_epoch = self._steps_per_epoch(data)
-        n_epochs = self._max_epochs("specific")
-        probe, kept = None, {"latest": torch.nn.ModuleList(module.learners())}
-        if self.settings.keep_least_leak:
-            probe = LeakProbe(self._cells, split.train, split.validation, seed=self.model.seed)
-            kept = {f"{role}_leak": module.codecs[role].learner for role in ROLES}
-        plan = SpecificPlan(module, lambda_=lambda_, n_steps=n_epochs * steps_per_epoch, settings=settings, probe=probe)
-        reason = self._run_stage(
-            "specific",
-            plan,
-            data,
-            f"Specific codes, lambda {lambda_:g}",
-            {f"{role}_error": f"{self.model.modalities[role]} error" for role in ROLES},
-            KeepBest(kept, patience=0, smallest_gain=1e-3),
-            max_epochs=plan.count_epochs(n_epochs, steps_per_epoch),
-        )
-        if reason is None:
-            warn_of_negative_bounds(self.model.history_)
-        return reason
 
-    def _freeze_statistics(self) -> None:
-        train = torch.from_numpy(self.split.train)
-        for role in ROLES:
-            rows = {name: x[train.to(x.device)] for name, x in self._cells[role].items()}
-            self.module.codecs[role].freeze_statistics(rows, rows["condition"])
+def fit_joint(run: StageRun, specific: Values, conditions: Values) -> dict[str, Any]:
+    """Fit the joint code: principal components of what all codes decode to."""
+    module, train = run.module, run.rows.train
+    with torch.no_grad():
+        decoded = module.join(specific, conditions)
+    module.joint.fit([features[train] for features in decoded])
+    return {}
+
+
+def _has_conditional_start(module: IndiSeekModule) -> bool:
+    return len(_conditional_codecs(module)) == len(module.modalities)
+
+
+CODES = ("features", "specific", "conditions")
+
+SHARED = Stage("shared", learn_shared, ("features",), learns=True)
+NEW_ENCODERS = Stage("new encoders", reset_encoders, ())
+
+NEW_CODECS = Stage("new codecs", reset_codecs, ())
+KEPT_START = Stage("kept start", reset_after_start, ())
+CONDITIONS = Stage("conditions", compute_conditions, ("features", "batch"), ("conditions",))
+CODECS = Stage("codecs", fit_codecs, ("features", "conditions"))
+WHITENING = Stage(
+    "whitening", learn_whitening, ("features", "conditions"), learns=True, is_needed=_has_conditional_start
+)
+SHAPE = Stage("shape", learn_shape, ("features", "conditions"), learns=True, is_needed=_has_conditional_start)
+FROZEN_START = Stage("frozen start", freeze_start, ("features", "conditions"), is_needed=_has_conditional_start)
+PREPARATION = Stage("preparation", prepare_cells, ("features", "conditions"), ("cells",))
+SPECIFIC = Stage(
+    "specific",
+    learn_specific,
+    ("features", "batch", "conditions", "cells", "lambda_"),
+    ("conditions", "cells"),
+    learns=True,
+    is_needed=lambda module: bool(module.learners()),
+)
+SPECIFIC_CODES = Stage("specific codes", encode_cells, ("cells",), ("specific",))
+DECODER_START = Stage("decoder start", start_decoder, CODES)
+DECODER = Stage(
+    "decoder",
+    learn_decoder,
+    CODES,
+    learns=True,
+    is_needed=lambda module: all(codec.is_refined for codec in module.codecs.values()),
+)
+JOINT = Stage("joint", fit_joint, ("specific", "conditions"))
+
+NEW_START = (NEW_CODECS, CONDITIONS, CODECS, WHITENING, SHAPE, FROZEN_START, PREPARATION)
+"""From shared codes to specific codes that no critic has changed yet."""
+
+FORMER_START = (KEPT_START, CONDITIONS, PREPARATION)
+"""The same from a conditional whitening and shape that are there."""
+
+FINISH = (SPECIFIC_CODES, DECODER_START, DECODER, JOINT)
+"""From finished specific codes to decoders and the joint code."""

@@ -1,210 +1,350 @@
-"""Training."""
+"""Training: arguments are checked, a copy of the module goes through the stages, and the model takes it over when all went well."""
 
 from __future__ import annotations
 
+import math
+import numbers
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
-from indiseek_sc._keys import ROLES
-from indiseek_sc.data import REGISTRY_KEY, fit_batch_offsets, fit_transform
+from indiseek_sc.data import fit_batch_offsets, fit_transform
 from indiseek_sc.metrics import single_thread
+from indiseek_sc.model._cells import (
+    as_rows,
+    find_split,
+    get_batch,
+    get_matrix,
+    read_features,
+    remember_cells,
+    require,
+    require_own_cells,
+)
 from indiseek_sc.model._closed_forms import some_rows
-from indiseek_sc.model._codes import _as_rows
-from indiseek_sc.model._path import PathMixin
-from indiseek_sc.model._stage_runs import RunOptions
-from indiseek_sc.model._stages import Stages
-from indiseek_sc.module import change_settings
-from indiseek_sc.train import Split, draw_split, isolated_seed
+from indiseek_sc.model._lambda_path import note_path, walk_in_training
+from indiseek_sc.model._runs import copy_module, read_options, release, start_run
+from indiseek_sc.model._stages import FINISH, FORMER_START, NEW_START, SPECIFIC, run_stages
+from indiseek_sc.train import EarlyEndWarning, StageFit, draw_split, isolated_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from mudata import MuData
 
-    from indiseek_sc.module import Settings
+    from indiseek_sc.model._model import IndiSeek
+    from indiseek_sc.model._runs import StageRun
+    from indiseek_sc.module import IndiSeekModule
+    from indiseek_sc.train import Split
 
-Stage = Literal["shared", "specific"]
+StageName = Literal["shared", "specific"]
 
-PLAN_OPTIONS = ("n_critic_steps", "n_critic_warmup_steps", "n_critic_refresh_epochs", "critic_learning_rate")
-"""Settings of the critics' training that a call of ``train`` may change."""
-
-
-class TrainingMixin(PathMixin):
-    """Training of both stages."""
-
-    _stages_cls = Stages
-
-    def train(
-        self,
-        max_epochs: int | Mapping[str, int] | None = None,
-        lambda_: float | Literal["auto"] | None = None,
-        *,
-        stages: Sequence[Stage] = ("shared", "specific"),
-        train_size: float | None = None,
-        validation_size: float | None = None,
-        held_out: Sequence[int] | np.ndarray | None = None,
-        keep_critics: bool = False,
-        keep_start: bool = False,
-        plan_kwargs: Mapping[str, Any] | None = None,
-        batch_size: int | None = None,
-        accelerator: str = "auto",
-        devices: int | list[int] | str = "auto",
-        early_stopping: bool = True,
-        enable_progress_bar: bool = True,
-        **trainer_kwargs: Any,
-    ) -> None:
-        """Train the model; each call starts anew, from the same start for the same seed.
-
-        A stage that is interrupted (Ctrl-C) or meets a loss that is not finite keeps its best weights, says so in a warning,
-        and the stages behind it are left out.
-
-        Parameters
-        ----------
-        max_epochs
-            Largest number of epochs of every stage, or by stage (``shared``, ``conditional``, ``shape``, ``specific``, ``decoder``).
-        lambda_
-            Weight of the reconstruction: larger keeps more of the modality in its specific code, smaller makes that more
-            independent of the other modality. ``"auto"`` walks down from 1,000 to the first that keeps the leak ratio within 2 % on
-            validation cells (:meth:`lambda_path`), and notes the walk in ``chosen_path``.
-        stages
-            ``("specific",)`` trains stage 2 again on the shared codes that are there, such as with another ``lambda_``.
-        train_size
-            Share of the cells to learn from. If not given, nine tenths or a little less.
-        validation_size
-            Share of the cells to stop and choose by. If not given, the rest.
-        held_out
-            Row numbers or mask of cells that take no part at all; :meth:`audit` judges on them.
-        keep_critics
-            Let critics go on from where they are, such as from another ``lambda_``, in place of new ones; with
-            ``stages=("specific",)`` alone, since new shared codes mean something else.
-        keep_start
-            Let the specific codes start from the conditional whitening and shape that are there, such as those of a model that was
-            taken over (:meth:`take_over`), in place of training these again; with ``stages=("specific",)`` alone.
-        plan_kwargs
-            How critics learn, where it is not to be as the model was made: ``n_critic_steps`` (steps for each step of the
-            encoders), ``n_critic_warmup_steps`` (steps before encoders move at all), ``n_critic_refresh_epochs`` (epochs of the
-            encoders after which critics start anew; 0 is never), ``critic_learning_rate``.
-        batch_size
-            Cells in a batch, in all stages.
-        accelerator
-            As in Lightning: ``"auto"``, ``"cpu"``, ``"gpu"``.
-        devices
-            Which device; a single one, since the negatives of a batch are those on its device.
-        early_stopping
-            Stop a stage when its validation figure has not gained for long. The best weights are kept in any case.
-        enable_progress_bar
-            Show a bar for each stage.
-        **trainer_kwargs
-            Passed to :class:`scvi.train.Trainer`.
-
-        Raises
-        ------
-        ValueError
-            If stages are unknown or out of order, ``lambda_`` is a word other than ``"auto"``, too few cells are left, several
-            devices are asked for, or critics cannot be trained like that.
-        """
-        stages = self._check_stages(stages)
-        if isinstance(lambda_, str) and lambda_ != "auto":
-            raise ValueError(f"lambda_ must be a number or 'auto', but is {lambda_!r}.")
-        _check_single_device(devices)
-        runner = {"accelerator": accelerator, "devices": devices, "enable_progress_bar": enable_progress_bar}
-        critic_settings = self._change_critic_settings(plan_kwargs or {})
-        if keep_critics and "shared" in stages:
-            raise ValueError(
-                "keep_critics: critics of former shared codes cannot judge new ones; give stages=('specific',)."
-            )
-        if keep_start:
-            if "shared" in stages:
-                raise ValueError("keep_start: it is a start for other shared codes; give stages=('specific',).")
-            self._require("specific")
-        options = RunOptions(
-            max_epochs,
-            batch_size,
-            early_stopping,
-            {**runner, **trainer_kwargs},
-            critic_settings,
-            keep_critics,
-            keep_start,
-        )
-        mdata = self._validate_anndata()
-        if "shared" in stages:
-            rows = None if held_out is None else _as_rows(held_out, mdata.n_obs)
-            self._start_anew(
-                draw_split(
-                    mdata.n_obs,
-                    seed=self.seed,
-                    train_size=train_size,
-                    validation_size=validation_size,
-                    held_out=rows,
-                )
-            )
-        every = np.arange(mdata.n_obs)
-        run = self._stages_cls(self, {role: self._features(mdata, role, every) for role in ROLES}, options)
-        try:
-            with isolated_seed(self.seed), single_thread():
-                if "shared" in stages:
-                    reason = run.train_shared()
-                    self.stages_ = ["shared"]
-                    if reason is not None:
-                        return
-                if "specific" in stages:
-                    self.stages_ = ["shared"]
-                    self.lambda_path_ = None
-                    batch = self._batch(mdata, every)
-                    if lambda_ == "auto":
-                        self._train_along_path(run, batch)
-                    else:
-                        self.lambda_ = self.settings.lambda_ if lambda_ is None else float(lambda_)
-                        run.train_specific(batch, self.lambda_)
-                    self.stages_ = ["shared", "specific"]
-                    self.is_trained_ = True
-        finally:
-            self.module.frozen = ()
-            self.module.requires_grad_(True)
-            self.module.eval()
-
-    def _start_anew(self, split: Split) -> None:
-        """Take over a split, and fit the transforms on its training cells."""
-        self.stages_, self.history_ = [], None
-        self.split_ = {"train": split.train, "validation": split.validation, "test": split.test}
-        self.train_indices, self.validation_indices, self.test_indices = split.train, split.validation, split.test
-        for role in ROLES:
-            matrix = self.adata_manager.get_from_registry(REGISTRY_KEY[role])
-            fit_transform(self.module.transforms[role], matrix, split.train, seed=self.seed)
-        if self.module.takes_out_batches:
-            self._fit_batch_offsets(some_rows(split.train))
-
-    def _fit_batch_offsets(self, rows: np.ndarray) -> None:
-        """Estimate from training cells what batches add to features."""
-        offsets = {role: self.module.batch_offsets[role] for role in ROLES}
-        for role in ROLES:
-            offsets[role].set(torch.zeros_like(offsets[role].offsets))  # features as they come
-        features = [self._features(self.adata, role, rows).cpu().numpy() for role in ROLES]
-        batch = self._batch(self.adata, rows).cpu().numpy()
-        counts = np.bincount(batch, minlength=self.module.n_batches)
-        self.module.batch_shares.copy_(torch.from_numpy(counts / counts.sum()))
-        found = fit_batch_offsets(features, batch, self.module.n_batches, seed=self.seed)
-        for role, values in zip(ROLES, found, strict=True):
-            offsets[role].set(torch.from_numpy(values))
-
-    def _check_stages(self, stages: Sequence[Stage]) -> tuple[Stage, ...]:
-        stages = (stages,) if isinstance(stages, str) else tuple(stages)  # type: ignore[assignment]
-        if stages not in (("shared", "specific"), ("shared",), ("specific",)):
-            raise ValueError(f"stages must be ('shared', 'specific') or one of them alone, but is {stages!r}.")
-        if stages == ("specific",):
-            self._require("shared")
-        return stages
-
-    def _change_critic_settings(self, changes: Mapping[str, Any]) -> Settings:
-        if unknown := sorted(set(changes) - set(PLAN_OPTIONS)):
-            raise ValueError(f"plan_kwargs: there is no {unknown[0]!r}, only {', '.join(PLAN_OPTIONS)}.")
-        return change_settings(self.settings, **changes)
+SHARED_PARTS = ("transforms", "batch_offsets", "batch_shares", "encoders", "predictors", "rotations", "log_scale")
+SPECIFIC_PARTS = ("codecs", "joint")
 
 
-def _check_single_device(devices: int | list[int] | str) -> None:
-    n_devices = len(devices) if isinstance(devices, list) else devices
-    if n_devices not in ("auto", "1", 1):
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """How a call of ``train`` went.
+
+    Attributes
+    ----------
+    fits
+        The stages that were trained, in their order: epochs, seconds, and why one ended early.
+    reason
+        Why training ended early, in words, with the stage; None if it came to its end.
+    is_interrupted
+        Whether the user ended it (Ctrl-C).
+    is_applied
+        Whether the model has what was trained. If not, it is as it was before.
+    """
+
+    fits: tuple[StageFit, ...]
+    reason: str | None = None
+    is_interrupted: bool = False
+    is_applied: bool = True
+
+    @property
+    def seconds(self) -> float:
+        """How long the stages took."""
+        return sum(fit.seconds for fit in self.fits)
+
+    def __repr__(self) -> str:
+        stages = ", ".join(f"{fit.stage} {fit.n_epochs} epochs ({fit.seconds:.0f} s)" for fit in self.fits)
+        end = "" if self.reason is None else f" Ended early. {self.reason}"
+        return f"{type(self).__name__}: {stages}.{end}"
+
+
+def train(
+    model: IndiSeek,
+    max_epochs: int | Mapping[str, int] | None = None,
+    lambda_: float | Literal["auto"] | None = None,
+    *,
+    stages: Sequence[StageName] = ("shared", "specific"),
+    train_size: float | None = None,
+    validation_size: float | None = None,
+    held_out: Sequence[int] | np.ndarray | None = None,
+    keep_start: bool = False,
+    plan_kwargs: Mapping[str, Any] | None = None,
+    batch_size: int | None = None,
+    accelerator: str = "auto",
+    devices: int | list[int] | str = "auto",
+    early_stopping: bool = True,
+    enable_progress_bar: bool = True,
+    **trainer_kwargs: Any,
+) -> TrainingOutcome:
+    """Train the model; each call starts anew, from the same start for the same seed.
+
+    A stage that is interrupted (Ctrl-C) or meets a loss that is not finite keeps its best weights, says so in a warning,
+    and the stages behind it are left out. A call that raises an error, or of which not even the first stage came to its end,
+    leaves a model that was trained before as it was.
+
+    Parameters
+    ----------
+    max_epochs
+        Largest number of epochs of every stage, or by stage (``shared``, ``conditional``, ``shape``, ``specific``, ``decoder``). Of
+        ``specific``, the epochs in which critics learn alone are included, at most half of them.
+    lambda_
+        Weight of the reconstruction: larger keeps more of the modality in its specific code, smaller makes that more
+        independent of the other modality. ``"auto"`` walks down from 1,000 to the first that keeps the leak ratio within 2 % on
+        validation cells (:meth:`lambda_path`), and notes the walk in ``chosen_path``.
+    stages
+        ``("specific",)`` trains stage 2 again on the shared codes that are there, such as with another ``lambda_``.
+    train_size
+        Share of the cells to learn from. If not given, nine tenths or a little less.
+    validation_size
+        Share of the cells to stop and choose by. If not given, the rest.
+    held_out
+        Row numbers or mask of cells that take no part at all; :meth:`audit` evaluates on them.
+    keep_start
+        Let the specific codes start from the conditional whitening and shape that are there, such as those of a model that was
+        taken over (:meth:`take_over`), in place of training these again; with ``stages=("specific",)`` alone.
+    plan_kwargs
+        How the stages learn, where it is not to be as the model was made: ``learning_rate`` (shared codes),
+        ``specific_learning_rate``, ``regression_learning_rate`` (whitening, splines, decoder), ``critic_learning_rate``,
+        ``weight_decay``, ``n_critic_steps`` (steps for each step of the encoders), ``n_critic_warmup_steps`` (steps before encoders
+        move at all), ``keep_least_leak``, ``patience``.
+    batch_size
+        Cells in a batch, in all stages.
+    accelerator
+        ``"auto"`` (a GPU where there is one), ``"gpu"`` or ``"cpu"``. Everything lies on that device from the first feature on, and
+        the trained model stays there.
+    devices
+        Which GPU, such as ``[1]``; a single one, since the negatives of a batch are those on its device.
+    early_stopping
+        Stop a stage when its validation figure has not improved for long. The best weights are kept in any case.
+    enable_progress_bar
+        Show a bar for each stage.
+    **trainer_kwargs
+        ``early_stopping_patience`` (epochs), ``limit_train_batches``, ``check_val_every_n_epoch``, ``gradient_clip_val`` and
+        ``gradient_clip_algorithm``, ``callbacks``, ``logger`` (one or several, beside the history), ``log_every_n_steps``,
+        ``max_time`` (of each stage), ``profiler``, ``deterministic`` and the like. Others of :class:`scvi.train.Trainer` are refused by a
+        sentence that names what to use.
+
+    Returns
+    -------
+    Which stages were trained for how long, and why training ended early if it did.
+
+    Raises
+    ------
+    TypeError
+        If an argument is unknown.
+    ValueError
+        If stages are unknown or out of order, a number makes no sense, too few cells are left, there is no such device or several
+        are asked for, or an argument of a trainer cannot be taken. All of it is checked before anything changes.
+    RuntimeError
+        If stage 2 is to be trained alone and stage 1 was not, or the data lack cells that it was trained with.
+    """
+    wanted = _check_stages(model, stages, keep_start=keep_start)
+    sizes = {"train_size": train_size, "validation_size": validation_size, "held_out": held_out}
+    if "shared" not in wanted and (given := [name for name, value in sizes.items() if value is not None]):
         raise ValueError(
-            f"devices: training runs on a single device, but {devices!r} was asked for. The negatives of InfoNCE are the "
-            "other cells of a batch on one device; give the number of one device, such as devices=[0]."
+            f"{given[0]}: stage 2 alone keeps the cells of stage 1. Leave it out, or train both stages on other cells."
         )
+    lambda_ = _check_lambda(lambda_)
+    options = read_options(
+        model,
+        max_epochs=max_epochs,
+        plan_kwargs=plan_kwargs,
+        batch_size=batch_size,
+        accelerator=accelerator,
+        devices=devices,
+        early_stopping=early_stopping,
+        enable_progress_bar=enable_progress_bar,
+        trainer_kwargs=trainer_kwargs,
+    )
+    mdata = model._validate_anndata()
+    if "shared" in wanted:
+        rows = None if held_out is None else as_rows(held_out, mdata.n_obs, "held_out")
+        split = draw_split(
+            mdata.n_obs, seed=model.seed, train_size=train_size, validation_size=validation_size, held_out=rows
+        )
+        module = copy_module(model, options)
+        fit_features(model, mdata, module, split)
+    else:
+        split = require_own_cells(model, mdata, ("train", "validation"), "train(stages=('specific',))")
+        module = copy_module(model, options)
+
+    history = None if "shared" in wanted else model.history_
+    run, values = start_run(model, mdata, module, split, options, history)
+    weight = model.settings.optimisation.lambda_ if lambda_ is None else lambda_
+    trained, path = ["shared"], None
+    with isolated_seed(model.seed), single_thread():
+        if "shared" in wanted:
+            values = run_stages(model._shared_stages, run, values)
+        if "specific" in wanted and run.reason is None:
+            start = FORMER_START if keep_start else NEW_START
+            if weight == "auto":
+                values = run_stages(start, run, values)
+                values, weight, path = walk_in_training(run, values)
+                run_stages(FINISH, run, values)
+            else:
+                run_stages((*start, SPECIFIC, *FINISH), run, {**values, "lambda_": weight})
+            trained = ["shared", "specific"]
+    is_applied = _is_worth_keeping(model, run, wanted)
+    if is_applied:
+        _apply(model, run, trained)
+        if "shared" in wanted:
+            model.split_ = remember_cells(model, mdata, split)
+        if "specific" in trained:
+            model.lambda_ = float(weight)
+            note_path(model, path)
+    return _conclude(run, is_applied=is_applied)
+
+
+def _check_stages(model: IndiSeek, stages: Any, *, keep_start: bool) -> tuple[str, ...]:
+    stages = (stages,) if isinstance(stages, str) else tuple(stages)
+    if stages not in (("shared", "specific"), ("shared",), ("specific",)):
+        raise ValueError(f"stages must be ('shared', 'specific') or one of them alone, but is {stages!r}.")
+    if len(stages) == 1 and not model._trains_stages_apart:
+        raise ValueError(f"stages: {type(model).__name__} trains both at once; leave the argument out.")
+    if stages == ("specific",):
+        require(model, "shared")
+    if keep_start:
+        if "shared" in stages:
+            raise ValueError("keep_start: it is a start for other shared codes; give stages=('specific',).")
+        require(model, "specific")
+    return stages
+
+
+def _check_lambda(lambda_: Any) -> Any:
+    if lambda_ is None or (isinstance(lambda_, str) and lambda_ == "auto"):
+        return lambda_
+    if isinstance(lambda_, bool) or not isinstance(lambda_, numbers.Real):
+        raise ValueError(f"lambda_ must be a number or 'auto', but is {lambda_!r}.")
+    if not (math.isfinite(float(lambda_)) and float(lambda_) >= 0):
+        raise ValueError(f"lambda_ must be a finite number of at least 0, but is {lambda_!r}.")
+    return float(lambda_)
+
+
+def fit_features(model: IndiSeek, mdata: MuData, module: IndiSeekModule, split: Split) -> None:
+    """Fit transforms and batch offsets of a module on training cells.
+
+    Raises
+    ------
+    ValueError
+        If no feature of a modality varies.
+    """
+    for role, name in model.modalities.items():
+        fit_transform(module.transforms[role], get_matrix(model, mdata, role), split.train, seed=model.seed)
+        if not bool((module.transforms[role].scale > 0).any()):
+            raise ValueError(
+                f"mdata[{name!r}]: none of its {module.transforms[role].n_input:,} features varies among the training cells after "
+                f"{module.transforms[role].recipe}, so there is nothing to learn from. A centred log-ratio needs two proteins at least; "
+                "check that the layer holds the measured values."
+            )
+    if not module.subtracts_batch_offsets:
+        return
+    rows = some_rows(torch.from_numpy(split.train)).numpy()
+    for offsets in module.batch_offsets.values():
+        offsets.set(torch.zeros_like(offsets.offsets))  # features as they come
+    features = [read_features(model, mdata, role, rows, module).cpu().numpy() for role in model.modalities]
+    batch = get_batch(model, mdata, rows, module.device).cpu().numpy()
+    counts = np.bincount(batch, minlength=module.n_batches)
+    module.batch_shares.copy_(torch.from_numpy(counts / counts.sum()))
+    found = fit_batch_offsets(features, batch, module.n_batches, seed=model.seed)
+    for offsets, values in zip(module.batch_offsets.values(), found, strict=True):
+        offsets.set(torch.from_numpy(values))
+
+
+def _is_worth_keeping(model: IndiSeek, run: StageRun, stages: Sequence[str]) -> bool:
+    """Whether what was trained takes the place of what is there: not if the first stage broke off and the model had all before."""
+    broke_off = bool(run.fits) and run.fits[0].reason is not None
+    return not (broke_off and set(stages) <= set(model.stages_))
+
+
+def _apply(model: IndiSeek, run: StageRun, trained: list[str]) -> None:
+    """Let the model have what was trained."""
+    release(run.module)
+    model.module = run.module
+    model.stages_ = trained
+    model.is_trained_ = "specific" in trained
+    model.history_ = run.full_history
+    model.trainer = run.trainer
+
+
+def _conclude(run: StageRun, *, is_applied: bool) -> TrainingOutcome:
+    early = next((fit for fit in run.fits if fit.reason is not None), None)
+    if not is_applied:
+        warnings.warn(
+            "Not even the first stage came to its end: the model is as it was trained before.",
+            EarlyEndWarning,
+            stacklevel=3,
+        )
+    return TrainingOutcome(
+        tuple(run.fits),
+        None if early is None else f"Stage {early.stage!r}: {early.reason}",
+        early is not None and early.is_interrupted,
+        is_applied,
+    )
+
+
+def take_over(model: IndiSeek, other: IndiSeek) -> None:
+    """Begin where another model of the same cells is, so that what both have in common is not trained twice.
+
+    Taken over are the split, the feature transforms and the shared codes, and the specific codes too where they are of the same make;
+    critics are not. Afterwards ``train(stages=("specific",))`` trains stage 2 alone, with ``keep_start=True`` from the conditional
+    whitening and shape that the other model has, and so does :meth:`lambda_path`. Later training of either leaves the other alone.
+
+    Parameters
+    ----------
+    other
+        A model whose shared codes are trained, of this class or another one, such as a baseline or an ablation.
+
+    Raises
+    ------
+    RuntimeError
+        If the shared codes of ``other`` are not trained.
+    ValueError
+        If it was trained on other cells, or its shared codes are made otherwise.
+    """
+    require(other, "shared")
+    if model.adata is None or find_split(model, model._validate_anndata(), other.split_).n_cells < len(
+        other.split_["cells"]
+    ):
+        raise ValueError("other: it was trained on cells that this model does not have.")
+    if type(model.module).shared is not type(other.module).shared or not _are_alike(model, other, SHARED_PARTS):
+        raise ValueError("other: its shared codes are made otherwise, so that they cannot be taken over.")
+    makes = [{name: type(codec) for name, codec in m.module.codecs.items()} for m in (model, other)]
+    has_specific = "specific" in other.stages_ and makes[0] == makes[1] and _are_alike(model, other, SPECIFIC_PARTS)
+    parts = (*SHARED_PARTS, *SPECIFIC_PARTS) if has_specific else SHARED_PARTS
+    model.module.load_state_dict(_get_state(other, parts), strict=False)
+    model.module.eval()
+    model.stages_ = ["shared", "specific"] if has_specific else ["shared"]
+    model.is_trained_ = has_specific
+    model.split_ = dict(other.split_)
+    model.history_ = dict(other.history_ or {})
+    model.lambda_path_ = None
+    if has_specific:
+        model.lambda_ = other.lambda_
+
+
+def _are_alike(model: IndiSeek, other: IndiSeek, parts: tuple[str, ...]) -> bool:
+    """Whether weights and buffers have the same names and shapes."""
+    own, theirs = ({name: x.shape for name, x in _get_state(m, parts).items()} for m in (model, other))
+    return own == theirs
+
+
+def _get_state(model: IndiSeek, parts: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    return {name: x for name, x in model.module.state_dict().items() if name.partition(".")[0] in parts}

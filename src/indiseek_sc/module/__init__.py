@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from indiseek_sc.losses import Independence
-from indiseek_sc.module._modality_predictor import Units
 from indiseek_sc.module._module import IndiSeekModule, set_trainable
-from indiseek_sc.module._settings import Preset, Settings, change_settings, make_settings
+from indiseek_sc.module._outputs import JointCode, ModalityPredictor, Units
+from indiseek_sc.module._settings import Architecture, Optimisation, Preset, Settings, make_settings
 
 __all__ = [
+    "Architecture",
     "Independence",
     "IndiSeekModule",
+    "JointCode",
+    "ModalityPredictor",
+    "Optimisation",
     "Preset",
     "Settings",
     "Units",
-    "change_settings",
     "make_settings",
     "set_trainable",
 ]

@@ -3,44 +3,160 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from scvi import REGISTRY_KEYS
-from scvi.module.base import LossOutput, auto_move_data
+from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
 from torch import Tensor, nn
 
-from indiseek_sc._keys import ROLES, other
-from indiseek_sc.losses import canonical_correlation_loss, info_nce, normalized_error
-from indiseek_sc.module._parts import ModuleParts
+from indiseek_sc.losses import canonical_correlation_loss, info_nce, make_critic, normalized_error
+from indiseek_sc.module._outputs import JointCode, ModalityPredictor
+from indiseek_sc.nn import (
+    BatchOffsets,
+    CanonicalRotation,
+    ConditionalCodec,
+    CrossPredictor,
+    NamedModules,
+    PlainCodec,
+    SharedEncoder,
+    SpecificCodec,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from indiseek_sc._keys import Role
-    from indiseek_sc.module._modality_predictor import Units
+    from indiseek_sc.losses import CriticSum
+    from indiseek_sc.module._outputs import Units
+    from indiseek_sc.module._settings import Architecture
+    from indiseek_sc.nn import FeatureTransform
 
 LARGEST_LOG_SCALE = math.log(100.0)
 """The inverse temperature stays below 100, as in CLIP."""
 
 
-class IndiSeekModule(ModuleParts):
-    """Transforms, encoders, codecs and critics of both modalities.
+class IndiSeekModule(BaseModuleClass):
+    """Transforms, encoders, codecs and critics of all modalities.
 
     *Raw values* go through ``transforms`` and lose their ``batch_offsets`` to be *features*; ``encoders`` and ``rotations`` give *shared codes*; a *condition* is the
-    standardised shared code with the batch beside it; ``codecs`` give *specific codes* and decode; ``critics`` judge a
-    specific code against the other modality's condition.
+    standardised shared code with the batch beside it; ``codecs`` give *specific codes* and decode; ``critics`` compare a
+    specific code with the condition of the other modalities. Each of these is a mapping by modality.
 
     Parameters
     ----------
     transforms
-        The feature transform of each role.
-    settings
+        The feature transform of each modality, by its name within the module. What is particular to a kind of measurement lies in
+        these; a linear start of stage 1 and the prediction of a modality need two modalities.
+    architecture
         What the networks are made of.
     n_batches
         Number of batches, 1 if there are none to tell apart.
     """
+
+    batch_shares: Tensor
+    """Share of the training cells in each batch, shape ``(n_batches,)``."""
+
+    frozen_in_specific: tuple[str, ...] = ("transforms", "batch_offsets", "encoders", "predictors", "rotations")
+    """Parts that stage 2 must not change."""
+
+    def __init__(
+        self, transforms: Mapping[Role, FeatureTransform], architecture: Architecture, n_batches: int = 1
+    ) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.n_batches = n_batches
+        self.modalities: tuple[Role, ...] = tuple(transforms)
+        self.transforms = NamedModules(transforms)
+        self.n_features = {name: transform.n_output for name, transform in transforms.items()}
+        self.batch_offsets = self._of_each(lambda name: BatchOffsets(n_batches, self.n_features[name]))
+        self.register_buffer("batch_shares", torch.full((n_batches,), 1 / n_batches))
+        widest = architecture.n_shared
+        self.n_shared = min(widest, *self.n_features.values()) if architecture.linear_start else widest
+        self.n_condition = self.n_shared + (n_batches if n_batches > 1 else 0)
+        self.n_specific = {name: self._count_specific(name) for name in self.modalities}
+        self.frozen: tuple[str, ...] = ()
+        self.reset_shared()
+        self.reset_specific()
+        self.joint = JointCode(list(self.n_features.values()))
+        # There from the start, so that a state dict fits whether or not a prediction was asked for before it was saved.
+        self.modality_predictors = self._of_each(
+            lambda name: ModalityPredictor(self.n_condition + self.n_features[name], self.transforms[self.other(name)])
+        )
+
+    # Parts
+
+    def _of_each(self, make: Any) -> NamedModules:
+        return NamedModules({name: make(name) for name in self.modalities})
+
+    def others(self, name: Role) -> tuple[Role, ...]:
+        """Return the modalities that ``name`` is compared with."""
+        return tuple(other for other in self.modalities if other != name)
+
+    def other(self, name: Role) -> Role:
+        """Return the one other modality, of two."""
+        (other,) = self.others(name)
+        return other
+
+    @property
+    def subtracts_batch_offsets(self) -> bool:
+        """Whether there are batches, and what they add to features is subtracted."""
+        return self.n_batches > 1 and self.architecture.batch_offsets
+
+    @property
+    def critics_learn(self) -> bool:
+        """Whether any critic has parameters to train."""
+        return any(critic.learns for critic in self.critics.values())
+
+    def learners(self) -> list[nn.Module]:
+        """Return the parts that learn against the critics."""
+        return [codec.learner for codec in self.codecs.values()]
+
+    def reset_shared(self, n_active: int | None = None) -> None:
+        """Make new encoders of stage 1, with all or the first ``n_active`` columns of their codes in use."""
+        a = self.architecture
+        self.encoders = self._of_each(
+            lambda name: SharedEncoder(
+                self.n_features[name],
+                self.n_shared,
+                a.n_hidden,
+                a.n_layers,
+                dropout=a.dropout,
+                linear_start=a.linear_start,
+                activation="gelu" if a.linear_start else "relu",
+                n_active=n_active,
+            )
+        )
+        self.rotations = self._of_each(lambda name: CanonicalRotation(self.n_shared))
+        predict = a.prediction_weight > 0
+        self.predictors = self._of_each(self._make_predictor) if predict else NamedModules({})
+        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+
+    def reset_specific(self) -> None:
+        """Make new codecs and new critics of stage 2."""
+        self.codecs: NamedModules[Role, SpecificCodec] = self._of_each(self._make_codec)
+        self.critics: NamedModules[Role, CriticSum] = self._of_each(
+            lambda name: make_critic(self.architecture.independence, self.n_specific[name], self._count_against(name))
+        )
+
+    def _count_specific(self, name: Role) -> int:
+        a = self.architecture
+        return min(a.n_specific, self.n_features[name]) if a.conditional_codec else a.n_specific
+
+    def _count_against(self, name: Role) -> int:
+        return self.n_condition * (1 if self.architecture.against == "own" else len(self.others(name)))
+
+    def _make_predictor(self, name: Role) -> CrossPredictor:
+        n_others = sum(self.n_features[other] for other in self.others(name))
+        return CrossPredictor(self.n_shared, n_others, self.architecture.n_hidden)
+
+    def _make_codec(self, name: Role) -> SpecificCodec:
+        a, sizes = self.architecture, (self.n_features[name], self.n_condition, self.n_specific[name])
+        if a.conditional_codec:
+            return ConditionalCodec(*sizes)
+        return PlainCodec(*sizes, a.n_hidden, n_layers=a.n_layers, standardize=a.standardize)
 
     def train(self, mode: bool = True) -> IndiSeekModule:
         """Switch to training mode, except what is frozen: its buffers must not move and its dropout must be off."""
@@ -51,56 +167,56 @@ class IndiSeekModule(ModuleParts):
 
     # Codes
 
-    def shared(self, role: Role, features: Tensor) -> Tensor:
+    def shared(self, name: Role, features: Tensor) -> Tensor:
         """Return the shared code, shape ``(n_cells, n_shared)``; dropped directions are columns of 0 at the end."""
-        return self.rotations[role](self.encoders[role](features))
+        return self.rotations[name](self.encoders[name](features))
 
-    def condition(self, role: Role, shared: Tensor, batch: Tensor) -> Tensor:
+    def condition(self, name: Role, shared: Tensor, batch: Tensor) -> Tensor:
         """Return what stage 2 knows of a cell, shape ``(n_cells, n_condition)``, from the batch code of shape ``(n_cells,)``."""
-        standardized = self.rotations[role].standardize(shared)
+        standardized = self.rotations[name].standardize(shared)
         if self.n_batches == 1:
             return standardized
         return torch.cat([standardized, F.one_hot(batch, self.n_batches).to(standardized.dtype)], dim=1)
 
     def decode(self, specific: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]) -> dict[Role, Tensor]:
         """Return the features that both codes of each modality decode to."""
-        return {role: self.codecs[role].decode(specific[role], conditions[role]) for role in ROLES}
+        return {name: self.codecs[name].decode(specific[name], conditions[name]) for name in self.modalities}
 
-    def join(self, specific: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]) -> dict[Role, Tensor]:
+    def join(self, specific: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]) -> list[Tensor]:
         """Return the features that the joint code is made of: as :meth:`decode`, but of a cell of no certain batch.
 
-        Where batches are taken out of features, all cells have the shares of the batches in the place of their own one. That leaves out what a
-        batch does to some cells more than to others, as far as stage 2 has learnt it.
+        Where batch offsets are subtracted from the features, all cells have the shares of the batches in the place of their own
+        batch. That leaves out what a batch does to some cells more than to others, as far as stage 2 has learnt it.
         """
-        if not self.takes_out_batches:
-            return self.decode(specific, conditions)
-        shares = self.batch_shares.expand(len(conditions["rna"]), -1)
-        known = {role: condition[:, : -self.n_batches] for role, condition in conditions.items()}
-        return self.decode(specific, {role: torch.cat([code, shares], dim=1) for role, code in known.items()})
+        if self.subtracts_batch_offsets:
+            shares = self.batch_shares.expand(len(conditions[self.modalities[0]]), -1)
+            known = {name: condition[:, : -self.n_batches] for name, condition in conditions.items()}
+            conditions = {name: torch.cat([code, shares], dim=1) for name, code in known.items()}
+        return list(self.decode(specific, conditions).values())
 
-    def specific(self, role: Role, features: Tensor, condition: Tensor) -> Tensor:
+    def specific(self, name: Role, features: Tensor, condition: Tensor) -> Tensor:
         """Return the specific code, shape ``(n_cells, n_specific)``."""
-        return self.codecs[role](features, condition)
+        return self.codecs[name](features, condition)
 
-    def encode(self, kind: str, role: Role, features: Tensor, batch: Tensor) -> Tensor:
+    def encode(self, kind: str, name: Role, features: Tensor, batch: Tensor) -> Tensor:
         """Return the dimensions in use of the ``"shared"`` or ``"specific"`` code of one modality; nothing is decoded."""
-        shared = self.shared(role, features)
+        shared = self.shared(name, features)
         if kind == "shared":
-            return shared[:, : self.rotations[role].n_kept]
-        return self.specific(role, features, self.condition(role, shared, batch))[:, self.codecs[role].used]
+            return shared[:, : self.rotations[name].n_kept]
+        return self.specific(name, features, self.condition(name, shared, batch))[:, self.codecs[name].used]
 
     def describe(self, features: Mapping[Role, Tensor], batch: Tensor) -> dict[str, Any]:
-        """Return all codes of cells: shared, specific, reconstructed features, each by role, and the joint code."""
-        shared = {role: self.shared(role, features[role]) for role in ROLES}
-        conditions = {role: self.condition(role, shared[role], batch) for role in ROLES}
-        specific = {role: self.specific(role, features[role], conditions[role]) for role in ROLES}
+        """Return all codes of cells: shared, specific, reconstructed features, each by modality, and the joint code."""
+        shared = {name: self.shared(name, features[name]) for name in self.modalities}
+        conditions = {name: self.condition(name, shared[name], batch) for name in self.modalities}
+        specific = {name: self.specific(name, features[name], conditions[name]) for name in self.modalities}
         decoded = self.decode(specific, conditions)
-        joined = self.join(specific, conditions) if self.takes_out_batches else decoded
+        joined = self.join(specific, conditions) if self.subtracts_batch_offsets else list(decoded.values())
         return {
-            "shared": {role: code[:, : self.rotations[role].n_kept] for role, code in shared.items()},
-            "specific": {role: code[:, self.codecs[role].used] for role, code in specific.items()},
+            "shared": {name: code[:, : self.rotations[name].n_kept] for name, code in shared.items()},
+            "specific": {name: code[:, self.codecs[name].used] for name, code in specific.items()},
             "reconstruction": decoded,
-            "joint": self.joint(*joined.values()),
+            "joint": self.joint(joined),
         }
 
     def prediction_input(self, source: Role, features: Tensor, batch: Tensor) -> Tensor:
@@ -110,7 +226,7 @@ class IndiSeekModule(ModuleParts):
     def predict_other(self, source: Role, features: Tensor, batch: Tensor, units: Units) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of the other modality, shape ``(n_cells, n_columns)`` both."""
         inputs = self.prediction_input(source, features, batch)
-        target = other(source)
+        target = self.other(source)
         return self.modality_predictors[source](
             inputs, units, self.transforms[target], self.batch_offsets[target].of(batch)
         )
@@ -120,65 +236,67 @@ class IndiSeekModule(ModuleParts):
     def shared_terms(self, features: Mapping[Role, Tensor]) -> dict[str, Tensor]:
         """Return the terms of stage 1 that have a weight, unweighted: ``info_nce``, ``canonical`` and ``prediction``.
 
-        The last one is the mean over both modalities of the error of predicting it from the other one's code, as a share of
-        its variance.
+        The first two are means over pairs of modalities. The last one is the mean over modalities of the error of predicting the
+        others from its code, as a share of their variance.
         """
-        s, codes = self.settings, {role: self.encoders[role](features[role]) for role in ROLES}
+        a, codes = self.architecture, {name: self.encoders[name](features[name]) for name in self.modalities}
+        pairs = [(codes[first], codes[second]) for first, second in combinations(self.modalities, 2)]
         terms = {}
-        if s.info_nce_weight > 0:
-            terms["info_nce"] = info_nce(codes["rna"], codes["adt"], self.log_scale.clamp(max=LARGEST_LOG_SCALE))
-        if s.canonical_weight > 0:
-            terms["canonical"] = canonical_correlation_loss(codes["rna"], codes["adt"])
-        if s.prediction_weight > 0:
-            errors = [self._prediction_error(role, codes[role], features[other(role)]) for role in ROLES]
-            terms["prediction"] = torch.stack(errors).mean()
+        if a.info_nce_weight > 0:
+            log_scale = self.log_scale.clamp(max=LARGEST_LOG_SCALE)
+            terms["info_nce"] = _mean([info_nce(*pair, log_scale) for pair in pairs])
+        if a.canonical_weight > 0:
+            terms["canonical"] = _mean([canonical_correlation_loss(*pair) for pair in pairs])
+        if a.prediction_weight > 0:
+            terms["prediction"] = _mean([self._prediction_error(name, codes, features) for name in self.modalities])
         return terms
 
-    def _prediction_error(self, role: Role, shared: Tensor, target: Tensor) -> Tensor:
+    def _prediction_error(self, name: Role, codes: Mapping[Role, Tensor], features: Mapping[Role, Tensor]) -> Tensor:
+        target = _join([features[other] for other in self.others(name)])
         variance = target.var(dim=0, correction=0).sum().clamp(min=torch.finfo(target.dtype).tiny)
-        return normalized_error(target, self.predictors[role](shared), variance)
+        return normalized_error(target, self.predictors[name](codes[name]), variance)
 
     def shared_objective(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Weigh the terms of stage 1."""
-        return torch.stack([getattr(self.settings, f"{name}_weight") * term for name, term in terms.items()]).sum()
+        return torch.stack([getattr(self.architecture, f"{name}_weight") * term for name, term in terms.items()]).sum()
 
     def prepare_specific(
-        self, role: Role, features: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]
+        self, name: Role, features: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]
     ) -> dict[str, Tensor]:
         """Compute once what the last stage reads of each cell, one row a cell."""
-        prepared = self.codecs[role].prepare(features[role], conditions[role])
-        against = conditions[role if self.settings.against == "own" else other(role)]
-        return {**prepared, "condition": conditions[role], "against": against}
+        prepared = self.codecs[name].prepare(features[name], conditions[name])
+        compared = (name,) if self.architecture.against == "own" else self.others(name)
+        return {**prepared, "condition": conditions[name], "against": _join([conditions[m] for m in compared])}
 
-    def encode_prepared(self, role: Role, cells: Mapping[str, Tensor]) -> Tensor:
+    def encode_prepared(self, name: Role, cells: Mapping[str, Tensor]) -> Tensor:
         """Return the specific code of prepared cells, shape ``(n_cells, n_specific)``."""
-        return self.codecs[role].encode(cells, cells["condition"])
+        return self.codecs[name].encode(cells, cells["condition"])
 
-    def specific_terms(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def specific_terms(self, name: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the terms of stage 2, unweighted: the bound of each critic and ``error``."""
-        specific = self.encode_prepared(role, cells)
-        target, estimate = self.codecs[role].compare(specific, cells, cells["condition"])
-        bounds = self.critics[role].bounds(specific, cells["against"])
+        specific = self.encode_prepared(name, cells)
+        target, estimate = self.codecs[name].compare(specific, cells, cells["condition"])
+        bounds = self.critics[name].bounds(specific, cells["against"])
         return {
-            **{f"{name}_bound": bound for name, bound in bounds.items()},
-            "error": normalized_error(target, estimate, self.codecs[role].error_scale),
+            **{f"{critic}_bound": bound for critic, bound in bounds.items()},
+            "error": normalized_error(target, estimate, self.codecs[name].error_scale),
         }
 
-    def decoding_error(self, role: Role, cells: Mapping[str, Tensor]) -> Tensor:
+    def decoding_error(self, name: Role, cells: Mapping[str, Tensor]) -> Tensor:
         """Return the reconstruction error, as a share of what the specific code could hold."""
-        codec = self.codecs[role]
+        codec = self.codecs[name]
         estimate = codec.refine(cells["closed"], cells["specific"], cells["condition"])
         return normalized_error(cells["features"], estimate, codec.error_scale)
 
-    def critic_losses(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the loss that teaches each critic of ``role`` that learns, by name, with the encoder left alone."""
+    def critic_losses(self, name: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the loss that each critic of ``name`` with parameters minimises, by critic; the encoder has no part in it."""
         with torch.no_grad():
-            specific = self.encode_prepared(role, cells)
-        return self.critics[role].losses(specific, cells["against"])
+            specific = self.encode_prepared(name, cells)
+        return self.critics[name].losses(specific, cells["against"])
 
-    def critic_diagnostics(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return how good the critics of ``role`` are, such as ``<critic>_accuracy``."""
-        return self.critics[role].diagnostics(self.encode_prepared(role, cells), cells["against"])
+    def critic_diagnostics(self, name: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return how good the critics of ``name`` are, such as ``<critic>_accuracy``."""
+        return self.critics[name].diagnostics(self.encode_prepared(name, cells), cells["against"])
 
     # The interface of scvi-tools
 
@@ -195,7 +313,7 @@ class IndiSeekModule(ModuleParts):
         """Encode raw values, shapes ``(n_cells, n_genes)`` and ``(n_cells, n_proteins)``."""
         batch = torch.zeros(rna.shape[0], dtype=torch.long, device=rna.device) if batch is None else batch
         raw = {"rna": rna, "adt": adt}
-        features = {role: self.batch_offsets[role](self.transforms[role](raw[role]), batch) for role in ROLES}
+        features = {name: self.batch_offsets[name](self.transforms[name](raw[name]), batch) for name in self.modalities}
         return {"features": features, **self.describe(features, batch)}
 
     def _get_generative_input(
@@ -210,16 +328,23 @@ class IndiSeekModule(ModuleParts):
     def loss(
         self, tensors: Mapping[str, Tensor], inference_outputs: Mapping[str, Any], generative_outputs: Mapping[str, Any]
     ) -> LossOutput:
-        """Return the reconstruction error of both modalities; the stages train by the terms above."""
+        """Return the reconstruction error of all modalities; the stages train by the terms above."""
         features, decoded = inference_outputs["features"], generative_outputs["reconstruction"]
-        errors = {
-            role: normalized_error(features[role], decoded[role], features[role].var(dim=0).sum()) for role in ROLES
-        }
+        errors = {name: normalized_error(x, decoded[name], x.var(dim=0).sum()) for name, x in features.items()}
         return LossOutput(
             loss=torch.stack(list(errors.values())).sum(),
-            n_obs_minibatch=features["rna"].shape[0],
-            extra_metrics={f"{role}_error": error for role, error in errors.items()},
+            n_obs_minibatch=len(features[self.modalities[0]]),
+            extra_metrics={f"{name}_error": error for name, error in errors.items()},
         )
+
+
+def _join(parts: list[Tensor]) -> Tensor:
+    """Put columns side by side; a single part stays as it is."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _mean(values: list[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack(values).mean()
 
 
 def set_trainable(module: nn.Module, trained: Iterable[nn.Module | nn.Parameter]) -> None:

@@ -28,9 +28,6 @@ class SpecificCodec(nn.Module, ABC):
     START: ClassVar[tuple[str, ...]] = ("error_scale",)
     """Parts that are set before critics speak; see :meth:`start_state`."""
 
-    is_conditional = False
-    """Whether parts ``conditional`` and ``shape`` are trained before the critics judge, as in :class:`ConditionalCodec`."""
-
     is_refined = False
     """Whether a part ``refinement`` of the decoder is trained after the critics have judged."""
 
@@ -243,7 +240,6 @@ class ConditionalCodec(SpecificCodec):
         "deviation",
     )
 
-    is_conditional = True
     is_refined = True
 
     def __init__(self, n_features: int, n_condition: int, n_specific: int, n_hidden: int = 128) -> None:

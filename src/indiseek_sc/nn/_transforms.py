@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -124,11 +125,6 @@ class FeatureTransform(nn.Module):
         self.register_buffer("components", torch.full(shape, math.nan) if recipe.project else None)
         self.register_buffer("offset", torch.full(shape[1:], math.nan) if recipe.project else None)
 
-    @property
-    def is_fitted(self) -> bool:
-        """Whether the buffers hold fitted numbers."""
-        return bool(torch.isfinite(self.center).all())
-
     def normalize(self, x: torch.Tensor) -> torch.Tensor:
         """Take the step within each cell: ``(n_cells, n_input)`` to ``(n_cells, n_features)``."""
         if self.library_size is not None:
@@ -233,7 +229,11 @@ def build_transform(
         If ``n_components`` or ``n_top_genes`` is below 1.
     """
     for name, value in (("n_components", n_components), ("n_top_genes", n_top_genes)):
-        if value is not None and value < 1:
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+            raise ValueError(f"{name} must be a whole number, but is {value!r}.")
+        if value < 1:
             raise ValueError(f"{name} must be at least 1, but is {value}.")
     recipe = get_recipe(role, kind)
     if not recipe.project:

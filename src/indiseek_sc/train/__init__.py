@@ -1,35 +1,46 @@
-"""Training: plans, batches that live on the device, and the runner of a stage. No loss is defined here."""
+"""Training: plans, batches that live on the device, and the fitting of one stage. No loss is defined here."""
 
 from __future__ import annotations
 
+from indiseek_sc.train._arguments import Device, TrainerOptions, choose_device, read_trainer_kwargs
 from indiseek_sc.train._batches import DeviceBatches, StageData
-from indiseek_sc.train._keep_at import KeepAt
-from indiseek_sc.train._keep_best import KeepBest, NonFiniteLossError
-from indiseek_sc.train._leak_probe import LeakProbe, share_told
-from indiseek_sc.train._negative_bounds import find_negative_bounds, warn_of_negative_bounds
-from indiseek_sc.train._plans import RegressionPlan, SharedPlan
-from indiseek_sc.train._progress import StageProgress
-from indiseek_sc.train._runner import StageRunner
-from indiseek_sc.train._seed import isolated_seed
-from indiseek_sc.train._specific_plan import SpecificPlan
-from indiseek_sc.train._split import Split, draw_split
+from indiseek_sc.train._fit import StageFit, StageProgress, fit_stage, isolated_seed, merge_history
+from indiseek_sc.train._plans import RegressionPlan, SharedPlan, SpecificPlan, StagePlan
+from indiseek_sc.train._split import Rows, Split, draw_split
+from indiseek_sc.train._stopping import (
+    EarlyEndWarning,
+    KeepBest,
+    LeakProbe,
+    NonFiniteLossError,
+    find_negative_bounds,
+    share_explained,
+    warn_of_negative_bounds,
+)
 
 __all__ = [
+    "Device",
     "DeviceBatches",
-    "KeepAt",
     "KeepBest",
     "LeakProbe",
     "NonFiniteLossError",
     "RegressionPlan",
+    "Rows",
     "SharedPlan",
     "SpecificPlan",
     "Split",
     "StageData",
+    "StageFit",
+    "StagePlan",
     "StageProgress",
-    "StageRunner",
+    "TrainerOptions",
+    "EarlyEndWarning",
+    "choose_device",
     "draw_split",
     "find_negative_bounds",
+    "fit_stage",
     "isolated_seed",
-    "share_told",
+    "merge_history",
+    "read_trainer_kwargs",
+    "share_explained",
     "warn_of_negative_bounds",
 ]

@@ -12,10 +12,20 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
-
 Cells = Any
 """A tensor with one row a cell, or a (nested) dictionary of such."""
+
+
+def take(cells: Cells, rows: Tensor) -> Cells:
+    """Return some rows of all tensors; ``rows`` lies on their device, so that nothing waits for a transfer."""
+    return apply_to_collection(cells, Tensor, lambda x: x[rows])
+
+
+def device_of(cells: Cells) -> torch.device:
+    """Return the device of the first tensor."""
+    while isinstance(cells, dict):
+        cells = next(iter(cells.values()))
+    return cells.device
 
 
 class DeviceBatches:
@@ -26,7 +36,7 @@ class DeviceBatches:
     Parameters
     ----------
     cells
-        The data, rows aligned.
+        The data, rows aligned, all on one device.
     n_cells
         Number of rows.
     batch_size
@@ -47,23 +57,24 @@ class DeviceBatches:
         self.n_batches = max(1, n_cells // batch_size)
         self.n_extra = n_extra
         self.shuffle = shuffle
+        self.device = device_of(cells)
         # The order is drawn on the host: the same for every device, and a few bytes a cell.
         self.generator = torch.Generator().manual_seed(seed)
 
     def __len__(self) -> int:
         return self.n_batches
 
-    def _take(self, rows: Tensor) -> Cells:
-        return apply_to_collection(self.cells, Tensor, lambda x: x[rows.to(x.device)])
-
     def _order(self) -> Tensor:
-        return torch.randperm(self.n_cells, generator=self.generator) if self.shuffle else torch.arange(self.n_cells)
+        """Return the rows of one pass, moved to the device at once."""
+        if not self.shuffle:
+            return torch.arange(self.n_cells, device=self.device)
+        return torch.randperm(self.n_cells, generator=self.generator).to(self.device)
 
     def __iter__(self) -> Iterator[Cells]:
         passes = [torch.tensor_split(self._order(), self.n_batches) for _ in range(1 + self.n_extra)]
         for first, *extra in zip(*passes, strict=True):
-            batch = self._take(first)
-            yield (batch, [self._take(rows) for rows in extra]) if self.n_extra else batch
+            batch = take(self.cells, first)
+            yield (batch, [take(self.cells, rows) for rows in extra]) if self.n_extra else batch
 
 
 class StageData(pl.LightningDataModule):
@@ -72,15 +83,15 @@ class StageData(pl.LightningDataModule):
     Parameters
     ----------
     cells
-        What the stage reads of all cells, rows aligned.
+        What the stage reads of all cells, rows aligned, all on one device.
     train
-        Row numbers to learn from.
+        Row numbers of the training cells, on that device.
     validation
-        Row numbers to judge by.
+        Row numbers of the validation cells, on that device.
     batch_size
         As in :class:`DeviceBatches`.
     validation_batch_size
-        The same of the cells to judge by.
+        The same of the validation cells.
     n_extra
         As in :class:`DeviceBatches`.
     seed
@@ -90,8 +101,8 @@ class StageData(pl.LightningDataModule):
     def __init__(
         self,
         cells: Cells,
-        train: np.ndarray,
-        validation: np.ndarray,
+        train: Tensor,
+        validation: Tensor,
         *,
         batch_size: int,
         validation_batch_size: int = 2048,
@@ -99,23 +110,13 @@ class StageData(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.train_idx, self.val_idx = train, validation
-        self._train = DeviceBatches(
-            self._select(cells, train), train.size, batch_size, n_extra=n_extra, shuffle=True, seed=seed
-        )
-        self._validation = DeviceBatches(
-            self._select(cells, validation), validation.size, validation_batch_size, shuffle=False
-        )
-
-    @staticmethod
-    def _select(cells: Cells, rows: np.ndarray) -> Cells:
-        index = torch.from_numpy(rows)
-        return apply_to_collection(cells, Tensor, lambda x: x[index.to(x.device)])
+        self._train = DeviceBatches(take(cells, train), len(train), batch_size, n_extra=n_extra, seed=seed)
+        self._validation = DeviceBatches(take(cells, validation), len(validation), validation_batch_size, shuffle=False)
 
     def train_dataloader(self) -> DeviceBatches:
-        """Batches to learn from."""
+        """Return batches of training cells, in a new order at each pass."""
         return self._train
 
     def val_dataloader(self) -> DeviceBatches:
-        """Batches to judge by, always the same."""
+        """Return batches of validation cells, always the same."""
         return self._validation

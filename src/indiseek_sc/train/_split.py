@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 VALIDATION_SHARE = 0.1
 FEWEST_VALIDATION_CELLS = 150
@@ -15,22 +16,39 @@ FEWEST_TRAINING_CELLS = 32
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Row numbers of training and validation cells, on the device."""
+
+    train: torch.Tensor
+    validation: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Split:
-    """Row numbers of the cells to learn from, to choose by, and to leave alone; each sorted, disjoint."""
+    """Row numbers of the training, validation and test cells; each sorted, disjoint."""
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
 
-    def for_judging(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the cells to fit judges on and, apart from these, those to judge on: the held-out ones, or else the validation cells."""
+    @property
+    def n_cells(self) -> int:
+        """Number of cells in all parts."""
+        return self.train.size + self.validation.size + self.test.size
+
+    def for_evaluation(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the cells to fit probes on and, apart from these, those that figures are of: the test cells, or else the validation cells."""
         if self.test.size:
             return np.concatenate([self.train, self.validation]), self.test
         return self.train, self.validation
 
-    def as_column(self) -> np.ndarray:
-        """Return ``train``, ``validation`` or ``test`` for each cell, shape ``(n_cells,)``."""
-        column = np.empty(self.train.size + self.validation.size + self.test.size, dtype=object)
+    def on(self, device: torch.device) -> Rows:
+        """Move the row numbers that training reads to a device, once."""
+        return Rows(*(torch.from_numpy(part).to(device) for part in (self.train, self.validation)))
+
+    def as_column(self, n_cells: int | None = None) -> np.ndarray:
+        """Return ``train``, ``validation`` or ``test`` for each cell, shape ``(n_cells,)``; None for cells that are of no part."""
+        column = np.full(self.n_cells if n_cells is None else n_cells, None, dtype=object)
         column[self.train], column[self.validation], column[self.test] = "train", "validation", "test"
         return column
 

@@ -1,16 +1,56 @@
-"""Prediction of one modality from the other, in all units that it is asked for."""
+"""What is computed from the codes: the joint code, and the prediction of one modality from the other."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
-from indiseek_sc.nn import FeatureTransform, IntervalCalibration, NamedModules, PredictionHead
+from indiseek_sc.nn import IntervalCalibration, NamedModules, PredictionHead, PrincipalMap
+
+if TYPE_CHECKING:
+    from indiseek_sc.nn import FeatureTransform
 
 Units = Literal["features", "normalized"]
 """What predictions are in: the features that the model works on, or what the step within the cell makes of raw values."""
+
+
+class JointCode(nn.Module):
+    """Principal components of what the codes of all modalities decode to, each modality scaled to the same total variance.
+
+    The codes side by side would be a poor space: a specific code is a residual of unit variance in every dimension, however
+    little of the cell it describes. Decoded, each dimension weighs what it explains. This is ours, not the paper's.
+
+    Parameters
+    ----------
+    n_features
+        Number of features of each modality.
+    n_components
+        Width of the joint code; bounded by the features.
+    """
+
+    scales: Tensor
+
+    def __init__(self, n_features: Sequence[int], n_components: int = 30) -> None:
+        super().__init__()
+        self.register_buffer("scales", torch.ones(len(n_features)))
+        self.principal = PrincipalMap(sum(n_features), min(n_components, sum(n_features)))
+
+    def _stack(self, decoded: Sequence[Tensor]) -> Tensor:
+        return torch.cat([values * scale for values, scale in zip(decoded, self.scales, strict=True)], dim=1)
+
+    @torch.no_grad()
+    def fit(self, decoded: Sequence[Tensor]) -> None:
+        """Fit on decoded training cells, shape ``(n_cells, n_features)`` for each modality."""
+        for i, values in enumerate(decoded):
+            self.scales[i] = values.var(dim=0, correction=0).sum().clamp(min=1e-12).rsqrt()
+        self.principal.fit(self._stack(decoded))
+
+    def forward(self, decoded: Sequence[Tensor]) -> Tensor:
+        """Return the joint code, shape ``(n_cells, n_components)``."""
+        return self.principal(self._stack(decoded))
 
 
 class ModalityPredictor(nn.Module):

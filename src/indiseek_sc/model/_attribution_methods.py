@@ -1,0 +1,370 @@
+"""How features are attributed to the dimensions of a code: slopes of the decoder, integrated gradients, and tables of both."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+
+from indiseek_sc.data import iterate_rows, read_coordinates
+from indiseek_sc.model._cells import compute_features
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from indiseek_sc._keys import Role
+    from indiseek_sc.module import IndiSeekModule
+
+    Slopes = Iterator[tuple[Role, int, Tensor]]
+    """Modality, dimension, and what each cell has for each feature, shape ``(n_cells, n_features)``."""
+
+POINTS_AT_ONCE = 4096
+"""Points on the paths of cells that networks read at once."""
+
+VALUES_AT_ONCE = 2**22
+"""Numbers held at once in arrays of points, or cells, by features: 16 MiB."""
+
+CELLS_AT_ONCE = 1024
+
+LARGEST_MISS = 0.05
+"""Of what contributions should add up to, root mean square over cells and dimensions."""
+
+
+class DecoderJacobian:
+    r"""Slopes of decoded features along the dimensions of a code, :math:`\sigma_k\, \partial \hat y_j / \partial z_k`.
+
+    :math:`\hat y` is in normalised values (logarithms of expression, log-ratios of proteins), to which a slope of decoded
+    principal components is taken back through their axes. The other code of the modality and the batch stay as they are.
+    For the joint code, which nothing is decoded from, slopes are those of its principal components, the same in every cell.
+
+    Parameters
+    ----------
+    module
+        The trained module.
+    kind
+        ``"shared"``, ``"specific"`` or ``"joint"``.
+    matrices
+        Raw values of each modality that is looked at.
+    deviations
+        :math:`\sigma_k` of each modality's code (or of the joint one), shape ``(n_dimensions,)``: slopes are per standard deviation.
+    get_batch
+        Batch codes of rows.
+    """
+
+    def __init__(
+        self,
+        module: IndiSeekModule,
+        kind: str,
+        matrices: Mapping[Role, Any],
+        deviations: Mapping[Role, Tensor],
+        get_batch: Callable[[np.ndarray], Tensor],
+    ) -> None:
+        self.module = module
+        self.kind = kind
+        self.matrices = matrices
+        self.deviations = deviations
+        self.get_batch = get_batch
+        self.columns: dict[Role, np.ndarray] = {
+            role: module.transforms[role].features.cpu().numpy() for role in matrices
+        }
+        self.widest_row = max(columns.size for columns in self.columns.values())
+
+    @torch.no_grad()
+    def attribute(self, rows: np.ndarray) -> Slopes:
+        """Yield the slopes in some cells."""
+        for role, matrix in self.matrices.items():
+            slopes = self._of_joint(role, rows) if self.kind == "joint" else self._of_one(role, matrix, rows)
+            for dimension, slope in enumerate(slopes):
+                yield role, dimension, self.module.transforms[role].undo_change(slope)
+
+    def _of_one(self, role: Role, matrix: Any, rows: np.ndarray) -> Iterator[Tensor]:
+        module, batch = self.module, self.get_batch(rows)
+        features = compute_features(module, role, matrix, rows, batch)
+        shared = module.shared(role, features)
+        condition = module.condition(role, shared, batch)
+        specific = module.specific(role, features, condition)
+
+        def decode(moved: Tensor) -> Tensor:
+            if self.kind == "specific":
+                return module.codecs[role].decode(moved, condition)
+            return module.codecs[role].decode(specific, module.condition(role, moved, batch))
+
+        is_specific = self.kind == "specific"
+        place = specific if is_specific else shared
+        # A code is given without the columns that are not in use.
+        columns = module.codecs[role].used.tolist() if is_specific else range(module.rotations[role].n_kept)
+        for column, deviation in zip(columns, self.deviations[role].tolist(), strict=True):
+            direction = torch.zeros_like(place)
+            direction[:, column] = deviation
+            # Forward mode: one pass for each dimension of the code, which has fewer than the features have.
+            yield torch.func.jvp(decode, (place,), (direction,))[1]
+
+    def _of_joint(self, role: Role, rows: np.ndarray) -> Iterator[Tensor]:
+        module, place = self.module, self.module.modalities.index(role)
+        widths = list(module.n_features.values())
+        loadings = module.joint.principal.components.split(widths)[place] / module.joint.scales[place]
+        for loading, deviation in zip(loadings.T, self.deviations[role].tolist(), strict=True):
+            yield (loading * deviation).expand(rows.size, -1)
+
+
+class Path(NamedTuple):
+    """The straight lines that features of one modality take from the baseline to each cell.
+
+    Parameters
+    ----------
+    change
+        Where cells lie, less the baseline, shape ``(n_cells, n_features)``.
+    start
+        The baseline as the encoder reads it, shape ``(1, n_inner)``.
+    end
+        The cells as the encoder reads them, shape ``(n_cells, n_inner)``.
+    components
+        How the encoder's columns are made of features, shape ``(n_features, n_inner)``; none if they are the features.
+    """
+
+    change: Tensor
+    start: Tensor
+    end: Tensor
+    components: Tensor | None = None
+
+
+class IntegratedGradients:
+    r"""Contributions of features to the dimensions of a code, which add up to its distance from the code of a baseline.
+
+    .. math::
+
+        a_{jk} = (x_j - b_j) \int_0^1 \frac{\partial z_k}{\partial x_j}\big(b + \alpha (x - b)\big)\, d\alpha , \qquad
+        \sum_j a_{jk} = z_k(x) - z_k(b) ,
+
+    by Captum (Sundararajan, Taly, Yan 2017, ICML 70, 3319). Of normalised values :math:`b` is the mean of the training cells. What
+    follows them is linear up to the principal components, so the path is straight there too, and gradients are integrated in a
+    space of few dimensions. Raw values are integrated as they are, with the mean of the cells looked at for :math:`b`: from a
+    cell of no counts there is no path, since the library size takes the length out of it.
+
+    Parameters
+    ----------
+    module
+        The trained module.
+    kind
+        ``"shared"``, ``"specific"`` or ``"joint"``.
+    matrices
+        Raw values of each modality that is looked at; of both for the joint code.
+    get_batch
+        Batch codes of rows.
+    baseline_rows
+        Cells whose mean the baseline of raw values is; normalised values are looked at if not given.
+    n_steps
+        Points on the path.
+
+    Raises
+    ------
+    ImportError
+        If Captum is not installed.
+    """
+
+    def __init__(
+        self,
+        module: IndiSeekModule,
+        kind: str,
+        matrices: Mapping[Role, Any],
+        get_batch: Callable[[np.ndarray], Tensor],
+        *,
+        baseline_rows: np.ndarray | None = None,
+        n_steps: int = 32,
+    ) -> None:
+        try:
+            from captum.attr import IntegratedGradients as CaptumGradients
+        except ImportError as error:
+            raise ImportError(
+                "method='integrated_gradients' needs Captum. Install it by pip install \"indiseek_sc[attribution]\", "
+                "or use method='decoder_jacobian'."
+            ) from error
+        # Gradients alone, which are multiplied by the change of many features here.
+        self._make = lambda forward: CaptumGradients(forward, multiply_by_inputs=False)
+        self.module = module
+        self.kind = kind
+        self.matrices = matrices
+        self.get_batch = get_batch
+        self.n_steps = n_steps
+        self.is_raw = baseline_rows is not None
+        self.starts = {} if baseline_rows is None else {role: self._mean(role, baseline_rows) for role in matrices}
+        transforms = {role: module.transforms[role] for role in matrices}
+        self.columns: dict[Role, np.ndarray] = {
+            role: np.arange(t.n_input) if self.is_raw else t.features.cpu().numpy() for role, t in transforms.items()
+        }
+        self.widest_row = max(t.n_input for t in transforms.values())
+        self.missed, self.whole = 0.0, 0.0
+
+    def attribute(self, rows: np.ndarray) -> Iterator[tuple[Role, int, Tensor]]:
+        """Yield modality, dimension, and the contributions in some cells in ascending order, shape ``(n_cells, n_features)``."""
+        paths = {role: self._read(role, rows) for role in self.matrices}
+        # One set of modalities at a time that a code is a function of.
+        for roles in [tuple(paths)] if self.kind == "joint" else [(role,) for role in paths]:
+            yield from self._follow({role: paths[role] for role in roles}, self.get_batch(rows))
+
+    def _follow(self, paths: Mapping[Role, Path], batch: Tensor) -> Iterator[tuple[Role, int, Tensor]]:
+        def encode(*arguments: Tensor) -> Tensor:
+            *inner, of_batch = arguments
+            return self._encode(dict(zip(paths, inner, strict=True)), of_batch)
+
+        starts, ends = (tuple(getattr(path, end) for path in paths.values()) for end in ("start", "end"))
+        with torch.no_grad():
+            distance = encode(*ends, batch) - encode(*(x.expand(len(batch), -1) for x in starts), batch)
+        n_inner = max(end.shape[1] for end in ends)
+        at_once = max(len(batch), min(POINTS_AT_ONCE, VALUES_AT_ONCE // n_inner))
+        captum = self._make(encode)
+        for dimension in range(distance.shape[1]):
+            slopes = captum.attribute(
+                ends,
+                starts,
+                target=dimension,
+                additional_forward_args=batch,
+                n_steps=self.n_steps,
+                internal_batch_size=at_once,
+            )
+            told = torch.zeros_like(distance[:, dimension])
+            for (role, path), slope in zip(paths.items(), slopes, strict=True):
+                contribution = path.change * (slope if path.components is None else slope @ path.components.T)
+                told += contribution.sum(dim=1)
+                yield role, dimension, contribution
+            self.missed += float((told - distance[:, dimension]).square().sum())
+        self.whole += float(distance.square().sum())
+
+    def _encode(self, inner: Mapping[Role, Tensor], batch: Tensor) -> Tensor:
+        features = {role: self.module.transforms[role](x) if self.is_raw else x for role, x in inner.items()}
+        features = {role: self.module.batch_offsets[role](x, batch) for role, x in features.items()}
+        if self.kind == "joint":
+            return self.module.describe(features, batch)["joint"]
+        (role,) = features
+        return self.module.encode(self.kind, role, features[role], batch)
+
+    def _read(self, role: Role, rows: np.ndarray) -> Path:
+        transform, matrix = self.module.transforms[role], self.matrices[role]
+        if self.is_raw:
+            raw = torch.from_numpy(np.concatenate(list(iterate_rows(matrix, rows)))).to(self.module.device)
+            return Path(raw - self.starts[role], self.starts[role], raw)
+        # Standardised, the mean is 0; what was clipped is looked at as the networks see it.
+        change = read_coordinates(transform, matrix, rows)
+        start = transform.project(torch.zeros_like(change[:1]))
+        return Path(change, start, transform.project(change), transform.components)
+
+    def _mean(self, role: Role, rows: np.ndarray) -> Tensor:
+        total = sum(part.sum(axis=0, dtype=np.float64) for part in iterate_rows(self.matrices[role], rows))
+        return torch.from_numpy(total / rows.size)[None].to(self.module.device, torch.float32)
+
+    def warn_if_incomplete(self) -> None:
+        """Warn if contributions do not add up, since the points on the path were too few."""
+        if self.whole > 0 and (miss := (self.missed / self.whole) ** 0.5) > LARGEST_MISS:
+            warnings.warn(
+                f"n_steps={self.n_steps}: contributions miss what they should add up to by {miss:.0%} (root mean square). "
+                "Give more steps.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+
+class Attributor(Protocol):
+    """What attributes the dimensions of a code to features, cell by cell."""
+
+    @property
+    def columns(self) -> Mapping[Role, NDArray[np.intp]]:
+        """Column numbers, in the raw values, of the features of each modality that is looked at."""
+
+    @property
+    def widest_row(self) -> int:
+        """Numbers that a cell takes at most."""
+
+    def attribute(self, rows: NDArray[np.intp]) -> Iterator[tuple[Role, int, Tensor]]:
+        """Yield modality, dimension, and what each of some cells has for each feature, shape ``(n_cells, n_features)``."""
+
+
+class CellMoments:
+    """Sums over cells that come a few at a time."""
+
+    def __init__(self) -> None:
+        self.total: NDArray[np.float64] | float = 0.0
+        self.squares: NDArray[np.float64] | float = 0.0
+
+    def add(self, values: Tensor) -> None:
+        """Add some cells, shape ``(n_cells, n_features)``."""
+        values = values.double()
+        self.total = self.total + values.sum(dim=0).cpu().numpy()
+        self.squares = self.squares + values.square().sum(dim=0).cpu().numpy()
+
+    def finish(self, n_cells: int) -> NDArray[np.float64]:
+        """Return mean, its standard error, and root mean square over cells, shape ``(3, n_features)``."""
+        mean, mean_square = self.total / n_cells, self.squares / n_cells
+        # Of a single cell there is no error to speak of.
+        variance = np.maximum(mean_square - mean**2, 0.0) / (n_cells - 1) if n_cells > 1 else np.full_like(mean, np.nan)
+        return np.stack([mean, np.sqrt(variance), np.sqrt(mean_square)])
+
+
+def average(attributor: Attributor, rows: NDArray[np.intp]) -> dict[tuple[Role, int], NDArray[np.float64]]:
+    """Average over one group of cells, a few at a time.
+
+    Returns
+    -------
+    By modality and dimension what :meth:`CellMoments.finish` returns.
+    """
+    moments: dict[tuple[Role, int], CellMoments] = {}
+    n_at_once = max(1, min(CELLS_AT_ONCE, VALUES_AT_ONCE // attributor.widest_row))
+    for chunk in np.split(rows, range(n_at_once, rows.size, n_at_once)):
+        for role, dimension, values in attributor.attribute(chunk):
+            moments.setdefault((role, dimension), CellMoments()).add(values)
+    return {key: sums.finish(rows.size) for key, sums in moments.items()}
+
+
+def make_table(
+    attributor: Attributor,
+    cells: Mapping[str, NDArray[np.intp]],
+    names: Mapping[Role, NDArray[np.str_]],
+    modalities: Mapping[Role, str],
+) -> pd.DataFrame:
+    """Average over each group of cells.
+
+    Parameters
+    ----------
+    attributor
+        The method.
+    cells
+        Row numbers of the cells of each group, ascending.
+    names
+        Names of all features of each modality.
+    modalities
+        The user's own names of the modalities.
+
+    Returns
+    -------
+    One row for each modality, dimension, group and feature, in this order; names are categories, which take little memory.
+    """
+    found = [average(attributor, rows) for rows in cells.values()]
+    n_cells = np.array([rows.size for rows in cells.values()])
+    parts = []
+    for role, columns in attributor.columns.items():
+        n_dimensions = sum(key[0] == role for key in found[0])
+        shape = n_dimensions, len(cells), columns.size
+        dimension, group, feature = (places.ravel() for places in np.indices(shape, dtype=np.int32))
+        part = pd.DataFrame(
+            {
+                "modality": np.full(dimension.size, list(attributor.columns).index(role), dtype=np.int8),
+                "dimension": dimension,
+                "group": pd.Categorical.from_codes(group, list(cells)),
+                "n_cells": n_cells[group],
+                "feature": pd.Categorical.from_codes(feature, names[role][columns]),
+            }
+        )
+        for i, column in enumerate(("attribution", "standard_error", "magnitude")):
+            values = [[of_group[role, d][i] for of_group in found] for d in range(n_dimensions)]
+            part[column] = np.asarray(values, dtype=np.float64).reshape(-1)
+        parts.append(part)
+    features = pd.Index(np.concatenate([part["feature"].cat.categories for part in parts])).unique()
+    table = pd.concat([part.assign(feature=part["feature"].cat.set_categories(features)) for part in parts])
+    table["modality"] = pd.Categorical.from_codes(table["modality"], [modalities[role] for role in attributor.columns])
+    return table.reset_index(drop=True)

@@ -1,0 +1,235 @@
+"""From the cells of a MuData to tensors on the device, and what a model remembers of the cells that it was trained on."""
+
+from __future__ import annotations
+
+import numbers
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.sparse import issparse
+from scvi import REGISTRY_KEYS
+
+from indiseek_sc._text import listing
+from indiseek_sc.data import REGISTRY_KEY, apply_transform, as_row_major, iterate_rows
+from indiseek_sc.train import Split
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mudata import MuData
+
+    from indiseek_sc._keys import Role
+    from indiseek_sc.model._model import IndiSeek
+    from indiseek_sc.module import IndiSeekModule
+
+PARTS = ("train", "validation", "test")
+
+
+def require(model: IndiSeek, stage: str) -> None:
+    """Raise a RuntimeError unless a stage is trained."""
+    if stage not in model.stages_:
+        raise RuntimeError(
+            f"The {stage} codes are not trained yet. Call model.train() first"
+            + (f", or go on with model.train(stages=({stage!r},))." if model.stages_ else ".")
+        )
+
+
+def find_role(model: IndiSeek, modality: str | None) -> Role:
+    """Return the name within the module of a modality that the user named.
+
+    Raises
+    ------
+    ValueError
+        If the model has no such modality.
+    """
+    for role, name in model.modalities.items():
+        if isinstance(modality, str) and name == modality:
+            return role
+    names = " and ".join(map(repr, model.modalities.values()))
+    raise ValueError(f"modality: the model knows {names}, not {modality!r}.")
+
+
+def as_rows(given: Any, n_cells: int, argument: str = "indices") -> np.ndarray:
+    """Return row numbers as they are meant: numbers in any order, one number, a mask, or what ``numpy.where`` returns.
+
+    Parameters
+    ----------
+    given
+        What the user gave; all rows if None.
+    n_cells
+        Number of cells.
+    argument
+        Name of the argument, for error messages.
+
+    Returns
+    -------
+    Row numbers from 0, shape ``(n_rows,)``.
+
+    Raises
+    ------
+    ValueError
+        If a mask has another length, numbers are not whole, or out of range.
+    """
+    if given is None:
+        return np.arange(n_cells)
+    if isinstance(given, tuple) and len(given) == 1 and np.ndim(given[0]) == 1:
+        given = given[0]  # what numpy.where returns for one axis
+    rows = np.atleast_1d(np.asarray(given))
+    if rows.ndim > 1:
+        raise ValueError(f"{argument} must be one list of row numbers or a mask, but has shape {rows.shape}.")
+    if rows.dtype == bool:
+        if rows.shape != (n_cells,):
+            raise ValueError(f"{argument}: a mask needs one value a cell ({n_cells}), but has shape {rows.shape}.")
+        return np.flatnonzero(rows)
+    if rows.size == 0:
+        return rows.astype(np.int64)
+    if not np.issubdtype(rows.dtype, np.integer):
+        raise ValueError(f"{argument} must be whole row numbers or a mask, but are of type {rows.dtype}.")
+    rows = rows.astype(np.int64)
+    if rows.min() < -n_cells or rows.max() >= n_cells:
+        raise ValueError(
+            f"{argument} must lie below the number of cells, {n_cells}, but reach {rows.min()} to {rows.max()}."
+        )
+    return np.where(rows < 0, rows + n_cells, rows)
+
+
+def get_matrix(model: IndiSeek, mdata: MuData, role: Role) -> Any:
+    """Return the raw values of a modality of registered data, as they are stored."""
+    return model.get_anndata_manager(mdata, required=True).get_from_registry(REGISTRY_KEY[role])
+
+
+def get_batch(model: IndiSeek, mdata: MuData, rows: np.ndarray, device: torch.device | None = None) -> torch.Tensor:
+    """Return the batch codes of some cells of registered data, shape ``(n_rows,)``, on the device of the module."""
+    codes = model.get_anndata_manager(mdata, required=True).get_from_registry(REGISTRY_KEYS.BATCH_KEY)
+    codes = np.asarray(codes).reshape(-1)[rows].astype(np.int64)
+    return torch.from_numpy(codes).to(model.module.device if device is None else device)
+
+
+def compute_features(
+    module: IndiSeekModule, role: Role, matrix: Any, rows: np.ndarray, batch: torch.Tensor
+) -> torch.Tensor:
+    """Turn raw values of some cells into what encoders read: features, less what the batch of each cell adds to them.
+
+    Parameters
+    ----------
+    module
+        Its transforms and offsets are fitted.
+    role
+        Which modality the values are of.
+    matrix
+        Raw values, shape ``(n_cells, n_input)``.
+    rows
+        Row numbers, shape ``(n_rows,)``.
+    batch
+        Batch codes of these rows, shape ``(n_rows,)``.
+
+    Returns
+    -------
+    Shape ``(n_rows, n_output)``, on the device of the module.
+    """
+    return module.batch_offsets[role](apply_transform(module.transforms[role], matrix, rows), batch)
+
+
+def read_features(
+    model: IndiSeek, mdata: MuData, role: Role, rows: np.ndarray, module: IndiSeekModule | None = None
+) -> torch.Tensor:
+    """Return the features of some cells of registered data, by the model's module or another one.
+
+    Raises
+    ------
+    ValueError
+        If a feature is not finite, since values changed after the set-up.
+    """
+    module = model.module if module is None else module
+    batch = get_batch(model, mdata, rows, module.device)
+    features = compute_features(module, role, get_matrix(model, mdata, role), rows, batch)
+    if not torch.isfinite(features).all():
+        cells = mdata.obs_names[rows[(~torch.isfinite(features).all(dim=1)).cpu().numpy()]]
+        raise ValueError(
+            f"mdata[{model.modalities[role]!r}]: the values of {cells.size:,} cells are not finite, or too large: "
+            f"{listing(cells)}. They were changed after setup_mudata; fill them in, or leave these cells out."
+        )
+    return features
+
+
+def sum_rows(matrix: Any) -> np.ndarray:
+    """Return the sum of the raw values of each cell, shape ``(n_cells,)``: what cells of one name are told apart by."""
+    matrix = as_row_major(matrix)
+    if issparse(matrix):
+        return np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()
+    if isinstance(matrix, np.ndarray):
+        return matrix.sum(axis=1, dtype=np.float64)
+    return np.concatenate(
+        [part.sum(axis=1, dtype=np.float64) for part in iterate_rows(matrix, np.arange(matrix.shape[0]))]
+    )
+
+
+def remember_cells(model: IndiSeek, mdata: MuData, split: Split) -> dict[str, Any]:
+    """Return what a model keeps of the cells that it is trained on: by name, so that no order and no selection can mix them up."""
+    return {
+        "cells": mdata.obs_names.to_numpy().astype(str),
+        "part": split.as_column().astype(str),
+        "sums": {role: sum_rows(get_matrix(model, mdata, role)) for role in model.modalities},
+    }
+
+
+def find_split(model: IndiSeek, mdata: MuData, known: Mapping[str, Any] | None = None) -> Split:
+    """Return which cells of registered data the model was trained on, chose by and left alone; it knows nothing of the others.
+
+    A cell is one of the model's own if it has the name of one, and its values have the same sums: barcodes of different
+    sequencing runs may coincide. ``known`` are the cells of another model, if not those of this one.
+    """
+    known = model.split_ if known is None else known
+    place = pd.Index(known["cells"]).get_indexer(mdata.obs_names.astype(str))
+    is_own = place >= 0
+    for role, sums in known["sums"].items():
+        is_own[is_own] = np.isclose(sum_rows(get_matrix(model, mdata, role))[is_own], sums[place[is_own]], rtol=1e-4)
+    part = np.where(is_own, known["part"][place], "")
+    return Split(*(np.flatnonzero(part == name) for name in PARTS))
+
+
+def count_cells(model: IndiSeek) -> dict[str, int]:
+    """Return how many cells of each part the model was trained with."""
+    return {part: int((model.split_["part"] == part).sum()) for part in PARTS}
+
+
+def require_own_cells(model: IndiSeek, mdata: MuData, parts: Sequence[str], purpose: str) -> Split:
+    """Return the split of registered data, which must hold all cells of some parts.
+
+    Raises
+    ------
+    RuntimeError
+        If it does not.
+    """
+    split, wanted = find_split(model, mdata), count_cells(model)
+    lacking = {part: wanted[part] - getattr(split, part).size for part in parts}
+    if any(lacking.values()):
+        listed = " and ".join(f"{n:,} of {wanted[part]:,} {part} cells" for part, n in lacking.items() if n)
+        raise RuntimeError(
+            f"{purpose} needs the cells that the model was trained with, but the data lack {listed} (by name and values). "
+            "Load the model beside them: load(..., adata=mdata)."
+        )
+    return split
+
+
+def evaluation_parts(model: IndiSeek) -> tuple[str, ...]:
+    """Return the parts that probes read: the test cells, or the validation cells where none were held out."""
+    return PARTS if count_cells(model)["test"] else PARTS[:2]
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number; those of numpy count, True does not."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def describe_settings(model: IndiSeek) -> Mapping[str, Any]:
+    """Return all settings by the names that a user gives them, as values that can be written to a file."""
+    first = model.module.modalities[0]
+    return {
+        **{name: value for name, value in model.settings.describe().items() if name != "lambda_"},
+        "independence": "+".join(model.module.critics[first].critics),  # objects cannot be written to a file
+        "lambda": model.lambda_,
+        "seed": model.seed,
+    }

@@ -1,0 +1,197 @@
+"""Codes of cells, of the model's own data or any other with the same features. Functions here are methods of the model."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from indiseek_sc import _keys
+from indiseek_sc.model._cells import (
+    PARTS,
+    as_rows,
+    describe_settings,
+    find_role,
+    find_split,
+    get_batch,
+    read_features,
+    require,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mudata import MuData
+
+    from indiseek_sc._keys import Role
+    from indiseek_sc.model._model import IndiSeek
+
+Kind = Literal["shared", "specific", "joint"]
+
+CELLS_AT_ONCE = 65_536
+"""Cells whose features are held at once while codes are computed."""
+
+
+def get_latent_representation(
+    model: IndiSeek,
+    mdata: MuData | None = None,
+    *,
+    kind: Kind = "joint",
+    modality: str | None = None,
+    indices: Sequence[int] | np.ndarray | None = None,
+) -> np.ndarray:
+    """Return codes of cells.
+
+    Parameters
+    ----------
+    mdata
+        Cells to encode, with the features that the model was set up with; the model's own data if not given.
+    kind
+        ``"shared"`` (what the other modality holds too), ``"specific"`` (what it does not), or ``"joint"`` (both of both
+        modalities, made for neighbours and clusters).
+    modality
+        Whose code, by the name in the MuData; needed for all but the joint code.
+    indices
+        Row numbers of the cells in any order, or a mask; all if not given.
+
+    Returns
+    -------
+    Codes, float32, shape ``(n_cells, n_dimensions)``, rows in the order of ``indices``. A shared code has its directions
+    in the order of how much they are shared; each dimension of a specific code has unit variance in the training cells.
+
+    Raises
+    ------
+    ValueError
+        If the modality or the kind is unknown.
+    RuntimeError
+        If the stage that makes the code was not trained.
+    """
+    if kind == "joint":
+        if modality is not None:
+            raise ValueError("modality: the joint code is of both modalities; leave it out, or choose another kind.")
+        return _encode(model, mdata, indices, "joint")
+    if kind not in ("shared", "specific"):
+        raise ValueError(f"kind must be 'shared', 'specific' or 'joint', but is {kind!r}.")
+    return _encode(model, mdata, indices, kind, find_role(model, modality))
+
+
+def get_reconstruction(
+    model: IndiSeek,
+    mdata: MuData | None = None,
+    *,
+    modality: str,
+    indices: Sequence[int] | np.ndarray | None = None,
+) -> np.ndarray:
+    """Return what the two codes of a modality decode to.
+
+    Parameters
+    ----------
+    mdata
+        As in :meth:`get_latent_representation`.
+    modality
+        Which modality, by its name in the MuData.
+    indices
+        As in :meth:`get_latent_representation`.
+
+    Returns
+    -------
+    Features decoded from the specific and the shared code of the modality and nothing else (but the batch), shape
+    ``(n_cells, n_features)``: principal components of RNA, standardised log-ratios of proteins; see :meth:`get_features`.
+    """
+    return _encode(model, mdata, indices, "reconstruction", find_role(model, modality))
+
+
+def get_features(
+    model: IndiSeek,
+    mdata: MuData | None = None,
+    *,
+    modality: str,
+    indices: Sequence[int] | np.ndarray | None = None,
+) -> np.ndarray:
+    """Return the features that the model works on, in the space of :meth:`get_reconstruction`.
+
+    Parameters
+    ----------
+    mdata
+        As in :meth:`get_latent_representation`.
+    modality
+        Which modality, by its name in the MuData.
+    indices
+        As in :meth:`get_latent_representation`.
+
+    Returns
+    -------
+    Shape ``(n_cells, n_features)``; without what the batch of a cell adds to them, if there are batches.
+    """
+    role = find_role(model, modality)
+    require(model, "shared")
+    mdata = model._validate_anndata(mdata)
+    return read_features(model, mdata, role, as_rows(indices, mdata.n_obs)).cpu().numpy()
+
+
+def write_latents(model: IndiSeek, mdata: MuData | None = None) -> None:
+    """Write all codes to ``mdata.obsm``; the one method that writes.
+
+    Adds ``X_indiseek`` (joint), ``X_indiseek_shared_<modality>`` and ``X_indiseek_specific_<modality>`` to ``obsm`` and the
+    model's settings to ``uns["indiseek"]``. Where the data hold cells that the model was trained with, ``obs["indiseek_split"]``
+    says of each of them what it was used for, and is missing for the others.
+
+    Parameters
+    ----------
+    mdata
+        As in :meth:`get_latent_representation`.
+    """
+    require(model, "specific")
+    mdata = model._validate_anndata(mdata)
+    roles = list(model.modalities)
+    wanted: list[tuple[str, Role | None]] = [
+        ("joint", None),
+        *((kind, role) for kind in ("shared", "specific") for role in roles),
+    ]
+    # All of this before anything is written.
+    codes = encode_all(model, mdata, np.arange(mdata.n_obs), wanted)
+    split = find_split(model, mdata)
+    key_of = {"shared": _keys.shared, "specific": _keys.specific}
+    for (kind, role), code in zip(wanted, codes, strict=True):
+        mdata.obsm[_keys.JOINT if role is None else key_of[kind](model.modalities[role])] = code
+    mdata.uns[_keys.SETTINGS] = {
+        "modalities": dict(model.modalities),
+        "version": version("indiseek_sc"),
+        "settings": describe_settings(model),
+    }
+    if any(getattr(split, part).size for part in PARTS):
+        mdata.obs[_keys.SPLIT] = pd.Categorical(split.as_column(mdata.n_obs), categories=PARTS)
+    elif _keys.SPLIT in mdata.obs:
+        del mdata.obs[_keys.SPLIT]  # of codes of another model, which are gone
+
+
+def _encode(model: IndiSeek, mdata: MuData | None, indices: Any, kind: str, role: Role | None = None) -> np.ndarray:
+    require(model, "shared" if kind == "shared" else "specific")
+    mdata = model._validate_anndata(mdata)
+    return encode_all(model, mdata, as_rows(indices, mdata.n_obs), [(kind, role)])[0]
+
+
+@torch.inference_mode()
+def encode_all(
+    model: IndiSeek, mdata: MuData, rows: np.ndarray, wanted: Sequence[tuple[str, Role | None]]
+) -> list[np.ndarray]:
+    """Return several codes of some cells of registered data, each by its kind and its modality (None for the joint one)."""
+    model.module.eval()
+    parts: list[list[np.ndarray]] = [[] for _ in wanted]
+    for chunk in np.array_split(rows, max(1, -(-rows.size // CELLS_AT_ONCE))):
+        features = {role: read_features(model, mdata, role, chunk) for role in model.modalities}
+        codes = model.module.describe(features, get_batch(model, mdata, chunk))
+        for part, (kind, role) in zip(parts, wanted, strict=True):
+            part.append((codes[kind] if role is None else codes[kind][role]).cpu().numpy())
+    return [np.concatenate(part) for part in parts]
+
+
+def encode_by_name(model: IndiSeek, *kinds: str) -> dict[str, dict[str, np.ndarray]]:
+    """Return codes of all cells of the model's own data, by kind and by the user's name of the modality."""
+    mdata = model._validate_anndata()
+    wanted: list[tuple[str, Role | None]] = [(kind, role) for kind in kinds for role in model.modalities]
+    codes = dict(zip(wanted, encode_all(model, mdata, np.arange(mdata.n_obs), wanted), strict=True))
+    return {kind: {name: codes[kind, role] for role, name in model.modalities.items()} for kind in kinds}

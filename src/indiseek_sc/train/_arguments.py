@@ -1,0 +1,269 @@
+"""Where a model is trained, and which arguments of Lightning's trainer it takes: all is checked before anything changes."""
+
+from __future__ import annotations
+
+import difflib
+import numbers
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from scvi.train import SaveCheckpoint
+
+ONE_DEVICE = (
+    "training runs on a single device, since the negatives of InfoNCE are the other cells of a batch on that device"
+)
+OWN_FIGURE = "each stage stops by a validation figure of its own; use early_stopping and early_stopping_patience"
+IN_MEMORY = "the best weights of each stage are kept in memory; save the trained model by model.save(folder)"
+EPOCHS = "give max_epochs, and limit_train_batches for shorter epochs"
+RATES = 'give it in plan_kwargs, such as plan_kwargs={"learning_rate": 1e-3}'
+BAR = "there is one bar a stage; use enable_progress_bar"
+ALL_VALIDATION = "validation cells choose the weights that are kept; give validation_size for fewer of them"
+
+PASSED = frozenset(
+    {
+        "benchmark",
+        "default_root_dir",
+        "detect_anomaly",
+        "deterministic",
+        "enable_model_summary",
+        "inference_mode",
+        "log_every_n_steps",
+        "max_time",
+        "profiler",
+    }
+)
+"""Handed on to the trainer as they are."""
+
+REFUSED: dict[str, str] = {
+    "accumulate_grad_batches": "give a larger batch_size",
+    "barebones": "it leaves out the validation that chooses weights",
+    "checkpointing_monitor": IN_MEMORY,
+    "ckpt_path": IN_MEMORY,
+    "early_stopping_min_delta": OWN_FIGURE,
+    "early_stopping_mode": OWN_FIGURE,
+    "early_stopping_monitor": OWN_FIGURE,
+    "early_stopping_warmup_epochs": OWN_FIGURE,
+    "enable_checkpointing": IN_MEMORY,
+    "fast_dev_run": "give max_epochs=1 and limit_train_batches=1",
+    "learning_rate_monitor": "add lightning.pytorch.callbacks.LearningRateMonitor to callbacks",
+    "limit_predict_batches": "nothing is predicted in training",
+    "limit_test_batches": "nothing is tested in training; use model.audit()",
+    "limit_val_batches": ALL_VALIDATION,
+    "log_save_dir": "model.history holds the figures; add a logger to write them to disk",
+    "lr": RATES,
+    "max_steps": EPOCHS,
+    "min_epochs": "give early_stopping=False",
+    "min_steps": "give early_stopping=False",
+    "num_nodes": ONE_DEVICE,
+    "num_sanity_val_steps": "the figures before training are always those of all validation cells",
+    "overfit_batches": ALL_VALIDATION,
+    "plugins": ONE_DEVICE,
+    "progress_bar_refresh_rate": BAR,
+    "reload_dataloaders_every_n_epochs": "data lie on the device and are never reloaded",
+    "simple_progress_bar": BAR,
+    "strategy": ONE_DEVICE,
+    "sync_batchnorm": ONE_DEVICE,
+    "use_distributed_sampler": ONE_DEVICE,
+    "use_gpu": 'give accelerator="gpu" or accelerator="cpu"',
+    "val_check_interval": "give check_val_every_n_epoch",
+    "weight_decay": RATES,
+}
+"""Arguments of trainers that cannot be taken, and what to use."""
+
+USED = (
+    "callbacks",
+    "check_val_every_n_epoch",
+    "early_stopping_patience",
+    "gradient_clip_algorithm",
+    "gradient_clip_val",
+    "limit_train_batches",
+    "logger",
+    "precision",
+)
+"""Arguments that are read by :func:`read_trainer_kwargs`."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where everything lies from the first feature on.
+
+    Parameters
+    ----------
+    accelerator
+        ``"cpu"`` or ``"gpu"``, as Lightning calls it.
+    index
+        Number of the GPU.
+    """
+
+    accelerator: str = "cpu"
+    index: int | None = None
+
+    @property
+    def torch(self) -> torch.device:
+        """The same as torch calls it."""
+        return torch.device("cpu") if self.index is None else torch.device("cuda", self.index)
+
+    @property
+    def devices(self) -> int | list[int]:
+        """The same as Lightning's ``devices``."""
+        return 1 if self.index is None else [self.index]
+
+
+def choose_device(accelerator: str = "auto", devices: int | Sequence[int] | str = "auto") -> Device:
+    """Decide where to train, once and before any feature is computed.
+
+    Parameters
+    ----------
+    accelerator
+        ``"auto"`` (a GPU where there is one), ``"gpu"`` or ``"cuda"``, ``"cpu"``.
+    devices
+        ``"auto"`` or 1 for any single device, or a list with the number of one GPU.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device, or several are asked for.
+    """
+    name = str(accelerator).lower()
+    if name == "mps":
+        raise ValueError(
+            "accelerator='mps': closed forms need double precision, which Apple's GPUs lack. Use accelerator='cpu'."
+        )
+    if name not in ("auto", "cpu", "gpu", "cuda"):
+        raise ValueError(f"accelerator must be 'auto', 'gpu' or 'cpu', but is {accelerator!r}.")
+    index = _read_index(devices)
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and n_gpus == 0):
+        return Device()
+    if n_gpus == 0:
+        raise ValueError(
+            f"accelerator={accelerator!r}: torch finds no CUDA GPU here (torch.cuda.is_available() is False). "
+            "Use accelerator='cpu', or install a CUDA build of torch and a driver."
+        )
+    if not 0 <= index < n_gpus:
+        raise ValueError(f"devices={devices!r}: there is no GPU {index}, but {n_gpus}, numbered from 0.")
+    return Device("gpu", index)
+
+
+def _read_index(devices: int | Sequence[int] | str) -> int:
+    """Return the number of the one GPU that is asked for, 0 if it does not matter."""
+    if isinstance(devices, Sequence) and not isinstance(devices, str):
+        if len(devices) == 1 and isinstance(devices[0], numbers.Integral):
+            return int(devices[0])
+    elif devices == "auto" or str(devices) == "1":
+        return 0
+    raise ValueError(f"devices: {ONE_DEVICE}, but {devices!r} was asked for. Give the number of one, such as [0].")
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """What a call may change of how Lightning runs each stage.
+
+    Parameters
+    ----------
+    enable_progress_bar
+        Show a bar for each stage.
+    callbacks
+        Further callbacks.
+    loggers
+        Further loggers; the model's own history is kept in any case.
+    check_val_every_n_epoch
+        Validation cells are asked after every so many epochs.
+    limit_train_batches
+        Largest number of batches of an epoch, or share of them.
+    gradient_clip_val
+        Gradients are clipped here.
+    gradient_clip_algorithm
+        ``"norm"`` or ``"value"``.
+    passed
+        Arguments of :class:`scvi.train.Trainer` that are handed on.
+    """
+
+    enable_progress_bar: bool = True
+    callbacks: tuple[Callback, ...] = ()
+    loggers: tuple[Logger, ...] = ()
+    check_val_every_n_epoch: int = 1
+    limit_train_batches: float = 1.0
+    gradient_clip_val: float | None = None
+    gradient_clip_algorithm: str = "norm"
+    passed: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_trainer_kwargs(kwargs: Mapping[str, Any], *, enable_progress_bar: bool) -> TrainerOptions:
+    """Read arguments that a user knows from Lightning and scvi-tools.
+
+    ``early_stopping_patience`` is taken out by who reads the settings.
+
+    Raises
+    ------
+    TypeError
+        If an argument is unknown.
+    ValueError
+        If one cannot be taken, with the reason and what to use instead, or has a value that makes no sense.
+    """
+    for name in kwargs:
+        if name in REFUSED:
+            raise ValueError(f"{name} is not taken: {REFUSED[name]}.")
+        if name not in PASSED and name not in USED:
+            near = difflib.get_close_matches(name, [*PASSED, *USED, "max_epochs", "batch_size", "accelerator"], n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"train() got an unexpected argument {name!r}.{hint}")
+    if str(kwargs.get("precision", 32)) not in ("32", "32-true"):
+        raise ValueError(
+            f"precision={kwargs['precision']!r} is not taken: networks are trained in single precision, and closed forms computed in double."
+        )
+    algorithm = kwargs.get("gradient_clip_algorithm") or "norm"
+    if algorithm not in ("norm", "value"):
+        raise ValueError(f"gradient_clip_algorithm must be 'norm' or 'value', but is {algorithm!r}.")
+    clip = kwargs.get("gradient_clip_val")
+    if clip is not None and not (isinstance(clip, numbers.Real) and float(clip) > 0):
+        raise ValueError(f"gradient_clip_val must be a number above 0, but is {clip!r}.")
+    every = kwargs.get("check_val_every_n_epoch") or 1
+    if not _is_count(every):
+        raise ValueError(f"check_val_every_n_epoch must be a whole number of at least 1, but is {every!r}.")
+    limit = kwargs.get("limit_train_batches")
+    limit = 1.0 if limit is None else limit
+    if not (_is_count(limit) or (isinstance(limit, float) and 0 < limit <= 1)):
+        raise ValueError(
+            f"limit_train_batches must be a number of batches, at least 1, or a share of them above 0 and up to 1.0, but is {limit!r}."
+        )
+    return TrainerOptions(
+        enable_progress_bar,
+        _read_callbacks(kwargs.get("callbacks")),
+        _read_loggers(kwargs.get("logger")),
+        int(every),
+        limit if isinstance(limit, float) else int(limit),
+        None if clip is None else float(clip),
+        algorithm,
+        {name: value for name, value in kwargs.items() if name in PASSED},
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, Sequence) else (value,)
+
+
+def _read_callbacks(given: Any) -> tuple[Callback, ...]:
+    callbacks = () if given is None else _as_tuple(given)
+    for callback in callbacks:
+        if isinstance(callback, SaveCheckpoint):
+            raise ValueError(f"callbacks: SaveCheckpoint is not taken: {IN_MEMORY}.")
+        if not isinstance(callback, Callback):
+            raise TypeError(f"callbacks must be callbacks of lightning.pytorch, but one is {callback!r}.")
+    return callbacks
+
+
+def _read_loggers(given: Any) -> tuple[Logger, ...]:
+    loggers = () if given is None or isinstance(given, bool) else _as_tuple(given)
+    for logger in loggers:
+        if not isinstance(logger, Logger):
+            raise TypeError(f"logger must be a logger of lightning.pytorch or several, but one is {logger!r}.")
+    return loggers
