@@ -155,7 +155,7 @@ def test_offsets_are_made_anew_with_each_training(handled):
 def test_the_published_recipe_and_a_single_batch_have_none(handled):
     mdata = handled.copy()
     IndiSeek.setup_mudata(mdata, batch_key="handling")
-    assert not IndiSeek(mdata, preset="paper").settings.batch_offsets
+    assert not IndiSeek(mdata, preset="paper").settings.architecture.batch_offsets
     one = handled[:400].copy()
     one.obs["handling"] = "only"
     IndiSeek.setup_mudata(one, batch_key="handling")

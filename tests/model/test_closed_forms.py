@@ -2,11 +2,10 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
-from indiseek_sc._keys import ROLES
+from indiseek_sc._keys import ROLES, other
 from indiseek_sc.model._closed_forms import (
     ENOUGH,
     SUFFICIENT,
@@ -16,9 +15,9 @@ from indiseek_sc.model._closed_forms import (
     start_shared,
 )
 from indiseek_sc.nn import CanonicalRotation, SharedEncoder
-from indiseek_sc.train import Split
+from indiseek_sc.train import Rows
 
-SPLIT = Split(np.arange(0, 1500), np.arange(1500, 2000), np.arange(0))
+ROWS = Rows(torch.arange(0, 1500), torch.arange(1500, 2000))
 
 
 def draw(weights: list[float]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -45,7 +44,7 @@ def kept_of(axes: torch.Tensor) -> torch.Tensor:
     ],
 )
 def test_axes_that_tell_nothing_are_dropped_wherever_they_stand(weights):
-    axes = find_sufficient(*draw(weights), SPLIT)
+    axes = find_sufficient(*draw(weights), ROWS)
     telling = torch.tensor(weights) == 1
     assert axes.shape == (6, int(telling.sum()))
     torch.testing.assert_close(kept_of(axes), telling.double(), atol=0.02, rtol=0)
@@ -55,7 +54,7 @@ def test_axes_are_found_where_every_direction_tells_a_little():
     """Turned so that no direction can be spared, two axes still tell all."""
     shared, features = draw([1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
     turn = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(3))).Q
-    axes = find_sufficient({role: x @ turn for role, x in shared.items()}, features, SPLIT)
+    axes = find_sufficient({role: x @ turn for role, x in shared.items()}, features, ROWS)
     assert axes.shape == (6, 2)
     torch.testing.assert_close(axes.T @ axes, torch.eye(2, dtype=axes.dtype))
     torch.testing.assert_close(kept_of(turn.double() @ axes)[:2], torch.ones(2).double(), atol=0.02, rtol=0)
@@ -63,13 +62,13 @@ def test_axes_are_found_where_every_direction_tells_a_little():
 
 def test_at_least_one_axis_is_kept():
     shared, features = draw([0.0, 0.0])
-    axes = find_sufficient(shared, {role: torch.zeros_like(x) for role, x in features.items()}, SPLIT)
+    axes = find_sufficient(shared, {role: torch.zeros_like(x) for role, x in features.items()}, ROWS)
     assert 1 <= axes.shape[1] <= 2
 
 
 def test_what_is_kept_is_sufficient():
     weights = [1.0, 0.6, 0.5, 0.4, 0.3, 0.2]
-    axes = find_sufficient(*draw(weights), SPLIT)
+    axes = find_sufficient(*draw(weights), ROWS)
     told = (kept_of(axes) * torch.tensor(weights).square()).sum() / sum(w**2 for w in weights)
     assert SUFFICIENT - 0.02 <= told < 1
     assert axes.shape[1] < 6
@@ -83,7 +82,15 @@ def make_module(n_active: int = 5) -> SimpleNamespace:
     def shared(role: str, features: torch.Tensor) -> torch.Tensor:
         return rotations[role](encoders[role](features))
 
-    return SimpleNamespace(encoders=encoders, rotations=rotations, n_shared=5, shared=shared, eval=lambda: None)
+    return SimpleNamespace(
+        modalities=ROLES,
+        other=other,
+        encoders=encoders,
+        rotations=rotations,
+        n_shared=5,
+        shared=shared,
+        eval=lambda: None,
+    )
 
 
 def draw_pairs(*, hidden: bool) -> dict[str, torch.Tensor]:
@@ -110,9 +117,9 @@ def find_square(module: SimpleNamespace) -> None:
 
 def test_a_network_that_found_nothing_gives_way_to_the_linear_start():
     features, module = draw_pairs(hidden=False), make_module()
-    start = start_shared(module, features, SPLIT)
+    start = start_shared(module, features, ROWS)
     torch.nn.init.normal_(module.encoders["rna"].network[-1].weight, std=0.02)
-    finish_shared(module, features, SPLIT, start)
+    finish_shared(module, features, ROWS, start)
     for role in ROLES:
         assert (module.encoders[role].network(features[role]) == 0).all()
     codes = [module.rotations[role](module.encoders[role](features[role])).detach() for role in ROLES]
@@ -126,30 +133,30 @@ def test_a_network_that_found_nothing_gives_way_to_the_linear_start():
 
 def test_a_network_that_found_more_stays():
     features, module = draw_pairs(hidden=True), make_module()
-    start = start_shared(module, features, SPLIT)
+    start = start_shared(module, features, ROWS)
     find_square(module)
-    finish_shared(module, features, SPLIT, start)
+    finish_shared(module, features, ROWS, start)
     assert (module.encoders["rna"].network(features["rna"]) != 0).any()
 
 
 @pytest.mark.parametrize("n_active", [1, 2, 3, 4, 5])
 def test_codes_are_sufficient_from_as_many_columns_as_there_are_directions(n_active):
     features, module = draw_pairs(hidden=False), make_module(n_active)
-    finish_shared(module, features, SPLIT, start_shared(module, features, SPLIT))
+    finish_shared(module, features, ROWS, start_shared(module, features, ROWS))
     for role in ROLES:
         assert module.rotations[role].n_kept == min(n_active, 4)
         code = module.shared(role, features[role])
         assert (code[:, min(n_active, 4) :] == 0).all()
         assert (code[:, : min(n_active, 4)].std(dim=0) > 0.1).all()
-    assert is_sufficient(module, features, SPLIT) == (n_active >= 4)
+    assert is_sufficient(module, features, ROWS) == (n_active >= 4)
 
 
 def test_one_code_that_is_not_sufficient_is_enough_to_say_so():
     features, module = draw_pairs(hidden=False), make_module()
-    finish_shared(module, features, SPLIT, start_shared(module, features, SPLIT))
+    finish_shared(module, features, ROWS, start_shared(module, features, ROWS))
     lost = torch.diag(torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0]))
     shared = module.shared
     for blind in ROLES:
         module.shared = lambda role, x, blind=blind: shared(role, x) @ lost if role == blind else shared(role, x)
-        assert not is_sufficient(module, features, SPLIT)
+        assert not is_sufficient(module, features, ROWS)
     assert 0.5 < ENOUGH < 1

@@ -11,7 +11,8 @@ import torch
 
 from indiseek_sc import IndiSeek, tl
 from indiseek_sc.datasets import synthetic
-from indiseek_sc.model import _attribution_table
+from indiseek_sc.model import _attribution_methods
+from indiseek_sc.model._cells import get_batch
 
 FEW = {"shared": 1, "conditional": 2, "shape": 2, "specific": 1, "decoder": 2}
 COLUMNS = [
@@ -51,7 +52,7 @@ def wide(table: pd.DataFrame, modality: str, column: str = "attribution") -> np.
 def test_the_jacobian_is_the_slope_of_what_is_decoded(counts, kind: str, modality: str) -> None:
     module, transform, rows = counts.module, counts.module.transforms[modality], np.arange(0, 300, 10)
     table = counts.feature_attribution(modality=modality, kind=kind, indices=rows)
-    batch = counts._batch(counts.adata, rows)
+    batch = get_batch(counts, counts.adata, rows)
     with torch.no_grad():
         features = torch.from_numpy(counts.get_features(modality=modality, indices=rows))
         shared = module.shared(modality, features)
@@ -100,9 +101,9 @@ def test_the_jacobian_of_the_joint_code_is_its_axes(counts) -> None:
     with torch.no_grad():
         for m in ("rna", "adt"):
             features = torch.from_numpy(counts.get_features(modality=m, indices=[0, 1]))
-            conditions[m] = module.condition(m, module.shared(m, features), counts._batch(counts.adata, [0, 1]))
+            conditions[m] = module.condition(m, module.shared(m, features), get_batch(counts, counts.adata, [0, 1]))
             specific[m] = module.specific(m, features, conditions[m])
-        decoded = np.hstack(list(module.join(specific, conditions).values()))
+        decoded = np.hstack(module.join(specific, conditions))
     assert (table["standard_error"] < 1e-6).all()
     slopes = np.vstack([wide(table, "rna"), wide(table, "adt")]) / np.maximum(code.std(axis=0), 1e-12)
     transforms = counts.module.transforms
@@ -122,7 +123,7 @@ def test_contributions_add_up_in_every_group(counts, kind: str, values: str) -> 
     pytest.importorskip("captum")
     rows, options = np.arange(0, 300, 30), {"kind": kind, "values": values, "method": "integrated_gradients"}
     table = counts.feature_attribution(groups="half", indices=rows, **options)
-    batch = counts._batch(counts.adata, rows)
+    batch = get_batch(counts, counts.adata, rows)
     modules, codes, starts = counts.module.transforms, {}, {}
     with torch.no_grad():
         for role in ("rna", "adt"):
@@ -225,9 +226,11 @@ def test_parts_are_small_and_make_no_difference(counts, method: str, values: str
     options = {"modality": "rna", "method": method, "values": values, "indices": range(30)}
     whole = counts.feature_attribution(**options)
     sizes = []
-    add = _attribution_table.CellMoments.add
-    monkeypatch.setattr(_attribution_table.CellMoments, "add", lambda self, x: (sizes.append(x.numel()), add(self, x)))
-    monkeypatch.setattr(_attribution_table, "VALUES_AT_ONCE", 240)
+    add = _attribution_methods.CellMoments.add
+    monkeypatch.setattr(
+        _attribution_methods.CellMoments, "add", lambda self, x: (sizes.append(x.numel()), add(self, x))
+    )
+    monkeypatch.setattr(_attribution_methods, "VALUES_AT_ONCE", 240)
     parts = counts.feature_attribution(**options)
     assert 0 < max(sizes) <= 240
     for column in ("attribution", "standard_error", "magnitude"):

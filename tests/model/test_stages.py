@@ -2,15 +2,15 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
 from indiseek_sc._keys import ROLES
-from indiseek_sc.model._stages import Stages
-from indiseek_sc.train import Split
+from indiseek_sc.model._stages import FINISH, FORMER_START, NEW_START, SHARED, SPECIFIC, Stage, learn_shape, run_stages
+from indiseek_sc.nn import ConditionalCodec
+from indiseek_sc.train import Rows
 
-SPLIT = Split(np.arange(0, 100), np.arange(100, 200), np.arange(0))
+ROWS = Rows(torch.arange(0, 100), torch.arange(100, 200))
 
 
 class Shape:
@@ -27,6 +27,17 @@ class Shape:
         self.given_up = True
 
 
+class WhitenedAlready(ConditionalCodec):
+    """Stands for a codec whose whitening changes nothing."""
+
+    def __init__(self, shape: Shape) -> None:
+        torch.nn.Module.__init__(self)
+        self.shape = shape
+
+    def whitened(self, features: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        return features
+
+
 @pytest.mark.parametrize(
     ("told", "reason", "given_up"), [(1.0, None, False), (0.0, None, True), (-1.0, None, True), (1.0, "stopped", True)]
 )
@@ -34,21 +45,66 @@ def test_shapes_are_bent_only_where_the_condition_tells_of_them(told, reason, gi
     shapes = {role: Shape(told) for role in ROLES}
     stages_run = []
 
-    def train(stage, parts, values, conditions):
-        stages_run.append(stage)
-        known = all((conditions[role] != 0).any() for role in ROLES)
-        assert known == (stage == "shape")
-        assert (parts == shapes) == known  # what is compared with is a copy
-        return reason
+    class Run:
+        module = SimpleNamespace(modalities=ROLES, codecs={role: WhitenedAlready(shapes[role]) for role in ROLES})
+        rows = ROWS
+        reason = None
 
-    stages = SimpleNamespace(
-        module=SimpleNamespace(codecs={role: SimpleNamespace(shape=shapes[role]) for role in ROLES}),
-        split=SPLIT,
-        _conditions={role: torch.ones(200, 2) for role in ROLES},
-        _train_density=train,
-    )
+        def fit_regression(self, stage, parts, loss, cells, *, smallest_gain):
+            stages_run.append(stage)
+            known = all((cells[role]["condition"] != 0).any() for role in ROLES)
+            assert known == (stage == "shape")
+            assert (parts == shapes) == known  # what is compared with is a copy
+            self.reason = reason
+
     values = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
     values[100:, 0] -= values[100:, 0].mean()
-    assert Stages._train_shape(stages, dict.fromkeys(ROLES, values)) == reason
+    run = Run()
+    assert learn_shape(run, dict.fromkeys(ROLES, values), {role: torch.ones(200, 2) for role in ROLES}) == {}
+    assert run.reason == reason
     assert [shapes[role].given_up for role in ROLES] == [given_up] * 2
     assert stages_run == (["shape", "shape_without"] if reason is None else ["shape"])
+
+
+def test_stages_read_their_inputs_and_leave_their_outputs_to_those_behind():
+    def add(run, first, second):
+        return {"sum": first + second}
+
+    def square(run, sum):
+        return {"first": sum**2}
+
+    run = SimpleNamespace(module=None, reason=None)
+    stages = (Stage("add", add, ("first", "second"), ("sum",)), Stage("square", square, ("sum",), ("first",)))
+    given = {"first": 1, "second": 2}
+    assert run_stages(stages, run, given) == {"first": 9, "second": 2, "sum": 3}
+    assert given == {"first": 1, "second": 2}
+
+
+def test_what_learns_is_left_out_once_a_stage_ended_early_and_closed_forms_are_not():
+    taken = []
+
+    def take(name, reason=None):
+        def run_stage(run):
+            taken.append(name)
+            run.reason = run.reason or reason
+            return {}
+
+        return run_stage
+
+    stages = (
+        Stage("unneeded", take("unneeded"), (), is_needed=lambda module: module == "another"),
+        Stage("first", take("first"), (), learns=True),
+        Stage("broken off", take("broken off", "stopped"), (), learns=True),
+        Stage("closed form", take("closed form"), ()),
+        Stage("last", take("last"), (), learns=True),
+    )
+    run_stages(stages, SimpleNamespace(module="one", reason=None), {})
+    assert taken == ["first", "broken off", "closed form"]
+
+
+@pytest.mark.parametrize("start", [NEW_START, FORMER_START])
+def test_every_input_of_a_stage_is_there_before_it(start):
+    known = {"features", "batch", "lambda_"}
+    for stage in (SHARED, *start, SPECIFIC, *FINISH):
+        assert set(stage.inputs) <= known, stage.name
+        known |= set(stage.outputs)
