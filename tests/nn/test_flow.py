@@ -344,7 +344,7 @@ def test_splines_are_monotone_smooth_and_the_identity_beyond_their_square():
         slope = bent.diff(dim=0) / ladder.diff(dim=0)
         between = (log_slope[1:] + log_slope[:-1]) / 2
         # Nowhere a jump of the slope, at the edges of the square neither.
-        torch.testing.assert_close(slope.log(), between, atol=0.02, rtol=0)
+        torch.testing.assert_close(slope.log(), between, atol=0.05, rtol=0)
 
 
 def test_constant_columns_of_the_spline_take_no_part():
