@@ -14,8 +14,9 @@ from mudata import MuData
 from scvi.model.base import BaseModelClass
 from scvi.module.base import BaseModuleClass, LossOutput
 
-from indiseek_sc.data import iterate_rows
-from indiseek_sc.model._setup import SetupMixin
+from indiseek_sc import IndiSeek
+from indiseek_sc._keys import ROLES
+from indiseek_sc.data import iterate_rows, read_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,13 +48,14 @@ class TinyModule(BaseModuleClass):
         raise NotImplementedError
 
 
-class TinyModel(SetupMixin, BaseModelClass):
-    """The least that scvi-tools takes for a model."""
+class TinyModel(IndiSeek):
+    """The input side of the model, with the least that scvi-tools takes for a module."""
 
-    def __init__(self, adata: MuData | None = None, registry: dict | None = None) -> None:
-        super().__init__(adata, registry)
+    def __init__(self, mdata: MuData | None = None, registry: dict | None = None) -> None:
+        BaseModelClass.__init__(self, mdata, registry)
+        self.modalities = {role: read_input(self.registry_, role)[0].modality for role in ROLES}
         self.module = TinyModule()
-        self.init_params_ = self._get_init_params(locals())
+        self.init_params_ = self._get_init_params({})
 
     def train(self) -> None:
         raise NotImplementedError

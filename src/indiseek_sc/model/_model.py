@@ -151,7 +151,8 @@ class IndiSeek(BaseModelClass):
                 f"mdata was not set up for this model. Call {type(self).__name__}.setup_mudata(mdata) first."
             )
         super().__init__(mdata, registry)
-        self.init_params_ = self._get_init_params(locals())
+        # `load` gives the data itself, and nothing in their place if a model without data was saved.
+        self.init_params_ = self._get_init_params({name: value for name, value in locals().items() if name != "mdata"})
         given = {
             "n_shared": n_shared,
             "n_shared_first": n_shared,
