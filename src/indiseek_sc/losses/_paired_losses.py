@@ -78,8 +78,10 @@ def canonical_correlation_loss(first: Tensor, second: Tensor, *, ridge: float = 
 
 
 def _cholesky(covariance: Tensor, ridge: float) -> Tensor:
+    """Return the Cholesky factor, NaN where there is none: an exception would make the host wait for the device at each step."""
     eye = torch.eye(covariance.shape[0], dtype=covariance.dtype, device=covariance.device)
-    return torch.linalg.cholesky(covariance + ridge * eye)
+    factor, failed = torch.linalg.cholesky_ex(covariance + ridge * eye)
+    return torch.where(failed > 0, torch.nan, factor)
 
 
 def normalized_error(target: Tensor, estimate: Tensor, total_variance: Tensor) -> Tensor:

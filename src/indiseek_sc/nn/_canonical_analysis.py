@@ -40,16 +40,25 @@ def _inverse_root(covariance: Tensor, ridge: float) -> Tensor:
     return vectors @ torch.diag(torch.where(keep, values.clamp(min=1e-300).rsqrt(), 0.0)) @ vectors.T
 
 
-def _canonical_maps(
-    first: Tensor, second: Tensor, n_directions: int, ridges: tuple[float, float]
-) -> tuple[LinearMap, LinearMap]:
-    centers = first.mean(dim=0), second.mean(dim=0)
-    a, b = first - centers[0], second - centers[1]
-    n = a.shape[0]
-    roots = _inverse_root(a.T @ a / n, ridges[0]), _inverse_root(b.T @ b / n, ridges[1])
-    left, _, right = torch.linalg.svd(roots[0] @ (a.T @ b / n) @ roots[1], full_matrices=False)
-    weights = roots[0] @ left[:, :n_directions], roots[1] @ right[:n_directions].T
-    return LinearMap(centers[0], weights[0]), LinearMap(centers[1], weights[1])
+class _Moments(NamedTuple):
+    """Means and covariances of two sets of columns over the same cells."""
+
+    centers: tuple[Tensor, Tensor]
+    within: tuple[Tensor, Tensor]
+    between: Tensor
+
+    @classmethod
+    def of(cls, first: Tensor, second: Tensor) -> _Moments:
+        centers = first.mean(dim=0), second.mean(dim=0)
+        a, b = first - centers[0], second - centers[1]
+        n = a.shape[0]
+        return cls(centers, (a.T @ a / n, b.T @ b / n), a.T @ b / n)
+
+    def find_maps(self, roots: tuple[Tensor, Tensor], n_directions: int) -> tuple[LinearMap, LinearMap]:
+        """Return the canonical directions, given the inverse roots of the regularised covariances."""
+        left, _, right = torch.linalg.svd(roots[0] @ self.between @ roots[1], full_matrices=False)
+        weights = roots[0] @ left[:, :n_directions], roots[1] @ right[:n_directions].T
+        return LinearMap(self.centers[0], weights[0]), LinearMap(self.centers[1], weights[1])
 
 
 def _standardized(linear: LinearMap, train: Tensor, scale: Tensor) -> LinearMap:
@@ -69,7 +78,7 @@ def shared_strength(correlation: Tensor, n_cells: int) -> float:
 
     Those would otherwise decide on small validation sets.
     """
-    return float(correlation[correlation > chance_correlation(n_cells)].square().sum())
+    return float(correlation.square().where(correlation > chance_correlation(n_cells), 0.0).sum())
 
 
 def regularized_cca(
@@ -110,17 +119,23 @@ def regularized_cca(
     Both maps, float64, and the validation correlations, shape ``(n_directions,)``, none below 0.
     """
     a, b = first.double(), second.double()
+    moments = _Moments.of(a[train], b[train])
+    roots = [{ridge: _inverse_root(covariance, ridge) for ridge in ridges} for covariance in moments.within]
+    seen = a[validation], b[validation]
     best: tuple[float, tuple[float, float], Tensor] | None = None
     for pair in product(ridges, ridges):
-        maps = _canonical_maps(a[train], b[train], n_directions, pair)
-        correlation = correlate(maps[0](a[validation]), maps[1](b[validation])).clamp(min=0.0)
+        maps = moments.find_maps((roots[0][pair[0]], roots[1][pair[1]]), n_directions)
+        correlation = correlate(maps[0](seen[0]), maps[1](seen[1])).clamp(min=0.0)
         score = shared_strength(correlation, validation.shape[0])
         if best is None or score > best[0]:
             best = score, pair, correlation
     assert best is not None  # there is at least one pair of ridges
     _, pair, correlation = best
     rows = torch.cat([train, validation]) if refit else train
-    maps = _canonical_maps(a[rows], b[rows], n_directions, pair)
+    if refit:
+        moments = _Moments.of(a[rows], b[rows])
+    chosen = _inverse_root(moments.within[0], pair[0]), _inverse_root(moments.within[1], pair[1])
+    maps = moments.find_maps(chosen, n_directions)
     return _standardized(maps[0], a[rows], correlation), _standardized(maps[1], b[rows], correlation), correlation
 
 

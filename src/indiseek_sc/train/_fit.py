@@ -229,7 +229,6 @@ def fit_stage(
         finally:
             progress.close()
             keep_best.restore()
-            plan.to(device.torch)
             plan.module.eval()
     if trainer.interrupted and reason is None:
         signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored

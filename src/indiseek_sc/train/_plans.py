@@ -47,6 +47,10 @@ class StagePlan(pl.LightningModule):
         self.module.train(mode)
         return self
 
+    def cpu(self) -> StagePlan:
+        """Stay on the device: Lightning would move the plan to the CPU when a stage ends, and the next stage back."""
+        return self
+
     def record(self, values: Mapping[str, Tensor], n_cells: int) -> None:
         """Log means over the cells of an epoch."""
         self.log_dict(
