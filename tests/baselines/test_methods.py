@@ -27,7 +27,8 @@ def mdata(pbmc_small):
 def fit(mdata, name, seed=0, **train):
     model = make(name, mdata, seed=seed, n_hidden=32)
     # Few steps of the critics, for time's sake.
-    model.settings = model.module.settings = replace(model.settings, n_critic_warmup_steps=2, n_critic_steps=2)
+    optimisation = replace(model.settings.optimisation, n_critic_warmup_steps=2, n_critic_steps=2)
+    model.settings = model.settings._replace(optimisation=optimisation)
     model.train(**{"max_epochs": FEW, "held_out": HELD_OUT, "enable_progress_bar": False, **train})
     return model
 
@@ -52,7 +53,7 @@ def test_train_encode_write_save_load(mdata, name, tmp_path):
     model = fit(mdata, name)
     codes = all_codes(model)
     # Few cells give the conditional codec few dimensions.
-    width = 0 if name == "clip" else FEWEST if model.settings.conditional_codec else 16
+    width = 0 if name == "clip" else FEWEST if model.settings.architecture.conditional_codec else 16
     for key, code in codes.items():
         assert code.shape[0] == 300, key
         assert np.isfinite(code).all(), key
@@ -121,10 +122,11 @@ def test_users_settings_win_over_those_of_a_method(mdata, capsys):
     model = make(
         "info_disen", mdata, n_specific=5, n_shared=7, setup={"modalities": {"rna_layer": "rna", "adt_layer": "adt"}}
     )
-    assert (model.settings.n_specific, model.settings.n_shared, model.settings.against) == (5, 7, "own")
+    architecture = model.settings.architecture
+    assert (architecture.n_specific, architecture.n_shared, architecture.against) == (5, 7, "own")
     repr(model)  # scvi-tools prints it
     assert "InfoDisen with shared codes" in capsys.readouterr().out
-    assert make("indiseek_literal", mdata).settings.n_layers == 5
+    assert make("indiseek_literal", mdata).settings.architecture.n_layers == 5
 
 
 def test_unknown_methods_are_refused(mdata):

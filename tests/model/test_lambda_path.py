@@ -13,8 +13,10 @@ from lightning.pytorch.callbacks import Callback
 
 from indiseek_sc import IndiSeek
 from indiseek_sc.metrics import SpecificAuditor, _probes
-from indiseek_sc.model._stage_runs import RunOptions
-from indiseek_sc.model._stages import Stages
+from indiseek_sc.model._cells import read_features
+from indiseek_sc.model._lambda_path import LambdaWalk
+from indiseek_sc.model._runs import RunOptions, copy_module, start_run
+from indiseek_sc.model._stages import FORMER_START, run_stages
 
 FEW = {"shared": 2, "conditional": 2, "shape": 2, "specific": 4, "decoder": 1}
 HELD_OUT = np.arange(0, 600, 5)
@@ -33,9 +35,8 @@ def fit(mdata, **train):
     model = IndiSeek(mdata)
     # The 200 steps of critics alone would be most of the time here.
     # Lambdas differ where encoders move: the probe would keep the start at each, which is as good after so few epochs.
-    model.settings = model.module.settings = dataclasses.replace(
-        model.settings, n_critic_warmup_steps=4, keep_least_leak=False
-    )
+    optimisation = dataclasses.replace(model.settings.optimisation, n_critic_warmup_steps=4, keep_least_leak=False)
+    model.settings = model.settings._replace(optimisation=optimisation)
     model.train(**{**QUICK, "held_out": HELD_OUT, **train})
     return model
 
@@ -102,16 +103,17 @@ def test_the_model_is_as_it_was(fitted):
 
 def test_the_walk_starts_where_the_trained_critics_did(fitted):
     """The conditional whitening is not trained again, and its dropout is off."""
-    bystander = fitted._copy_without_data()
-    run, batch = fitted._walking_stages(bystander, RunOptions(FEW, None, True, {}))
-    run.start_specific(batch, from_trained=True)
+    options = RunOptions(fitted.settings.optimisation)
+    run, values = start_run(fitted, fitted.adata, copy_module(fitted, options), fitted.split, options)
+    values = run_stages(FORMER_START, run, values)
+    assert not run.fits
     with torch.no_grad():
         for role in ("rna", "adt"):
-            module = fitted.module
-            condition = module.condition(role, module.shared(role, run.features[role]), batch)
-            start = module.codecs[role].prepare(run.features[role], condition)["start"]
-            torch.testing.assert_close(run._cells[role]["start"], start)
-            specific = run.module.encode_prepared(role, run._cells[role])
+            module, features = fitted.module, values["features"][role]
+            condition = module.condition(role, module.shared(role, features), values["batch"])
+            start = module.codecs[role].prepare(features, condition)["start"]
+            torch.testing.assert_close(values["cells"][role]["start"], start)
+            specific = run.module.encode_prepared(role, values["cells"][role])
             assert torch.corrcoef(torch.stack([specific[:, 0], start[:, 0]]))[0, 1] > 0.999
 
 
@@ -122,18 +124,20 @@ def test_a_model_with_shared_codes_alone_is_walked_and_stays_so(pbmc_small):
         model.audit()
 
 
-def test_held_out_cells_are_never_read(pbmc_small, fitted, path):
+def test_held_out_cells_are_never_read(pbmc_small, path, monkeypatch):
     """Not numbers at all in the features of held-out cells: whoever reads them would say so."""
     model = fit(pbmc_small)
-    features = model._features
+    seen = []
 
-    def poisoned(mdata, role, rows):
-        values = features(mdata, role, rows)
+    def poisoned(model, mdata, role, rows, module=None):
+        values = read_features(model, mdata, role, rows, module)
         values[np.isin(rows, HELD_OUT)] = torch.nan
+        seen.append(np.isin(rows, HELD_OUT).sum())
         return values
 
-    model._features = poisoned
+    monkeypatch.setattr("indiseek_sc.model._runs.read_features", poisoned)
     np.testing.assert_array_equal(model.lambda_path(LAMBDAS, tolerance=1.0, **QUICK).table, path.table)
+    assert seen == [0, 0]
 
 
 def test_the_smallest_leak_is_chosen_with_a_warning_where_none_is_within(fitted):
@@ -164,9 +168,9 @@ def test_applied_codes_are_those_that_were_judged(fitted, path):
 
 def test_auto_walks_to_the_first_within_and_is_saved(pbmc_small, tmp_path, monkeypatch, capsys):
     tried = []
-    train_critics = Stages.train_critics
-    monkeypatch.setattr(Stages, "train_critics", lambda run, value: tried.append(value) or train_critics(run, value))
-    monkeypatch.setattr("indiseek_sc.model._path.TOLERANCE", 1.0)
+    train_at = LambdaWalk._train
+    monkeypatch.setattr(LambdaWalk, "_train", lambda walk, value: tried.append(value) or train_at(walk, value))
+    monkeypatch.setattr("indiseek_sc.model._lambda_path.TOLERANCE", 1.0)
     model = fit(pbmc_small, lambda_="auto")
     assert tried == [1000]
     assert model.lambda_ == 1000
@@ -192,24 +196,11 @@ def test_auto_walks_to_the_first_within_and_is_saved(pbmc_small, tmp_path, monke
     np.testing.assert_array_equal(model.get_latent_representation(), codes)  # the walk leaves no trace in them
 
 
-class NoWarmStart(IndiSeek):
-    """A method whose every lambda begins at the start, also where a user asks otherwise."""
-
-    class _stages_cls(Stages):
-        CAN_START_WARM = False
-
-
-def test_without_a_warm_start_order_does_not_matter(fitted, path):
-    model = copy.copy(fitted)
-    model.__class__ = NoWarmStart
-    alone = [model.lambda_path([value], tolerance=1.0, **QUICK).table for value in (1000, 1)]
-    both = model.lambda_path([1000, 1], tolerance=1.0, warm_start=True, **QUICK).table
-    np.testing.assert_array_equal(both[:2], alone[0])
-    np.testing.assert_array_equal(both[2:], alone[1])
-    np.testing.assert_array_equal(path.table, both)
-    warm = fitted.lambda_path([1000, 1], tolerance=1.0, warm_start=True, **QUICK).table
-    np.testing.assert_array_equal(warm[:2], both[:2])
-    assert not np.array_equal(warm[2:], both[2:])
+def test_order_does_not_matter(fitted, path):
+    """Every lambda begins at the start."""
+    alone = [fitted.lambda_path([value], tolerance=1.0, **QUICK).table for value in (1000, 1)]
+    np.testing.assert_array_equal(path.table[:2], alone[0])
+    np.testing.assert_array_equal(path.table[2:], alone[1])
 
 
 class _Stop(Callback):
@@ -258,7 +249,6 @@ def test_in_parallel_each_lambda_starts_at_the_start(fitted, monkeypatch):
     monkeypatch.setattr(_probes, "_MAX_EPOCHS", 16)  # other processes know nothing of the quick probes
     model = fitted_copy(fitted)
     parallel = model.lambda_path(LAMBDAS, tolerance=1.0, n_jobs=2, **QUICK)
-    model.__class__ = NoWarmStart
     alone = model.lambda_path(LAMBDAS, tolerance=1.0, **QUICK).table.set_index("modality")
     np.testing.assert_allclose(parallel.table.set_index("modality"), alone, atol=1e-5)
     assert parallel.table["lambda"].tolist() == [1000, 1000, 1, 1]

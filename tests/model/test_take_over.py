@@ -26,7 +26,8 @@ def make(cls, mdata):
     cls.setup_mudata(mdata)
     model = cls(mdata)
     # The 200 steps of critics alone would be most of the time here.
-    model.settings = model.module.settings = dataclasses.replace(model.settings, n_critic_warmup_steps=2)
+    optimisation = dataclasses.replace(model.settings.optimisation, n_critic_warmup_steps=2)
+    model.settings = model.settings._replace(optimisation=optimisation)
     return model
 
 
@@ -95,6 +96,16 @@ def test_a_walk_on_shared_codes_taken_over_is_that_on_own_ones(mdata, monkeypatc
     assert_same(alone.module.state_dict(), follower.module.state_dict())
 
 
+def test_cells_are_taken_over_by_their_names(mdata, leader):
+    """Another order of the cells, and more of them."""
+    more = mdata[::-1].copy()
+    model = make(IndiSeek, more)
+    model.take_over(leader)
+    for part in ("train", "validation", "test"):
+        own, theirs = (set(m.adata.obs_names[getattr(m.split, part)]) for m in (model, leader))
+        assert own == theirs
+
+
 def test_an_auditor_of_the_same_shared_codes_gives_the_same_report(mdata, leader, monkeypatch):
     monkeypatch.setattr(_probes, "_MAX_EPOCHS", 1)
     model = make(NoCritics, mdata)
@@ -108,7 +119,7 @@ def test_an_auditor_of_the_same_shared_codes_gives_the_same_report(mdata, leader
 def test_what_cannot_be_taken_over(mdata, leader):
     with pytest.raises(ValueError, match="made otherwise"):
         make(CLIP, mdata).take_over(leader)
-    with pytest.raises(ValueError, match="other cells"):
+    with pytest.raises(ValueError, match="other: it was trained on cells that this model does not have"):
         make(IndiSeek, mdata[:100].copy()).take_over(leader)
     with pytest.raises(RuntimeError):
         make(IndiSeek, mdata).take_over(make(IndiSeek, mdata))
