@@ -12,12 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata.tests.helpers import assert_equal
-from indiseek_sc.train._keep_best import NonFiniteLossError
 
 from indiseek_sc import IndiSeek, datasets
 from indiseek_sc.cli import _pipeline
 from indiseek_sc.cli._outcome import Clock
-from indiseek_sc.train import StageProgress
+from indiseek_sc.train import NonFiniteLossError, StageProgress
 
 from .conftest import make_user_data, run
 
