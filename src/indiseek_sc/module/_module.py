@@ -82,9 +82,8 @@ class IndiSeekModule(BaseModuleClass):
         self.reset_specific()
         self.joint = JointCode(list(self.n_features.values()))
         # There from the start, so that a state dict fits whether or not a prediction was asked for before it was saved.
-        self.modality_predictors = self._of_each(
-            lambda name: ModalityPredictor(self.n_condition + self.n_features[name], self.transforms[self.other(name)])
-        )
+        predictable = self.modalities if len(self.modalities) == 2 else ()
+        self.modality_predictors = NamedModules({name: self._make_modality_predictor(name) for name in predictable})
 
     # Parts
 
@@ -151,6 +150,9 @@ class IndiSeekModule(BaseModuleClass):
     def _make_predictor(self, name: Role) -> CrossPredictor:
         n_others = sum(self.n_features[other] for other in self.others(name))
         return CrossPredictor(self.n_shared, n_others, self.architecture.n_hidden)
+
+    def _make_modality_predictor(self, name: Role) -> ModalityPredictor:
+        return ModalityPredictor(self.n_condition + self.n_features[name], self.transforms[self.other(name)])
 
     def _make_codec(self, name: Role) -> SpecificCodec:
         a, sizes = self.architecture, (self.n_features[name], self.n_condition, self.n_specific[name])

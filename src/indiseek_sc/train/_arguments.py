@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.loggers import Logger
-from scvi.train import SaveCheckpoint
 
 ONE_DEVICE = (
     "training runs on a single device, since the negatives of InfoNCE are the other cells of a batch on that device"
@@ -29,6 +28,7 @@ PASSED = frozenset(
         "default_root_dir",
         "detect_anomaly",
         "deterministic",
+        "enable_autolog_hparams",
         "enable_model_summary",
         "inference_mode",
         "log_every_n_steps",
@@ -138,6 +138,10 @@ def choose_device(accelerator: str = "auto", devices: int | Sequence[int] | str 
     index = _read_index(devices)
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and n_gpus == 0):
+        if index != 0:
+            raise ValueError(
+                f"devices={devices!r}: it names a GPU, but with accelerator={accelerator!r} training is on the CPU here."
+            )
         return Device()
     if n_gpus == 0:
         raise ValueError(
@@ -222,7 +226,8 @@ def read_trainer_kwargs(kwargs: Mapping[str, Any], *, enable_progress_bar: bool)
     clip = kwargs.get("gradient_clip_val")
     if clip is not None and not (isinstance(clip, numbers.Real) and float(clip) > 0):
         raise ValueError(f"gradient_clip_val must be a number above 0, but is {clip!r}.")
-    every = kwargs.get("check_val_every_n_epoch") or 1
+    every = kwargs.get("check_val_every_n_epoch")
+    every = 1 if every is None else every
     if not _is_count(every):
         raise ValueError(f"check_val_every_n_epoch must be a whole number of at least 1, but is {every!r}.")
     limit = kwargs.get("limit_train_batches")
@@ -254,8 +259,8 @@ def _as_tuple(value: Any) -> tuple[Any, ...]:
 def _read_callbacks(given: Any) -> tuple[Callback, ...]:
     callbacks = () if given is None else _as_tuple(given)
     for callback in callbacks:
-        if isinstance(callback, SaveCheckpoint):
-            raise ValueError(f"callbacks: SaveCheckpoint is not taken: {IN_MEMORY}.")
+        if isinstance(callback, Checkpoint):
+            raise ValueError(f"callbacks: {type(callback).__name__} is not taken: {IN_MEMORY}.")
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks must be callbacks of lightning.pytorch, but one is {callback!r}.")
     return callbacks

@@ -211,9 +211,10 @@ def fit_stage(
             enable_progress_bar=options.enable_progress_bar,
             simple_progress_bar=False,
             num_sanity_val_steps=-1,  # the figures before training
-            check_val_every_n_epoch=options.check_val_every_n_epoch,
+            check_val_every_n_epoch=min(options.check_val_every_n_epoch, max(1, max_epochs)),  # once at least
         )
-        trainer.loggers = [*trainer.loggers, *options.loggers]
+        (history,) = trainer.loggers
+        trainer.loggers = [*options.loggers, history]  # the last one: it takes the epoch out of what all are given
         plan.train()
         try:
             trainer.fit(plan, data)
@@ -237,7 +238,7 @@ def fit_stage(
         warnings.warn(f"Stage {stage!r}: {reason}", EarlyEndWarning, stacklevel=4)
     fit = StageFit(
         stage,
-        _read_history(trainer, stage, keep_best.best_epochs, plan.module.modalities),
+        _read_history(history, stage, keep_best.best_epochs, plan.module.modalities),
         keep_best.best_epochs,
         trainer.current_epoch,
         time.perf_counter() - start,
@@ -248,9 +249,9 @@ def fit_stage(
 
 
 def _read_history(
-    trainer: Trainer, stage: str, best_epochs: Mapping[str, int], modalities: tuple[str, ...]
+    logger: Any, stage: str, best_epochs: Mapping[str, int], modalities: tuple[str, ...]
 ) -> dict[str, pd.DataFrame]:
-    logged = getattr(trainer.loggers[0], "history", None) or {}
+    logged = logger.history
     history = {f"{stage}/{name}": values for name, values in logged.items() if name != "epoch"}
     for name, epoch in best_epochs.items():
         if name in logged:

@@ -344,10 +344,12 @@ class SpecificPlan(StagePlan):
 
     def on_validation_epoch_end(self) -> None:
         """Ask the probe where it is its turn."""
-        trainer = self.trainer
+        trainer: Any = self.trainer
         n_done = 0 if trainer.sanity_checking else trainer.current_epoch + 1
         has_moved = self.n_encoder_steps > 0 or n_done == 0  # there is nothing new while critics learn alone
-        is_due = n_done % EPOCHS_BETWEEN_PROBES == 0 or n_done == trainer.max_epochs
+        every = trainer.check_val_every_n_epoch
+        is_fifth = n_done // EPOCHS_BETWEEN_PROBES > (n_done - every) // EPOCHS_BETWEEN_PROBES
+        is_due = is_fifth or n_done + every > trainer.max_epochs  # the last time that validation cells are asked
         if self.probe is not None and has_moved and is_due:
             self.record(self.probe(self.module), 1)
 
