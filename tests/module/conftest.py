@@ -12,10 +12,11 @@ from indiseek_sc.module import IndiSeekModule, make_settings
 from indiseek_sc.nn import FeatureTransform, build_transform
 
 N_FEATURES = {"rna": 7, "adt": 5}
+N_FEATURES_OF_THREE = {"rna": 7, "adt": 5, "atac": 6}
 
 
-def make_transform(role: str) -> FeatureTransform:
-    transform = build_transform(role, "representation", N_FEATURES[role], n_cells=100)
+def make_transform(n_features: int) -> FeatureTransform:
+    transform = build_transform("adt", "representation", n_features, n_cells=100)
     transform.center.zero_()
     transform.scale.fill_(1.0)
     return transform
@@ -28,7 +29,21 @@ def make_module() -> Callable[..., IndiSeekModule]:
     def make(preset: str = "default", n_batches: int = 1, seed: int = 0, **changes) -> IndiSeekModule:
         torch.manual_seed(seed)
         settings = make_settings(preset, **{"n_shared": 3, "n_specific": 4, "n_hidden": 16, **changes})
-        return IndiSeekModule({role: make_transform(role) for role in ROLES}, settings, n_batches)
+        return IndiSeekModule({r: make_transform(N_FEATURES[r]) for r in ROLES}, settings.architecture, n_batches)
+
+    return make
+
+
+@pytest.fixture
+def make_module_of_three() -> Callable[..., IndiSeekModule]:
+    """Return a function that makes a module of three modalities, which has no linear start."""
+
+    def make(n_batches: int = 1, **changes) -> IndiSeekModule:
+        torch.manual_seed(0)
+        sizes = {"n_shared": 3, "n_specific": 4, "n_hidden": 16}
+        settings = make_settings("default", **{**sizes, "linear_start": False, "dropout": 0.0, **changes})
+        transforms = {name: make_transform(n) for name, n in N_FEATURES_OF_THREE.items()}
+        return IndiSeekModule(transforms, settings.architecture, n_batches)
 
     return make
 
@@ -40,6 +55,14 @@ def features() -> dict[str, torch.Tensor]:
     cells = {role: torch.randn(60, n, generator=generator) for role, n in N_FEATURES.items()}
     cells["adt"][:, :2] = cells["rna"][:, :2] + 0.3 * cells["adt"][:, :2]
     return cells
+
+
+@pytest.fixture
+def features_of_three(features) -> dict[str, torch.Tensor]:
+    """The same cells, and a third modality that has the two features in common with them."""
+    third = torch.randn(60, N_FEATURES_OF_THREE["atac"], generator=torch.Generator().manual_seed(2))
+    third[:, :2] = features["rna"][:, :2] + 0.3 * third[:, :2]
+    return {**features, "atac": third}
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ from scvi.module.base import LossOutput
 
 from indiseek_sc._keys import ROLES, other
 from indiseek_sc.losses import canonical_correlation_loss, info_nce
-from indiseek_sc.module import set_trainable
-from indiseek_sc.module._joint_code import JointCode
+from indiseek_sc.module import make_settings, set_trainable
 
 NO_BATCH = torch.zeros(60, dtype=torch.long)
 BATCH = torch.arange(60) % 3
@@ -18,19 +17,19 @@ BATCH = torch.arange(60) % 3
 
 def fit_codecs(module, features, batch=NO_BATCH):
     """Set the closed forms of stage 2 from all cells, and return what the critics' stage reads of them."""
+    names = module.modalities
     with torch.no_grad():
-        conditions = {r: module.condition(r, module.shared(r, features[r]), batch) for r in ROLES}
-        for role in ROLES:
-            module.codecs[role].fit(features[role], conditions[role], module.n_shared)
+        conditions = {m: module.condition(m, module.shared(m, features[m]), batch) for m in names}
+        for name in names:
+            module.codecs[name].fit(features[name], conditions[name], module.n_shared)
         module.eval()
-        if module.settings.conditional_codec:
-            for role in ROLES:
-                module.codecs[role].freeze_start(features[role], conditions[role])
-        cells = {role: module.prepare_specific(role, features, conditions) for role in ROLES}
-        for role in ROLES:
-            module.codecs[role].freeze_statistics(cells[role], conditions[role])
-        described = module.describe(features, batch)["reconstruction"]
-        module.joint.fit(described["rna"], described["adt"])
+        if module.architecture.conditional_codec:
+            for name in names:
+                module.codecs[name].freeze_start(features[name], conditions[name])
+        cells = {name: module.prepare_specific(name, features, conditions) for name in names}
+        for name in names:
+            module.codecs[name].freeze_statistics(cells[name], conditions[name])
+        module.joint.fit(list(module.describe(features, batch)["reconstruction"].values()))
     return cells
 
 
@@ -281,20 +280,6 @@ def test_only_the_named_parts_are_trainable(make_module):
     assert trainable == {"log_scale", *(f"encoders.rna.{n}" for n, _ in module.encoders["rna"].named_parameters())}
 
 
-def test_the_joint_code_weighs_both_modalities_equally():
-    torch.manual_seed(0)
-    first, second = 100 * torch.randn(80, 3), 0.01 * torch.randn(80, 2)
-    joint = JointCode(3, 2)
-    joint.fit(first, second)
-    code = joint(first, second)
-    assert code.shape == (80, 5)
-    assert code.var(dim=0, correction=0).sum().item() == pytest.approx(2, rel=1e-4)  # 1 of each modality
-    centred = torch.cat([(x - x.mean(dim=0)) / x.var(dim=0, correction=0).sum().sqrt() for x in (first, second)], dim=1)
-    torch.testing.assert_close(code @ code.T, centred @ centred.T, atol=1e-4, rtol=1e-4)  # distances stay
-    joint.fit(torch.ones(10, 3), torch.ones(10, 2))
-    assert (joint(torch.ones(10, 3), torch.ones(10, 2)) == 0).all()
-
-
 @pytest.mark.parametrize("role", ROLES)
 def test_critics_can_judge_by_the_own_modality(make_module, features, disturb, role):
     module = make_module(against="own")
@@ -302,3 +287,126 @@ def test_critics_can_judge_by_the_own_modality(make_module, features, disturb, r
     cells = fit_codecs(module, features)
     assert torch.equal(cells[role]["against"], cells[role]["condition"])
     assert not torch.equal(cells[role]["against"], cells[other(role)]["condition"])
+
+
+def test_a_module_knows_what_it_is_made_of(make_module, make_module_of_three):
+    module, of_three = make_module(n_hidden=17), make_module_of_three()
+    assert module.architecture == make_settings("default", n_shared=3, n_specific=4, n_hidden=17).architecture
+    assert module.modalities == ROLES
+    assert [module.other(role) for role in ROLES] == [other(role) for role in ROLES]
+    assert module.others("rna") == ("adt",)
+    assert of_three.others("adt") == ("rna", "atac")
+    with pytest.raises(ValueError, match="too many values"):
+        of_three.other("adt")
+
+
+@pytest.mark.parametrize(
+    ("n_batches", "batch_offsets", "subtracts"), [(1, True, False), (3, True, True), (3, False, False)]
+)
+def test_batch_offsets_are_subtracted_where_there_are_batches(make_module, n_batches, batch_offsets, subtracts):
+    assert make_module(n_batches=n_batches, batch_offsets=batch_offsets).subtracts_batch_offsets == subtracts
+
+
+@pytest.mark.parametrize("batch_offsets", [True, False])
+def test_the_joint_code_is_of_no_certain_batch_where_offsets_are_subtracted(
+    make_module, features, disturb, batch_offsets
+):
+    module = make_module(n_batches=3, batch_offsets=batch_offsets)
+    disturb(module)
+    fit_codecs(module, features, BATCH)
+    module.batch_shares.copy_(torch.tensor([0.5, 0.3, 0.2]))
+    conditions = {role: module.condition(role, module.shared(role, features[role]), BATCH) for role in ROLES}
+    specific = {role: module.specific(role, features[role], conditions[role]) for role in ROLES}
+    joined = module.join(specific, conditions)
+    batch = module.batch_shares.expand(60, 3) if batch_offsets else torch.eye(3)[BATCH]
+    for role, values in zip(ROLES, joined, strict=True):
+        known = torch.cat([conditions[role][:, :3], batch], dim=1)
+        assert torch.equal(values, module.codecs[role].decode(specific[role], known))
+    assert torch.equal(module.describe(features, BATCH)["joint"], module.joint(joined))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_one_code_alone_is_that_of_all_codes(make_module, features, disturb, role):
+    module = make_module(n_batches=3)
+    disturb(module)
+    fit_codecs(module, features, BATCH)
+    described = module.describe(features, BATCH)
+    for kind in ("shared", "specific"):
+        assert torch.equal(module.encode(kind, role, features[role], BATCH), described[kind][role])
+
+
+def test_without_critics_that_learn_there_is_none(make_module):
+    assert make_module(independence="hsic+nce").critics_learn
+    assert not make_module(independence="hsic").critics_learn
+
+
+# Two modalities are a case of n.
+
+
+PAIRS = [("rna", "adt"), ("rna", "atac"), ("adt", "atac")]
+
+
+@pytest.mark.parametrize("prediction_weight", [0.0, 3.0])
+def test_terms_of_three_modalities_are_means_over_pairs(make_module_of_three, features_of_three, prediction_weight):
+    module = make_module_of_three(prediction_weight=prediction_weight).eval()
+    codes = {name: module.encoders[name](x) for name, x in features_of_three.items()}
+    terms = module.shared_terms(features_of_three)
+    nce = [info_nce(codes[a], codes[b], module.log_scale) for a, b in PAIRS]
+    torch.testing.assert_close(terms["info_nce"], (nce[0] + nce[1] + nce[2]) / 3)
+    canonical = [canonical_correlation_loss(codes[a], codes[b]) for a, b in PAIRS]
+    torch.testing.assert_close(terms["canonical"], (canonical[0] + canonical[1] + canonical[2]) / 3)
+    if prediction_weight:
+        shares = []
+        for source in module.modalities:
+            others = torch.cat([x for name, x in features_of_three.items() if name != source], dim=1)
+            missed = others - module.predictors[source](codes[source])
+            shares.append(missed.square().sum() / (others - others.mean(dim=0)).square().sum())
+        torch.testing.assert_close(terms["prediction"], (shares[0] + shares[1] + shares[2]) / 3)
+    else:
+        assert set(terms) == {"info_nce", "canonical"}
+        assert len(module.predictors) == 0
+    objective = module.shared_objective(terms)
+    assert torch.isfinite(objective)
+    objective.backward()
+    assert all(p.grad.isfinite().all() for p in module.encoders.parameters() if p.grad is not None)
+    assert all(any(p.grad.abs().sum() > 0 for p in encoder.parameters()) for encoder in module.encoders.values())
+
+
+@pytest.mark.parametrize("against", ["other", "own"])
+@pytest.mark.parametrize("conditional_codec", [True, False])
+def test_stage_two_of_three_modalities(make_module_of_three, features_of_three, conditional_codec, against):
+    module = make_module_of_three(conditional_codec=conditional_codec, against=against)
+    cells = fit_codecs(module, features_of_three)
+    for name in module.modalities:
+        compared = [name] if against == "own" else [m for m in module.modalities if m != name]
+        expected = torch.cat([cells[m]["condition"] for m in compared], dim=1)
+        assert torch.equal(cells[name]["against"], expected)
+        assert expected.shape == (60, 3 * len(compared))
+        terms = module.specific_terms(name, cells[name])
+        assert list(terms) == ["gaussian_bound", "nce_bound", "error"]
+        assert all(term.shape == () and torch.isfinite(term) for term in terms.values())
+        losses = module.critic_losses(name, cells[name])
+        assert list(losses) == ["gaussian", "nce"]
+        assert all(torch.isfinite(loss) for loss in losses.values())
+        assert 0 <= module.critic_diagnostics(name, cells[name])["nce_accuracy"] <= 1
+
+
+@pytest.mark.parametrize("conditional_codec", [True, False])
+@pytest.mark.parametrize("n_batches", [1, 3])
+def test_shapes_of_three_modalities(make_module_of_three, features_of_three, conditional_codec, n_batches):
+    module = make_module_of_three(n_batches=n_batches, conditional_codec=conditional_codec)
+    fit_codecs(module, features_of_three, BATCH % n_batches)
+    codes = flatten(module.describe(features_of_three, BATCH % n_batches))
+    widths = {"rna": 4, "adt": 2, "atac": 3} if conditional_codec else dict.fromkeys(module.modalities, 4)
+    assert {name: tuple(x.shape) for name, x in codes.items()} == {
+        **{f"shared/{name}": (60, 3) for name in module.modalities},
+        **{f"specific/{name}": (60, width) for name, width in widths.items()},
+        **{f"reconstruction/{name}": (60, n) for name, n in module.n_features.items()},
+        "joint/both": (60, 18),
+    }
+    assert all(torch.isfinite(x).all() for x in codes.values())
+
+
+def test_one_modality_is_predicted_from_the_other_of_two_alone(make_module, make_module_of_three):
+    assert tuple(make_module().modality_predictors) == ROLES
+    assert len(make_module_of_three().modality_predictors) == 0

@@ -1,39 +1,41 @@
-"""A small module, its cells at each stage, and what a runner needs of a model."""
+"""A small module, its cells at each stage, and the fitting of a stage in small batches."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
-from indiseek_sc._keys import ROLES
 from indiseek_sc.module import IndiSeekModule, make_settings
 from indiseek_sc.nn import build_transform
-from indiseek_sc.train import KeepBest, StageData, StageProgress, StageRunner
-from indiseek_sc.train._plans import StagePlan
+from indiseek_sc.train import Device, KeepBest, StageData, StageFit, StagePlan, StageProgress, TrainerOptions, fit_stage
 
 N_FEATURES = {"rna": 7, "adt": 6}
 N_CELLS = 120
-TRAIN, VALIDATION = np.arange(0, 90), np.arange(90, 120)
+TRAIN, VALIDATION = torch.arange(0, 90), torch.arange(90, 120)
+
+
+def make(n_features: dict[str, int], preset: str, **changes) -> IndiSeekModule:
+    torch.manual_seed(0)
+    transforms = {name: build_transform("adt", "representation", n, n_cells=N_CELLS) for name, n in n_features.items()}
+    for transform in transforms.values():
+        transform.center.zero_()
+        transform.scale.fill_(1.0)
+    settings = make_settings(preset, **{"n_shared": 3, "n_specific": 3, "n_hidden": 16, **changes})
+    return IndiSeekModule(transforms, settings.architecture)
 
 
 @pytest.fixture
 def make_module() -> Callable[..., IndiSeekModule]:
     """Return a function that makes a module whose features are handed through as they are."""
+    return lambda preset="default", **changes: make(N_FEATURES, preset, **changes)
 
-    def make(preset: str = "default", **changes) -> IndiSeekModule:
-        torch.manual_seed(0)
-        transforms = {r: build_transform(r, "representation", N_FEATURES[r], n_cells=N_CELLS) for r in ROLES}
-        for transform in transforms.values():
-            transform.center.zero_()
-            transform.scale.fill_(1.0)
-        settings = make_settings(preset, **{"n_shared": 3, "n_specific": 3, "n_hidden": 16, **changes})
-        return IndiSeekModule(transforms, settings)
 
-    return make
+@pytest.fixture
+def make_module_of_three() -> Callable[..., IndiSeekModule]:
+    """Return a function that makes the same of three modalities, which has no linear start."""
+    return lambda **changes: make({**N_FEATURES, "atac": 5}, "default", **{"linear_start": False, **changes})
 
 
 @pytest.fixture
@@ -46,27 +48,41 @@ def features() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture
-def prepare(features) -> Callable[[IndiSeekModule], dict[str, dict[str, torch.Tensor]]]:
+def features_of_three(features) -> dict[str, torch.Tensor]:
+    """The same cells, and a third modality that has the two features in common with them."""
+    third = torch.randn(N_CELLS, 5, generator=torch.Generator().manual_seed(2))
+    third[:, :2] = features["rna"][:, :2] + 0.3 * third[:, :2]
+    return {**features, "atac": third}
+
+
+@pytest.fixture
+def prepare_cells() -> Callable[..., dict[str, dict[str, torch.Tensor]]]:
     """Return a function that brings a module to the critics' stage and returns its cells."""
 
-    def bring(module: IndiSeekModule) -> dict[str, dict[str, torch.Tensor]]:
+    def bring(module: IndiSeekModule, features: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
         module.frozen = ("transforms", "encoders", "rotations")
         module.eval()
         no_batch = torch.zeros(N_CELLS, dtype=torch.long)
         with torch.no_grad():
-            conditions = {r: module.condition(r, module.shared(r, features[r]), no_batch) for r in ROLES}
-            for role in ROLES:
-                module.codecs[role].fit(features[role], conditions[role], module.n_shared)
-                if module.settings.conditional_codec:
-                    module.codecs[role].freeze_start(features[role], conditions[role])
-            return {role: module.prepare_specific(role, features, conditions) for role in ROLES}
+            conditions = {m: module.condition(m, module.shared(m, x), no_batch) for m, x in features.items()}
+            for name, codec in module.codecs.items():
+                codec.fit(features[name], conditions[name], module.n_shared)
+                if module.architecture.conditional_codec:
+                    codec.freeze_start(features[name], conditions[name])
+            return {name: module.prepare_specific(name, features, conditions) for name in module.modalities}
 
     return bring
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch) -> Callable[..., StageRunner]:
-    """Return a function that runs a stage in small batches and returns its runner, with the reason in ``reason``."""
+def prepare(features, prepare_cells) -> Callable[[IndiSeekModule], dict[str, dict[str, torch.Tensor]]]:
+    """Return a function that does the same with the cells of two modalities."""
+    return lambda module: prepare_cells(module, features)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch) -> Callable[..., StageFit]:
+    """Return a function that fits a stage in small batches; further arguments are those of ``TrainerOptions``."""
     monkeypatch.chdir(tmp_path)
 
     def start(
@@ -75,27 +91,33 @@ def run(tmp_path, monkeypatch) -> Callable[..., StageRunner]:
         *,
         keep_best: KeepBest | None = None,
         n_extra: int = 0,
-        model: SimpleNamespace | None = None,
         stage: str = "stage",
         max_epochs: int = 2,
-        callbacks: tuple = (),
+        limit_train_batches: int = 100,
+        device: Device = Device(),
         progress: bool = False,
-    ) -> StageRunner:
+        **options,
+    ) -> StageFit:
         torch.manual_seed(0)
-        runner = StageRunner(
-            SimpleNamespace(module=plan.module, history_=None) if model is None else model,
+        plan.to(device.torch)
+        on_device = {
+            name: {key: y.to(device.torch) for key, y in x.items()} if isinstance(x, dict) else x.to(device.torch)
+            for name, x in cells.items()
+        }
+        rows = TRAIN.to(device.torch), VALIDATION.to(device.torch)
+        fit, trainer = fit_stage(
             plan,
-            StageData(cells, TRAIN, VALIDATION, batch_size=30, n_extra=n_extra),
+            StageData(on_device, *rows, batch_size=30, n_extra=n_extra),
             stage=stage,
             keep_best=KeepBest({"latest": plan.module}, patience=0) if keep_best is None else keep_best,
             progress=StageProgress("Stage", {"train_loss": "loss"}),
+            device=device,
+            options=TrainerOptions(enable_progress_bar=progress, **options),
             max_epochs=max_epochs,
-            accelerator="cpu",
-            callbacks=list(callbacks),
-            enable_progress_bar=progress,
+            limit_train_batches=limit_train_batches,
         )
-        runner.reason = runner()
-        return runner
+        assert trainer is plan.trainer
+        return fit
 
     return start
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,7 +68,7 @@ def test_rows_of_nested_tensors_stay_aligned():
 
 
 def test_stages_learn_from_their_training_cells_and_are_judged_by_the_others():
-    train, validation = np.array([7, 2, 9, 4]), np.array([0, 5])
+    train, validation = torch.tensor([7, 2, 9, 4]), torch.tensor([0, 5])
     data = StageData({"rna": torch.arange(10) * 10}, train, validation, batch_size=2, n_extra=1)
     seen = torch.cat([x["rna"] for first, extra in data.train_dataloader() for x in (first, *extra)])
     assert sorted(seen.tolist()) == sorted([20, 40, 70, 90] * 2)

@@ -1,11 +1,18 @@
+"""Who learns in each plan, from what, and what is logged of critics."""
+
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
 from indiseek_sc._keys import ROLES
-from indiseek_sc.train import RegressionPlan, SharedPlan, SpecificPlan
+from indiseek_sc.module import Optimisation, make_settings
+from indiseek_sc.train import KeepBest, LeakProbe, RegressionPlan, SharedPlan, SpecificPlan
+
+NO_WARMUP = Optimisation(n_critic_warmup_steps=0)
+ALL_WARMUP = Optimisation(n_critic_warmup_steps=10_000)
 
 
 def state(module):
@@ -40,8 +47,8 @@ class Steps(Callback):
 def test_stage_one_trains_encoders_and_temperature_alone(make_module, features, run, changed):
     module = make_module()
     before = state(module)
-    runner = run(SharedPlan(module), features)
-    assert runner.reason is None
+    fit = run(SharedPlan(module, Optimisation()), features)
+    assert fit.reason is None
     names = changed(before, state(module))
     trained = {name for name in before if name.startswith(("encoders.", "predictors.")) or name == "log_scale"}
     trained -= {name for name in before if name.endswith(".active")}  # which columns are in use is not learned
@@ -50,8 +57,8 @@ def test_stage_one_trains_encoders_and_temperature_alone(make_module, features, 
 
 
 def test_stage_one_gets_better_and_says_so(make_module, features, run):
-    module = make_module(dropout=0.0, learning_rate=1e-2)
-    history = run(SharedPlan(module), features, stage="shared", max_epochs=10).model.history_
+    module = make_module(dropout=0.0)
+    history = run(SharedPlan(module, Optimisation(learning_rate=1e-2)), features, stage="shared", max_epochs=10).history
     terms = "validation_info_nce", "validation_correlation", "validation_prediction"
     for name in ("train_loss", "validation_loss", *terms, "temperature"):
         assert history[f"shared/{name}"].shape == (10, 1)
@@ -65,35 +72,37 @@ def test_stage_one_gets_better_and_says_so(make_module, features, run):
 
 def test_terms_without_weight_are_not_logged(make_module, features, run):
     module = make_module(info_nce_weight=1.0, canonical_weight=0.0, prediction_weight=0.0)
-    history = run(SharedPlan(module), features, stage="shared").model.history_
+    history = run(SharedPlan(module, Optimisation()), features, stage="shared").history
     assert not {"shared/validation_correlation", "shared/validation_prediction"} & set(history)
     loss, info_nce = (history[f"shared/validation_{name}"].to_numpy(dtype=float) for name in ("loss", "info_nce"))
     assert (loss == info_nce).all()
 
 
 def test_the_temperature_does_not_decay(make_module):
-    encoders, temperature = SharedPlan(make_module(weight_decay=0.3)).configure_optimizers().param_groups
+    plan = SharedPlan(make_module(), Optimisation(weight_decay=0.3, learning_rate=0.07))
+    encoders, temperature = plan.configure_optimizers().param_groups
+    assert (encoders["lr"], temperature["lr"]) == (0.07, 0.07)
     assert (encoders["weight_decay"], temperature["weight_decay"]) == (0.3, 0.0)
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_critics_learn_alone_first(make_module, prepare, run, changed, preset):
-    module = make_module(preset, n_critic_warmup_steps=10_000)
+    module, optimisation = make_module(preset), make_settings(preset, n_critic_warmup_steps=10_000).optimisation
     cells = prepare(module)
     before = state(module)
-    run(SpecificPlan(module, lambda_=1.0, n_steps=6), cells, n_extra=2)
+    run(SpecificPlan(module, optimisation, lambda_=1.0, n_steps=6), cells, n_extra=2)
     names = {name for name in changed(before, state(module)) if not is_statistic(name)}
     assert names == {name for name in before if name.startswith("critics.")}
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_each_step_changes_its_own_side_alone(make_module, prepare, run, changed, preset):
-    module = make_module(preset, n_critic_warmup_steps=3, n_critic_steps=2)
+    module, optimisation = make_module(preset), make_settings(preset, n_critic_warmup_steps=3).optimisation
     trained = "correction." if preset == "default" else ""
     cells = prepare(module)
     before, steps = state(module), Steps(module, changed)
-    plan = SpecificPlan(module, lambda_=1.0, n_steps=6)
-    run(plan, cells, n_extra=2, callbacks=[steps])
+    plan = SpecificPlan(module, optimisation, lambda_=1.0, n_steps=6)
+    run(plan, cells, n_extra=2, callbacks=(steps,))
 
     encoders, critics = plan.trainer.optimizers
     order = ["encoders" if optimizer is encoders else "critics" for optimizer, _ in steps.changes]
@@ -109,18 +118,18 @@ def test_each_step_changes_its_own_side_alone(make_module, prepare, run, changed
 
 
 def test_shared_codes_are_the_same_to_the_bit_after_stage_two(make_module, features, prepare, run):
-    module = make_module(n_critic_warmup_steps=0)
+    module = make_module()
     cells = prepare(module)
     before = {role: module.shared(role, features[role]) for role in ROLES}
-    run(SpecificPlan(module, lambda_=1.0, n_steps=6), cells, n_extra=2)
+    run(SpecificPlan(module, NO_WARMUP, lambda_=1.0, n_steps=6), cells, n_extra=2)
     for role in ROLES:
         assert torch.equal(module.shared(role, features[role]), before[role])
 
 
 def test_critics_do_not_learn_from_the_encoders_pass(make_module, prepare, run, changed):
-    module = make_module(n_critic_warmup_steps=0, critic_learning_rate=1e-2)
+    module, optimisation = make_module(), Optimisation(n_critic_warmup_steps=0, critic_learning_rate=1e-2)
     cells = prepare(module)
-    plan = SpecificPlan(module, lambda_=1.0, n_steps=6)
+    plan = SpecificPlan(module, optimisation, lambda_=1.0, n_steps=6)
     seen = []
 
     class Gradients(Callback):
@@ -135,16 +144,16 @@ def test_critics_do_not_learn_from_the_encoders_pass(make_module, prepare, run, 
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             plan.batch = batch[1][0]
 
-    run(plan, cells, n_extra=1, callbacks=[Gradients()])
+    run(plan, cells, n_extra=1, callbacks=(Gradients(),))
     assert seen == [True] * 6
 
 
 def test_the_step_size_of_encoders_falls_to_zero_and_that_of_critics_stays(make_module, prepare, run):
-    plan = SpecificPlan(make_module(n_critic_warmup_steps=0), lambda_=1.0, n_steps=6)
+    plan = SpecificPlan(make_module(), NO_WARMUP, lambda_=1.0, n_steps=6)
     run(plan, prepare(plan.module), n_extra=1)
     encoders, critics = plan.trainer.optimizers
     assert encoders.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
-    assert critics.param_groups[0]["lr"] == plan.module.settings.critic_learning_rate
+    assert critics.param_groups[0]["lr"] == NO_WARMUP.critic_learning_rate
 
 
 @pytest.mark.parametrize("lambda_", [0.0, 3.0])
@@ -153,7 +162,7 @@ def test_the_objective_weighs_the_error_by_half_of_lambda(make_module, prepare, 
     cells = prepare(module)
     torch.nn.init.normal_(module.codecs["rna"].correction[-1].weight)
     terms = module.specific_terms("rna", cells["rna"])
-    objective = SpecificPlan(module, lambda_=lambda_, n_steps=1)._objective(terms)
+    objective = SpecificPlan(module, Optimisation(), lambda_=lambda_, n_steps=1)._objective(terms)
     expected = terms["gaussian_bound"] + terms["nce_bound"] + lambda_ / 2 * terms["error"]
     torch.testing.assert_close(objective, expected)
 
@@ -161,21 +170,20 @@ def test_the_objective_weighs_the_error_by_half_of_lambda(make_module, prepare, 
 def test_more_lambda_keeps_more(make_module, prepare, run):
     errors = []
     for lambda_ in (0.01, 1000.0):
-        module = make_module(n_critic_warmup_steps=0, specific_learning_rate=2e-2)
+        module, optimisation = make_module(), Optimisation(n_critic_warmup_steps=0, specific_learning_rate=2e-2)
         cells = prepare(module)
         for role in ROLES:
             torch.nn.init.normal_(module.codecs[role].correction[-1].weight, std=0.5)
-        plan = SpecificPlan(module, lambda_=lambda_, n_steps=24)
-        history = run(plan, cells, n_extra=1, stage="specific", max_epochs=8).model.history_
+        plan = SpecificPlan(module, optimisation, lambda_=lambda_, n_steps=24)
+        history = run(plan, cells, n_extra=1, stage="specific", max_epochs=8).history
         errors.append(float(history["specific/rna_error"].iloc[-1, 0]))
     assert errors[1] < 0.5 * errors[0]
 
 
 def test_stage_two_logs_each_critic_of_each_modality(make_module, prepare, run):
     module = make_module()
-    history = run(
-        SpecificPlan(module, lambda_=1.0, n_steps=6), prepare(module), n_extra=2, stage="specific"
-    ).model.history_
+    plan = SpecificPlan(module, Optimisation(), lambda_=1.0, n_steps=6)
+    history = run(plan, prepare(module), n_extra=2, stage="specific").history
     figures = "train_bound", "validation_bound", "train_loss", "validation_loss", "validation_accuracy", "staleness"
     expected = {f"specific/{r}_{c}_{f}" for r in ROLES for c in ("gaussian", "nce") for f in figures}
     expected |= {f"specific/{r}_error" for r in ROLES}
@@ -191,9 +199,14 @@ def test_a_regression_trains_its_parts_alone(make_module, features, prepare, run
     before = state(module)
     parts = {r: module.codecs[r].conditional for r in ROLES}
     plan = RegressionPlan(
-        module, parts, lambda role, cells: parts[role].loss(cells["values"], cells["condition"]), n_steps=10
+        module,
+        parts,
+        lambda role, cells: parts[role].loss(cells["values"], cells["condition"]),
+        n_steps=10,
+        learning_rate=1e-2,
+        weight_decay=1e-2,
     )
-    history = run(plan, cells, stage="conditional", max_epochs=5).model.history_
+    history = run(plan, cells, stage="conditional", max_epochs=5).history
     trained = {f"codecs.{r}.conditional.{n}" for r in ROLES for n, _ in module.codecs[r].conditional.named_parameters()}
     assert changed(before, state(module)) == trained
     for role in ROLES:
@@ -204,7 +217,8 @@ def test_a_regression_trains_its_parts_alone(make_module, features, prepare, run
 
 def test_in_a_regression_only_what_is_trained_is_in_training_mode(make_module):
     module = make_module()
-    plan = RegressionPlan(module, {r: module.codecs[r].refinement for r in ROLES}, module.decoding_error, n_steps=1)
+    parts = {r: module.codecs[r].refinement for r in ROLES}
+    plan = RegressionPlan(module, parts, module.decoding_error, n_steps=1, learning_rate=1e-2, weight_decay=1e-2)
     plan.train()
     assert all(part.training for role in ROLES for part in module.codecs[role].refinement.modules())
     assert not any(part.training for role in ROLES for part in module.codecs[role].conditional.modules())
@@ -219,7 +233,198 @@ def test_the_step_size_of_a_regression_falls_to_zero(make_module, features, prep
         cells[role]["values"] = module.codecs[role].scores(features[role], cells[role]["condition"])
     parts = {r: module.codecs[r].conditional for r in ROLES}
     plan = RegressionPlan(
-        module, parts, lambda role, cells: parts[role].loss(cells["values"], cells["condition"]), n_steps=6
+        module,
+        parts,
+        lambda role, cells: parts[role].loss(cells["values"], cells["condition"]),
+        n_steps=6,
+        learning_rate=1e-2,
+        weight_decay=1e-2,
     )
     run(plan, cells)
     assert plan.trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
+
+
+def values(history, name, stage="specific"):
+    return history[f"{stage}/{name}"].to_numpy(dtype=float).ravel()
+
+
+class Watch(Callback):
+    """Notes what critics and encoders are at the start of each epoch."""
+
+    def __init__(self, module):
+        self.module, self.starts = module, []
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        self.starts.append({name: p.detach().clone() for name, p in self.module.named_parameters()})
+
+
+def test_figures_of_each_critic_are_those_of_the_module(make_module, prepare, run):
+    module = make_module()
+    cells = prepare(module)
+    plan = SpecificPlan(module, NO_WARMUP, lambda_=1.0, n_steps=6)
+    history = run(plan, cells, n_extra=2, stage="specific").history
+    assert {name for name in history if "_accuracy" in name or "_staleness" in name} == {
+        f"specific/{role}_{critic}_{figure}"
+        for role in ROLES
+        for critic in ("gaussian", "nce")
+        for figure in ("validation_accuracy", "staleness")
+    }
+    for role in ROLES:
+        rows = {name: x[90:] for name, x in cells[role].items()}
+        with torch.no_grad():
+            terms = module.specific_terms(role, rows)
+            losses, figures = module.critic_losses(role, rows), module.critic_diagnostics(role, rows)
+        for critic in ("gaussian", "nce"):
+            name = f"{role}_{critic}"
+            last = {k: values(history, f"{name}_validation_{k}")[-1] for k in ("bound", "loss", "accuracy")}
+            assert last["bound"] == pytest.approx(terms[f"{critic}_bound"].item(), abs=1e-6)
+            assert last["loss"] == pytest.approx(losses[critic].item(), rel=1e-5)
+            assert last["accuracy"] == pytest.approx(figures[f"{critic}_accuracy"].item())
+            for split in ("train_bound", "train_loss"):
+                assert values(history, f"{name}_{split}").shape == (2,)
+                assert np.isfinite(values(history, f"{name}_{split}")).all()
+
+
+def test_staleness_is_what_the_first_critic_steps_of_an_epoch_gain(make_module, prepare, run):
+    module, optimisation = make_module(), Optimisation(n_critic_warmup_steps=10_000, critic_learning_rate=3e-3)
+    cells = prepare(module)
+    held_out = {role: {name: x[90:] for name, x in cells[role].items()} for role in ROLES}
+    noted = []
+
+    class Note(Callback):
+        """Reads the loss on the codes that validation cells had before the critic steps, before and after those."""
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            pl_module.eval()
+            self.code = module.encode_prepared("rna", held_out["rna"]).detach()
+            pl_module.train()
+            self.read(batch_idx)
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            self.read(batch_idx)
+
+        def read(self, batch_idx):
+            if batch_idx == 0:
+                loss = module.critics["rna"].losses(self.code, held_out["rna"]["against"])["gaussian"]
+                noted.append(loss.item())
+
+    plan = SpecificPlan(module, optimisation, lambda_=1.0, n_steps=6)
+    history = run(plan, cells, n_extra=2, stage="specific", callbacks=(Note(),)).history
+    staleness = values(history, "rna_gaussian_staleness")
+    np.testing.assert_allclose(staleness, [noted[0] - noted[1], noted[2] - noted[3]], rtol=1e-3, atol=1e-4)
+    assert staleness[0] > 0.005  # a new critic has all to learn
+
+
+def test_critics_that_cannot_move_are_not_stale_in_their_own_eyes(make_module, prepare, run):
+    module, optimisation = make_module(), Optimisation(critic_learning_rate=1e-12, n_critic_warmup_steps=0)
+    plan = SpecificPlan(module, optimisation, lambda_=1.0, n_steps=6)
+    history = run(plan, prepare(module), n_extra=2, stage="specific").history
+    assert values(history, "rna_nce_staleness") == pytest.approx([0, 0], abs=1e-5)
+
+
+def test_looking_at_validation_cells_leaves_statistics_alone(make_module, prepare, run):
+    running = []
+    for n_looks in (1, 3):
+        module = make_module()
+        cells = prepare(module)
+        plan = SpecificPlan(module, NO_WARMUP, lambda_=1.0, n_steps=6)
+        look = plan._held_out_codes
+        plan._held_out_codes = lambda look=look, n_looks=n_looks: [look() for _ in range(n_looks)][-1]
+        run(plan, cells, n_extra=2)
+        running.append(module.codecs["rna"].standardize.running_mean.clone())
+        assert module.codecs["rna"].standardize.num_batches_tracked > 0
+    assert torch.equal(*running)
+
+
+def test_critics_learn_alone_first_and_live_on(make_module, prepare, run):
+    # Three batches an epoch, two critic steps each: the first epoch is warm-up, and the others move encoders.
+    module, optimisation = make_module(), Optimisation(n_critic_warmup_steps=6)
+    cells = prepare(module)
+    plan = SpecificPlan(module, optimisation, lambda_=1.0, n_steps=12)
+    watch = Watch(module)
+    run(plan, cells, n_extra=2, max_epochs=5, callbacks=(watch,))
+    encoder = [start["codecs.rna.correction.4.bias"] for start in watch.starts]
+    moved = [not torch.equal(a, b) for a, b in zip(encoder, encoder[1:], strict=False)]
+    assert moved == [False, True, True, True]
+    assert (plan.n_critic_updates, plan.n_encoder_steps) == (30, 12)
+    assert plan.trainer.optimizers[1].state[module.critics["rna"].critics["nce"].embed_specific[0].bias]["step"] == 30
+    assert plan.trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("independence", ["hsic", "distance_correlation", "hsic+distance_correlation"])
+def test_terms_without_parameters_train_encoders_from_the_first_step(make_module, prepare, run, independence):
+    module = make_module(independence=independence)
+    cells = prepare(module)
+    plan = SpecificPlan(module, ALL_WARMUP, lambda_=1.0, n_steps=6)
+    before = module.codecs["rna"].correction[-1].weight.detach().clone()
+    history = run(plan, cells, stage="specific").history
+    assert len(plan.trainer.optimizers) == 1
+    assert not torch.equal(module.codecs["rna"].correction[-1].weight, before)
+    assert plan.trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
+    terms = independence.split("+")
+    logged = {f"specific/{r}_{t}_{s}_bound" for r in ROLES for t in terms for s in ("train", "validation")}
+    assert {name for name in history if name.startswith(("specific/rna", "specific/adt"))} == {
+        *logged,
+        "specific/rna_error",
+        "specific/adt_error",
+    }
+
+
+def test_a_kernel_term_beside_a_critic(make_module, prepare, run):
+    module = make_module(independence="hsic+nce")
+    plan = SpecificPlan(module, NO_WARMUP, lambda_=1.0, n_steps=6)
+    history = run(plan, prepare(module), n_extra=2, stage="specific").history
+    assert "specific/rna_hsic_validation_bound" in history
+    assert "specific/rna_nce_validation_loss" in history
+    assert "specific/rna_hsic_validation_loss" not in history
+
+
+def test_hsic_alone_makes_codes_less_dependent(make_module, prepare, run):
+    module, optimisation = make_module(independence="hsic"), Optimisation(specific_learning_rate=2e-2)
+    cells = prepare(module)
+    torch.nn.init.normal_(module.codecs["rna"].correction[-1].weight, std=1.0)  # the condition shows in the code
+    plan = SpecificPlan(module, optimisation, lambda_=0.0, n_steps=45)
+    bounds = values(run(plan, cells, stage="specific", max_epochs=15).history, "rna_hsic_train_bound")
+    assert bounds[-1] < bounds[0] - 0.02
+
+
+def test_the_plan_goes_by_its_own_settings(make_module, prepare, run):
+    module = make_module()
+    optimisation = Optimisation(
+        specific_learning_rate=0.05, critic_learning_rate=0.07, n_critic_warmup_steps=10_000, n_critic_steps=1
+    )
+    plan = SpecificPlan(module, optimisation, lambda_=1.0, n_steps=6)
+    cells = prepare(module)
+    before = module.codecs["rna"].correction[-1].weight.detach().clone()
+    run(plan, cells, n_extra=2)
+    assert [optimizer.param_groups[0]["lr"] for optimizer in plan.trainer.optimizers] == [0.05, 0.07]
+    assert torch.equal(module.codecs["rna"].correction[-1].weight, before)
+
+
+def test_the_warm_up_can_be_shorter_than_that_of_the_settings(make_module, prepare, run):
+    plan = SpecificPlan(make_module(), ALL_WARMUP, lambda_=1.0, n_steps=6, n_warmup_steps=4)
+    run(plan, prepare(plan.module), n_extra=2)
+    assert (plan.n_critic_updates, plan.n_encoder_steps) == (12, 4)
+    plan = SpecificPlan(make_module(), ALL_WARMUP, lambda_=1.0, n_steps=6, n_warmup_steps=0)
+    run(plan, prepare(plan.module), n_extra=2)
+    assert plan.n_encoder_steps == 6
+
+
+def test_plans_train_three_modalities_too(make_module_of_three, features_of_three, prepare_cells, run):
+    module = make_module_of_three()
+    shared = run(SharedPlan(module, Optimisation(learning_rate=1e-2)), features_of_three, stage="shared", max_epochs=10)
+    losses = values(shared.history, "train_loss", "shared")
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0] - 0.1
+    cells = prepare_cells(module, features_of_three)
+    before = {name: codec.correction[-1].weight.detach().clone() for name, codec in module.codecs.items()}
+    probe = LeakProbe(cells, torch.arange(90), torch.arange(90, 120))
+    plan = SpecificPlan(module, NO_WARMUP, lambda_=1.0, n_steps=6, probe=probe)
+    keep_best = KeepBest({f"{name}_leak": codec.learner for name, codec in module.codecs.items()}, patience=0)
+    history = run(plan, cells, n_extra=2, stage="specific", keep_best=keep_best).history
+    for name in module.modalities:
+        for figure in ("error", "leak", "best_epoch", "nce_validation_bound", "gaussian_staleness"):
+            assert np.isfinite(values(history, f"{name}_{figure}")).all(), (name, figure)
+        if keep_best.best_epochs[f"{name}_leak"]:
+            assert not torch.equal(module.codecs[name].correction[-1].weight, before[name])
+    assert {name.split("_")[0] for name in history} == {f"specific/{name}" for name in module.modalities}

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indiseek_sc.train import draw_split
+from indiseek_sc.train import Split, draw_split
 
 shares = st.one_of(st.none(), st.floats(0.35, 0.6))
 
@@ -57,6 +58,56 @@ def test_the_column_names_the_part_of_each_cell():
     column = split.as_column()
     for part in ("train", "validation", "test"):
         assert np.array_equal(np.flatnonzero(column == part), getattr(split, part))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(200, 600), st.integers(0, 300), st.integers(0, 2**32 - 1), shares, st.data())
+def test_the_column_tells_all_cells_apart_and_others_are_of_no_part(n_cells, n_others, seed, train_size, data):
+    held_out = np.array(data.draw(st.lists(st.integers(0, n_cells - 1), max_size=50)), dtype=int)
+    drawn = draw_split(n_cells, seed=seed, train_size=train_size, held_out=held_out)
+    assert (drawn.as_column() == drawn.as_column(n_cells)).all()
+    assert drawn.n_cells == n_cells
+    assert set(drawn.as_column()) <= {"train", "validation", "test"}
+    # The same cells among others.
+    where = np.sort(np.random.default_rng(seed).permutation(n_cells + n_others)[:n_cells])
+    split = Split(*(where[rows] for rows in (drawn.train, drawn.validation, drawn.test)))
+    column = split.as_column(n_cells + n_others)
+    assert column.shape == (n_cells + n_others,)
+    assert (column[where] == drawn.as_column()).all()
+    assert all(part is None for part in np.delete(column, where))
+    for part in ("train", "validation", "test"):
+        assert np.array_equal(np.flatnonzero(column == part), getattr(split, part))
+
+
+@pytest.mark.parametrize("held_out", [np.arange(10), np.array([], dtype=int)])
+def test_figures_are_of_test_cells_or_else_of_validation_cells(held_out):
+    split = draw_split(200, seed=0, held_out=held_out)
+    fitted_on, judged = split.for_evaluation()
+    if held_out.size:
+        assert judged.tolist() == held_out.tolist()
+        assert np.array_equal(np.sort(fitted_on), np.arange(10, 200))
+        assert np.array_equal(fitted_on, np.concatenate([split.train, split.validation]))
+    else:
+        assert judged is split.validation
+        assert fitted_on is split.train
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(200, 600), st.integers(0, 2**32 - 1), st.booleans())
+def test_probes_are_never_fitted_on_the_cells_that_figures_are_of(n_cells, seed, has_test):
+    split = draw_split(n_cells, seed=seed, held_out=np.arange(20) if has_test else None)
+    fitted_on, judged = split.for_evaluation()
+    assert not np.intersect1d(fitted_on, judged).size
+    assert np.array_equal(np.sort(np.concatenate([fitted_on, judged])), np.arange(n_cells))
+
+
+def test_row_numbers_move_to_the_device_as_they_are():
+    split = draw_split(200, seed=0, held_out=np.arange(10))
+    rows = split.on(torch.device("cpu"))
+    for part in ("train", "validation"):
+        moved = getattr(rows, part)
+        assert (moved.device.type, moved.dtype) == ("cpu", torch.int64)
+        assert np.array_equal(moved.numpy(), getattr(split, part))
 
 
 @pytest.mark.parametrize("name", ["train_size", "validation_size"])
