@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 from unittest.mock import patch
@@ -12,12 +13,12 @@ import torch
 
 from indiseek_sc._keys import ROLES, other
 from indiseek_sc.losses import CriticSum
-from indiseek_sc.model._stages import Stages
+from indiseek_sc.model._stages import NEW_START, SPECIFIC
 from indiseek_sc.nn import ConditionalGaussian, RidgeMap, Whitening
-from indiseek_sc.train import SpecificPlan, Split
+from indiseek_sc.train import Rows, SpecificPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from typing import Any
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from indiseek_sc import IndiSeek
     from indiseek_sc._keys import Role
+    from indiseek_sc.model import Stage
+    from indiseek_sc.model._runs import StageRun
 
 N_FOLDS = 5
 NOISE = 0.3
@@ -35,21 +38,21 @@ NOISE = 0.3
 def cells_apart() -> Iterator[None]:
     """Let the start of stage 2 learn from every second training cell, and critics from the others."""
 
-    def on_half(original: Callable, first: int) -> Callable:
-        def run(stages: Stages, *args: Any, **kwargs: Any) -> str | None:
-            whole = stages.split
-            stages.split = Split(
-                np.random.default_rng(0).permutation(whole.train)[first::2], whole.validation, whole.test
-            )
+    def on_half(stage: Stage, first: int) -> Stage:
+        def take(run: StageRun, **values: Any) -> Mapping[str, Any]:
+            whole = run.rows
+            order = torch.from_numpy(np.random.default_rng(0).permutation(len(whole.train)))
+            run.rows = Rows(whole.train[order[first::2].to(whole.train.device)], whole.validation)
             try:
-                return original(stages, *args, **kwargs)
+                return stage.run(run, **values)
             finally:
-                stages.split = whole
+                run.rows = whole
 
-        return run
+        return replace(stage, run=take)
 
-    start, critics = (on_half(getattr(Stages, name), k) for k, name in enumerate(("start_specific", "_run_critics")))
-    with patch.object(Stages, "start_specific", start), patch.object(Stages, "_run_critics", critics):
+    start = tuple(on_half(stage, 0) for stage in NEW_START)
+    training = "indiseek_sc.model._training"
+    with patch(f"{training}.NEW_START", start), patch(f"{training}.SPECIFIC", on_half(SPECIFIC, 1)):
         yield
 
 
@@ -70,11 +73,11 @@ def given_expected(model: IndiSeek, *, by_features: bool = False) -> Iterator[No
     known, given, expect = {}, {}, {}
     with torch.no_grad():
         for role in ROLES:
-            features = torch.from_numpy(model.get_features(modality=role)[train])
+            features = torch.from_numpy(model.get_features(modality=role)[train]).to(module.device)
             known[role] = condition(role, watch(role, features), torch.zeros(len(train)))
             given[role] = inputs(role, known[role])
     for role in ROLES:
-        expect[role] = RidgeMap(given[role].shape[1], module.n_shared)
+        expect[role] = RidgeMap(given[role].shape[1], module.n_shared).to(module.device)
         expect[role].fit(given[role], known[other(role)])
 
     def expected(role: Role, code: Tensor, batch: Tensor) -> Tensor:
@@ -117,12 +120,12 @@ def cross_fitted() -> Iterator[None]:
     def loss(self: ConditionalGaussian, values: Tensor, condition: Tensor) -> Tensor:
         if not self.training:
             return self(condition).negative_log_likelihood(values * self.varies).mean()
-        learns = fold(condition)[None, :] != torch.arange(N_FOLDS)[:, None]
+        learns = fold(condition)[None, :] != torch.arange(N_FOLDS, device=condition.device)[:, None]
         each = self.members(condition).negative_log_likelihood(values * self.varies)
         return (each * learns).sum() / learns.sum()
 
     def forward(self: ConditionalGaussian, condition: Tensor) -> Whitening:
-        chosen = fold(condition), torch.arange(len(condition))
+        chosen = fold(condition), torch.arange(len(condition), device=condition.device)
         return Whitening(*(value[chosen] for value in self.members(condition)))
 
     changed = patch.object(ConditionalGaussian, "loss", loss), patch.object(ConditionalGaussian, "forward", forward)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,11 +122,14 @@ class Case:
         )
 
     def epochs_of(self, model: IndiSeek, changes: Mapping[str, int] | None = None) -> dict[str, int]:
-        """Largest number of epochs of each stage: those of the settings but for ``changes``, within the limit."""
+        """Numbers of epochs to train by, where they are not the model's own: ``changes``, and those above the limit."""
+        if self.max_epochs is None:
+            return dict(changes or {})
         prefix = "max_epochs_"
-        own = {name.removeprefix(prefix): n for name, n in asdict(model.settings).items() if name.startswith(prefix)}
-        epochs = own | dict(changes or {})
-        return epochs if self.max_epochs is None else {stage: min(n, self.max_epochs) for stage, n in epochs.items()}
+        settings = vars(model.settings.optimisation).items()
+        own = {name.removeprefix(prefix): n for name, n in settings if name.startswith(prefix)}
+        del own["prediction"]  # which is no stage of the training
+        return {stage: min(n, self.max_epochs) for stage, n in (own | dict(changes or {})).items()}
 
     def audit(self, method: str, model: IndiSeek) -> AuditReport:
         """Audit a model; what depends on shared codes that others have too is probed once."""

@@ -28,7 +28,7 @@ def predict_proteins(mdata: MuData, model: IndiSeek, test: np.ndarray, seed: int
     from sciPENN.sciPENN_API import sciPENN_API
 
     train = np.setdiff1d(np.arange(mdata.n_obs), test)
-    genes = read_normalized(model.module.transforms["rna"], mdata["rna"].X).numpy()
+    genes = read_normalized(model.module.transforms["rna"], mdata["rna"].X).cpu().numpy()
     proteins = model.get_features(modality="adt")
     center, spread = proteins[train].mean(axis=0), proteins[train].std(axis=0, ddof=1)
 

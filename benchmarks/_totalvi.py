@@ -49,4 +49,4 @@ def predict_proteins(mdata: MuData, model: IndiSeek, test: np.ndarray, seed: int
         include_protein_background=True,
         return_numpy=True,
     )
-    return apply_transform(model.module.transforms["adt"], counts.astype(np.float32)).numpy()
+    return apply_transform(model.module.transforms["adt"], counts.astype(np.float32)).cpu().numpy()

@@ -24,7 +24,7 @@ from indiseek_sc._keys import ROLES
 from indiseek_sc.data import fit_batch_offsets
 from indiseek_sc.data._batch import _offsets_within
 from indiseek_sc.metrics import label_accuracy
-from indiseek_sc.module._joint_code import JointCode
+from indiseek_sc.module import JointCode
 
 FIGURES = ("agreement_flat", "sufficiency", "leak_ratio", "gain", "complete")
 FEWEST = {"train": 60, "test": 20}
@@ -72,9 +72,9 @@ def correct(
 def join_with_batch(model: IndiSeek, train: np.ndarray) -> np.ndarray:
     """The joint code as it would be if each cell were decoded in its own batch."""
     decoded = [torch.from_numpy(model.get_reconstruction(modality=name)) for name in model.modalities.values()]
-    joint = JointCode(*(x.shape[1] for x in decoded))
-    joint.fit(*(x[train] for x in decoded))
-    return joint(*decoded).numpy()
+    joint = JointCode([x.shape[1] for x in decoded])
+    joint.fit([x[train] for x in decoded])
+    return joint(decoded).numpy()
 
 
 def run(name: str, batch_key: str, label_key: str, seed: int, max_cells: int) -> list[dict]:

@@ -17,7 +17,6 @@ modality).
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -27,16 +26,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from _changed import make_changed
 from _design_trials import annealing, cells_apart, cross_fitted, given_expected, members, noise
 from _quiet import train_quietly
 from main_job import read
 
-from indiseek_sc import IndiSeek
 from indiseek_sc._keys import ROLES, other
-from indiseek_sc.metrics import SpecificAuditor, held_out_r2
+from indiseek_sc.metrics import held_out_r2
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+
+    from indiseek_sc import IndiSeek
 
 LAMBDA_FROM = {"lambda from 1000 to 100": 1000.0, "lambda from 10 to 100": 10.0}
 GIVEN_EXPECTED = {"whitening given E[C other | C]": False, "whitening given E[C other | C, X]": True}
@@ -63,7 +64,6 @@ CHOICES: dict[str, dict] = {
     "the last epoch, whatever the probe says": {"keep_least_leak": False},
     "15 epochs": {"max_epochs_specific": 15},
     "step size .001": {"specific_learning_rate": 1e-3},
-    "critics refreshed": {"n_critic_refresh_epochs": 5},
     "1 critic step": {"n_critic_steps": 1},
     "8 critic steps": {"n_critic_steps": 8},
     "lambda 10": {"lambda_": 10.0},
@@ -87,7 +87,7 @@ CHOICES_OF_START: dict[str, dict] = {
 def trial(choice: str, model: IndiSeek) -> AbstractContextManager[None]:
     """Return what has to hold while stage 2 of a choice is trained, and its codes are read."""
     if choice in LAMBDA_FROM:
-        return annealing(LAMBDA_FROM[choice], model.settings.max_epochs_specific)
+        return annealing(LAMBDA_FROM[choice], model.settings.optimisation.max_epochs_specific)
     if choice in GIVEN_EXPECTED:
         return given_expected(model, by_features=GIVEN_EXPECTED[choice])
     return TRIALS.get(choice, nullcontext)()
@@ -106,22 +106,18 @@ def run(name: str, seed: int, max_cells: int) -> list[dict]:
     mdata = mdata[mdata.obs_names[np.sort(order)]].copy()
     order = np.random.default_rng(seed).permutation(mdata.n_obs)
     test, train = np.sort(order[mdata.n_obs // 2 :]), np.sort(order[: mdata.n_obs // 2])
-    IndiSeek.setup_mudata(mdata)
-    model = IndiSeek(mdata, seed=seed)
-    model.train(held_out=test, stages=("shared",), enable_progress_bar=False)
-    features = {role: model.get_features(modality=role) for role in ROLES}
-    shared = {role: model.get_latent_representation(kind="shared", modality=role) for role in ROLES}
-    auditor = SpecificAuditor(features, shared, train=train, test=test, seed=seed)
-    default, module = model.settings, model.module
+    leader = make_changed(mdata, {}, seed=seed)
+    leader.train(held_out=test, stages=("shared",), enable_progress_bar=False)
+    features = {role: leader.get_features(modality=role) for role in ROLES}
+    shared = {role: leader.get_latent_representation(kind="shared", modality=role) for role in ROLES}
+    auditor = leader.make_auditor(seed=seed)
     rows = []
     for choice, changes in {**CHOICES, **CHOICES_OF_START}.items():
-        # Stage 2 makes its parts anew from these.
-        model.settings = module.settings = dataclasses.replace(default, **changes)
-        module.n_specific = {role: module._count_specific(role) for role in ROLES}
+        model = make_changed(mdata, changes, seed=seed)
+        model.take_over(leader)
         start = time.perf_counter()
         with trial(choice, model):
             model.train(
-                lambda_=model.settings.lambda_,
                 stages=("specific",),
                 keep_start=choice in CHOICES and choice != "default",  # which comes first
                 enable_progress_bar=False,
@@ -129,6 +125,8 @@ def run(name: str, seed: int, max_cells: int) -> list[dict]:
             seconds = time.perf_counter() - start
             specific = {role: model.get_latent_representation(kind="specific", modality=role) for role in ROLES}
             decoded = {role: model.get_reconstruction(modality=role) for role in ROLES}
+        if choice == "default":
+            leader = model
         table = auditor(specific, decoded)
         figures = {f"{m}.{k}": table.loc[m, k] for m in ROLES for k in ("leak_ratio", "gain", "complete")}
         if choice == "default":

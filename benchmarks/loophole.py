@@ -28,17 +28,19 @@ import mudata
 import numpy as np
 import pandas as pd
 import torch
+from _changed import make_changed
 
-from indiseek_sc import IndiSeek, datasets
+from indiseek_sc import datasets
 from indiseek_sc._keys import ROLES
-from indiseek_sc.metrics import SpecificAuditor
-from indiseek_sc.module import change_settings
 from indiseek_sc.pl import PALETTE, STYLE, display_name, finish
 from indiseek_sc.train import SpecificPlan
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from mudata import MuData
+
+    from indiseek_sc import IndiSeek
+    from indiseek_sc.metrics import SpecificAuditor
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "literal": {},
@@ -67,7 +69,7 @@ class Witness(pl.Callback):
     """
 
     def __init__(self, model: IndiSeek, epochs: list[int]) -> None:
-        self.module, self.epochs = model.module, epochs
+        self.epochs = epochs
         self.features = {role: torch.from_numpy(model.get_features(modality=model.modalities[role])) for role in ROLES}
         self.seen: list[dict[str, Any]] = []
 
@@ -78,26 +80,19 @@ class Witness(pl.Callback):
             return
         figures = {k: float(v) for k, v in trainer.callback_metrics.items() if k.endswith("_validation_bound")}
         bounds = {role: sum(v for k, v in figures.items() if k.startswith(f"{role}_")) for role in ROLES}
-        codes = self.module.describe(self.features, torch.zeros(len(self.features["rna"]), dtype=torch.long))
-        kinds = {kind: {role: codes[kind][role].numpy() for role in ROLES} for kind in ("specific", "reconstruction")}
+        module = pl_module.module  # in training, not yet the model's own
+        features = {role: x.to(module.device) for role, x in self.features.items()}
+        codes = module.describe(features, torch.zeros(len(features["rna"]), dtype=torch.long, device=module.device))
+        kinds = {k: {role: codes[k][role].cpu().numpy() for role in ROLES} for k in ("specific", "reconstruction")}
         self.seen.append({"epoch": epoch, "bound": bounds, **kinds})
 
 
-def make_auditor(model: IndiSeek, seed: int) -> SpecificAuditor:
-    """Probes that are fitted on all cells but those held out, and read on these."""
-    split = model.split
-    features = {role: model.get_features(modality=model.modalities[role]) for role in ROLES}
-    rows = {"train": np.sort(np.concatenate([split.train, split.validation])), "test": split.test}
-    with torch.no_grad():
-        shared = {role: model.module.shared(role, torch.from_numpy(x)) for role, x in features.items()}
-    kept = {role: code[:, : model.module.rotations[role].n_kept].numpy() for role, code in shared.items()}
-    return SpecificAuditor(features, kept, **rows, seed=seed)
-
-
-def train_watched(model: IndiSeek, auditor: SpecificAuditor, n_epochs: int, n_looks: int) -> pd.DataFrame:
-    """Train stage 2, look at it now and then, and judge what was seen."""
+def train_watched(
+    model: IndiSeek, auditor: SpecificAuditor, n_epochs: int, n_looks: int, **kwargs: Any
+) -> pd.DataFrame:
+    """Train stage 2, which has so many epochs, look at it now and then, and judge what was seen."""
     witness = Witness(model, [0, *np.geomspace(1, n_epochs, n_looks).round().astype(int).tolist()])
-    model.train(stages=("specific",), max_epochs={"specific": n_epochs}, callbacks=[witness], enable_progress_bar=False)
+    model.train(stages=("specific",), callbacks=[witness], enable_progress_bar=False, **kwargs)
     return pd.concat([judge(auditor, **seen) for seen in witness.seen])
 
 
@@ -118,17 +113,16 @@ def judge(
 def run(mdata: MuData, seed: int, n_epochs: int, n_looks: int) -> pd.DataFrame:
     """All variants from one split."""
     held_out = np.random.default_rng(seed).permutation(mdata.n_obs)[: mdata.n_obs // 3]
-    IndiSeek.setup_mudata(mdata)
-    literal = IndiSeek(mdata, preset="paper", seed=seed)
-    published = change_settings(literal.settings, **STEP_SIZE)
-    literal.settings = literal.module.settings = published
+    literal = make_changed(mdata, STEP_SIZE, preset="paper", seed=seed)
     literal.train(stages=("shared",), held_out=held_out, max_epochs=n_epochs, enable_progress_bar=False)
-    auditor = make_auditor(literal, seed)
+    auditor = literal.make_auditor(seed=seed)
     tables = []
     for name, changes in VARIANTS.items():
         start = time.perf_counter()
-        literal.settings = literal.module.settings = change_settings(published, **changes)
-        tables.append(train_watched(literal, auditor, n_epochs, n_looks).assign(variant=name))
+        model = make_changed(mdata, STEP_SIZE | changes, preset="paper", seed=seed)
+        model.take_over(literal)
+        table = train_watched(model, auditor, n_epochs, n_looks, max_epochs={"specific": n_epochs})
+        tables.append(table.assign(variant=name))
         report(tables[-1], seed, time.perf_counter() - start)
 
     tables.append(run_default(mdata, held_out, seed, n_looks))
@@ -138,10 +132,10 @@ def run(mdata: MuData, seed: int, n_epochs: int, n_looks: int) -> pd.DataFrame:
 def run_default(mdata: MuData, held_out: np.ndarray, seed: int, n_looks: int) -> pd.DataFrame:
     """The default design; in the first epochs of its stage 2 critics learn alone."""
     start = time.perf_counter()
-    model = IndiSeek(mdata, seed=seed)
+    model = make_changed(mdata, {}, seed=seed)
     model.train(stages=("shared",), held_out=held_out, enable_progress_bar=False)
-    n_epochs = model.settings.max_epochs_specific
-    table = train_watched(model, make_auditor(model, seed), n_epochs, n_looks).assign(variant=DEFAULT)
+    n_epochs = model.settings.optimisation.max_epochs_specific
+    table = train_watched(model, model.make_auditor(seed=seed), n_epochs, n_looks).assign(variant=DEFAULT)
     report(table, seed, time.perf_counter() - start)
     return table
 

@@ -55,8 +55,9 @@ def fit(mdata: MuData, test: np.ndarray, seed: int, *, oracle: bool) -> IndiSeek
         linear = np.pad(weight, ((0, 0), (0, model.module.n_shared - code.shape[1])))
         # The encoder becomes this regression; its network starts at zero.
         model.module.encoders[role].start_from(LinearMap(torch.from_numpy(center), torch.from_numpy(linear).float()))
-    features = {role: torch.from_numpy(model.get_features(modality=role)) for role in ROLES}
-    finish_shared(model.module, features, model.split)
+    device = model.module.device
+    features = {role: torch.from_numpy(model.get_features(modality=role)).to(device) for role in ROLES}
+    finish_shared(model.module, features, model.split.on(device))
     model.train(stages=("specific",), enable_progress_bar=False)
     return model
 
