@@ -140,7 +140,7 @@ def choose_device(accelerator: str = "auto", devices: int | Sequence[int] | str 
     if name == "cpu" or (name == "auto" and n_gpus == 0):
         if index != 0:
             raise ValueError(
-                f"devices={devices!r}: it names a GPU, but with accelerator={accelerator!r} training is on the CPU here."
+                f"devices={devices!r}: with accelerator={accelerator!r} training is on the CPU here, not on a GPU."
             )
         return Device()
     if n_gpus == 0:
