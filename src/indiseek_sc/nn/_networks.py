@@ -57,9 +57,8 @@ def drop(values: Tensor, share: float, training: bool) -> Tensor:
     """
     if not training or share == 0:
         return values
-    if values.device.type != "cpu":
-        return F.dropout(values, share)
-    return values * torch.rand(values.shape, dtype=values.dtype).ge_(share).mul_(1 / (1 - share))
+    kept = torch.rand(values.shape, dtype=values.dtype, device=values.device).ge_(share)
+    return values * kept.mul_(1 / (1 - share))
 
 
 class Dropout(nn.Module):
