@@ -1,9 +1,11 @@
 """Seconds and memory by number of cells: set-up, both stages, codes and audit.
 
     python benchmarks/scaling.py pbmc_covid --cells 10000 100000 --output scaling.csv
+    python benchmarks/scaling.py pbmc_covid --cells 6000 30000 300000 --accelerator gpu --output scaling_gpu.csv
 
 Cells are drawn with replacement from a real set, and of each count a tenth of the molecules is lost at random, so that no two cells are alike: synthetic in
 number, real in kind. A fifth is held out. Each size has a process of its own, on one thread, whose largest memory is read at its end; the data themselves are part of it.
+On a GPU ``gpu_gigabytes`` is the largest memory of the device.
 ``per_cell`` is seconds for each cell, over those of the smallest size: 1 is linear.
 """
 
@@ -18,6 +20,7 @@ from pathlib import Path
 import mudata
 import numpy as np
 import pandas as pd
+import torch
 from _quiet import train_quietly
 from anndata import AnnData
 from main_job import read
@@ -43,7 +46,7 @@ def resample(name: str, n_cells: int) -> mudata.MuData:
     return mudata.MuData(modalities)
 
 
-def measure(name: str, n_cells: int) -> dict[str, float]:
+def measure(name: str, n_cells: int, accelerator: str) -> dict[str, float]:
     """Time each step at one size."""
     train_quietly()
     mdata = resample(name, n_cells)
@@ -56,16 +59,20 @@ def measure(name: str, n_cells: int) -> dict[str, float]:
     IndiSeek.setup_mudata(mdata)
     model = IndiSeek(mdata)
     note("set-up")
-    model.train(stages=("shared",), held_out=np.arange(0, n_cells, 5), enable_progress_bar=False)
+    options = {"accelerator": accelerator, "enable_progress_bar": False}
+    model.train(stages=("shared",), held_out=np.arange(0, n_cells, 5), **options)
     note("shared")
-    model.train(stages=("specific",), enable_progress_bar=False)
+    model.train(stages=("specific",), **options)
     note("specific")
     model.write_latents()
     note("codes")
     model.audit()
     note("audit")
     gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {"n_cells": n_cells, **seconds, "total": sum(seconds.values()), "gigabytes": gigabytes}
+    memory = {"gigabytes": gigabytes}
+    if model.device.type == "cuda":
+        memory["gpu_gigabytes"] = torch.cuda.max_memory_allocated(model.device) / 2**30
+    return {"n_cells": n_cells, "device": model.device.type, **seconds, "total": sum(seconds.values()), **memory}
 
 
 def main() -> None:
@@ -73,12 +80,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--cells", nargs="+", type=int, default=[10_000, 100_000])
+    parser.add_argument("--accelerator", default="cpu")
     parser.add_argument("--output", type=Path, default=Path("scaling.csv"))
     arguments = parser.parse_args()
     rows: list[dict[str, float]] = []
     for n_cells in arguments.cells:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            rows.append(pool.apply(measure, (arguments.data, n_cells)))
+            rows.append(pool.apply(measure, (arguments.data, n_cells, arguments.accelerator)))
         table = pd.DataFrame(rows)
         table["per_cell"] = table["total"] / table["n_cells"] / (table["total"] / table["n_cells"]).iloc[0]
         table.to_csv(arguments.output, index=False)

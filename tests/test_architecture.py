@@ -1,4 +1,4 @@
-"""The direction of imports, and the size of files."""
+"""The direction of imports."""
 
 from __future__ import annotations
 
@@ -44,8 +44,6 @@ FOREIGN = {
     "report": {"jinja2", "matplotlib", "mudata", "numpy", "pandas"},
 }
 """The libraries that a part may import, where that is bounded: arrays in the depths, no statistics in figures."""
-
-LONGEST_FILE = 400
 
 
 def find_imports(file: Path, package: Path) -> Iterator[str]:
@@ -132,11 +130,6 @@ def test_no_private_name_crosses_parts():
         if any(part.startswith("_") for part in parts[2:])
     ]
     assert private == []
-
-
-def test_files_stay_readable():
-    lengths = {str(f.relative_to(PACKAGE)): len(f.read_text().splitlines()) for f in PACKAGE.rglob("*.py")}
-    assert {name: n for name, n in lengths.items() if n > LONGEST_FILE} == {}
 
 
 @pytest.mark.parametrize(
