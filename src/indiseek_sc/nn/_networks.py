@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from indiseek_sc.nn._canonical_analysis import LinearMap
