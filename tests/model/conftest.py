@@ -1,0 +1,42 @@
+"""What tests of whole models have in common: a quick training, and all codes of a model."""
+
+from __future__ import annotations
+
+import mudata
+import numpy as np
+import pytest
+
+from indiseek_sc import IndiSeek
+
+FEW = {"shared": 5, "conditional": 5, "shape": 3, "specific": 2, "decoder": 3}
+HELD_OUT = np.arange(0, 600, 5)
+
+
+def fit(mdata, *, setup=None, train=None, **kwargs):
+    IndiSeek.setup_mudata(mdata, **(setup or {}))
+    model = IndiSeek(mdata, **kwargs)
+    quick = {"max_epochs": FEW, "plan_kwargs": {"n_critic_warmup_steps": 8}, "enable_progress_bar": False}
+    model.train(**{**quick, "held_out": HELD_OUT, **(train or {})})
+    return model
+
+
+def all_codes(model, mdata=None, indices=None):
+    codes = {"joint": model.get_latent_representation(mdata, indices=indices)}
+    for role, name in model.modalities.items():
+        for kind in ("shared", "specific"):
+            codes[f"{kind}_{role}"] = model.get_latent_representation(mdata, kind=kind, modality=name, indices=indices)
+        codes[f"decoded_{role}"] = model.get_reconstruction(mdata, modality=name, indices=indices)
+    return codes
+
+
+def assert_equal_codes(first, second):
+    assert first.keys() == second.keys()
+    for name, code in first.items():
+        np.testing.assert_array_equal(code, second[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def fitted(_pbmc_covid_once) -> tuple[IndiSeek, mudata.MuData]:
+    """A model of 600 cells and these."""
+    mdata = _pbmc_covid_once[::10].copy()
+    return fit(mdata), mdata
