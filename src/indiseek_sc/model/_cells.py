@@ -87,11 +87,11 @@ def as_rows(given: Any, n_cells: int, argument: str = "indices") -> np.ndarray:
         return rows.astype(np.int64)
     if not np.issubdtype(rows.dtype, np.integer):
         raise ValueError(f"{argument} must be whole row numbers or a mask, but are of type {rows.dtype}.")
-    rows = rows.astype(np.int64)
     if rows.min() < -n_cells or rows.max() >= n_cells:
         raise ValueError(
             f"{argument} must lie below the number of cells, {n_cells}, but reach {rows.min()} to {rows.max()}."
         )
+    rows = rows.astype(np.int64)
     return np.where(rows < 0, rows + n_cells, rows)
 
 
@@ -155,15 +155,16 @@ def read_features(
 
 
 def sum_rows(matrix: Any) -> np.ndarray:
-    """Return the sum of the raw values of each cell, shape ``(n_cells,)``: what cells of one name are told apart by."""
+    """Return the sum of the absolute values of each cell, shape ``(n_cells,)``: what cells of one name are told apart by.
+
+    Values as they are would not do: those that are centred within the cell have a sum of 0, but for rounding.
+    """
     matrix = as_row_major(matrix)
     if issparse(matrix):
-        return np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()
-    if isinstance(matrix, np.ndarray):
-        return matrix.sum(axis=1, dtype=np.float64)
-    return np.concatenate(
-        [part.sum(axis=1, dtype=np.float64) for part in iterate_rows(matrix, np.arange(matrix.shape[0]))]
-    )
+        sizes = type(matrix)((np.abs(matrix.data), matrix.indices, matrix.indptr), shape=matrix.shape)
+        return np.asarray(sizes.sum(axis=1, dtype=np.float64)).ravel()
+    parts = iterate_rows(matrix, np.arange(matrix.shape[0]))
+    return np.concatenate([np.abs(part).sum(axis=1, dtype=np.float64) for part in parts])
 
 
 def remember_cells(model: IndiSeek, mdata: MuData, split: Split) -> dict[str, Any]:

@@ -1,0 +1,296 @@
+"""Which cells are meant: row numbers that a user gives, and cells that a model knows by their names and values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import anndata
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indiseek_sc import IndiSeek, _keys
+from indiseek_sc.datasets import synthetic
+from indiseek_sc.metrics import _probes
+from indiseek_sc.model._cells import as_rows, find_split, sum_rows
+
+QUICK = {"max_epochs": 1, "enable_progress_bar": False}
+N_CELLS = 240
+HELD_OUT = np.arange(0, N_CELLS, 4)
+
+
+# --- row numbers ------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def cells_and_rows(draw: Callable, least: int | None = None) -> tuple[int, list[int]]:
+    """A number of cells, and some of their row numbers; negative ones too if no least one is given."""
+    n_cells = draw(st.integers(1, 120))
+    lowest = -n_cells if least is None else least
+    return n_cells, draw(st.lists(st.integers(lowest, n_cells - 1), max_size=30))
+
+
+@given(cells_and_rows(), st.sampled_from(["list", "tuple", "int64", "int16", "int8", "series", "index"]))
+def test_row_numbers_are_those_of_numpy(cells: tuple[int, list[int]], form: str) -> None:
+    n_cells, rows = cells
+    forms: dict[str, Callable] = {"list": list, "tuple": tuple, "series": pd.Series, "index": pd.Index}
+    given_as = forms[form](rows) if form in forms else np.array(rows, dtype=form)
+    if form == "series":
+        given_as = pd.Series(rows, dtype=np.int64, index=np.arange(len(rows)) + 7)
+    found = as_rows(given_as, n_cells)
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found, np.arange(n_cells)[np.array(rows, dtype=np.int64)])
+
+
+@given(cells_and_rows(least=0), st.sampled_from(["uint8", "uint16", "uint32", "uint64"]))
+def test_row_numbers_without_a_sign(cells: tuple[int, list[int]], dtype: str) -> None:
+    n_cells, rows = cells
+    np.testing.assert_array_equal(as_rows(np.array(rows, dtype=dtype), n_cells), rows)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=50))
+def test_masks_and_what_numpy_makes_of_them(mask: list[bool]) -> None:
+    expected = np.arange(len(mask))[np.array(mask)]
+    for form in (mask, np.array(mask), pd.Series(mask), np.where(mask), np.nonzero(mask), np.flatnonzero(mask)):
+        np.testing.assert_array_equal(as_rows(form, len(mask)), expected)
+
+
+@given(st.integers(1, 50), st.data())
+def test_a_single_row(n_cells: int, data: Any) -> None:
+    row = data.draw(st.integers(-n_cells, n_cells - 1))
+    for form in (row, np.int64(row), np.int8(row), np.array(row)):
+        assert as_rows(form, n_cells).tolist() == [row % n_cells]
+
+
+def test_all_rows_and_none() -> None:
+    assert as_rows(None, 3).tolist() == [0, 1, 2]
+    assert as_rows(range(1, 3), 3).tolist() == [1, 2]
+    for none in ([], (), np.array([]), np.where([False] * 3)):
+        found = as_rows(none, 3)
+        assert found.dtype == np.int64
+        assert found.size == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([240], "held_out must lie below the number of cells, 240, but reach 240 to 240"),
+        ([3, -241], "held_out must lie below the number of cells, 240, but reach -241 to 3"),
+        (np.array([2**64 - 1], dtype=np.uint64), "held_out must lie below the number of cells, 240"),
+        ([True, False], r"held_out: a mask needs one value a cell \(240\), but has shape \(2,\)"),
+        (True, r"held_out: a mask needs one value a cell \(240\), but has shape \(1,\)"),
+        ([1.0, 2.0], "held_out must be whole row numbers or a mask, but are of type float64"),
+        (["cell_1"], "held_out must be whole row numbers or a mask, but are of type <U6"),
+        ([[1, 2], [3, 4]], r"held_out must be one list of row numbers or a mask, but has shape \(2, 2\)"),
+        (np.where(np.eye(3)), r"held_out must be one list of row numbers or a mask, but has shape \(2, 3\)"),
+    ],
+)
+def test_what_are_no_rows(rows: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        as_rows(rows, N_CELLS, "held_out")
+
+
+# --- sums that tell cells of one name apart ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "uint16"])
+def test_sums_do_not_depend_on_the_form_of_the_matrix(dtype: str) -> None:
+    values = np.random.default_rng(0).poisson(2.0, size=(50, 20)).astype(dtype)
+    if dtype.startswith("float"):
+        values -= values.mean(axis=1, keepdims=True).astype(dtype)  # a sum of 0 in every cell, but for rounding
+    expected = np.abs(values.astype(float)).sum(axis=1)
+    forms = (np.asarray, np.asfortranarray, sp.csr_matrix, sp.csc_matrix, sp.csr_array, lambda x: x.astype("float32"))
+    for form in forms:
+        np.testing.assert_allclose(sum_rows(form(values)), expected, rtol=1e-6)
+
+
+# --- cells that a model knows -----------------------------------------------------------------------------------------
+
+
+def make_cells(seed: int = 0) -> mudata.MuData:
+    return synthetic.make("S6", N_CELLS, n_genes=60, n_proteins=12, seed=seed)
+
+
+@pytest.fixture(autouse=True)
+def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ridge and the neighbours evaluate alone: they do not depend on the order of cells."""
+    monkeypatch.setattr(_probes, "_MAX_EPOCHS", 0)
+
+
+@pytest.fixture(scope="module")
+def known() -> IndiSeek:
+    mdata = make_cells()
+    IndiSeek.setup_mudata(mdata)
+    model = IndiSeek(mdata)
+    model.train(held_out=HELD_OUT, **QUICK)
+    model.write_latents()
+    return model
+
+
+@pytest.fixture(scope="module")
+def folder(known: IndiSeek, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("known") / "model"
+    known.save(str(path))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def truth(known: IndiSeek) -> pd.Series:
+    """What each cell was used for, by its name."""
+    return known.adata.obs[_keys.SPLIT].astype(str)
+
+
+def names_of(model: IndiSeek, part: str) -> set[str]:
+    return set(model.adata.obs_names[getattr(model.split, part)])
+
+
+def test_parts_are_written_for_all_cells(known: IndiSeek, truth: pd.Series) -> None:
+    assert truth.value_counts()["test"] == HELD_OUT.size
+    for part in ("train", "validation", "test"):
+        assert set(truth.index[truth == part]) == names_of(known, part)
+    np.testing.assert_array_equal(known.test_indices, HELD_OUT)
+    np.testing.assert_array_equal(known.train_indices, known.split.train)
+    np.testing.assert_array_equal(known.validation_indices, known.split.validation)
+
+
+def test_cells_in_another_order_are_what_they_were(known: IndiSeek, folder: str, truth: pd.Series) -> None:
+    backwards = make_cells()[::-1].copy()
+    loaded = IndiSeek.load(folder, adata=backwards)
+    for part in ("train", "validation", "test"):
+        assert names_of(loaded, part) == names_of(known, part)
+    assert names_of(loaded, "test") == {f"cell_{row}" for row in HELD_OUT}
+    loaded.write_latents()
+    pd.testing.assert_series_equal(backwards.obs[_keys.SPLIT].astype(str), truth[::-1])
+
+
+def test_the_audit_reads_the_same_cells_in_another_order(
+    known: IndiSeek, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held-out cells come first, so that rows are others but the order within each part is the same, and with it what probes draw."""
+    monkeypatch.setattr("indiseek_sc.metrics._judge.through_floor", lambda code, train, rng: code)  # noise by row
+    order = np.r_[HELD_OUT, np.setdiff1d(np.arange(N_CELLS), HELD_OUT)]
+    loaded = IndiSeek.load(folder, adata=make_cells()[order].copy())
+    own, other = known.audit(), loaded.audit()
+    assert (other.n_train, other.n_test) == (own.n_train, own.n_test) == (N_CELLS - HELD_OUT.size, HELD_OUT.size)
+    np.testing.assert_allclose(other.table, own.table, atol=1e-4)
+
+
+NEEDS: dict[str, tuple[Callable[[IndiSeek], Any], tuple[str, ...]]] = {
+    "audit": (lambda model: model.audit(), ("train", "validation", "test")),
+    "lambda_path": (lambda model: model.lambda_path([10], **QUICK), ("train", "validation")),
+    "train_prediction": (lambda model: model.train_prediction(**QUICK), ("train", "validation")),
+    "train(stages=('specific',))": (lambda model: model.train(stages=("specific",), **QUICK), ("train", "validation")),
+    "coordinate_importance": (
+        lambda model: model.coordinate_importance(modality="rna"),
+        ("train", "validation", "test"),
+    ),
+    "audit_prediction": (lambda model: model.audit_prediction("rna", "adt"), ("test",)),
+}
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_fewer_cells_are_coded_but_not_enough_for_more(name: str, folder: str, truth: pd.Series) -> None:
+    some = make_cells()[:100].copy()
+    loaded = IndiSeek.load(folder, adata=some)
+    ask, parts = NEEDS[name]
+    left, whole = Counter(truth[:100]), Counter(truth)
+    lacking = " and ".join(f"{whole[part] - left[part]} of {whole[part]} {part} cells" for part in parts)
+    before = {key: list(getattr(some, key)) for key in ("obs", "obsm", "uns")}
+    with pytest.raises(RuntimeError) as caught:
+        ask(loaded)
+    assert str(caught.value).startswith(
+        f"{name} needs the cells that the model was trained with, but the data lack {lacking} (by name and values)."
+    )
+    assert {key: list(getattr(some, key)) for key in before} == before
+    assert loaded.stages_ == ["shared", "specific"]
+    loaded.write_latents()
+    pd.testing.assert_series_equal(some.obs[_keys.SPLIT].astype(str), truth[:100])
+
+
+def test_cells_that_are_new_have_no_part(known: IndiSeek, folder: str, truth: pd.Series, tmp_path: Any) -> None:
+    """Known cells beside others: the column says nothing of these, and can be written to a file."""
+    both = {}
+    for name, cells in make_cells(seed=1)[:20].copy().mod.items():
+        cells.obs_names = [f"new_{cell}" for cell in cells.obs_names]
+        both[name] = anndata.concat([make_cells()[name][:30], cells])
+    mixed = mudata.MuData(both)
+    IndiSeek.load(folder, adata=mixed).write_latents()
+    column = mixed.obs[_keys.SPLIT]
+    assert column[30:].isna().all()
+    assert (column[:30].astype(str) == truth[:30]).all()
+    mixed.write(tmp_path / "mixed.h5mu")
+    back = mudata.read_h5mu(tmp_path / "mixed.h5mu").obs[_keys.SPLIT]
+    pd.testing.assert_series_equal(back.astype(object), column.astype(object))
+
+
+@pytest.mark.parametrize("has_own_names", [True, False])
+def test_other_cells_are_not_taken_for_known_ones(has_own_names: bool, folder: str) -> None:
+    """Not by their names either, which may coincide between sequencing runs."""
+    other = make_cells(seed=1)
+    if has_own_names:
+        for cells in other.mod.values():
+            cells.obs_names = [f"other_{name}" for name in cells.obs_names]
+        other.update()
+    other.obs[_keys.SPLIT] = "train"  # of codes that another model wrote
+    loaded = IndiSeek.load(folder, adata=other)
+    assert loaded.split.n_cells == 0
+    loaded.write_latents()
+    assert _keys.SPLIT not in other.obs
+    assert np.isfinite(other.obsm[_keys.JOINT]).all()
+    with pytest.raises(RuntimeError, match="audit needs the cells .* 60 of 60 test cells"):
+        loaded.audit()
+
+
+def test_nothing_is_written_before_an_error(known: IndiSeek) -> None:
+    new = make_cells(seed=1)
+    new["rna"].X = new["rna"].X.toarray()
+    new["rna"].X[5, 3] = np.nan
+    before = {key: list(getattr(new, key)) for key in ("obs", "obsm", "uns")}
+    with pytest.raises(ValueError, match="not finite"):
+        known.write_latents(new)
+    assert {key: list(getattr(new, key)) for key in before} == before
+
+
+def test_a_model_without_data_codes_a_query_and_stays_without(
+    known: IndiSeek, folder: str, truth: pd.Series, tmp_path: Any
+) -> None:
+    loaded = IndiSeek.load(folder, adata=False)
+    query = make_cells(seed=1)[:40].copy()
+    loaded.write_latents(query)
+    assert loaded.adata is None
+    assert _keys.SPLIT not in query.obs
+    assert query.obsm[_keys.JOINT].shape[0] == 40
+    own = make_cells()[:40].copy()
+    loaded.write_latents(own)
+    assert loaded.adata is None
+    pd.testing.assert_series_equal(own.obs[_keys.SPLIT].astype(str), truth[:40])
+    np.testing.assert_allclose(own.obsm[_keys.JOINT], known.adata.obsm[_keys.JOINT][:40], atol=1e-5)
+    assert loaded.train_indices is loaded.validation_indices is loaded.test_indices is None
+    with pytest.raises(AttributeError, match="split: the model is not trained, or has no data"):
+        _ = loaded.split
+    with pytest.raises(ValueError, match="loaded without data"):
+        loaded.write_latents()
+    loaded.save(str(tmp_path / "again"))
+    again = IndiSeek.load(str(tmp_path / "again"), adata=make_cells())
+    np.testing.assert_array_equal(again.get_latent_representation(), known.get_latent_representation())
+
+
+def test_cells_are_known_in_any_form_of_their_values(known: IndiSeek) -> None:
+    """Values that are centred within the cell have a sum of 0 but for rounding; it must not tell the forms of one matrix apart."""
+    mdata = make_cells()
+    counts = np.log1p(mdata["adt"].X.toarray().astype(np.float64))
+    mdata["adt"].layers["ratios"] = counts - counts.mean(axis=1, keepdims=True)
+    IndiSeek.setup_mudata(mdata, adt_layer="ratios")
+    model = IndiSeek(mdata)
+    model.train(stages=("shared",), held_out=HELD_OUT, **QUICK)
+    for form in (np.asfortranarray, sp.csr_matrix, sp.csc_matrix, lambda x: x.astype(np.float32)):
+        same = make_cells()
+        same["adt"].layers["ratios"] = form(mdata["adt"].layers["ratios"])
+        IndiSeek.setup_mudata(same, adt_layer="ratios")
+        assert find_split(model, model._validate_anndata(same)).n_cells == N_CELLS
