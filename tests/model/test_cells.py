@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from indiseek_sc import IndiSeek, _keys
 from indiseek_sc.datasets import synthetic
 from indiseek_sc.metrics import _probes
-from indiseek_sc.model._cells import as_rows, find_split, sum_rows
+from indiseek_sc.model._cells import as_rows, find_split, read_features, sum_rows
 
 QUICK = {"max_epochs": 1, "enable_progress_bar": False}
 N_CELLS = 240
@@ -294,3 +294,14 @@ def test_cells_are_known_in_any_form_of_their_values(known: IndiSeek) -> None:
         same["adt"].layers["ratios"] = form(mdata["adt"].layers["ratios"])
         IndiSeek.setup_mudata(same, adt_layer="ratios")
         assert find_split(model, model._validate_anndata(same)).n_cells == N_CELLS
+
+
+def test_values_that_were_spoilt_since_are_named_wherever_they_are(known: IndiSeek) -> None:
+    """Data that were set up are looked at in samples; features of all cells are."""
+    mdata = make_cells()
+    mdata["adt"].X = mdata["adt"].X.toarray()
+    known._validate_anndata(mdata)
+    mdata["adt"].X[[7, 9], 3] = np.nan
+    assert np.isfinite(read_features(known, mdata, "adt", np.array([8, 10]))).all()
+    with pytest.raises(ValueError, match=r"mdata\['adt'\]: the values of 2 cells are not finite.*'cell_9', 'cell_7'"):
+        read_features(known, mdata, "adt", np.array([9, 8, 7]))

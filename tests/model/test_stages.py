@@ -6,7 +6,18 @@ import pytest
 import torch
 
 from indiseek_sc._keys import ROLES
-from indiseek_sc.model._stages import FINISH, FORMER_START, NEW_START, SHARED, SPECIFIC, Stage, learn_shape, run_stages
+from indiseek_sc.model._stages import (
+    FINISH,
+    FORMER_START,
+    NEW_START,
+    SHARED,
+    SPECIFIC,
+    Stage,
+    _count_critic_epochs,
+    learn_shape,
+    run_stages,
+)
+from indiseek_sc.module import Optimisation
 from indiseek_sc.nn import ConditionalCodec
 from indiseek_sc.train import Rows
 
@@ -108,3 +119,25 @@ def test_every_input_of_a_stage_is_there_before_it(start):
     for stage in (SHARED, *start, SPECIFIC, *FINISH):
         assert set(stage.inputs) <= known, stage.name
         known |= set(stage.outputs)
+
+
+@pytest.mark.parametrize(
+    ("max_epochs", "critics_learn", "expected"),
+    [
+        (None, True, (40, 10, 200)),  # epochs of the encoders; those of critics alone come on top
+        (None, False, (40, 0, 0)),
+        (0, True, (0, 0, 0)),
+        (1, True, (1, 0, 0)),
+        (2, True, (1, 1, 20)),
+        (5, True, (3, 2, 40)),
+        (20, True, (10, 10, 200)),
+        (100, True, (90, 10, 200)),
+        (7, False, (7, 0, 0)),
+    ],
+)
+def test_a_number_of_epochs_that_is_given_holds_for_critics_alone_too(max_epochs, critics_learn, expected):
+    options = SimpleNamespace(
+        optimisation=Optimisation(), max_epochs={} if max_epochs is None else {"specific": max_epochs}
+    )
+    run = SimpleNamespace(options=options, module=SimpleNamespace(critics_learn=critics_learn))
+    assert _count_critic_epochs(run, steps_per_epoch=5) == expected

@@ -5,15 +5,19 @@ from __future__ import annotations
 import warnings
 from functools import partial
 
+import mudata
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
 from indiseek_sc import IndiSeek
 from indiseek_sc._keys import ROLES
+from indiseek_sc.datasets import synthetic
+from indiseek_sc.model import TrainingOutcome
 from indiseek_sc.module import IndiSeekModule
-from indiseek_sc.train import LeakProbe
+from indiseek_sc.train import EarlyEndWarning, LeakProbe, RegressionPlan, SharedPlan, SpecificPlan, StageFit
 
 from .conftest import FEW, HELD_OUT, all_codes, assert_equal_codes, fit
 
@@ -124,7 +128,10 @@ def test_interrupting_stage_one_keeps_shared_codes(pbmc_small):
     model = IndiSeek(pbmc_small)
     stop = _Stop("train_loss", KeyboardInterrupt())
     with pytest.warns(UserWarning, match="Stage 'shared': Interrupted"):
-        model.train(max_epochs=4, callbacks=[stop], enable_progress_bar=False)
+        outcome = model.train(max_epochs=4, callbacks=[stop], enable_progress_bar=False)
+    assert outcome.is_applied
+    assert outcome.is_interrupted
+    assert model.stages_ == ["shared"]
     assert np.isfinite(model.get_latent_representation(kind="shared", modality="rna")).all()
     with pytest.raises(RuntimeError, match=r"specific codes are not trained yet.*stages=\('specific',\)"):
         model.get_latent_representation()
@@ -232,3 +239,255 @@ def test_a_healthy_training_is_not_warned_of_but_one_whose_critics_lag(pbmc_covi
     quick = {"stages": ("specific",), "max_epochs": {"decoder": 0}, "enable_progress_bar": False}
     with pytest.warns(UserWarning, match="stayed negative .*rna gaussian"):
         model.train(**quick, plan_kwargs={"critic_learning_rate": 1e-12})
+
+
+# --- what a failure leaves as it was ----------------------------------------------------------------------------------
+
+ONE = {"max_epochs": 1, "enable_progress_bar": False}
+
+
+def make_cells(seed=0):
+    return synthetic.make("S6", 240, n_genes=60, n_proteins=12, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A model to fail with: whoever changes it fails the tests behind."""
+    mdata = make_cells()
+    IndiSeek.setup_mudata(mdata)
+    model = IndiSeek(mdata, n_shared=4)
+    model.train(held_out=np.arange(0, 240, 4), lambda_=30.0, **ONE)
+    return model
+
+
+def state_of(model):
+    return {
+        "codes": all_codes(model),
+        "weights": {name: x.clone() for name, x in model.module.state_dict().items()},
+        "history": {key: x.copy() for key, x in model.history.items()},
+        "split": {"cells": model.split_["cells"].copy(), "part": model.split_["part"].copy()},
+        "sums": {role: x.copy() for role, x in model.split_["sums"].items()},
+        "others": (list(model.stages_), model.lambda_, model.is_trained_, model.settings, model.chosen_path),
+        "objects": (model.module, model.trainer, model.adata),
+        "torch": torch.get_rng_state(),
+        "needs": [p.requires_grad for p in model.module.parameters()],
+    }
+
+
+def assert_same_state(first, second):
+    assert_equal_codes(first["codes"], second["codes"])
+    assert all(torch.equal(x, second["weights"][name]) for name, x in first["weights"].items())
+    assert first["history"].keys() == second["history"].keys()
+    for key, x in first["history"].items():
+        pd.testing.assert_frame_equal(x, second["history"][key])
+    for part in ("split", "sums"):
+        assert_equal_codes(first[part], second[part])
+    assert first["others"] == second["others"]
+    assert all(x is y for x, y in zip(first["objects"], second["objects"], strict=True))
+    assert torch.equal(first["torch"], second["torch"])
+    assert first["needs"] == second["needs"]
+
+
+class _Fail(Callback):
+    """Raises an error at the end of the first epoch of a stage."""
+
+    def __init__(self, plan, error):
+        self.plan, self.error = plan, error
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        if isinstance(pl_module, self.plan):
+            raise self.error
+
+
+WRONG = {
+    "use_gpu": ({"use_gpu": True}, ValueError, 'use_gpu is not taken: give accelerator="gpu" or accelerator="cpu"'),
+    "misspelt": ({"acelerator": "cpu"}, TypeError, "unexpected argument 'acelerator'. Did you mean 'accelerator'"),
+    "no GPU": ({"accelerator": "gpu"}, ValueError, "accelerator='gpu': torch finds no CUDA GPU here"),
+    "several GPUs": ({"devices": 2}, ValueError, "devices: training runs on a single device"),
+    "mps": ({"accelerator": "mps"}, ValueError, "accelerator='mps': closed forms need double precision"),
+    "precision": ({"precision": 64}, ValueError, "precision=64 is not taken"),
+    "negative epochs": ({"max_epochs": -1}, ValueError, "max_epochs must be whole numbers of at least 0, but is -1"),
+    "half an epoch": ({"max_epochs": 1.5}, ValueError, "max_epochs must be whole numbers .* but is 1.5"),
+    "true epochs": ({"max_epochs": True}, ValueError, "max_epochs must be whole numbers .* but is True"),
+    "unknown stage": (
+        {"max_epochs": {"critics": 1}},
+        ValueError,
+        "max_epochs: there is no stage 'critics', only shared",
+    ),
+    "negative lambda": ({"lambda_": -1.0}, ValueError, "lambda_ must be a finite number of at least 0, but is -1.0"),
+    "lambda NaN": ({"lambda_": float("nan")}, ValueError, "lambda_ must be a finite number .* but is nan"),
+    "lambda by name": ({"lambda_": "best"}, ValueError, "lambda_ must be a number or 'auto', but is 'best'"),
+    "lambda True": ({"lambda_": True}, ValueError, "lambda_ must be a number or 'auto', but is True"),
+    "rows": ({"held_out": [240]}, ValueError, "held_out must lie below the number of cells, 240, but reach 240 to 240"),
+    "sizes": (
+        {"train_size": 0.9, "validation_size": 0.2},
+        ValueError,
+        "train_size . validation_size must be at most 1",
+    ),
+    "few cells": ({"held_out": np.arange(220)}, ValueError, "Too few cells: .* to train on"),
+    "held out for stage 2": (
+        {"stages": ("specific",), "held_out": [0]},
+        ValueError,
+        "held_out: stage 2 alone keeps the cells of stage 1",
+    ),
+    "size for stage 2": ({"stages": ("specific",), "train_size": 0.5}, ValueError, "train_size: stage 2 alone keeps"),
+    "order of stages": ({"stages": ("specific", "shared")}, ValueError, "stages must be"),
+    "start of new codes": ({"keep_start": True}, ValueError, "keep_start: it is a start for other shared codes"),
+    "plan": ({"plan_kwargs": {"n_critic_steps": 0}}, ValueError, "n_critic_steps must be at least 1"),
+    "epochs in the plan": ({"plan_kwargs": {"max_epochs_shared": 3}}, ValueError, "give max_epochs to train.. itself"),
+    "callbacks": ({"callbacks": ["early"]}, TypeError, "callbacks must be callbacks of lightning.pytorch"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_cannot_be_asked_changes_nothing(name, trained, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    arguments, error, message = WRONG[name]
+    before = state_of(trained)
+    with pytest.raises(error, match=message):
+        trained.train(**{**ONE, **arguments})
+    assert_same_state(before, state_of(trained))
+
+
+@pytest.mark.parametrize("plan", [SharedPlan, RegressionPlan, SpecificPlan])
+def test_an_error_in_any_stage_changes_nothing(plan, trained):
+    before = state_of(trained)
+    with pytest.raises(RuntimeError, match="no luck"):
+        trained.train(lambda_=10.0, callbacks=[_Fail(plan, RuntimeError("no luck"))], **ONE)
+    assert_same_state(before, state_of(trained))
+
+
+@pytest.mark.parametrize(
+    ("stages", "plan", "first"),
+    [
+        (("shared", "specific"), SharedPlan, "shared"),
+        (("shared",), SharedPlan, "shared"),
+        (("specific",), RegressionPlan, "conditional"),
+    ],
+)
+def test_ctrl_c_in_the_first_stage_changes_nothing(stages, plan, first, trained):
+    before = state_of(trained)
+    with pytest.warns(EarlyEndWarning) as caught:
+        outcome = trained.train(stages=stages, callbacks=[_Fail(plan, KeyboardInterrupt())], **ONE)
+    assert [str(warning.message).split(".")[0] for warning in caught if warning.category is EarlyEndWarning] == [
+        f"Stage {first!r}: Interrupted",
+        "Not even the first stage came to its end: the model is as it was trained before",
+    ]
+    assert not outcome.is_applied
+    assert outcome.is_interrupted
+    assert outcome.reason.startswith(f"Stage {first!r}: Interrupted.")
+    assert [fit.stage for fit in outcome.fits] == [first]
+    assert_same_state(before, state_of(trained))
+
+
+def test_ctrl_c_behind_the_first_stage_keeps_what_is_there(trained):
+    model = IndiSeek(trained.adata, n_shared=4)
+    model.take_over(trained)
+    before = model.module
+    with pytest.warns(EarlyEndWarning, match="Stage 'specific': Interrupted"):
+        outcome = model.train(lambda_=10.0, callbacks=[_Fail(SpecificPlan, KeyboardInterrupt())], **ONE)
+    assert outcome.is_applied
+    assert outcome.is_interrupted
+    assert model.module is not before
+    assert model.lambda_ == 10.0
+    assert all(np.isfinite(code).all() for code in all_codes(model).values())
+
+
+def test_a_modality_without_variation_changes_nothing(trained):
+    before, proteins = state_of(trained), trained.adata["adt"].X.copy()
+    trained.adata["adt"].X = proteins[np.zeros(240, dtype=int)]
+    with pytest.raises(ValueError, match=r"mdata\['adt'\]: none of its 12 features varies among the training cells"):
+        trained.train(**ONE)
+    trained.adata["adt"].X = proteins
+    assert_same_state(before, state_of(trained))
+
+
+def test_a_single_protein_has_nothing_to_learn_from():
+    mdata = make_cells()
+    mdata = mudata.MuData({"rna": mdata["rna"].copy(), "adt": mdata["adt"][:, :1].copy()})
+    mdata["adt"].X = mdata["adt"].X.toarray() + 1
+    IndiSeek.setup_mudata(mdata)
+    model = IndiSeek(mdata)
+    with pytest.raises(ValueError, match=r"mdata\['adt'\]: none of its 1 features .* needs two proteins at least"):
+        model.train(**ONE)
+    assert model.stages_ == []
+    assert model.split_ == {}
+
+
+def test_values_that_are_not_finite_change_nothing(trained):
+    before, genes = state_of(trained), trained.adata["rna"].X
+    trained.adata["rna"].X = genes.toarray()
+    trained.adata["rna"].X[7, 3] = np.nan
+    with pytest.raises(ValueError, match=r"mdata\['rna'\].* not finite.*'cell_7'"):
+        trained.train(**ONE)
+    trained.adata["rna"].X = genes
+    assert_same_state(before, state_of(trained))
+
+
+# --- how long, and how it went ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("max_epochs", "n_epochs"), [(1, 1), (np.int64(2), 2)])
+def test_a_number_of_epochs_is_that_of_every_stage(max_epochs, n_epochs, trained):
+    model = IndiSeek(trained.adata, n_shared=4)
+    outcome = model.train(max_epochs, enable_progress_bar=False)
+    figures = {
+        "shared": "train_loss",
+        "conditional": "rna_train_loss",
+        "shape": "rna_train_loss",
+        "specific": "rna_nce_train_loss",
+        "decoder": "adt_train_loss",
+    }
+    assert {stage: len(model.history[f"{stage}/{figure}"]) for stage, figure in figures.items()} == dict.fromkeys(
+        figures, n_epochs
+    )
+    stages = ["shared", "conditional", "shape", "shape_without", "specific", "decoder"]
+    assert [fit.stage for fit in outcome.fits] == stages
+    assert [fit.n_epochs for fit in outcome.fits] == [n_epochs] * len(stages)
+    assert outcome.reason is None
+    assert outcome.is_applied
+    assert not outcome.is_interrupted
+    assert outcome.seconds == sum(fit.seconds for fit in outcome.fits) > 0
+    assert repr(outcome).startswith(f"TrainingOutcome: shared {n_epochs} epochs (")
+
+
+def test_an_outcome_is_told_in_a_line():
+    fits = (
+        StageFit("shared", {}, {}, 3, 1.4, None, False),
+        StageFit("conditional", {}, {}, 2, 12.6, "Interrupted. The best weights so far were kept.", True),
+    )
+    whole = TrainingOutcome(fits[:1])
+    assert repr(whole) == "TrainingOutcome: shared 3 epochs (1 s)."
+    early = TrainingOutcome(fits, "Stage 'conditional': Interrupted. The best weights so far were kept.", True)
+    assert repr(early) == (
+        "TrainingOutcome: shared 3 epochs (1 s), conditional 2 epochs (13 s). Ended early. "
+        "Stage 'conditional': Interrupted. The best weights so far were kept."
+    )
+    assert early.seconds == pytest.approx(14.0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_codes_that_are_not_finite_end_the_stage_with_whole_weights(value, trained, monkeypatch):
+    """They reach the Cholesky factor of the canonical term before any loss is looked at."""
+    terms, calls = IndiSeekModule.shared_terms, []
+
+    def broken(module, features):
+        calls.extend([1] * module.training)
+        return terms(module, {name: x * (value if len(calls) > 2 else 1.0) for name, x in features.items()})
+
+    monkeypatch.setattr(IndiSeekModule, "shared_terms", broken)
+    model = IndiSeek(trained.adata, n_shared=4)
+    with pytest.warns(EarlyEndWarning, match="The loss became nan in epoch 3. The last good weights were kept"):
+        outcome = model.train(max_epochs=6, stages=("shared",), enable_progress_bar=False)
+    assert outcome.is_applied
+    assert not outcome.is_interrupted
+    assert outcome.reason.startswith("Stage 'shared': The loss became nan in epoch 3.")
+    assert all(torch.isfinite(p).all() for p in model.module.parameters())
+    assert np.isfinite(model.get_latent_representation(kind="shared", modality="adt")).all()
+
+    calls.clear()
+    before = state_of(trained)
+    with pytest.warns(EarlyEndWarning, match="Not even the first stage came to its end"):
+        outcome = trained.train(max_epochs=6, enable_progress_bar=False)
+    assert not outcome.is_applied
+    assert_same_state(before, state_of(trained))
