@@ -15,9 +15,10 @@ import pytest
 from indiseek_sc import IndiSeek, _keys
 from indiseek_sc.report import Material, write_report
 from indiseek_sc.report._cautions import find_cautions
+from indiseek_sc.report._compute import _correlate
 from indiseek_sc.report._page import Citations
 from indiseek_sc.report._pictures import Picture, draw_figures, list_pictures
-from indiseek_sc.report._write import _correlate, gathered_warnings, unchanged
+from indiseek_sc.report._write import gathered_warnings, unchanged
 
 from .conftest import make_audit
 from .page import Page

@@ -82,7 +82,7 @@ def test_the_column_tells_all_cells_apart_and_others_are_of_no_part(n_cells, n_o
 @pytest.mark.parametrize("held_out", [np.arange(10), np.array([], dtype=int)])
 def test_figures_are_of_test_cells_or_else_of_validation_cells(held_out):
     split = draw_split(200, seed=0, held_out=held_out)
-    fitted_on, judged = split.for_evaluation()
+    fitted_on, judged = split.for_judging()
     if held_out.size:
         assert judged.tolist() == held_out.tolist()
         assert np.array_equal(np.sort(fitted_on), np.arange(10, 200))
@@ -96,7 +96,7 @@ def test_figures_are_of_test_cells_or_else_of_validation_cells(held_out):
 @given(st.integers(200, 600), st.integers(0, 2**32 - 1), st.booleans())
 def test_probes_are_never_fitted_on_the_cells_that_figures_are_of(n_cells, seed, has_test):
     split = draw_split(n_cells, seed=seed, held_out=np.arange(20) if has_test else None)
-    fitted_on, judged = split.for_evaluation()
+    fitted_on, judged = split.for_judging()
     assert not np.intersect1d(fitted_on, judged).size
     assert np.array_equal(np.sort(np.concatenate([fitted_on, judged])), np.arange(n_cells))
 

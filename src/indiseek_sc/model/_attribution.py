@@ -262,7 +262,7 @@ def _draw_seen_and_unseen(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers of cells that the model did not learn from, and of those that it did."""
     split = require_own_cells(model, mdata, evaluation_parts(model), "coordinate_importance")
-    seen, unseen = split.for_evaluation()
+    seen, unseen = split.for_judging()
     unseen, seen = (np.sort(rng.permutation(rows)[:max_cells]) for rows in (unseen, seen))
     return unseen, seen
 

@@ -63,7 +63,7 @@ def make_auditor(model: IndiSeek, *, seed: int = 0) -> SpecificAuditor:
     """
     require(model, "shared")
     mdata = model._validate_anndata()
-    train, test = require_own_cells(model, mdata, evaluation_parts(model), "audit").for_evaluation()
+    train, test = require_own_cells(model, mdata, evaluation_parts(model), "audit").for_judging()
     every = np.arange(mdata.n_obs)
     features = {name: read_features(model, mdata, role, every).cpu().numpy() for role, name in model.modalities.items()}
     shared = encode_by_name(model, "shared")["shared"]

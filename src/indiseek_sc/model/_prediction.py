@@ -351,7 +351,7 @@ def audit_prediction(
     require(model, "shared")
     if mdata is None and indices is None:
         own = model._validate_anndata()
-        indices = require_own_cells(model, own, evaluation_parts(model)[-1:], "audit_prediction").for_evaluation()[1]
+        indices = require_own_cells(model, own, evaluation_parts(model)[-1:], "audit_prediction").for_judging()[1]
     target_role = model.module.other(role)
     measured = _read_modality(model, mdata, target_role)
     prediction = model.predict_modality(source, target, mdata, indices=indices, units=units)

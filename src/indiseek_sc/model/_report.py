@@ -116,7 +116,7 @@ def _judge_predictions(model: IndiSeek, seed: int) -> dict[tuple[str, str], Pred
     """Both directions, on some of the cells that were held out; nothing if nobody asked for the model to learn it."""
     if STAGE not in model.stages_:
         return {}
-    cells = model.split.for_evaluation()[1]
+    cells = model.split.for_judging()[1]
     few = np.random.default_rng(seed).permutation(cells)[:PREDICTED_CELLS]
     first, second = model.modalities.values()
     pairs = [(second, first), (first, second)]

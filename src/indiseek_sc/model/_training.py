@@ -27,6 +27,7 @@ from indiseek_sc.model._cells import (
 from indiseek_sc.model._closed_forms import some_rows
 from indiseek_sc.model._lambda_path import note_path, walk_in_training
 from indiseek_sc.model._runs import copy_module, read_options, release, start_run
+from indiseek_sc.model._setup import check_query
 from indiseek_sc.model._stages import FINISH, FORMER_START, NEW_START, SPECIFIC, run_stages
 from indiseek_sc.train import EarlyEndWarning, StageFit, draw_split, isolated_seed
 
@@ -244,10 +245,12 @@ def fit_features(model: IndiSeek, mdata: MuData, module: IndiSeekModule, split: 
     Raises
     ------
     ValueError
-        If no feature of a modality varies.
+        If no feature of a modality varies, or values are not finite.
     """
     for role, name in model.modalities.items():
         fit_transform(module.transforms[role], get_matrix(model, mdata, role), split.train, seed=model.seed)
+        if not bool(module.transforms[role].center.isfinite().all()):
+            check_query(mdata, model.registry_, is_sample_enough=False)  # names the cells
         if not bool((module.transforms[role].scale > 0).any()):
             raise ValueError(
                 f"mdata[{name!r}]: none of its {module.transforms[role].n_input:,} features varies among the training cells after "

@@ -308,8 +308,8 @@ class ConditionalSpline(nn.Module):
         self.register_buffer("varies", torch.ones(n_columns))
 
     def _splines(self, values: Tensor, condition: Tensor, columns: slice = slice(None)) -> MonotoneSpline:
-        numbers = (x[..., columns].mT for x in self.network(values, condition))
-        return MonotoneSpline.from_unbounded(*numbers, bound=self.bound)
+        widths, heights, slopes, cuts = (x[..., columns].mT for x in self.network(values, condition))
+        return MonotoneSpline.from_unbounded(widths, heights, slopes, cuts, self.bound)
 
     def forward(self, values: Tensor, condition: Tensor) -> Tensor:
         """Bend values, shape ``(n_cells, n_columns)``; columns that do not vary stay as they are."""

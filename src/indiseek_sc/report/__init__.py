@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from indiseek_sc.report._compute import COMPONENTS
 from indiseek_sc.report._facts import Material, ModelFacts, collect_facts, course_of_training
-from indiseek_sc.report._write import COMPONENTS, check_codes, write_report
+from indiseek_sc.report._write import check_codes, write_report
 
 __all__ = [
     "COMPONENTS",

@@ -36,7 +36,7 @@ class Split:
         """Number of cells in all parts."""
         return self.train.size + self.validation.size + self.test.size
 
-    def for_evaluation(self) -> tuple[np.ndarray, np.ndarray]:
+    def for_judging(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the cells to fit probes on and, apart from these, those that figures are of: the test cells, or else the validation cells."""
         if self.test.size:
             return np.concatenate([self.train, self.validation]), self.test
