@@ -104,7 +104,7 @@ def test_nothing_said_is_what_stages_do_by_themselves():
     assert read(check_val_every_n_epoch=None, gradient_clip_algorithm=None) == read()
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", sorted(REFUSED))
 def test_what_cannot_be_taken_is_refused_with_what_to_use(name):
     with pytest.raises(ValueError) as error:
         read(**{name: 1})
@@ -146,7 +146,7 @@ def test_a_name_far_from_all_is_unknown():
     assert str(error.value) == "train() got an unexpected argument 'xyz'."
 
 
-@pytest.mark.parametrize("name", PASSED)
+@pytest.mark.parametrize("name", sorted(PASSED))
 def test_what_does_not_touch_the_stages_is_handed_on(name):
     value = object()
     assert read(**{name: value}).passed == {name: value}

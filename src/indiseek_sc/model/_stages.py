@@ -72,7 +72,8 @@ def run_stages(stages: Sequence[Stage], run: StageRun, values: Mapping[str, Any]
     for stage in stages:
         if not stage.is_needed(run.module) or (stage.learns and run.reason is not None):
             continue
-        known |= stage.run(run, **{name: known[name] for name in stage.inputs})
+        made = stage.run(run, **{name: known[name] for name in stage.inputs})
+        known |= {name: made[name] for name in stage.outputs}
     return known
 
 
