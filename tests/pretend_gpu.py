@@ -22,7 +22,6 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -80,6 +79,21 @@ class PretendGpu:
         self.waits[what, next(outside, "?")] += 1
 
 
+def find_tensors(tree: Any) -> list[Tensor]:
+    """All tensors in nested lists, tuples and dictionaries; torch's own walk of trees takes most of the time of a test."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    if not isinstance(tree, list | tuple | dict):
+        return []
+    found = []
+    for x in tree.values() if isinstance(tree, dict) else tree:
+        if isinstance(x, Tensor):
+            found.append(x)
+        elif isinstance(x, list | tuple | dict):
+            found += find_tensors(x)
+    return found
+
+
 def _is_cuda(device: Any) -> bool:
     return torch.device(device).type == "cuda"
 
@@ -109,7 +123,7 @@ class _Calls(TorchFunctionMode):
             return func(*args, **kwargs)
         if name in ("to", "cpu", "cuda"):
             return self._move(func, name, args, kwargs)
-        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        given = find_tensors((args, kwargs))
         on = any(map(self.gpu.has, given))
         if on and name in ("numpy", "__array__"):
             raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first. (pretended)")
@@ -163,7 +177,7 @@ class _Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         name = func.__name__.partition(".")[0]
-        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        given = find_tensors((args, kwargs))
         on = [x for x in given if self.gpu.has(x)]
         off = [x for x in given if not self.gpu.has(x)]
         if on and self.calls.forced is None:
@@ -173,9 +187,9 @@ class _Operations(TorchDispatchMode):
         result = func(*args, **kwargs)
         if goal:
             theirs = {id(x) for x in off}
-            for x in tree_leaves(result):
+            for x in find_tensors(result):
                 # What a function returns of its CPU inputs, such as a view of a scalar, stays there.
-                if isinstance(x, Tensor) and id(x) not in theirs and not self._shares(x, off):
+                if id(x) not in theirs and not self._shares(x, off):
                     self.gpu.put(x)
         return result
 
@@ -192,7 +206,7 @@ class _Operations(TorchDispatchMode):
         if name in WAITING:
             self.gpu.count(name)
         if name in INDEXING:
-            indices = [x for x in tree_leaves(args[1]) if isinstance(x, Tensor)]
+            indices = find_tensors(args[1])
             if any(x.dtype in (torch.bool, torch.uint8) for x in indices):
                 self.gpu.count("mask")
             elif not all(map(self.gpu.has, indices)):
@@ -219,7 +233,7 @@ def pretend_gpu() -> Iterator[PretendGpu]:
     run_backward = torch.autograd.graph._engine_run_backward
 
     def backward(outputs: Any, *args: Any, **kwargs: Any) -> Any:
-        on = any(gpu.has(x) for x in tree_leaves(outputs) if isinstance(x, Tensor))
+        on = any(map(gpu.has, find_tensors(outputs)))
         with calls.during(forced=None, ambient=on):
             return run_backward(outputs, *args, **kwargs)
 
