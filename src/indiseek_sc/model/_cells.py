@@ -171,7 +171,7 @@ def remember_cells(model: IndiSeek, mdata: MuData, split: Split) -> dict[str, An
     """Return what a model keeps of the cells that it is trained on: by name, so that no order and no selection can mix them up."""
     return {
         "cells": mdata.obs_names.to_numpy().astype(str),
-        "part": split.as_column().astype(str),
+        "part": pd.Categorical(split.as_column(), categories=PARTS).codes,
         "sums": {role: sum_rows(get_matrix(model, mdata, role)) for role in model.modalities},
     }
 
@@ -187,13 +187,13 @@ def find_split(model: IndiSeek, mdata: MuData, known: Mapping[str, Any] | None =
     is_own = place >= 0
     for role, sums in known["sums"].items():
         is_own[is_own] = np.isclose(sum_rows(get_matrix(model, mdata, role))[is_own], sums[place[is_own]], rtol=1e-4)
-    part = np.where(is_own, known["part"][place], "")
-    return Split(*(np.flatnonzero(part == name) for name in PARTS))
+    part = np.where(is_own, known["part"][place], -1)
+    return Split(*(np.flatnonzero(part == number) for number in range(len(PARTS))))
 
 
 def count_cells(model: IndiSeek) -> dict[str, int]:
     """Return how many cells of each part the model was trained with."""
-    return {part: int((model.split_["part"] == part).sum()) for part in PARTS}
+    return dict(zip(PARTS, np.bincount(model.split_["part"], minlength=len(PARTS)).tolist(), strict=True))
 
 
 def require_own_cells(model: IndiSeek, mdata: MuData, parts: Sequence[str], purpose: str) -> Split:
