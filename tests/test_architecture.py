@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "datasets": NAMES,
     "metrics": set(),
     "report": {"metrics", "pl", "tl", "_lookup"} | NAMES,
-    "model": {"data", "metrics", "module", "nn", "report", "train", "_lookup"} | NAMES,
+    "model": {"data", "losses", "metrics", "module", "nn", "report", "train", "_lookup"} | NAMES,
     "baselines": {"losses", "model", "module", "nn", "train"} | NAMES,
     "pl": {"_lookup"} | NAMES,
     "tl": {"metrics", "_lookup"} | NAMES,

@@ -98,6 +98,7 @@ REGRESSION_TITLES = {
     "conditional": "Conditional whitening",
     "shape": "Conditional shape",
     "shape_without": "Shape by itself",
+    "critics": "Critics alone",
     "decoder": "Decoder",
     "prediction": "Prediction of the other modality",
     "prediction_again": "Prediction, validation cells too",

@@ -182,7 +182,11 @@ def test_other_modalities_and_all_formats_are_left_alone(pbmc_small):
 
 def test_independence_by_objects_survives_saving(pbmc_small, tmp_path):
     independence = {"wide": partial(HSICCritic, bandwidth=6.0), "small": partial(NCECritic, n_hidden=8)}
-    model = fit(pbmc_small, independence=independence, train={"plan_kwargs": {"n_critic_warmup_steps": 0}})
+    model = fit(
+        pbmc_small,
+        independence=independence,
+        train={"plan_kwargs": {"gate_critics": False, "n_critic_warmup_steps": 0}},
+    )
     assert list(model.module.critics["adt"].critics) == ["wide", "small"]
     assert np.isfinite(model.history["specific/adt_wide_validation_bound"].to_numpy(dtype=float)).all()
     model.write_latents()

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from indiseek_sc._keys import ROLES
+from indiseek_sc.losses import CriticSum, IndependenceCritic
+from indiseek_sc.model import _stages
 from indiseek_sc.model._stages import (
     FINISH,
     FORMER_START,
@@ -14,7 +16,12 @@ from indiseek_sc.model._stages import (
     SPECIFIC,
     Stage,
     _count_critic_epochs,
+    explains,
+    find_dependence,
+    has_shape,
+    learn_critics,
     learn_shape,
+    learn_specific,
     run_stages,
 )
 from indiseek_sc.module import Optimisation
@@ -52,7 +59,8 @@ class WhitenedAlready(ConditionalCodec):
 @pytest.mark.parametrize(
     ("told", "reason", "given_up"), [(1.0, None, False), (0.0, None, True), (-1.0, None, True), (1.0, "stopped", True)]
 )
-def test_shapes_are_bent_only_where_the_condition_tells_of_them(told, reason, given_up):
+def test_shapes_are_bent_only_where_the_condition_tells_of_them(told, reason, given_up, monkeypatch):
+    monkeypatch.setattr(_stages, "has_shape", lambda *_: True)
     shapes = {role: Shape(told) for role in ROLES}
     stages_run = []
 
@@ -61,7 +69,7 @@ def test_shapes_are_bent_only_where_the_condition_tells_of_them(told, reason, gi
         rows = ROWS
         reason = None
 
-        def fit_regression(self, stage, parts, loss, cells, *, smallest_gain):
+        def fit_regression(self, stage, parts, loss, cells, *, smallest_gain, patience):
             stages_run.append(stage)
             known = all((cells[role]["condition"] != 0).any() for role in ROLES)
             assert known == (stage == "shape")
@@ -137,7 +145,96 @@ def test_every_input_of_a_stage_is_there_before_it(start):
 )
 def test_a_number_of_epochs_that_is_given_holds_for_critics_alone_too(max_epochs, critics_learn, expected):
     options = SimpleNamespace(
-        optimisation=Optimisation(), max_epochs={} if max_epochs is None else {"specific": max_epochs}
+        optimisation=Optimisation(gate_critics=False), max_epochs={} if max_epochs is None else {"specific": max_epochs}
     )
     run = SimpleNamespace(options=options, module=SimpleNamespace(critics_learn=critics_learn))
     assert _count_critic_epochs(run, steps_per_epoch=5) == expected
+
+
+# What is left to be learned
+
+
+def draw_pair(kind: str, seed: int, n_cells: int = 2400) -> tuple[torch.Tensor, torch.Tensor, Rows]:
+    """Codes of four columns, a condition of two, and which cells are learned from."""
+    generator = torch.Generator().manual_seed(seed)
+    condition = torch.randn(n_cells, 2, generator=generator)
+    codes = torch.randn(n_cells, 4, generator=generator)
+    if (
+        kind == "skewed"
+    ):  # the condition decides on which side the long tail of a hidden factor is; two columns hold a part of it
+        tail = torch.empty(n_cells).exponential_(generator=generator) - 1
+        codes[:, 0] = tail * condition[:, 0].sign()
+        codes[:, :2] = codes[:, :2] @ torch.tensor([[0.6, 0.8], [-0.8, 0.6]])
+    elif kind == "linear":
+        codes[:, 1] += 0.5 * condition[:, 0]
+    elif kind == "shifted":
+        codes[:, 1] += 0.5 * condition[:, 0].square()
+    return codes, condition, Rows(torch.arange(0, 1800), torch.arange(1800, n_cells))
+
+
+@pytest.mark.parametrize("kind", ["skewed", "shifted"])
+def test_dependence_is_found_where_there_is_some(kind):
+    for seed in range(5):
+        codes, condition, rows = draw_pair(kind, seed)
+        assert has_shape(codes, condition, rows)
+
+
+def test_chance_is_seldom_taken_for_dependence():
+    found = [has_shape(*draw_pair("independent", seed)) for seed in range(40)]
+    assert sum(found) <= 4
+    found = [explains(*draw_pair("independent", seed)) for seed in range(40)]
+    assert sum(found) <= 2
+
+
+class Recall(IndependenceCritic):
+    """A critic whose bound is a covariance."""
+
+    def bound(self, specific: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        centred = specific - specific.mean(dim=0)
+        return (centred[:, : condition.shape[1]] * (condition - condition.mean(dim=0))).mean()
+
+
+def test_a_bound_counts_where_blocks_of_cells_agree_that_it_is_above_zero():
+    critic = CriticSum({"recall": Recall()})
+    generator = torch.Generator().manual_seed(0)
+    found = {}
+    for share in (0.0, 0.5):
+        pairs = [torch.randn(2, 300, 3, generator=generator) for _ in range(40)]
+        found[share] = [find_dependence(critic, x, share * x + y) for x, y in pairs]
+    assert sum(found[0.0]) <= 2
+    assert all(found[0.5])
+
+
+def make_run(names: dict[str, torch.Tensor], gate: bool, learn: bool = True) -> tuple[SimpleNamespace, dict]:
+    """A run whose critics learn nothing, and cells whose codes stand still."""
+    codes, condition, rows = (dict(zip(ROLES, x, strict=True)) for x in zip(*names.values(), strict=True))
+    cells = {role: {"against": condition[role], "codes": codes[role]} for role in ROLES}
+    module = SimpleNamespace(
+        modalities=ROLES,
+        critics_learn=learn,
+        critics={role: CriticSum({"recall": Recall()}) for role in ROLES},
+        encode_prepared=lambda role, x: x["codes"],
+    )
+    run = SimpleNamespace(
+        module=module,
+        rows=rows["rna"],
+        names={"rna": "rna", "adt": "adt"},
+        options=SimpleNamespace(optimisation=Optimisation(gate_critics=gate)),
+        stages=[],
+    )
+    run.fit_regression = lambda stage, *_, **__: run.stages.append(stage)
+    return run, cells
+
+
+def test_critics_learn_alone_and_only_dependent_modalities_move():
+    run, cells = make_run({"rna": draw_pair("independent", 0), "adt": draw_pair("linear", 0)}, gate=True)
+    assert learn_critics(run, cells) == {"dependent": ("adt",)}
+    assert run.stages == ["critics"]
+    run, cells = make_run({"rna": draw_pair("independent", 0), "adt": draw_pair("independent", 1)}, gate=True)
+    assert learn_critics(run, cells) == {"dependent": ()}
+    kept = {"conditions": 1, "cells": cells}
+    assert learn_specific(run, {}, None, 1, cells, 1.0, ()) == kept  # nothing is trained
+    for gate, learn in ((False, True), (True, False)):
+        run, cells = make_run({"rna": draw_pair("independent", 0), "adt": draw_pair("linear", 0)}, gate, learn)
+        assert learn_critics(run, cells) == {"dependent": ROLES}
+        assert run.stages == []

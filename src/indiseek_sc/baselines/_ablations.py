@@ -32,7 +32,7 @@ class NoReconstruction(IndiSeek):
         As in :class:`indiseek_sc.IndiSeek`.
     """
 
-    _changed_settings: ClassVar[dict[str, Any]] = {"lambda_": 0.0}
+    _changed_settings: ClassVar[dict[str, Any]] = {"lambda_": 0.0, "gate_critics": False}
 
 
 class NoCritics(IndiSeek):
@@ -62,6 +62,7 @@ class NoIndependence(IndiSeek):
     _changed_settings: ClassVar[dict[str, Any]] = {
         "independence": "none",
         "conditional_codec": False,
+        "gate_critics": False,
         "keep_least_leak": False,
         "specific_learning_rate": 1e-3,
         "max_epochs_specific": 200,

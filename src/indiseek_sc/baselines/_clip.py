@@ -56,6 +56,12 @@ CLIP_SETTINGS: dict[str, Any] = {
     "canonical_weight": 0.0,
     "prediction_weight": 0.0,
     "conditional_codec": False,
+    "gate_critics": False,
+    "batch_size": 1024,
+    "learning_rate": 1e-3,
+    "one_cycle": False,
+    "max_epochs_shared": 400,
+    "max_epochs_decoder": 60,
     "keep_least_leak": False,
     "specific_learning_rate": 1e-3,
 }

@@ -1,4 +1,4 @@
-"""The closed forms at both ends of stage 1."""
+"""Closed forms at both ends of stage 1, and looks at what is left to be learned after them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from indiseek_sc.nn import LinearMap, RidgeMap, chance_correlation, regularized_cca, shared_strength
+from indiseek_sc.nn import FourierRegression, LinearMap, RidgeMap, chance_correlation, regularized_cca, shared_strength
 from indiseek_sc.train import share_explained
 
 if TYPE_CHECKING:
@@ -23,6 +23,13 @@ SUFFICIENT = 0.94
 
 ENOUGH = 0.95
 """Codes that tell a smaller share than this of what the features tell of the other modality are too narrow."""
+
+FARTHEST = 3.0
+"""Whitened values are clipped here before their third power is taken."""
+
+POSSIBLE = 2.0
+"""Standard errors by which a prediction must do better than the mean for dependence to be looked at more closely; a false alarm costs no more
+than time."""
 
 MOST_CELLS = 20_000
 """Directions are compared on every n-th cell of more than about this many, training and validation each."""
@@ -177,3 +184,34 @@ def _explained(x: Tensor, y: Tensor, seen: Tensor, wanted: Tensor) -> float:
     regression.fit(x, y)
     missed = (wanted - regression(seen)).square().sum()
     return float(1 - missed / (wanted - y.mean(dim=0)).square().sum())
+
+
+@torch.no_grad()
+def has_shape(whitened: Tensor, condition: Tensor, rows: Rows) -> bool:
+    r"""Whether the shape of whitened values depends on a condition, at one look and before any spline is trained.
+
+    Regressions in closed form go both ways: from the condition to what skewness, kurtosis and clusters change of each column
+    (:math:`\tanh w`, :math:`|w|` and :math:`w^3`, clipped; mean and variance do not depend on the condition any more), and from all columns
+    together to the condition, which sees a shape that lies along none of them.
+    """
+    train, validation = some_rows(rows.train), some_rows(rows.validation)
+    looked_at = torch.cat([train, validation])
+    known, values = condition[looked_at], whitened[looked_at].clamp(-FARTHEST, FARTHEST)
+    statistics = torch.cat([values.tanh(), values.abs(), values.pow(3)], dim=1)
+    return _is_predicted(known, statistics, len(train), POSSIBLE) or _is_predicted(
+        whitened[looked_at], known, len(train), POSSIBLE
+    )
+
+
+@torch.no_grad()
+def explains(source: Tensor, target: Tensor, rows: Rows) -> bool:
+    """Whether a regression in closed form predicts any column of ``target`` on validation cells, beyond what chance gives."""
+    train, validation = some_rows(rows.train), some_rows(rows.validation)
+    looked_at = torch.cat([train, validation])
+    return _is_predicted(source[looked_at], target[looked_at], len(train), POSSIBLE)
+
+
+def _is_predicted(source: Tensor, target: Tensor, n_fit: int, n_errors: float) -> bool:
+    regression = FourierRegression(source.shape[1], target.shape[1]).to(source.device)
+    regression.fit(source, target, n_fit, each=True, n_errors=n_errors)
+    return bool((regression.weight != 0).any())

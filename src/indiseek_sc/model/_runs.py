@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from indiseek_sc.model._model import IndiSeek
     from indiseek_sc.train import StagePlan
 
-EPOCH_STAGES = ("shared", "conditional", "shape", "specific", "decoder")
+EPOCH_STAGES = ("shared", "conditional", "shape", "critics", "specific", "decoder")
 """Stages that ``max_epochs`` may name."""
 
 GIVEN_ELSEWHERE = {"lambda_": "lambda_", "batch_size": "batch_size", "specific_batch_size": "batch_size"}
@@ -162,6 +162,7 @@ class StageRun:
         *,
         smallest_gain: float,
         learning_rate: float | None = None,
+        patience: int | None = None,
         at: Mapping[Role, int] | None = None,
         train: Tensor | None = None,
     ) -> StageFit:
@@ -181,7 +182,8 @@ class StageRun:
         )
         figures = {name: f"{name}_validation_loss" for name in parts}
         judged = {figures[name]: part for name, part in parts.items()}
-        patience = o.patience and max(o.patience, -(-PATIENT_STEPS // steps))
+        longest = max(o.patience, -(-PATIENT_STEPS // steps)) if patience is None else patience
+        patience = longest if o.patience else 0
         kept = None if at is None else {figures[name]: n for name, n in at.items()}
         return self.fit(
             stage,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,17 +12,46 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from indiseek_sc.model._closed_forms import finish_shared, is_sufficient, some_rows, start_shared
+from indiseek_sc.model._closed_forms import (
+    explains,
+    finish_shared,
+    has_shape,
+    is_sufficient,
+    some_rows,
+    start_shared,
+)
 from indiseek_sc.module import IndiSeekModule
 from indiseek_sc.nn import ConditionalCodec
 from indiseek_sc.train import KeepBest, LeakProbe, SharedPlan, SpecificPlan, StageData, warn_of_negative_bounds
 
 if TYPE_CHECKING:
     from indiseek_sc._keys import Role
+    from indiseek_sc.losses import CriticSum
     from indiseek_sc.model._runs import StageRun
     from indiseek_sc.train import StageFit
 
     Values = Mapping[Role, Tensor]
+
+logger = logging.getLogger("scvi.indiseek_sc")
+
+FEWEST_SHARED_STEPS = 200
+"""Stage 1 has more epochs of small data, so that there are as many steps at least."""
+
+PATIENCE_OF_SPLINES = 10
+"""Epochs without a better likelihood on validation cells before splines stop to learn."""
+
+PATIENCE_OF_CODES = 15
+"""Epochs, of which the probe is asked in every fifth, without less dependence before specific codes stop to learn."""
+
+PATIENCE_OF_CRITICS = 5
+"""Epochs without a better loss on validation cells before critics stop to learn alone."""
+
+CERTAIN = 3.0
+"""Standard errors by which a bound must be above 0: one of several critics' is by two."""
+
+SMALLEST_BLOCK = 32
+MOST_BLOCKS = 20
+"""Validation cells are looked at in blocks, whose bounds differ as much as chance has it."""
 
 
 @dataclass(frozen=True)
@@ -94,17 +124,25 @@ def _learn_shared_of(run: StageRun, features: Values, width: int) -> None:
     module, rows, o = run.module, run.rows, run.options.optimisation
     reset_encoders(run, width)
     start = start_shared(module, features, rows) if module.architecture.linear_start else None
+    data = StageData(dict(features), rows.train, rows.validation, batch_size=o.batch_size, seed=run.seed)
+    steps, n_epochs = run.steps_per_epoch(data), run.max_epochs("shared")
+    if o.one_cycle and "shared" not in run.options.max_epochs:
+        n_epochs = max(n_epochs, -(-FEWEST_SHARED_STEPS // steps))
     run.fit(
         "shared",
-        SharedPlan(module, o),
-        StageData(dict(features), rows.train, rows.validation, batch_size=o.batch_size, seed=run.seed),
-        KeepBest({"validation_loss": _SharedParts(module)}, patience=o.patience, smallest_gain=1e-3),
+        SharedPlan(module, o, n_epochs * steps),
+        data,
+        # A cycle goes to its end: losses are lowest when the learning rate has fallen.
+        KeepBest(
+            {"validation_loss": _SharedParts(module)}, patience=0 if o.one_cycle else o.patience, smallest_gain=1e-3
+        ),
         f"Shared codes of {width}",
         {
             "validation_correlation": "correlation²",
             "validation_prediction": "predicted",
             "validation_info_nce": "InfoNCE",
         },
+        max_epochs=n_epochs,
     )
     if start is not None:
         finish_shared(module, features, rows, start)
@@ -187,18 +225,26 @@ def learn_whitening(run: StageRun, features: Values, conditions: Values) -> dict
 def learn_shape(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
     """Train splines with the condition and, to compare, without; drop those that the condition does not help.
 
+    Neither is trained for a modality in which a first look finds no dependence of shape.
     The difference of both log-likelihoods on validation cells estimates the mutual information that whitening has left. Where that is
     no more than chance gives, there is nothing to remove, and splines that depend on a condition could only bring dependence in.
     """
     codecs, validation = _conditional_codecs(run.module), run.rows.validation
     with torch.no_grad():
         whitened = {name: codec.whitened(features[name], conditions[name]) for name, codec in codecs.items()}
-    splines = {name: codec.shape for name, codec in codecs.items()}
-    unknown = {name: torch.zeros_like(condition) for name, condition in conditions.items()}
+    splines = {}
+    for name, codec in codecs.items():
+        if has_shape(whitened[name], conditions[name], run.rows):
+            splines[name] = codec.shape
+        else:
+            codec.shape.give_up()
+    if not splines:
+        return {}
+    unknown = {name: torch.zeros_like(conditions[name]) for name in splines}
     without = {name: copy.deepcopy(spline) for name, spline in splines.items()}
-    _learn_density(run, "shape", splines, whitened, conditions)
+    _learn_density(run, "shape", splines, whitened, conditions, PATIENCE_OF_SPLINES)
     if run.reason is None:
-        _learn_density(run, "shape_without", without, whitened, unknown)
+        _learn_density(run, "shape_without", without, whitened, unknown, PATIENCE_OF_SPLINES)
     for name, spline in splines.items():
         values = whitened[name][validation]
         with torch.no_grad():
@@ -210,7 +256,12 @@ def learn_shape(run: StageRun, features: Values, conditions: Values) -> dict[str
 
 
 def _learn_density(
-    run: StageRun, stage: str, parts: Mapping[Role, Any], values: Values, conditions: Values
+    run: StageRun,
+    stage: str,
+    parts: Mapping[Role, Any],
+    values: Values,
+    conditions: Values,
+    patience: int | None = None,
 ) -> StageFit:
     cells = {name: {"values": values[name], "condition": conditions[name]} for name in parts}
     return run.fit_regression(
@@ -219,6 +270,7 @@ def _learn_density(
         lambda name, batch: parts[name].loss(batch["values"], batch["condition"]),
         cells,
         smallest_gain=3e-3,
+        patience=patience,
     )
 
 
@@ -249,6 +301,49 @@ def _freeze_statistics(run: StageRun, cells: Mapping[Role, Mapping[str, Tensor]]
 # Stage 2, the critics and what follows
 
 
+def learn_critics(run: StageRun, cells: Mapping[Role, Mapping[str, Tensor]]) -> dict[str, Any]:
+    """Train the critics alone, on codes that stand still, and return the modalities in which there is dependence to remove.
+
+    There is where critics or a probe in closed form find it on validation cells, beyond what chance gives. Without critics that
+    learn, or with ``gate_critics=False``, all modalities are returned and nothing is trained.
+    """
+    module, rows, o = run.module, run.rows, run.options.optimisation
+    if not (o.gate_critics and module.critics_learn):
+        return {"dependent": module.modalities}
+    with torch.no_grad():
+        pairs = {
+            name: {"specific": module.encode_prepared(name, x), "against": x["against"]} for name, x in cells.items()
+        }
+    run.fit_regression(
+        "critics",
+        dict(module.critics.items()),
+        lambda name, batch: module.critics[name].critic_loss(batch["specific"], batch["against"]),
+        {name: {"condition": x["against"], **x} for name, x in pairs.items()},
+        smallest_gain=1e-3,
+        learning_rate=o.critic_learning_rate,
+        patience=PATIENCE_OF_CRITICS,
+    )
+    dependent = []
+    for name, pair in pairs.items():
+        held_out = [x[rows.validation] for x in (pair["specific"], pair["against"])]
+        if find_dependence(module.critics[name], *held_out) or explains(pair["specific"], pair["against"], rows):
+            dependent.append(name)
+    logger.info(
+        "Critics and probes find dependence on validation cells, beyond chance, in: "
+        f"{', '.join(run.names[name] for name in dependent) or 'none, so that specific codes stay where they start'}."
+    )
+    return {"dependent": tuple(dependent)}
+
+
+@torch.no_grad()
+def find_dependence(critic: CriticSum, specific: Tensor, against: Tensor) -> bool:
+    """Whether the bound of a critic is above 0 on cells that it did not learn from, by more than chance gives: blocks of these say."""
+    n_blocks = max(2, min(MOST_BLOCKS, len(specific) // SMALLEST_BLOCK))
+    blocks = zip(specific.tensor_split(n_blocks), against.tensor_split(n_blocks), strict=True)
+    bounds = torch.stack([torch.stack(list(critic.bounds(*block).values())) for block in blocks])
+    return bool((bounds.mean(dim=0) > CERTAIN * bounds.std(dim=0) / n_blocks**0.5).any())
+
+
 def learn_specific(
     run: StageRun,
     features: Values,
@@ -256,11 +351,14 @@ def learn_specific(
     conditions: Values,
     cells: Mapping[Role, Mapping[str, Tensor]],
     lambda_: float,
+    dependent: tuple[Role, ...],
 ) -> dict[str, Any]:
-    """Train the specific codes against their critics, from where both are."""
+    """Train the specific codes of the modalities in which there is dependence against their critics, from where both are."""
     module, rows, o = run.module, run.rows, run.options.optimisation
+    if not dependent:
+        return {"conditions": conditions, "cells": cells}
     data = StageData(
-        {name: dict(tensors) for name, tensors in cells.items()},
+        {name: dict(cells[name]) for name in dependent},
         rows.train,
         rows.validation,
         batch_size=o.specific_batch_size,
@@ -273,15 +371,23 @@ def learn_specific(
     probe: LeakProbe | None = None
     kept: dict[str, nn.Module] = {"latest": nn.ModuleList(module.learners())}
     if o.keep_least_leak:
-        probe = LeakProbe(cells, rows.train, rows.validation, seed=run.seed)
-        kept = {f"{name}_leak": codec.learner for name, codec in module.codecs.items()}
+        probe = LeakProbe({name: cells[name] for name in dependent}, rows.train, rows.validation, seed=run.seed)
+        kept = {f"{name}_leak": module.codecs[name].learner for name in dependent}
     fit = run.fit(
         "specific",
-        SpecificPlan(module, o, lambda_=lambda_, n_steps=n_epochs * steps, n_warmup_steps=n_warmup_steps, probe=probe),
+        SpecificPlan(
+            module,
+            o,
+            lambda_=lambda_,
+            n_steps=n_epochs * steps,
+            n_warmup_steps=n_warmup_steps,
+            probe=probe,
+            modalities=dependent,
+        ),
         data,
-        KeepBest(kept, patience=0, smallest_gain=1e-3),
+        KeepBest(kept, patience=PATIENCE_OF_CODES if o.gate_critics and o.patience else 0, smallest_gain=1e-3),
         f"Specific codes, lambda {lambda_:g}",
-        {f"{name}_error": f"{run.names[name]} error" for name in module.modalities},
+        {f"{name}_error": f"{run.names[name]} error" for name in dependent},
         max_epochs=n_alone + n_epochs,
     )
     if fit.reason is None:
@@ -299,7 +405,8 @@ def _count_critic_epochs(run: StageRun, steps_per_epoch: int) -> tuple[int, int,
     A number of epochs that the user gave is that of both together, and the critics have at most half of it to themselves.
     """
     o, given = run.options.optimisation, run.options.max_epochs.get("specific")
-    n_warmup_steps = o.n_critic_warmup_steps if run.module.critics_learn else 0
+    learned_before = o.gate_critics  # see learn_critics
+    n_warmup_steps = o.n_critic_warmup_steps if run.module.critics_learn and not learned_before else 0
     steps = o.n_critic_steps * steps_per_epoch
     n_alone = -(-n_warmup_steps // steps)
     if given is None:
@@ -368,10 +475,11 @@ WHITENING = Stage(
 SHAPE = Stage("shape", learn_shape, ("features", "conditions"), learns=True, is_needed=_has_conditional_start)
 FROZEN_START = Stage("frozen start", freeze_start, ("features", "conditions"), is_needed=_has_conditional_start)
 PREPARATION = Stage("preparation", prepare_cells, ("features", "conditions"), ("cells",))
+CRITICS = Stage("critics", learn_critics, ("cells",), ("dependent",), learns=True)
 SPECIFIC = Stage(
     "specific",
     learn_specific,
-    ("features", "batch", "conditions", "cells", "lambda_"),
+    ("features", "batch", "conditions", "cells", "lambda_", "dependent"),
     ("conditions", "cells"),
     learns=True,
     is_needed=lambda module: bool(module.learners()),
@@ -387,10 +495,10 @@ DECODER = Stage(
 )
 JOINT = Stage("joint", fit_joint, ("specific", "conditions"))
 
-NEW_START = (NEW_CODECS, CONDITIONS, CODECS, WHITENING, SHAPE, FROZEN_START, PREPARATION)
+NEW_START = (NEW_CODECS, CONDITIONS, CODECS, WHITENING, SHAPE, FROZEN_START, PREPARATION, CRITICS)
 """From shared codes to specific codes that no critic has changed yet."""
 
-FORMER_START = (KEPT_START, CONDITIONS, PREPARATION)
+FORMER_START = (KEPT_START, CONDITIONS, PREPARATION, CRITICS)
 """The same from a conditional whitening and shape that are there."""
 
 FINISH = (SPECIFIC_CODES, DECODER_START, DECODER, JOINT)

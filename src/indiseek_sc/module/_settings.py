@@ -116,7 +116,10 @@ class Optimisation:
     specific_batch_size
         Cells in a batch of stage 2.
     learning_rate
-        Learning rate of the shared encoders.
+        Learning rate of the shared encoders, the largest one where there is a cycle.
+    one_cycle
+        Let the learning rate of the shared encoders rise and fall once over the stage (Smith and Topin 2019), whose number of epochs is then
+        given, and at least 200 steps if the user does not say; else it is constant.
     specific_learning_rate
         Initial learning rate of the specific encoders.
     regression_learning_rate
@@ -130,7 +133,10 @@ class Optimisation:
     n_critic_steps
         Critic steps for each step of the specific encoders.
     n_critic_warmup_steps
-        Critic steps before the specific encoders move at all.
+        Critic steps before the specific encoders move at all, where critics were not trained alone before.
+    gate_critics
+        Train the critics alone first, on codes that stand still, and move the encoder of a modality only if critics or a probe find
+        dependence in it on validation cells.
     keep_least_leak
         Keep the codes of each modality as they were when a newly fitted probe explained least of the other shared code on validation
         cells, which may be before the first epoch; else as they are after the last.
@@ -140,6 +146,8 @@ class Optimisation:
         Largest number of epochs of the conditional whitening.
     max_epochs_shape
         Largest number of epochs of the splines that follow the whitening.
+    max_epochs_critics
+        Largest number of epochs of critics alone.
     max_epochs_specific
         Number of epochs of the specific encoders; those in which critics learn alone come on top.
     max_epochs_decoder
@@ -151,9 +159,10 @@ class Optimisation:
     """
 
     lambda_: float = 100.0
-    batch_size: int = 1024
+    batch_size: int = 512
     specific_batch_size: int = 512
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-2
+    one_cycle: bool = True
     specific_learning_rate: float = 3e-3
     regression_learning_rate: float = 1e-2
     prediction_learning_rate: float = 3e-3
@@ -161,12 +170,14 @@ class Optimisation:
     weight_decay: float = 1e-2
     n_critic_steps: int = 4
     n_critic_warmup_steps: int = 200
+    gate_critics: bool = True
     keep_least_leak: bool = True
-    max_epochs_shared: int = 400
+    max_epochs_shared: int = 25
     max_epochs_conditional: int = 100
     max_epochs_shape: int = 60
+    max_epochs_critics: int = 20
     max_epochs_specific: int = 40
-    max_epochs_decoder: int = 60
+    max_epochs_decoder: int = 20
     max_epochs_prediction: int = 40
     patience: int = 20
 
@@ -217,14 +228,17 @@ _PRESETS: dict[str, Settings] = {
             batch_size=128,
             specific_batch_size=128,
             learning_rate=1e-4,
+            one_cycle=False,
             specific_learning_rate=1e-4,
             critic_learning_rate=1e-4,
             weight_decay=0.0,
             n_critic_steps=5,
             n_critic_warmup_steps=0,
+            gate_critics=False,
             keep_least_leak=False,
             max_epochs_shared=2000,
             max_epochs_specific=2000,
+            max_epochs_decoder=60,
             patience=0,
         ),
     ),

@@ -13,7 +13,7 @@ from indiseek_sc.nn import NamedModules
 from indiseek_sc.train._stopping import NonFiniteLossError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from indiseek_sc.train._stopping import LeakProbe
 
     Batch = Mapping[Role, Mapping[str, Tensor]]
+
+RISING = 0.25
+"""Share of a cycle in which the learning rate rises."""
+
+FEWEST_OF_CYCLE = 8
+"""Fewer steps make no cycle: the learning rate is constant."""
 
 EPOCHS_BETWEEN_PROBES = 5
 """A probe costs about as much as an epoch of a few thousand cells."""
@@ -89,11 +95,14 @@ class SharedPlan(StagePlan):
         The module.
     optimisation
         Learning rate and weight decay.
+    n_steps
+        Steps in all, for the cycle of the learning rate; a constant one needs none.
     """
 
-    def __init__(self, module: IndiSeekModule, optimisation: Optimisation) -> None:
+    def __init__(self, module: IndiSeekModule, optimisation: Optimisation, n_steps: int = 0) -> None:
         super().__init__(module)
         self.optimisation = optimisation
+        self.n_steps = n_steps
         self.n_active = module.encoders[module.modalities[0]].n_active
         self.trained: list[nn.Module | nn.Parameter] = [module.encoders, module.predictors, module.log_scale]
         set_trainable(module, self.trained)
@@ -119,16 +128,21 @@ class SharedPlan(StagePlan):
             figures["validation_prediction"] = 1 - terms["prediction"]
         self.record(figures, _count(batch))
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW; the temperature does not decay."""
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW, with one cycle of the learning rate if there is to be one; the temperature does not decay."""
         networks = [p for part in (self.module.encoders, self.module.predictors) for p in part.parameters()]
-        return torch.optim.AdamW(
+        rate = self.optimisation.learning_rate
+        adam = torch.optim.AdamW(
             [
                 {"params": networks, "weight_decay": self.optimisation.weight_decay},
                 {"params": [self.module.log_scale], "weight_decay": 0.0},
             ],
-            lr=self.optimisation.learning_rate,
+            lr=rate,
         )
+        if not self.optimisation.one_cycle or self.n_steps < FEWEST_OF_CYCLE:
+            return adam
+        cycle = torch.optim.lr_scheduler.OneCycleLR(adam, rate, total_steps=self.n_steps + 1, pct_start=RISING)
+        return {"optimizer": adam, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
 
 class RegressionPlan(StagePlan):
@@ -178,7 +192,7 @@ class RegressionPlan(StagePlan):
         return self
 
     def _losses(self, batch: Batch, figure: str) -> list[Tensor]:
-        losses = {name: self.loss(name, batch[name]) for name in self.module.modalities}
+        losses = {name: self.loss(name, batch[name]) for name, _ in self.parts.items()}
         self.record({f"{name}_{figure}": loss for name, loss in losses.items()}, _count(batch))
         return list(losses.values())
 
@@ -232,6 +246,8 @@ class SpecificPlan(StagePlan):
         Critic steps before the encoders move; by default as in ``optimisation``.
     probe
         Evaluates the codes from time to time.
+    modalities
+        Those whose encoders learn; all if not given.
     """
 
     def __init__(
@@ -243,9 +259,11 @@ class SpecificPlan(StagePlan):
         n_steps: int,
         n_warmup_steps: int | None = None,
         probe: LeakProbe | None = None,
+        modalities: Sequence[Role] | None = None,
     ) -> None:
         super().__init__(module)
         self.automatic_optimization = False
+        self.modalities = module.modalities if modalities is None else tuple(modalities)
         self.optimisation = optimisation
         self.lambda_ = lambda_
         self.n_steps = n_steps
@@ -253,8 +271,9 @@ class SpecificPlan(StagePlan):
         self.probe = probe
         self.n_critic_updates = 0
         self.n_encoder_steps = 0
-        self.trained = module.learners()
-        set_trainable(module, [*self.trained, module.critics])
+        is_partial = len(self.modalities) < len(module.modalities)
+        self.trained = [module.codecs[name].learner for name in self.modalities] if is_partial else module.learners()
+        set_trainable(module, [*self.trained, *(module.critics[name] for name in self.modalities)])
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Teach the critics, then move the encoders; ``batch`` has those of the critics beside that of the encoders, where critics learn."""
@@ -271,7 +290,7 @@ class SpecificPlan(StagePlan):
         else:
             encoder_optimizer = optimizers
 
-        terms = {name: self.module.specific_terms(name, cells[name]) for name in self.module.modalities}
+        terms = {name: self.module.specific_terms(name, cells[name]) for name in self.modalities}
         loss = torch.stack([self._objective(of_modality) for of_modality in terms.values()]).sum()
         has_warmed_up = not self.module.critics_learn or self.n_critic_updates > self.n_warmup_steps
         if self.n_steps > 0 and has_warmed_up:
@@ -300,7 +319,7 @@ class SpecificPlan(StagePlan):
         """Return the loss of each critic that learns, by ``<modality>_<critic>``."""
         return {
             f"{name}_{critic}": loss
-            for name in self.module.modalities
+            for name in self.modalities
             for critic, loss in self.module.critic_losses(name, cells[name]).items()
         }
 
@@ -311,8 +330,7 @@ class SpecificPlan(StagePlan):
         cells = next(iter(loader))
         self.eval()  # statistics of the code must not move
         codes = {
-            name: (self.module.encode_prepared(name, cells[name]), cells[name]["against"])
-            for name in self.module.modalities
+            name: (self.module.encode_prepared(name, cells[name]), cells[name]["against"]) for name in self.modalities
         }
         self.train()
         return codes
@@ -335,7 +353,7 @@ class SpecificPlan(StagePlan):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log bounds and error of validation cells, and how good the critics are on them."""
         figures = _name_split(self._critic_losses(batch), "validation", "_loss")
-        for name in self.module.modalities:
+        for name in self.modalities:
             terms = self.module.specific_terms(name, batch[name])
             figures[f"{name}_error"] = terms.pop("error")
             terms |= self.module.critic_diagnostics(name, batch[name])
@@ -358,7 +376,7 @@ class SpecificPlan(StagePlan):
         parameters = [p for part in self.trained for p in part.parameters()]
         optimizers = [torch.optim.Adam(parameters, lr=self.optimisation.specific_learning_rate)]
         if self.module.critics_learn:
-            critics = self.module.critics.parameters()
+            critics = [p for name in self.modalities for p in self.module.critics[name].parameters()]
             optimizers.append(torch.optim.Adam(critics, lr=self.optimisation.critic_learning_rate))
         return optimizers, [torch.optim.lr_scheduler.CosineAnnealingLR(optimizers[0], max(1, self.n_steps))]
 
