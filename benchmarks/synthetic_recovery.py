@@ -26,7 +26,7 @@ from indiseek_sc import IndiSeek, _keys
 from indiseek_sc._keys import ROLES
 from indiseek_sc.datasets import synthetic
 from indiseek_sc.metrics import factor_recovery
-from indiseek_sc.model._closed_forms import finish_shared
+from indiseek_sc.model._shared import finish_shared
 from indiseek_sc.nn import LinearMap
 
 if TYPE_CHECKING:

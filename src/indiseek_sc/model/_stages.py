@@ -12,30 +12,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from indiseek_sc.model._closed_forms import (
-    explains,
-    finish_shared,
-    has_shape,
-    is_sufficient,
-    some_rows,
-    start_shared,
-)
+from indiseek_sc.model._evidence import explains, find_dependence, has_shape
+from indiseek_sc.model._shared import learn_shared, reset_encoders, some_rows
 from indiseek_sc.module import IndiSeekModule
 from indiseek_sc.nn import ConditionalCodec
-from indiseek_sc.train import KeepBest, LeakProbe, SharedPlan, SpecificPlan, StageData, warn_of_negative_bounds
+from indiseek_sc.train import KeepBest, LeakProbe, SpecificPlan, StageData, warn_of_negative_bounds
 
 if TYPE_CHECKING:
     from indiseek_sc._keys import Role
-    from indiseek_sc.losses import CriticSum
     from indiseek_sc.model._runs import StageRun
     from indiseek_sc.train import StageFit
 
     Values = Mapping[Role, Tensor]
 
 logger = logging.getLogger("scvi.indiseek_sc")
-
-FEWEST_SHARED_STEPS = 200
-"""Stage 1 has more epochs of small data, so that there are as many steps at least."""
 
 PATIENCE_OF_SPLINES = 10
 """Epochs without a better likelihood on validation cells before splines stop to learn."""
@@ -45,13 +35,6 @@ PATIENCE_OF_CODES = 15
 
 PATIENCE_OF_CRITICS = 5
 """Epochs without a better loss on validation cells before critics stop to learn alone."""
-
-CERTAIN = 3.0
-"""Standard errors by which a bound must be above 0: one of several critics' is by two."""
-
-SMALLEST_BLOCK = 32
-MOST_BLOCKS = 20
-"""Validation cells are looked at in blocks, whose bounds differ as much as chance has it."""
 
 
 @dataclass(frozen=True)
@@ -105,64 +88,6 @@ def run_stages(stages: Sequence[Stage], run: StageRun, values: Mapping[str, Any]
         made = stage.run(run, **{name: known[name] for name in stage.inputs})
         known |= {name: made[name] for name in stage.outputs}
     return known
-
-
-# Stage 1
-
-
-def learn_shared(run: StageRun, features: Values) -> dict[str, Any]:
-    """Train shared codes between two closed forms; once more and wider where narrow ones are not sufficient."""
-    module, a = run.module, run.module.architecture
-    first = min(a.n_shared_first, module.n_shared) if a.linear_start else module.n_shared
-    _learn_shared_of(run, features, first)
-    if first < module.n_shared and run.reason is None and not is_sufficient(module, features, run.rows):
-        _learn_shared_of(run, features, module.n_shared)
-    return {}
-
-
-def _learn_shared_of(run: StageRun, features: Values, width: int) -> None:
-    module, rows, o = run.module, run.rows, run.options.optimisation
-    reset_encoders(run, width)
-    start = start_shared(module, features, rows) if module.architecture.linear_start else None
-    data = StageData(dict(features), rows.train, rows.validation, batch_size=o.batch_size, seed=run.seed)
-    steps, n_epochs = run.steps_per_epoch(data), run.max_epochs("shared")
-    if o.one_cycle and "shared" not in run.options.max_epochs:
-        n_epochs = max(n_epochs, -(-FEWEST_SHARED_STEPS // steps))
-    run.fit(
-        "shared",
-        SharedPlan(module, o, n_epochs * steps),
-        data,
-        # A cycle goes to its end: losses are lowest when the learning rate has fallen.
-        KeepBest(
-            {"validation_loss": _SharedParts(module)}, patience=0 if o.one_cycle else o.patience, smallest_gain=1e-3
-        ),
-        f"Shared codes of {width}",
-        {
-            "validation_correlation": "correlation²",
-            "validation_prediction": "predicted",
-            "validation_info_nce": "InfoNCE",
-        },
-        max_epochs=n_epochs,
-    )
-    if start is not None:
-        finish_shared(module, features, rows, start)
-
-
-class _SharedParts(nn.Module):
-    """What stage 1 trains, as one part."""
-
-    def __init__(self, module: IndiSeekModule) -> None:
-        super().__init__()
-        self.encoders = module.encoders
-        self.predictors = module.predictors
-        self.log_scale = module.log_scale
-
-
-def reset_encoders(run: StageRun, n_active: int | None = None) -> dict[str, Any]:
-    """Make new encoders of stage 1."""
-    run.module.reset_shared(n_active)
-    run.module.to(run.options.device.torch)
-    return {}
 
 
 # Stage 2, up to the start of the critics
@@ -333,15 +258,6 @@ def learn_critics(run: StageRun, cells: Mapping[Role, Mapping[str, Tensor]]) -> 
         f"{', '.join(run.names[name] for name in dependent) or 'none, so that specific codes stay where they start'}."
     )
     return {"dependent": tuple(dependent)}
-
-
-@torch.no_grad()
-def find_dependence(critic: CriticSum, specific: Tensor, against: Tensor) -> bool:
-    """Whether the bound of a critic is above 0 on cells that it did not learn from, by more than chance gives: blocks of these say."""
-    n_blocks = max(2, min(MOST_BLOCKS, len(specific) // SMALLEST_BLOCK))
-    blocks = zip(specific.tensor_split(n_blocks), against.tensor_split(n_blocks), strict=True)
-    bounds = torch.stack([torch.stack(list(critic.bounds(*block).values())) for block in blocks])
-    return bool((bounds.mean(dim=0) > CERTAIN * bounds.std(dim=0) / n_blocks**0.5).any())
 
 
 def learn_specific(

@@ -24,10 +24,10 @@ from indiseek_sc.model._cells import (
     require,
     require_own_cells,
 )
-from indiseek_sc.model._closed_forms import some_rows
 from indiseek_sc.model._lambda_path import note_path, walk_in_training
 from indiseek_sc.model._runs import copy_module, read_options, release, start_run
 from indiseek_sc.model._setup import check_query
+from indiseek_sc.model._shared import some_rows
 from indiseek_sc.model._stages import FINISH, FORMER_START, NEW_START, SPECIFIC, run_stages
 from indiseek_sc.train import EarlyEndWarning, StageFit, draw_split, isolated_seed
 

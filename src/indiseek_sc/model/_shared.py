@@ -1,13 +1,13 @@
-"""Closed forms at both ends of stage 1, and looks at what is left to be learned after them."""
+"""Stage 1: shared codes between two closed forms."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from indiseek_sc.nn import FourierRegression, LinearMap, RidgeMap, chance_correlation, regularized_cca, shared_strength
-from indiseek_sc.train import share_explained
+from indiseek_sc.nn import LinearMap, RidgeMap, chance_correlation, regularized_cca, shared_strength
+from indiseek_sc.train import KeepBest, SharedPlan, StageData, share_explained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from indiseek_sc._keys import Role
+    from indiseek_sc.model._runs import StageRun
     from indiseek_sc.module import IndiSeekModule
     from indiseek_sc.train import Rows
+
+FEWEST_SHARED_STEPS = 200
+"""Stage 1 has more epochs of small data, so that there are as many steps at least."""
 
 SUFFICIENT = 0.94
 """Directions are dropped as long as the others tell this share of what all of them tell of the other modality."""
@@ -24,15 +28,63 @@ SUFFICIENT = 0.94
 ENOUGH = 0.95
 """Codes that tell a smaller share than this of what the features tell of the other modality are too narrow."""
 
-FARTHEST = 3.0
-"""Whitened values are clipped here before their third power is taken."""
-
-POSSIBLE = 2.0
-"""Standard errors by which a prediction must do better than the mean for dependence to be looked at more closely; a false alarm costs no more
-than time."""
-
 MOST_CELLS = 20_000
 """Directions are compared on every n-th cell of more than about this many, training and validation each."""
+
+
+def learn_shared(run: StageRun, features: Mapping[Role, Tensor]) -> dict[str, Any]:
+    """Train shared codes between two closed forms; once more and wider where narrow ones are not sufficient."""
+    module, a = run.module, run.module.architecture
+    first = min(a.n_shared_first, module.n_shared) if a.linear_start else module.n_shared
+    _learn_shared_of(run, features, first)
+    if first < module.n_shared and run.reason is None and not is_sufficient(module, features, run.rows):
+        _learn_shared_of(run, features, module.n_shared)
+    return {}
+
+
+def _learn_shared_of(run: StageRun, features: Mapping[Role, Tensor], width: int) -> None:
+    module, rows, o = run.module, run.rows, run.options.optimisation
+    reset_encoders(run, width)
+    start = start_shared(module, features, rows) if module.architecture.linear_start else None
+    data = StageData(dict(features), rows.train, rows.validation, batch_size=o.batch_size, seed=run.seed)
+    steps, n_epochs = run.steps_per_epoch(data), run.max_epochs("shared")
+    if o.one_cycle and "shared" not in run.options.max_epochs:
+        n_epochs = max(n_epochs, -(-FEWEST_SHARED_STEPS // steps))
+    run.fit(
+        "shared",
+        SharedPlan(module, o, n_epochs * steps),
+        data,
+        # A cycle goes to its end: losses are lowest when the learning rate has fallen.
+        KeepBest(
+            {"validation_loss": _SharedParts(module)}, patience=0 if o.one_cycle else o.patience, smallest_gain=1e-3
+        ),
+        f"Shared codes of {width}",
+        {
+            "validation_correlation": "correlation²",
+            "validation_prediction": "predicted",
+            "validation_info_nce": "InfoNCE",
+        },
+        max_epochs=n_epochs,
+    )
+    if start is not None:
+        finish_shared(module, features, rows, start)
+
+
+class _SharedParts(torch.nn.Module):
+    """What stage 1 trains, as one part."""
+
+    def __init__(self, module: IndiSeekModule) -> None:
+        super().__init__()
+        self.encoders = module.encoders
+        self.predictors = module.predictors
+        self.log_scale = module.log_scale
+
+
+def reset_encoders(run: StageRun, n_active: int | None = None) -> dict[str, Any]:
+    """Make new encoders of stage 1."""
+    run.module.reset_shared(n_active)
+    run.module.to(run.options.device.torch)
+    return {}
 
 
 def _analyse(codes: list[Tensor], rows: Rows, n: int, *, refit: bool = False) -> tuple:
@@ -184,34 +236,3 @@ def _explained(x: Tensor, y: Tensor, seen: Tensor, wanted: Tensor) -> float:
     regression.fit(x, y)
     missed = (wanted - regression(seen)).square().sum()
     return float(1 - missed / (wanted - y.mean(dim=0)).square().sum())
-
-
-@torch.no_grad()
-def has_shape(whitened: Tensor, condition: Tensor, rows: Rows) -> bool:
-    r"""Whether the shape of whitened values depends on a condition, at one look and before any spline is trained.
-
-    Regressions in closed form go both ways: from the condition to what skewness, kurtosis and clusters change of each column
-    (:math:`\tanh w`, :math:`|w|` and :math:`w^3`, clipped; mean and variance do not depend on the condition any more), and from all columns
-    together to the condition, which sees a shape that lies along none of them.
-    """
-    train, validation = some_rows(rows.train), some_rows(rows.validation)
-    looked_at = torch.cat([train, validation])
-    known, values = condition[looked_at], whitened[looked_at].clamp(-FARTHEST, FARTHEST)
-    statistics = torch.cat([values.tanh(), values.abs(), values.pow(3)], dim=1)
-    return _is_predicted(known, statistics, len(train), POSSIBLE) or _is_predicted(
-        whitened[looked_at], known, len(train), POSSIBLE
-    )
-
-
-@torch.no_grad()
-def explains(source: Tensor, target: Tensor, rows: Rows) -> bool:
-    """Whether a regression in closed form predicts any column of ``target`` on validation cells, beyond what chance gives."""
-    train, validation = some_rows(rows.train), some_rows(rows.validation)
-    looked_at = torch.cat([train, validation])
-    return _is_predicted(source[looked_at], target[looked_at], len(train), POSSIBLE)
-
-
-def _is_predicted(source: Tensor, target: Tensor, n_fit: int, n_errors: float) -> bool:
-    regression = FourierRegression(source.shape[1], target.shape[1]).to(source.device)
-    regression.fit(source, target, n_fit, each=True, n_errors=n_errors)
-    return bool((regression.weight != 0).any())

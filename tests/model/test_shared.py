@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from indiseek_sc._keys import ROLES, other
-from indiseek_sc.model._closed_forms import (
+from indiseek_sc.model._shared import (
     ENOUGH,
     SUFFICIENT,
     find_sufficient,
