@@ -248,7 +248,9 @@ def walk_in_training(run: StageRun, values: Mapping[str, Any]) -> tuple[dict[str
     if run.reason is not None:
         return dict(values), LAMBDAS[0], None
     walk = LambdaWalk(run, values, seed=run.seed)
-    path = walk.walk(LAMBDAS, TOLERANCE, to_the_end=False)
+    # Where no encoder moves, all lambdas give the same codes.
+    lambdas = LAMBDAS if values["dependent"] else LAMBDAS[:1]
+    path = walk.walk(lambdas, TOLERANCE, to_the_end=False)
     if path is None:
         return dict(values), LAMBDAS[0], None
     _warn_if_none_is_within(path)

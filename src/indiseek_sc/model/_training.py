@@ -104,8 +104,9 @@ def train(
     Parameters
     ----------
     max_epochs
-        Largest number of epochs of every stage, or by stage (``shared``, ``conditional``, ``shape``, ``specific``, ``decoder``). Of
-        ``specific``, the epochs in which critics learn alone are included, at most half of them.
+        Largest number of epochs of every stage, or by stage (``shared``, ``conditional``, ``shape``, ``critics``, ``specific``,
+        ``decoder``); stages in which validation cells show nothing to gain have none. With ``gate_critics=False`` critics learn alone
+        in the first epochs of ``specific``, at most half of them.
     lambda_
         Weight of the reconstruction: larger keeps more of the modality in its specific code, smaller makes that more
         independent of the other modality. ``"auto"`` walks down from 1,000 to the first that keeps the leak ratio within 2 % on
@@ -123,9 +124,10 @@ def train(
         taken over (:meth:`take_over`), in place of training these again; with ``stages=("specific",)`` alone.
     plan_kwargs
         How the stages learn, where it is not to be as the model was made: ``learning_rate`` (shared codes),
-        ``specific_learning_rate``, ``regression_learning_rate`` (whitening, splines, decoder), ``critic_learning_rate``,
-        ``weight_decay``, ``n_critic_steps`` (steps for each step of the encoders), ``n_critic_warmup_steps`` (steps before encoders
-        move at all), ``keep_least_leak``, ``patience``.
+        ``one_cycle`` (whether that one rises and falls), ``specific_learning_rate``, ``regression_learning_rate`` (whitening, splines,
+        decoder), ``critic_learning_rate``, ``weight_decay``, ``n_critic_steps`` (steps for each step of the encoders),
+        ``gate_critics`` (whether encoders move only where validation cells show dependence), ``n_critic_warmup_steps`` (steps before
+        encoders move, where that is off), ``keep_least_leak``, ``patience``.
     batch_size
         Cells in a batch, in all stages.
     accelerator
