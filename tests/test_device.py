@@ -258,7 +258,14 @@ def test_models_are_loaded_on_the_other_device(on_cpu: IndiSeek, on_gpu: IndiSee
         loaded.train(**CPU, stages=("specific",))
 
 
-CLOSED_FORMS = ("_canonical_analysis.py", "_shared.py", "_evidence.py", "_linear.py", "_networks.py", "_encoder_decoders.py")
+CLOSED_FORMS = (
+    "_canonical_analysis.py",
+    "_shared.py",
+    "_evidence.py",
+    "_linear.py",
+    "_networks.py",
+    "_encoder_decoders.py",
+)
 """Files with what is computed once a stage; how often they try depends on the data."""
 
 

@@ -69,7 +69,7 @@ def test_wider_shared_codes_are_tried_where_narrow_ones_do_not_suffice(pbmc_smal
         return sufficient
 
     for sufficient, width in ((True, 6), (False, 10)):
-        monkeypatch.setattr("indiseek_sc.model._stages.is_sufficient", partial(answer, sufficient))
+        monkeypatch.setattr("indiseek_sc.model._shared.is_sufficient", partial(answer, sufficient))
         model = fit(pbmc_small, train={"stages": ("shared",)})
         assert [model.module.encoders[role].n_active for role in ROLES] == [width] * 2
     assert asked == [[6, 6]] * 2
