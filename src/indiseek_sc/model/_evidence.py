@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 FARTHEST = 3.0
 """Whitened values are clipped here before their third power is taken."""
 
-POSSIBLE = 2.0
-"""Standard errors by which a prediction must do better than the mean for dependence to be looked at more closely; a false alarm costs no more
-than time."""
-
 CERTAIN = 3.0
 """Standard errors by which a bound must be above 0: one of several critics' is by two."""
 
@@ -37,26 +33,21 @@ def has_shape(whitened: Tensor, condition: Tensor, rows: Rows) -> bool:
     (:math:`\tanh w`, :math:`|w|` and :math:`w^3`, clipped; mean and variance do not depend on the condition any more), and from all columns
     together to the condition, which sees a shape that lies along none of them.
     """
-    train, validation = some_rows(rows.train), some_rows(rows.validation)
-    looked_at = torch.cat([train, validation])
-    known, values = condition[looked_at], whitened[looked_at].clamp(-FARTHEST, FARTHEST)
+    values = whitened.clamp(-FARTHEST, FARTHEST)
     statistics = torch.cat([values.tanh(), values.abs(), values.pow(3)], dim=1)
-    return _is_predicted(known, statistics, len(train), POSSIBLE) or _is_predicted(
-        whitened[looked_at], known, len(train), POSSIBLE
-    )
+    return explains(condition, statistics, rows) or explains(whitened, condition, rows)
 
 
 @torch.no_grad()
 def explains(source: Tensor, target: Tensor, rows: Rows) -> bool:
-    """Whether a regression in closed form predicts any column of ``target`` on validation cells, beyond what chance gives."""
+    """Whether a regression in closed form predicts any column of ``target`` on validation cells, by more than two standard errors.
+
+    A false alarm costs no more than time: what is found is looked at more closely.
+    """
     train, validation = some_rows(rows.train), some_rows(rows.validation)
     looked_at = torch.cat([train, validation])
-    return _is_predicted(source[looked_at], target[looked_at], len(train), POSSIBLE)
-
-
-def _is_predicted(source: Tensor, target: Tensor, n_fit: int, n_errors: float) -> bool:
     regression = FourierRegression(source.shape[1], target.shape[1]).to(source.device)
-    regression.fit(source, target, n_fit, each=True, n_errors=n_errors)
+    regression.fit(source[looked_at], target[looked_at], len(train), each=True)
     return bool((regression.weight != 0).any())
 
 

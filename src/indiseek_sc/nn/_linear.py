@@ -133,7 +133,7 @@ class FourierRegression(nn.Module):
         self.register_buffer("bias", torch.zeros(n_output))
 
     @torch.no_grad()
-    def fit(self, x: Tensor, y: Tensor, n_fit: int, *, each: bool = False, n_errors: float = 2.0) -> None:
+    def fit(self, x: Tensor, y: Tensor, n_fit: int, *, each: bool = False) -> None:
         """Fit the first cells, and choose the penalty by the others.
 
         Parameters
@@ -145,10 +145,8 @@ class FourierRegression(nn.Module):
         n_fit
             The first so many cells are fitted on.
         each
-            Choose for each output column by itself, and predict its mean where the chosen penalty does not do better than that by more than
-            ``n_errors`` standard errors: the best of several is a little better by chance.
-        n_errors
-            See ``each``.
+            Choose for each output column by itself, and predict its mean where the chosen penalty does not do better than that by more than two
+            standard errors: the best of several is a little better by chance.
         """
         dtype = self.weight.dtype
         self.double()  # for the solution
@@ -172,7 +170,7 @@ class FourierRegression(nn.Module):
         weight = directions @ shrunk[best, :, columns].T
         if each:
             gain = y[n_fit:].square() - errors[best, :, columns].T
-            weight = weight * (gain.mean(dim=0) > n_errors * gain.std(dim=0) / len(gain) ** 0.5)
+            weight = weight * (gain.mean(dim=0) > 2 * gain.std(dim=0) / len(gain) ** 0.5)
         self.weight.copy_(factor[:, None] * weight)
         self.bias.copy_(means[1] - means[0] @ self.weight)
         self.to(dtype)
