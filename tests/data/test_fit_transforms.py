@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.decomposition import PCA
 
-from indiseek_sc.data import _fit_transforms, apply_transform, fit_transform
+from indiseek_sc.data import _fit_transforms, apply_transform, fit_transform, iterate_rows
 from indiseek_sc.nn import FeatureTransform, InputKind, _transforms, build_transform, get_recipe
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ CASES: list[tuple[Role, InputKind]] = [
     ("adt", "normalized"),
     ("adt", "representation"),
 ]
+SOME_GENES = ("rna", "counts", {"n_top_genes": 10})
 
 
 def fitted(
@@ -106,12 +107,12 @@ def test_only_training_cells_have_influence(counts: np.ndarray, role: Role, kind
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize(("role", "kind"), CASES)
+@pytest.mark.parametrize(("role", "kind", "options"), [*((*case, {}) for case in CASES), SOME_GENES])
 def test_every_format_gives_equal_numbers(
-    as_format: Callable[[np.ndarray], Any], counts: np.ndarray, role: Role, kind: InputKind
+    as_format: Callable[[np.ndarray], Any], counts: np.ndarray, role: Role, kind: InputKind, options: dict[str, int]
 ):
-    rows = np.random.default_rng(5).permutation(60)[:50]
-    expected, actual = fitted(role, kind, counts, rows), fitted(role, kind, matrix := as_format(counts), rows)
+    rows, matrix = np.random.default_rng(5).permutation(60)[:50], as_format(counts)
+    expected, actual = (fitted(role, kind, x, rows, **options) for x in (counts, matrix))
     assert all(torch.equal(expected.state_dict()[name], value) for name, value in actual.state_dict().items())
     assert torch.equal(apply_transform(actual, matrix), apply_transform(expected, counts))
 
@@ -220,10 +221,11 @@ def test_a_constant_feature_stays_zero_in_new_cells(counts: np.ndarray):
     assert (apply_transform(transform, counts)[:, 4] == 0).all()
 
 
-def test_the_input_is_unchanged(as_format: Callable[[np.ndarray], Any], counts: np.ndarray):
+@pytest.mark.parametrize("options", [{}, {"n_top_genes": 10}])
+def test_the_input_is_unchanged(as_format: Callable[[np.ndarray], Any], counts: np.ndarray, options: dict[str, int]):
     matrix = as_format(counts)
-    apply_transform(fitted("rna", "counts", matrix), matrix)
-    np.testing.assert_array_equal(np.concatenate(list(_fit_transforms.iterate_rows(matrix, ALL))), counts)
+    apply_transform(fitted("rna", "counts", matrix, **options), matrix)
+    np.testing.assert_array_equal(np.concatenate(list(iterate_rows(matrix, ALL))), counts)
 
 
 def test_bad_arguments_are_named(counts: np.ndarray):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,6 +90,27 @@ def test_equals_sklearn_up_to_sign(n_cells: int, n_features: int):
     mean, components, variances = principal_components(in_chunks(x), n_cells, n_features, 6)
     reference = PCA(6, svd_solver="full").fit(x)
     np.testing.assert_allclose(mean, reference.mean_, rtol=1e-5)
+    np.testing.assert_allclose(variances, reference.explained_variance_, rtol=1e-4)
+    np.testing.assert_allclose(np.abs(np.sum(components * reference.components_.T, axis=0)), 1, rtol=1e-4)
+
+
+def test_components_of_few_cells_need_no_cells_by_features_in_double_precision(monkeypatch: pytest.MonkeyPatch):
+    n_cells, n_features = 200, 6_000
+    monkeypatch.setattr(_matrix, "N_VALUES", 2**16)
+    chunks = np.random.default_rng(0).normal(size=(10, n_cells // 10, n_features)).astype(np.float32)
+    tracemalloc.start()
+    principal_components(map(torch.from_numpy, chunks), n_cells, n_features, 5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * chunks.nbytes
+
+
+def test_a_mean_far_from_zero_costs_no_component():
+    x = np.random.default_rng(0).normal(size=(400, 30)) * np.linspace(1, 0.1, 30) + 1_000
+    x = x.astype(np.float32)
+    mean, components, variances = principal_components(in_chunks(x), 400, 30, 6)
+    reference = PCA(6, svd_solver="full").fit(x.astype(np.float64))
+    np.testing.assert_allclose(mean, reference.mean_, rtol=1e-6)
     np.testing.assert_allclose(variances, reference.explained_variance_, rtol=1e-4)
     np.testing.assert_allclose(np.abs(np.sum(components * reference.components_.T, axis=0)), 1, rtol=1e-4)
 

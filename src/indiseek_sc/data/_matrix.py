@@ -52,8 +52,13 @@ def as_row_major(matrix: Any) -> Any:
     return matrix.tocsr() if issparse(matrix) else matrix
 
 
-def iterate_rows(matrix: Any, rows: np.ndarray, chunk_size: int | None = None) -> Iterator[np.ndarray]:
-    """Yield rows of any matrix as dense float32 arrays, in ascending order of rows.
+def rows_at_once(n_columns: int) -> int:
+    """Return how many rows of so many columns may be dense at a time."""
+    return max(1, N_VALUES // max(1, n_columns))
+
+
+def iterate_parts(matrix: Any, rows: np.ndarray, chunk_size: int | None = None) -> Iterator[Any]:
+    """Yield rows of any matrix as they are stored, sparse or dense, in ascending order of rows.
 
     The matrix is read in stretches of neighbouring rows, since files are slow to read one row at a time.
 
@@ -64,23 +69,48 @@ def iterate_rows(matrix: Any, rows: np.ndarray, chunk_size: int | None = None) -
     rows
         Row numbers, shape ``(n_rows,)``.
     chunk_size
-        Largest number of rows at a time; by default as many as make 16 MiB.
+        Largest number of rows at a time; by default as many as make 16 MiB of dense float32.
 
     Yields
     ------
-    Arrays of shape ``(at most chunk_size, n_features)``, each the caller's own to change.
+    Arrays, or sparse matrices or arrays of compressed rows, of shape ``(at most chunk_size, n_features)``; they may
+    share memory with the matrix.
     """
     matrix = as_row_major(matrix)
     rows = np.sort(np.asarray(rows))
-    size = chunk_size or max(1, N_VALUES // max(1, matrix.shape[1]))
+    size = chunk_size or rows_at_once(matrix.shape[1])
     for stretch in np.split(rows, np.flatnonzero(np.diff(rows // size)) + 1):
         if stretch.size == 0:
             continue
         start = int(stretch[0])
         part = matrix[start : int(stretch[-1]) + 1]
-        if (np.diff(stretch) != 1).any():
-            part = part[stretch - start]
-        yield np.array(part.toarray() if issparse(part) else part, dtype=np.float32, order="C")
+        yield part[stretch - start] if (np.diff(stretch) != 1).any() else part
+
+
+def iterate_rows(matrix: Any, rows: np.ndarray, chunk_size: int | None = None) -> Iterator[np.ndarray]:
+    """Yield rows of any matrix as dense float32 arrays, in ascending order of rows.
+
+    Parameters
+    ----------
+    matrix, rows, chunk_size
+        As in :func:`iterate_parts`.
+
+    Yields
+    ------
+    Arrays of shape ``(at most chunk_size, n_features)``, each the caller's own to change.
+    """
+    for part in iterate_parts(matrix, rows, chunk_size):
+        yield as_dense(part)
+
+
+def as_dense(part: Any) -> np.ndarray:
+    """Return a copy of a part of a matrix as a dense float32 array."""
+    return np.array(part.toarray() if issparse(part) else part, dtype=np.float32, order="C")
+
+
+def sum_of_each_row(part: Any) -> np.ndarray:
+    """Return the sum of the values of each row of an array or a sparse matrix, float64, shape ``(n_rows,)``."""
+    return np.asarray(part.sum(axis=1, dtype=np.float64)).ravel()
 
 
 def iterate_blocks(matrix: Any) -> Iterator[tuple[int, int, Any]]:
@@ -122,7 +152,9 @@ def principal_components(
     """Compute the leading principal components.
 
     Features are compared through their covariance, or, if there are fewer cells than features, cells through their
-    inner products; both give the same components, and neither needs more than ``n_features**2`` numbers in memory.
+    inner products; both give the same components. Products of a part are taken in single precision, which is twice as
+    fast, and added in double precision. Beside the smaller of both square matrices, only fewer cells than features are
+    held, in single precision.
 
     Parameters
     ----------
@@ -143,16 +175,32 @@ def principal_components(
     """
     n_components = min(n_components, n_cells, n_features)
     if n_cells <= n_features:
-        z = torch.cat(list(chunks)).double().cpu().numpy()
-        mean = z.mean(axis=0)
-        z -= mean
-        values, vectors = _leading_eigenpairs(z @ z.T, n_components)
-        components = z.T @ vectors / np.sqrt(values)
+        mean, values, components = _compare_cells(chunks, n_cells, n_features, n_components)
     else:
         mean, scatter = _scatter(chunks, n_features)
         values, components = _leading_eigenpairs(scatter, n_components)
     largest = components[np.abs(components).argmax(axis=0), np.arange(values.size)]
     return mean, components * np.sign(largest), values / max(1, n_cells - 1)
+
+
+def _compare_cells(
+    chunks: Iterable[torch.Tensor], n_cells: int, n_features: int, n_components: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the mean, the leading eigenvalues of the inner products of the centred rows, and the components."""
+    z, start = np.empty((n_cells, n_features), np.float32), 0
+    for chunk in chunks:
+        z[start : start + len(chunk)] = chunk.cpu().numpy()
+        start += len(chunk)
+    mean = z.mean(axis=0, dtype=np.float64)
+    z -= mean.astype(np.float32)
+    width = rows_at_once(n_cells)
+    columns = [slice(first, first + width) for first in range(0, n_features, width)]
+    gram = np.zeros((n_cells, n_cells))
+    for some in columns:
+        _add_products(gram, np.ascontiguousarray(z[:, some].T))
+    values, vectors = _leading_eigenpairs(gram, n_components)
+    components = np.concatenate([z[:, some].T.astype(np.float64) @ vectors for some in columns])
+    return mean, values, components / np.sqrt(values)
 
 
 def _scatter(chunks: Iterable[torch.Tensor], n_features: int) -> tuple[np.ndarray, np.ndarray]:
@@ -166,14 +214,22 @@ def _scatter(chunks: Iterable[torch.Tensor], n_features: int) -> tuple[np.ndarra
         )
     n_cells, total, gram = 0, np.zeros(n_features), np.zeros((n_features, n_features), dtype)
     for chunk in chunks:
-        # numpy sees that this is a matrix times its own transpose, and does half the work; torch does not.
-        z = chunk.cpu().numpy().astype(dtype)
-        gram += z.T @ z
+        z = chunk.cpu().numpy()
+        if n_cells == 0:
+            shift = z.mean(axis=0)  # near the mean of all, so that little is lost when the rest is subtracted
+        z = z - shift
+        _add_products(gram, z)
         total += z.sum(axis=0, dtype=np.float64)
         n_cells += z.shape[0]
-    mean = total / n_cells
-    gram -= n_cells * np.outer(mean, mean).astype(dtype)
-    return mean, gram
+    rest = total / n_cells
+    gram -= np.outer((n_cells * rest).astype(dtype), rest.astype(dtype))
+    return shift + rest, gram
+
+
+def _add_products(gram: np.ndarray, z: np.ndarray) -> None:
+    """Add the products of all pairs of columns, summed over the rows."""
+    # numpy sees that this is a matrix times its own transpose, and does half the work; torch does not.
+    gram += z.T @ z
 
 
 def _leading_eigenpairs(matrix: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:

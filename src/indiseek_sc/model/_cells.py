@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.sparse import issparse
 from scvi import REGISTRY_KEYS
 
 from indiseek_sc._text import listing
-from indiseek_sc.data import REGISTRY_KEY, apply_transform, as_row_major, iterate_rows
+from indiseek_sc.data import REGISTRY_KEY, apply_transform, iterate_parts, sum_of_each_row
 from indiseek_sc.train import Split
 
 if TYPE_CHECKING:
@@ -159,12 +158,8 @@ def sum_rows(matrix: Any) -> np.ndarray:
 
     Values as they are would not do: those that are centred within the cell have a sum of 0, but for rounding.
     """
-    matrix = as_row_major(matrix)
-    if issparse(matrix):
-        sizes = type(matrix)((np.abs(matrix.data), matrix.indices, matrix.indptr), shape=matrix.shape)
-        return np.asarray(sizes.sum(axis=1, dtype=np.float64)).ravel()
-    parts = iterate_rows(matrix, np.arange(matrix.shape[0]))
-    return np.concatenate([np.abs(part).sum(axis=1, dtype=np.float64) for part in parts])
+    parts = iterate_parts(matrix, np.arange(matrix.shape[0]))
+    return np.concatenate([sum_of_each_row(abs(part)) for part in parts])
 
 
 def remember_cells(model: IndiSeek, mdata: MuData, split: Split) -> dict[str, Any]:

@@ -127,14 +127,25 @@ class FeatureTransform(nn.Module):
 
     def normalize(self, x: torch.Tensor) -> torch.Tensor:
         """Take the step within each cell: ``(n_cells, n_input)`` to ``(n_cells, n_features)``."""
-        if self.library_size is not None:
-            # Counts are whole, so only a cell without any has a total below 1; it stays 0.
-            total = x.sum(dim=1, keepdim=True).clamp(min=1.0)
-            return torch.log1p(self._select(x) * (self.library_size / total))
-        if self.recipe.cell_step == "clr":
+        if self.needs_all_values:
             logs = torch.log1p(x)
             return self._select(logs - logs.mean(dim=1, keepdim=True))
-        return self._select(x)
+        return self.normalize_selected(self._select(x), x.sum(dim=1))
+
+    @property
+    def needs_all_values(self) -> bool:
+        """Whether :meth:`normalize` needs each value of a cell, and not only those of the features in use and the total."""
+        return self.recipe.cell_step == "clr"
+
+    def normalize_selected(self, x: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+        """Return what :meth:`normalize` does, if all values are not needed.
+
+        From the features in use, shape ``(n_cells, n_features)``, and the total over all features, shape ``(n_cells,)``.
+        """
+        if self.library_size is None:
+            return x
+        # Counts are whole, so only a cell without any has a total below 1; it stays 0.
+        return torch.log1p(x * (self.library_size / total.clamp(min=1.0))[:, None])
 
     def standardize(self, y: torch.Tensor) -> torch.Tensor:
         """Centre, scale and clip features, shape kept at ``(n_cells, n_features)``."""
@@ -166,7 +177,11 @@ class FeatureTransform(nn.Module):
         Features, shape ``(n_cells, n_output)``: each with mean 0 over the cells of the fit, and standard deviation 1
         (the first component or the widest column of a representation has 1, the others keep their ratio to it).
         """
-        return self.project(self.standardize(self.normalize(x)))
+        return self.from_normalized(self.normalize(x))
+
+    def from_normalized(self, y: torch.Tensor) -> torch.Tensor:
+        """Take the steps after :meth:`normalize`: ``(n_cells, n_features)`` to ``(n_cells, n_output)``."""
+        return self.project(self.standardize(y))
 
     @property
     def directions(self) -> torch.Tensor:
