@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from indiseek_sc import IndiSeek, _keys
+from indiseek_sc.data import apply_transform
 from indiseek_sc.losses import HSICCritic, NCECritic
+from indiseek_sc.nn import ConditionalCodec
 
 from .conftest import HELD_OUT, all_codes, assert_equal_codes, fit
 
@@ -64,6 +66,53 @@ def test_rows_follow_indices(fitted):
     np.testing.assert_allclose(model.get_latent_representation(indices=mask), whole["joint"][[4, 8]], atol=1e-5)
     with pytest.raises(ValueError, match="indices must lie below the number of cells, 600"):
         model.get_latent_representation(indices=[600])
+
+
+@pytest.mark.parametrize(
+    ("kind", "modality", "n_read"),
+    [("shared", "rna", 1), ("shared", "adt", 1), ("specific", "rna", 1), ("joint", None, 2)],
+)
+def test_a_code_is_made_of_no_more_than_it_needs(fitted, monkeypatch, kind, modality, n_read):
+    model, mdata = fitted
+    model.write_latents(written := mdata.copy())
+    expected = written.obsm["X_indiseek" if modality is None else f"X_indiseek_{kind}_{modality}"]
+    read = note_what_is_read(monkeypatch)
+    if kind != "joint":
+        monkeypatch.setattr(ConditionalCodec, "decode", None)
+    code = model.get_latent_representation(kind=kind, modality=modality, indices=np.arange(50))
+    np.testing.assert_allclose(code, expected[:50], atol=1e-4)
+    assert len(read) == n_read
+    assert modality is None or read == [model.module.transforms[modality]]
+
+
+def test_all_codes_are_written_in_one_pass(fitted, monkeypatch):
+    model, mdata = fitted
+    read = note_what_is_read(monkeypatch)
+    model.write_latents(mdata.copy())
+    assert len(read) == 2
+
+
+def note_what_is_read(monkeypatch):
+    """Return a list to which the transform of each modality is added whenever features are computed."""
+    read = []
+
+    def note(transform, *args):
+        read.append(transform)
+        return apply_transform(transform, *args)
+
+    monkeypatch.setattr("indiseek_sc.model._cells.apply_transform", note)
+    return read
+
+
+def test_codes_of_cells_in_parts_are_those_of_all_at_once(fitted, monkeypatch):
+    model, mdata = fitted
+    rows = np.random.default_rng(0).permutation(mdata.n_obs)[:45]
+    for kind, modality in (("joint", None), ("specific", "adt")):
+        whole = model.get_latent_representation(kind=kind, modality=modality, indices=rows)
+        with monkeypatch.context() as patch:
+            patch.setattr("indiseek_sc.model._latents.CELLS_AT_ONCE", 7)
+            parts = model.get_latent_representation(kind=kind, modality=modality, indices=rows)
+        np.testing.assert_allclose(parts, whole, atol=1e-4)
 
 
 def test_backed_data_give_the_same_codes_in_the_order_asked_for(fitted, tmp_path, pbmc_small):

@@ -13,7 +13,7 @@ from indiseek_sc.data._fields import (
     read_modality,
 )
 from indiseek_sc.data._fit_transforms import apply_transform, fit_transform, read_coordinates, read_normalized
-from indiseek_sc.data._matrix import as_row_major, iterate_parts, iterate_rows, sum_of_each_row
+from indiseek_sc.data._matrix import as_readable, as_row_major, iterate_blocks, iterate_rows, sum_of_each_row
 from indiseek_sc.data._source import (
     MODALITY_ARGUMENT,
     InputSource,
@@ -36,6 +36,7 @@ __all__ = [
     "RequestedKind",
     "ValueScan",
     "apply_transform",
+    "as_readable",
     "as_row_major",
     "check_batch",
     "check_features",
@@ -46,7 +47,7 @@ __all__ = [
     "examine_values",
     "fit_batch_offsets",
     "fit_transform",
-    "iterate_parts",
+    "iterate_blocks",
     "iterate_rows",
     "locate_batch",
     "locate_source",

@@ -11,7 +11,7 @@ import torch
 from scvi import REGISTRY_KEYS
 
 from indiseek_sc._text import listing
-from indiseek_sc.data import REGISTRY_KEY, apply_transform, iterate_parts, sum_of_each_row
+from indiseek_sc.data import REGISTRY_KEY, apply_transform, as_readable, iterate_blocks, sum_of_each_row
 from indiseek_sc.train import Split
 
 if TYPE_CHECKING:
@@ -132,9 +132,16 @@ def compute_features(
 
 
 def read_features(
-    model: IndiSeek, mdata: MuData, role: Role, rows: np.ndarray, module: IndiSeekModule | None = None
+    model: IndiSeek,
+    mdata: MuData,
+    role: Role,
+    rows: np.ndarray,
+    module: IndiSeekModule | None = None,
+    matrix: Any = None,
 ) -> torch.Tensor:
     """Return the features of some cells of registered data, by the model's module or another one.
+
+    ``matrix`` are the raw values where they are at hand, such as in compressed rows: compressed columns are turned at each call.
 
     Raises
     ------
@@ -143,7 +150,8 @@ def read_features(
     """
     module = model.module if module is None else module
     batch = get_batch(model, mdata, rows, module.device)
-    features = compute_features(module, role, get_matrix(model, mdata, role), rows, batch)
+    matrix = get_matrix(model, mdata, role) if matrix is None else matrix
+    features = compute_features(module, role, matrix, rows, batch)
     if not torch.isfinite(features).all():
         cells = mdata.obs_names[rows[(~torch.isfinite(features).all(dim=1)).cpu().numpy()]]
         raise ValueError(
@@ -158,8 +166,10 @@ def sum_rows(matrix: Any) -> np.ndarray:
 
     Values as they are would not do: those that are centred within the cell have a sum of 0, but for rounding.
     """
-    parts = iterate_parts(matrix, np.arange(matrix.shape[0]))
-    return np.concatenate([sum_of_each_row(abs(part)) for part in parts])
+    sums = np.zeros(matrix.shape[0])
+    for row, _, block in iterate_blocks(as_readable(matrix)):
+        sums[row : row + block.shape[0]] += sum_of_each_row(abs(block))
+    return sums
 
 
 def remember_cells(model: IndiSeek, mdata: MuData, split: Split) -> dict[str, Any]:

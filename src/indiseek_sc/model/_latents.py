@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from indiseek_sc import _keys
+from indiseek_sc.data import as_row_major
 from indiseek_sc.model._cells import (
     PARTS,
     as_rows,
@@ -17,6 +18,7 @@ from indiseek_sc.model._cells import (
     find_role,
     find_split,
     get_batch,
+    get_matrix,
     read_features,
     require,
 )
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["shared", "specific", "joint"]
 
-CELLS_AT_ONCE = 65_536
+CELLS_AT_ONCE = 16_384
 """Cells whose features are held at once while codes are computed."""
 
 
@@ -178,15 +180,29 @@ def _encode(model: IndiSeek, mdata: MuData | None, indices: Any, kind: str, role
 def encode_all(
     model: IndiSeek, mdata: MuData, rows: np.ndarray, wanted: Sequence[tuple[str, Role | None]]
 ) -> list[np.ndarray]:
-    """Return several codes of some cells of registered data, each by its kind and its modality (None for the joint one)."""
+    """Return several codes of some cells of registered data, each by its kind and its modality (None for the joint one).
+
+    All are computed in one pass, from features that are read once, of the modalities that are needed alone.
+    """
     model.module.eval()
-    parts: list[list[np.ndarray]] = [[] for _ in wanted]
+    named = {role for _, role in wanted}
+    matrices = {
+        role: as_row_major(get_matrix(model, mdata, role))
+        for role in model.modalities
+        if role in named or None in named
+    }
+    kinds = {kind for kind, _ in wanted}
+    codes: list[np.ndarray] = []
+    start = 0
     for chunk in np.array_split(rows, max(1, -(-rows.size // CELLS_AT_ONCE))):
-        features = {role: read_features(model, mdata, role, chunk) for role in model.modalities}
-        codes = model.module.describe(features, get_batch(model, mdata, chunk))
-        for part, (kind, role) in zip(parts, wanted, strict=True):
-            part.append((codes[kind] if role is None else codes[kind][role]).cpu().numpy())
-    return [np.concatenate(part) for part in parts]
+        features = {role: read_features(model, mdata, role, chunk, matrix=x) for role, x in matrices.items()}
+        described = model.module.describe(features, get_batch(model, mdata, chunk), kinds)
+        parts = [described[kind] if role is None else described[kind][role] for kind, role in wanted]
+        codes = codes or [np.empty((rows.size, part.shape[1]), np.float32) for part in parts]
+        for code, part in zip(codes, parts, strict=True):
+            code[start : start + chunk.size] = part.cpu().numpy()
+        start += chunk.size
+    return codes
 
 
 def encode_by_name(model: IndiSeek, *kinds: str) -> dict[str, dict[str, np.ndarray]]:

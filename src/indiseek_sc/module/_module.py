@@ -26,13 +26,16 @@ from indiseek_sc.nn import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from indiseek_sc._keys import Role
     from indiseek_sc.losses import CriticSum
     from indiseek_sc.module._outputs import Units
     from indiseek_sc.module._settings import Architecture
     from indiseek_sc.nn import FeatureTransform
+
+KINDS = ("shared", "specific", "reconstruction", "joint")
+"""What :meth:`IndiSeekModule.describe` computes of cells."""
 
 LARGEST_LOG_SCALE = math.log(100.0)
 """The inverse temperature stays below 100, as in CLIP."""
@@ -182,7 +185,7 @@ class IndiSeekModule(BaseModuleClass):
 
     def decode(self, specific: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]) -> dict[Role, Tensor]:
         """Return the features that both codes of each modality decode to."""
-        return {name: self.codecs[name].decode(specific[name], conditions[name]) for name in self.modalities}
+        return {name: self.codecs[name].decode(code, conditions[name]) for name, code in specific.items()}
 
     def join(self, specific: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]) -> list[Tensor]:
         """Return the features that the joint code is made of: as :meth:`decode`, but of a cell of no certain batch.
@@ -202,24 +205,43 @@ class IndiSeekModule(BaseModuleClass):
 
     def encode(self, kind: str, name: Role, features: Tensor, batch: Tensor) -> Tensor:
         """Return the dimensions in use of the ``"shared"`` or ``"specific"`` code of one modality; nothing is decoded."""
-        shared = self.shared(name, features)
-        if kind == "shared":
-            return shared[:, : self.rotations[name].n_kept]
-        return self.specific(name, features, self.condition(name, shared, batch))[:, self.codecs[name].used]
+        return self.describe({name: features}, batch, (kind,))[kind][name]
 
-    def describe(self, features: Mapping[Role, Tensor], batch: Tensor) -> dict[str, Any]:
-        """Return all codes of cells: shared, specific, reconstructed features, each by modality, and the joint code."""
-        shared = {name: self.shared(name, features[name]) for name in self.modalities}
-        conditions = {name: self.condition(name, shared[name], batch) for name in self.modalities}
-        specific = {name: self.specific(name, features[name], conditions[name]) for name in self.modalities}
-        decoded = self.decode(specific, conditions)
-        joined = self.join(specific, conditions) if self.subtracts_batch_offsets else list(decoded.values())
-        return {
-            "shared": {name: code[:, : self.rotations[name].n_kept] for name, code in shared.items()},
-            "specific": {name: code[:, self.codecs[name].used] for name, code in specific.items()},
-            "reconstruction": decoded,
-            "joint": self.joint(joined),
-        }
+    def describe(
+        self, features: Mapping[Role, Tensor], batch: Tensor, kinds: Collection[str] = KINDS
+    ) -> dict[str, Any]:
+        """Return codes of cells, and compute no more than these need.
+
+        Parameters
+        ----------
+        features
+            Features by modality, shape ``(n_cells, n_features)`` each. Those of one modality are enough for its own codes; the joint code
+            needs all.
+        batch
+            Batch codes, shape ``(n_cells,)``.
+        kinds
+            Which codes, of :data:`KINDS`.
+
+        Returns
+        -------
+        By kind: ``"shared"`` and ``"specific"`` codes and ``"reconstruction"`` (features that both decode to), each by modality, and
+        the ``"joint"`` code.
+        """
+        codes: dict[str, Any] = {}
+        shared = {name: self.shared(name, x) for name, x in features.items()}
+        codes["shared"] = {name: code[:, : self.rotations[name].n_kept] for name, code in shared.items()}
+        if set(kinds) <= {"shared"}:
+            return codes
+        conditions = {name: self.condition(name, code, batch) for name, code in shared.items()}
+        specific = {name: self.specific(name, x, conditions[name]) for name, x in features.items()}
+        codes["specific"] = {name: code[:, self.codecs[name].used] for name, code in specific.items()}
+        if "reconstruction" in kinds or ("joint" in kinds and not self.subtracts_batch_offsets):
+            codes["reconstruction"] = self.decode(specific, conditions)
+        if "joint" in kinds:
+            is_joined = not self.subtracts_batch_offsets
+            joined = list(codes["reconstruction"].values()) if is_joined else self.join(specific, conditions)
+            codes["joint"] = self.joint(joined)
+        return {kind: codes[kind] for kind in kinds}
 
     def prediction_input(self, source: Role, features: Tensor, batch: Tensor) -> Tensor:
         """Return what the other modality is predicted from: the shared code of ``source``, the batch, and the features themselves."""
