@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from indiseek_sc.nn import LinearMap, RidgeMap, chance_correlation, regularized_cca, shared_strength
+from indiseek_sc.nn import LinearMap, RidgeMap, chance_correlation, map_parts, regularized_cca, shared_strength
 from indiseek_sc.train import KeepBest, SharedPlan, StageData, share_explained
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _start_from(module: IndiSeekModule, maps: list[LinearMap]) -> None:
 
 def _encode(module: IndiSeekModule, features: Mapping[Role, Tensor]) -> list[Tensor]:
     """Return the columns of the raw codes that are in use."""
-    return [encoder(features[name])[:, : encoder.n_active] for name, encoder in module.encoders.items()]
+    return [map_parts(encoder, features[name])[:, : encoder.n_active] for name, encoder in module.encoders.items()]
 
 
 def _pad(matrix: Tensor, n_columns: int, n_rows: int | None = None) -> Tensor:
@@ -169,7 +169,7 @@ def is_sufficient(module: IndiSeekModule, features: Mapping[Role, Tensor], rows:
 
 def _is_stronger(correlation: Tensor, start: list[LinearMap], features: Mapping[Role, Tensor], rows: Rows) -> bool:
     """Whether directions correlate better on validation cells than those of the linear start, by more than chance."""
-    codes = [linear(x.double()) for x, linear in zip(features.values(), start, strict=True)]
+    codes = [map_parts(linear.__call__, x) for x, linear in zip(features.values(), start, strict=True)]
     # Analysed once more, as the codes of the networks were: choosing ridges on the validation cells flatters either.
     *_, start_correlation = _analyse(codes, rows, correlation.shape[0])
     n_cells = len(rows.validation)

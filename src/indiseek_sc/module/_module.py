@@ -23,6 +23,7 @@ from indiseek_sc.nn import (
     PlainCodec,
     SharedEncoder,
     SpecificCodec,
+    map_parts,
 )
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class IndiSeekModule(BaseModuleClass):
 
     def shared(self, name: Role, features: Tensor) -> Tensor:
         """Return the shared code, shape ``(n_cells, n_shared)``; dropped directions are columns of 0 at the end."""
-        return self.rotations[name](self.encoders[name](features))
+        return map_parts(lambda x: self.rotations[name](self.encoders[name](x)), features)
 
     def condition(self, name: Role, shared: Tensor, batch: Tensor) -> Tensor:
         """Return what stage 2 knows of a cell, shape ``(n_cells, n_condition)``, from the batch code of shape ``(n_cells,)``."""

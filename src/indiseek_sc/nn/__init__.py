@@ -13,6 +13,7 @@ from indiseek_sc.nn._encoder_decoders import ConditionalCodec, PlainCodec, Speci
 from indiseek_sc.nn._flow import ConditionalGaussian, ConditionalSpline, Whitening
 from indiseek_sc.nn._linear import BatchOffsets, FourierRegression, PrincipalMap, RidgeMap
 from indiseek_sc.nn._networks import CrossPredictor, NamedModules, SharedEncoder, last_layer, make_mlp
+from indiseek_sc.nn._parts import map_parts
 from indiseek_sc.nn._prediction import LEVELS, IntervalCalibration, PredictionHead
 from indiseek_sc.nn._transforms import FeatureTransform, InputKind, Recipe, build_transform, get_recipe
 
@@ -43,6 +44,7 @@ __all__ = [
     "get_recipe",
     "last_layer",
     "make_mlp",
+    "map_parts",
     "regularized_cca",
     "shared_strength",
 ]

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from indiseek_sc.nn._parts import double_parts, means, sum_parts
+
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Candidates for the regularisation, as multiples of the mean variance of a feature."""
 
@@ -48,11 +50,15 @@ class _Moments(NamedTuple):
     between: Tensor
 
     @classmethod
-    def of(cls, first: Tensor, second: Tensor) -> _Moments:
-        centers = first.mean(dim=0), second.mean(dim=0)
-        a, b = first - centers[0], second - centers[1]
-        n = a.shape[0]
-        return cls(centers, (a.T @ a / n, b.T @ b / n), a.T @ b / n)
+    def of(cls, first: Tensor, second: Tensor, rows: Tensor) -> _Moments:
+        centers = means(first, second, rows=rows)
+
+        def products(a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+            a, b = a - centers[0], b - centers[1]
+            return a.T @ a, b.T @ b, a.T @ b
+
+        of_first, of_second, between = (x / len(rows) for x in sum_parts(products, first, second, rows=rows))
+        return cls((centers[0], centers[1]), (of_first, of_second), between)
 
     def find_maps(self, roots: tuple[Tensor, Tensor], n_directions: int) -> tuple[LinearMap, LinearMap]:
         """Return the canonical directions, given the inverse roots of the regularised covariances."""
@@ -61,9 +67,9 @@ class _Moments(NamedTuple):
         return LinearMap(self.centers[0], weights[0]), LinearMap(self.centers[1], weights[1])
 
 
-def _standardized(linear: LinearMap, train: Tensor, scale: Tensor) -> LinearMap:
-    """Give each output column the standard deviation ``scale`` over the training cells; constant ones become 0."""
-    deviation = linear(train).std(dim=0, correction=0)
+def _standardized(linear: LinearMap, x: Tensor, rows: Tensor, scale: Tensor) -> LinearMap:
+    """Give each output column the standard deviation ``scale`` over some cells; constant ones become 0."""
+    deviation = torch.cat([linear(part) for (part,) in double_parts(x, rows=rows)]).std(dim=0, correction=0)
     factor = torch.where(deviation > 1e-9, scale / deviation.clamp(min=1e-9), 0.0)
     return LinearMap(linear.center, linear.weight * factor)
 
@@ -118,10 +124,9 @@ def regularized_cca(
     -------
     Both maps, float64, and the validation correlations, shape ``(n_directions,)``, none below 0.
     """
-    a, b = first.double(), second.double()
-    moments = _Moments.of(a[train], b[train])
+    moments = _Moments.of(first, second, train)
     roots = [{ridge: _inverse_root(covariance, ridge) for ridge in ridges} for covariance in moments.within]
-    seen = a[validation], b[validation]
+    seen = first[validation].double(), second[validation].double()
     best: tuple[float, tuple[float, float], Tensor] | None = None
     for pair in product(ridges, ridges):
         maps = moments.find_maps((roots[0][pair[0]], roots[1][pair[1]]), n_directions)
@@ -133,10 +138,14 @@ def regularized_cca(
     _, pair, correlation = best
     rows = torch.cat([train, validation]) if refit else train
     if refit:
-        moments = _Moments.of(a[rows], b[rows])
+        moments = _Moments.of(first, second, rows)
     chosen = _inverse_root(moments.within[0], pair[0]), _inverse_root(moments.within[1], pair[1])
     maps = moments.find_maps(chosen, n_directions)
-    return _standardized(maps[0], a[rows], correlation), _standardized(maps[1], b[rows], correlation), correlation
+    return (
+        _standardized(maps[0], first, rows, correlation),
+        _standardized(maps[1], second, rows, correlation),
+        correlation,
+    )
 
 
 class CanonicalRotation(nn.Module):

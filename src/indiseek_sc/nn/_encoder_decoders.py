@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from indiseek_sc.nn._flow import ConditionalGaussian, ConditionalSpline, Whitening
 from indiseek_sc.nn._linear import FourierRegression, PrincipalMap, RidgeMap
 from indiseek_sc.nn._networks import Activation, last_layer, make_mlp
+from indiseek_sc.nn._parts import map_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,7 +78,9 @@ class SpecificCodec(nn.Module, ABC):
 
     def decode(self, specific: Tensor, condition: Tensor) -> Tensor:
         """Reconstruct features, shape ``(n_cells, n_features)``, from both codes and nothing else."""
-        return self.refine(self.decode_closed(specific, condition), specific, condition)
+        return map_parts(
+            lambda code, known: self.refine(self.decode_closed(code, known), code, known), specific, condition
+        )
 
     @abstractmethod
     def decode_closed(self, specific: Tensor, condition: Tensor) -> Tensor:
@@ -277,7 +280,9 @@ class ConditionalCodec(SpecificCodec):
         n_largest = min(max(features.shape[1] - n_shared, 1), max(len(features) // CELLS_PER_DIMENSION, FEWEST))
         # Standardised, an axis that holds next to nothing would be all rounding and misfit.
         negligible = NEGLIGIBLE_SHARE * features.var(dim=0, correction=0).sum()
-        self.principal.fit(features - self.baseline(condition), n_largest, negligible)
+        residual = map_parts(lambda x, known: x - self.baseline(known), features, condition)
+        self.principal.fit(residual, n_largest, negligible)
+        del residual  # as large as the features
         scores = self.scores(features, condition)
         self.conditional.start_from(scores)
         self.in_use.copy_(self.conditional.varies)
@@ -319,24 +324,30 @@ class ConditionalCodec(SpecificCodec):
 
     def scores(self, features: Tensor, condition: Tensor) -> Tensor:
         """Return r, what the linear regression leaves along the principal axes, shape ``(n_cells, n_specific)``."""
-        return self.principal(features - self.baseline(condition))
+        return map_parts(lambda x, known: self.principal(x - self.baseline(known)), features, condition)
 
     def whitened(self, features: Tensor, condition: Tensor) -> Tensor:
         """Return w, shape ``(n_cells, n_specific)``."""
-        return self._whiten(self.conditional(condition), features, condition)
+        return map_parts(lambda x, known: self._whiten(self.conditional(known), x, known), features, condition)
 
     def _whiten(self, whitening: Whitening, features: Tensor, condition: Tensor) -> Tensor:
         return (whitening.whiten(self.scores(features, condition)) - self.missed(condition)) * self.in_use
 
     def prepare(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
         """Return z_0, standardised over the training cells, and how each cell's code turns back into scores."""
+        return map_parts(self._prepare, features, condition)
+
+    def _prepare(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
         whitening = self.conditional(condition)
         start = (self.shape(self._whiten(whitening, features, condition), condition) - self.mean) / self.deviation
         return {"start": start, "log_scale": whitening.log_scale, "mixing": whitening.mixing}
 
     def _raw(self, prepared: Mapping[str, Tensor], condition: Tensor) -> Tensor:
-        correction = self.correction(torch.cat([prepared["start"], condition], dim=1))
-        return prepared["start"] + correction * self.in_use
+        return map_parts(
+            lambda start, known: start + self.correction(torch.cat([start, known], dim=1)) * self.in_use,
+            prepared["start"],
+            condition,
+        )
 
     def compare(self, specific: Tensor, prepared: Mapping[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
         """Return the scores that z_0 and z decode to, less their mean: what lies across the axes no z can change.
@@ -349,6 +360,9 @@ class ConditionalCodec(SpecificCodec):
 
     def decode_closed(self, specific: Tensor, condition: Tensor) -> Tensor:
         """Reconstruct by the regression and the axes alone, without what the refinement adds."""
+        return map_parts(self._decode_closed, specific, condition)
+
+    def _decode_closed(self, specific: Tensor, condition: Tensor) -> Tensor:
         whitened = self.shape.inverse(specific * self.deviation + self.mean, condition)
         scores = self.conditional(condition).unwhiten(whitened + self.missed(condition))
         return self.baseline(condition) + self.principal.inverse(scores)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from indiseek_sc.nn._parts import means, sum_parts
+
 
 class RidgeMap(nn.Module):
     """Affine map fitted by ridge regression, kept as buffers.
@@ -31,11 +33,15 @@ class RidgeMap(nn.Module):
 
         ``ridge`` is in units of cells: what that many cells without any signal would weigh.
         """
-        x, y = x.double(), y.double()
-        x_mean, y_mean = x.mean(dim=0), y.mean(dim=0)
-        gram = (x - x_mean).T @ (x - x_mean)
+        x_mean, y_mean = means(x, y)
+
+        def products(some: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+            centered = some - x_mean
+            return centered.T @ centered, centered.T @ (wanted - y_mean)
+
+        gram, told = sum_parts(products, x, y)
         gram.diagonal().add_(ridge)
-        weight = torch.linalg.solve(gram, (x - x_mean).T @ (y - y_mean))
+        weight = torch.linalg.solve(gram, told)
         self.weight.copy_(weight)
         self.bias.copy_(y_mean - x_mean @ weight)
 
@@ -69,9 +75,9 @@ class PrincipalMap(nn.Module):
 
         At most ``n_largest`` of them, and only those with more than ``smallest_variance``, in squared units of ``x``.
         """
-        center = x.double().mean(dim=0)
-        centered = x.double() - center
-        values, vectors = torch.linalg.eigh(centered.T @ centered / x.shape[0])
+        (center,) = means(x)
+        (products,) = sum_parts(lambda some: [(some - center).T @ (some - center)], x)
+        values, vectors = torch.linalg.eigh(products / x.shape[0])
         values, vectors = values.flip(0), vectors.flip(1)
         # The largest loading of each component is positive, so that fits on other machines point the same way.
         largest = vectors.abs().argmax(dim=0)

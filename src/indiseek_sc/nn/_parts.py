@@ -1,0 +1,48 @@
+"""Sums and maps over many cells, a part of them at a time, so that nothing but the result grows with their number."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+CELLS_AT_ONCE = 16_384
+"""Cells of which intermediate values are held at once."""
+
+
+def map_parts(function: Callable[..., Any], *values: Tensor) -> Any:
+    """Apply a function of cells to all of them, shape ``(n_cells, ...)`` each; it returns a tensor, or several by name."""
+    if len(values[0]) <= CELLS_AT_ONCE:
+        return function(*values)
+    parts = [function(*part) for part in zip(*(x.split(CELLS_AT_ONCE) for x in values), strict=True)]
+    if isinstance(parts[0], Tensor):
+        return torch.cat(parts)
+    return {name: torch.cat([part.pop(name) for part in parts]) for name in list(parts[0])}
+
+
+def double_parts(*values: Tensor, rows: Tensor | None = None) -> Iterator[list[Tensor]]:
+    """Yield tensors of the same cells in double precision, all rows or some, a part at a time."""
+    if rows is None:
+        parts = zip(*(x.split(CELLS_AT_ONCE) for x in values), strict=True)
+        yield from ([x.double() for x in part] for part in parts)
+    else:
+        yield from ([x[some].double() for x in values] for some in rows.split(CELLS_AT_ONCE))
+
+
+def sum_parts(function: Callable[..., Sequence[Tensor]], *values: Tensor, rows: Tensor | None = None) -> list[Tensor]:
+    """Return sums of what a function returns for each part of the cells, which it gets in double precision."""
+    totals: list[Tensor] = []
+    for part in double_parts(*values, rows=rows):
+        found = function(*part)
+        totals = [total + more for total, more in zip(totals, found, strict=True)] if totals else list(found)
+    return totals
+
+
+def means(*values: Tensor, rows: Tensor | None = None) -> list[Tensor]:
+    """Return the mean of each column of each tensor, float64."""
+    n_cells = len(values[0]) if rows is None else len(rows)
+    return [total / n_cells for total in sum_parts(lambda *part: [x.sum(dim=0) for x in part], *values, rows=rows)]

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from indiseek_sc.nn import ConditionalCodec, PrincipalMap, RidgeMap, _parts, map_parts, regularized_cca
+
+
+@pytest.fixture
+def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_parts, "CELLS_AT_ONCE", 32)
+
+
+def draw(*sizes: int, n_cells: int = 201, seed: int = 0) -> list[Tensor]:
+    """Columns that depend on each other, far from 0."""
+    generator = torch.Generator().manual_seed(seed)
+    source = torch.randn(n_cells, 3, generator=generator)
+    return [
+        3 + source @ torch.randn(3, n, generator=generator) + 0.5 * torch.randn(n_cells, n, generator=generator)
+        for n in sizes
+    ]
+
+
+def test_maps_of_parts_are_those_of_all(few_at_once: None):
+    x, y = draw(4, 2)
+    assert torch.equal(map_parts(lambda a, b: torch.cat([a, 2 * b], dim=1), x, y), torch.cat([x, 2 * y], dim=1))
+    by_name = map_parts(lambda a, b: {"sum": a.sum(dim=1), "b": b}, x, y)
+    assert torch.equal(by_name["sum"], x.sum(dim=1))
+    assert torch.equal(by_name["b"], y)
+
+
+def test_closed_forms_do_not_depend_on_the_parts(monkeypatch: pytest.MonkeyPatch):
+    x, y = draw(6, 4)
+    train, validation = torch.randperm(201, generator=torch.Generator().manual_seed(1)).split([150, 51])
+
+    def fit() -> list[Tensor]:
+        ridge, principal = RidgeMap(6, 4), PrincipalMap(6, 3)
+        ridge.fit(x, y)
+        principal.fit(x)
+        *maps, correlation = regularized_cca(x, y, train, validation, 3, refit=True)
+        return [*ridge.buffers(), *principal.buffers(), *(part for linear in maps for part in linear), correlation]
+
+    whole = fit()
+    monkeypatch.setattr(_parts, "CELLS_AT_ONCE", 32)
+    for part, expected in zip(fit(), whole, strict=True):
+        torch.testing.assert_close(part, expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_codes_do_not_depend_on_the_parts(monkeypatch: pytest.MonkeyPatch):
+    x, known = draw(6, 2)
+    codec = ConditionalCodec(6, 2, 4).eval()
+
+    def compute() -> dict[str, Tensor]:
+        codec.fit(x, known, 2)
+        codec.freeze_start(x, known)
+        prepared = codec.prepare(x, known)
+        codec.freeze_statistics(prepared, known)
+        code = codec(x, known)
+        return {**prepared, "code": code, "decoded": codec.decode(code, known)}
+
+    whole = compute()
+    monkeypatch.setattr(_parts, "CELLS_AT_ONCE", 32)
+    for name, values in compute().items():
+        torch.testing.assert_close(values, whole[name], atol=1e-4, rtol=1e-4)
