@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -18,7 +17,9 @@ Cells = Any
 
 def take(cells: Cells, rows: Tensor) -> Cells:
     """Return some rows of all tensors; ``rows`` lies on their device, so that nothing waits for a transfer."""
-    return apply_to_collection(cells, Tensor, lambda x: x[rows])
+    if isinstance(cells, dict):
+        return {name: take(part, rows) for name, part in cells.items()}
+    return cells[rows]
 
 
 def device_of(cells: Cells) -> torch.device:
@@ -120,3 +121,7 @@ class StageData(pl.LightningDataModule):
     def val_dataloader(self) -> DeviceBatches:
         """Return batches of validation cells, always the same."""
         return self._validation
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Leave the batch where it is: it was cut from tensors on the device."""
+        return batch

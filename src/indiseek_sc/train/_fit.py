@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, ProgressBar
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from scvi.train import Trainer
 from tqdm.auto import tqdm
@@ -92,6 +93,44 @@ class StageProgress(ProgressBar):
     def get_metrics(self, *args: Any, **kwargs: Any) -> dict[str, int | str | float | dict[str, float]]:
         """Nothing beyond the figures above."""
         return {}
+
+
+class History(Logger):
+    """Keeps the figures of a stage in lists; that of scvi-tools lets a data frame grow by each of them, which takes far longer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._figures: dict[str, dict[int, float]] = {}
+        self._clocks: dict[str, str] = {}
+
+    @property
+    def name(self) -> str:
+        """Name of the logger."""
+        return "history"
+
+    @property
+    def version(self) -> None:
+        """There is one history a stage."""
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Keep none: they are the settings of the model."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Keep figures of an epoch, or of a step where they come without one."""
+        clock = next((name for name in ("step", "epoch") if name in metrics), "step")
+        time_point = int(metrics.get(clock, step or 0))
+        for figure, value in metrics.items():
+            if figure != clock:
+                self._clocks.setdefault(figure, clock)
+                self._figures.setdefault(figure, {})[time_point] = float(value)
+
+    @property
+    def history(self) -> dict[str, pd.DataFrame]:
+        """A data frame of one column for each figure."""
+        return {
+            figure: pd.DataFrame({figure: list(values.values())}, pd.Index(list(values), name=self._clocks[figure]))
+            for figure, values in self._figures.items()
+        }
 
 
 class ClipGradients(Callback):
@@ -198,6 +237,7 @@ def fit_stage(
     callbacks = [*options.callbacks, keep_best, *([progress] if options.enable_progress_bar else [])]
     if options.gradient_clip_val is not None:
         callbacks.append(ClipGradients(options.gradient_clip_val, options.gradient_clip_algorithm))
+    history = History()
     reason, is_interrupted = None, False
     handler, start = signal.getsignal(signal.SIGINT), time.perf_counter()
     with _without_routine_messages():
@@ -208,13 +248,12 @@ def fit_stage(
             max_epochs=max_epochs,
             limit_train_batches=limit_train_batches,
             callbacks=callbacks,
+            logger=[*options.loggers, history],
             enable_progress_bar=options.enable_progress_bar,
             simple_progress_bar=False,
             num_sanity_val_steps=-1,  # the figures before training
             check_val_every_n_epoch=min(options.check_val_every_n_epoch, max(1, max_epochs)),  # once at least
         )
-        (history,) = trainer.loggers
-        trainer.loggers = [*options.loggers, history]  # the last one: it takes the epoch out of what all are given
         plan.train()
         try:
             trainer.fit(plan, data)
@@ -249,7 +288,7 @@ def fit_stage(
 
 
 def _read_history(
-    logger: Any, stage: str, best_epochs: Mapping[str, int], modalities: tuple[str, ...]
+    logger: History, stage: str, best_epochs: Mapping[str, int], modalities: tuple[str, ...]
 ) -> dict[str, pd.DataFrame]:
     logged = logger.history
     history = {f"{stage}/{name}": values for name, values in logged.items() if name != "epoch"}

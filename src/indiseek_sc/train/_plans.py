@@ -33,6 +33,26 @@ EPOCHS_BETWEEN_PROBES = 5
 """A probe costs about as much as an epoch of a few thousand cells."""
 
 
+class Means:
+    """Means of figures over the cells of an epoch; the sums lie on the device, so that no step waits for them."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.n_cells: dict[str, int] = {}
+
+    def add(self, values: Mapping[str, Tensor], n_cells: int) -> None:
+        """Add what a batch of so many cells shows."""
+        for name, value in values.items():
+            self.sums[name] = value.detach() * n_cells + self.sums.get(name, 0.0)
+            self.n_cells[name] = self.n_cells.get(name, 0) + n_cells
+
+    def pop(self) -> dict[str, Tensor]:
+        """Return the means, and begin anew."""
+        means = {name: total / self.n_cells[name] for name, total in self.sums.items()}
+        self.sums, self.n_cells = {}, {}
+        return means
+
+
 class StagePlan(pl.LightningModule):
     """What the plans of all stages have in common.
 
@@ -46,6 +66,7 @@ class StagePlan(pl.LightningModule):
         super().__init__()
         self.module = module
         self._watched: Tensor | None = None
+        self._means: dict[str, Means] = {"train": Means(), "validation": Means()}
 
     def train(self, mode: bool = True) -> StagePlan:
         """Switch mode, through the module's own idea of what is frozen."""
@@ -58,10 +79,23 @@ class StagePlan(pl.LightningModule):
         return self
 
     def record(self, values: Mapping[str, Tensor], n_cells: int) -> None:
-        """Log means over the cells of an epoch."""
-        self.log_dict(
-            {name: value.detach() for name, value in values.items()}, on_step=False, on_epoch=True, batch_size=n_cells
-        )
+        """Note figures of a batch; their means over the cells of an epoch are logged at its end.
+
+        Lightning's own sums would do the same, for more than the arithmetic of a small network costs.
+        """
+        self._means["train" if self.training else "validation"].add(values, n_cells)
+
+    def _log_means(self, split: str) -> None:
+        self.log_dict(self._means[split].pop(), on_step=False, on_epoch=True, batch_size=1)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Log the figures of training cells with the last batch, so that all callbacks read them when the epoch ends."""
+        if self.trainer.is_last_batch:
+            self._log_means("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the figures of validation cells."""
+        self._log_means("validation")
 
     def watch(self, loss: Tensor) -> Tensor:
         """Return the loss, and remember the first one that is not finite: the host asks once an epoch, not at each step."""
@@ -138,6 +172,7 @@ class SharedPlan(StagePlan):
                 {"params": [self.module.log_scale], "weight_decay": 0.0},
             ],
             lr=rate,
+            fused=True,
         )
         if not self.optimisation.one_cycle or self.n_steps < FEWEST_OF_CYCLE:
             return adam
@@ -206,7 +241,9 @@ class RegressionPlan(StagePlan):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with cosine decay, which gets further in as many steps than a constant learning rate."""
-        adam = torch.optim.AdamW(self.parts.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        adam = torch.optim.AdamW(
+            self.parts.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
+        )
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(adam, self.n_steps)
         return {"optimizer": adam, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
 
@@ -370,14 +407,15 @@ class SpecificPlan(StagePlan):
         is_due = is_fifth or n_done + every > trainer.max_epochs  # the last time that validation cells are asked
         if self.probe is not None and has_moved and is_due:
             self.record(self.probe(self.module), 1)
+        super().on_validation_epoch_end()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam for the encoders with cosine decay, and for the critics at a constant learning rate, since they must keep up."""
         parameters = [p for part in self.trained for p in part.parameters()]
-        optimizers = [torch.optim.Adam(parameters, lr=self.optimisation.specific_learning_rate)]
+        optimizers = [torch.optim.Adam(parameters, lr=self.optimisation.specific_learning_rate, fused=True)]
         if self.module.critics_learn:
             critics = [p for name in self.modalities for p in self.module.critics[name].parameters()]
-            optimizers.append(torch.optim.Adam(critics, lr=self.optimisation.critic_learning_rate))
+            optimizers.append(torch.optim.Adam(critics, lr=self.optimisation.critic_learning_rate, fused=True))
         return optimizers, [torch.optim.lr_scheduler.CosineAnnealingLR(optimizers[0], max(1, self.n_steps))]
 
 
