@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
+import weakref
 from functools import partial
 
 import mudata
@@ -17,7 +19,7 @@ from indiseek_sc._keys import ROLES
 from indiseek_sc.datasets import synthetic
 from indiseek_sc.model import TrainingOutcome, _stages
 from indiseek_sc.module import IndiSeekModule
-from indiseek_sc.train import EarlyEndWarning, LeakProbe, RegressionPlan, SharedPlan, SpecificPlan, StageFit
+from indiseek_sc.train import EarlyEndWarning, LeakProbe, RegressionPlan, SharedPlan, SpecificPlan, StageData, StageFit
 
 from .conftest import FEW, HELD_OUT, UNGATED, all_codes, assert_equal_codes, fit
 
@@ -501,3 +503,20 @@ def test_codes_that_are_not_finite_end_the_stage_with_whole_weights(value, train
         outcome = trained.train(max_epochs=6, enable_progress_bar=False)
     assert not outcome.is_applied
     assert_same_state(before, state_of(trained))
+
+
+def test_the_trainer_that_a_model_keeps_holds_no_data(pbmc_small, monkeypatch):
+    seen = []
+    make = StageData.__init__
+
+    def note(data, cells, *args, **kwargs):
+        parts = [x for part in cells.values() for x in (part.values() if isinstance(part, dict) else [part])]
+        seen.extend(weakref.ref(x) for x in parts)
+        make(data, cells, *args, **kwargs)
+
+    monkeypatch.setattr(StageData, "__init__", note)
+    model = fit(pbmc_small)
+    gc.collect()
+    assert len(seen) > 20
+    assert not [x for x in seen if x() is not None]
+    assert model.trainer is not None

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import weakref
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indiseek_sc.train import DeviceBatches, StageData
+from indiseek_sc.train._batches import MOST_VALIDATION_CELLS
 
 sizes = {"n_cells": st.integers(1, 200), "batch_size": st.integers(1, 64)}
 
@@ -74,3 +77,31 @@ def test_stages_learn_from_their_training_cells_and_are_judged_by_the_others():
     assert sorted(seen.tolist()) == sorted([20, 40, 70, 90] * 2)
     assert [x["rna"].tolist() for x in data.val_dataloader()] == [[0, 50]]
     assert [x["rna"].tolist() for x in data.val_dataloader()] == [[0, 50]]
+
+
+def test_chosen_rows_are_taken_batch_by_batch():
+    cells, rows = torch.arange(50) * 10, torch.tensor([4, 40, 9, 3, 31])
+    batches = DeviceBatches(cells, 5, 2, rows=rows)
+    assert batches.cells is cells
+    assert sorted(sum(draw_pass(batches), [])) == [30, 40, 90, 310, 400]
+
+
+@settings(deadline=None, max_examples=50)
+@given(n_cells=st.integers(2, 30_000))
+def test_stages_look_at_some_thousands_of_validation_cells_that_lie_evenly(n_cells):
+    data = StageData(torch.arange(n_cells), torch.arange(2), torch.arange(n_cells), batch_size=2)
+    seen = torch.cat(list(data.val_dataloader()))
+    assert min(n_cells, MOST_VALIDATION_CELLS // 2) <= len(seen) <= MOST_VALIDATION_CELLS
+    assert len(set(seen.diff().tolist())) <= 1
+    assert n_cells > MOST_VALIDATION_CELLS or len(seen) == n_cells
+
+
+def test_data_that_are_let_go_of_are_held_no_longer():
+    cells = {"rna": torch.arange(10)}
+    data = StageData(cells, torch.arange(8), torch.arange(8, 10), batch_size=2)
+    held = weakref.ref(cells["rna"])
+    del cells
+    assert held() is not None
+    data.release()
+    assert held() is None
+    assert len(data.train_dataloader()) == 4

@@ -270,6 +270,8 @@ def fit_stage(
             progress.close()
             keep_best.restore()
             plan.module.eval()
+            plan.release()
+            data.release()
     if trainer.interrupted and reason is None:
         signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
         reason, is_interrupted = "Interrupted. The best weights so far were kept.", True

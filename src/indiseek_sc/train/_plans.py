@@ -97,6 +97,9 @@ class StagePlan(pl.LightningModule):
         """Log the figures of validation cells."""
         self._log_means("validation")
 
+    def release(self) -> None:
+        """Let go of cells that the plan holds: Lightning's trainer, which a model keeps, keeps the plan."""
+
     def watch(self, loss: Tensor) -> Tensor:
         """Return the loss, and remember the first one that is not finite: the host asks once an epoch, not at each step."""
         latest, first = loss.detach(), self._watched
@@ -408,6 +411,10 @@ class SpecificPlan(StagePlan):
         if self.probe is not None and has_moved and is_due:
             self.record(self.probe(self.module), 1)
         super().on_validation_epoch_end()
+
+    def release(self) -> None:
+        """Let go of the probe, which holds cells."""
+        self.probe = None
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam for the encoders with cosine decay, and for the critics at a constant learning rate, since they must keep up."""
