@@ -15,6 +15,7 @@ from anndata.tests.helpers import assert_equal
 
 from indiseek_sc import IndiSeek, datasets
 from indiseek_sc.cli import _pipeline
+from indiseek_sc.cli._maps import map_codes
 from indiseek_sc.cli._outcome import Clock
 from indiseek_sc.train import NonFiniteLossError, StageProgress
 
@@ -60,11 +61,11 @@ def test_earlier_results_of_scanpy_get_another_name(user_file, fitted):
 def test_an_earlier_graph_still_names_its_matrices(pbmc_small):
     rng = np.random.default_rng(0)
     pbmc_small.obsm["X_indiseek"] = rng.normal(size=(600, 3))
-    _pipeline._cluster(pbmc_small, seed=0)
+    map_codes(pbmc_small, "X_indiseek", (), seed=0, n_epochs=1)
     earlier = pbmc_small.obsp["distances"].copy()
     _pipeline._set_aside(pbmc_small, Clock())
     pbmc_small.obsm["X_indiseek"] = rng.normal(size=(600, 3))
-    _pipeline._cluster(pbmc_small, seed=0)
+    map_codes(pbmc_small, "X_indiseek", (), seed=0, n_epochs=1)
     key = pbmc_small.uns["neighbors_before_indiseek"]["distances_key"]
     assert abs(pbmc_small.obsp[key] - earlier).nnz == 0
     assert abs(pbmc_small.obsp[pbmc_small.uns["neighbors"]["distances_key"]] - earlier).nnz > 0

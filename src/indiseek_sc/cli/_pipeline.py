@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 import mudata
 import numpy as np
-import scanpy as sc
 from anndata import AnnData
 
 from indiseek_sc import IndiSeek, _keys, tl
 from indiseek_sc._lookup import find_obs
+from indiseek_sc.cli._maps import CLUSTERS, MapMaker
 from indiseek_sc.cli._summary import PAGE, draw_figures, summarize, tell_story, write_json
 from indiseek_sc.model import EarlyEndWarning
 from indiseek_sc.report import Material, check_codes, collect_facts, write_report
@@ -24,14 +24,10 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from indiseek_sc.cli._outcome import Clock
+    from indiseek_sc.metrics import AuditReport
 
 HELD_OUT = 0.2
 """Share of the cells that training never sees, for the audit."""
-
-CLUSTERS = "leiden"
-
-CODE_UMAP_EPOCHS = 200
-"""The maps of single codes are for a look; that of the joint code has scanpy's own number."""
 
 WRITTEN_BY_SCANPY = (
     ("obs", CLUSTERS),
@@ -102,25 +98,29 @@ def run_job(
     """
     with clock.step("Looking at the data"), clock.speaking_for("scvi"):
         model = _set_up(mdata, job)
-    with clock.step("Training on four fifths of the cells"):
-        _train(model, job)
-        model.write_latents()
-    with clock.step("Neighbours, clusters and UMAP of the joint code"):
-        _set_aside(mdata, clock)
-        _cluster(mdata, job.seed)
-    with clock.step("UMAPs of the shared and specific codes"):
-        _map_codes(mdata, job)
+    audit = None
+    with MapMaker() as maps:
+        with clock.step("Training on four fifths of the cells"):
+            _train(model, job)
+            model.write_latents()
+        _begin_maps(maps, mdata, job)
+        if job.predict:
+            with clock.step("Learning to predict each modality from the other"):
+                model.train_prediction(job.max_epochs, accelerator=job.accelerator)
+        if report is not None:
+            with clock.step("Audit of the codes on the cells that were held out, and maps of all cells beside it"):
+                audit = model.audit(seed=job.seed)
+        with clock.step("Neighbours, clusters and UMAPs of the codes"):
+            _set_aside(mdata, clock)
+            _take_maps(mdata, maps.finish())
     table = _rank(mdata, job, clock)
     with clock.step("Writing the cells"):
         mdata.write_h5mu(output)
-    if job.predict:
-        with clock.step("Learning to predict each modality from the other"):
-            model.train_prediction(job.max_epochs, accelerator=job.accelerator)
     if model_folder is not None:
         with clock.step("Saving the model"):
             model.save(str(model_folder), overwrite=True)
-    if report is not None:
-        _report(model, mdata, table, job, clock, report)
+    if report is not None and audit is not None:
+        _report(model, mdata, table, audit, job, clock, report)
 
 
 def _set_up(mdata: MuData, job: Job) -> IndiSeek:
@@ -165,20 +165,18 @@ def _set_aside(mdata: MuData, clock: Clock) -> None:
         clock.say(f"Kept under new names: {', '.join(f'{place}[{name!r}]' for place, _, name in renamed)}")
 
 
-def _cluster(mdata: MuData, seed: int) -> None:
-    sc.pp.neighbors(mdata, use_rep=_keys.JOINT, random_state=seed)
-    sc.tl.leiden(mdata, flavor="igraph", n_iterations=2, directed=False, key_added=CLUSTERS, random_state=seed)
-    sc.tl.umap(mdata, random_state=seed)
+def _begin_maps(maps: MapMaker, mdata: MuData, job: Job) -> None:
+    single = [key(modality) for modality in (job.rna, job.adt) for key in (_keys.shared, _keys.specific)]
+    codes = {key: mdata.obsm[key] for key in (_keys.JOINT, *single)}
+    maps.begin(AnnData(obs=mdata.obs[[]], obsm=codes), _keys.JOINT, single, job.seed)
 
 
-def _map_codes(mdata: MuData, job: Job) -> None:
-    """Give each code a UMAP of its own; the graphs behind them are not kept."""
-    for modality in (job.rna, job.adt):
-        for key in (_keys.shared(modality), _keys.specific(modality)):
-            cells = AnnData(obs=mdata.obs[[]], obsm={key: mdata.obsm[key]})
-            sc.pp.neighbors(cells, use_rep=key, random_state=job.seed)
-            sc.tl.umap(cells, maxiter=CODE_UMAP_EPOCHS, random_state=job.seed)
-            mdata.obsm[f"{key}_umap"] = cells.obsm["X_umap"]
+def _take_maps(mdata: MuData, cells: AnnData) -> None:
+    for place, key in WRITTEN_BY_SCANPY:
+        getattr(mdata, place)[key] = getattr(cells, place)[key]
+    for key in cells.obsm:
+        if key.endswith("_umap"):
+            mdata.obsm[key] = cells.obsm[key]
 
 
 def _rank(mdata: MuData, job: Job, clock: Clock) -> pd.DataFrame:
@@ -188,9 +186,15 @@ def _rank(mdata: MuData, job: Job, clock: Clock) -> pd.DataFrame:
         return tl.modality_importance(mdata, job.label_key or CLUSTERS, seed=job.seed)
 
 
-def _report(model: IndiSeek, mdata: MuData, table: pd.DataFrame, job: Job, clock: Clock, folder: Path) -> None:
-    with clock.step("Audit of the codes on the cells that were held out"):
-        audit = model.audit(seed=job.seed)
+def _report(
+    model: IndiSeek,
+    mdata: MuData,
+    table: pd.DataFrame,
+    audit: AuditReport,
+    job: Job,
+    clock: Clock,
+    folder: Path,
+) -> None:
     label_key = job.label_key or CLUSTERS
     with clock.step("Drawing figures"):
         captions = draw_figures(model, mdata, audit, [label_key, _keys.THETA, *job.color_keys], folder)

@@ -1,0 +1,46 @@
+"""Maps of cells from a process of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from anndata import AnnData
+
+from indiseek_sc.cli._maps import MapMaker, map_codes
+
+
+@pytest.fixture
+def cells() -> AnnData:
+    """60 cells in two heaps, with two codes."""
+    rng = np.random.default_rng(0)
+    joint = rng.normal(size=(60, 3)) + 20 * (np.arange(60) < 30)[:, None]
+    return AnnData(obsm={"joint": joint.astype(np.float32), "single": joint[:, :2].astype(np.float32)})
+
+
+def test_maps_are_those_that_the_function_makes(cells):
+    with MapMaker() as maps:
+        maps.begin(cells, "joint", ["single"], seed=1)
+        expected = map_codes(cells.copy(), "joint", ["single"], seed=1)
+        made = maps.finish()
+    assert list(made.obs_names) == list(cells.obs_names)
+    assert list(made.obs["leiden"]) == list(expected.obs["leiden"])
+    assert len(set(zip(made.obs["leiden"], np.arange(60) < 30, strict=True))) == made.obs["leiden"].nunique() >= 2
+    for key in ("X_umap", "single_umap"):
+        np.testing.assert_array_equal(made.obsm[key], expected.obsm[key])
+    assert (made.obsp["connectivities"] != expected.obsp["connectivities"]).nnz == 0
+    assert not maps._process.is_alive()
+
+
+def test_an_error_in_the_process_is_one_here(cells):
+    with MapMaker() as maps, pytest.raises(ValueError, match="no such code"):
+        maps.begin(cells, "no such code", [], seed=0)
+        maps.finish()
+
+
+def test_a_process_that_ended_is_an_error(cells):
+    with MapMaker() as maps:
+        maps._process.kill()
+        maps._process.join()
+        maps.begin(cells, "joint", [], seed=0)
+        with pytest.raises(RuntimeError, match="process ended with code -9"):
+            maps.finish()
