@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
@@ -14,12 +13,11 @@ import torch
 from indiseek_sc._keys import ROLES, other
 from indiseek_sc.losses import CriticSum
 from indiseek_sc.model._stages import NEW_START, SPECIFIC
-from indiseek_sc.nn import ConditionalGaussian, RidgeMap, Whitening
+from indiseek_sc.nn import RidgeMap
 from indiseek_sc.train import Rows, SpecificPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from contextlib import AbstractContextManager
     from typing import Any
 
     from torch import Tensor
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     from indiseek_sc.model import Stage
     from indiseek_sc.model._runs import StageRun
 
-N_FOLDS = 5
 NOISE = 0.3
 """Standard deviation of the noise, where a dimension of Z has 1."""
 
@@ -99,37 +96,6 @@ def annealing(start: float, n_epochs: int) -> Iterator[None]:
         original(plan)
 
     with patch.object(SpecificPlan, "on_train_epoch_start", begin):
-        yield
-
-
-def members(n: int) -> AbstractContextManager[None]:
-    """Let ``n`` networks whiten, in the place of three."""
-    return patch("indiseek_sc.nn._encoder_decoders.ConditionalGaussian", partial(ConditionalGaussian, n_members=n))
-
-
-@contextmanager
-def cross_fitted() -> Iterator[None]:
-    """Let five networks whiten, each the cells of the fifth that it did not learn from; cells that are new, the mean of all.
-
-    Which fifth a cell belongs to is read off far digits of its condition, so that nothing has to be carried along.
-    """
-
-    def fold(condition: Tensor) -> Tensor:
-        return (condition.double().sum(dim=1) * 1e5).floor().long() % N_FOLDS
-
-    def loss(self: ConditionalGaussian, values: Tensor, condition: Tensor) -> Tensor:
-        if not self.training:
-            return self(condition).negative_log_likelihood(values * self.varies).mean()
-        learns = fold(condition)[None, :] != torch.arange(N_FOLDS, device=condition.device)[:, None]
-        each = self.members(condition).negative_log_likelihood(values * self.varies)
-        return (each * learns).sum() / learns.sum()
-
-    def forward(self: ConditionalGaussian, condition: Tensor) -> Whitening:
-        chosen = fold(condition), torch.arange(len(condition), device=condition.device)
-        return Whitening(*(value[chosen] for value in self.members(condition)))
-
-    changed = patch.object(ConditionalGaussian, "loss", loss), patch.object(ConditionalGaussian, "forward", forward)
-    with members(N_FOLDS), changed[0], changed[1]:
         yield
 
 

@@ -20,14 +20,13 @@ import argparse
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from _changed import make_changed
-from _design_trials import annealing, cells_apart, cross_fitted, given_expected, members, noise
+from _design_trials import annealing, cells_apart, given_expected, noise
 from _quiet import train_quietly
 from main_job import read
 
@@ -44,9 +43,6 @@ GIVEN_EXPECTED = {"whitening given E[C other | C]": False, "whitening given E[C 
 TRIALS: dict[str, Callable] = {
     "critics see noise": noise,
     "whitening and critics on cells apart": cells_apart,
-    "whitening cross-fitted": cross_fitted,
-    "whitening of one network": partial(members, 1),
-    "whitening of eight networks": partial(members, 8),
 }
 
 CHOICES: dict[str, dict] = {

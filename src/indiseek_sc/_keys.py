@@ -95,7 +95,6 @@ def other(role: Role) -> Role:
 
 
 REGRESSION_TITLES = {
-    "conditional": "Conditional whitening",
     "shape": "Conditional shape",
     "shape_without": "Shape by itself",
     "critics": "Critics alone",

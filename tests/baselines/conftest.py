@@ -46,6 +46,8 @@ def prepare(features) -> Callable[[IndiSeekModule], dict[str, dict[str, torch.Te
         conditions = {r: module.condition(r, module.shared(r, features[r]), BATCH) for r in ROLES}
         for role in ROLES:
             module.codecs[role].fit(features[role], conditions[role], module.n_shared)
+            if module.architecture.conditional_codec:
+                module.codecs[role].fit_whitening(features[role], conditions[role], N_CELLS * 3 // 4)
         return {role: module.prepare_specific(role, features, conditions) for role in ROLES}
 
     return prepare

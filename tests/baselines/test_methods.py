@@ -12,7 +12,7 @@ from indiseek_sc import IndiSeek
 from indiseek_sc.baselines import METHODS, JointOpt, make
 from indiseek_sc.nn._encoder_decoders import FEWEST
 
-FEW = {"shared": 2, "conditional": 2, "shape": 2, "specific": 2, "decoder": 1}
+FEW = {"shared": 2, "shape": 2, "specific": 2, "decoder": 1}
 HELD_OUT = np.arange(0, 300, 3)
 RIVALS = [
     name for name, method in METHODS.items() if method.model is not IndiSeek

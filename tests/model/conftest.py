@@ -8,7 +8,7 @@ import pytest
 
 from indiseek_sc import IndiSeek
 
-FEW = {"shared": 5, "conditional": 5, "shape": 3, "critics": 2, "specific": 2, "decoder": 3}
+FEW = {"shared": 5, "shape": 3, "critics": 2, "specific": 2, "decoder": 3}
 HELD_OUT = np.arange(0, 600, 5)
 UNGATED = {"gate_critics": False, "n_critic_warmup_steps": 8}
 """So few cells and epochs leave little to find: encoders learn against critics all the same."""

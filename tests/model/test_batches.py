@@ -14,7 +14,7 @@ from indiseek_sc.baselines import JointOpt
 from indiseek_sc.data import apply_transform
 from indiseek_sc.metrics import label_accuracy
 
-FEW = {"shared": 5, "conditional": 5, "shape": 3, "specific": 2, "decoder": 3}
+FEW = {"shared": 5, "shape": 3, "specific": 2, "decoder": 3}
 HELD_OUT = np.arange(0, 1200, 5)
 
 

@@ -14,7 +14,7 @@ from indiseek_sc.data import read_coordinates
 from indiseek_sc.datasets import synthetic
 from indiseek_sc.model._attribution import _draw_seen_and_unseen
 
-FEW = {"shared": 1, "conditional": 2, "specific": 1, "decoder": 1}
+FEW = {"shared": 1, "specific": 1, "decoder": 1}
 COLUMNS = ["coordinate", "importance", "standard_error", "method", "kind", "modality"]
 
 

@@ -14,7 +14,7 @@ from indiseek_sc.datasets import synthetic
 from indiseek_sc.model import _attribution_methods
 from indiseek_sc.model._cells import get_batch
 
-FEW = {"shared": 1, "conditional": 2, "shape": 2, "specific": 1, "decoder": 2}
+FEW = {"shared": 1, "shape": 2, "specific": 1, "decoder": 2}
 COLUMNS = [
     *("modality", "kind", "method", "dimension", "group", "n_cells", "feature"),
     *("attribution", "standard_error", "magnitude"),

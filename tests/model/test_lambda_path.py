@@ -18,7 +18,7 @@ from indiseek_sc.model._lambda_path import LambdaWalk
 from indiseek_sc.model._runs import RunOptions, copy_module, start_run
 from indiseek_sc.model._stages import FORMER_START, run_stages
 
-FEW = {"shared": 2, "conditional": 2, "shape": 2, "specific": 4, "decoder": 1}
+FEW = {"shared": 2, "shape": 2, "specific": 4, "decoder": 1}
 HELD_OUT = np.arange(0, 600, 5)
 QUICK = {"max_epochs": FEW, "enable_progress_bar": False}
 LAMBDAS = (1, 1000)
@@ -176,7 +176,7 @@ def test_auto_walks_to_the_first_within_and_is_saved(pbmc_small, tmp_path, monke
     assert model.lambda_ == 1000
     assert model.chosen_path.table["lambda"].unique().tolist() == [1000]
     stages = {key.split("/")[0] for key in model.history}
-    assert stages - {"shape", "shape_without", "critics"} == {"shared", "conditional", "specific", "decoder"}
+    assert stages - {"shape", "shape_without", "critics"} == {"shared", "specific", "decoder"}
     model.save(str(tmp_path / "model"))
     loaded = IndiSeek.load(str(tmp_path / "model"), adata=pbmc_small)
     assert loaded.lambda_ == 1000

@@ -12,7 +12,7 @@ from indiseek_sc import IndiSeek
 from indiseek_sc.baselines import CLIP, FactorizedCL, NoCritics, NoIndependence
 from indiseek_sc.metrics import _probes
 
-FEW = {"shared": 2, "conditional": 2, "shape": 2, "specific": 2, "decoder": 1}
+FEW = {"shared": 2, "shape": 2, "specific": 2, "decoder": 1}
 HELD_OUT = np.arange(0, 300, 3)
 QUICK = {"max_epochs": FEW, "enable_progress_bar": False}
 
@@ -72,7 +72,7 @@ def test_training_goes_on_from_the_start_and_leaves_the_other_model_alone(mdata,
 
 def _a_weight(model):
     return next(
-        name for name in model.module.state_dict() if name.startswith("codecs.rna.conditional.") and "weight" in name
+        name for name in model.module.state_dict() if name.startswith("codecs.rna.shape.") and "weight" in name
     )
 
 

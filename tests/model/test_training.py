@@ -48,7 +48,8 @@ def test_stage_two_alone_leaves_shared_codes_alone(pbmc_small):
     model = fit(pbmc_small)
     before = all_codes(model)
     history = model.history["shared/train_loss"]
-    model.train(stages=("specific",), lambda_=1.0, max_epochs=FEW, enable_progress_bar=False)
+    longer = {"max_epochs": {**FEW, "specific": 8}, "plan_kwargs": {**UNGATED, "keep_least_leak": False}}
+    model.train(stages=("specific",), lambda_=1.0, enable_progress_bar=False, **longer)
     after = all_codes(model)
     np.testing.assert_array_equal(before["shared_rna"], after["shared_rna"])
     np.testing.assert_array_equal(before["shared_adt"], after["shared_adt"])
@@ -104,7 +105,7 @@ def test_a_loaded_model_trains_as_the_first_one_did(fitted, tmp_path):
 def test_histories_are_named_by_stage(fitted):
     model, _ = fitted
     stages = {key.split("/")[0] for key in model.history}
-    assert stages - {"shape", "shape_without"} == {"shared", "conditional", "specific", "decoder"}
+    assert stages - {"shape", "shape_without"} == {"shared", "specific", "decoder"}
     assert len(model.history["shared/validation_info_nce"]) == FEW["shared"]
     assert np.isfinite(model.history["specific/rna_gaussian_validation_bound"].to_numpy(dtype=float)).all()
 
@@ -371,10 +372,11 @@ def test_an_error_in_any_stage_changes_nothing(plan, trained):
     [
         (("shared", "specific"), SharedPlan, "shared"),
         (("shared",), SharedPlan, "shared"),
-        (("specific",), RegressionPlan, "conditional"),
+        (("specific",), RegressionPlan, "shape"),
     ],
 )
-def test_ctrl_c_in_the_first_stage_changes_nothing(stages, plan, first, trained):
+def test_ctrl_c_in_the_first_stage_changes_nothing(stages, plan, first, trained, monkeypatch):
+    monkeypatch.setattr(_stages, "has_shape", lambda *_: True)
     before = state_of(trained)
     with pytest.warns(EarlyEndWarning) as caught:
         outcome = trained.train(stages=stages, callbacks=[_Fail(plan, KeyboardInterrupt())], **ONE)
@@ -444,7 +446,6 @@ def test_a_number_of_epochs_is_that_of_every_stage(max_epochs, n_epochs, trained
     outcome = model.train(max_epochs, enable_progress_bar=False)
     figures = {
         "shared": "train_loss",
-        "conditional": "rna_train_loss",
         "shape": "rna_train_loss",
         "critics": "adt_train_loss",
         "specific": "rna_nce_train_loss",
@@ -453,7 +454,7 @@ def test_a_number_of_epochs_is_that_of_every_stage(max_epochs, n_epochs, trained
     assert {stage: len(model.history[f"{stage}/{figure}"]) for stage, figure in figures.items()} == dict.fromkeys(
         figures, n_epochs
     )
-    stages = ["shared", "conditional", "shape", "shape_without", "critics", "specific", "decoder"]
+    stages = ["shared", "shape", "shape_without", "critics", "specific", "decoder"]
     assert [fit.stage for fit in outcome.fits] == stages
     assert [fit.n_epochs for fit in outcome.fits] == [n_epochs] * len(stages)
     assert outcome.reason is None
@@ -466,14 +467,14 @@ def test_a_number_of_epochs_is_that_of_every_stage(max_epochs, n_epochs, trained
 def test_an_outcome_is_told_in_a_line():
     fits = (
         StageFit("shared", {}, {}, 3, 1.4, None, False),
-        StageFit("conditional", {}, {}, 2, 12.6, "Interrupted. The best weights so far were kept.", True),
+        StageFit("shape", {}, {}, 2, 12.6, "Interrupted. The best weights so far were kept.", True),
     )
     whole = TrainingOutcome(fits[:1])
     assert repr(whole) == "TrainingOutcome: shared 3 epochs (1 s)."
-    early = TrainingOutcome(fits, "Stage 'conditional': Interrupted. The best weights so far were kept.", True)
+    early = TrainingOutcome(fits, "Stage 'shape': Interrupted. The best weights so far were kept.", True)
     assert repr(early) == (
-        "TrainingOutcome: shared 3 epochs (1 s), conditional 2 epochs (13 s). Ended early. "
-        "Stage 'conditional': Interrupted. The best weights so far were kept."
+        "TrainingOutcome: shared 3 epochs (1 s), shape 2 epochs (13 s). Ended early. "
+        "Stage 'shape': Interrupted. The best weights so far were kept."
     )
     assert early.seconds == pytest.approx(14.0)
 

@@ -25,6 +25,7 @@ def fit_codecs(module, features, batch=NO_BATCH):
         module.eval()
         if module.architecture.conditional_codec:
             for name in names:
+                module.codecs[name].fit_whitening(features[name], conditions[name], 45)
                 module.codecs[name].freeze_start(features[name], conditions[name])
         cells = {name: module.prepare_specific(name, features, conditions) for name in names}
         for name in names:

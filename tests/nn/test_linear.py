@@ -156,4 +156,4 @@ def test_constant_and_scaled_columns_change_nothing():
     with_constant = torch.cat([x, torch.full((3000, 1), 2.0)], dim=1)
     regression.fit(with_constant, y, N_FIT)
     assert torch.isfinite(regression(with_constant)).all()
-    assert (regression.scale[3] == 0).all()
+    assert (regression.features.scale[3] == 0).all()

@@ -68,6 +68,7 @@ def prepare_cells() -> Callable[..., dict[str, dict[str, torch.Tensor]]]:
             for name, codec in module.codecs.items():
                 codec.fit(features[name], conditions[name], module.n_shared)
                 if module.architecture.conditional_codec:
+                    codec.fit_whitening(features[name], conditions[name], N_CELLS * 3 // 4)
                     codec.freeze_start(features[name], conditions[name])
             return {name: module.prepare_specific(name, features, conditions) for name in module.modalities}
 

@@ -469,7 +469,7 @@ def test_all_that_was_trained_stays_on_the_device_that_was_asked_for(make_module
     cells = prepare(module)
     for role in ROLES:
         cells[role]["values"] = module.codecs[role].scores(features[role], cells[role]["condition"])
-    parts = {role: copy.deepcopy(module.codecs[role].conditional) for role in ROLES}  # not parts of the module
+    parts = {role: copy.deepcopy(module.codecs[role].shape) for role in ROLES}  # not parts of the module
 
     def loss(role, cells):
         return parts[role].loss(cells["values"], cells["condition"])

@@ -197,7 +197,7 @@ def test_a_regression_trains_its_parts_alone(make_module, features, prepare, run
     for role in ROLES:
         cells[role]["values"] = module.codecs[role].scores(features[role], cells[role]["condition"])
     before = state(module)
-    parts = {r: module.codecs[r].conditional for r in ROLES}
+    parts = {r: module.codecs[r].shape for r in ROLES}
     plan = RegressionPlan(
         module,
         parts,
@@ -206,13 +206,13 @@ def test_a_regression_trains_its_parts_alone(make_module, features, prepare, run
         learning_rate=1e-2,
         weight_decay=1e-2,
     )
-    history = run(plan, cells, stage="conditional", max_epochs=5).history
-    trained = {f"codecs.{r}.conditional.{n}" for r in ROLES for n, _ in module.codecs[r].conditional.named_parameters()}
+    history = run(plan, cells, stage="shape", max_epochs=5).history
+    trained = {f"codecs.{r}.shape.{n}" for r in ROLES for n, _ in module.codecs[r].shape.named_parameters()}
     assert changed(before, state(module)) == trained
     for role in ROLES:
-        losses = history[f"conditional/{role}_train_loss"].to_numpy(dtype=float).ravel()
+        losses = history[f"shape/{role}_train_loss"].to_numpy(dtype=float).ravel()
         assert losses[-1] < losses[0]
-        assert f"conditional/{role}_validation_loss" in history
+        assert f"shape/{role}_validation_loss" in history
 
 
 def test_in_a_regression_only_what_is_trained_is_in_training_mode(make_module):
@@ -221,7 +221,7 @@ def test_in_a_regression_only_what_is_trained_is_in_training_mode(make_module):
     plan = RegressionPlan(module, parts, module.decoding_error, n_steps=1, learning_rate=1e-2, weight_decay=1e-2)
     plan.train()
     assert all(part.training for role in ROLES for part in module.codecs[role].refinement.modules())
-    assert not any(part.training for role in ROLES for part in module.codecs[role].conditional.modules())
+    assert not any(part.training for role in ROLES for part in module.codecs[role].shape.modules())
     plan.eval()
     assert not any(part.training for part in module.modules())
 
@@ -231,7 +231,7 @@ def test_the_step_size_of_a_regression_falls_to_zero(make_module, features, prep
     cells = prepare(module)
     for role in ROLES:
         cells[role]["values"] = module.codecs[role].scores(features[role], cells[role]["condition"])
-    parts = {r: module.codecs[r].conditional for r in ROLES}
+    parts = {r: module.codecs[r].shape for r in ROLES}
     plan = RegressionPlan(
         module,
         parts,

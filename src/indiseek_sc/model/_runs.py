@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from indiseek_sc.model._model import IndiSeek
     from indiseek_sc.train import StagePlan
 
-EPOCH_STAGES = ("shared", "conditional", "shape", "critics", "specific", "decoder")
+EPOCH_STAGES = ("shared", "shape", "critics", "specific", "decoder")
 """Stages that ``max_epochs`` may name."""
 
 GIVEN_ELSEWHERE = {"lambda_": "lambda_", "batch_size": "batch_size", "specific_batch_size": "batch_size"}

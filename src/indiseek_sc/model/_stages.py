@@ -130,20 +130,12 @@ def _conditional_codecs(module: IndiSeekModule) -> dict[Role, ConditionalCodec]:
     return {name: codec for name, codec in module.codecs.items() if isinstance(codec, ConditionalCodec)}
 
 
-def learn_whitening(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
-    """Train the conditional mean and covariance of the residual; correct the mean, and drop dimensions of low variance."""
-    codecs = _conditional_codecs(run.module)
-    with torch.no_grad():
-        scores = {name: codec.scores(features[name], conditions[name]) for name, codec in codecs.items()}
-    _learn_density(run, "conditional", {name: codec.conditional for name, codec in codecs.items()}, scores, conditions)
-    if run.reason is not None:
-        return {}
+def fit_whitening(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
+    """Fit the conditional mean and covariance of the residual, and leave out dimensions of low variance."""
     fitted_on, chosen_by = some_rows(run.rows.train), some_rows(run.rows.validation)
     rows = torch.cat([fitted_on, chosen_by])
-    for name, codec in codecs.items():
-        known = conditions[name][rows]
-        codec.correct_mean(features[name][rows], known, len(fitted_on))
-        codec.drop_idle(known[: len(fitted_on)])
+    for name, codec in _conditional_codecs(run.module).items():
+        codec.fit_whitening(features[name][rows], conditions[name][rows], len(fitted_on))
     return {}
 
 
@@ -385,9 +377,7 @@ NEW_CODECS = Stage("new codecs", reset_codecs, ())
 KEPT_START = Stage("kept start", reset_after_start, ())
 CONDITIONS = Stage("conditions", compute_conditions, ("features", "batch"), ("conditions",))
 CODECS = Stage("codecs", fit_codecs, ("features", "conditions"))
-WHITENING = Stage(
-    "whitening", learn_whitening, ("features", "conditions"), learns=True, is_needed=_has_conditional_start
-)
+WHITENING = Stage("whitening", fit_whitening, ("features", "conditions"), is_needed=_has_conditional_start)
 SHAPE = Stage("shape", learn_shape, ("features", "conditions"), learns=True, is_needed=_has_conditional_start)
 FROZEN_START = Stage("frozen start", freeze_start, ("features", "conditions"), is_needed=_has_conditional_start)
 PREPARATION = Stage("preparation", prepare_cells, ("features", "conditions"), ("cells",))

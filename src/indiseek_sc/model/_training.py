@@ -104,7 +104,7 @@ def train(
     Parameters
     ----------
     max_epochs
-        Largest number of epochs of every stage, or by stage (``shared``, ``conditional``, ``shape``, ``critics``, ``specific``,
+        Largest number of epochs of every stage, or by stage (``shared``, ``shape``, ``critics``, ``specific``,
         ``decoder``); stages in which validation cells show nothing to gain have none. With ``gate_critics=False`` critics learn alone
         in the first epochs of ``specific``, at most half of them.
     lambda_

@@ -123,7 +123,7 @@ class Optimisation:
     specific_learning_rate
         Initial learning rate of the specific encoders.
     regression_learning_rate
-        Initial learning rate of the conditional whitening, of the splines, and of the refinement of the decoder.
+        Initial learning rate of the splines and of the refinement of the decoder.
     prediction_learning_rate
         Initial learning rate of the prediction of one modality from the other.
     critic_learning_rate
@@ -142,10 +142,8 @@ class Optimisation:
         cells, which may be before the first epoch; else as they are after the last.
     max_epochs_shared
         Largest number of epochs of stage 1.
-    max_epochs_conditional
-        Largest number of epochs of the conditional whitening.
     max_epochs_shape
-        Largest number of epochs of the splines that follow the whitening.
+        Largest number of epochs of the splines that follow the conditional whitening.
     max_epochs_critics
         Largest number of epochs of critics alone.
     max_epochs_specific
@@ -173,7 +171,6 @@ class Optimisation:
     gate_critics: bool = True
     keep_least_leak: bool = True
     max_epochs_shared: int = 25
-    max_epochs_conditional: int = 100
     max_epochs_shape: int = 60
     max_epochs_critics: int = 20
     max_epochs_specific: int = 40

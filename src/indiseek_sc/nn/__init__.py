@@ -10,20 +10,21 @@ from indiseek_sc.nn._canonical_analysis import (
     shared_strength,
 )
 from indiseek_sc.nn._encoder_decoders import ConditionalCodec, PlainCodec, SpecificCodec
-from indiseek_sc.nn._flow import ConditionalGaussian, ConditionalSpline, Whitening
+from indiseek_sc.nn._flow import ConditionalSpline
 from indiseek_sc.nn._linear import BatchOffsets, FourierRegression, PrincipalMap, RidgeMap
 from indiseek_sc.nn._networks import CrossPredictor, NamedModules, SharedEncoder, last_layer, make_mlp
 from indiseek_sc.nn._parts import map_parts
 from indiseek_sc.nn._prediction import LEVELS, IntervalCalibration, PredictionHead
 from indiseek_sc.nn._transforms import FeatureTransform, InputKind, Recipe, build_transform, get_recipe
+from indiseek_sc.nn._whitening import ConditionalWhitening, Whitening
 
 __all__ = [
     "LEVELS",
     "BatchOffsets",
     "CanonicalRotation",
     "ConditionalCodec",
-    "ConditionalGaussian",
     "ConditionalSpline",
+    "ConditionalWhitening",
     "CrossPredictor",
     "FeatureTransform",
     "FourierRegression",

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from indiseek_sc.nn._flow import ConditionalGaussian, ConditionalSpline, Whitening
-from indiseek_sc.nn._linear import FourierRegression, PrincipalMap, RidgeMap
+from indiseek_sc.nn._flow import ConditionalSpline
+from indiseek_sc.nn._linear import PrincipalMap, RidgeMap
 from indiseek_sc.nn._networks import Activation, last_layer, make_mlp
 from indiseek_sc.nn._parts import map_parts
+from indiseek_sc.nn._whitening import ConditionalWhitening, Whitening
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -200,8 +201,8 @@ class ConditionalCodec(SpecificCodec):
         z = \operatorname{standardize}\big(z_0 + f(z_0, c)\big), \\
         \hat x = b(c) + V \big(\mu(c) + \sigma(c)\, L(c)^{-1} (h^{-1}(z; c) + m(c))\big) + g(z, c),
 
-    where :math:`L(c)` is lower triangular with a diagonal of 1 (:class:`~indiseek_sc.nn.Whitening`), and :math:`m(c)` a regression in
-    closed form (:class:`~indiseek_sc.nn.FourierRegression`) of what the networks have missed of the mean. :math:`w` has
+    where :math:`\mu, \sigma, m` and :math:`L`, lower triangular with a diagonal of 1, are fitted in closed form
+    (:class:`~indiseek_sc.nn.ConditionalWhitening`). :math:`w` has
     the same conditional mean, variances and correlations for every :math:`c`, and :math:`h`
     (:class:`~indiseek_sc.nn.ConditionalSpline`) gives it the same shape. So little is left for the critics,
     which train :math:`f` from zero; :math:`g` starts at zero too. Since the axes are sorted, and :math:`L` and the Jacobian of
@@ -213,8 +214,8 @@ class ConditionalCodec(SpecificCodec):
     degrees of freedom left as they have more columns than :math:`k`. A wider :math:`z` would consist of rounding and misfit,
     which tell the shared code. So there are at most that many axes, and of few cells no more than they can tell apart; the others are
     columns of 0. For the same reason dimensions that
-    bring next to nothing to a reconstruction are left out once the whitening is trained (:meth:`drop_idle`): scaled to a variance
-    of 1, they would be noise and what the networks missed of the mean. :attr:`used` are those that are left.
+    bring next to nothing to a reconstruction are left out by :meth:`fit_whitening`: scaled to a variance
+    of 1, they would be noise and what the regression missed of the mean. :attr:`used` are those that are left.
 
     Parameters
     ----------
@@ -236,7 +237,6 @@ class ConditionalCodec(SpecificCodec):
         "baseline",
         "principal",
         "conditional",
-        "missed",
         "in_use",
         "shape",
         "mean",
@@ -249,8 +249,7 @@ class ConditionalCodec(SpecificCodec):
         super().__init__()
         self.baseline = RidgeMap(n_condition, n_features)
         self.principal = PrincipalMap(n_features, n_specific)
-        self.conditional = ConditionalGaussian(n_condition, n_specific, n_hidden)
-        self.missed = FourierRegression(n_condition, n_specific)
+        self.conditional = ConditionalWhitening(n_condition, n_specific)
         self.shape = ConditionalSpline(n_condition, n_specific)
         self.correction = make_mlp(
             n_specific + n_condition, n_specific, n_hidden, n_layers=2, activation="gelu", start_at_zero=True
@@ -284,28 +283,19 @@ class ConditionalCodec(SpecificCodec):
         self.principal.fit(residual, n_largest, negligible)
         del residual  # as large as the features
         scores = self.scores(features, condition)
-        self.conditional.start_from(scores)
-        self.in_use.copy_(self.conditional.varies)
-        self.shape.varies.copy_(self.conditional.varies)
         # What Z can hold at all is the measure of what it loses, so that lambda means the same wherever little is left.
         self.error_scale.copy_(scores.var(dim=0, correction=0).sum().clamp(min=1e-12))
 
     @torch.no_grad()
-    def correct_mean(self, features: Tensor, condition: Tensor, n_fit: int) -> None:
-        """Take out what ``conditional``, once trained, has missed of the mean; the first ``n_fit`` cells are fitted on, the others say how closely, if at all."""
-        self.missed.fit(
-            condition, self.conditional(condition).whiten(self.scores(features, condition)), n_fit, each=True
-        )
-
-    @torch.no_grad()
-    def drop_idle(self, condition: Tensor) -> None:
-        r"""Leave out dimensions that bring next to nothing, once ``conditional`` is trained; ``condition`` is that of training cells.
+    def fit_whitening(self, features: Tensor, condition: Tensor, n_fit: int) -> None:
+        r"""Fit the whitening on the first ``n_fit`` cells, with penalties chosen by the others, and leave out dimensions that bring next to nothing.
 
         What dimension :math:`j` brings is :math:`E\,\sigma_j^2(c)`, the variance of its axis that neither the condition nor the dimensions
-        before it tell. Those that bring less than a fifth of what the average of those left brings are left out, unless all of them together
+        before it explain. Those that bring less than a fifth of what the average of those left brings are left out, unless all of them together
         bring more than a tenth of the whole.
         """
-        brought = (2 * self.conditional(condition).log_scale).exp().mean(dim=0) * self.conditional.varies
+        self.conditional.fit(self.scores(features, condition), condition, n_fit)
+        brought = (2 * self.conditional(condition[:n_fit]).log_scale).exp().mean(dim=0) * self.conditional.varies
         sizes, order = brought.sort(descending=True)
         kept = sizes.cumsum(dim=0)
         least = IDLE_SHARE * kept / torch.arange(1, len(sizes) + 1, device=sizes.device)
@@ -317,7 +307,7 @@ class ConditionalCodec(SpecificCodec):
 
     @torch.no_grad()
     def freeze_start(self, features: Tensor, condition: Tensor) -> None:
-        """Note mean and deviation of the start over the training cells, once ``conditional`` and ``shape`` are trained."""
+        """Note mean and deviation of the start over the training cells, once ``shape`` is trained."""
         start = self.shape(self.whitened(features, condition), condition)
         self.mean.copy_(start.mean(dim=0))
         self.deviation.copy_(torch.where(self.in_use > 0, start.std(dim=0, correction=0), 1.0))
@@ -331,7 +321,7 @@ class ConditionalCodec(SpecificCodec):
         return map_parts(lambda x, known: self._whiten(self.conditional(known), x, known), features, condition)
 
     def _whiten(self, whitening: Whitening, features: Tensor, condition: Tensor) -> Tensor:
-        return (whitening.whiten(self.scores(features, condition)) - self.missed(condition)) * self.in_use
+        return whitening.whiten(self.scores(features, condition)) * self.in_use
 
     def prepare(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
         """Return z_0, standardised over the training cells, and how each cell's code turns back into scores."""
@@ -364,5 +354,5 @@ class ConditionalCodec(SpecificCodec):
 
     def _decode_closed(self, specific: Tensor, condition: Tensor) -> Tensor:
         whitened = self.shape.inverse(specific * self.deviation + self.mean, condition)
-        scores = self.conditional(condition).unwhiten(whitened + self.missed(condition))
+        scores = self.conditional(condition).unwhiten(whitened)
         return self.baseline(condition) + self.principal.inverse(scores)

@@ -104,18 +104,20 @@ PENALTIES = tuple(10 ** (k / 2) for k in range(-6, 3))
 """To choose from, in units of the mean variance of a feature."""
 
 
-class FourierRegression(nn.Module):
-    r"""Ridge regression on columns and on random Fourier features of them, kept as buffers.
+class FourierFeatures(nn.Module):
+    r"""Columns and random Fourier features of them, all standardised, kept as buffers.
 
-    Columns are standardised to :math:`x \in R^d`, and beside them stand :math:`\cos(w^\top x + b)` with :math:`w \sim N(0, I / d)`, for a Gaussian
-    kernel as wide as the typical distance between two cells is long (Rahimi and Recht 2007, NIPS 20, 1177). Before it is fitted it predicts 0.
+    Columns are standardised to :math:`x \in R^d`, and beside them stand :math:`\cos(w^\top x + b)` with :math:`w \sim N(0, f^2 I / d)`: a Gaussian
+    kernel, of :math:`f = 1` as wide as the typical distance between two cells is long (Rahimi and Recht 2007, NIPS 20, 1177).
 
     Parameters
     ----------
     n_input
         Input columns; constant ones tell nothing and do not count.
-    n_output
-        Output columns.
+    n_fourier
+        Number of Fourier features.
+    frequency
+        :math:`f`.
     seed
         Decides the features: the same for regressions that are compared.
     """
@@ -124,18 +126,59 @@ class FourierRegression(nn.Module):
     scale: Tensor
     frequencies: Tensor
     phases: Tensor
+    mean: Tensor
+    factor: Tensor
+
+    def __init__(self, n_input: int, n_fourier: int, *, frequency: float = 1.0, seed: int = 0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.n_output = n_input + n_fourier
+        self.register_buffer("center", torch.zeros(n_input))
+        self.register_buffer("scale", torch.zeros(n_input))
+        self.register_buffer("frequencies", frequency * torch.randn(n_input, n_fourier, generator=generator))
+        self.register_buffer("phases", 2 * torch.pi * torch.rand(n_fourier, generator=generator))
+        self.register_buffer("mean", torch.zeros(self.n_output))
+        self.register_buffer("factor", torch.zeros(self.n_output))
+
+    @torch.no_grad()
+    def fit(self, x: Tensor) -> None:
+        """Set means and standard deviations from cells, shape ``(n_cells, n_input)``."""
+        deviation = x.std(dim=0, correction=0)
+        self.center.copy_(x.mean(dim=0))
+        self.scale.copy_(torch.where(deviation > 1e-6, 1 / deviation, 0.0))
+        features = self._expand(x)
+        spread = features.std(dim=0, correction=0)
+        self.mean.copy_(features.mean(dim=0))
+        self.factor.copy_(torch.where(spread > 1e-6, 1 / spread, 0.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the features, shape ``(n_cells, n_input + n_fourier)``; before the fit all are 0."""
+        return (self._expand(x) - self.mean) * self.factor
+
+    def _expand(self, x: Tensor) -> Tensor:
+        x = (x - self.center) * self.scale
+        n_varying = (self.scale > 0).sum().clamp(min=1)
+        return torch.cat([x, torch.cos(x @ self.frequencies / n_varying.to(x.dtype).sqrt() + self.phases)], dim=1)
+
+
+class FourierRegression(nn.Module):
+    """Ridge regression on columns and on random Fourier features of them, kept as buffers; before it is fitted it predicts 0.
+
+    Parameters
+    ----------
+    n_input, seed
+        As in :class:`FourierFeatures`.
+    n_output
+        Output columns.
+    """
+
     weight: Tensor
     bias: Tensor
 
     def __init__(self, n_input: int, n_output: int, *, seed: int = 0) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        n_features = n_input + N_FOURIER_FEATURES
-        self.register_buffer("center", torch.zeros(n_input))
-        self.register_buffer("scale", torch.zeros(n_input))
-        self.register_buffer("frequencies", torch.randn(n_input, N_FOURIER_FEATURES, generator=generator))
-        self.register_buffer("phases", 2 * torch.pi * torch.rand(N_FOURIER_FEATURES, generator=generator))
-        self.register_buffer("weight", torch.zeros(n_features, n_output))
+        self.features = FourierFeatures(n_input, N_FOURIER_FEATURES, seed=seed)
+        self.register_buffer("weight", torch.zeros(self.features.n_output, n_output))
         self.register_buffer("bias", torch.zeros(n_output))
 
     @torch.no_grad()
@@ -157,14 +200,9 @@ class FourierRegression(nn.Module):
         dtype = self.weight.dtype
         self.double()  # for the solution
         x, y = x.double(), y.double()
-        deviation = x[:n_fit].std(dim=0, correction=0)
-        self.center.copy_(x[:n_fit].mean(dim=0))
-        self.scale.copy_(torch.where(deviation > 1e-6, 1 / deviation, 0.0))
-        features = self._features(x)
-        means = features[:n_fit].mean(dim=0), y[:n_fit].mean(dim=0)
-        spread = features[:n_fit].std(dim=0, correction=0)
-        factor = torch.where(spread > 1e-6, 1 / spread, 0.0)
-        features, y = (features - means[0]) * factor, y - means[1]
+        self.features.fit(x[:n_fit])
+        features, mean = self.features(x), y[:n_fit].mean(dim=0)
+        y = y - mean
         width, directions = torch.linalg.eigh(features[:n_fit].T @ features[:n_fit] / n_fit)
         told = directions.T @ (features[:n_fit].T @ y[:n_fit] / n_fit)
         penalties = torch.tensor(PENALTIES, dtype=x.dtype, device=x.device)
@@ -177,18 +215,13 @@ class FourierRegression(nn.Module):
         if each:
             gain = y[n_fit:].square() - errors[best, :, columns].T
             weight = weight * (gain.mean(dim=0) > 2 * gain.std(dim=0) / len(gain) ** 0.5)
-        self.weight.copy_(factor[:, None] * weight)
-        self.bias.copy_(means[1] - means[0] @ self.weight)
+        self.weight.copy_(weight)
+        self.bias.copy_(mean)
         self.to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predict, shape ``(n_cells, n_output)``."""
-        return self._features(x) @ self.weight + self.bias
-
-    def _features(self, x: Tensor) -> Tensor:
-        x = (x - self.center) * self.scale
-        n_varying = (self.scale > 0).sum().clamp(min=1)
-        return torch.cat([x, torch.cos(x @ self.frequencies / n_varying.to(x.dtype).sqrt() + self.phases)], dim=1)
+        return self.features(x) @ self.weight + self.bias
 
 
 class BatchOffsets(nn.Module):
