@@ -129,8 +129,8 @@ def test_held_out_cells_are_never_read(pbmc_small, path, monkeypatch):
     model = fit(pbmc_small)
     seen = []
 
-    def poisoned(model, mdata, role, rows, module=None):
-        values = read_features(model, mdata, role, rows, module)
+    def poisoned(model, mdata, role, rows, module=None, matrix=None):
+        values = read_features(model, mdata, role, rows, module, matrix)
         values[np.isin(rows, HELD_OUT)] = torch.nan
         seen.append(np.isin(rows, HELD_OUT).sum())
         return values

@@ -11,6 +11,7 @@ import mudata
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 import torch
 from lightning.pytorch.callbacks import Callback
 
@@ -521,3 +522,18 @@ def test_the_trainer_that_a_model_keeps_holds_no_data(pbmc_small, monkeypatch):
     assert len(seen) > 20
     assert not [x for x in seen if x() is not None]
     assert model.trainer is not None
+
+
+def test_compressed_columns_are_turned_once_a_training_and_once_for_codes(pbmc_small, monkeypatch):
+    expected = fit(pbmc_small.copy(), train={"stages": ("shared",)})
+    mdata = pbmc_small.copy()
+    mdata["rna"].X = sp.csc_matrix(mdata["rna"].X)
+    turned = []
+    turn = sp.csc_matrix.tocsr
+    monkeypatch.setattr(sp.csc_matrix, "tocsr", lambda x, copy=False: turned.append(x.shape) or turn(x, copy=copy))
+    model = fit(mdata, train={"stages": ("shared",)})
+    assert turned == [mdata["rna"].shape]
+    monkeypatch.setattr("indiseek_sc.model._latents.CELLS_AT_ONCE", 100)
+    code = model.get_latent_representation(kind="shared", modality="rna")
+    assert turned == [mdata["rna"].shape] * 2
+    np.testing.assert_array_equal(code, expected.get_latent_representation(kind="shared", modality="rna"))

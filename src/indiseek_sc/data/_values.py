@@ -180,7 +180,7 @@ def examine_values(
     rows = None
     if is_sample_enough and values.shape[0] > N_SAMPLED:
         rows = np.linspace(0, values.shape[0] - 1, N_SAMPLED, dtype=int)
-        values = as_row_major(values)[rows]
+        values = (as_readable(values) if issparse(values) else as_row_major(values))[rows]
     try:
         scan = scan_values(values)
     except TypeError as error:

@@ -11,7 +11,14 @@ import torch
 from scvi import REGISTRY_KEYS
 
 from indiseek_sc._text import listing
-from indiseek_sc.data import REGISTRY_KEY, apply_transform, as_readable, iterate_blocks, sum_of_each_row
+from indiseek_sc.data import (
+    REGISTRY_KEY,
+    apply_transform,
+    as_readable,
+    as_row_major,
+    iterate_blocks,
+    sum_of_each_row,
+)
 from indiseek_sc.train import Split
 
 if TYPE_CHECKING:
@@ -97,6 +104,11 @@ def as_rows(given: Any, n_cells: int, argument: str = "indices") -> np.ndarray:
 def get_matrix(model: IndiSeek, mdata: MuData, role: Role) -> Any:
     """Return the raw values of a modality of registered data, as they are stored."""
     return model.get_anndata_manager(mdata, required=True).get_from_registry(REGISTRY_KEY[role])
+
+
+def get_row_major(model: IndiSeek, mdata: MuData) -> dict[Role, Any]:
+    """Return the raw values of all modalities for reading by rows; compressed columns, which are copied here, would be at each reading."""
+    return {role: as_row_major(get_matrix(model, mdata, role)) for role in model.modalities}
 
 
 def get_batch(model: IndiSeek, mdata: MuData, rows: np.ndarray, device: torch.device | None = None) -> torch.Tensor:

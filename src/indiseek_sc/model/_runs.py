@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from indiseek_sc._keys import REGRESSION_TITLES
-from indiseek_sc.model._cells import get_batch, is_whole, read_features
+from indiseek_sc.model._cells import get_batch, get_row_major, is_whole, read_features
 from indiseek_sc.module import IndiSeekModule, Optimisation
 from indiseek_sc.train import (
     Device,
@@ -287,6 +287,7 @@ def start_run(
     options: RunOptions,
     history: Mapping[str, Any] | None = None,
     rows: np.ndarray | None = None,
+    matrices: Mapping[Role, Any] | None = None,
 ) -> tuple[StageRun, dict[str, Any]]:
     """Return a run of a module, and features and batches of cells on the device.
 
@@ -306,10 +307,13 @@ def start_run(
         Figures of stages before, which stay.
     rows
         The cells that are read; all if not given.
+    matrices
+        The raw values by modality, if they are at hand.
     """
     rows = np.arange(mdata.n_obs) if rows is None else rows
+    matrices = get_row_major(model, mdata) if matrices is None else matrices
     run = StageRun(module, options, split.on(options.device.torch), model.modalities, model.seed, history or {})
-    features = {role: read_features(model, mdata, role, rows, module) for role in model.modalities}
+    features = {role: read_features(model, mdata, role, rows, module, x) for role, x in matrices.items()}
     return run, {"features": features, "batch": get_batch(model, mdata, rows, module.device)}
 
 

@@ -18,7 +18,7 @@ from indiseek_sc.model._cells import (
     as_rows,
     find_split,
     get_batch,
-    get_matrix,
+    get_row_major,
     read_features,
     remember_cells,
     require,
@@ -34,8 +34,9 @@ from indiseek_sc.train import EarlyEndWarning, StageFit, draw_split, isolated_se
 if TYPE_CHECKING:
     from mudata import MuData
 
+    from indiseek_sc._keys import Role
     from indiseek_sc.model._model import IndiSeek
-    from indiseek_sc.model._runs import StageRun
+    from indiseek_sc.model._runs import RunOptions, StageRun
     from indiseek_sc.module import IndiSeekModule
     from indiseek_sc.train import Split
 
@@ -183,14 +184,10 @@ def train(
         split = draw_split(
             mdata.n_obs, seed=model.seed, train_size=train_size, validation_size=validation_size, held_out=rows
         )
-        module = copy_module(model, options)
-        fit_features(model, mdata, module, split)
     else:
         split = require_own_cells(model, mdata, ("train", "validation"), "train(stages=('specific',))")
-        module = copy_module(model, options)
 
-    history = None if "shared" in wanted else model.history_
-    run, values = start_run(model, mdata, module, split, options, history)
+    run, values = _begin(model, mdata, split, options, is_anew="shared" in wanted)
     weight = model.settings.optimisation.lambda_ if lambda_ is None else lambda_
     trained, path = ["shared"], None
     with isolated_seed(model.seed), single_thread():
@@ -241,8 +238,20 @@ def _check_lambda(lambda_: Any) -> Any:
     return float(lambda_)
 
 
-def fit_features(model: IndiSeek, mdata: MuData, module: IndiSeekModule, split: Split) -> None:
-    """Fit transforms and batch offsets of a module on training cells.
+def _begin(
+    model: IndiSeek, mdata: MuData, split: Split, options: RunOptions, *, is_anew: bool
+) -> tuple[StageRun, dict[str, Any]]:
+    """Return a run of a copy of the module, of which all is fitted anew or transforms and history stay, and what its stages read."""
+    module, matrices = copy_module(model, options), get_row_major(model, mdata)
+    if is_anew:
+        fit_features(model, mdata, module, split, matrices)
+    return start_run(model, mdata, module, split, options, None if is_anew else model.history_, matrices=matrices)
+
+
+def fit_features(
+    model: IndiSeek, mdata: MuData, module: IndiSeekModule, split: Split, matrices: Mapping[Role, Any]
+) -> None:
+    """Fit transforms and batch offsets of a module on training cells, whose raw values are given.
 
     Raises
     ------
@@ -250,7 +259,7 @@ def fit_features(model: IndiSeek, mdata: MuData, module: IndiSeekModule, split: 
         If no feature of a modality varies, or values are not finite.
     """
     for role, name in model.modalities.items():
-        fit_transform(module.transforms[role], get_matrix(model, mdata, role), split.train, seed=model.seed)
+        fit_transform(module.transforms[role], matrices[role], split.train, seed=model.seed)
         if not bool(module.transforms[role].center.isfinite().all()):
             check_query(mdata, model.registry_, is_sample_enough=False)  # names the cells
         if not bool((module.transforms[role].scale > 0).any()):
@@ -264,7 +273,7 @@ def fit_features(model: IndiSeek, mdata: MuData, module: IndiSeekModule, split: 
     rows = some_rows(torch.from_numpy(split.train)).numpy()
     for offsets in module.batch_offsets.values():
         offsets.set(torch.zeros_like(offsets.offsets))  # features as they come
-    features = [read_features(model, mdata, role, rows, module).cpu().numpy() for role in model.modalities]
+    features = [read_features(model, mdata, role, rows, module, x).cpu().numpy() for role, x in matrices.items()]
     batch = get_batch(model, mdata, rows, module.device).cpu().numpy()
     counts = np.bincount(batch, minlength=module.n_batches)
     module.batch_shares.copy_(torch.from_numpy(counts / counts.sum()))
