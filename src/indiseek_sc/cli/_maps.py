@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ CODE_UMAP_EPOCHS = 200
 
 FEWEST_CELLS = 50
 """Cells to warm up with."""
+
+PATIENCE = 10
+"""Seconds in which a process that is to end may do so in good order."""
 
 
 class MapMaker:
@@ -41,8 +45,11 @@ class MapMaker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.join()
+        self._process.terminate()  # of no effect where the maps were made
+        self._process.join(PATIENCE)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
         self._connection.close()
 
     def begin(self, cells: AnnData, joint: str, single: Sequence[str], seed: int) -> None:
@@ -65,6 +72,7 @@ class MapMaker:
             raise RuntimeError(
                 f"Neighbours and UMAPs: their process ended with code {self._process.exitcode}. Is there enough memory?"
             ) from error
+        self._process.join()
         for message, category in warned:
             warnings.warn(message, category, stacklevel=2)
         if isinstance(made, Exception):
@@ -75,6 +83,7 @@ class MapMaker:
 def _serve(connection: Connection) -> None:
     """Warm up, make the maps that are asked for, and end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asked is interrupted too, and ends this process
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # in good order
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _warm_up()
