@@ -48,8 +48,10 @@ def assert_equal_up_to_sign(actual: np.ndarray, expected: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("max_value", [10.0, 2.0])
-def test_rna_counts_equal_scanpy_and_sklearn(counts: np.ndarray, max_value: float, monkeypatch: pytest.MonkeyPatch):
-    recipe = replace(get_recipe("rna", "counts"), max_value=max_value)
+def test_standardized_rna_equals_scanpy_and_sklearn(
+    counts: np.ndarray, max_value: float, monkeypatch: pytest.MonkeyPatch
+):
+    recipe = replace(get_recipe("rna", "counts"), max_value=max_value, shared_scale=False, subtract_noise=False)
     monkeypatch.setitem(_transforms._RECIPES, ("rna", "counts"), recipe)
     actual = apply_transform(fitted("rna", "counts", counts, n_components=5), counts).numpy()
     adata = ad.AnnData(counts.astype(np.float64))
@@ -60,31 +62,129 @@ def test_rna_counts_equal_scanpy_and_sklearn(counts: np.ndarray, max_value: floa
     assert_equal_up_to_sign(actual, reference / reference[:, 0].std(ddof=1))
 
 
-def test_normalized_rna_equals_scanpy_and_sklearn(counts: np.ndarray):
-    values = np.log1p(counts) + 3
-    actual = apply_transform(fitted("rna", "normalized", values, n_components=4), values).numpy()
-    adata = ad.AnnData(values.astype(np.float64))
-    sc.pp.scale(adata, max_value=10)
-    reference = PCA(4, svd_solver="full").fit_transform(adata.X)
+def scale_by_loop(counts: np.ndarray, logs: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """What each feature is multiplied with, but for one number for all."""
+    scale = np.zeros(counts.shape[1])
+    for j in range(counts.shape[1]):
+        noise = [
+            x * (np.log1p(f * x) - np.log1p(f * (x - 1))) ** 2 if x > 0 else 0.0
+            for x, f in zip(counts[:, j].astype(float), factors, strict=True)
+        ]
+        scale[j] = np.sqrt(max(1 - np.mean(noise) / logs[:, j].var(ddof=1), 0.05))
+    return scale
+
+
+def overdispersed(n_cells: int = 60, n_features: int = 24) -> np.ndarray:
+    """Counts of which counting noise is a part of the variance, another one for each feature."""
+    rng = np.random.default_rng(8)
+    rates = rng.gamma(3.0, np.geomspace(0.1, 10, n_features), size=(n_cells, n_features))
+    return rng.poisson(rates).astype(np.float32)
+
+
+def test_rna_counts_equal_a_loop_and_sklearn():
+    counts = overdispersed()
+    totals = counts.sum(axis=1).astype(np.float64)
+    factors = np.median(totals) / totals
+    logs = np.log1p(counts * factors[:, None])
+    scale = scale_by_loop(counts, logs, factors)
+    assert scale.min() < 0.6 * scale.max()
+    reference = PCA(5, svd_solver="full").fit_transform(logs * scale)
+    actual = apply_transform(fitted("rna", "counts", counts, n_components=5), counts).numpy()
     assert_equal_up_to_sign(actual, reference / reference[:, 0].std(ddof=1))
 
 
-def test_adt_counts_equal_a_loop(counts: np.ndarray):
+def test_normalized_rna_equals_sklearn(counts: np.ndarray):
+    values = np.log1p(counts) + 3
+    actual = apply_transform(fitted("rna", "normalized", values, n_components=4), values).numpy()
+    reference = PCA(4, svd_solver="full").fit_transform(values.astype(np.float64))
+    assert_equal_up_to_sign(actual, reference / reference[:, 0].std(ddof=1))
+
+
+def test_adt_counts_equal_a_loop():
+    counts = overdispersed()
     actual = apply_transform(fitted("adt", "counts", counts), counts).numpy()
     clr = np.zeros(counts.shape)
     for i, cell in enumerate(counts):
         logs = [np.log(1 + float(count)) for count in cell]
         for j, log in enumerate(logs):
             clr[i, j] = log - sum(logs) / len(logs)
-    np.testing.assert_allclose(actual, (clr - clr.mean(axis=0)) / clr.std(axis=0, ddof=1), atol=1e-4)
+    scaled = (clr - clr.mean(axis=0)) * scale_by_loop(counts, clr, np.ones(60))
+    np.testing.assert_allclose(actual, scaled / scaled.std(axis=0, ddof=1).max(), atol=1e-4)
 
 
-def test_normalized_adt_is_standardized_and_not_clipped():
+def test_proteins_that_are_counting_noise_weigh_little():
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 2, size=(500, 1))
+    signal = rng.poisson(20 * np.exp(1.5 * groups * rng.uniform(0.5, 1, 6)))
+    noise = rng.poisson(rng.uniform(0.5, 3, 6), size=(500, 6))
+    counts = np.hstack([signal, noise, rng.poisson(300, size=(500, 1))]).astype(np.float32)
+    features = apply_transform(fitted("adt", "counts", counts, np.arange(500)), counts)
+    spread = features.std(dim=0)
+    assert spread.max() == pytest.approx(1, abs=1e-3)
+    assert spread[:6].min() > 0.5
+    plain = np.log1p(counts) - np.log1p(counts).mean(axis=1, keepdims=True)
+    ratio = spread.numpy() / plain.std(axis=0)  # all alike if log-ratios were left as they are
+    assert ratio[6:12].max() < 0.6 * ratio[:6].min()
+
+
+def test_proteins_of_no_signal_can_still_be_told():
+    counts = np.random.default_rng(0).poisson(2, size=(300, 8)).astype(np.float32)
+    transform = fitted("adt", "counts", counts, np.arange(300))
+    features = apply_transform(transform, counts)
+    assert (features.std(dim=0) > 0).all()
+    normalized = transform.normalize(torch.from_numpy(counts))
+    torch.testing.assert_close(transform.unstandardize(features), normalized, atol=1e-5, rtol=1e-5)
+
+
+def of_rank(rank: int, n_cells: int, n_genes: int = 800) -> np.ndarray:
+    """Counts of genes that ``rank`` factors move."""
+    rng = np.random.default_rng(1)
+    logs = rng.normal(size=(n_cells, rank)) @ rng.normal(size=(rank, n_genes)) * 0.5 / np.sqrt(rank)
+    return rng.poisson(rng.uniform(0.3, 3, n_genes) * np.exp(logs)).astype(np.float32)
+
+
+@pytest.mark.parametrize("rank", [6, 9])
+def test_of_few_cells_components_beyond_the_rank_are_dropped(rank: int):
+    both = of_rank(rank, 400)
+    counts, new = both[:200], both[200:]
+    transform = fitted("rna", "counts", counts, np.arange(200))
+    assert transform.n_output == 50
+    assert abs(len(transform.used) - rank) <= 2
+    features = apply_transform(transform, counts)
+    assert (features[:, len(transform.used) :] == 0).all()
+    assert (features[:, : len(transform.used)].std(dim=0) > 0).all()
+    ratio = apply_transform(transform, new).var(dim=0).sum() / features.var(dim=0).sum()
+    every = fitted("rna", "counts", counts, np.arange(200), n_components=50)
+    assert ratio > apply_transform(every, new).var(dim=0).sum() / apply_transform(every, counts).var(dim=0).sum() + 0.1
+
+
+def test_all_components_that_hold_are_kept():
+    assert len(fitted("rna", "counts", of_rank(60, 2000, 400), np.arange(2000)).used) == 50
+
+
+def test_a_given_number_of_components_is_kept():
+    assert len(fitted("rna", "counts", of_rank(6, 400), np.arange(400), n_components=20).used) == 20
+
+
+@given(n_cells=st.integers(2, 60), n_genes=st.integers(2, 40), seed=st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_any_few_cells_have_features(n_cells: int, n_genes: int, seed: int):
+    counts = np.random.default_rng(seed).poisson(1.5, size=(n_cells, n_genes)).astype(np.float32)
+    transform = fitted("rna", "counts", counts, np.arange(n_cells), seed=seed)
+    features = apply_transform(transform, counts)
+    assert features.shape == (n_cells, transform.n_output)
+    assert features.isfinite().all()
+    assert len(transform.used) <= transform.n_output <= 50
+    unused = np.setdiff1d(np.arange(transform.n_output), transform.used.numpy())
+    assert (features[:, unused] == 0).all()
+
+
+def test_normalized_adt_keeps_relative_variances_and_is_not_clipped():
     values = np.random.default_rng(0).normal(2, 5, size=(400, 3)).astype(np.float32)
     values[0, 0] = 1e4
     actual = apply_transform(fitted("adt", "normalized", values, np.arange(400)), values).numpy()
     np.testing.assert_allclose(
-        actual, (values - values.mean(axis=0)) / values.std(axis=0, ddof=1), rtol=1e-3, atol=1e-4
+        actual, (values - values.mean(axis=0)) / values.std(axis=0, ddof=1).max(), rtol=1e-3, atol=1e-4
     )
     assert actual.max() > 15
 

@@ -448,8 +448,14 @@ def test_the_user_reads_what_was_understood(messages: pytest.LogCaptureFixture):
     mdata["prot"].X[6] = 0
     TinyModel.setup_mudata(mdata, adt_layer="logs", modalities={"rna_layer": "gex", "adt_layer": "prot"})
     lines = [record.message for record in messages.records]
-    assert "rna: counts in mdata['gex'].X (40 cells, 12 genes): library size, log1p, scaling, PCA." in lines
-    assert "adt: normalised values in mdata['prot'].layers['logs'] (40 cells, 5 proteins): scaling." in lines
+    assert (
+        "rna: counts in mdata['gex'].X (40 cells, 12 genes): library size, log1p, centring, weighting by signal, PCA."
+        in lines
+    )
+    assert (
+        "adt: normalised values in mdata['prot'].layers['logs'] (40 cells, 5 proteins): centring, one scale for all."
+        in lines
+    )
     assert "rna: 1 genes are 0 in all cells: 'g3'." in lines
     messages.clear()
     TinyModel.setup_mudata(mdata, modalities={"rna_layer": "gex", "adt_layer": "prot"})

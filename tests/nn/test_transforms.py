@@ -99,9 +99,10 @@ def test_a_projection_needs_a_number_of_components():
 
 
 def test_recipes_say_what_they_do():
-    assert str(get_recipe("rna", "counts")) == "library size, log1p, scaling, PCA"
-    assert str(get_recipe("rna", "normalized")) == "scaling, PCA"
-    assert str(get_recipe("adt", "counts")) == "centred log-ratio per cell, scaling"
+    assert str(get_recipe("rna", "counts")) == "library size, log1p, centring, weighting by signal, PCA"
+    assert str(get_recipe("rna", "normalized")) == "centring, one scale for all, PCA"
+    assert str(get_recipe("adt", "counts")) == "centred log-ratio per cell, centring, weighting by signal"
+    assert str(Recipe()) == "scaling"
     assert str(get_recipe("adt", "representation")) == "centring, one scale for all"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from pathlib import Path
 
 import matplotlib.image
@@ -109,7 +110,9 @@ def test_a_page_of_a_model_has_what_only_a_model_knows(page_of_model: Path):
 def test_the_paragraph_for_a_methods_section_has_the_numbers_and_their_sources(page_of_model: Path):
     text = Page(page_of_model).text
     paragraph = text[text.index("Shared and modality-specific codes of 600 cells") : text.index("References")]
-    assert "rna counts went through library size, log1p, scaling, PCA to 50 components" in paragraph
+    assert re.search(
+        r"rna counts went through library size, log1p, centring, weighting by signal, PCA to \d+ components", paragraph
+    )
     assert "What each of 3 batches (batch) adds to features within clusters of cells was taken out of them" in paragraph
     assert "networks were conditioned on the batch" in paragraph
     assert "120 were held out of all steps" in paragraph

@@ -15,6 +15,7 @@ from indiseek_sc.data._matrix import (
     rows_at_once,
     sum_of_each_row,
 )
+from indiseek_sc.data._signal import LEAST_SIGNAL, count_lasting, counting_noise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,7 +36,7 @@ SMALLEST_SPREAD = 1e-5
 def fit_transform(transform: FeatureTransform, matrix: Any, rows: np.ndarray, *, seed: int) -> None:
     """Fill the buffers of a transform from training cells.
 
-    The matrix is read in parts, two or three times; each step is fitted on what the steps before it give.
+    The matrix is read in parts, several times; each step is fitted on what the steps before it give.
 
     Parameters
     ----------
@@ -46,7 +47,8 @@ def fit_transform(transform: FeatureTransform, matrix: Any, rows: np.ndarray, *,
     rows
         Row numbers of the training cells; no other row has any influence.
     seed
-        Decides which cells highly variable genes are chosen on, if there are more than 20,000.
+        Decides which cells highly variable genes are chosen on, if there are more than 20,000, and on which cells it is looked
+        whether components hold.
 
     Raises
     ------
@@ -67,9 +69,10 @@ def fit_transform(transform: FeatureTransform, matrix: Any, rows: np.ndarray, *,
 
     mean, deviation = _moments(_read(transform, matrix, rows))
     transform.center.copy_(mean)
-    transform.scale.copy_(_reciprocal(mean, deviation, transform))
+    noise = counting_noise(transform, matrix, rows) if transform.recipe.subtract_noise else None
+    transform.scale.copy_(_find_scale(mean, deviation, transform, noise))
     if transform.components is not None and transform.offset is not None:
-        weights, offset = _fit_components(transform, matrix, rows)
+        weights, offset = _fit_components(transform, matrix, rows, seed)
         transform.components.copy_(torch.from_numpy(weights))
         transform.offset.copy_(torch.from_numpy(offset))
 
@@ -177,16 +180,22 @@ def _moments(chunks: Iterable[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor
     return mean, (squares / max(1, n - 1)).sqrt()
 
 
-def _reciprocal(mean: torch.Tensor, deviation: torch.Tensor, transform: FeatureTransform) -> torch.Tensor:
-    """Return what to multiply each feature with: 1 / standard deviation, and 0 for features that do not vary."""
+def _find_scale(
+    mean: torch.Tensor, deviation: torch.Tensor, transform: FeatureTransform, noise: torch.Tensor | None
+) -> torch.Tensor:
+    """Return what to multiply each feature with, 0 for features that do not vary; ``noise`` is variance that is not signal."""
     size = (mean**2 + deviation**2).sqrt()
     if transform.recipe.cell_step is not None:
         size = size.clamp(min=1.0)  # logarithms of counts: a log-ratio of exactly 0 is rounded at the size of the logs
     varies = deviation > SMALLEST_SPREAD * size
-    if transform.recipe.shared_scale:
-        widest = deviation.max()
-        return torch.where(varies, 1.0 / widest.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
-    return torch.where(varies, 1.0 / deviation.where(varies, torch.ones_like(deviation)), 0.0)
+    deviation = deviation.where(varies, torch.ones_like(deviation))
+    if not transform.recipe.shared_scale:
+        return torch.where(varies, 1.0 / deviation, 0.0)
+    weight = varies.double()
+    if noise is not None:
+        weight = weight * (1 - noise / deviation**2).clamp(min=LEAST_SIGNAL).sqrt()
+    widest = (weight * deviation).max()
+    return weight / widest.clamp(min=torch.finfo(torch.float64).tiny)
 
 
 def _choose_genes(
@@ -214,12 +223,19 @@ def _choose_genes(
     return np.sort(rank[: transform.n_features])
 
 
-def _fit_components(transform: FeatureTransform, matrix: Any, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _fit_components(
+    transform: FeatureTransform, matrix: Any, rows: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the weights of the components, shape ``(n_features, n_output)``, and their mean, shape ``(n_output,)``."""
-    standardized = (transform.standardize(y) for y in _read(transform, matrix, rows))
-    mean, components, variances = principal_components(
-        standardized, rows.size, transform.n_features, transform.n_output
-    )
+
+    def read() -> Iterator[torch.Tensor]:
+        return (transform.standardize(y) for y in _read(transform, matrix, rows))
+
+    sizes = rows.size, transform.n_features
+    n_kept = transform.n_output
+    if transform.choose_components:
+        n_kept = count_lasting(read, *sizes, n_kept, seed=seed)
+    mean, components, variances = principal_components(read(), *sizes, n_kept)
     # One number scales all components: the first has unit standard deviation, the others keep their ratio to it.
     weights = np.zeros((transform.n_features, transform.n_output))
     weights[:, : variances.size] = components / np.sqrt(variances[:1])

@@ -101,9 +101,11 @@ def get_reconstruction(
     Returns
     -------
     Features decoded from the specific and the shared code of the modality and nothing else (but the batch), shape
-    ``(n_cells, n_features)``: principal components of RNA, standardised log-ratios of proteins; see :meth:`get_features`.
+    ``(n_cells, n_features)``: principal components of RNA, scaled log-ratios of proteins; see :meth:`get_features`.
     """
-    return _encode(model, mdata, indices, "reconstruction", find_role(model, modality))
+    role = find_role(model, modality)
+    decoded = _encode(model, mdata, indices, "reconstruction", role)
+    return decoded[:, model.module.transforms[role].used.cpu().numpy()]
 
 
 def get_features(
@@ -126,12 +128,14 @@ def get_features(
 
     Returns
     -------
-    Shape ``(n_cells, n_features)``; without what the batch of a cell adds to them, if there are batches.
+    Shape ``(n_cells, n_features)``: principal components that were kept, or scaled log-ratios; without what the batch of a cell adds
+    to them, if there are batches.
     """
     role = find_role(model, modality)
     require(model, "shared")
     mdata = model._validate_anndata(mdata)
-    return read_features(model, mdata, role, as_rows(indices, mdata.n_obs)).cpu().numpy()
+    features = read_features(model, mdata, role, as_rows(indices, mdata.n_obs))
+    return features[:, model.module.transforms[role].used].cpu().numpy()
 
 
 def write_latents(model: IndiSeek, mdata: MuData | None = None) -> None:

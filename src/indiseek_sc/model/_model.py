@@ -91,7 +91,8 @@ class IndiSeek(BaseModelClass):
         Whether what each batch adds to features, cell states alike, is taken out of them before codes are learned
         (:func:`~indiseek_sc.data.fit_batch_offsets`); nothing without ``batch_key``.
     n_components
-        Largest number of principal components of RNA to work on.
+        Number of principal components of RNA to work on. If not given, those of the first 50 that hold on cells that they were not
+        fitted on: all of them of many cells, few of a few hundred.
     n_top_genes
         Number of highly variable genes that they are made of. If not given, 2,000 of counts, and all genes of normalised
         values, which may be chosen or scaled already; a number as large as that of the genes takes all.
@@ -141,7 +142,7 @@ class IndiSeek(BaseModelClass):
         prediction_weight: float | None = None,
         independence: Independence | None = None,
         batch_offsets: bool | None = None,
-        n_components: int = 50,
+        n_components: int | None = None,
         n_top_genes: int | None = None,
         preset: Preset = "default",
         seed: int = 0,

@@ -265,7 +265,7 @@ def predict_modality(
     indices
         Row numbers or mask of cells of the source modality, in any order; all if not given.
     units
-        ``"features"``: what the model works on, as :meth:`get_features` gives it: standardised log-ratios of proteins, principal components of RNA.
+        ``"features"``: what the model works on, as :meth:`get_features` gives it: scaled log-ratios of proteins, principal components of RNA.
         ``"normalized"``: centred log-ratios of proteins, log-normalised expression of the genes in use (decoded from the components, with
         what these leave of each gene in the deviation), or values as they were given where they were not counts.
 
@@ -294,6 +294,7 @@ def predict_modality(
         model.train_prediction()
     rows = as_rows(indices, cells.names.size)
     columns = _feature_names(model, model.module.other(role), units)
+    in_use = _columns_in_use(model, model.module.other(role), units)
     mean, deviation = np.empty((2, rows.size, columns.size), dtype=np.float32)
     model.module.eval()
     with torch.inference_mode():
@@ -303,8 +304,8 @@ def predict_modality(
             for values, told in zip(
                 (mean, deviation), model.module.predict_other(role, features, batch, units), strict=True
             ):
-                values[some] = told.cpu().numpy()
-    half_widths = model.module.modality_predictors[role].calibrations[units].half_widths.cpu().numpy()
+                values[some] = told[:, in_use].cpu().numpy()
+    half_widths = model.module.modality_predictors[role].calibrations[units].half_widths[:, in_use].cpu().numpy()
     names = {"index": cells.names[rows], "columns": columns}
     return ModalityPrediction(
         pd.DataFrame(mean, **names),
@@ -363,7 +364,7 @@ def audit_prediction(
             f"{listing(lacking)}. Leave them out by indices."
         )
     if units == "features":
-        values = _features_of(model, measured, target_role, rows)[0]
+        values = _features_of(model, measured, target_role, rows)[0][:, _columns_in_use(model, target_role, units)]
     else:
         values = read_normalized(model.module.transforms[target_role], measured.values, rows)
     lower, upper = prediction.interval(level)
@@ -402,9 +403,14 @@ def _features_of(
     return compute_features(model.module, role, cells.values, rows, batch), batch
 
 
+def _columns_in_use(model: IndiSeek, role: Role, units: Units) -> torch.Tensor | slice:
+    """Columns of a prediction without components that were not kept."""
+    return model.module.transforms[role].used if units == "features" else slice(None)
+
+
 def _feature_names(model: IndiSeek, role: Role, units: Units) -> pd.Index:
     transform = model.module.transforms[role]
     if units == "features" and transform.components is not None:
-        return pd.Index([f"component_{k + 1}" for k in range(transform.n_output)])
+        return pd.Index([f"component_{k + 1}" for k in transform.used.tolist()])
     names = np.asarray(read_input(model.registry_, role)[1]["column_names"])
     return pd.Index(names[transform.features.cpu().numpy()])

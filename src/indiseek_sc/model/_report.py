@@ -109,7 +109,7 @@ def _describe_preprocessing(model: IndiSeek, role: Role) -> str:
         else ""
     )
     steps = f"{words[kind]}{some} went through {transform.recipe}"
-    return steps + (f" to {transform.n_output} components" if transform.recipe.project else "")
+    return steps + (f" to {len(transform.used)} components" if transform.recipe.project else "")
 
 
 def _judge_predictions(model: IndiSeek, seed: int) -> dict[tuple[str, str], PredictionReport]:

@@ -276,9 +276,11 @@ class ConditionalCodec(SpecificCodec):
     def fit(self, features: Tensor, condition: Tensor, n_shared: int = 0) -> None:
         """Fit the regression, the axes of its residual, and their overall scale."""
         self.baseline.fit(condition, features)
-        n_largest = min(max(features.shape[1] - n_shared, 1), max(len(features) // CELLS_PER_DIMENSION, FEWEST))
+        variances = features.var(dim=0, correction=0)
+        n_varying = int((variances > 0).sum())  # components that were not kept are columns of 0
+        n_largest = min(max(n_varying - n_shared, 1), max(len(features) // CELLS_PER_DIMENSION, FEWEST))
         # Standardised, an axis that holds next to nothing would be all rounding and misfit.
-        negligible = NEGLIGIBLE_SHARE * features.var(dim=0, correction=0).sum()
+        negligible = NEGLIGIBLE_SHARE * variances.sum()
         residual = map_parts(lambda x, known: x - self.baseline(known), features, condition)
         self.principal.fit(residual, n_largest, negligible)
         del residual  # as large as the features

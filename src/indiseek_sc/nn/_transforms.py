@@ -19,9 +19,6 @@ InputKind = Literal["counts", "normalized", "representation"]
 CellStep = Literal["library_size", "clr"]
 """What is done within each cell before features are standardised."""
 
-MAX_STANDARDIZED = 10.0
-"""Standardised gene expression is clipped here, as in scanpy's tutorials: a few cells shall not rule a component."""
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -38,25 +35,31 @@ class Recipe:
         Standardised features are clipped to plus and minus this.
     shared_scale
         Whether one number scales all features, so that their relative variances stay.
+    subtract_noise
+        Whether these are the variances that are left when what counting alone explains is subtracted. For counts, of which a
+        step within the cell takes logarithms, with a shared scale.
     """
 
     cell_step: CellStep | None = None
     project: bool = False
     max_value: float = math.inf
     shared_scale: bool = False
+    subtract_noise: bool = False
 
     def __str__(self) -> str:
         within_cell = {"library_size": ["library size", "log1p"], "clr": ["centred log-ratio per cell"], None: []}
         scaling = "centring, one scale for all" if self.shared_scale else "scaling"
+        if self.subtract_noise:
+            scaling = "centring, weighting by signal"
         return ", ".join([*within_cell[self.cell_step], scaling, *(["PCA"] if self.project else [])])
 
 
 _RECIPES: dict[tuple[Role, InputKind], Recipe] = {
-    ("rna", "counts"): Recipe(cell_step="library_size", project=True, max_value=MAX_STANDARDIZED),
-    ("rna", "normalized"): Recipe(project=True, max_value=MAX_STANDARDIZED),
+    ("rna", "counts"): Recipe(cell_step="library_size", project=True, shared_scale=True, subtract_noise=True),
+    ("rna", "normalized"): Recipe(project=True, shared_scale=True),
     ("rna", "representation"): Recipe(shared_scale=True),
-    ("adt", "counts"): Recipe(cell_step="clr"),
-    ("adt", "normalized"): Recipe(),
+    ("adt", "counts"): Recipe(cell_step="clr", shared_scale=True, subtract_noise=True),
+    ("adt", "normalized"): Recipe(shared_scale=True),
     ("adt", "representation"): Recipe(shared_scale=True),
 }
 
@@ -67,7 +70,7 @@ def get_recipe(role: Role, kind: InputKind) -> Recipe:
 
 
 class FeatureTransform(nn.Module):
-    r"""Normalise within the cell, standardise each feature, project on principal components.
+    r"""Normalise within the cell, centre and scale each feature, project on principal components.
 
     For a cell :math:`x`, with the fitted numbers :math:`L, m, s, W, b`,
 
@@ -82,7 +85,10 @@ class FeatureTransform(nn.Module):
 
         z_j = \operatorname{clip}\big(s_j\,(y_j - m_j),\ \pm v\big), \qquad t = z W - b,
 
-    where the recipe says which steps are taken. A feature that was constant in training has :math:`s_j = 0` and stays
+    where the recipe says which steps are taken, and how :math:`s_j` is found: with :math:`d_j` the standard deviation,
+    :math:`1 / d_j`; with a shared scale, :math:`1 / \max_k d_k`, the same for all; and where noise is subtracted, with
+    :math:`q_j` the share of the variance that counting alone does not explain, :math:`\sqrt{q_j} / \max_k \sqrt{q_k}\, d_k`, so that a
+    feature counts by its signal. A feature that was constant in training has :math:`s_j = 0` and stays
     0. Buffers hold all fitted numbers and are NaN until :func:`indiseek_sc.data.fit_transform` or a state dict fills
     them, so that nothing is encoded by accident before.
 
@@ -94,6 +100,9 @@ class FeatureTransform(nn.Module):
         Number of features of the raw values.
     n_components
         Number of principal components; needed if ``recipe.project``.
+    choose_components
+        Whether a fit keeps only the first components that hold on cells that they were not fitted on; the others are columns
+        of 0.
     n_features
         Number of features kept after the step within the cell (highly variable genes); all if not given.
     """
@@ -106,13 +115,20 @@ class FeatureTransform(nn.Module):
     offset: torch.Tensor | None
 
     def __init__(
-        self, recipe: Recipe, n_input: int, *, n_components: int | None = None, n_features: int | None = None
+        self,
+        recipe: Recipe,
+        n_input: int,
+        *,
+        n_components: int | None = None,
+        choose_components: bool = False,
+        n_features: int | None = None,
     ) -> None:
         super().__init__()
         if recipe.project and n_components is None:
             raise ValueError("n_components is needed for a recipe that projects on principal components.")
         self.recipe = recipe
         self.n_input = n_input
+        self.choose_components = choose_components
         self.n_features = n_input if n_features is None else min(n_features, n_input)
         self.n_output = n_components if recipe.project and n_components is not None else self.n_features
 
@@ -174,14 +190,22 @@ class FeatureTransform(nn.Module):
 
         Returns
         -------
-        Features, shape ``(n_cells, n_output)``: each with mean 0 over the cells of the fit, and standard deviation 1
-        (the first component or the widest column of a representation has 1, the others keep their ratio to it).
+        Features, shape ``(n_cells, n_output)``: each with mean 0 over the cells of the fit. With a shared scale the widest
+        has a standard deviation of 1, of its signal where noise is subtracted, and so has the first of components; the others keep
+        their ratio to it.
         """
         return self.from_normalized(self.normalize(x))
 
     def from_normalized(self, y: torch.Tensor) -> torch.Tensor:
         """Take the steps after :meth:`normalize`: ``(n_cells, n_features)`` to ``(n_cells, n_output)``."""
         return self.project(self.standardize(y))
+
+    @property
+    def used(self) -> torch.Tensor:
+        """Numbers of the columns of the features that are in use, shape ``(n_used,)``; components that were not kept are 0."""
+        if self.components is None:
+            return torch.arange(self.n_output, device=self.center.device)
+        return self.components.ne(0).any(dim=0).nonzero()[:, 0]
 
     @property
     def directions(self) -> torch.Tensor:
@@ -200,12 +224,15 @@ class FeatureTransform(nn.Module):
 
     @property
     def spread(self) -> torch.Tensor:
-        """Standard deviation that each feature was divided by, shape ``(n_features,)``; 0 for constant features."""
+        """What each feature was divided by, shape ``(n_features,)``; 0 for constant features."""
         return torch.where(self.scale > 0, 1 / self.scale.clamp(min=torch.finfo(self.scale.dtype).tiny), 0.0)
 
     def _select(self, x: torch.Tensor) -> torch.Tensor:
         return x if self.n_features == self.n_input else x[:, self.features]
 
+
+MOST_COMPONENTS = 50
+"""So many principal components there are at most where their number is chosen."""
 
 USUAL_TOP_GENES = 2000
 """As is usual in the field, and better than all genes on few cells, where most genes are noise."""
@@ -217,7 +244,7 @@ def build_transform(
     n_input: int,
     *,
     n_cells: int,
-    n_components: int = 50,
+    n_components: int | None = None,
     n_top_genes: int | None = None,
 ) -> FeatureTransform:
     """Return an unfitted transform for the values of one modality.
@@ -233,7 +260,8 @@ def build_transform(
     n_cells
         Number of cells in the data of the model; bounds the number of components.
     n_components
-        Largest number of principal components of RNA; bounded by what the data can have.
+        Number of principal components of RNA, bounded by what the data can have; if not given, those of the first 50 that hold on
+        cells that they were not fitted on.
     n_top_genes
         Number of highly variable genes that the components are made of (the library size is over all genes); if not given,
         2,000 of counts and all genes of normalised values, which may be chosen or scaled already. Concerns RNA only.
@@ -256,5 +284,11 @@ def build_transform(
     if n_top_genes is None and kind == "counts":
         n_top_genes = USUAL_TOP_GENES
     n_features = n_input if n_top_genes is None else min(n_top_genes, n_input)
-    bounded = max(1, min(n_components, n_features - 1, n_cells - 1))
-    return FeatureTransform(recipe, n_input, n_components=bounded, n_features=n_features)
+    wanted = MOST_COMPONENTS if n_components is None else n_components
+    return FeatureTransform(
+        recipe,
+        n_input,
+        n_components=max(1, min(wanted, n_features - 1, n_cells - 1)),
+        choose_components=n_components is None,
+        n_features=n_features,
+    )
