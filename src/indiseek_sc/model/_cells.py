@@ -164,7 +164,8 @@ def read_features(
     batch = get_batch(model, mdata, rows, module.device)
     matrix = get_matrix(model, mdata, role) if matrix is None else matrix
     features = compute_features(module, role, matrix, rows, batch)
-    if not torch.isfinite(features).all():
+    # The extremes are not finite where any value is not, and need no second tensor of all.
+    if features.numel() and not torch.stack(torch.aminmax(features)).isfinite().all():
         cells = mdata.obs_names[rows[(~torch.isfinite(features).all(dim=1)).cpu().numpy()]]
         raise ValueError(
             f"mdata[{model.modalities[role]!r}]: the values of {cells.size:,} cells are not finite, or too large: "
