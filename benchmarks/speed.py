@@ -1,0 +1,292 @@
+"""How long training takes, beside other methods and beside plain loops of torch; imports, help and demo too.
+
+    python benchmarks/speed.py --output speed.csv
+    python benchmarks/speed.py --data DATA.h5mu --totalvi-epochs 5 --threads 2 --output speed.csv
+
+One table of a single run: the median of three repeats, with the lowest and highest, of
+
+- ``train``: ``IndiSeek.train()`` on the bundled data, by stage, and what is outside of the stages;
+- ``few cells``: the same where 617 cells are trained on;
+- ``others``: ``IndiSeek.train()`` on half of a data set (h5mu with counts in ``rna`` and ``adt``) against TOTALVI and MOFA+ on the same cells,
+  genes and proteins. TOTALVI is trained as by default; with ``--totalvi-epochs`` it is trained for so many epochs and its seconds are
+  extrapolated to the default number, at which it may stop early. MOFA+ has 15 factors and ``convergence_mode="fast"``, on log-normalised
+  counts of genes and log-ratios of proteins; it takes ``pip install mofapy2``, and is left out without;
+- ``steps``: a step of each stage against the same step in a plain loop, same losses, optimisers and batches: ``fit / bare`` against steps
+  alone, ``fit / looking`` against a loop that looks at validation cells as often as the stage does;
+- ``threads``: ``IndiSeek.train()`` on the bundled data with torch on as many threads as it likes, 1 and ``--threads``, in the place of the one thread
+  that training uses;
+- ``import``: processes that import the package and nothing else, that show the help, and that import scvi-tools;
+- ``demo``: ``indiseek-sc demo``, by step.
+
+Each part has a process of its own, on ``--threads`` threads. Seconds are those of a clock: run it on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import io
+import json
+import logging
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from contextlib import nullcontext, redirect_stdout
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from _bare_loops import timed_stages
+from main_job import read
+
+from indiseek_sc import IndiSeek
+from indiseek_sc.data import apply_transform
+from indiseek_sc.model import _training
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from mudata import MuData
+
+Row = dict[str, Any]
+
+N_FEW = 767
+"""Cells of which 617 are trained on, and 150 are for validation."""
+
+N_FACTORS = 15
+
+PARTS = ("train", "few cells", "others", "steps", "threads", "import", "demo")
+
+THREADS = ("OMP", "OPENBLAS", "MKL", "NUMBA")
+
+
+def summarize(part: str, what: str, values: Iterable[float], unit: str = "s", note: str = "") -> Row:
+    """Return a row of the table."""
+    values = list(values)
+    found = {"median": np.median(values), "lowest": min(values), "highest": max(values)}
+    return {"part": part, "what": what, **found, "unit": unit, "n": len(values), "note": note}
+
+
+def draw(mdata: MuData, n_cells: int) -> MuData:
+    """Return so many cells at random, always the same."""
+    return mdata[np.sort(np.random.default_rng(0).permutation(mdata.n_obs)[:n_cells])].copy()
+
+
+def time_training(mdata: MuData, accelerator: str) -> tuple[float, Any, IndiSeek]:
+    """Train once, and return seconds, the outcome, and the model."""
+    IndiSeek.setup_mudata(mdata)
+    model = IndiSeek(mdata)
+    start = time.perf_counter()
+    outcome = model.train(accelerator=accelerator, enable_progress_bar=False)
+    return time.perf_counter() - start, outcome, model
+
+
+def measure_training(part: str, n_cells: int | None, accelerator: str, n_repeats: int) -> list[Row]:
+    """Time the training on the bundled data by stage."""
+    mdata = read("pbmc_covid")
+    mdata = mdata if n_cells is None else draw(mdata, n_cells)
+    seconds, outcomes = [], []
+    for _ in range(n_repeats):
+        took, outcome, model = time_training(mdata, accelerator)
+        seconds.append(took)
+        outcomes.append(outcome)
+    rows = [summarize(part, "train()", seconds, note=f"{model.split.train.size} cells to train on")]
+    for fits in zip(*(outcome.fits for outcome in outcomes), strict=True):
+        rows.append(summarize(part, fits[0].stage, (f.seconds for f in fits), note=f"{fits[0].n_epochs} epochs"))
+    outside = (all_of_it - outcome.seconds for all_of_it, outcome in zip(seconds, outcomes, strict=True))
+    return [*rows, summarize(part, "outside of stages", outside)]
+
+
+def measure_others(
+    data: str, n_cells: int | None, epochs: int | None, accelerator: str, n_repeats: int, n_others: int
+) -> list[Row]:
+    """Time the training on half of a data set, or on so many cells of it, and that of other methods."""
+    mdata = read(data, most=sys.maxsize)
+    mdata = draw(mdata, mdata.n_obs // 2 if n_cells is None else n_cells)
+    own = [time_training(mdata, accelerator) for _ in range(n_repeats)]
+    seconds, model = [took for took, *_ in own], own[-1][-1]
+    rows = [summarize("others", "IndiSeek", seconds, note=f"{mdata.n_obs} cells of {Path(data).stem}")]
+    for name, run in {
+        "TOTALVI": partial(time_totalvi, epochs=epochs, accelerator=accelerator),
+        "MOFA+": time_mofa,
+    }.items():
+        took, note = zip(*(run(mdata, model) for _ in range(n_others)), strict=True)
+        if took[0] is None:
+            print(f"{name} is left out: {note[0]}", flush=True)
+            continue
+        rows.append(summarize("others", name, took, note=note[0]))
+        ratios = (other / np.median(seconds) for other in took)
+        rows.append(summarize("others", f"{name} / IndiSeek", ratios, unit="ratio"))
+    return rows
+
+
+def time_totalvi(mdata: MuData, model: IndiSeek, *, epochs: int | None, accelerator: str) -> tuple[float, str]:
+    """Train TOTALVI on the same genes and proteins; seconds of its default training."""
+    from anndata import AnnData
+    from scipy.sparse import csr_matrix
+    from scvi.model import TOTALVI
+    from scvi.model._utils import get_max_epochs_heuristic
+
+    genes = model.module.transforms["rna"].features.cpu().numpy()
+    counts, proteins = csr_matrix(mdata["rna"].X)[:, genes].astype(np.float32), mdata["adt"].to_df()
+    cells = AnnData(counts, obs=pd.DataFrame(index=proteins.index), obsm={"proteins": proteins})
+    TOTALVI.setup_anndata(cells, protein_expression_obsm_key="proteins")
+    other = TOTALVI(cells)
+    start = time.perf_counter()
+    other.train(max_epochs=epochs, accelerator=accelerator, enable_progress_bar=False)
+    seconds, size = time.perf_counter() - start, f"{cells.n_vars} genes, {mdata['adt'].n_vars} proteins"
+    if epochs is None:
+        return seconds, f"{size}, {len(other.history['elbo_train'])} epochs"
+    default = get_max_epochs_heuristic(mdata.n_obs)
+    return seconds * default / epochs, f"{size}, {default} epochs by {epochs} of them; it may stop before"
+
+
+def time_mofa(mdata: MuData, model: IndiSeek) -> tuple[float | None, str]:
+    """Fit MOFA+ to the same genes and proteins."""
+    if importlib.util.find_spec("mofapy2") is None:
+        return None, "mofapy2 is not installed."
+    from mofapy2.run.entry_point import entry_point
+    from scipy.sparse import csr_matrix
+
+    genes = model.module.transforms["rna"].features.cpu().numpy()
+    counts = csr_matrix(mdata["rna"].X)[:, genes].toarray().astype(np.float64)
+    rna = np.log1p(1e4 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
+    proteins = torch.from_numpy(csr_matrix(mdata["adt"].X).toarray().astype(np.float32))
+    adt = apply_transform(model.module.transforms["adt"], proteins.numpy()).cpu().numpy().astype(np.float64)
+    with redirect_stdout(io.StringIO()):
+        mofa = entry_point()
+        mofa.set_data_options(scale_views=True)
+        mofa.set_data_matrix([[rna], [adt]], likelihoods=["gaussian", "gaussian"])
+        mofa.set_model_options(factors=N_FACTORS)
+        mofa.set_train_options(convergence_mode="fast", seed=0, quiet=True, verbose=False)
+        start = time.perf_counter()
+        mofa.build()
+        mofa.run()
+    return time.perf_counter() - start, f"{N_FACTORS} factors, {rna.shape[1]} genes, {adt.shape[1]} proteins"
+
+
+def measure_steps(accelerator: str, n_epochs: int, n_repeats: int) -> list[Row]:
+    """Time the steps of each stage beside those of plain loops."""
+    with timed_stages(n_epochs, n_repeats) as stages:
+        time_training(read("pbmc_covid"), accelerator)
+    rows = []
+    for stage, times in stages.items():
+        rows.append(summarize("steps", f"{stage}, fit", (1e3 * x for x in times.fit), "ms"))
+        for loop in ("looking", "bare"):
+            ratios = (x / y for x, y in zip(times.fit, getattr(times, loop), strict=True))
+            rows.append(summarize("steps", f"{stage}, fit / {loop}", ratios, "ratio"))
+    return rows
+
+
+def measure_threads(n_threads: int, accelerator: str, n_repeats: int) -> list[Row]:
+    """Time the training where nothing keeps torch from using several threads."""
+    mdata, seconds = read("pbmc_covid"), {}
+    _training.single_thread = nullcontext
+    for n in sorted({1, n_threads}):
+        torch.set_num_threads(n)
+        seconds[n] = [time_training(mdata, accelerator)[0] for _ in range(n_repeats)]
+    rows = [summarize("threads", f"train(), {n} of torch's threads", took) for n, took in seconds.items()]
+    ratios = (several / one for several, one in zip(seconds[n_threads], seconds[1], strict=True))
+    return [*rows, summarize("threads", f"{n_threads} threads / 1 thread", ratios, "ratio")]
+
+
+def time_process(*command: str) -> float:
+    """Run a command to its end."""
+    start = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def measure_imports(n_repeats: int) -> list[Row]:
+    """Time processes that import."""
+    commands = {
+        "python -c pass": (sys.executable, "-c", "pass"),
+        "import indiseek_sc": (sys.executable, "-c", "import indiseek_sc"),
+        "from indiseek_sc import IndiSeek": (sys.executable, "-c", "from indiseek_sc import IndiSeek"),
+        "indiseek-sc --help": (find_command(), "--help"),
+        "import scvi": (sys.executable, "-c", "import scvi"),
+    }
+    for command in commands.values():
+        time_process(*command)  # from disk, once
+    seconds = {what: [time_process(*command) for _ in range(n_repeats)] for what, command in commands.items()}
+    rows = [summarize("import", what, took) for what, took in seconds.items()]
+    for what in ("import indiseek_sc", "indiseek-sc --help"):
+        ratios = (own / other for own, other in zip(seconds[what], seconds["import scvi"], strict=True))
+        rows.append(summarize("import", f"{what} / import scvi", ratios, "ratio"))
+    return rows
+
+
+def find_command() -> str:
+    """Return the path of ``indiseek-sc``, beside the interpreter."""
+    return str(Path(sys.executable).parent / "indiseek-sc")
+
+
+def measure_demo(accelerator: str, n_repeats: int) -> list[Row]:
+    """Time the demo in all and by step."""
+    seconds, steps = [], []
+    for _ in range(n_repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder) / "demo"
+            seconds.append(time_process(find_command(), "demo", str(output), "--accelerator", accelerator))
+            steps.append(json.loads((output / "summary.json").read_text())["seconds"])
+    rows = [summarize("demo", "in all", seconds)]
+    rows += [summarize("demo", step, (of_run[step] for of_run in steps)) for step in steps[0]]
+    rest = (all_of_it - sum(of_run.values()) for all_of_it, of_run in zip(seconds, steps, strict=True))
+    return [*rows, summarize("demo", "page for the browser, and what is in no step", rest)]
+
+
+def run_part(measure: Callable[[], list[Row]], n_threads: int) -> list[Row]:
+    """Measure in a process that says nothing else."""
+    logging.disable(logging.INFO)
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(n_threads)
+    return measure()
+
+
+def main() -> None:
+    """Read the command line, measure part by part, and write the table as it grows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="h5mu to compare with other methods on")
+    parser.add_argument("--cells", type=int, help="cells of it, in the place of half of them")
+    parser.add_argument("--totalvi-epochs", type=int)
+    parser.add_argument("--epochs", type=int, default=10, help="of each stage, where steps are timed")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--other-repeats", type=int, help="of the other methods, if not as many")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--accelerator", default="cpu")
+    parser.add_argument("--parts", nargs="+", default=PARTS)
+    parser.add_argument("--output", type=Path, default=Path("speed.csv"))
+    a = parser.parse_args()
+    os.environ.update({f"{library}_NUM_THREADS": str(a.threads) for library in THREADS})
+    parts: dict[str, Callable[[], list[Row]]] = {
+        "train": partial(measure_training, "train", None, a.accelerator, a.repeats),
+        "few cells": partial(measure_training, "few cells", N_FEW, a.accelerator, a.repeats),
+        "others": partial(
+            measure_others, a.data, a.cells, a.totalvi_epochs, a.accelerator, a.repeats, a.other_repeats or a.repeats
+        ),
+        "steps": partial(measure_steps, a.accelerator, a.epochs, a.repeats),
+        "threads": partial(measure_threads, a.threads, a.accelerator, a.repeats),
+        "import": partial(measure_imports, a.repeats),
+        "demo": partial(measure_demo, a.accelerator, a.repeats),
+    }
+    rows: list[Row] = []
+    for part in a.parts:
+        if part == "others" and a.data is None:
+            print("others is left out: there is no --data.", flush=True)
+            continue
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            rows += pool.apply(run_part, (parts[part], a.threads))
+        table = pd.DataFrame(rows).assign(threads=a.threads, accelerator=a.accelerator)
+        table.to_csv(a.output, index=False)
+        print(table[table["part"] == part].round(3).to_string(index=False), "\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
