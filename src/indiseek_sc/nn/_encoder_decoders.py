@@ -320,19 +320,17 @@ class ConditionalCodec(SpecificCodec):
 
     def whitened(self, features: Tensor, condition: Tensor) -> Tensor:
         """Return w, shape ``(n_cells, n_specific)``."""
-        return map_parts(lambda x, known: self._whiten(self.conditional(known), x, known), features, condition)
+        return map_parts(self._whiten, features, condition)
 
-    def _whiten(self, whitening: Whitening, features: Tensor, condition: Tensor) -> Tensor:
-        return whitening.whiten(self.scores(features, condition)) * self.in_use
+    def _whiten(self, features: Tensor, condition: Tensor) -> Tensor:
+        return self.conditional(condition).whiten(self.scores(features, condition)) * self.in_use
 
     def prepare(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
-        """Return z_0, standardised over the training cells, and how each cell's code turns back into scores."""
-        return map_parts(self._prepare, features, condition)
+        """Return z_0, standardised over the training cells."""
+        return {"start": map_parts(self._start, features, condition)}
 
-    def _prepare(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
-        whitening = self.conditional(condition)
-        start = (self.shape(self._whiten(whitening, features, condition), condition) - self.mean) / self.deviation
-        return {"start": start, "log_scale": whitening.log_scale, "mixing": whitening.mixing}
+    def _start(self, features: Tensor, condition: Tensor) -> Tensor:
+        return (self.shape(self.whitened(features, condition), condition) - self.mean) / self.deviation
 
     def _raw(self, prepared: Mapping[str, Tensor], condition: Tensor) -> Tensor:
         return map_parts(
@@ -347,7 +345,9 @@ class ConditionalCodec(SpecificCodec):
         They are decoded by the affine part alone. Of a difference between both codes that is small, as lambda has it, the shape
         would change little but the cost: its inverse goes column by column, at each step of training.
         """
-        back = Whitening(torch.zeros_like(specific), prepared["log_scale"], prepared["mixing"])
+        with torch.no_grad():  # anew for each batch: kept for all cells it would be ten times as much as the codes
+            whitening = self.conditional(condition)
+        back = Whitening(torch.zeros_like(specific), whitening.log_scale, whitening.mixing)
         return back.unwhiten(prepared["start"] * self.deviation), back.unwhiten(specific * self.deviation)
 
     def decode_closed(self, specific: Tensor, condition: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,14 +14,11 @@ CELLS_AT_ONCE = 16_384
 """Cells of which intermediate values are held at once."""
 
 
-def map_parts(function: Callable[..., Any], *values: Tensor) -> Any:
-    """Apply a function of cells to all of them, shape ``(n_cells, ...)`` each; it returns a tensor, or several by name."""
+def map_parts(function: Callable[..., Tensor], *values: Tensor) -> Tensor:
+    """Apply a function of cells to all of them, shape ``(n_cells, ...)`` each."""
     if len(values[0]) <= CELLS_AT_ONCE:
         return function(*values)
-    parts = [function(*part) for part in zip(*(x.split(CELLS_AT_ONCE) for x in values), strict=True)]
-    if isinstance(parts[0], Tensor):
-        return torch.cat(parts)
-    return {name: torch.cat([part.pop(name) for part in parts]) for name in list(parts[0])}
+    return torch.cat([function(*part) for part in zip(*(x.split(CELLS_AT_ONCE) for x in values), strict=True)])
 
 
 def double_parts(*values: Tensor, rows: Tensor | None = None) -> Iterator[list[Tensor]]:
