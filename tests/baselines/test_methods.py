@@ -10,6 +10,7 @@ import torch
 
 from indiseek_sc import IndiSeek
 from indiseek_sc.baselines import METHODS, JointOpt, make
+from indiseek_sc.model._cells import read_features
 from indiseek_sc.nn._encoder_decoders import FEWEST
 
 FEW = {"shared": 2, "shape": 2, "specific": 2, "decoder": 1}
@@ -79,7 +80,7 @@ def test_seeds_decide_everything(mdata, name):
 
 def test_whitening_alone_ends_where_ours_starts(mdata):
     model = fit(mdata, "no_critics", max_epochs={**FEW, "specific": 0})
-    features = {r: torch.from_numpy(model.get_features(modality=n)) for r, n in model.modalities.items()}
+    features = {role: read_features(model, mdata, role, np.arange(300)) for role in model.modalities}
     module = model.module
     with torch.no_grad():
         shared = module.shared("rna", features["rna"])

@@ -208,7 +208,9 @@ class _Stop(Callback):
                 raise KeyboardInterrupt
 
 
-def test_an_interrupted_walk_tells_what_it_has(fitted):
+def test_an_interrupted_walk_tells_what_it_has(fitted, monkeypatch):
+    # Whether or not there is dependence to remove.
+    monkeypatch.setattr("indiseek_sc.model._stages.find_dependence", lambda *_: True)
     with pytest.warns(UserWarning, match="Stage 'specific': Interrupted"):
         path = fitted.lambda_path(LAMBDAS, tolerance=1.0, callbacks=[_Stop(2)], **QUICK)
     assert path.table["lambda"].unique().tolist() == [1000]

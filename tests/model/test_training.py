@@ -19,6 +19,7 @@ from indiseek_sc import IndiSeek
 from indiseek_sc._keys import ROLES
 from indiseek_sc.datasets import synthetic
 from indiseek_sc.model import TrainingOutcome, _stages
+from indiseek_sc.model._cells import read_features
 from indiseek_sc.module import IndiSeekModule
 from indiseek_sc.train import EarlyEndWarning, LeakProbe, RegressionPlan, SharedPlan, SpecificPlan, StageData, StageFit
 
@@ -224,8 +225,7 @@ def test_each_modality_keeps_the_code_that_a_fresh_probe_read_least_from(fitted,
     model = IndiSeek.load(str(tmp_path / "model"), adata=mdata)
     settings = {"lambda_": 0.0, "max_epochs": {**FEW, "specific": 17}, "plan_kwargs": UNGATED}
     model.train(stages=("specific",), enable_progress_bar=False, **settings)
-    features = {role: model.get_features(modality=role) for role in ROLES}
-    parts = {role: torch.from_numpy(x) for role, x in features.items()}
+    parts = {role: read_features(model, mdata, role, np.arange(mdata.n_obs)) for role in ROLES}
     no_batch = torch.zeros(mdata.n_obs, dtype=torch.long)
     with torch.no_grad():
         conditions = {
