@@ -44,7 +44,7 @@ def draw_correlated(n_cells: int = 100) -> torch.Tensor:
 
 def fit(x: torch.Tensor, n_components: int, n_largest: int | None = None) -> PrincipalMap:
     principal = PrincipalMap(x.shape[1], n_components).double()
-    principal.fit(x, n_largest)
+    principal.fit(x, n_largest=n_largest)
     return principal
 
 

@@ -24,7 +24,11 @@ def draw(*sizes: int, n_cells: int = 201, seed: int = 0) -> list[Tensor]:
 
 def test_maps_of_parts_are_those_of_all(few_at_once: None):
     x, y = draw(4, 2)
-    assert torch.equal(map_parts(lambda a, b: torch.cat([a, 2 * b], dim=1), x, y), torch.cat([x, 2 * y], dim=1))
+    for is_learning in (True, False):
+        with torch.set_grad_enabled(is_learning):
+            mapped = map_parts(lambda a, b: torch.cat([a, 2 * b], dim=1), x.requires_grad_(), y)
+        assert torch.equal(mapped, torch.cat([x, 2 * y], dim=1))
+        assert mapped.requires_grad == is_learning
 
 
 def test_closed_forms_do_not_depend_on_the_parts(monkeypatch: pytest.MonkeyPatch):
@@ -42,6 +46,15 @@ def test_closed_forms_do_not_depend_on_the_parts(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(_parts, "CELLS_AT_ONCE", 32)
     for part, expected in zip(fit(), whole, strict=True):
         torch.testing.assert_close(part, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_components_of_columns_that_are_never_there_at_once(few_at_once: None):
+    x, y = draw(4, 2)
+    principal, expected = PrincipalMap(6, 3), PrincipalMap(6, 3)
+    principal.fit(x, y, columns=lambda a, b: torch.cat([a, 2 * b], dim=1))
+    expected.fit(torch.cat([x, 2 * y], dim=1))
+    for part, other in zip(principal.buffers(), expected.buffers(), strict=True):
+        torch.testing.assert_close(part, other, atol=1e-6, rtol=1e-6)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from indiseek_sc.nn import IntervalCalibration, NamedModules, PredictionHead, PrincipalMap, map_parts
+from indiseek_sc.nn import IntervalCalibration, NamedModules, PredictionHead, PrincipalMap
 
 if TYPE_CHECKING:
     from indiseek_sc.nn import FeatureTransform
@@ -46,7 +46,7 @@ class JointCode(nn.Module):
         """Fit on decoded training cells, shape ``(n_cells, n_features)`` for each modality."""
         for i, values in enumerate(decoded):
             self.scales[i] = values.var(dim=0, correction=0).sum().clamp(min=1e-12).rsqrt()
-        self.principal.fit(map_parts(lambda *some: self._stack(some), *decoded))
+        self.principal.fit(*decoded, columns=lambda *some: self._stack(some))
 
     def forward(self, decoded: Sequence[Tensor]) -> Tensor:
         """Return the joint code, shape ``(n_cells, n_components)``."""

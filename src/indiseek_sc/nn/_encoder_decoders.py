@@ -281,9 +281,13 @@ class ConditionalCodec(SpecificCodec):
         n_largest = min(max(n_varying - n_shared, 1), max(len(features) // CELLS_PER_DIMENSION, FEWEST))
         # Standardised, an axis that holds next to nothing would be all rounding and misfit.
         negligible = NEGLIGIBLE_SHARE * variances.sum()
-        residual = map_parts(lambda x, known: x - self.baseline(known), features, condition)
-        self.principal.fit(residual, n_largest, negligible)
-        del residual  # as large as the features
+        self.principal.fit(
+            features,
+            condition,
+            columns=lambda x, known: x - self.baseline(known),
+            n_largest=n_largest,
+            smallest_variance=negligible,
+        )
         scores = self.scores(features, condition)
         # What Z can hold at all is the measure of what it loses, so that lambda means the same wherever little is left.
         self.error_scale.copy_(scores.var(dim=0, correction=0).sum().clamp(min=1e-12))

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
-from indiseek_sc.nn._parts import means, sum_parts
+from indiseek_sc.nn._parts import iterate_parts, means, sum_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class RidgeMap(nn.Module):
@@ -70,14 +76,30 @@ class PrincipalMap(nn.Module):
         self.register_buffer("components", torch.zeros(n_input, n_components))
 
     @torch.no_grad()
-    def fit(self, x: Tensor, n_largest: int | None = None, smallest_variance: float | Tensor = 0.0) -> None:
-        """Find the components of ``x``, shape ``(n_cells, n_input)``, with fixed signs.
+    def fit(
+        self,
+        *x: Tensor,
+        columns: Callable[..., Tensor] = lambda x: x,
+        n_largest: int | None = None,
+        smallest_variance: float | Tensor = 0.0,
+    ) -> None:
+        """Find the components, with fixed signs.
 
-        At most ``n_largest`` of them, and only those with more than ``smallest_variance``, in squared units of ``x``.
+        Parameters
+        ----------
+        x
+            One tensor of shape ``(n_cells, n_input)``, or what ``columns`` reads of the same cells.
+        columns
+            Makes the columns of some cells; they are never there for all cells at once.
+        n_largest
+            Largest number of components.
+        smallest_variance
+            Only components with more variance than this are found, in squared units of the columns.
         """
-        (center,) = means(x)
-        (products,) = sum_parts(lambda some: [(some - center).T @ (some - center)], x)
-        values, vectors = torch.linalg.eigh(products / x.shape[0])
+        n_cells = len(x[0])
+        center = reduce(torch.add, (part.double().sum(dim=0) for part in iterate_parts(columns, *x))) / n_cells
+        centered = (part.double() - center for part in iterate_parts(columns, *x))
+        values, vectors = torch.linalg.eigh(reduce(torch.add, (part.T @ part for part in centered)) / n_cells)
         values, vectors = values.flip(0), vectors.flip(1)
         # The largest loading of each component is positive, so that fits on other machines point the same way.
         largest = vectors.abs().argmax(dim=0)

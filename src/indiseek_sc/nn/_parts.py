@@ -14,11 +14,25 @@ CELLS_AT_ONCE = 16_384
 """Cells of which intermediate values are held at once."""
 
 
+def iterate_parts(function: Callable[..., Tensor], *values: Tensor) -> Iterator[Tensor]:
+    """Yield what a function of cells returns for each part of them, from tensors of shape ``(n_cells, ...)``."""
+    return (function(*part) for part in zip(*(x.split(CELLS_AT_ONCE) for x in values), strict=True))
+
+
 def map_parts(function: Callable[..., Tensor], *values: Tensor) -> Tensor:
     """Apply a function of cells to all of them, shape ``(n_cells, ...)`` each."""
     if len(values[0]) <= CELLS_AT_ONCE:
         return function(*values)
-    return torch.cat([function(*part) for part in zip(*(x.split(CELLS_AT_ONCE) for x in values), strict=True)])
+    parts = iterate_parts(function, *values)
+    if torch.is_grad_enabled():
+        return torch.cat(list(parts))
+    first = next(parts)
+    mapped = first.new_empty(len(values[0]), *first.shape[1:])  # parts and the whole would be twice as much
+    mapped[: len(first)], start = first, len(first)
+    for part in parts:
+        mapped[start : start + len(part)] = part
+        start += len(part)
+    return mapped
 
 
 def double_parts(*values: Tensor, rows: Tensor | None = None) -> Iterator[list[Tensor]]:
