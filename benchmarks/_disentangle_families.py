@@ -10,7 +10,8 @@ import numpy as np
 from lightning.pytorch.callbacks import Callback
 
 from indiseek_sc.baselines import make
-from indiseek_sc.train import SharedPlan, SpecificPlan
+from indiseek_sc.losses import CriticSum
+from indiseek_sc.train import RegressionPlan, SharedPlan, SpecificPlan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +46,10 @@ class StageClock(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note that all that comes before the critics is there."""
-        if isinstance(pl_module, SpecificPlan):
+        is_of_critics = isinstance(pl_module, RegressionPlan) and any(
+            isinstance(part, CriticSum) for part in pl_module.parts.values()
+        )
+        if not self.before_critics and (is_of_critics or isinstance(pl_module, SpecificPlan)):
             self.before_critics = time.perf_counter() - self._start
 
 

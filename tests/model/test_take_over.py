@@ -71,9 +71,7 @@ def test_training_goes_on_from_the_start_and_leaves_the_other_model_alone(mdata,
 
 
 def _a_weight(model):
-    return next(
-        name for name in model.module.state_dict() if name.startswith("codecs.rna.shape.") and "weight" in name
-    )
+    return next(name for name in model.module.state_dict() if name.startswith("codecs.rna.shape.") and "weight" in name)
 
 
 def test_shared_codes_alone_are_taken_over_where_specific_ones_are_made_otherwise(mdata, leader):

@@ -46,7 +46,7 @@ def disturb(codec: SpecificCodec) -> None:
 def test_at_the_start_decoding_undoes_encoding_along_the_axes():
     codec, features, condition = make_codec()
     decoded = codec.decode(codec(features, condition), condition)
-    torch.testing.assert_close(codec.scores(decoded, condition), codec.scores(features, condition), atol=1e-3, rtol=0)
+    torch.testing.assert_close(codec.scores(decoded, condition), codec.scores(features, condition), atol=5e-3, rtol=0)
     # Across the axes stays what the ridge regression says.
     across = torch.eye(6) - codec.principal.components @ codec.principal.components.T
     torch.testing.assert_close(decoded @ across, (codec.baseline(condition) + codec.principal.center) @ across)
@@ -54,7 +54,7 @@ def test_at_the_start_decoding_undoes_encoding_along_the_axes():
 
 def test_with_all_axes_decoding_gives_the_features_back():
     codec, features, condition = make_codec(n_specific=6)
-    torch.testing.assert_close(codec.decode(codec(features, condition), condition), features, atol=1e-3, rtol=0)
+    torch.testing.assert_close(codec.decode(codec(features, condition), condition), features, atol=5e-3, rtol=0)
 
 
 def test_the_start_is_the_conditional_whitening_evened_out_in_shape():

@@ -161,7 +161,7 @@ class Optimisation:
     specific_batch_size: int = 512
     learning_rate: float = 1e-2
     one_cycle: bool = True
-    specific_learning_rate: float = 3e-3
+    specific_learning_rate: float = 1e-2
     regression_learning_rate: float = 1e-2
     prediction_learning_rate: float = 3e-3
     critic_learning_rate: float = 1e-3
