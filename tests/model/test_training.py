@@ -364,7 +364,7 @@ def test_what_cannot_be_asked_changes_nothing(name, trained, monkeypatch):
 def test_an_error_in_any_stage_changes_nothing(plan, trained):
     before = state_of(trained)
     with pytest.raises(RuntimeError, match="no luck"):
-        trained.train(lambda_=10.0, callbacks=[_Fail(plan, RuntimeError("no luck"))], **ONE)
+        trained.train(lambda_=10.0, callbacks=[_Fail(plan, RuntimeError("no luck"))], plan_kwargs=UNGATED, **ONE)
     assert_same_state(before, state_of(trained))
 
 
@@ -397,7 +397,9 @@ def test_ctrl_c_behind_the_first_stage_keeps_what_is_there(trained):
     model.take_over(trained)
     before = model.module
     with pytest.warns(EarlyEndWarning, match="Stage 'specific': Interrupted"):
-        outcome = model.train(lambda_=10.0, callbacks=[_Fail(SpecificPlan, KeyboardInterrupt())], **ONE)
+        outcome = model.train(
+            lambda_=10.0, callbacks=[_Fail(SpecificPlan, KeyboardInterrupt())], plan_kwargs=UNGATED, **ONE
+        )
     assert outcome.is_applied
     assert outcome.is_interrupted
     assert model.module is not before

@@ -30,9 +30,6 @@ logger = logging.getLogger("scvi.indiseek_sc")
 PATIENCE_OF_SPLINES = 10
 """Epochs without a better likelihood on validation cells before splines stop to learn."""
 
-PATIENCE_OF_CODES = 15
-"""Epochs, of which the probe is asked in every fifth, without less dependence before specific codes stop to learn."""
-
 PATIENCE_OF_CRITICS = 5
 """Epochs without a better loss on validation cells before critics stop to learn alone."""
 
@@ -293,7 +290,8 @@ def learn_specific(
             modalities=dependent,
         ),
         data,
-        KeepBest(kept, patience=PATIENCE_OF_CODES if o.gate_critics and o.patience else 0, smallest_gain=1e-3),
+        # Not before its end: dependence is least when the learning rate has fallen, and some of it no probe sees.
+        KeepBest(kept, patience=0, smallest_gain=1e-3),
         f"Specific codes, lambda {lambda_:g}",
         {f"{name}_error": f"{run.names[name]} error" for name in dependent},
         max_epochs=n_alone + n_epochs,

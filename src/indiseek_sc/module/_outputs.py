@@ -49,8 +49,8 @@ class JointCode(nn.Module):
         self.principal.fit(*decoded, columns=lambda *some: self._stack(some))
 
     def forward(self, decoded: Sequence[Tensor]) -> Tensor:
-        """Return the joint code, shape ``(n_cells, n_components)``."""
-        return self.principal(self._stack(decoded))
+        """Return the joint code, shape ``(n_cells, n_components)``, without components that the training cells do not have."""
+        return self.principal(self._stack(decoded))[:, (self.principal.components != 0).any(dim=0)]
 
 
 class ModalityPredictor(nn.Module):
