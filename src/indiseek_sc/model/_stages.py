@@ -354,11 +354,14 @@ def learn_decoder(run: StageRun, features: Values, specific: Values, conditions:
 
 
 def fit_joint(run: StageRun, specific: Values, conditions: Values) -> dict[str, Any]:
-    """Fit the joint code: principal components of what all codes decode to."""
-    module, train = run.module, run.rows.train
+    """Fit the joint code: principal components of what all codes of some training cells decode to."""
+    module, rows = run.module, some_rows(run.rows.train)
     with torch.no_grad():
-        decoded = module.join(specific, conditions)
-    module.joint.fit([features[train] for features in decoded])
+        decoded = module.join(
+            {name: code[rows] for name, code in specific.items()},
+            {name: condition[rows] for name, condition in conditions.items()},
+        )
+    module.joint.fit(decoded)
     return {}
 
 
