@@ -109,7 +109,8 @@ class DecoderJacobian:
     def _of_joint(self, role: Role, rows: np.ndarray) -> Iterator[Tensor]:
         module, place = self.module, self.module.modalities.index(role)
         widths = list(module.n_features.values())
-        loadings = module.joint.principal.components.split(widths)[place] / module.joint.scales[place]
+        components = module.joint.principal.components[:, module.joint.used]
+        loadings = components.split(widths)[place] / module.joint.scales[place]
         for loading, deviation in zip(loadings.T, self.deviations[role].tolist(), strict=True):
             yield (loading * deviation).expand(rows.size, -1)
 

@@ -38,6 +38,11 @@ class JointCode(nn.Module):
         self.register_buffer("scales", torch.ones(len(n_features)))
         self.principal = PrincipalMap(sum(n_features), min(n_components, sum(n_features)))
 
+    @property
+    def used(self) -> Tensor:
+        """Numbers of the components that the training cells have, shape ``(n_used,)``."""
+        return (self.principal.components != 0).any(dim=0).nonzero()[:, 0]
+
     def _stack(self, decoded: Sequence[Tensor]) -> Tensor:
         return torch.cat([values * scale for values, scale in zip(decoded, self.scales, strict=True)], dim=1)
 
@@ -49,8 +54,8 @@ class JointCode(nn.Module):
         self.principal.fit(*decoded, columns=lambda *some: self._stack(some))
 
     def forward(self, decoded: Sequence[Tensor]) -> Tensor:
-        """Return the joint code, shape ``(n_cells, n_components)``, without components that the training cells do not have."""
-        return self.principal(self._stack(decoded))[:, (self.principal.components != 0).any(dim=0)]
+        """Return the joint code, shape ``(n_cells, n_used)``."""
+        return self.principal(self._stack(decoded))[:, self.used]
 
 
 class ModalityPredictor(nn.Module):
