@@ -54,7 +54,8 @@ class MapMaker:
 
     def begin(self, cells: AnnData, joint: str, single: Sequence[str], seed: int) -> None:
         """Begin to map codes, which are in ``cells.obsm``: see :func:`map_codes`."""
-        with suppress(ConnectionError):  # of a process that has ended, which is told at the end
+        # The process may have ended; what ended it is raised when the maps are asked for.
+        with suppress(ConnectionError):
             self._connection.send((cells, joint, tuple(single), seed))
 
     def finish(self) -> AnnData:
@@ -93,7 +94,7 @@ def _serve(connection: Connection) -> None:
             made = map_codes(*connection.recv())
         except EOFError:  # nobody is there any more
             return
-        except Exception as error:  # noqa: BLE001 (told where the maps are waited for)
+        except Exception as error:  # noqa: BLE001 (raised in the main process)
             made = error
     connection.send((made, [(str(warning.message), warning.category) for warning in caught]))
 

@@ -301,10 +301,10 @@ def predict_modality(
         for start in range(0, rows.size, CELLS_AT_ONCE):
             some = slice(start, start + CELLS_AT_ONCE)
             features, batch = _features_of(model, cells, role, rows[some])
-            for values, told in zip(
+            for values, predicted in zip(
                 (mean, deviation), model.module.predict_other(role, features, batch, units), strict=True
             ):
-                values[some] = told[:, in_use].cpu().numpy()
+                values[some] = predicted[:, in_use].cpu().numpy()
     half_widths = model.module.modality_predictors[role].calibrations[units].half_widths[:, in_use].cpu().numpy()
     names = {"index": cells.names[rows], "columns": columns}
     return ModalityPrediction(

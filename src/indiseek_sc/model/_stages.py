@@ -156,9 +156,9 @@ def learn_shape(run: StageRun, features: Values, conditions: Values) -> dict[str
         return {}
     unknown = {name: torch.zeros_like(conditions[name]) for name in splines}
     without = {name: copy.deepcopy(spline) for name, spline in splines.items()}
-    _learn_density(run, "shape", splines, whitened, conditions, PATIENCE_OF_SPLINES)
+    _learn_density(run, "shape", splines, whitened, conditions)
     if run.reason is None:
-        _learn_density(run, "shape_without", without, whitened, unknown, PATIENCE_OF_SPLINES)
+        _learn_density(run, "shape_without", without, whitened, unknown)
     for name, spline in splines.items():
         values = whitened[name][validation]
         with torch.no_grad():
@@ -175,7 +175,6 @@ def _learn_density(
     parts: Mapping[Role, Any],
     values: Values,
     conditions: Values,
-    patience: int | None = None,
 ) -> StageFit:
     cells = {name: {"values": values[name], "condition": conditions[name]} for name in parts}
     return run.fit_regression(
@@ -184,7 +183,7 @@ def _learn_density(
         lambda name, batch: parts[name].loss(batch["values"], batch["condition"]),
         cells,
         smallest_gain=3e-3,
-        patience=patience,
+        patience=PATIENCE_OF_SPLINES,
     )
 
 

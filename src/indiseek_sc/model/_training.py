@@ -125,7 +125,7 @@ def train(
         taken over (:meth:`take_over`), in place of training these again; with ``stages=("specific",)`` alone.
     plan_kwargs
         How the stages learn, where it is not to be as the model was made: ``learning_rate`` (shared codes),
-        ``one_cycle`` (whether that one rises and falls), ``specific_learning_rate``, ``regression_learning_rate`` (whitening, splines,
+        ``one_cycle`` (whether that one rises and falls), ``specific_learning_rate``, ``regression_learning_rate`` (splines,
         decoder), ``critic_learning_rate``, ``weight_decay``, ``n_critic_steps`` (steps for each step of the encoders),
         ``gate_critics`` (whether encoders move only where validation cells show dependence), ``n_critic_warmup_steps`` (steps before
         encoders move, where that is off), ``keep_least_leak``, ``patience``.

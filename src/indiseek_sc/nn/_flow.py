@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +12,7 @@ from pyro.nn import ConditionalAutoRegressiveNN
 from torch import Tensor, nn
 
 from indiseek_sc.nn._networks import Dropout
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
+from indiseek_sc.nn._parts import map_parts
 
 SMALLEST = 1e-3
 """Smallest slope of a spline at a knot, and smallest share of its width and height that a piece has."""
@@ -186,12 +183,14 @@ class ConditionalSpline(nn.Module):
         """Bend values, shape ``(n_cells, n_columns)``; columns that do not vary stay as they are."""
         if not self.varies.any():
             return values
-        bent = _in_parts(lambda some, known: self._splines(some, known)(some)[0], values, condition)
+        bent = map_parts(
+            lambda some, known: self._splines(some, known)(some)[0], values, condition, at_once=CELLS_AT_ONCE
+        )
         return torch.where(self.varies > 0, bent, values)
 
     def inverse(self, bent: Tensor, condition: Tensor) -> Tensor:
         """Return the values that were bent, column by column, since each depends on those before it."""
-        return _in_parts(self._invert, bent, condition)
+        return map_parts(self._invert, bent, condition, at_once=CELLS_AT_ONCE)
 
     def _invert(self, bent: Tensor, condition: Tensor) -> Tensor:
         values = torch.zeros_like(bent)
@@ -213,9 +212,3 @@ class ConditionalSpline(nn.Module):
     def give_up(self) -> None:
         """Leave all values as they are from now on."""
         self.varies.zero_()
-
-
-def _in_parts(function: Callable[[Tensor, Tensor], Tensor], values: Tensor, condition: Tensor) -> Tensor:
-    """Apply a function to some cells at a time."""
-    parts = zip(values.split(CELLS_AT_ONCE), condition.split(CELLS_AT_ONCE), strict=True)
-    return torch.cat([function(*part) for part in parts])

@@ -45,9 +45,9 @@ class RidgeMap(nn.Module):
             centered = some - x_mean
             return centered.T @ centered, centered.T @ (wanted - y_mean)
 
-        gram, told = sum_parts(products, x, y)
+        gram, covariance = sum_parts(products, x, y)
         gram.diagonal().add_(ridge)
-        weight = torch.linalg.solve(gram, told)
+        weight = torch.linalg.solve(gram, covariance)
         self.weight.copy_(weight)
         self.bias.copy_(y_mean - x_mean @ weight)
 
@@ -226,9 +226,9 @@ class FourierRegression(nn.Module):
         features, mean = self.features(x), y[:n_fit].mean(dim=0)
         y = y - mean
         width, directions = torch.linalg.eigh(features[:n_fit].T @ features[:n_fit] / n_fit)
-        told = directions.T @ (features[:n_fit].T @ y[:n_fit] / n_fit)
+        covariance = directions.T @ (features[:n_fit].T @ y[:n_fit] / n_fit)
         penalties = torch.tensor(PENALTIES, dtype=x.dtype, device=x.device)
-        shrunk = told / (width.clamp(min=0) + penalties[:, None])[:, :, None]
+        shrunk = covariance / (width.clamp(min=0) + penalties[:, None])[:, :, None]
         errors = (y[n_fit:] - features[n_fit:] @ directions @ shrunk).square()
         totals = errors.sum(dim=1)
         best = totals.argmin(dim=0) if each else totals.sum(dim=1).argmin().expand(y.shape[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,16 +14,17 @@ CELLS_AT_ONCE = 16_384
 """Cells of which intermediate values are held at once."""
 
 
-def iterate_parts(function: Callable[..., Tensor], *values: Tensor) -> Iterator[Tensor]:
+def iterate_parts(function: Callable[..., Any], *values: Tensor, at_once: int | None = None) -> Iterator[Any]:
     """Yield what a function of cells returns for each part of them, from tensors of shape ``(n_cells, ...)``."""
-    return (function(*part) for part in zip(*(x.split(CELLS_AT_ONCE) for x in values), strict=True))
+    n = CELLS_AT_ONCE if at_once is None else at_once
+    return (function(*part) for part in zip(*(x.split(n) for x in values), strict=True))
 
 
-def map_parts(function: Callable[..., Tensor], *values: Tensor) -> Tensor:
-    """Apply a function of cells to all of them, shape ``(n_cells, ...)`` each."""
-    if len(values[0]) <= CELLS_AT_ONCE:
+def map_parts(function: Callable[..., Tensor], *values: Tensor, at_once: int | None = None) -> Tensor:
+    """Apply a function of cells to all of them, shape ``(n_cells, ...)`` each, ``at_once`` cells at a time."""
+    if len(values[0]) <= (CELLS_AT_ONCE if at_once is None else at_once):
         return function(*values)
-    parts = iterate_parts(function, *values)
+    parts = iterate_parts(function, *values, at_once=at_once)
     if torch.is_grad_enabled():
         return torch.cat(list(parts))
     first = next(parts)
@@ -38,8 +39,7 @@ def map_parts(function: Callable[..., Tensor], *values: Tensor) -> Tensor:
 def double_parts(*values: Tensor, rows: Tensor | None = None) -> Iterator[list[Tensor]]:
     """Yield tensors of the same cells in double precision, all rows or some, a part at a time."""
     if rows is None:
-        parts = zip(*(x.split(CELLS_AT_ONCE) for x in values), strict=True)
-        yield from ([x.double() for x in part] for part in parts)
+        yield from iterate_parts(lambda *part: [x.double() for x in part], *values)
     else:
         yield from ([x[some].double() for x in values] for some in rows.split(CELLS_AT_ONCE))
 

@@ -229,9 +229,9 @@ def _choose(losses: Tensor) -> int:
 def _regress(target: Tensor, basis: _Basis) -> tuple[Tensor, Tensor]:
     """Return weights and bias of a ridge regression on turned features, for each column of ``target``."""
     n_fit, bias = basis.n_fit, target[: basis.n_fit].mean(dim=0)
-    told = basis.project(target[:n_fit] - bias)
-    penalties = torch.tensor((*PENALTIES, math.inf), dtype=told.dtype, device=told.device)
-    weights = told / (basis.variances + penalties[:, None])[:, :, None]
+    covariance = basis.project(target[:n_fit] - bias)
+    penalties = torch.tensor((*PENALTIES, math.inf), dtype=covariance.dtype, device=covariance.device)
+    weights = covariance / (basis.variances + penalties[:, None])[:, :, None]
     errors = (target[n_fit:] - bias - basis.turned[n_fit:] @ weights).square()
     # Columns count alike, whatever share of them can be predicted.
     return weights[_choose((errors / errors.mean(dim=1).amin(dim=0).clamp(min=1e-12)).sum(dim=2))], bias
@@ -271,17 +271,22 @@ def _unmix(values: Tensor, known: Tensor, n_fit: int) -> tuple[Tensor, Tensor]:
     factors = torch.cat([torch.ones_like(known[:, :1]), known], dim=1)
     n = factors.shape[1]
     products = (values[:, :, None] * factors[:, None, :]).reshape(n_cells, n_columns * n)
-    gram, told = products[:n_fit].T @ products[:n_fit] / n_fit, products[:n_fit].T @ values[:n_fit] / n_fit
+    gram, covariance = products[:n_fit].T @ products[:n_fit] / n_fit, products[:n_fit].T @ values[:n_fit] / n_fit
     found, losses = [], []
     for penalty in MIXING_PENALTIES:
         ridge = torch.full((n_columns, n), penalty, dtype=values.dtype, device=values.device)
         ridge[:, 0] = MIXING_PENALTY
         penalised = gram + ridge.reshape(-1).diag()
-        coefficients = [torch.linalg.solve(penalised[: j * n, : j * n], told[: j * n, j]) for j in range(1, n_columns)]
+        coefficients = [
+            torch.linalg.solve(penalised[: j * n, : j * n], covariance[: j * n, j]) for j in range(1, n_columns)
+        ]
         explained = [products[:, : j * n] @ c for j, c in enumerate(coefficients, start=1)]
         left = torch.stack([values[:, 0], *(values[:, j] - x for j, x in enumerate(explained, start=1))], dim=1)
         found.append(
-            (left, torch.cat([c.reshape(-1, n) for c in coefficients]).T if coefficients else told.new_zeros(n, 0))
+            (
+                left,
+                torch.cat([c.reshape(-1, n) for c in coefficients]).T if coefficients else covariance.new_zeros(n, 0),
+            )
         )
         losses.append(left[n_fit:].square().sum(dim=1))
     return found[_choose(torch.stack(losses))]
