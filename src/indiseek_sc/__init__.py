@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from indiseek_sc import baselines, datasets, metrics, pl, tl
+    from indiseek_sc.io import read
     from indiseek_sc.model import IndiSeek
 
-__all__ = ["IndiSeek", "baselines", "datasets", "metrics", "pl", "tl"]
+__all__ = ["IndiSeek", "baselines", "datasets", "metrics", "pl", "read", "tl"]
 
 __version__ = version("indiseek_sc")
 
@@ -19,6 +20,8 @@ def __getattr__(name: str) -> Any:
     """Import parts when they are first asked for: torch and scvi-tools take seconds, and `indiseek-sc --help` needs neither."""
     if name == "IndiSeek":
         return import_module("indiseek_sc.model").IndiSeek
+    if name == "read":
+        return import_module("indiseek_sc.io").read
     if name in __all__:
         return import_module(f"indiseek_sc.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,7 +23,7 @@ def make_user_data(pbmc: MuData) -> MuData:
     rna.obs["cell_type"] = pbmc.obs["cell_type"].iloc[::20].to_numpy()
     rna.var["is_first"] = rna.var_names == rna.var_names[0]
     some = prot[:50, :5].copy()
-    some.var_names = "peak" + some.var_names
+    some.var_names = [f"chr1-{1000 * i}-{1000 * i + 500}" for i in range(1, 6)]
     mdata = MuData({"rna": rna, "prot": prot, "atac": some})
     mdata.obs["donor"] = pbmc.obs["Donor"].iloc[::20].to_numpy()
     mdata.obs["leiden"] = ["mine"] * mdata.n_obs

@@ -21,7 +21,7 @@ def test_version():
         (["--help"], ["demo", "fit", "IndiSeek"]),
         (["report", "--help"], ["FILE.h5mu", "--model", "--label-key", "--output", "--compare", "Example:"]),
         (["demo", "--help"], ["OUTDIR", "summary.md", "demo.h5mu"]),
-        (["fit", "--help"], ["IN.h5mu", "OUT.h5mu", "X_indiseek_specific_rna", "Example:", "--label-key", "leiden"]),
+        (["fit", "--help"], ["IN", "OUT.h5mu", "X_indiseek_specific_rna", "Example:", "--label-key", "leiden"]),
     ],
 )
 def test_help_teaches(arguments, taught):
@@ -88,11 +88,12 @@ def test_a_missing_file_and_one_that_is_no_h5mu(user_file, tmp_path, pbmc_small)
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ([], ["'adt'", "'rna', 'prot', 'atac'"]),
-        (["--adt", "prot", "--rna-layer", "raw"], ["'raw'", "'counts'"]),
-        (["--adt", "prot", "--rna-layer", "counts", "--batch-key", "plate"], ["'plate'", "donor"]),
+        (["--adt", "adt"], ["--adt='adt'", "'rna', 'prot', 'atac'"]),
+        (["--adt", "atac"], ["'atac' holds accessible chromatin", "not proteins"]),
+        (["--rna-layer", "raw"], ["--rna-layer='raw'", "'counts'"]),
+        (["--rna-layer", "counts", "--batch-key", "plate"], ["--batch-key='plate'", "donor"]),
         (["--adt", "prot", "--rna-layer", "counts", "--label-key", "type"], ["--label-key='type'", "cell_type"]),
-        (["--adt", "rna", "--rna", "prot"], ["swapped"]),
+        (["--adt", "rna", "--rna", "prot"], ["swapped", "--rna 'rna' --adt 'prot'"]),
     ],
 )
 def test_wrong_names_are_told_before_training_with_those_that_there_are(user_file, tmp_path, options, told):

@@ -203,7 +203,7 @@ def test_lambda_reaches_the_training(given, taken, user_file, tmp_path, monkeypa
         output.touch()
 
     monkeypatch.setattr(_pipeline, "run_job", remember)
-    monkeypatch.setattr(_pipeline, "read_input", lambda path: None)
+    monkeypatch.setattr(_pipeline, "read_input", lambda path, **_: (None, {"rna": "rna", "adt": "prot"}))
     result = run("fit", user_file, tmp_path / "out.h5mu", *(() if given is None else ("--lambda", given)))
     assert result.exit_code == 0, result.output
     assert jobs[0].lambda_ == taken

@@ -111,10 +111,21 @@ def demo(
 
 @app.command()
 def fit(
-    source: Annotated[Path, typer.Argument(metavar="IN.h5mu", help="MuData of cells with both RNA and proteins.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IN",
+            help="Cells with both RNA and proteins: Cell Ranger (.h5 or its matrix folder), .h5ad, .h5mu or .zarr.",
+        ),
+    ],
     output: Annotated[Path, typer.Argument(metavar="OUT.h5mu", help="File to make.")],
-    rna: Annotated[str, typer.Option(help="Name of the RNA modality.")] = "rna",
-    adt: Annotated[str, typer.Option(help="Name of the protein modality.")] = "adt",
+    rna: Annotated[
+        str | None, typer.Option(help="Name of the RNA modality, or type of features; found if not given.")
+    ] = None,
+    adt: Annotated[
+        str | None,
+        typer.Option(help="Name of the protein modality, entry of obsm, or type of features; found if not given."),
+    ] = None,
     rna_layer: Annotated[str | None, typer.Option(help="Layer of the RNA values; .X if not given.")] = None,
     adt_layer: Annotated[str | None, typer.Option(help="Layer of the protein values; .X if not given.")] = None,
     batch_key: Annotated[str | None, typer.Option(help="Column of obs that names the batch of a cell.")] = None,
@@ -156,7 +167,8 @@ def fit(
 ) -> None:
     """Do the same for a file of yours: write a copy with codes, neighbours, clusters, UMAP and theta.
 
-    [bold]In:[/bold] cells that have both modalities, as counts or normalised values, in any kind of matrix.
+    [bold]In:[/bold] cells that have both modalities, as counts or normalised values, in any kind of matrix. Modalities called rna, gex,
+    adt, prot, protein or ab are found, and so are antibodies of Cell Ranger and in obsm.
 
     [bold]Out:[/bold] all that was in the file, and in obsm [bold]X_indiseek[/bold] (the joint code, made for clusters),
     [bold]X_indiseek_shared_rna[/bold] (what both modalities know), [bold]X_indiseek_specific_rna[/bold] (what RNA alone
@@ -166,7 +178,7 @@ def fit(
     A fifth of the cells takes no part in training, so that the report can tell how independent the codes are on cells
     that the model never saw.
 
-    [bold]Example:[/bold] indiseek-sc fit cells.h5mu coded.h5mu --adt prot --label-key cell_type --report figures
+    [bold]Example:[/bold] indiseek-sc fit filtered_feature_bc_matrix.h5 coded.h5mu --report figures
     """
     with reported(debug), ExitStack() as outputs:
         clock = Clock()
@@ -177,11 +189,11 @@ def fit(
         with clock.step("Loading libraries and data"):
             from indiseek_sc.cli._pipeline import Job, read_input, run_job
 
-            mdata = read_input(source)
+            mdata, names = read_input(source, rna=rna, adt=adt)
         job = Job(
             source=source.name,
-            rna=rna,
-            adt=adt,
+            rna=names["rna"],
+            adt=names["adt"],
             rna_layer=rna_layer,
             adt_layer=adt_layer,
             batch_key=batch_key,
@@ -236,9 +248,9 @@ def write_report(
         check_input(source, output)
         with new_file(output, force=force) as file:
             with clock.step("Loading libraries and data"):
-                from indiseek_sc.cli._pipeline import read_input, report_file
+                from indiseek_sc.cli._pipeline import read_coded, report_file
 
-                mdata = read_input(source)
+                mdata = read_coded(source)
             report_file(
                 mdata,
                 clock,

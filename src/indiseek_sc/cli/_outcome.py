@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import tempfile
 import time
@@ -25,6 +26,29 @@ ROUTINE = (
     "The '.*_dataloader' does not have many",
 )
 """Warnings of libraries that tell the user of a command nothing."""
+
+
+_OPTIONS = (
+    (r"read\(path, (rna|adt)='NAME'\)", r"--\1 NAME"),
+    (r"\b(rna|adt)='(NAME|TYPE)'", r"--\1 NAME"),
+    (r"modalities=\{'rna_layer': '(.*?)', 'adt_layer': '(.*?)'\}", r"--rna '\1' --adt '\2'"),
+    (r"modalities=\{\.\.\., 'batch_key': '(.*?)'\}", r"--batch-key '\1:COLUMN'"),
+    (r"modalities\['(rna|adt)_layer'\]", r"--\1"),
+    (r"^modalities: |; if not: check_sizes=False", ""),
+    (r"(?<!')\b(rna|adt)_(layer|input)\b", r"--\1-\2"),
+    (r"\b(rna|adt)=(?=')", r"--\1="),
+    (r"(?<!-)\b(batch|label)_key(?==|:)", r"--\1-key"),
+    (r"\bexclude=\(\)", "--exclude none"),
+    (r"(?<!-)\bexclude(?==|:)", "--exclude"),
+)
+"""What arguments of functions are called on the command line, in messages."""
+
+
+def in_options(text: str) -> str:
+    """Return a message with the arguments of functions as options of a command."""
+    for argument, option in _OPTIONS:
+        text = re.sub(argument, option, text)
+    return text
 
 
 @contextmanager
@@ -53,7 +77,7 @@ def reported(debug: bool) -> Iterator[None]:
     except Exception as error:
         if debug:
             raise
-        typer.echo(f"error: {_one_line(_text_of(error))}", err=True)
+        typer.echo(f"error: {in_options(_one_line(_text_of(error)))}", err=True)
         raise typer.Exit(FAILED) from error
     finally:
         signal.signal(signal.SIGTERM, handler)
@@ -64,7 +88,7 @@ def _interrupt(*_: Any) -> NoReturn:
 
 
 def _tell_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    typer.echo(f"warning: {_one_line(str(message))}", err=True)
+    typer.echo(f"warning: {in_options(_one_line(str(message)))}", err=True)
 
 
 def _text_of(error: Exception) -> str:
@@ -87,7 +111,7 @@ def check_input(path: Path, output: Path) -> None:
     ValueError
         If both are the same file.
     """
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file.")
     if output.exists() and path.samefile(output):
         raise ValueError(f"{output} is the input itself. Give the output another name.")
@@ -191,4 +215,4 @@ class _Speaker(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Say a message."""
-        self.clock.say(record.getMessage())
+        self.clock.say(in_options(record.getMessage()))

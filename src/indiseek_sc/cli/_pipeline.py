@@ -6,14 +6,16 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import mudata
 import numpy as np
 from anndata import AnnData
+from mudata import MuData
 
 from indiseek_sc import IndiSeek, _keys, tl
 from indiseek_sc._lookup import find_obs
+from indiseek_sc._recognise import check_not_peaks, find_modalities
 from indiseek_sc.cli._maps import CLUSTERS, MapMaker
 from indiseek_sc.cli._summary import PAGE, draw_figures, summarize, tell_story, write_json
+from indiseek_sc.io import read, read_anndata_or_mudata
 from indiseek_sc.model import EarlyEndWarning
 from indiseek_sc.report import Material, check_codes, collect_facts, write_report
 
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
-    from mudata import MuData
 
+    from indiseek_sc._keys import Role
     from indiseek_sc.cli._outcome import Clock
     from indiseek_sc.metrics import AuditReport
 
@@ -60,20 +62,46 @@ class Job:
     predict: bool = False
 
 
-def read_input(path: Path) -> MuData:
-    """Read a file into memory.
+def read_input(path: Path, *, rna: str | None = None, adt: str | None = None) -> tuple[MuData, dict[Role, str]]:
+    """Read a file into memory, and find its two modalities.
+
+    Parameters
+    ----------
+    path
+        In any form that :func:`indiseek_sc.read` reads.
+    rna, adt
+        What the user named, if anything.
+
+    Returns
+    -------
+    The data, and the names of both modalities in them.
 
     Raises
     ------
     ValueError
-        If it is not h5mu.
+        If it cannot be read, or RNA or proteins are not found.
     """
-    try:
-        return mudata.read_h5mu(path)
-    except Exception as error:
-        raise ValueError(
-            f"{path} cannot be read as h5mu: {error}. It must hold a MuData, as MuData.write_h5mu writes it."
-        ) from error
+    mdata = read(path, rna=rna, adt=adt)
+    # Those of other files are made by reading.
+    given = {role: name if name in mdata.mod else None for role, name in (("rna", rna), ("adt", adt))}
+    names = find_modalities(mdata, given, "--{role} NAME")  # type: ignore[arg-type]
+    for role, name in names.items():
+        check_not_peaks(mdata, name, role)
+    return mdata, names
+
+
+def read_coded(path: Path) -> MuData:
+    """Read a MuData with codes.
+
+    Raises
+    ------
+    ValueError
+        If it is no MuData.
+    """
+    mdata = read_anndata_or_mudata(path)
+    if not isinstance(mdata, MuData):
+        raise ValueError(f"{path} holds no MuData with codes. Give an .h5mu or .zarr file that fit wrote.")
+    return mdata
 
 
 def run_job(

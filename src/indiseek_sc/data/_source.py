@@ -11,6 +11,7 @@ from mudata import MuData
 
 from indiseek_sc import _keys
 from indiseek_sc._keys import ROLES, Role
+from indiseek_sc._recognise import find_modalities, is_named_after_chromatin
 from indiseek_sc._text import N_SHOWN, choices, listing
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ MODALITY_ARGUMENT: dict[Role, str] = {"rna": "rna_layer", "adt": "adt_layer"}
 """The keys of ``modalities``: scvi-tools maps the arguments of the set-up, not roles, to modality names."""
 
 DEFAULT_MODALITIES: dict[str, str] = {MODALITY_ARGUMENT[role]: role for role in ROLES}
-"""The names that modalities have when the user says nothing."""
+"""The names that modalities usually have."""
 
 FEATURES: dict[Role, str] = {"rna": "genes", "adt": "proteins"}
 """What the features of a role are called in messages."""
@@ -57,7 +58,9 @@ class InputSource:
     @property
     def feature_word(self) -> str:
         """What the columns are called in messages."""
-        return "dimensions" if self.attribute == "obsm" else FEATURES[self.role]
+        if self.attribute == "obsm":
+            return "dimensions"
+        return "features" if is_named_after_chromatin(self.modality) else FEATURES[self.role]
 
     def get_values(self, mdata: MuData) -> Any:
         """Return the values, shape ``(n_cells, n_features)``, as they are stored."""
@@ -77,21 +80,33 @@ class InputSource:
         return np.array([str(name) for name in names])
 
 
-def complete_modalities(modalities: Mapping[str, str] | None) -> dict[str, str]:
-    """Fill in the default modality names.
+def complete_modalities(modalities: Mapping[str, str] | None, mdata: MuData) -> dict[str, str]:
+    """Fill in the names of the modalities that the user did not name, as they are found in the data.
+
+    Parameters
+    ----------
+    modalities
+        What the user gave.
+    mdata
+        The data.
 
     Raises
     ------
     ValueError
-        If a key is no argument of the set-up, or both roles are given to one modality.
+        If a key is no argument of the set-up, both roles are given to one modality, or a modality is not found.
     """
-    completed = {**DEFAULT_MODALITIES, **(modalities or {})}
+    completed = dict(modalities or {})
     allowed = [*DEFAULT_MODALITIES, "batch_key"]
     if unknown := [key for key in completed if key not in allowed]:
         raise ValueError(
             f"modalities: unknown key {unknown[0]!r}. It maps arguments of the set-up to modality names, such as "
             f"{DEFAULT_MODALITIES}. {choices(unknown[0], allowed)}"
         )
+    if isinstance(mdata, MuData) and mdata.axis == 0:  # what it is else is told with the checks of its structure
+        given = {role: completed.get(MODALITY_ARGUMENT[role]) for role in ROLES}
+        found = find_modalities(mdata, given, "modalities={{'{role}_layer': 'NAME'}}")
+        completed = {**{MODALITY_ARGUMENT[role]: name for role, name in found.items()}, **completed}
+    completed = {**DEFAULT_MODALITIES, **completed}
     if completed["rna_layer"] == completed["adt_layer"]:
         raise ValueError(
             f"modalities: {completed['rna_layer']!r} is given as both RNA ('rna_layer') and ADT ('adt_layer'). "

@@ -1,0 +1,161 @@
+"""What names say: which role a modality plays, and which rows of an antibody panel are not proteins of the cell."""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from indiseek_sc._keys import ROLES, Role
+from indiseek_sc._text import listing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from mudata import MuData
+
+_ROLE_NAMES: dict[Role, set[str]] = {
+    "rna": {"rna", "gex", "geneexpression", "mrna", "transcriptome"},
+    "adt": {
+        "adt",
+        "prot",
+        "protein",
+        "proteins",
+        "ab",
+        "antibody",
+        "antibodies",
+        "antibodycapture",
+        "proteinexpression",
+    },
+}
+"""Names of modalities and of 10x feature types, in lower case, letters and digits alone."""
+
+_WORDS: dict[Role, str] = {"rna": "RNA", "adt": "proteins"}
+
+_PEAK = re.compile(r"^(chr)?[\w.]+[:_-]\d{3,}[-_]\d{3,}$")
+
+
+def role_of(name: object) -> Role | None:
+    """Return the role that a modality, or a 10x feature type, of this name plays; None if the name does not say."""
+    plain = re.sub(r"[^a-z0-9]", "", str(name).lower())
+    return next((role for role in ROLES if plain in _ROLE_NAMES[role]), None)
+
+
+def is_named_after_chromatin(name: str) -> bool:
+    """Whether a modality, or a type of features, is said to be accessible chromatin."""
+    return bool(re.search(r"atac|peak|chromatin", name.lower()))
+
+
+def find_modalities(mdata: MuData, given: Mapping[Role, str | None], argument: str) -> dict[Role, str]:
+    """Find the modalities of RNA and of proteins, by their names or else by the 10x types of their features.
+
+    Parameters
+    ----------
+    mdata
+        The data.
+    given
+        Names that the user gave, by role; these are not looked at.
+    argument
+        How a user names a modality, for error messages, with ``{role}`` in the place of the role.
+
+    Raises
+    ------
+    ValueError
+        If no modality, or more than one, can be meant; or if the features of the one found are stretches of the genome.
+    """
+    found: dict[Role, str] = {}
+    for role in ROLES:
+        name = given.get(role)
+        if name is not None:
+            found[role] = name
+            continue
+        candidates = [name for name in mdata.mod if role_of(name) == role]
+        candidates = candidates or [name for name in mdata.mod if _role_of_features(mdata, name) == role]
+        if len(candidates) != 1:
+            number = "several modalities" if candidates else "no modality"
+            peaks = [name for name in mdata.mod if are_peaks(mdata.mod[name].var_names)]
+            about_peaks = f" ({listing(peaks)}: accessible chromatin, not proteins)" if peaks and role == "adt" else ""
+            raise ValueError(
+                f"{number} of {_WORDS[role]} among {listing(candidates or mdata.mod)}{about_peaks}, by their names. "
+                f"{'Say which' if candidates or not peaks else 'If there is one, name it'}: {argument.format(role=role)}"
+            )
+        found[role] = candidates[0]
+        check_not_peaks(mdata, candidates[0], role)
+    return found
+
+
+def _role_of_features(mdata: MuData, name: str) -> Role | None:
+    types = mdata.mod[name].var.get("feature_types", [])
+    roles = {role_of(kind) for kind in set(types)}
+    return roles.pop() if len(roles) == 1 else None
+
+
+def check_not_peaks(mdata: MuData, name: str, role: Role) -> None:
+    """Refuse accessible chromatin that is about to be taken for genes or proteins.
+
+    Raises
+    ------
+    ValueError
+        If most features of the modality are stretches of the genome.
+    """
+    if are_peaks(mdata.mod[name].var_names):
+        raise ValueError(
+            f"{name!r} holds accessible chromatin (features such as {mdata.mod[name].var_names[0]!r}), not {_WORDS[role]}. CITE-seq data "
+            f"need a modality of {_WORDS[role]}. If two modalities of any kind are to be split: in Python, "
+            f"IndiSeek.setup_mudata(mdata, modalities={{'{role}_layer': {name!r}, ...}})."
+        )
+
+
+def are_peaks(names: Sequence[str]) -> bool:
+    """Whether most of the first features are stretches of the genome, such as ``chr1-1000-1500``."""
+    some = [str(name) for name in names[:100]]
+    return sum(bool(_PEAK.match(name)) for name in some) > len(some) / 2
+
+
+_SPECIES = r"(mouse|rat|(armenian |syrian )?hamster|goat|rabbit|m|r|ms)"
+_NOT_PROTEINS = {
+    "isotype control": re.compile(
+        r"isotype|\bigg?\w* ?k? ?iso\b|\big[gmade]\w*( \w+)* (control|ctrl)|(control|ctrl)( \w+)* \big[gmade]\w*"
+        rf"|^(anti )?{_SPECIES} ?ig[gmade]\d?[abc]?( (kappa|lambda|k|κ|λ))?$|^igg(1|2|2a|2b|2c|3)( ?(kappa|lambda|k|κ|λ))?$"
+        r"|igg\d?[abc]? ?k?iso$|\b(mopc|mpc) ?\d+|\brtk ?\d{4}|\bhtk ?888"
+    ),
+    "hashtag": re.compile(r"hash ?tag|(^|[^a-z])(hto|cmo|lmo)([^a-z]|$)|sample ?tag|^multi ?seq"),
+    "row of unmapped reads": re.compile(r"^(unmapped|no match|unassigned|ambiguous|bad struct|total reads)$"),
+}
+
+
+def find_not_proteins(names: Iterable[str]) -> dict[str, list[str]]:
+    """Find rows of an antibody panel that do not measure proteins of the cell, by their names.
+
+    Parameters
+    ----------
+    names
+        Names of all rows.
+
+    Returns
+    -------
+    Names, as they were given and in their order, by what they are: ``"isotype control"``, ``"hashtag"``, ``"row of unmapped reads"``;
+    kinds of which there are none are left out.
+    """
+    found: dict[str, list[str]] = {}
+    for name in names:
+        plain = re.sub(r"[\W_]+", " ", str(name).lower()).strip()
+        kind = next((kind for kind, pattern in _NOT_PROTEINS.items() if pattern.search(plain)), None)
+        if kind is not None:
+            found.setdefault(kind, []).append(name)
+    return found
+
+
+def check_known(argument: str, wanted: Iterable[str], existing: Sequence[str]) -> None:
+    """Refuse names that do not exist.
+
+    Raises
+    ------
+    ValueError
+        If there are any; the message lists them, with near ones.
+    """
+    if unknown := [name for name in wanted if name not in set(existing)]:
+        by_lower_case = {str(name).lower(): str(name) for name in existing}
+        near = [by_lower_case[name] for name in get_close_matches(str(unknown[0]).lower(), by_lower_case, n=3)]
+        meant = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"There is: {listing(existing)}."
+        raise ValueError(f"{argument}: there is no {listing(unknown)}. {meant}")

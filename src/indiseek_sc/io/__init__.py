@@ -1,0 +1,8 @@
+"""Files: CITE-seq data as other programs leave them, and results for others."""
+
+from __future__ import annotations
+
+from indiseek_sc.io._read import read, read_anndata_or_mudata
+from indiseek_sc.io._split import PROTEINS, split_anndata
+
+__all__ = ["PROTEINS", "read", "read_anndata_or_mudata", "split_anndata"]
