@@ -36,6 +36,8 @@ def as_readable(matrix: Any) -> Any:
         return matrix.to_numpy()
     if issparse(matrix):
         return matrix if matrix.format in ("csr", "csc") else matrix.tocsr()
+    if isinstance(matrix, np.ma.MaskedArray):  # what is masked must not be read as if it were there
+        return matrix.astype(np.float64).filled(np.nan) if np.ma.is_masked(matrix) else matrix.data
     if isinstance(matrix, np.ndarray | h5py.Dataset | CSRDataset | CSCDataset):
         return matrix
     raise TypeError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -9,7 +11,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from indiseek_sc._text import N_SHOWN, choices, listing
-from indiseek_sc.data._matrix import as_readable, as_row_major, iterate_blocks
+from indiseek_sc.data._matrix import as_readable, as_row_major, iterate_blocks, sum_of_each_row
 from indiseek_sc.nn import InputKind
 
 if TYPE_CHECKING:
@@ -18,6 +20,13 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from indiseek_sc.data._source import InputSource
+
+
+LARGEST_LOGARITHM = 25.0
+"""No logarithm of a count, to any usual base, is larger."""
+
+SAME = 1e-3
+"""Relative difference up to which totals are the same, and means are 0."""
 
 
 @dataclass
@@ -52,10 +61,19 @@ class ValueScan:
         Values below 0.
     fractional
         Values that are not whole.
+    sum_per_row
+        Sum of each cell, shape ``(n_cells,)``.
+    sum_per_column
+        The same for each feature, shape ``(n_features,)``.
+    largest
+        The largest value.
     """
 
     n_nonzero_per_row: np.ndarray
     n_nonzero_per_column: np.ndarray
+    sum_per_row: np.ndarray
+    sum_per_column: np.ndarray
+    largest: float = -np.inf
     nonfinite: Offenders = field(default_factory=Offenders)
     negative: Offenders = field(default_factory=Offenders)
     fractional: Offenders = field(default_factory=Offenders)
@@ -64,6 +82,25 @@ class ValueScan:
     def are_counts(self) -> bool:
         """Whether all values are non-negative whole numbers."""
         return self.nonfinite.count == self.negative.count == self.fractional.count == 0
+
+    @property
+    def are_corrected_counts(self) -> bool:
+        """Whether values may be counts that ambient RNA, or reads of several genes, made fractional; logarithms are not.
+
+        Fractional values, none negative, of which some are larger than logarithms can be, or most are whole.
+        """
+        n_nonzero = int(self.n_nonzero_per_row.sum())
+        return (
+            self.nonfinite.count == self.negative.count == 0
+            and self.fractional.count > 0
+            and (self.largest > LARGEST_LOGARITHM or self.fractional.count < n_nonzero / 2)
+        )
+
+    @property
+    def have_one_total(self) -> bool:
+        """Whether all cells that are not empty have the same sum, as after normalisation without logarithms."""
+        totals = self.sum_per_row[self.n_nonzero_per_row > 0]
+        return totals.size > 1 and bool(np.ptp(totals) <= SAME * abs(totals).max())
 
     @property
     def empty_rows(self) -> np.ndarray:
@@ -92,11 +129,17 @@ def scan_values(matrix: Any) -> ValueScan:
     matrix = as_readable(matrix)
     if matrix.dtype.kind not in "fiub":
         raise TypeError(f"values of dtype {matrix.dtype} are not real numbers. Convert them with .astype('float32').")
-    scan = ValueScan(np.zeros(matrix.shape[0], dtype=np.int64), np.zeros(matrix.shape[1], dtype=np.int64))
+    n_rows, n_columns = matrix.shape
+    scan = ValueScan(
+        np.zeros(n_rows, dtype=np.int64), np.zeros(n_columns, dtype=np.int64), np.zeros(n_rows), np.zeros(n_columns)
+    )
     for row, column, block in iterate_blocks(matrix):
         per_row, per_column = _count_nonzero(block)
         scan.n_nonzero_per_row[row : row + block.shape[0]] += per_row
         scan.n_nonzero_per_column[column : column + block.shape[1]] += per_column
+        scan.sum_per_row[row : row + block.shape[0]] += sum_of_each_row(block)
+        scan.sum_per_column[column : column + block.shape[1]] += sum_of_each_row(block.T)
+        scan.largest = max(scan.largest, float(block.max()))
         if matrix.dtype.kind == "f":
             _collect(scan.nonfinite, block, row, column, lambda values: ~np.isfinite(values))
             _collect(scan.fractional, block, row, column, lambda values: values != np.rint(values))
@@ -142,6 +185,9 @@ RequestedKind = Literal["auto", "counts", "normalized", "representation"]
 N_SAMPLED = 1_000
 """Cells that are looked at where the whole was checked before."""
 
+N_LOOKED_AT = 200
+"""Cells that are looked at for a hint."""
+
 
 def examine_values(
     mdata: MuData, source: InputSource, requested: RequestedKind, *, is_sample_enough: bool = False
@@ -168,8 +214,8 @@ def examine_values(
     TypeError
         If the values are not real numbers.
     ValueError
-        If there are no values; if some are not finite; if they are given as counts but negative or fractional; if a
-        cell has no RNA counts, so that it has no library size.
+        If there are no values; if some are not finite or masked; if whole numbers are negative; if values are given as counts but are negative,
+        or fractional as logarithms are; if a cell has no RNA counts, so that it has no library size.
     """
     allowed = ("auto", *get_args(InputKind))
     if requested not in allowed:
@@ -186,7 +232,7 @@ def examine_values(
     except TypeError as error:
         raise TypeError(f"{_name(source)}: {error}") from None
     kind = _resolve_kind(source, requested, scan)
-    _check_values(mdata, source, kind, scan, rows)
+    _check_values(mdata, source, kind, scan, rows, requested)
     return kind, scan
 
 
@@ -199,11 +245,95 @@ def _resolve_kind(source: InputSource, requested: RequestedKind, scan: ValueScan
         return requested
     if source.attribute == "obsm":
         return "representation"
-    return "counts" if scan.are_counts else "normalized"
+    if scan.are_counts:
+        return "counts"
+    are_logged = scan.largest <= LARGEST_LOGARITHM or scan.have_one_total
+    return "counts" if scan.are_corrected_counts and not are_logged else "normalized"
+
+
+def tell_why(source: InputSource, requested: RequestedKind, kind: InputKind, scan: ValueScan) -> str:
+    """Say in words why the values of a modality are taken for what they are taken for; what is doubtful is warned of.
+
+    Parameters
+    ----------
+    source
+        Where the values are.
+    requested
+        What the user said that they are.
+    kind
+        What they are taken for.
+    scan
+        What was found.
+    """
+    argument, other = f"{source.role}_input", "normalized" if kind == "counts" else "counts"
+    if kind == "counts" and scan.fractional.count:
+        n_nonzero = int(scan.n_nonzero_per_row.sum())
+        found = (
+            f"{scan.fractional.count / n_nonzero:.0%} of the values that are not 0 are fractional, none is negative, and the largest is "
+            f"{scan.largest:g}"
+        )
+        if requested == "auto":
+            warnings.warn(
+                f"{_name(source)} seems to hold counts that are not whole, as SoupX, CellBender and alevin make them: {found}. They are "
+                f"taken as counts. If they are normalised already, set up with {argument}={other!r}.",
+                stacklevel=2,
+            )
+        return f"corrected counts: {found}"
+    if requested != "auto":
+        return f"as {argument}={requested!r} says"
+    if kind == "counts":
+        return "whole numbers, none negative"
+    if kind == "representation":
+        return "an entry of obsm"
+    return _tell_normalization(source, scan)
+
+
+def _tell_normalization(source: InputSource, scan: ValueScan) -> str:
+    n_rows, n_columns = scan.sum_per_row.size, scan.sum_per_column.size
+    size = max(scan.largest, SAME)
+    if scan.negative.count:
+        if (abs(scan.sum_per_row / n_columns) < SAME * size).all():
+            return "centred log-ratios within each cell: each has mean 0"
+        if (abs(scan.sum_per_column / n_rows) < SAME * size).all():
+            return f"centred over cells, as by log-ratios per feature or scaling: all {source.feature_word} have mean 0"
+        return f"{scan.negative.count:,} values are negative, as of dsb, log-ratios or scaling"
+    if scan.largest > LARGEST_LOGARITHM and scan.have_one_total:
+        warnings.warn(
+            f"{_name(source)}: all cells have the same total, {scan.sum_per_row.max():g}, but the largest value, {scan.largest:g}, is no "
+            "logarithm. Few large values will outweigh all others: take logarithms (scanpy.pp.log1p), or name the layer with the raw counts.",
+            stacklevel=2,
+        )
+        return "all cells have the same total"
+    return f"fractional, none negative, and at most {scan.largest:.3g}: logarithms, such as log1p or Seurat's centred log-ratios"
+
+
+def find_counts(mdata: MuData, source: InputSource) -> dict[str, str]:
+    """Return where else in a modality there are counts, by some of its cells, and for each place how they would be used."""
+    adata, argument = mdata.mod[source.modality], f"{source.role}_layer"
+    places = {
+        f"layers[{name!r}]": (values, f"{argument}={name!r}")
+        for name, values in adata.layers.items()
+        if name not in (None, source.key)  # anndata 0.13 lists X there, under None
+    }
+    if source.attribute != "X":
+        places["X"] = (adata.X, f"no {argument}")
+    if adata.raw is not None:
+        places["raw"] = (adata.raw.X, f"a copy in a layer, and its name as {argument}")
+    found = {}
+    for place, (values, use) in places.items():
+        with suppress(TypeError):  # of a kind that is not read
+            if values is not None and scan_values(as_row_major(values)[:N_LOOKED_AT]).are_counts:
+                found[f"mdata[{source.modality!r}].{place}"] = use
+    return found
 
 
 def _check_values(
-    mdata: MuData, source: InputSource, kind: InputKind, scan: ValueScan, rows: np.ndarray | None
+    mdata: MuData,
+    source: InputSource,
+    kind: InputKind,
+    scan: ValueScan,
+    rows: np.ndarray | None,
+    requested: RequestedKind,
 ) -> None:
     cells, features = source.get_cell_names(mdata), source.get_feature_names(mdata)
     cells = cells if rows is None else cells[rows]
@@ -215,15 +345,25 @@ def _check_values(
     if scan.nonfinite.count:
         raise ValueError(
             f"{where} has {scan.nonfinite.count:,} values that are not finite: {show(scan.nonfinite)}. "
-            "Remove these cells or features, or fill the values in."
+            "Remove these cells or features, or fill the values in; what is masked in an array counts as nan."
+        )
+    if kind == "normalized" and requested == "auto" and scan.negative.count and not scan.fractional.count:
+        raise ValueError(
+            f"{where} has whole numbers, as counts are, but {scan.negative.count:,} are negative: {show(scan.negative)}. Correct them, name "
+            f"the layer with the raw counts, or set up with {source.role}_input='normalized' if they are not counts."
         )
     if kind != "counts":
         return
     for found, word in ((scan.negative, "negative"), (scan.fractional, "fractional")):
-        if found.count:
+        if found.count and not (word == "fractional" and scan.are_corrected_counts):
+            at_most = (
+                f", and none above {scan.largest:.3g}, so that they seem to be logarithms"
+                if word == "fractional"
+                else ""
+            )
             raise ValueError(
                 f"{where} is taken as counts ({source.role}_input='counts') but has {found.count:,} {word} values: "
-                f"{show(found)}. Name the layer with the raw counts, or set up with {source.role}_input='normalized'."
+                f"{show(found)}{at_most}. Name the layer with the raw counts, or set up with {source.role}_input='normalized'."
             )
     if source.role == "rna" and scan.empty_rows.size:
         raise ValueError(
