@@ -13,25 +13,28 @@ import indiseek_sc
 
 PACKAGE = Path(indiseek_sc.__file__).parent
 
-NAMES = {"_keys", "_text"}
-"""What every layer that knows modalities may read: the keys that are written, and words for error messages."""
+NAMES = {"_checks", "_keys", "_recognise", "_text"}
+"""What every layer that knows modalities may read: the keys that are written, checks and words for error messages."""
 
 MAY_IMPORT: dict[str, set[str]] = {
     "nn": NAMES,
     "losses": {"nn"},
     "module": {"losses", "nn"} | NAMES,
     "train": {"module", "nn"} | NAMES,
-    "data": {"nn"} | NAMES,
+    "data": {"nn", "_lookup"} | NAMES,
     "datasets": NAMES,
-    "metrics": set(),
+    "io": NAMES,
+    "metrics": {"_checks"},
     "report": {"metrics", "pl", "tl", "_lookup"} | NAMES,
     "model": {"data", "losses", "metrics", "module", "nn", "report", "train", "_lookup"} | NAMES,
     "baselines": {"losses", "model", "module", "nn", "train"} | NAMES,
     "pl": {"_lookup"} | NAMES,
     "tl": {"metrics", "_lookup"} | NAMES,
-    "cli": {"IndiSeek", "datasets", "metrics", "model", "pl", "report", "tl", "_lookup"} | NAMES,
+    "cli": {"IndiSeek", "datasets", "io", "metrics", "model", "pl", "report", "tl", "_lookup"} | NAMES,
+    "_checks": {"_text"},
     "_keys": set(),
-    "_lookup": NAMES,
+    "_lookup": {"_text"},
+    "_recognise": {"_keys", "_text"},
     "_text": set(),
 }
 """The other parts of the package that a part may import, be it in a function or for types alone."""

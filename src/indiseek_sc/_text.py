@@ -23,7 +23,12 @@ def choices(wrong: str, existing: Sequence[str]) -> str:
     """Return a sentence with what exists, and what may have been meant instead of ``wrong``."""
     if not existing:
         return "There is none."
+    return f"There is: {', '.join(repr(str(name)) for name in existing)}.{near_miss(wrong, existing)}"
+
+
+def near_miss(wrong: str, existing: Iterable[str]) -> str:
+    """Return a sentence with what may have been meant instead of ``wrong``, after a blank; nothing if nothing is near."""
     by_lower_case = {str(name).lower(): str(name) for name in existing}
-    close = get_close_matches(wrong.lower(), list(by_lower_case), n=1)
-    meant = f" Did you mean {by_lower_case[close[0]]!r}?" if close else ""
-    return f"There is: {', '.join(repr(str(name)) for name in existing)}.{meant}"
+    whole = by_lower_case | {name.rpartition(":")[2]: by_lower_case[name] for name in reversed(by_lower_case)}
+    close = get_close_matches(wrong.lower(), list(whole), n=1)
+    return f" Did you mean {whole[close[0]]!r}?" if close else ""

@@ -25,6 +25,10 @@ N_CELLS = 240
 HELD_OUT = np.arange(0, N_CELLS, 4)
 
 
+def names(n_cells: int) -> pd.Index:
+    return pd.Index([f"cell{i}" for i in range(n_cells)])
+
+
 # --- row numbers ------------------------------------------------------------------------------------------------------
 
 
@@ -43,7 +47,7 @@ def test_row_numbers_are_those_of_numpy(cells: tuple[int, list[int]], form: str)
     given_as = forms[form](rows) if form in forms else np.array(rows, dtype=form)
     if form == "series":
         given_as = pd.Series(rows, dtype=np.int64, index=np.arange(len(rows)) + 7)
-    found = as_rows(given_as, n_cells)
+    found = as_rows(given_as, names(n_cells))
     assert found.dtype == np.int64
     np.testing.assert_array_equal(found, np.arange(n_cells)[np.array(rows, dtype=np.int64)])
 
@@ -51,28 +55,42 @@ def test_row_numbers_are_those_of_numpy(cells: tuple[int, list[int]], form: str)
 @given(cells_and_rows(least=0), st.sampled_from(["uint8", "uint16", "uint32", "uint64"]))
 def test_row_numbers_without_a_sign(cells: tuple[int, list[int]], dtype: str) -> None:
     n_cells, rows = cells
-    np.testing.assert_array_equal(as_rows(np.array(rows, dtype=dtype), n_cells), rows)
+    np.testing.assert_array_equal(as_rows(np.array(rows, dtype=dtype), names(n_cells)), rows)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=50))
 def test_masks_and_what_numpy_makes_of_them(mask: list[bool]) -> None:
     expected = np.arange(len(mask))[np.array(mask)]
     for form in (mask, np.array(mask), pd.Series(mask), np.where(mask), np.nonzero(mask), np.flatnonzero(mask)):
-        np.testing.assert_array_equal(as_rows(form, len(mask)), expected)
+        np.testing.assert_array_equal(as_rows(form, names(len(mask))), expected)
 
 
 @given(st.integers(1, 50), st.data())
 def test_a_single_row(n_cells: int, data: Any) -> None:
     row = data.draw(st.integers(-n_cells, n_cells - 1))
     for form in (row, np.int64(row), np.int8(row), np.array(row)):
-        assert as_rows(form, n_cells).tolist() == [row % n_cells]
+        assert as_rows(form, names(n_cells)).tolist() == [row % n_cells]
+
+
+@pytest.mark.parametrize("form", [list, tuple, np.array, pd.Index, pd.Series, pd.Categorical])
+def test_names_are_rows_in_their_order(form: Callable) -> None:
+    assert as_rows(form(["cell7", "cell2", "cell7"]), names(9)).tolist() == [7, 2, 7]
+    assert as_rows("cell3", names(9)).tolist() == [3]
+    assert as_rows(np.str_("cell3"), names(9)).tolist() == [3]
+
+
+@pytest.mark.parametrize("dtype", ["bool", "boolean"])
+def test_a_mask_with_names_is_of_these_cells(dtype: str) -> None:
+    mask = pd.Series([True, False, True], index=["cell2", "cell0", "cell1"], dtype=dtype)
+    assert sorted(as_rows(mask, names(3))) == [1, 2]
+    assert as_rows(mask.set_axis(names(3)), names(3)).tolist() == [0, 2]
 
 
 def test_all_rows_and_none() -> None:
-    assert as_rows(None, 3).tolist() == [0, 1, 2]
-    assert as_rows(range(1, 3), 3).tolist() == [1, 2]
+    assert as_rows(None, names(3)).tolist() == [0, 1, 2]
+    assert as_rows(range(1, 3), names(3)).tolist() == [1, 2]
     for none in ([], (), np.array([]), np.where([False] * 3)):
-        found = as_rows(none, 3)
+        found = as_rows(none, names(3))
         assert found.dtype == np.int64
         assert found.size == 0
 
@@ -85,15 +103,18 @@ def test_all_rows_and_none() -> None:
         (np.array([2**64 - 1], dtype=np.uint64), "held_out must lie below the number of cells, 240"),
         ([True, False], r"held_out: a mask needs one value a cell \(240\), but has shape \(2,\)"),
         (True, r"held_out: a mask needs one value a cell \(240\), but has shape \(1,\)"),
-        ([1.0, 2.0], "held_out must be whole row numbers or a mask, but are of type float64"),
-        (["cell_1"], "held_out must be whole row numbers or a mask, but are of type <U6"),
-        ([[1, 2], [3, 4]], r"held_out must be one list of row numbers or a mask, but has shape \(2, 2\)"),
-        (np.where(np.eye(3)), r"held_out must be one list of row numbers or a mask, but has shape \(2, 3\)"),
+        ([1.0, 2.0], "held_out must be whole row numbers, names of cells or a mask, but are of type float64"),
+        (
+            ["cell1", "cell_1", "a"],
+            "held_out: 2 names are of no cell: 'cell_1', 'a'. Cells are called such as 'cell0', 'cell1'",
+        ),
+        ([[1, 2], [3, 4]], r"held_out must be one list of cells or a mask, but has shape \(2, 2\)"),
+        (np.where(np.eye(3)), r"held_out must be one list of cells or a mask, but has shape \(2, 3\)"),
     ],
 )
 def test_what_are_no_rows(rows: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        as_rows(rows, N_CELLS, "held_out")
+        as_rows(rows, names(N_CELLS), "held_out")
 
 
 # --- sums that tell cells of one name apart ---------------------------------------------------------------------------

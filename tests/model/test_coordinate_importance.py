@@ -145,7 +145,7 @@ def test_a_code_that_was_not_trained_has_no_importance(counts) -> None:
         ({"method": "gradient"}, "method must be 'jacobian', 'permutation' or 'probe'"),
         ({"max_cells": 1}, "max_cells must be at least 2"),
         ({"n_repeats": 0}, "n_repeats must be at least 1"),
-        ({"modality": "atac"}, "the model knows 'rna' and 'adt', not 'atac'"),
+        ({"modality": "atac"}, "modality='atac' is not known. There is: 'rna', 'adt'"),
     ],
 )
 def test_errors_name_the_argument(linear, options: dict, message: str) -> None:

@@ -285,7 +285,7 @@ def test_without_captum_it_is_said_how_to_get_it(counts, monkeypatch) -> None:
         ({"values": "raw"}, "values='raw': nothing is decoded to raw values"),
         ({"max_cells": 0}, "max_cells must be at least 1"),
         ({"n_steps": 0}, "n_steps must be at least 1"),
-        ({"modality": "atac"}, "the model knows 'rna' and 'adt', not 'atac'"),
+        ({"modality": "atac"}, "modality='atac' is not known. There is: 'rna', 'adt'"),
         ({"modality": "rna", "kind": "joint"}, "modality: the joint code is of both"),
         ({"groups": ["a"] * 7}, "one label is needed for each cell of mdata \\(300\\), but there are 7"),
         ({"groups": [np.nan] * 300}, "groups: none of the cells looked at has a label"),

@@ -191,8 +191,8 @@ def test_a_model_that_did_not_learn_to_predict_needs_its_own_cells(pbmc_small, t
 def test_what_cannot_be_used_is_said(fitted):
     model, mdata = fitted
     for arguments, error, message in [
-        (("RNA", "adt"), ValueError, r"source='RNA': the model knows 'rna' and 'adt'"),
-        (("rna", "prot"), ValueError, r"target='prot': the model knows"),
+        (("RNA", "adt"), ValueError, r"source='RNA' is not known. There is: 'rna', 'adt'"),
+        (("rna", "prot"), ValueError, r"target='prot' is not known"),
         (("rna", "rna"), ValueError, "source and target are both 'rna'"),
         (("rna", "adt", mdata["rna"]), TypeError, r"Wrap a single AnnData: mudata.MuData\(\{'rna': adata\}\)"),
         (("rna", "adt", only(mdata, "adt")), ValueError, "there is no modality 'rna' to read. There is: 'adt'"),

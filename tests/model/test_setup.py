@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
@@ -127,6 +128,12 @@ def reorder(mdata: MuData) -> MuData:
     return MuData({"rna": mdata["rna"].copy(), "adt": mdata["adt"][::-1].copy()})
 
 
+def call_peaks(mdata: MuData) -> MuData:
+    atac = mdata["adt"].copy()
+    atac.var_names = [f"chr1-{1000 * i}-{1000 * i + 500}" for i in range(1, N_PROTEINS + 1)]
+    return MuData({"rna": mdata["rna"], "atac": atac})
+
+
 def drop_cells(mdata: MuData) -> MuData:
     return MuData({"rna": mdata["rna"][:35].copy(), "adt": mdata["adt"][7:].copy()})
 
@@ -168,6 +175,11 @@ def put(value: float, row: int = 4, column: int = 2, modality: str = "rna") -> C
         return mdata
 
     return change
+
+
+def take_logarithms(mdata: MuData) -> MuData:
+    mdata["rna"].X[:] = mdata["rna"].layers["logs"]
+    return mdata
 
 
 def empty_cells(mdata: MuData) -> MuData:
@@ -227,7 +239,24 @@ REFUSALS: dict[str, tuple[Callable[[MuData], Any], dict[str, Any], list[str], st
         ["modalities['adt_layer']", "no modality 'Prot'", "There is: 'rna', 'prot'.", "Did you mean 'prot'?"],
         None,
     ),
-    "missing default modality": (rename("prot"), {}, ["modalities['adt_layer']", "no modality 'adt'"], None),
+    "no modality that is known": (
+        rename("second"),
+        {},
+        ["no modality of proteins among 'rna', 'second'", "modalities={'adt_layer': 'NAME'}"],
+        None,
+    ),
+    "several modalities": (
+        lambda mdata: MuData({"rna": mdata["rna"], "prot": mdata["adt"], "ab": mdata["adt"].copy()}),
+        {},
+        ["several modalities of proteins among 'prot', 'ab'"],
+        None,
+    ),
+    "accessible chromatin": (
+        call_peaks,
+        {},
+        ["no modality of proteins among 'rna', 'atac'", "accessible chromatin, not proteins"],
+        None,
+    ),
     "roles as keys": (same, {"modalities": {"rna": "rna"}}, ["unknown key 'rna'", "'rna_layer'"], None),
     "one modality twice": (same, {"modalities": {"adt_layer": "rna"}}, ["'rna' is given as both RNA"], None),
     "reserved name": (
@@ -281,6 +310,16 @@ REFUSALS: dict[str, tuple[Callable[[MuData], Any], dict[str, Any], list[str], st
         ["rna_layer: mdata['rna'].X has 1 values that are not finite: nan in cell 'cell4', 'g2'"],
         None,
     ),
+    "one negative count": (
+        put(-3),
+        {},
+        [
+            "rna_layer: mdata['rna'].X has whole numbers",
+            "1 are negative: -3 in cell 'cell4', 'g2'",
+            "rna_input='normalized'",
+        ],
+        None,
+    ),
     "infinite": (put(np.inf, modality="adt"), {}, ["adt_layer: mdata['adt'].X", "inf in cell 'cell4', 'p2'"], None),
     "negative counts": (
         put(-3),
@@ -310,7 +349,7 @@ REFUSALS: dict[str, tuple[Callable[[MuData], Any], dict[str, Any], list[str], st
     "missing batch": (
         same,
         {"batch_key": "Batch"},
-        ["batch_key='Batch'", "mdata.obs['Batch'], mdata['rna'].obs['Batch']", "Did you mean 'rna:batch'?"],
+        ["batch_key='Batch' is not a column of any obs", "mdata['rna'].obs: batch", "Did you mean 'rna:batch'?"],
         None,
     ),
     "batch in no modality": (
@@ -334,7 +373,7 @@ REFUSALS: dict[str, tuple[Callable[[MuData], Any], dict[str, Any], list[str], st
     "two batches": (
         batch_column(OTHER_BATCH, "adt"),
         {"batch_key": "batch"},
-        ["mdata['rna'].obs['batch'] and mdata['adt'].obs['batch'] differ in", "modalities={..., 'batch_key': 'rna'}"],
+        ["modalities 'rna' and 'adt' disagree about cell0", "Name one of them: 'rna:batch' or 'adt:batch'"],
         None,
     ),
     "misspelt argument": (same, {"batch": "batch"}, ["unexpected keyword arguments", "batch"], None),
@@ -449,13 +488,14 @@ def test_the_user_reads_what_was_understood(messages: pytest.LogCaptureFixture):
     TinyModel.setup_mudata(mdata, adt_layer="logs", modalities={"rna_layer": "gex", "adt_layer": "prot"})
     lines = [record.message for record in messages.records]
     assert (
-        "rna: counts in mdata['gex'].X (40 cells, 12 genes): library size, log1p, centring, weighting by signal, PCA."
+        "rna: counts in mdata['gex'].X (40 cells, 12 genes; whole numbers, none negative): library size, log1p, centring, weighting by signal, PCA."
         in lines
     )
     assert (
-        "adt: normalised values in mdata['prot'].layers['logs'] (40 cells, 5 proteins): centring, one scale for all."
-        in lines
+        "adt: normalised values in mdata['prot'].layers['logs'] (40 cells, 5 proteins; fractional, none negative, and at most 1.95: "
+        "logarithms, such as log1p or Seurat's centred log-ratios): centring, one scale for all." in lines
     )
+    assert "adt: there are counts in mdata['prot'].X, which no adt_layer would use." in lines
     assert "rna: 1 genes are 0 in all cells: 'g3'." in lines
     messages.clear()
     TinyModel.setup_mudata(mdata, modalities={"rna_layer": "gex", "adt_layer": "prot"})
@@ -551,15 +591,14 @@ NEW_DATA_REFUSALS: dict[str, tuple[Callable[[MuData], MuData], list[str], bool]]
         ["2 cells of mdata['rna'].obs['batch']", "does not know: 'c'", "It knows: 'a', 'b'"],
         False,
     ),
-    "numbers for batches": (batch_column([0] * 40), ["does not know: 0", "It knows: 'a', 'b'"], False),
+    "numbers for batches": (batch_column([0] * 40), ["does not know: '0'", "It knows: 'a', 'b'"], False),
     "no batch column": (
         lambda mdata: mdata["rna"].obs.pop("batch") is None or mdata,
-        ["mdata['rna'].obs['batch']"],
+        ["batch_key='batch' is not a column of any obs"],
         False,
     ),
     "other order of cells": (reorder, ["lie in another order"], False),
-    "view": (view, ["is a view", "mdata = mdata.copy()"], False),
-    "normalised": (put(0.5), ["rna_input='counts'", "fractional"], False),
+    "normalised": (take_logarithms, ["rna_input='counts'", "fractional"], False),
     "NaN": (put(np.nan), ["not finite"], False),
     "missing modality": (rename("prot"), ["no modality 'adt'"], False),
 }
@@ -664,6 +703,98 @@ def test_a_representation_in_another_place_is_refused():
     other.obsm["X_pca"] = other["rna"].obsm.pop("X_pca")
     with pytest.raises(ValueError, match=r"it must be in mdata\['rna'\]\.obsm\['X_pca'\].*but is in mdata\.obsm"):
         TinyModel(mdata)._validate_anndata(other)
+
+
+@pytest.mark.parametrize(
+    "names", [("rna", "prot"), ("GEX", "Protein"), ("Gene Expression", "Antibody Capture"), ("x", "AB")]
+)
+def test_modalities_are_found_by_name_or_type(names: tuple[str, str]):
+    mdata = make_mdata(*names)
+    if names[0] == "x":
+        mdata["x"].var["feature_types"] = "Gene Expression"
+    TinyModel.setup_mudata(mdata)
+    assert TinyModel(mdata).modalities == {"rna": names[0], "adt": names[1]}
+
+
+def correct_counts(counts: np.ndarray) -> np.ndarray:
+    """What a correction for ambient RNA leaves of counts."""
+    return counts * 20 * np.random.default_rng(1).uniform(0.9, 1.0, counts.shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("modality", ["rna", "adt"])
+def test_counts_that_are_not_whole_are_counts_with_a_warning(modality: str, tmp_path: Path):
+    mdata = make_mdata()
+    mdata[modality].X = correct_counts(mdata[modality].X)
+    with pytest.warns(UserWarning, match=rf"{modality}_layer: .* not whole, as SoupX.*{modality}_input='normalized'"):
+        TinyModel.setup_mudata(mdata)
+    model = TinyModel(mdata)
+    assert model.registry_["setup_args"][f"{modality}_input"] == "counts"
+    model.save(tmp_path / "model")
+    with warnings.catch_warnings():  # what was told of the data of a model is not told of queries
+        warnings.filterwarnings("error", message=".*not whole")
+        TinyModel.load(tmp_path / "model", adata=mdata.copy())
+        TinyModel.setup_mudata(mdata, **{f"{modality}_input": "counts"})
+    TinyModel.setup_mudata(mdata, **{f"{modality}_input": "normalized"})
+    assert TinyModel(mdata).registry_["setup_args"][f"{modality}_input"] == "normalized"
+
+
+def normalize(counts: np.ndarray) -> np.ndarray:
+    return 1e4 * counts / counts.sum(axis=1, keepdims=True)
+
+
+def center_logs(counts: np.ndarray, axis: int) -> np.ndarray:
+    logs = np.log1p(counts)
+    return logs - logs.mean(axis=axis, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda counts: np.log1p(normalize(counts)), "none negative, and at most"),
+        (lambda counts: center_logs(counts, 1), "centred log-ratios within each cell"),
+        (lambda counts: center_logs(counts, 0), "all proteins have mean 0"),
+        (lambda counts: np.log1p(counts) - 1.3, "values are negative, as of dsb"),
+    ],
+)
+def test_normalised_values_are_taken_for_what_they_are(
+    change: Callable[[np.ndarray], np.ndarray], told: str, messages: pytest.LogCaptureFixture
+):
+    mdata = make_mdata()
+    mdata["adt"].raw = mdata["adt"].copy()
+    mdata["adt"].X = change(mdata["adt"].X)
+    TinyModel.setup_mudata(mdata)
+    (line,) = [record.message for record in messages.records if record.message.startswith("adt: normalised")]
+    assert told in line
+    assert "there are counts in mdata['adt'].layers['counts'], which adt_layer='counts' would use" in messages.text
+    assert "there are counts in mdata['adt'].raw" in messages.text
+
+
+def test_equal_totals_without_logarithms_are_warned_of():
+    mdata = make_mdata()
+    mdata["rna"].X = normalize(mdata["rna"].X)
+    with pytest.warns(UserWarning, match="all cells have the same total, 10000, .* take logarithms"):
+        TinyModel.setup_mudata(mdata)
+
+
+def test_masked_values_are_not_read():
+    mdata = make_mdata()
+    masked = np.ma.masked_array(mdata["rna"].layers.pop("logs"), mask=False)
+    mdata["rna"].layers["masked"] = masked
+    TinyModel.setup_mudata(mdata, rna_layer="masked")
+    masked[4, 2] = np.ma.masked
+    mdata["rna"].layers["masked"] = masked
+    with pytest.raises(
+        ValueError, match=r"layers\['masked'\] has 1 values that are not finite: nan in cell 'cell4', 'g2'"
+    ):
+        TinyModel.setup_mudata(mdata, rna_layer="masked")
+
+
+def test_accessible_chromatin_that_is_named_is_not_called_proteins(messages: pytest.LogCaptureFixture):
+    mdata = call_peaks(make_mdata())
+    with messages.at_level(logging.INFO):
+        TinyModel.setup_mudata(mdata, modalities={"adt_layer": "atac"})
+    assert "5 features" in messages.text
+    assert "proteins" not in messages.text
 
 
 def test_real_data(pbmc_covid: MuData):

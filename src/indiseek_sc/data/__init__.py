@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from indiseek_sc.data._batch import BatchColumn, check_batch, fit_batch_offsets, locate_batch
+from indiseek_sc.data._batch import fit_batch_offsets, locate_batch, read_batches
 from indiseek_sc.data._fields import (
     REGISTRY_KEY,
+    BatchField,
     InputField,
     ModalityCells,
     check_features,
@@ -24,12 +25,12 @@ from indiseek_sc.data._source import (
     locate_source,
     relocate_source,
 )
-from indiseek_sc.data._values import RequestedKind, ValueScan, examine_values
+from indiseek_sc.data._values import RequestedKind, ValueScan, examine_values, find_counts, tell_why
 
 __all__ = [
     "MODALITY_ARGUMENT",
     "REGISTRY_KEY",
-    "BatchColumn",
+    "BatchField",
     "InputField",
     "InputSource",
     "ModalityCells",
@@ -38,13 +39,13 @@ __all__ = [
     "apply_transform",
     "as_readable",
     "as_row_major",
-    "check_batch",
     "check_features",
     "check_not_overwritten",
     "check_not_swapped",
     "check_structure",
     "complete_modalities",
     "examine_values",
+    "find_counts",
     "fit_batch_offsets",
     "fit_transform",
     "iterate_blocks",
@@ -52,10 +53,12 @@ __all__ = [
     "locate_batch",
     "locate_source",
     "read_batch",
+    "read_batches",
     "read_coordinates",
     "read_input",
     "read_modality",
     "read_normalized",
     "relocate_source",
     "sum_of_each_row",
+    "tell_why",
 ]

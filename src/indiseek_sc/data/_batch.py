@@ -3,48 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
+from indiseek_sc._lookup import as_categories, find_obs, locate_obs
 from indiseek_sc._text import choices, listing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
+    import pandas as pd
     from mudata import MuData
 
 
-@dataclass(frozen=True)
-class BatchColumn:
-    """A column of ``obs``.
-
-    Parameters
-    ----------
-    key
-        Name of the column.
-    modality
-        The modality whose ``obs`` it is in; none for that of the MuData.
-    """
-
-    key: str
-    modality: str | None = None
-
-    def __str__(self) -> str:
-        holder = "mdata" if self.modality is None else f"mdata[{self.modality!r}]"
-        return f"{holder}.obs[{self.key!r}]"
-
-    def get_values(self, mdata: MuData) -> pd.Series | None:
-        """Return the batch of each cell, shape ``(n_cells,)``, or nothing if there is no such column."""
-        return (mdata if self.modality is None else mdata.mod[self.modality]).obs.get(self.key)
-
-
-def locate_batch(
-    mdata: MuData, batch_key: str | None, modality: str | None, modalities: Sequence[str]
-) -> BatchColumn | None:
-    """Find the column that tells batches.
+def locate_batch(mdata: MuData, batch_key: str | None, modality: str | None) -> str | None:
+    """Return the name by which batches are read from now on, see :func:`indiseek_sc._lookup.find_obs`.
 
     Parameters
     ----------
@@ -54,90 +28,89 @@ def locate_batch(
         Name of the column, with or without ``"<modality>:"`` before it.
     modality
         The modality that it must be in, if the user named one.
-    modalities
-        The modalities of the model, searched in this order if ``mdata.obs`` has no such column.
 
     Raises
     ------
     ValueError
-        If there is no such column, or two modalities have one but disagree.
+        If there is no such column, or modalities disagree about it.
     """
     if batch_key is None:
         return None
     if modality is not None and modality not in mdata.mod:
         raise ValueError(
-            f"modalities['batch_key']: no modality {modality!r} in mdata. {choices(modality, list(mdata.mod))}"
+            f"modalities['batch_key']: no modality {modality!r} in mdata. {choices(str(modality), list(mdata.mod))}"
         )
-    holders = [None, *modalities] if modality is None else [modality]
-    candidates = [BatchColumn(batch_key, holder) for holder in holders]
-    prefix, _, name = batch_key.partition(":")
-    if name and prefix in mdata.mod and modality in (None, prefix):
-        candidates.append(BatchColumn(name, prefix))
-    found = [column for column in candidates if column.get_values(mdata) is not None]
-    if not found:
-        existing = [f"{mod}:{name}" for mod in modalities for name in mdata.mod[mod].obs]
-        existing = list(dict.fromkeys([*mdata.obs, *existing]))
-        searched = ", ".join(str(column) for column in candidates)
-        public = [name for name in existing if "_scvi_" not in name]
-        raise ValueError(f"batch_key={batch_key!r}: there is no such column ({searched}). {choices(batch_key, public)}")
-    if found[0].modality is not None:
-        _check_agreement(mdata, batch_key, found)
-    return found[0]
-
-
-def _check_agreement(mdata: MuData, batch_key: str, found: Sequence[BatchColumn]) -> None:
-    first, *others = (np.array(column.get_values(mdata), dtype=str) for column in found)
-    for column, values in zip(found[1:], others, strict=True):
-        differing = np.flatnonzero(first != values)
-        if differing.size:
+    if modality is not None and isinstance(batch_key, str):
+        column = batch_key.removeprefix(f"{modality}:")
+        if column not in mdata.mod[modality].obs:
             raise ValueError(
-                f"batch_key={batch_key!r}: {found[0]} and {column} differ in {differing.size:,} cells: "
-                f"{listing(mdata.obs_names[differing])}. "
-                f"Say which: modalities={{..., 'batch_key': {found[0].modality!r}}}"
+                f"batch_key={batch_key!r}: there is no such column (mdata[{modality!r}].obs[{column!r}]). "
+                f"{choices(column, [name for name in mdata.mod[modality].obs if '_scvi_' not in name])}"
             )
+        return f"{modality}:{column}"
+    try:
+        find_obs(mdata, batch_key, "batch_key")
+    except KeyError as error:
+        raise ValueError(error.args[0]) from None
+    return str(batch_key)
 
 
-def check_batch(
-    mdata: MuData, column: BatchColumn, known: Iterable[object] | None = None, cells: pd.Index | None = None
-) -> None:
-    """Refuse cells whose batch is missing, or is not one of the model's.
+def read_batches(
+    mdata: MuData, name: str, cells: pd.Index | None = None, known: Sequence[str] | np.ndarray | None = None
+) -> pd.Series:
+    """Return the batch of each cell as a category.
 
     Parameters
     ----------
     mdata
         The data.
-    column
-        Where batches are told.
-    known
-        The batches of the model; any if not given.
+    name
+        As :func:`locate_batch` returned it. Other data may lack the modality that it names, or have cells that this
+        one lacks; then the rest of the name counts.
     cells
-        Names of the cells that are asked about; all that the column tells of if not given.
+        Names of the cells that are asked about; all if not given.
+    known
+        The batches of the model, which the categories are then; any if not given.
 
     Raises
     ------
     ValueError
         If there is no such column, or a cell has no batch or an unknown one.
     """
-    values = column.get_values(mdata)
-    if values is None:
-        raise ValueError(f"batch_key: {column} does not exist, but the model was set up with it. Add the column.")
-    values = values if cells is None else values.reindex(cells)
+    place = name
+    try:
+        place = " and ".join(map(str, locate_obs(mdata, name, "batch_key")))
+        values = find_obs(mdata, name, "batch_key", cells)
+    except KeyError as error:
+        values = _read_by_short_name(mdata, name, cells)
+        if values is None:
+            raise ValueError(f"The model was set up with a batch, but {error.args[0]} Add the column.") from None
+    if values.isna().any() and (rest := _read_by_short_name(mdata, name, cells)) is not None:
+        values = values.astype(object).where(values.notna(), rest.astype(object))
     missing = values.index[values.isna()]
     if missing.size:
         raise ValueError(
-            f"batch_key: {missing.size:,} cells have no batch in {column}: {listing(missing)}. "
+            f"batch_key: {missing.size:,} cells have no batch in {place}: {listing(missing)}. "
             "Fill it in, or remove the cells."
         )
+    batches = as_categories(values)
     if known is None:
-        return
-    known = list(known)
-    unknown = [value for value in values.unique() if value not in known]
+        return batches
+    unknown = [batch for batch in batches.cat.categories if batch not in set(known)]
     if unknown:
-        n_cells = int(values.isin(unknown).sum())
         raise ValueError(
-            f"batch_key: {n_cells:,} cells of {column} are of batches that the model does not know: "
-            f"{listing(unknown)}. It knows: {listing(known)}. Leave these cells out, or set up and train with them."
+            f"batch_key: {int(batches.isin(unknown).sum()):,} cells of {place} are of batches that the model does not "
+            f"know: {listing(unknown)}. It knows: {listing(known)}. Leave these cells out, or set up and train with them."
         )
+    return batches.cat.set_categories(list(known))
+
+
+def _read_by_short_name(mdata: MuData, name: str, cells: pd.Index | None) -> pd.Series | None:
+    """The column without the modality in front of its name, if there is one."""
+    try:
+        return find_obs(mdata, name.partition(":")[2], "batch_key", cells)
+    except KeyError:
+        return None
 
 
 N_CLUSTERS = 20

@@ -11,8 +11,9 @@ from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.data.fields import BaseAnnDataField
 
+from indiseek_sc._lookup import name_of
 from indiseek_sc._text import N_SHOWN, choices, listing
-from indiseek_sc.data._batch import BatchColumn, check_batch, locate_batch
+from indiseek_sc.data._batch import read_batches
 from indiseek_sc.data._source import InputSource, relocate_source
 from indiseek_sc.data._values import examine_values
 
@@ -98,6 +99,54 @@ class InputField(BaseAnnDataField):
         """Nothing beyond the summary of scvi-tools."""
 
 
+class BatchField(BaseAnnDataField):
+    """The batch of each cell, by a name that :func:`indiseek_sc.data.read_batches` takes.
+
+    Unlike that of scvi-tools it takes numbers and text side by side, and batches alone that occur.
+
+    Parameters
+    ----------
+    name
+        What batches are called; none for a single batch.
+    """
+
+    registry_key = REGISTRY_KEYS.BATCH_KEY
+    attr_name = "obs"
+    attr_key = f"_scvi_{REGISTRY_KEYS.BATCH_KEY}"
+    is_empty = False
+
+    def __init__(self, name: str | None) -> None:
+        super().__init__()
+        self.name = name
+
+    def validate_field(self, adata: MuData) -> None:
+        """Nothing: the checks ran before registration, when an error still finds the data unchanged."""
+
+    def register_field(self, adata: MuData) -> dict[str, Any]:
+        """Write the number of each cell's batch to the data, and return the names of the batches."""
+        return self._write(adata, None)
+
+    def transfer_field(self, state_registry: dict[str, Any], adata_target: MuData, **kwargs: Any) -> dict[str, Any]:
+        """Do the same for other data, whose batches must be among those of the model."""
+        return self._write(adata_target, [name_of(value) for value in state_registry["categorical_mapping"]])
+
+    def _write(self, mdata: MuData, known: list[str] | None) -> dict[str, Any]:
+        if self.name is None:  # as scvi-tools notes it
+            codes, names, key = np.zeros(mdata.n_obs, dtype=np.int64), np.zeros(1, dtype=np.int64), self.attr_key
+        else:
+            batches = read_batches(mdata, self.name, known=known)
+            codes, names, key = batches.cat.codes.to_numpy(np.int64), batches.cat.categories.to_numpy(), self.name
+        mdata.obs[self.attr_key] = codes
+        return {"categorical_mapping": names, "original_key": key}
+
+    def get_summary_stats(self, state_registry: dict[str, Any]) -> dict[str, int]:
+        """Return ``n_batch``."""
+        return {"n_batch": len(state_registry["categorical_mapping"])}
+
+    def view_state_registry(self, state_registry: dict[str, Any]) -> None:
+        """Nothing beyond the summary of scvi-tools."""
+
+
 def check_features(mdata: MuData, source: InputSource, expected: np.ndarray) -> None:
     """Refuse features that are not those of the model, in the model's order.
 
@@ -156,14 +205,16 @@ def read_input(registry: Mapping[str, Any], role: Role) -> tuple[InputSource, di
     return InputSource(role, state["modality"], place["attr_name"], place["attr_key"], is_top_level), state
 
 
-def read_batch(registry: Mapping[str, Any]) -> tuple[BatchColumn | None, np.ndarray]:
-    """Return where a registered model finds batches, if it was given any, and their names in the order of the codes."""
+def read_batch(registry: Mapping[str, Any]) -> tuple[str | None, np.ndarray]:
+    """Return the name by which a registered model reads batches, if it was given any, and theirs in the order of the codes."""
     field = registry["field_registries"][REGISTRY_KEYS.BATCH_KEY]
     place, state = field["data_registry"], field["state_registry"]
-    # Without a batch_key, scvi-tools writes a column of zeros and names that one as the original.
-    if state["original_key"] == place["attr_key"]:
-        return None, state["categorical_mapping"]
-    return BatchColumn(state["original_key"], place.get("mod_key")), state["categorical_mapping"]
+    key, modality = state["original_key"], place.get("mod_key")  # models of before note the modality by itself
+    names = np.array([name_of(value) for value in state["categorical_mapping"]])
+    # Without a batch_key, a column of zeros is written and noted as the original.
+    if key == place["attr_key"]:
+        return None, names
+    return key if modality is None else f"{modality}:{key}", names
 
 
 @dataclass(frozen=True)
@@ -229,15 +280,10 @@ def read_modality(
         )
     check_features(mdata, source, state["column_names"])
     examine_values(mdata, source, state["kind"], is_sample_enough=is_sample_enough)
-    return ModalityCells(source.get_values(mdata), names, _number_batches(mdata, registry, source, names))
-
-
-def _number_batches(mdata: MuData, registry: Mapping[str, Any], source: InputSource, names: pd.Index) -> np.ndarray:
-    column, known = read_batch(registry)
-    if column is None:
-        return np.zeros(names.size, dtype=np.int64)
-    # Where the model found batches in the other modality's obs, this one may have to tell them instead.
-    found = locate_batch(mdata, column.key, None, [source.modality])
-    check_batch(mdata, found, known=known, cells=names)  # type: ignore[arg-type]
-    values = found.get_values(mdata).reindex(names)  # type: ignore[union-attr]
-    return pd.Index(known).get_indexer(values.astype(object))
+    batch, known = read_batch(registry)
+    codes = (
+        np.zeros(names.size, dtype=np.int64)
+        if batch is None
+        else read_batches(mdata, batch, names, known).cat.codes.to_numpy(np.int64)
+    )
+    return ModalityCells(source.get_values(mdata), names, codes)

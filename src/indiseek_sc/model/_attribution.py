@@ -53,7 +53,7 @@ def feature_attribution(
     method: AttributionMethod = "decoder_jacobian",
     values: Values = "normalized",
     groups: str | Sequence[Any] | np.ndarray | pd.Series | None = None,
-    indices: Sequence[int] | np.ndarray | None = None,
+    indices: Sequence[int] | Sequence[str] | np.ndarray | pd.Series | None = None,
     max_cells: int = 500,
     n_steps: int = 32,
     seed: int = 0,
@@ -90,7 +90,7 @@ def feature_attribution(
         Label of each cell: a column of ``obs``, or one value for each cell of ``mdata``. Cells without a label are left
         out. If not given, one group, ``"all"``.
     indices
-        Row numbers of the cells to look at; all if not given.
+        Row numbers or names of the cells to look at, or a mask; all if not given.
     max_cells
         At most so many cells of each group, drawn at random. Time grows with them.
     n_steps
@@ -121,7 +121,7 @@ def feature_attribution(
     require(model, "shared" if (kind, method) == ("shared", "integrated_gradients") else "specific")
     mdata = model._validate_anndata(mdata)
     model.module.eval()
-    rows = as_rows(indices, mdata.n_obs)
+    rows = as_rows(indices, mdata.obs_names)
     rng = np.random.default_rng(seed)
     cells = draw_cells(find_groups(mdata, groups), rows, max_cells, rng)
     looked_at = np.concatenate(list(cells.values()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 import torch
 from scvi import REGISTRY_KEYS
 
+from indiseek_sc._checks import check_name
 from indiseek_sc._text import listing
 from indiseek_sc.data import (
     REGISTRY_KEY,
@@ -42,7 +42,7 @@ def require(model: IndiSeek, stage: str) -> None:
         )
 
 
-def find_role(model: IndiSeek, modality: str | None) -> Role:
+def find_role(model: IndiSeek, modality: str | None, argument: str = "modality") -> Role:
     """Return the name within the module of a modality that the user named.
 
     Raises
@@ -50,22 +50,19 @@ def find_role(model: IndiSeek, modality: str | None) -> Role:
     ValueError
         If the model has no such modality.
     """
-    for role, name in model.modalities.items():
-        if isinstance(modality, str) and name == modality:
-            return role
-    names = " and ".join(map(repr, model.modalities.values()))
-    raise ValueError(f"modality: the model knows {names}, not {modality!r}.")
+    roles = {name: role for role, name in model.modalities.items()}
+    return roles[check_name(argument, modality, roles)]
 
 
-def as_rows(given: Any, n_cells: int, argument: str = "indices") -> np.ndarray:
-    """Return row numbers as they are meant: numbers in any order, one number, a mask, or what ``numpy.where`` returns.
+def as_rows(given: Any, cells: pd.Index, argument: str = "indices") -> np.ndarray:
+    """Return row numbers as they are meant: numbers or names in any order, one of them, a mask, or what ``numpy.where`` returns.
 
     Parameters
     ----------
     given
-        What the user gave; all rows if None.
-    n_cells
-        Number of cells.
+        What the user gave; all rows if None. A mask with an index of names is of the cells of these names.
+    cells
+        Names of the cells.
     argument
         Name of the argument, for error messages.
 
@@ -76,29 +73,55 @@ def as_rows(given: Any, n_cells: int, argument: str = "indices") -> np.ndarray:
     Raises
     ------
     ValueError
-        If a mask has another length, numbers are not whole, or out of range.
+        If a mask has another length, names are unknown, or numbers are not whole, or out of range.
     """
     if given is None:
-        return np.arange(n_cells)
-    if isinstance(given, tuple) and len(given) == 1 and np.ndim(given[0]) == 1:
-        given = given[0]  # what numpy.where returns for one axis
-    rows = np.atleast_1d(np.asarray(given))
+        return np.arange(cells.size)
+    rows = _as_array(given, cells)
     if rows.ndim > 1:
-        raise ValueError(f"{argument} must be one list of row numbers or a mask, but has shape {rows.shape}.")
+        raise ValueError(f"{argument} must be one list of cells or a mask, but has shape {rows.shape}.")
     if rows.dtype == bool:
-        if rows.shape != (n_cells,):
-            raise ValueError(f"{argument}: a mask needs one value a cell ({n_cells}), but has shape {rows.shape}.")
+        if rows.shape != (cells.size,):
+            raise ValueError(f"{argument}: a mask needs one value a cell ({cells.size}), but has shape {rows.shape}.")
         return np.flatnonzero(rows)
     if rows.size == 0:
         return rows.astype(np.int64)
+    if rows.dtype.kind in "UT":
+        return _find_names(rows, cells, argument)
     if not np.issubdtype(rows.dtype, np.integer):
-        raise ValueError(f"{argument} must be whole row numbers or a mask, but are of type {rows.dtype}.")
+        raise ValueError(
+            f"{argument} must be whole row numbers, names of cells or a mask, but are of type {rows.dtype}."
+        )
+    n_cells = cells.size
     if rows.min() < -n_cells or rows.max() >= n_cells:
         raise ValueError(
             f"{argument} must lie below the number of cells, {n_cells}, but reach {rows.min()} to {rows.max()}."
         )
     rows = rows.astype(np.int64)
     return np.where(rows < 0, rows + n_cells, rows)
+
+
+def _as_array(given: Any, cells: pd.Index) -> np.ndarray:
+    """Return what a user gave as an array of numbers, names or truth values."""
+    if isinstance(given, tuple) and len(given) == 1 and np.ndim(given[0]) == 1:
+        given = given[0]  # what numpy.where returns for one axis
+    if isinstance(given, pd.Series) and pd.api.types.is_bool_dtype(given.dtype):
+        mask = given.to_numpy(dtype=bool, na_value=False)
+        is_named = given.index.isin(cells).any() and not given.index.equals(cells)
+        given = given.index[mask] if is_named else mask
+    values = np.atleast_1d(np.asarray(given))
+    return np.array(values.tolist()) if values.dtype == object else values
+
+
+def _find_names(names: np.ndarray, cells: pd.Index, argument: str) -> np.ndarray:
+    rows = cells.get_indexer(names)
+    if (rows < 0).any():
+        unknown = names[rows < 0]
+        raise ValueError(
+            f"{argument}: {unknown.size:,} names are of no cell: {listing(unknown.tolist())}. "
+            f"Cells are called such as {listing(cells[:2])}."
+        )
+    return rows.astype(np.int64)
 
 
 def get_matrix(model: IndiSeek, mdata: MuData, role: Role) -> Any:
@@ -236,11 +259,6 @@ def require_own_cells(model: IndiSeek, mdata: MuData, parts: Sequence[str], purp
 def evaluation_parts(model: IndiSeek) -> tuple[str, ...]:
     """Return the parts that probes read: the test cells, or the validation cells where none were held out."""
     return PARTS if count_cells(model)["test"] else PARTS[:2]
-
-
-def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number; those of numpy count, True does not."""
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def describe_settings(model: IndiSeek) -> Mapping[str, Any]:

@@ -22,6 +22,7 @@ from indiseek_sc.model._cells import (
     read_features,
     require,
 )
+from indiseek_sc.model._setup import is_view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,7 @@ def get_latent_representation(
     *,
     kind: Kind = "joint",
     modality: str | None = None,
-    indices: Sequence[int] | np.ndarray | None = None,
+    indices: Sequence[int] | Sequence[str] | np.ndarray | pd.Series | None = None,
 ) -> np.ndarray:
     """Return codes of cells.
 
@@ -57,7 +58,7 @@ def get_latent_representation(
     modality
         Whose code, by the name in the MuData; needed for all but the joint code.
     indices
-        Row numbers of the cells in any order, or a mask; all if not given.
+        Row numbers or names of the cells in any order, or a mask; all if not given.
 
     Returns
     -------
@@ -85,7 +86,7 @@ def get_reconstruction(
     mdata: MuData | None = None,
     *,
     modality: str,
-    indices: Sequence[int] | np.ndarray | None = None,
+    indices: Sequence[int] | Sequence[str] | np.ndarray | pd.Series | None = None,
 ) -> np.ndarray:
     """Return what the two codes of a modality decode to.
 
@@ -113,7 +114,7 @@ def get_features(
     mdata: MuData | None = None,
     *,
     modality: str,
-    indices: Sequence[int] | np.ndarray | None = None,
+    indices: Sequence[int] | Sequence[str] | np.ndarray | pd.Series | None = None,
 ) -> np.ndarray:
     """Return the features that the model works on, in the space of :meth:`get_reconstruction`.
 
@@ -134,7 +135,7 @@ def get_features(
     role = find_role(model, modality)
     require(model, "shared")
     mdata = model._validate_anndata(mdata)
-    features = read_features(model, mdata, role, as_rows(indices, mdata.n_obs))
+    features = read_features(model, mdata, role, as_rows(indices, mdata.obs_names))
     return features[:, model.module.transforms[role].used].cpu().numpy()
 
 
@@ -151,6 +152,11 @@ def write_latents(model: IndiSeek, mdata: MuData | None = None) -> None:
         As in :meth:`get_latent_representation`.
     """
     require(model, "specific")
+    if mdata is not None and is_view(mdata):
+        raise ValueError(
+            "mdata: it is a view of other data, to which codes cannot be written. "
+            "Make it an object of its own: mdata = mdata.copy()"
+        )
     mdata = model._validate_anndata(mdata)
     roles = list(model.modalities)
     wanted: list[tuple[str, Role | None]] = [
@@ -177,7 +183,7 @@ def write_latents(model: IndiSeek, mdata: MuData | None = None) -> None:
 def _encode(model: IndiSeek, mdata: MuData | None, indices: Any, kind: str, role: Role | None = None) -> np.ndarray:
     require(model, "shared" if kind == "shared" else "specific")
     mdata = model._validate_anndata(mdata)
-    return encode_all(model, mdata, as_rows(indices, mdata.n_obs), [(kind, role)])[0]
+    return encode_all(model, mdata, as_rows(indices, mdata.obs_names), [(kind, role)])[0]
 
 
 @torch.inference_mode()

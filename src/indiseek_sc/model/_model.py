@@ -126,6 +126,8 @@ class IndiSeek(BaseModelClass):
     """How shared codes are trained."""
     _trains_stages_apart: ClassVar[bool] = True
     """Whether stage 1 and stage 2 can be trained one without the other."""
+    _copied: MuData | None = None
+    """The copy of the last view that was given."""
 
     def __init__(
         self,
@@ -331,12 +333,18 @@ class IndiSeek(BaseModelClass):
         """Check that a MuData can take the place of the one that was set up, and register it for this model.
 
         Data that were not set up are looked at as in :meth:`setup_mudata`; of those that were, a sample of cells, since
-        they may have been normalised in place since. A view is refused whatever ``copy_if_view`` says.
+        they may have been normalised in place since. Of a view a copy is returned, whatever ``copy_if_view`` says: a
+        set-up is noted in the data.
         """
         own: MuData | None = self.adata
         mdata = own if adata is None else adata
         if mdata is None:
-            raise ValueError("adata: the model was loaded without data, so it needs a MuData here.")
+            raise ValueError("mdata: the model was loaded without data, so it needs a MuData here.")
+        if _setup.is_view(mdata):
+            mdata = mdata.copy()
+            if self._copied is not None:  # scvi-tools keeps all that it registers
+                self.deregister_manager(self._copied)
+            self._copied = mdata
         # A model loaded without data has no manager; then scvi-tools runs `setup_mudata`, which looks at all values.
         is_sample_enough = mdata is own or self._adata_manager is None
         _setup.check_query(mdata, self.registry_, is_sample_enough=is_sample_enough)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from indiseek_sc._checks import check_name
 from indiseek_sc._text import listing
 from indiseek_sc.data import read_input, read_modality, read_normalized
 from indiseek_sc.metrics import judge_prediction, single_thread
@@ -16,6 +17,7 @@ from indiseek_sc.model._cells import (
     as_rows,
     compute_features,
     evaluation_parts,
+    find_role,
     get_matrix,
     require,
     require_own_cells,
@@ -239,7 +241,7 @@ def predict_modality(
     target: str,
     mdata: MuData | None = None,
     *,
-    indices: Sequence[int] | np.ndarray | None = None,
+    indices: Sequence[int] | Sequence[str] | np.ndarray | pd.Series | None = None,
     units: Units = "features",
 ) -> ModalityPrediction:
     """Predict one modality from the other, for any cells that have the other one.
@@ -292,7 +294,7 @@ def predict_modality(
     cells = _read_modality(model, mdata, role)
     if STAGE not in model.stages_:
         model.train_prediction()
-    rows = as_rows(indices, cells.names.size)
+    rows = as_rows(indices, cells.names)
     columns = _feature_names(model, model.module.other(role), units)
     in_use = _columns_in_use(model, model.module.other(role), units)
     mean, deviation = np.empty((2, rows.size, columns.size), dtype=np.float32)
@@ -323,7 +325,7 @@ def audit_prediction(
     target: str,
     mdata: MuData | None = None,
     *,
-    indices: Sequence[int] | np.ndarray | None = None,
+    indices: Sequence[int] | Sequence[str] | np.ndarray | pd.Series | None = None,
     units: Units = "features",
     level: float = 0.9,
 ) -> PredictionReport:
@@ -374,17 +376,12 @@ def audit_prediction(
 
 def _check_prediction(model: IndiSeek, source: str, target: str, units: str) -> Role:
     """Return the role of the source."""
-    names = {name: role for role, name in model.modalities.items()}
-    for argument, name in (("source", source), ("target", target)):
-        if name not in names:
-            raise ValueError(f"{argument}={name!r}: the model knows {' and '.join(map(repr, names))}.")
+    role, _ = (find_role(model, name, argument) for argument, name in (("source", source), ("target", target)))
     if source == target:
-        raise ValueError(
-            f"source and target are both {source!r}: name the two modalities, {' and '.join(map(repr, names))}."
-        )
-    if units not in get_args(Units):
-        raise ValueError(f"units must be 'features' or 'normalized', but is {units!r}.")
-    return names[source]
+        names = " and ".join(map(repr, model.modalities.values()))
+        raise ValueError(f"source and target are both {source!r}: name the two modalities, {names}.")
+    check_name("units", units, get_args(Units))
+    return role
 
 
 def _read_modality(model: IndiSeek, mdata: MuData | None, role: Role) -> ModalityCells:

@@ -90,7 +90,7 @@ def _gather_facts(model: IndiSeek, seed: int) -> ModelFacts:
         settings=describe_settings(model),
         preprocessing={name: _describe_preprocessing(model, role) for role, name in model.modalities.items()},
         history=model.history,
-        batch_key=None if batch is None else batch.key,
+        batch_key=batch,
         batches=[] if batch is None else [str(name) for name in names],
         lambda_path=model.chosen_path,
         cautions=_find_cautions(model),

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor, nn
 
+from indiseek_sc._checks import check_whole, is_whole
 from indiseek_sc._keys import REGRESSION_TITLES
-from indiseek_sc.model._cells import get_batch, get_row_major, is_whole, read_features
+from indiseek_sc.model._cells import get_batch, get_row_major, read_features
 from indiseek_sc.module import IndiSeekModule, Optimisation
 from indiseek_sc.train import (
     Device,
@@ -248,9 +249,7 @@ def read_options(
         changes |= {"batch_size": batch_size, "specific_batch_size": batch_size}
     patience = trainer_kwargs.get("early_stopping_patience")
     if patience is not None:
-        if not is_whole(patience) or patience < 1:
-            raise ValueError(f"early_stopping_patience must be a whole number of at least 1, but is {patience!r}.")
-        changes["patience"] = int(patience)
+        changes["patience"] = check_whole("early_stopping_patience", patience, 1)
     if not early_stopping:
         changes["patience"] = 0
     trainer = {name: value for name, value in trainer_kwargs.items() if name != "early_stopping_patience"}

@@ -5,37 +5,37 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from scvi import REGISTRY_KEYS
+from mudata import MuData
 from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
-from scvi.data.fields import MuDataCategoricalObsField
 
 from indiseek_sc._keys import ROLES
 from indiseek_sc._text import listing
 from indiseek_sc.data import (
     MODALITY_ARGUMENT,
+    BatchField,
     InputField,
-    check_batch,
     check_features,
     check_not_overwritten,
     check_not_swapped,
     check_structure,
     complete_modalities,
     examine_values,
+    find_counts,
     locate_batch,
     locate_source,
     read_batch,
+    read_batches,
     read_input,
     relocate_source,
+    tell_why,
 )
 from indiseek_sc.nn import InputKind, get_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mudata import MuData
-
     from indiseek_sc._keys import Role
-    from indiseek_sc.data import BatchColumn, InputSource, ValueScan
+    from indiseek_sc.data import InputSource, RequestedKind, ValueScan
 
 logger = logging.getLogger("scvi.indiseek_sc")  # below scvi's logger, whose messages users see
 
@@ -57,21 +57,22 @@ def register(mdata: MuData, setup_method_args: dict[str, Any], **kwargs: Any) ->
     The manager of the data.
     """
     arguments = setup_method_args["setup_args"]
-    arguments["modalities"] = complete_modalities(arguments["modalities"])
+    arguments["modalities"] = complete_modalities(arguments["modalities"], mdata)
     sources, batch = _locate(mdata, arguments)
     if (registry := kwargs.get("source_registry")) is not None:
         _check_same(mdata, sources, batch, registry)
     examined = {role: examine_values(mdata, source, arguments[f"{role}_input"]) for role, source in sources.items()}
     for role, source in sources.items():
         kind, scan = examined[role]
+        requested = arguments[f"{role}_input"]
         arguments[f"{role}_input"] = kind  # so that `load` does not look again and find something else
         if registry is None:
-            _report(mdata, source, kind, scan)
+            _report(mdata, source, requested, kind, scan)
     manager = AnnDataManager(
         fields=[
             *(InputField(source, examined[role][0]) for role, source in sources.items()),
             # The batch comes last: it alone writes to the data.
-            MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch and batch.key, mod_key=batch and batch.modality),
+            BatchField(batch),
         ],
         setup_method_args=setup_method_args,
         # Ours is stricter about the two modalities that are used, and lets others have fewer cells.
@@ -81,7 +82,7 @@ def register(mdata: MuData, setup_method_args: dict[str, Any], **kwargs: Any) ->
     return manager
 
 
-def _locate(mdata: MuData, arguments: Mapping[str, Any]) -> tuple[dict[Role, InputSource], BatchColumn | None]:
+def _locate(mdata: MuData, arguments: Mapping[str, Any]) -> tuple[dict[Role, InputSource], str | None]:
     """Find what the arguments of the set-up name, in a MuData whose structure is checked first."""
     names = arguments["modalities"]
     modalities = {role: names[MODALITY_ARGUMENT[role]] for role in ROLES}
@@ -93,20 +94,25 @@ def _locate(mdata: MuData, arguments: Mapping[str, Any]) -> tuple[dict[Role, Inp
     check_not_overwritten(sources)
     if arguments["check_sizes"]:
         check_not_swapped(mdata, sources)
-    batch = locate_batch(mdata, arguments["batch_key"], names.get("batch_key"), list(modalities.values()))
+    batch = locate_batch(mdata, arguments["batch_key"], names.get("batch_key"))
     if batch is not None:
-        check_batch(mdata, batch)
+        read_batches(mdata, batch)
     return sources, batch
 
 
 def _check_same(
-    mdata: MuData, sources: Mapping[Role, InputSource], batch: BatchColumn | None, registry: Mapping[str, Any]
+    mdata: MuData, sources: Mapping[Role, InputSource], batch: str | None, registry: Mapping[str, Any]
 ) -> None:
     """Refuse features and batches that are not those of a registered model."""
     for role, source in sources.items():
         check_features(mdata, source, read_input(registry, role)[1]["column_names"])
     if batch is not None:
-        check_batch(mdata, batch, known=read_batch(registry)[1])
+        read_batches(mdata, batch, known=read_batch(registry)[1])
+
+
+def is_view(mdata: MuData) -> bool:
+    """Whether a MuData, or a modality of it, is a view of other data."""
+    return isinstance(mdata, MuData) and (mdata.is_view or any(adata.is_view for adata in mdata.mod.values()))
 
 
 def check_query(mdata: MuData, registry: Mapping[str, Any], *, is_sample_enough: bool) -> None:
@@ -119,16 +125,19 @@ def check_query(mdata: MuData, registry: Mapping[str, Any], *, is_sample_enough:
         examine_values(mdata, source, inputs[role][1]["kind"], is_sample_enough=is_sample_enough)
 
 
-def _report(mdata: MuData, source: InputSource, kind: InputKind, scan: ValueScan) -> None:
-    """Say in a line what an input is taken for, and which cells and features hold nothing."""
+def _report(mdata: MuData, source: InputSource, requested: RequestedKind, kind: InputKind, scan: ValueScan) -> None:
+    """Say in a line what an input is taken for and why, and which cells and features hold nothing."""
     word = source.feature_word
     what = {"counts": "counts", "normalized": "normalised values", "representation": "a representation"}[kind]
     logger.info(
-        f"{source.role}: {what} in {source} ({mdata.n_obs:,} cells, {scan.n_nonzero_per_column.size:,} {word}): "
-        f"{get_recipe(source.role, kind)}."
+        f"{source.role}: {what} in {source} ({mdata.n_obs:,} cells, {scan.n_nonzero_per_column.size:,} {word}; "
+        f"{tell_why(source, requested, kind, scan)}): {get_recipe(source.role, kind)}."
     )
     if kind == "representation":
         return
+    if kind == "normalized":
+        for place, use in find_counts(mdata, source).items():
+            logger.info(f"{source.role}: there are counts in {place}, which {use} would use.")
     if scan.empty_columns.size:
         names = source.get_feature_names(mdata)[scan.empty_columns]
         logger.info(f"{source.role}: {names.size:,} {word} are 0 in all cells: {listing(names)}.")

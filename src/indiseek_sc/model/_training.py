@@ -180,7 +180,7 @@ def train(
     )
     mdata = model._validate_anndata()
     if "shared" in wanted:
-        rows = None if held_out is None else as_rows(held_out, mdata.n_obs, "held_out")
+        rows = None if held_out is None else as_rows(held_out, mdata.obs_names, "held_out")
         split = draw_split(
             mdata.n_obs, seed=model.seed, train_size=train_size, validation_size=validation_size, held_out=rows
         )

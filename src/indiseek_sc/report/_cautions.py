@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from indiseek_sc import _keys
-from indiseek_sc._lookup import find_obs
+from indiseek_sc._lookup import find_labels
 from indiseek_sc.metrics import AUDIT_FIGURES, AUDIT_PAIR_FIGURES, label_accuracy
 from indiseek_sc.pl import AUDIT_AIMS
 
@@ -93,7 +93,7 @@ def _of_batches(material: Material) -> Iterator[str]:
         return
     codes = {"joint": _keys.JOINT, "shared": _keys.shared(material.modalities["rna"])}
     codes |= {f"{name}-specific": _keys.specific(name) for name in material.modalities.values()}
-    batch = find_obs(mdata, facts.batch_key, "batch_key").astype(str).to_numpy()
+    batch = find_labels(mdata, facts.batch_key, "batch_key").astype(str).to_numpy()
     known = np.flatnonzero(np.isfinite(mdata.obsm[_keys.JOINT]).all(axis=1))
     cells = np.random.default_rng(material.seed).permutation(known)[:CELLS_OF_BATCHES]
     train, test = np.array_split(cells, 2)

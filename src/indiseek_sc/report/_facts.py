@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from indiseek_sc import _keys
-from indiseek_sc._lookup import find_obs
+from indiseek_sc._lookup import find_labels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -189,7 +189,7 @@ def _count_split(material: Material) -> dict[str, int] | None:
 def _describe_labels(material: Material) -> dict[str, Any] | None:
     if material.label_key is None:
         return None
-    labels = find_obs(material.mdata, material.label_key, "label_key")
+    labels = find_labels(material.mdata, material.label_key, "label_key")
     return {"key": material.label_key, "n": int(labels.nunique()), "n_missing": int(labels.isna().sum())}
 
 

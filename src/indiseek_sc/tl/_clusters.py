@@ -11,7 +11,7 @@ import scanpy as sc
 from anndata import AnnData
 
 from indiseek_sc import _keys, metrics
-from indiseek_sc._lookup import find_obs
+from indiseek_sc._lookup import find_labels
 from indiseek_sc.metrics import check_split_minima
 from indiseek_sc.tl._codes import Cells, Code, find_cells, find_complete, find_pair, find_single_codes
 
@@ -173,7 +173,7 @@ def compare_clusters(
 
 
 def _find_labels(mdata: MuData, label_key: str, used: NDArray[np.bool_]) -> pd.Series:
-    labels = find_obs(mdata, label_key, "label_key")[used]
+    labels = find_labels(mdata, label_key, "label_key")[used]
     if labels.nunique() < 2:
         raise ValueError(
             f"label_key={label_key!r} must have at least 2 labels among the {used.sum()} cells looked at; it has {labels.nunique()}. "

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from indiseek_sc import _keys, metrics
-from indiseek_sc._lookup import find_obs
+from indiseek_sc._lookup import find_labels
 from indiseek_sc.tl._codes import Cells, ModalityCode, find_cells, find_codes, find_complete, find_modalities, find_pair
 from indiseek_sc.tl._wnn_weights import find_wnn_weights
 
@@ -97,7 +97,7 @@ def modality_importance(
     roles = find_pair(mdata, modalities) if code == "raw" else find_modalities(mdata, modalities)
     obsm_keys: dict[_keys.Role, str] = {"rna": rna_obsm_key, "adt": adt_obsm_key}
     codes = find_codes(mdata, roles, code, obsm_keys)
-    labels = find_obs(mdata, label_key, "label_key")
+    labels = find_labels(mdata, label_key, "label_key")
     theta, importance = measure_importance(codes, labels, find_cells(mdata, cells), **settings)
     params = {"label_key": label_key, "code": code, "modalities": roles, "cells": cells, **settings}
     if code == "raw":
@@ -221,7 +221,7 @@ def rank_correlation(
     roles = find_pair(mdata, modalities)
     obsm_keys: dict[_keys.Role, str] = {"rna": rna_obsm_key, "adt": adt_obsm_key}
     weights, source = find_wnn_weights(mdata, weight_key, modalities={str(role): name for role, name in roles.items()})
-    labels, within = find_obs(mdata, label_key, "label_key"), find_cells(mdata, cells)
+    labels, within = find_labels(mdata, label_key, "label_key"), find_cells(mdata, cells)
     of_theta: dict[str, Any] = {"n_neighbors": n_neighbors, "smoothing": smoothing}
     of_ranks: dict[str, Any] = {"n_bootstrap": n_bootstrap, "confidence": confidence, "minimum_cells": minimum_cells}
     of_ranks["seed"] = seed

@@ -1,0 +1,81 @@
+"""Checks of single arguments, whatever type a value has by accident: numbers of numpy are numbers, its text is text."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import TYPE_CHECKING, Any
+
+from indiseek_sc._text import choices
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number; those of numpy count, True does not."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def check_whole(argument: str, value: Any, least: int) -> int:
+    """Return a whole number of at least ``least``.
+
+    Raises
+    ------
+    ValueError
+        If it is none; the message names the argument.
+    """
+    if not is_whole(value):
+        raise ValueError(f"{argument} must be a whole number, but is {value!r}.")
+    if value < least:
+        wanted = f"be at least {least}" if least else "not be negative"
+        raise ValueError(f"{argument} must {wanted}, but is {value}.")
+    return int(value)
+
+
+def check_number(argument: str, value: Any, *, above_zero: bool = False) -> float:
+    """Return a finite number that is not negative.
+
+    Raises
+    ------
+    ValueError
+        If it is none; the message names the argument.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ValueError(f"{argument} must be a number, but is {value!r}.")
+    number = float(value)
+    if above_zero and not number > 0:
+        raise ValueError(f"{argument} must be above 0, but is {number}.")
+    if number < 0:
+        raise ValueError(f"{argument} must not be negative, but is {number}.")
+    if not math.isfinite(number):
+        raise ValueError(f"{argument} must be a finite number, but is {number}.")
+    return number
+
+
+def check_share(argument: str, value: Any) -> float:
+    """Return a number between 0 and 1, which are no shares themselves.
+
+    Raises
+    ------
+    ValueError
+        If it is none; the message names the argument.
+    """
+    if not 0 < check_number(argument, value) < 1:
+        raise ValueError(f"{argument}={value} must lie between 0 and 1.")
+    return float(value)
+
+
+def check_name(argument: str, value: Any, existing: Collection[str]) -> str:
+    """Return one name of those that exist.
+
+    Raises
+    ------
+    ValueError
+        If it is not text (None, or a list of names), or none of these; the message names the argument and lists them.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{argument} must be one name, but is {value!r}. {choices('', list(existing))}")
+    if value not in existing:
+        raise ValueError(f"{argument}={str(value)!r} is not known. {choices(value, list(existing))}")
+    return str(value)
