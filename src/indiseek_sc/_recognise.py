@@ -114,13 +114,13 @@ def are_peaks(names: Sequence[str]) -> bool:
 
 _SPECIES = r"(mouse|rat|(armenian |syrian )?hamster|goat|rabbit|m|r|ms)"
 _NOT_PROTEINS = {
-    "isotype control": re.compile(
+    "isotype controls": re.compile(
         r"isotype|\bigg?\w* ?k? ?iso\b|\big[gmade]\w*( \w+)* (control|ctrl)|(control|ctrl)( \w+)* \big[gmade]\w*"
         rf"|^(anti )?{_SPECIES} ?ig[gmade]\d?[abc]?( (kappa|lambda|k|κ|λ))?$|^igg(1|2|2a|2b|2c|3)( ?(kappa|lambda|k|κ|λ))?$"
         r"|igg\d?[abc]? ?k?iso$|\b(mopc|mpc) ?\d+|\brtk ?\d{4}|\bhtk ?888"
     ),
-    "hashtag": re.compile(r"hash ?tag|(^|[^a-z])(hto|cmo|lmo)([^a-z]|$)|sample ?tag|^multi ?seq"),
-    "row of unmapped reads": re.compile(r"^(unmapped|no match|unassigned|ambiguous|bad struct|total reads)$"),
+    "hashtags": re.compile(r"hash ?tag|(^|[^a-z])(hto|cmo|lmo)([^a-z]|$)|sample ?tag|^multi ?seq"),
+    "unmapped": re.compile(r"^(unmapped|no match|unassigned|ambiguous|bad struct|total reads)$"),
 }
 
 
@@ -134,12 +134,12 @@ def find_not_proteins(names: Iterable[str]) -> dict[str, list[str]]:
 
     Returns
     -------
-    Names, as they were given and in their order, by what they are: ``"isotype control"``, ``"hashtag"``, ``"row of unmapped reads"``;
-    kinds of which there are none are left out.
+    Names, as they were given and in their order, by what they are: ``"isotype controls"``, ``"hashtags"``, ``"unmapped"``; kinds of which there are none are left out.
     """
     found: dict[str, list[str]] = {}
     for name in names:
         plain = re.sub(r"[\W_]+", " ", str(name).lower()).strip()
+        plain = re.sub(r" total ?seq ?[abcd]?$", "", plain)
         kind = next((kind for kind, pattern in _NOT_PROTEINS.items() if pattern.search(plain)), None)
         if kind is not None:
             found.setdefault(kind, []).append(name)

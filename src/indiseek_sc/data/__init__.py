@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from indiseek_sc.data._batch import fit_batch_offsets, locate_batch, read_batches
+from indiseek_sc.data._exclude import exclude_features
 from indiseek_sc.data._fields import (
     REGISTRY_KEY,
     BatchField,
@@ -45,6 +46,7 @@ __all__ = [
     "check_structure",
     "complete_modalities",
     "examine_values",
+    "exclude_features",
     "find_counts",
     "fit_batch_offsets",
     "fit_transform",

@@ -81,6 +81,7 @@ class InputField(BaseAnnDataField):
             "kind": self.kind,
             "n_cells": adata.n_obs,
             "column_names": self.source.get_feature_names(adata),
+            "excluded": list(self.source.excluded),
         }
 
     def transfer_field(self, state_registry: dict[str, Any], adata_target: MuData, **kwargs: Any) -> dict[str, Any]:
@@ -202,7 +203,9 @@ def read_input(registry: Mapping[str, Any], role: Role) -> tuple[InputSource, di
     field = registry["field_registries"][REGISTRY_KEY[role]]
     place, state = field["data_registry"], field["state_registry"]
     is_top_level = "mod_key" not in place
-    return InputSource(role, state["modality"], place["attr_name"], place["attr_key"], is_top_level), state
+    excluded = tuple(state.get("excluded", ()))  # models of before have none
+    source = InputSource(role, state["modality"], place["attr_name"], place["attr_key"], is_top_level, excluded)
+    return source, state
 
 
 def read_batch(registry: Mapping[str, Any]) -> tuple[str | None, np.ndarray]:

@@ -37,7 +37,7 @@ def as_readable(matrix: Any) -> Any:
     if issparse(matrix):
         return matrix if matrix.format in ("csr", "csc") else matrix.tocsr()
     if isinstance(matrix, np.ma.MaskedArray):  # what is masked must not be read as if it were there
-        return matrix.astype(np.float64).filled(np.nan) if np.ma.is_masked(matrix) else matrix.data
+        return np.where(np.ma.getmaskarray(matrix), np.nan, matrix.data) if np.ma.is_masked(matrix) else matrix.data
     if isinstance(matrix, np.ndarray | h5py.Dataset | CSRDataset | CSCDataset):
         return matrix
     raise TypeError(
@@ -52,6 +52,14 @@ def as_row_major(matrix: Any) -> Any:
     if isinstance(matrix, CSCDataset):
         matrix = matrix.to_memory()
     return matrix.tocsr() if issparse(matrix) else matrix
+
+
+def take_columns(matrix: Any, is_taken: np.ndarray) -> Any:
+    """Return some columns of a matrix that fits into memory, by a mask of shape ``(n_columns,)``."""
+    matrix = as_readable(matrix)
+    if isinstance(matrix, CSRDataset | CSCDataset):
+        matrix = matrix.to_memory()
+    return matrix[:][:, is_taken] if isinstance(matrix, h5py.Dataset) else matrix[:, is_taken]
 
 
 def rows_at_once(n_columns: int) -> int:

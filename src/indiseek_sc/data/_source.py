@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from indiseek_sc import _keys
 from indiseek_sc._keys import ROLES, Role
 from indiseek_sc._recognise import find_modalities, is_named_after_chromatin
 from indiseek_sc._text import N_SHOWN, choices, listing
+from indiseek_sc.data._matrix import take_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +44,8 @@ class InputSource:
         Name of the layer or of the ``obsm`` entry.
     is_top_level
         Whether ``obsm`` is that of the MuData itself.
+    excluded
+        Names of features that are there, or may be, and are not read.
     """
 
     role: Role
@@ -50,6 +53,7 @@ class InputSource:
     attribute: Literal["X", "layers", "obsm"]
     key: str | None = None
     is_top_level: bool = False
+    excluded: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         holder = "mdata" if self.is_top_level else f"mdata[{self.modality!r}]"
@@ -63,9 +67,13 @@ class InputSource:
         return "features" if is_named_after_chromatin(self.modality) else FEATURES[self.role]
 
     def get_values(self, mdata: MuData) -> Any:
-        """Return the values, shape ``(n_cells, n_features)``, as they are stored."""
+        """Return the values, shape ``(n_cells, n_features)``: as they are stored, or a copy without the features that are not read."""
         holder = getattr(mdata if self.is_top_level else mdata.mod[self.modality], self.attribute)
-        return holder if self.key is None else holder[self.key]
+        values = holder if self.key is None else holder[self.key]
+        if not self.excluded:
+            return values
+        is_read = ~np.isin(self._get_all_names(mdata), self.excluded)
+        return values if is_read.all() else take_columns(values, is_read)
 
     def get_cell_names(self, mdata: MuData) -> pd.Index:
         """Return the names of the rows, shape ``(n_cells,)``: those of the modality, which may be fewer than those of ``mdata``."""
@@ -73,9 +81,13 @@ class InputSource:
 
     def get_feature_names(self, mdata: MuData) -> np.ndarray:
         """Return the names of the columns, shape ``(n_features,)``; numbers as text where an array has no names."""
+        names = self._get_all_names(mdata)
+        return names[~np.isin(names, self.excluded)]
+
+    def _get_all_names(self, mdata: MuData) -> np.ndarray:
         if self.attribute != "obsm":
             return mdata.mod[self.modality].var_names.to_numpy().astype(str)
-        values = self.get_values(mdata)
+        values = (mdata if self.is_top_level else mdata.mod[self.modality]).obsm[self.key]
         names = values.columns if isinstance(values, pd.DataFrame) else range(values.shape[1])
         return np.array([str(name) for name in names])
 
@@ -165,12 +177,12 @@ def relocate_source(mdata: MuData, source: InputSource) -> InputSource:
     is_obsm = source.attribute == "obsm"
     layer, obsm_key = (None, source.key) if is_obsm else (source.key, None)
     found = locate_source(mdata, source.role, source.modality, layer, obsm_key)
-    if found != source:
+    if found != replace(source, excluded=()):
         raise ValueError(
             f"{source.role}_obsm_key={source.key!r}: it must be in {source}, as when the model was set up, "
             f"but is in {found}."
         )
-    return found
+    return source
 
 
 def _locate_representation(mdata: MuData, role: Role, modality: str, key: str) -> InputSource:

@@ -12,11 +12,11 @@ from scvi import REGISTRY_KEYS
 from indiseek_sc._checks import check_name
 from indiseek_sc._text import listing
 from indiseek_sc.data import (
-    REGISTRY_KEY,
     apply_transform,
     as_readable,
     as_row_major,
     iterate_blocks,
+    read_input,
     sum_of_each_row,
 )
 from indiseek_sc.train import Split
@@ -125,8 +125,9 @@ def _find_names(names: np.ndarray, cells: pd.Index, argument: str) -> np.ndarray
 
 
 def get_matrix(model: IndiSeek, mdata: MuData, role: Role) -> Any:
-    """Return the raw values of a modality of registered data, as they are stored."""
-    return model.get_anndata_manager(mdata, required=True).get_from_registry(REGISTRY_KEY[role])
+    """Return the raw values of a modality of registered data that the model reads."""
+    model.get_anndata_manager(mdata, required=True)
+    return read_input(model.registry_, role)[0].get_values(mdata)
 
 
 def get_row_major(model: IndiSeek, mdata: MuData) -> dict[Role, Any]:

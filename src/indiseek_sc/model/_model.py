@@ -26,7 +26,7 @@ from indiseek_sc.nn import build_transform
 from indiseek_sc.train import isolated_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
 
@@ -213,6 +213,7 @@ class IndiSeek(BaseModelClass):
         adt_obsm_key: str | None = None,
         rna_input: RequestedKind = "auto",
         adt_input: RequestedKind = "auto",
+        exclude: Sequence[str] | None = None,
         check_sizes: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -247,9 +248,13 @@ class IndiSeek(BaseModelClass):
             The same for ADT.
         rna_input
             What the values of RNA are. ``"auto"`` takes non-negative whole numbers for counts, entries of ``obsm`` for
-            a representation, and all else for normalised values.
+            a representation, and all else for normalised values; but values that are not whole and too large for logarithms, as
+            corrections of counts leave them, for counts too, with a warning.
         adt_input
             The same for ADT.
+        exclude
+            Names of proteins that the model does not read. If not given, these are isotype controls, hashtags and unmapped reads, which are
+            known by their names, and what is 0 in all cells; ``()`` leaves nothing out. They stay in the data, and queries need not have them.
         check_sizes
             Refuse an RNA modality that has fewer features than the ADT modality and no more than a panel of antibodies
             has, since they were probably swapped.

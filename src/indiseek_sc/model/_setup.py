@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mudata import MuData
@@ -20,6 +21,7 @@ from indiseek_sc.data import (
     check_structure,
     complete_modalities,
     examine_values,
+    exclude_features,
     find_counts,
     locate_batch,
     locate_source,
@@ -60,8 +62,18 @@ def register(mdata: MuData, setup_method_args: dict[str, Any], **kwargs: Any) ->
     arguments["modalities"] = complete_modalities(arguments["modalities"], mdata)
     sources, batch = _locate(mdata, arguments)
     if (registry := kwargs.get("source_registry")) is not None:
+        sources = {
+            role: replace(source, excluded=read_input(registry, role)[0].excluded) for role, source in sources.items()
+        }
         _check_same(mdata, sources, batch, registry)
     examined = {role: examine_values(mdata, source, arguments[f"{role}_input"]) for role, source in sources.items()}
+    if registry is None:
+        kind, scan = examined["adt"]
+        sources["adt"], scan, left_out = exclude_features(mdata, sources["adt"], scan, arguments["exclude"])
+        examined["adt"] = kind, scan
+        arguments["exclude"] = list(sources["adt"].excluded)
+        if left_out:
+            logger.info(left_out)
     for role, source in sources.items():
         kind, scan = examined[role]
         requested = arguments[f"{role}_input"]

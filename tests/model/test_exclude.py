@@ -1,0 +1,96 @@
+"""Proteins that are there and that the model does not read."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from mudata import MuData, read_h5mu
+
+from indiseek_sc import IndiSeek, tl
+from indiseek_sc.data import read_input
+
+from .conftest import all_codes, assert_equal_codes, fit
+
+CONTROLS = ["IgG1Kiso", "IgG2aKiso", "IgG2bKiso", "ratIgG2bKiso"]
+
+
+def names_read(model: IndiSeek) -> list[str]:
+    return read_input(model.registry_, "adt")[1]["column_names"].tolist()
+
+
+def set_up(mdata: MuData, **arguments) -> IndiSeek:
+    IndiSeek.setup_mudata(mdata, **arguments)
+    return IndiSeek(mdata)
+
+
+@pytest.fixture
+def panel(pbmc_small: MuData) -> MuData:
+    """A panel with a protein that is 0 in all cells, beside four isotype controls."""
+    values = pbmc_small["adt"].X.tolil()
+    values[:, list(pbmc_small["adt"].var_names).index("CD19")] = 0
+    pbmc_small["adt"].X = values.tocsr()
+    return pbmc_small
+
+
+def test_controls_and_empty_rows_are_left_out_in_one_line(panel: MuData, caplog: pytest.LogCaptureFixture):
+    logger = logging.getLogger("scvi")
+    logger.addHandler(caplog.handler)
+    model = set_up(panel)
+    logger.removeHandler(caplog.handler)
+    assert names_read(model) == [name for name in panel["adt"].var_names if name not in [*CONTROLS, "CD19"]]
+    assert model.summary_stats.n_adt == model.module.transforms["adt"].n_input == 187
+    assert panel["adt"].n_vars == 192
+    (line,) = [record.message for record in caplog.records if "left out" in record.message]
+    assert line.startswith("adt: left out of the representations: 4 isotype controls ('IgG1Kiso', ")
+    assert "1 empty ('CD19'); exclude=() would keep them." in line
+
+
+def test_the_user_decides(panel: MuData):
+    assert names_read(set_up(panel, exclude=())) == panel["adt"].var_names.tolist()
+    assert names_read(set_up(panel, exclude=["CD3"])) == [name for name in panel["adt"].var_names if name != "CD3"]
+
+
+def test_wrong_names_change_nothing(panel: MuData):
+    for wrong, error, told in (
+        (["cd3"], ValueError, "exclude: there is no 'cd3'. Did you mean 'CD3'"),
+        ("CD3", TypeError, r"must be a list of names: exclude=\['CD3'\]"),
+        (panel["adt"].var_names.tolist(), ValueError, "no feature of .* is left"),
+    ):
+        with pytest.raises(error, match=told):
+            IndiSeek.setup_mudata(panel, exclude=wrong)
+    panel.obsm["X_adt"] = panel["adt"].X[:, :5].toarray()
+    with pytest.raises(ValueError, match="is a representation"):
+        IndiSeek.setup_mudata(panel, adt_obsm_key="X_adt", exclude=["CD3"])
+    assert "_scvi_batch" not in panel.obs
+
+
+def test_codes_do_not_depend_on_what_is_left_out_and_queries_need_not_have_it(pbmc_small: MuData, tmp_path):
+    model = fit(pbmc_small)
+    codes = all_codes(model)
+    model.save(tmp_path / "model")
+    without = MuData({"rna": pbmc_small["rna"], "adt": pbmc_small["adt"][:, names_read(model)].copy()})
+    changed = pbmc_small.copy()
+    factor = np.where(changed["adt"].var_names.isin(CONTROLS), 50, 1)
+    changed["adt"].X = sp.csr_matrix(changed["adt"].X.multiply(factor), dtype=np.float32)
+    for query in (without, changed):
+        assert_equal_codes(codes, all_codes(model, query))
+        loaded = IndiSeek.load(tmp_path / "model", adata=query)
+        assert_equal_codes(codes, all_codes(loaded))
+        assert loaded.split.train.size == model.split.train.size
+    table = model.feature_attribution(modality="adt", kind="shared", max_cells=50)
+    assert not set(CONTROLS) & set(table["feature"])
+    tl.write_attribution(pbmc_small, table)
+    assert pbmc_small["adt"].varm["indiseek_shared"].shape[0] == 192
+
+
+def test_a_backed_file_is_read_without_what_is_left_out(pbmc_small: MuData, tmp_path):
+    pbmc_small.write_h5mu(tmp_path / "cells.h5mu")
+    backed = read_h5mu(tmp_path / "cells.h5mu", backed="r")
+    IndiSeek.setup_mudata(backed)
+    source = read_input(IndiSeek(backed).registry_, "adt")[0]
+    expected = pbmc_small["adt"][:, source.get_feature_names(backed)].X
+    np.testing.assert_array_equal(source.get_values(backed).toarray(), expected.toarray())
+    backed.file.close()
