@@ -6,7 +6,7 @@ import pytest
 from anndata import AnnData
 from mudata import MuData
 
-from indiseek_sc._lookup import find_obs
+from indiseek_sc._lookup import as_categories, find_labels, find_obs
 
 
 @pytest.fixture
@@ -72,3 +72,64 @@ def test_nothing_is_changed(mdata):
     merged.iloc[0], whole.iloc[0] = "b", "y"
     pd.testing.assert_frame_equal(mdata.obs, before[0])
     pd.testing.assert_frame_equal(mdata["gex"].obs, before[1])
+
+
+def test_a_copy_that_mudata_keeps_does_not_count(mdata):
+    mdata.obs["gex:type"] = "old"
+    assert list(find_obs(mdata, "gex:type", "key").astype(object).fillna("-")) == list("aabbb-")
+    mdata.obs["gex:other"] = "kept"  # the modality has no such column
+    assert (find_obs(mdata, "gex:other", "key") == "kept").all()
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ([2, 10, 1], ["1", "2", "10"]),
+        ([2.0, np.nan, 1.0], ["1", "2"]),
+        ([1, "2b", None], ["1", "2b"]),
+        ([1, "1", 1.0], ["1"]),
+        ([True, False, True], ["False", "True"]),
+        (["", "b", "a"], ["", "a", "b"]),
+        (pd.Categorical(["b", "a", None], categories=["c", "b", "a"]), ["b", "a"]),
+        (pd.array([2, None, 1], dtype="Int64"), ["1", "2"]),
+    ],
+)
+def test_categories_are_text_in_the_order_of_what_they_were(values, names):
+    series = pd.Series(values, index=list("xyz"), dtype=None if hasattr(values, "dtype") else object)
+    if isinstance(values, list) and all(isinstance(value, int | float) for value in values):
+        series = series.infer_objects()
+    found = as_categories(series)
+    assert list(found.cat.categories) == names
+    assert list(found.isna()) == list(pd.isna(series))
+    assert list(found.index) == list("xyz")
+
+
+def test_numbers_of_a_modality_with_fewer_cells_keep_their_names(mdata):
+    assert list(find_labels(mdata, "own", "key").astype(object).fillna("-")) == ["0", "1", "2", "3", "4", "-"]
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (None, "label_key must be the name of one column, but is None. There is: mdata.obs: .*sample"),
+        (5, "label_key must be the name of one column, but is 5. There is"),
+        (["type"], "Give it by itself: label_key='type'"),
+        (["type", "nothing"], "label_key='nothing' is not a column of any obs"),
+    ],
+)
+def test_one_name_is_asked_for(mdata, key, message):
+    with pytest.raises(ValueError, match=message):
+        find_obs(mdata, key, "label_key")
+
+
+def test_two_columns_can_be_made_one_as_the_error_says(mdata):
+    with pytest.raises(ValueError) as error:
+        find_obs(mdata, ["sample", "gex:own"], "batch_key")
+    remedy = str(error.value).partition("Make one of them: ")[2].partition(";")[0]
+    exec(remedy, {"mdata": mdata})
+    assert find_obs(mdata, "sample_own", "batch_key")["cell1"] == "x_1"
+
+
+def test_a_near_miss_in_a_modality_is_proposed(mdata):
+    with pytest.raises(KeyError, match="Did you mean 'gex:own'"):
+        find_obs(mdata, "Own", "label_key")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from indiseek_sc.pl._style import MISSING, display_name, finish, one_panel, page
+from indiseek_sc.pl._style import MISSING, as_text, display_name, finish, one_panel, page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -206,5 +206,4 @@ def _annotate(ax: Axes, table: pd.DataFrame, matrix: pd.DataFrame, across: str) 
 
 
 def _short(name: object) -> str:
-    text = str(name)
-    return text if len(text) <= _WIDEST_NAME else f"{text[: _WIDEST_NAME - 4]} ..."
+    return as_text(name, _WIDEST_NAME)

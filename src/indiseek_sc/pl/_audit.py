@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
 from indiseek_sc import _keys
-from indiseek_sc.pl._style import PALETTE, ROLE_COLORS, STYLE, display_name, finish, one_panel, page
+from indiseek_sc.pl._style import PALETTE, ROLE_COLORS, STYLE, as_text, display_name, finish, one_panel, page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -213,6 +213,8 @@ N_SHOWN = 12
 
 MARGIN = 0.03
 
+_WIDEST_TITLE = 30
+
 _FEW_TO_MANY = ListedColormap(colormaps["Blues"](np.linspace(0.35, 1, 256)))
 """A single cell must be seen on white."""
 
@@ -320,5 +322,8 @@ def _draw_panel(ax: Axes, report: Any, name: str) -> Any:
     ax.plot([low, high], [low, high], color="0.35", linewidth=1)
     row = report.table.loc[name]
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-    ax.set_title(f"{name}\nr {row['pearson']:.2f}, {row['coverage']:.0%} in {report.level:.0%} intervals", fontsize=11)
+    ax.set_title(
+        f"{as_text(name, _WIDEST_TITLE)}\nr {row['pearson']:.2f}, {row['coverage']:.0%} in {report.level:.0%} intervals",
+        fontsize=11,
+    )
     return drawn

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -11,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.patches import Patch, Rectangle
 
 from indiseek_sc import _keys
-from indiseek_sc.pl._style import PALETTE, display_name, finish, one_panel, page
+from indiseek_sc.pl._style import PALETTE, as_text, display_name, finish, one_panel, page
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,7 +102,7 @@ def code_names(codes: pd.DataFrame) -> dict[str, str]:
 
 
 def _name_labels(mdata: MuData) -> str:
-    return str(mdata.uns.get(f"{_keys.CLUSTERS}_params", {}).get("label_key") or _LABELS)
+    return as_text(mdata.uns.get(f"{_keys.CLUSTERS}_params", {}).get("label_key") or _LABELS, _WIDEST_LABEL)
 
 
 def _draw_matrix(ax: Axes, values: pd.DataFrame, words: dict[str, str]) -> None:
@@ -231,9 +230,9 @@ def _draw_tiles(ax: Axes, splits: pd.DataFrame, clusters: list[str], columns: li
 
 def _describe(name: str, row: pd.Series) -> str:
     """A cluster and its commonest label."""
-    if not row.get("label"):
-        return name
-    label = textwrap.shorten(row["label"], _WIDEST_LABEL, placeholder=" ...")
+    if pd.isna(row.get("label_share")):
+        return as_text(name, _WIDEST_LABEL)
+    label = as_text(row["label"], _WIDEST_LABEL)
     return f"{label} {row['label_share']:.0%}   {name:\N{FIGURE SPACE}>2}"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from indiseek_sc.pl._style import PALETTE, display_name, finish, one_panel, page
+from indiseek_sc.pl._style import PALETTE, as_text, display_name, finish, one_panel, page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -168,8 +168,7 @@ def _n_legend_rows(group: list[str]) -> int:
 
 
 def _short(name: object) -> str:
-    text = str(name)
-    return text if len(text) <= _WIDEST_NAME else f"{text[: _WIDEST_NAME - 4]} ..."
+    return as_text(name, _WIDEST_NAME)
 
 
 def _annotate(ax: Axes, table: pd.DataFrame, n_drawn: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 
-from indiseek_sc.pl._style import MISSING, page
+from indiseek_sc.pl._style import MISSING, as_text, page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +31,9 @@ _HANDLE = 0.4
 _BAR = 1.5
 """Inches of a colour bar with its numbers and words."""
 
+_WIDEST_ENTRY = 40
+"""Letters of an entry of a legend."""
+
 _MISSING_LABEL = "missing"
 
 
@@ -38,11 +41,11 @@ def guide_width(colors: Coloring, height: float) -> float:
     """Inches that the legend or colour bar needs beside panels of ``height`` inches."""
     if colors.scale is not None:
         return _BAR
-    entries = list(_entries(colors))
+    entries = [label for label, _ in _entries(colors)]
     n_lines = -(-len(entries) // _n_columns(len(entries), height))
     columns = [entries[start : start + n_lines] for start in range(0, len(entries), n_lines)]
     beside = sum(max(map(_text_width, column)) + _HANDLE for column in columns)
-    return max(beside, _text_width(colors.title) * 1.1) + 0.1
+    return max(beside, _text_width(as_text(colors.title, _WIDEST_ENTRY)) * 1.1) + 0.1
 
 
 def draw_guide(ax: Axes, colors: Coloring, height: float) -> None:
@@ -54,11 +57,10 @@ def draw_guide(ax: Axes, colors: Coloring, height: float) -> None:
     entries = _entries(colors)
     ax.legend(
         handles=[
-            Line2D([], [], marker="o", linestyle="", markersize=8, color=color, label=label)
-            for label, color in entries.items()
+            Line2D([], [], marker="o", linestyle="", markersize=8, color=color, label=label) for label, color in entries
         ],
         loc="center left",
-        title=colors.title,
+        title=as_text(colors.title, _WIDEST_ENTRY),
         ncols=_n_columns(len(entries), height),
         alignment="left",
         borderaxespad=0,
@@ -70,9 +72,14 @@ def draw_guide(ax: Axes, colors: Coloring, height: float) -> None:
     )
 
 
-def _entries(colors: Coloring) -> dict[str, Any]:
-    """Colour by name of what a legend lists: the categories, then missing values if there are any."""
-    return dict(colors.legend or {}) | ({_MISSING_LABEL: MISSING} if colors.missing.any() else {})
+def _entries(colors: Coloring) -> list[tuple[str, Any]]:
+    """Names and colours of what a legend lists: the categories, then missing values if there are any."""
+    entries = [(as_text(name, _WIDEST_ENTRY), color) for name, color in (colors.legend or {}).items()]
+    return entries + ([(_missing_label(colors), MISSING)] if colors.missing.any() else [])
+
+
+def _missing_label(colors: Coloring) -> str:
+    return "(no value)" if _MISSING_LABEL in (colors.legend or {}) else _MISSING_LABEL
 
 
 def _n_columns(n_entries: int, height: float) -> int:
@@ -81,7 +88,9 @@ def _n_columns(n_entries: int, height: float) -> int:
 
 def _text_width(text: str) -> float:
     """Inches of ``text`` in a legend."""
-    return TextPath((0, 0), text or " ", size=plt.rcParams["legend.fontsize"]).get_extents().width / 72
+    if not text.strip():
+        return 0.0
+    return TextPath((0, 0), text, size=plt.rcParams["legend.fontsize"]).get_extents().width / 72
 
 
 def _draw_bar(ax: Axes, colors: Coloring, scale: ScalarMappable) -> None:
@@ -90,7 +99,9 @@ def _draw_bar(ax: Axes, colors: Coloring, scale: ScalarMappable) -> None:
     bar.outline.set_visible(False)
     low, high = colors.ends or ("", "")
     size = plt.rcParams["legend.fontsize"]
-    inset.set_title("\n".join(filter(None, [colors.title, high])), loc="left", fontsize=size, pad=8)
+    inset.set_title(
+        "\n".join(filter(None, [as_text(colors.title, _WIDEST_ENTRY), high])), loc="left", fontsize=size, pad=8
+    )
     missing = f"grey: {_MISSING_LABEL}" if colors.missing.any() else ""
     inset.set_xlabel("\n".join(filter(None, [low, missing])), loc="left", fontsize=size, labelpad=8)
 
@@ -110,7 +121,15 @@ def label_on_data(ax: Axes, points: NDArray[np.floating], colors: Coloring) -> N
         # The cell nearest to the middle: the middle itself may lie between two clusters.
         middle = members[np.linalg.norm(members - np.median(members, axis=0), axis=1).argmin()]
         line = {"arrowstyle": "-", "color": "black", "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0}
-        text = ax.annotate(label, middle, (0, 0), textcoords="offset points", ha="center", va="center", arrowprops=line)
+        text = ax.annotate(
+            as_text(label, _WIDEST_ENTRY),
+            middle,
+            (0, 0),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            arrowprops=line,
+        )
         text.set(fontsize=9, fontweight="bold", path_effects=[effects.withStroke(linewidth=2.5, foreground="white")])
         placed.append(text)
     move_apart(ax, placed)
@@ -182,7 +201,14 @@ def place_names(
     points = np.asarray(points, dtype=float).reshape(-1, 2)
     texts = [
         ax.annotate(
-            name, tuple(point), (0, 0), textcoords="offset points", ha="center", va="center", fontsize=9, zorder=5
+            as_text(name, _WIDEST_ENTRY),
+            tuple(point),
+            (0, 0),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=9,
+            zorder=5,
         )
         for name, point in zip(names, points, strict=True)
     ]

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from indiseek_sc import _keys
-from indiseek_sc.pl._style import ROLE_COLORS, display_name, finish, modality_names, one_panel, page
+from indiseek_sc.pl._style import ROLE_COLORS, as_text, display_name, finish, modality_names, one_panel, page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -137,9 +137,8 @@ def _count_offset(table: pd.DataFrame) -> float:
 
 def _wrapped(labels: pd.Series) -> list[str]:
     """Names on two lines at most."""
-    return [
-        "\n".join(textwrap.wrap(str(label), _WIDEST_LABEL, max_lines=2, placeholder=" ...") or [""]) for label in labels
-    ]
+    lines = (textwrap.wrap(str(label), _WIDEST_LABEL, max_lines=2, placeholder=" ...") or [""] for label in labels)
+    return ["\n".join(map(as_text, of_label)) for of_label in lines]
 
 
 def _includes_0(label: pd.Series) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,14 +14,23 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import CenteredNorm, LinearSegmentedColormap, Normalize, to_rgba, to_rgba_array
+from matplotlib.colors import (
+    CenteredNorm,
+    Colormap,
+    LinearSegmentedColormap,
+    Normalize,
+    is_color_like,
+    to_rgba,
+    to_rgba_array,
+)
 from matplotlib.figure import Figure
 
 from indiseek_sc import _keys
-from indiseek_sc._lookup import find_obs
+from indiseek_sc._lookup import as_categories, find_obs, locate_obs, name_of
+from indiseek_sc._text import near_miss
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -71,9 +81,25 @@ DIVERGING = LinearSegmentedColormap.from_list(
 _DISPLAY = {"rna": "RNA", "adt": "protein", "prot": "protein"}
 
 
+def as_text(name: object, width: int | None = None) -> str:
+    """How a figure writes what a user named: on one line, dollars as dollars, what is blank in words.
+
+    Parameters
+    ----------
+    name
+        A label, a feature, a column.
+    width
+        Letters that it may take; the rest is cut off.
+    """
+    text = " ".join(str(name).split()) or "(blank)"
+    if width is not None and len(text) > width:
+        text = f"{text[: width - 4]} ..."
+    return text.replace("$", r"\$")  # two of them would be mathematics
+
+
 def display_name(modality: str) -> str:
     """How a figure calls ``modality``: ``rna`` and ``adt`` in a biologist's words, another name as it is."""
-    return _DISPLAY.get(modality.lower(), modality)
+    return _DISPLAY.get(modality.lower(), as_text(modality))
 
 
 def modality_names(mdata: MuData) -> dict[_keys.Role, str]:
@@ -146,7 +172,7 @@ class Coloring:
     categories
         Category of each cell; nothing for numbers.
     legend
-        Colour of each category that occurs; nothing for numbers.
+        Colour of each category; nothing for numbers.
     scale
         Of a colour bar; nothing for categories.
     ends
@@ -162,13 +188,21 @@ class Coloring:
     ends: tuple[str, str] | None = None
 
 
-def coloring(mdata: MuData, key: str | None, palette: Mapping[str, str] | None) -> Coloring:
+Palette = str | Sequence[Any] | Mapping[Any, Any] | Colormap
+"""Colours of categories: by the name of a colormap, one after the other, or by category."""
+
+
+def coloring(mdata: MuData, key: str | None, palette: Palette | None) -> Coloring:
     """Colours for the observation column ``key``, or one colour for all cells without it.
+
+    Numbers have a colour bar, unless they are the batches of a model, or labels that a tool was asked for.
 
     Raises
     ------
     KeyError
         If there is no such column.
+    ValueError
+        If a palette holds no colours.
     """
     if key is None:
         return Coloring("", np.tile(to_rgba(PALETTE[0]), (mdata.n_obs, 1)), np.zeros(mdata.n_obs, dtype=bool))
@@ -178,26 +212,102 @@ def coloring(mdata: MuData, key: str | None, palette: Mapping[str, str] | None) 
         )
     values = find_obs(mdata, key, "color")
     numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    return _of_numbers(mdata, values, key) if numeric else _of_categories(mdata, values, key, palette)
+    if numeric and not _are_categories(mdata, key):
+        return _of_numbers(mdata, values, key)
+    return _of_categories(mdata, as_categories(values), key, palette)
 
 
-def _of_categories(mdata: MuData, values: pd.Series, key: str, palette: Mapping[str, str] | None) -> Coloring:
-    categories = pd.Categorical(values)
-    names = [str(name) for name in categories.categories]
-    if len(names) > len(PALETTE):
+def _are_categories(mdata: MuData, key: str) -> bool:
+    """Whether a model takes the column for batches, or a tool for labels."""
+    noted = [mdata.uns.get(_keys.SETTINGS, {}).get("batch_key")]
+    noted += [
+        mdata.uns.get(f"{table}_params", {}).get("label_key")
+        for table in (_keys.IMPORTANCE, _keys.CLUSTERS, _keys.RANK_CORRELATION)
+    ]
+    places = set()
+    for name in noted:
+        with suppress(KeyError, ValueError):
+            places |= set(locate_obs(mdata, name, "color"))
+    return not places.isdisjoint(locate_obs(mdata, key, "color"))
+
+
+def _of_categories(mdata: MuData, values: pd.Series, key: str, palette: Palette | None) -> Coloring:
+    names = list(values.cat.categories)
+    colors = _choose_colors(mdata, key, names, palette)
+    n_colors, is_chosen = len(set(colors.values())), palette is not None and not isinstance(palette, Mapping)
+    if n_colors < len(names) and (is_chosen or len(names) > len(PALETTE)):
         warnings.warn(
-            f"color={key!r} has {len(names)} categories, but there are only {len(PALETTE)} colours: they repeat. "
+            f"color={key!r} has {len(names)} categories, but there are only {n_colors} colours: they repeat. "
             "Pass palette=... or draw a coarser column.",
-            stacklevel=4,
+            stacklevel=5,
         )
-    colors = {name: to_rgba(color) for name, color in zip(names, itertools.cycle(PALETTE), strict=False)}
-    chosen = _noted_palette(mdata, key) | dict(palette or {})
-    colors |= {name: to_rgba(chosen[name]) for name in names if name in chosen}
-    missing = categories.codes < 0
+    missing = values.isna().to_numpy()
     # A missing category has code -1: the last row.
-    rgba = to_rgba_array([*colors.values(), to_rgba(MISSING)])[categories.codes]
-    legend = {names[code]: colors[names[code]] for code in np.unique(categories.codes[~missing])}
-    return Coloring(key, rgba, missing, categories.rename_categories(names), legend)
+    rgba = to_rgba_array([*colors.values(), to_rgba(MISSING)])[values.cat.codes.to_numpy()]
+    return Coloring(key, rgba, missing, pd.Categorical(values), colors)
+
+
+def _choose_colors(
+    mdata: MuData, key: str, names: Sequence[str], palette: Palette | None
+) -> dict[str, tuple[float, ...]]:
+    """A colour for each category: of the palette, or as scanpy noted it beside the column, or one of ours."""
+    colors: dict[str, tuple[float, ...]] = dict(zip(names, map(to_rgba, itertools.cycle(PALETTE)), strict=False))
+    if palette is None or isinstance(palette, Mapping):
+        colors |= _noted_colors(mdata, key)
+    if palette is not None:
+        colors |= _read_palette(palette, names, "palette")
+    return {name: colors[name] for name in names}
+
+
+def _noted_colors(mdata: MuData, key: str) -> dict[str, tuple[float, ...]]:
+    """Colours that scanpy noted, in the order of all categories, also of those without cells."""
+    for column in locate_obs(mdata, key, "color"):
+        holder = mdata if column.modality is None else mdata.mod[column.modality]
+        noted = f"{column.key}_colors"
+        if noted in holder.uns:
+            values = holder.obs[column.key]
+            of_all = values.cat.categories if hasattr(values, "cat") else as_categories(values).cat.categories
+            place = f"{'mdata' if column.modality is None else f'mdata[{column.modality!r}]'}.uns[{noted!r}]"
+            found = _read_palette(holder.uns[noted], [name_of(value) for value in of_all], place, repeat=False)
+            return found
+    return {}
+
+
+def _read_palette(
+    palette: Any, names: Sequence[str], argument: str, *, repeat: bool = True
+) -> dict[str, tuple[float, ...]]:
+    """Colours by name.
+
+    Raises
+    ------
+    ValueError
+        If something is no colour, or no palette.
+    """
+    if isinstance(palette, str):
+        if palette not in colormaps:
+            raise ValueError(
+                f"{argument}={palette!r} is not the name of a colormap. Give one of matplotlib's such as 'tab20', a list of "
+                f"colours, or a dictionary of colours by category.{near_miss(palette, list(colormaps))}"
+            )
+        palette = colormaps[palette]
+    if isinstance(palette, Colormap):
+        palette = palette(np.linspace(0, 1, max(len(names), 1)))  # as scanpy has it
+    if hasattr(palette, "by_key"):  # a cycler, as scanpy takes it too
+        palette = palette.by_key().get("color", [])
+    if isinstance(palette, Mapping):
+        pairs = [(name_of(name), color) for name, color in palette.items()]
+    elif isinstance(palette, Sequence | np.ndarray | pd.Series | pd.Index) and len(palette):
+        colors = list(palette)
+        pairs = list(zip(names, itertools.cycle(colors) if repeat else colors, strict=False))
+    else:
+        raise ValueError(
+            f"{argument} must be the name of a colormap, a list of colours or a dictionary of colours by category, but is "
+            f"{palette!r}."
+        )
+    for name, color in pairs:
+        if not is_color_like(color):
+            raise ValueError(f"{argument}: {color!r}, for {name!r}, is no colour. Give a name, or '#rrggbb'.")
+    return {name: to_rgba(color) for name, color in pairs}
 
 
 def _of_numbers(mdata: MuData, values: pd.Series, key: str) -> Coloring:
@@ -217,13 +327,3 @@ def _of_numbers(mdata: MuData, values: pd.Series, key: str) -> Coloring:
     names = modality_names(mdata)
     ends = (f"{display_name(names['adt'])}\nresolves better", f"{display_name(names['rna'])}\nresolves better")
     return Coloring("θ", rgba, missing, scale=scale, ends=ends)
-
-
-def _noted_palette(mdata: MuData, key: str) -> dict[str, str]:
-    """Colours that scanpy noted beside the column ``key``, in ``mdata`` or in a modality."""
-    places = [(mdata, key)] + [(mdata[name], key.removeprefix(f"{name}:")) for name in mdata.mod]
-    for place, column in places:
-        if column in place.obs and f"{column}_colors" in place.uns:
-            names = pd.Categorical(place.obs[column]).categories
-            return dict(zip(map(str, names), place.uns[f"{column}_colors"], strict=False))
-    return {}

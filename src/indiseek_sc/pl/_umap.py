@@ -9,10 +9,10 @@ import numpy as np
 
 from indiseek_sc import _keys
 from indiseek_sc.pl._guides import draw_guide, guide_width, label_on_data
-from indiseek_sc.pl._style import STYLE, Coloring, coloring, display_name, finish, modality_names
+from indiseek_sc.pl._style import STYLE, Coloring, Palette, coloring, display_name, finish, modality_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ def umap(
     *,
     codes: Sequence[str] | None = None,
     legend_loc: LegendLocation | None = "right margin",
-    palette: Mapping[str, str] | None = None,
+    palette: Palette | None = None,
     size: float | None = None,
     ncols: int | None = None,
     show: bool | None = None,
@@ -58,8 +58,9 @@ def umap(
     legend_loc
         One legend for each colour in the margin, or the names of categories on the panels, or none.
     palette
-        Colours of categories. By default those that scanpy noted in ``uns["<color>_colors"]``, else 40 colours chosen
-        to be told apart by colour-blind readers as well.
+        Colours of categories: the name of a colormap such as ``"tab20"``, a list of colours, or a dictionary by category. By
+        default those that scanpy noted in ``uns["<color>_colors"]``, else 40 colours chosen to be told apart by
+        colour-blind readers as well.
     size
         Area of a point in square points, by default by the number of cells.
     ncols
