@@ -51,3 +51,36 @@ def fitted(user_file: Path) -> Path:
     assert result.exit_code == 0, result.output
     (folder / "log.txt").write_text(result.output)
     return folder
+
+
+@pytest.fixture(scope="session")
+def saved(user_file, tmp_path_factory):
+    """A folder where a user ran `fit` and kept the model."""
+    folder = tmp_path_factory.mktemp("saved")
+    result = run(
+        *(
+            "fit",
+            user_file,
+            folder / "coded.h5mu",
+            "--save-model",
+            folder / "model",
+            "--max-epochs",
+            "1",
+            "--adt",
+            "prot",
+        ),
+        *(
+            "--rna-layer",
+            "counts",
+            "--label-key",
+            "cell_type",
+            "--batch-key",
+            "donor",
+            "--accelerator",
+            "cpu",
+            "--predict",
+            "--debug",
+        ),
+    )
+    assert result.exit_code == 0, result.output
+    return folder

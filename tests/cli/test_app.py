@@ -21,7 +21,7 @@ def test_version():
         (["--help"], ["demo", "fit", "IndiSeek"]),
         (["report", "--help"], ["FILE.h5mu", "--model", "--label-key", "--output", "--compare", "Example:"]),
         (["demo", "--help"], ["OUTDIR", "summary.md", "demo.h5mu"]),
-        (["fit", "--help"], ["IN", "OUT.h5mu", "X_indiseek_specific_rna", "Example:", "--label-key", "leiden"]),
+        (["fit", "--help"], ["IN", "OUT", ".h5ad", "X_indiseek_specific_rna", "Example:", "--label-key", "leiden"]),
     ],
 )
 def test_help_teaches(arguments, taught):

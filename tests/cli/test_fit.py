@@ -11,6 +11,7 @@ import mudata
 import numpy as np
 import pandas as pd
 import pytest
+from mudata import MuData
 from anndata.tests.helpers import assert_equal
 
 from indiseek_sc import IndiSeek, datasets
@@ -166,15 +167,56 @@ def test_a_training_that_diverges_is_an_error(user_file, tmp_path, stopped_at):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failure_after_the_cells_are_written_leaves_nothing(user_file, tmp_path, monkeypatch):
+def test_cells_that_cannot_be_written_leave_nothing(user_file, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(IndiSeek, "audit", fail)
+    monkeypatch.setattr(MuData, "write_h5mu", fail)
     result = fit_quickly(user_file, tmp_path)
     assert result.exit_code == 1
     assert result.output.splitlines()[-1] == "error: No space left on device"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_audit_that_fails_loses_the_report_alone(user_file, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ZeroDivisionError("float division by zero")
+
+    monkeypatch.setattr(IndiSeek, "audit", fail)
+    result = fit_quickly(user_file, tmp_path)
+    assert result.exit_code == 0, result.output
+    told = "warning: The audit, and so the report, could not be made: ZeroDivisionError: float division by zero"
+    assert told in result.output.splitlines()
+    assert [file.name for file in tmp_path.iterdir()] == ["out.h5mu"]
+
+
+def test_a_picture_that_fails_is_a_warning_and_the_others_are_there(user_file, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        assert (tmp_path / "out.h5mu").is_file()  # cells are written before anything is drawn
+        raise ValueError("no such colour")
+
+    monkeypatch.setattr("indiseek_sc.pl.umap", fail)
+    monkeypatch.setattr(IndiSeek, "report", fail)
+    result = fit_quickly(user_file, tmp_path)
+    assert result.exit_code == 0, result.output
+    for what in ("umap.png", "report.html"):
+        assert f"warning: {what} could not be made: ValueError: no such colour" in result.output
+    made = {file.name for file in (tmp_path / "figures").iterdir()}
+    assert made == {"importance.png", "audit.png", "history.png", "summary.md", "summary.json"}
+    assert set(json.loads((tmp_path / "figures" / "summary.json").read_text())["files"]) == made
+    assert "umap.png" not in (tmp_path / "figures" / "summary.md").read_text()
+    assert "in a browser" not in result.output.splitlines()[-1]
+
+
+def test_an_interrupted_report_leaves_the_cells(user_file, tmp_path, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("indiseek_sc.pl.umap", interrupt)
+    result = fit_quickly(user_file, tmp_path)
+    assert result.exit_code == 130
+    assert result.output.splitlines()[-1] == "interrupted: the cells and the model are complete, the report was not written."
+    assert [file.name for file in tmp_path.iterdir()] == ["out.h5mu"]
 
 
 def test_demo_runs_the_bundled_data(pbmc_small, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from indiseek_sc.cli._outcome import new_file, new_folder, reported
+from indiseek_sc.cli._outcome import ENDINGS, check_ending, in_options, new_file, new_folder, reported
 
 
 def names(folder) -> list[str]:
@@ -60,9 +60,57 @@ def test_an_empty_folder_may_be_filled_also_if_it_is_the_current_one(tmp_path, m
 
 def test_a_new_folder_can_be_read_as_any_other(tmp_path):
     (tmp_path / "usual").mkdir()
+    with new_folder(tmp_path / "made", force=False) as filled:
+        (filled / "part").write_text("new")
+    assert (tmp_path / "made").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_a_folder_in_which_nothing_was_made_does_not_appear(tmp_path):
     with new_folder(tmp_path / "made", force=False):
         pass
-    assert (tmp_path / "made").stat().st_mode == (tmp_path / "usual").stat().st_mode
+    assert names(tmp_path) == []
+
+
+def test_a_store_is_replaced_as_a_whole_and_other_folders_never(tmp_path):
+    store, folder = tmp_path / "cells.zarr", tmp_path / "other.zarr"
+    store.mkdir()
+    (store / "zarr.json").touch()
+    (store / "old").touch()
+    with pytest.raises(FileExistsError), new_file(store, force=False):
+        pass
+    with new_file(store, force=True) as made:
+        made.mkdir()
+        (made / "zarr.json").touch()
+    folder.mkdir()
+    with pytest.raises(IsADirectoryError), new_file(folder, force=True):
+        pass
+    assert names(tmp_path) == ["cells.zarr", "cells.zarr/zarr.json", "other.zarr"]
+
+
+def test_an_ending_says_what_is_written():
+    for ending in ENDINGS:
+        check_ending(Path(f"out{ending}"))
+    for name in ("out", "out.h5", "out.h5mu.gz", "out.csv"):
+        with pytest.raises(ValueError, match=r"must end in \.h5mu, \.zarr or \.h5ad"):
+            check_ending(Path(name))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("rna_layer='x': none", "--rna-layer='x': none"),
+        ("set up with adt_input='normalized'.", "set up with --adt-input='normalized'."),
+        ("modalities['adt_layer']: no modality", "--adt: no modality"),
+        ("Say which: read(path, adt='NAME')", "Say which: --adt NAME"),
+        ("If so: modalities={'rna_layer': 'a', 'adt_layer': 'b'}; if not: check_sizes=False", "If so: --rna 'a' --adt 'b'"),
+        ("exclude=() would keep them", "--exclude none would keep them"),
+        ("exclude: there is no 'x'", "--exclude: there is no 'x'"),
+        ("batch_key='x': no", "--batch-key='x': no"),
+        ("modalities={'adt_layer': 'atac', ...}", "modalities={'adt_layer': 'atac', ...}"),
+    ],
+)
+def test_arguments_are_told_as_options(text, told):
+    assert in_options(text) == told
 
 
 def test_files_and_folders_are_not_taken_for_each_other(tmp_path):

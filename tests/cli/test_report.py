@@ -8,39 +8,6 @@ from indiseek_sc import _keys
 from .conftest import run
 
 
-@pytest.fixture(scope="module")
-def saved(user_file, tmp_path_factory):
-    """A folder where a user ran `fit` and kept the model."""
-    folder = tmp_path_factory.mktemp("saved")
-    result = run(
-        *(
-            "fit",
-            user_file,
-            folder / "coded.h5mu",
-            "--save-model",
-            folder / "model",
-            "--max-epochs",
-            "1",
-            "--adt",
-            "prot",
-        ),
-        *(
-            "--rna-layer",
-            "counts",
-            "--label-key",
-            "cell_type",
-            "--batch-key",
-            "donor",
-            "--accelerator",
-            "cpu",
-            "--predict",
-            "--debug",
-        ),
-    )
-    assert result.exit_code == 0, result.output
-    return folder
-
-
 def test_a_report_of_a_file_and_its_model(saved, tmp_path):
     before = (saved / "coded.h5mu").read_bytes()
     result = run("report", saved / "coded.h5mu", "--model", saved / "model", "--output", tmp_path / "r.html", "--debug")

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from indiseek_sc.cli._outcome import Clock, check_input, new_file, new_folder, reported
+from indiseek_sc.cli._outcome import Clock, check_ending, check_input, new_file, new_folder, reported
 
 app = typer.Typer(
     help=(
@@ -18,14 +18,30 @@ app = typer.Typer(
         "(IndiSeek, arXiv 2509.21584)."
         "\n\nStart with [bold]indiseek-sc demo[/bold]: it runs everything on real blood cells that come with the package. "
         "Then [bold]indiseek-sc fit[/bold] does the same for a CITE-seq file of yours."
+        "\n\n[bold]indiseek-sc encode[/bold] and [bold]indiseek-sc predict[/bold] use a saved model on other cells."
         "\n\nA command exits with 0 if all went well, 1 if it failed, 2 if it was called wrongly, and 130 if it was "
-        "interrupted. Unless all went well it leaves no file."
+        "interrupted. Files appear whole or not at all; a report that cannot be made is a warning."
     ),
     rich_markup_mode="rich",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+class Values(StrEnum):
+    """What the values of a modality are."""
+
+    AUTO = "auto"
+    COUNTS = "counts"
+    NORMALIZED = "normalized"
+
+
+class Source(StrEnum):
+    """What is predicted from."""
+
+    RNA = "rna"
+    ADT = "adt"
 
 
 class Accelerator(StrEnum):
@@ -118,7 +134,7 @@ def fit(
             help="Cells with both RNA and proteins: Cell Ranger (.h5 or its matrix folder), .h5ad, .h5mu or .zarr.",
         ),
     ],
-    output: Annotated[Path, typer.Argument(metavar="OUT.h5mu", help="File to make.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="File to make: .h5mu, .zarr, or .h5ad.")],
     rna: Annotated[
         str | None, typer.Option(help="Name of the RNA modality, or type of features; found if not given.")
     ] = None,
@@ -128,6 +144,17 @@ def fit(
     ] = None,
     rna_layer: Annotated[str | None, typer.Option(help="Layer of the RNA values; .X if not given.")] = None,
     adt_layer: Annotated[str | None, typer.Option(help="Layer of the protein values; .X if not given.")] = None,
+    rna_input: Annotated[
+        Values, typer.Option(help="What the RNA values are, if what is found by looking at them is wrong.")
+    ] = Values.AUTO,
+    adt_input: Annotated[Values, typer.Option(help="The same for proteins.")] = Values.AUTO,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PROTEIN|none",
+            help="A protein to leave out of the codes; may be given several times. [default: isotype controls, hashtags, empty rows]",
+        ),
+    ] = None,
     batch_key: Annotated[str | None, typer.Option(help="Column of obs that names the batch of a cell.")] = None,
     label_key: Annotated[
         str | None, typer.Option(help="Column of obs that names the type of a cell; our clusters if not given.")
@@ -182,10 +209,12 @@ def fit(
     """
     with reported(debug), ExitStack() as outputs:
         clock = Clock()
+        check_ending(output)
         check_input(source, output)
-        file = outputs.enter_context(new_file(output, force=force))
         folder = outputs.enter_context(new_folder(report, force=force)) if report else None
-        model_folder = outputs.enter_context(new_folder(save_model, force=force)) if save_model else None
+        results = outputs.enter_context(ExitStack())  # what is kept before pictures are drawn
+        file = results.enter_context(new_file(output, force=force))
+        model_folder = results.enter_context(new_folder(save_model, force=force)) if save_model else None
         with clock.step("Loading libraries and data"):
             from indiseek_sc.cli._pipeline import Job, read_input, run_job
 
@@ -205,10 +234,82 @@ def fit(
             max_epochs=max_epochs,
             accelerator=accelerator.value,
             predict=predict,
+            rna_input=rna_input.value,
+            adt_input=adt_input.value,
+            exclude=None if not exclude else () if exclude == ["none"] else tuple(exclude),
         )
-        run_job(mdata, job, clock, output=file, report=folder, model_folder=model_folder)
+        run_job(mdata, job, clock, output=file, report=folder, model_folder=model_folder, keep=results.close)
         outputs.close()
-        clock.say(f"Done. Wrote {output}" + (f"; open {report / 'report.html'} in a browser." if report else "."))
+        page = report / "report.html" if report else None
+        clock.say(f"Done. Wrote {output}" + (f"; open {page} in a browser." if page and page.is_file() else "."))
+
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder that [bold]fit --save-model[/bold] made.")]
+Cells = Annotated[Path, typer.Argument(metavar="IN", help="Cells, in any form that [bold]fit[/bold] reads.")]
+Proteins = Annotated[
+    str | None,
+    typer.Option("--adt", help="Modality of proteins, entry of obsm, or type of features; found if not given."),
+]
+
+
+@app.command()
+def encode(
+    model: Model,
+    source: Cells,
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="File to make: .h5mu, .zarr, or .h5ad.")],
+    adt: Proteins = None,
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
+    """Give cells the codes of a saved model: a copy of them with all codes in obsm.
+
+    Features are found by their names, so they may lie in another order, and there may be more. Proteins that the model leaves out,
+    such as isotype controls, may be missing.
+
+    [bold]Example:[/bold] indiseek-sc encode model new_donor.h5 new_donor.h5mu
+    """
+    with reported(debug):
+        clock = Clock()
+        check_ending(output)
+        check_input(source, output)
+        with new_file(output, force=force) as file:
+            from indiseek_sc.cli._saved import encode_file
+
+            encode_file(model, source, file, clock, adt=adt)
+        clock.say(f"Done. Wrote {output}.")
+
+
+@app.command("predict")
+def predict_other(
+    model: Model,
+    source: Cells,
+    output: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", help="File to make: .h5ad of the predictions, or .h5mu or .zarr of the cells with them."
+        ),
+    ],
+    known: Annotated[Source, typer.Option("--from", help="What to predict from.")] = Source.RNA,
+    adt: Proteins = None,
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
+    """Predict proteins from RNA, or back, by a saved model that learnt to (fit --predict --save-model).
+
+    Predicted are centred log-ratios of proteins, or log-normalised genes: X has means, layers have the deviation and bounds between
+    which 90 % of the values lie. The cells need only the modality that is predicted from.
+
+    [bold]Example:[/bold] indiseek-sc predict model rna_only.h5ad proteins.h5ad
+    """
+    with reported(debug):
+        clock = Clock()
+        check_ending(output)
+        check_input(source, output)
+        with new_file(output, force=force) as file:
+            from indiseek_sc.cli._saved import predict_file
+
+            predict_file(model, source, file, clock, known=known.value, adt=adt)
+        clock.say(f"Done. Wrote {output}.")
 
 
 @app.command("report")

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 FAILED, INTERRUPTED = 1, 130
 
+ENDINGS = (".h5mu", ".zarr", ".h5ad")
+"""What results can be written as."""
+
 ROUTINE = (
     "Cannot join columns with the same name",
     "var_names are not unique",
@@ -38,6 +41,10 @@ _OPTIONS = (
     (r"(?<!')\b(rna|adt)_(layer|input)\b", r"--\1-\2"),
     (r"\b(rna|adt)=(?=')", r"--\1="),
     (r"(?<!-)\b(batch|label)_key(?==|:)", r"--\1-key"),
+    (
+        r"load it with them, load\(\.\.\., adata=mdata\), call train_prediction\(\) and save it again",
+        "run fit again, with --predict and --save-model",
+    ),
     (r"\bexclude=\(\)", "--exclude none"),
     (r"(?<!-)\bexclude(?==|:)", "--exclude"),
 )
@@ -49,6 +56,17 @@ def in_options(text: str) -> str:
     for argument, option in _OPTIONS:
         text = re.sub(argument, option, text)
     return text
+
+
+@contextmanager
+def or_warned(what: str) -> Iterator[None]:
+    """Turn an error of the block into a warning that ``what`` could not be made, and why: of no more than a picture."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 (whatever it is, the results are there)
+        text = _text_of(error)
+        cause = text if text == type(error).__name__ else f"{type(error).__name__}: {text}"
+        warnings.warn(f"{what} could not be made: {cause}", stacklevel=3)
 
 
 @contextmanager
@@ -70,7 +88,7 @@ def reported(debug: bool) -> Iterator[None]:
             warnings.showwarning = _tell_warning
             yield
     except KeyboardInterrupt as interruption:
-        typer.echo("interrupted: nothing was written.", err=True)
+        typer.echo(f"interrupted: {str(interruption) or 'nothing was written'}.", err=True)
         raise typer.Exit(INTERRUPTED) from interruption
     except (typer.Exit, typer.Abort):
         raise
@@ -101,6 +119,21 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def check_ending(path: Path) -> None:
+    """Refuse an output that nothing can be written as.
+
+    Raises
+    ------
+    ValueError
+        If the name ends otherwise.
+    """
+    if path.suffix not in ENDINGS:
+        raise ValueError(
+            f"{path} must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, which says what is written, "
+            f"but ends in {path.suffix or 'nothing'!r}. For instance: {path.with_suffix(ENDINGS[0])}"
+        )
+
+
 def check_input(path: Path, output: Path) -> None:
     """Refuse an input that is not there, or that the output would take the place of.
 
@@ -119,14 +152,14 @@ def check_input(path: Path, output: Path) -> None:
 
 @contextmanager
 def new_file(path: Path, *, force: bool) -> Iterator[Path]:
-    """Give a path to write to; the file appears under its own name when the block ends well, else not at all.
+    """Give a path to write to; the file, or zarr store, appears under its own name when the block ends well, else not at all.
 
     Raises
     ------
     OSError
         If the file exists and may not be overwritten, or cannot be made there.
     """
-    if path.is_dir():
+    if path.is_dir() and not _is_store(path):
         raise IsADirectoryError(f"{path} is a folder; the output is a file.")
     if path.exists() and not force:
         raise FileExistsError(f"{path} is there already. Choose another name, or overwrite it with --force.")
@@ -135,12 +168,18 @@ def new_file(path: Path, *, force: bool) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
         unfinished = Path(folder) / path.name
         yield unfinished
+        if path.is_dir():  # which cannot be replaced in one step
+            os.replace(path, Path(folder) / "before")
         os.replace(unfinished, path)
+
+
+def _is_store(path: Path) -> bool:
+    return any((path / name).is_file() for name in (".zgroup", "zarr.json"))
 
 
 @contextmanager
 def new_folder(path: Path, *, force: bool) -> Iterator[Path]:
-    """Give a folder to fill; it appears under its own name when the block ends well, else not at all.
+    """Give a folder to fill; it appears under its own name when the block ends well and something is in it, else not at all.
 
     Of a folder that is there (and may be overwritten, or is empty) only files of the same names are replaced.
 
@@ -161,6 +200,8 @@ def new_folder(path: Path, *, force: bool) -> Iterator[Path]:
         unfinished = Path(parent) / path.name
         unfinished.mkdir()
         yield unfinished
+        if not any(unfinished.iterdir()):
+            return
         if not path.is_dir():
             os.replace(unfinished, path)
             return

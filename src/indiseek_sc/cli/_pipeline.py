@@ -14,12 +14,14 @@ from indiseek_sc import IndiSeek, _keys, tl
 from indiseek_sc._lookup import find_obs
 from indiseek_sc._recognise import check_not_peaks, find_modalities
 from indiseek_sc.cli._maps import CLUSTERS, MapMaker
+from indiseek_sc.cli._outcome import or_warned
 from indiseek_sc.cli._summary import PAGE, draw_figures, summarize, tell_story, write_json
-from indiseek_sc.io import read, read_anndata_or_mudata
+from indiseek_sc.io import read, read_anndata_or_mudata, write
 from indiseek_sc.model import EarlyEndWarning
 from indiseek_sc.report import Material, check_codes, collect_facts, write_report
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import pandas as pd
@@ -60,6 +62,9 @@ class Job:
     max_epochs: int | None = None
     accelerator: str = "auto"
     predict: bool = False
+    rna_input: Literal["auto", "counts", "normalized"] = "auto"
+    adt_input: Literal["auto", "counts", "normalized"] = "auto"
+    exclude: tuple[str, ...] | None = None
 
 
 def read_input(path: Path, *, rna: str | None = None, adt: str | None = None) -> tuple[MuData, dict[Role, str]]:
@@ -105,9 +110,16 @@ def read_coded(path: Path) -> MuData:
 
 
 def run_job(
-    mdata: MuData, job: Job, clock: Clock, *, output: Path, report: Path | None, model_folder: Path | None = None
+    mdata: MuData,
+    job: Job,
+    clock: Clock,
+    *,
+    output: Path,
+    report: Path | None,
+    model_folder: Path | None = None,
+    keep: Callable[[], object] = lambda: None,
 ) -> None:
-    """Do it all.
+    """Do it all. Results are written, and kept, before pictures are drawn; what cannot be drawn is warned of.
 
     Parameters
     ----------
@@ -123,6 +135,8 @@ def run_job(
         Folder that is there, for figures and summaries; none are made if not given.
     model_folder
         Folder that is there, for the model; it is not saved if not given.
+    keep
+        Called when the file and the model are written.
     """
     with clock.step("Looking at the data"), clock.speaking_for("scvi"):
         model = _set_up(mdata, job)
@@ -136,19 +150,28 @@ def run_job(
             with clock.step("Learning to predict each modality from the other"):
                 model.train_prediction(job.max_epochs, accelerator=job.accelerator)
         if report is not None:
-            with clock.step("Audit of the codes on the cells that were held out, and maps of all cells beside it"):
+            with (
+                clock.step("Audit of the codes on the cells that were held out, and maps of all cells beside it"),
+                or_warned("The audit, and so the report,"),
+            ):
                 audit = model.audit(seed=job.seed)
         with clock.step("Neighbours, clusters and UMAPs of the codes"):
             _set_aside(mdata, clock)
             _take_maps(mdata, maps.finish())
     table = _rank(mdata, job, clock)
     with clock.step("Writing the cells"):
-        mdata.write_h5mu(output)
+        write(mdata, output, rna=job.rna, adt=job.adt, adt_layer=job.adt_layer)
     if model_folder is not None:
         with clock.step("Saving the model"):
             model.save(str(model_folder), overwrite=True)
+    keep()
     if report is not None and audit is not None:
-        _report(model, mdata, table, audit, job, clock, report)
+        try:
+            _report(model, mdata, table, audit, job, clock, report)
+        except KeyboardInterrupt as interruption:
+            raise KeyboardInterrupt(
+                "the cells and the model are complete, the report was not written"
+            ) from interruption
 
 
 def _set_up(mdata: MuData, job: Job) -> IndiSeek:
@@ -160,6 +183,9 @@ def _set_up(mdata: MuData, job: Job) -> IndiSeek:
         adt_layer=job.adt_layer,
         batch_key=job.batch_key,
         modalities={"rna_layer": job.rna, "adt_layer": job.adt},
+        rna_input=job.rna_input,
+        adt_input=job.adt_input,
+        exclude=job.exclude,
     )
     return IndiSeek(mdata, seed=job.seed, n_top_genes=job.n_top_genes)
 
@@ -226,13 +252,15 @@ def _report(
     label_key = job.label_key or CLUSTERS
     with clock.step("Drawing figures"):
         captions = draw_figures(model, mdata, audit, [label_key, _keys.THETA, *job.color_keys], folder)
-    facts = collect_facts(Material(mdata, job.source, label_key, model))
-    summary = summarize(facts, table, audit, is_clustered=not job.label_key, seconds=clock.seconds)
-    story = tell_story(summary, table, audit, captions)
-    (folder / "summary.md").write_text(story, encoding="utf-8")
-    write_json(summary, folder / "summary.json")
-    with clock.step("Writing a report for the browser"):
+    with clock.step("Writing a report for the browser"), or_warned(PAGE):
         model.report(folder / PAGE, label_key=label_key, audit=audit, source=job.source, seed=job.seed)
+    with or_warned("The summary"):
+        facts = collect_facts(Material(mdata, job.source, label_key, model))
+        files = [*captions, *([PAGE] if (folder / PAGE).is_file() else []), "summary.json", "summary.md"]
+        clustered = not job.label_key
+        summary = summarize(facts, table, audit, is_clustered=clustered, seconds=clock.seconds, files=files)
+        (folder / "summary.md").write_text(tell_story(summary, table, audit, captions), encoding="utf-8")
+        write_json(summary, folder / "summary.json")
 
 
 def report_file(
@@ -286,10 +314,7 @@ def report_file(
 
 
 def _load(folder: Path, mdata: MuData) -> IndiSeek:
-    if not (folder / "model.pt").is_file():
-        raise ValueError(
-            f"--model {folder} is not the folder of a saved model. Name one that model.save, or fit by --save-model, wrote."
-        )
+    _check_model(folder)
     try:
         model = IndiSeek.load(str(folder), adata=mdata)
     except (KeyError, RuntimeError, ValueError) as error:
@@ -300,3 +325,10 @@ def _load(folder: Path, mdata: MuData) -> IndiSeek:
             f"--model {folder} learned from other cells than obs[{_keys.SPLIT!r}] says. Give the model that wrote these codes, or leave --model out."
         )
     return model
+
+
+def _check_model(folder: Path) -> None:
+    if not (folder / "model.pt").is_file():
+        raise ValueError(
+            f"--model {folder} is not the folder of a saved model. Name one that model.save, or fit by --save-model, wrote."
+        )

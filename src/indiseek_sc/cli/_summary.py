@@ -10,10 +10,11 @@ import matplotlib
 from matplotlib import pyplot as plt
 
 from indiseek_sc import pl
+from indiseek_sc.cli._outcome import or_warned
 from indiseek_sc.report import course_of_training
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -33,6 +34,7 @@ def summarize(
     *,
     is_clustered: bool,
     seconds: Mapping[str, float],
+    files: Sequence[str],
 ) -> dict[str, Any]:
     """Put together what was done and found, for programs.
 
@@ -48,6 +50,8 @@ def summarize(
         Whether the labels are clusters of the codes themselves.
     seconds
         How long each step took.
+    files
+        Names of the files that were made, the summary among them.
     """
     settings = {name: value for name, value in facts["settings"].items() if name not in ("lambda", "seed")}
     return {
@@ -64,7 +68,7 @@ def summarize(
         "theta": table.to_dict(orient="records"),
         "seconds": dict(seconds),
         "versions": facts["versions"],
-        "files": [*CAPTIONS, PAGE, "summary.json", "summary.md"],
+        "files": list(files),
     }
 
 
@@ -100,7 +104,8 @@ def tell_story(summary: Mapping[str, Any], table: pd.DataFrame, audit: AuditRepo
     captions
         What each figure shows, by the name of its file, which lies beside the summary.
     """
-    figures = {file: f"![{caption}]({file})" for file, caption in captions.items()}
+    # One that could not be drawn has no caption, and is left out.
+    figures = {file: f"![{captions[file]}]({file})" if file in captions else "" for file in CAPTIONS}
     sections = [
         f"# IndiSeek: {summary['source']}",
         _tell_training(summary),
@@ -112,11 +117,11 @@ def tell_story(summary: Mapping[str, Any], table: pd.DataFrame, audit: AuditRepo
         _tell_audit(summary, audit),
         figures["audit.png"],
         f"```\n{audit}\n```",
-        f"## {captions['history.png']}",
+        f"## {CAPTIONS['history.png']}",
         figures["history.png"],
         f"indiseek_sc {summary['versions']['indiseek_sc']}, seed {summary['seed']}; every setting is in `summary.json`.",
     ]
-    return "\n\n".join(sections) + "\n"
+    return "\n\n".join(filter(None, sections)) + "\n"
 
 
 def _tell_training(summary: Mapping[str, Any]) -> str:
@@ -227,12 +232,17 @@ def draw_figures(
 
     Returns
     -------
-    What each shows, by file name.
+    What each shows, by file name; those that could not be drawn are warned of, and left out.
     """
     matplotlib.use("Agg")  # a command draws files, also where there is a screen
-    pl.umap(mdata, colors, show=False, save=folder / "umap.png")
-    pl.importance_ranking(mdata, show=False, save=folder / "importance.png")
-    pl.audit(audit, show=False, save=folder / "audit.png")
-    pl.history(model, keys=course_of_training(model.history), show=False, save=folder / "history.png")
-    plt.close("all")
-    return CAPTIONS
+    figures: dict[str, Callable[[Path], object]] = {
+        "umap.png": lambda path: pl.umap(mdata, colors, show=False, save=path),
+        "importance.png": lambda path: pl.importance_ranking(mdata, show=False, save=path),
+        "audit.png": lambda path: pl.audit(audit, show=False, save=path),
+        "history.png": lambda path: pl.history(model, keys=course_of_training(model.history), show=False, save=path),
+    }
+    for file, draw in figures.items():
+        with or_warned(file):
+            draw(folder / file)
+        plt.close("all")
+    return {file: caption for file, caption in CAPTIONS.items() if (folder / file).is_file()}

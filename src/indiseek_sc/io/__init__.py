@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from indiseek_sc.io._read import read, read_anndata_or_mudata
 from indiseek_sc.io._split import PROTEINS, split_anndata
+from indiseek_sc.io._write import BEFORE, join_modalities, write
 
-__all__ = ["PROTEINS", "read", "read_anndata_or_mudata", "split_anndata"]
+__all__ = ["BEFORE", "PROTEINS", "join_modalities", "read", "read_anndata_or_mudata", "split_anndata", "write"]

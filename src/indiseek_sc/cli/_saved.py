@@ -1,0 +1,158 @@
+"""What a saved model makes of other cells: representations, and one modality predicted from the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from anndata import AnnData
+from mudata import MuData
+
+from indiseek_sc import IndiSeek, _keys
+from indiseek_sc._keys import ROLES
+from indiseek_sc._recognise import find_modalities
+from indiseek_sc.io import read_anndata_or_mudata, split_anndata, write
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from indiseek_sc._keys import Role
+    from indiseek_sc.cli._outcome import Clock
+
+LEVEL = 0.9
+"""Share of the values that lie between the bounds of a prediction."""
+
+
+def encode_file(model_folder: Path, source: Path, output: Path, clock: Clock, *, adt: str | None = None) -> None:
+    """Write cells with the representations that a saved model gives them.
+
+    Parameters
+    ----------
+    model_folder
+        Folder of the model.
+    source
+        Cells with both modalities, in any form that :func:`indiseek_sc.read` reads.
+    output
+        File to write.
+    clock
+        Tells the steps.
+    adt
+        The modality, entry of ``obsm`` or type of features that holds proteins; found if not given.
+
+    Raises
+    ------
+    ValueError
+        If the model cannot be loaded, or the cells lack a modality or features of it.
+    """
+    with clock.step("Loading the model and the cells"), clock.speaking_for("scvi"):
+        model = _load(model_folder)
+        mdata = _read(source, model, ROLES, adt, clock)
+    with clock.step(f"Representations of {mdata.n_obs:,} cells"), clock.speaking_for("scvi"):
+        query = _match_features(mdata, model, ROLES, clock)
+        model.write_latents(query)
+    for key in query.obsm:
+        if key not in query.mod:
+            mdata.obsm[key] = query.obsm[key]
+    mdata.uns[_keys.SETTINGS] = query.uns[_keys.SETTINGS]
+    if _keys.SPLIT in query.obs:
+        mdata.obs[_keys.SPLIT] = query.obs[_keys.SPLIT]
+    with clock.step("Writing the cells"):
+        layer = model.registry_["setup_args"]["adt_layer"]
+        write(mdata, output, rna=model.modalities["rna"], adt=model.modalities["adt"], adt_layer=layer)
+
+
+def predict_file(model_folder: Path, source: Path, output: Path, clock: Clock, *, known: Role, adt: str | None) -> None:
+    """Write what a saved model predicts of one modality from the other.
+
+    Parameters
+    ----------
+    model_folder, source, output, clock, adt
+        As in :func:`encode_file`; the cells need only the modality that is predicted from.
+    known
+        The modality that is predicted from.
+
+    Raises
+    ------
+    ValueError
+        If the model cannot be loaded, or the cells lack the modality or features of it.
+    RuntimeError
+        If the model has not learnt to predict.
+    """
+    with clock.step("Loading the model and the cells"), clock.speaking_for("scvi"):
+        model = _load(model_folder)
+        mdata = _read(source, model, (known,), adt, clock)
+    name, target = model.modalities[known], model.modalities[_keys.other(known)]
+    with clock.step(f"Predicting {target} from {name}, {mdata.n_obs:,} cells"), clock.speaking_for("scvi"):
+        query = _match_features(mdata, model, (known,), clock)
+        found = model.predict_modality(name, target, query, units="normalized")
+    lower, upper = found.interval(LEVEL)
+    predicted = AnnData(found.mean, layers={"deviation": found.deviation, "lower": lower, "upper": upper})
+    predicted.uns["indiseek_prediction"] = {"source": name, "target": target, "units": found.units, "level": LEVEL}
+    with clock.step("Writing the predictions"):
+        if output.suffix == ".h5ad":
+            predicted.obs = mdata.mod[name].obs.loc[predicted.obs_names]
+            predicted.write_h5ad(output)
+        else:
+            whole = _with_modalities(mdata, {**mdata.mod, f"{target}_predicted": predicted})
+            write(whole, output, rna=name, adt=target)
+
+
+def _load(folder: Path) -> IndiSeek:
+    if not (folder / "model.pt").is_file():
+        raise ValueError(f"{folder} is not the folder of a saved model. Name one that fit wrote by --save-model.")
+    try:
+        return IndiSeek.load(str(folder), adata=False)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{folder} cannot be loaded as a model: {error}") from error
+
+
+def _read(path: Path, model: IndiSeek, roles: Sequence[Role], adt: str | None, clock: Clock) -> MuData:
+    """Read cells whose modalities are called as those of the model, and say so where the file calls them otherwise."""
+    data = read_anndata_or_mudata(path)
+    if isinstance(data, AnnData):
+        try:
+            data = split_anndata(data, adt=adt)
+        except ValueError as error:
+            if len(roles) > 1:
+                raise ValueError(f"{path}: {error}") from None
+            data = MuData({roles[0]: data})  # of this modality alone
+    own = [model.modalities[role] for role in roles]
+    if all(name in data.mod for name in own):
+        return data
+    given: dict[Role, str | None] = {role: role for role in ROLES}  # of roles that are not asked for
+    found = find_modalities(
+        data, {**given, **dict.fromkeys(roles), **({"adt": adt} if adt in data.mod else {})}, "--{role} NAME"
+    )
+    names = {found[role]: model.modalities[role] for role in roles}
+    for name, new in names.items():
+        if name != new:
+            clock.say(f"Modality {name!r} of the file is called {new!r}, as in the model.")
+    return _with_modalities(data, {names.get(name, name): part for name, part in data.mod.items()})
+
+
+def _with_modalities(mdata: MuData, parts: dict[str, AnnData]) -> MuData:
+    """Return a MuData of other modalities, with all else that is of the cells."""
+    made = MuData(parts)
+    for column in mdata.obs.columns.difference(made.obs.columns, sort=False):
+        made.obs[column] = mdata.obs[column]
+    for key, value in mdata.obsm.items():
+        if key not in mdata.mod:
+            made.obsm[key] = value
+    made.uns.update(mdata.uns)
+    return made
+
+
+def _match_features(mdata: MuData, model: IndiSeek, roles: Sequence[Role], clock: Clock) -> MuData:
+    """Return the cells with the features that the model reads, in its order, matched by name."""
+    expected = {model.modalities[role]: model.get_var_names().get(model.modalities[role]) for role in roles}
+    parts = dict(mdata.mod)
+    for name, features in expected.items():
+        part = mdata.mod[name]
+        if features is None or np.array_equal(part.var_names, features) or not np.isin(features, part.var_names).all():
+            continue  # as it should be; or features are missing, which the model says better
+        if not part.var_names.is_unique:
+            continue
+        parts[name] = part[:, features].copy()
+        clock.say(f"{name}: the {len(features):,} features of the model are found by name among {part.n_vars:,}.")
+    return mdata if all(parts[name] is mdata.mod[name] for name in parts) else _with_modalities(mdata, parts)
