@@ -6,6 +6,8 @@ import math
 import numbers
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from indiseek_sc._text import choices
 
 if TYPE_CHECKING:
@@ -51,6 +53,19 @@ def check_number(argument: str, value: Any, *, above_zero: bool = False) -> floa
     if not math.isfinite(number):
         raise ValueError(f"{argument} must be a finite number, but is {number}.")
     return number
+
+
+def check_flag(argument: str, value: Any) -> bool:
+    """Return True or False.
+
+    Raises
+    ------
+    ValueError
+        If it is neither; the message names the argument.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{argument} must be True or False, but is {value!r}.")
+    return bool(value)
 
 
 def check_share(argument: str, value: Any) -> float:

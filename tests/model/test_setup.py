@@ -376,7 +376,12 @@ REFUSALS: dict[str, tuple[Callable[[MuData], Any], dict[str, Any], list[str], st
         ["modalities 'rna' and 'adt' disagree about cell0", "Name one of them: 'rna:batch' or 'adt:batch'"],
         None,
     ),
-    "misspelt argument": (same, {"batch": "batch"}, ["unexpected keyword arguments", "batch"], None),
+    "misspelt argument": (
+        same,
+        {"batch": "batch"},
+        ["unexpected keyword argument 'batch'", "Did you mean 'batch_key'?"],
+        None,
+    ),
 }
 
 

@@ -56,7 +56,7 @@ def test_settings_cannot_change_behind_a_model():
 
 
 def test_unknown_presets_are_refused():
-    with pytest.raises(ValueError, match="preset: there is no 'papers', only 'default', 'paper'"):
+    with pytest.raises(ValueError, match="preset='papers' is not known. There is: 'default', 'paper'"):
         make_settings("papers")
 
 
@@ -150,11 +150,11 @@ def test_senseless_step_sizes_are_refused(name, value):
 @pytest.mark.parametrize("dropout", [-0.1, 1.0, float("nan")])
 def test_senseless_dropout_is_refused(dropout):
     assert get("dropout", 0.0) == 0
-    with pytest.raises(ValueError, match="dropout must be at least 0 and below 1"):
+    with pytest.raises(ValueError, match="dropout must"):
         make_settings("default", dropout=dropout)
 
 
 def test_critics_judge_by_one_modality_or_the_other():
     assert get("against", "own") == "own"
-    with pytest.raises(ValueError, match="against must be 'other' or 'own', but is 'both'"):
+    with pytest.raises(ValueError, match="against='both' is not known. There is: 'other', 'own'"):
         make_settings("default", against="both")

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from mudata import MuData
 
 from indiseek_sc import _keys
+from indiseek_sc._checks import check_name
 from indiseek_sc._keys import ROLES, Role
 from indiseek_sc._recognise import find_modalities, is_named_after_chromatin
 from indiseek_sc._text import N_SHOWN, choices, listing
 from indiseek_sc.data._matrix import take_columns
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+logger = logging.getLogger("scvi.indiseek_sc")
 
 MODALITY_ARGUMENT: dict[Role, str] = {"rna": "rna_layer", "adt": "adt_layer"}
 """The keys of ``modalities``: scvi-tools maps the arguments of the set-up, not roles, to modality names."""
@@ -107,7 +110,7 @@ def complete_modalities(modalities: Mapping[str, str] | None, mdata: MuData) -> 
     ValueError
         If a key is no argument of the set-up, both roles are given to one modality, or a modality is not found.
     """
-    completed = dict(modalities or {})
+    completed = _read_modalities(modalities)
     allowed = [*DEFAULT_MODALITIES, "batch_key"]
     if unknown := [key for key in completed if key not in allowed]:
         raise ValueError(
@@ -125,6 +128,24 @@ def complete_modalities(modalities: Mapping[str, str] | None, mdata: MuData) -> 
             "Name two different modalities."
         )
     return completed
+
+
+def _read_modalities(modalities: Mapping[str, str] | None) -> dict[str, str]:
+    """Names by argument, as the set-up of TOTALVI calls the arguments too."""
+    if modalities is not None and not isinstance(modalities, Mapping):
+        raise ValueError(
+            f"modalities must map arguments of the set-up to modality names, such as {DEFAULT_MODALITIES}, but is {modalities!r}."
+        )
+    given: dict[str, str] = {}
+    for key, name in (modalities or {}).items():
+        argument = "adt_layer" if key == "protein_layer" else key
+        if not isinstance(name, str):
+            raise ValueError(f"modalities[{key!r}] must be one name, but is {name!r}.")
+        if given.setdefault(argument, str(name)) != name:
+            raise ValueError(
+                f"modalities: 'protein_layer' means 'adt_layer'; {given[argument]!r} and {name!r} are given."
+            )
+    return given
 
 
 def locate_source(mdata: MuData, role: Role, modality: str, layer: str | None, obsm_key: str | None) -> InputSource:
@@ -155,6 +176,8 @@ def locate_source(mdata: MuData, role: Role, modality: str, layer: str | None, o
             raise ValueError(f"{role}_layer and {role}_obsm_key are both given. Give the one that holds the values.")
         return _locate_representation(mdata, role, modality, obsm_key)
     if layer is not None:
+        if not isinstance(layer, str):
+            check_name(f"{role}_layer", layer, layers)
         if layer not in layers:
             raise ValueError(f"{role}_layer={layer!r}: mdata[{modality!r}] has no such layer. {choices(layer, layers)}")
         return InputSource(role, modality, "layers", layer)
@@ -186,17 +209,30 @@ def relocate_source(mdata: MuData, source: InputSource) -> InputSource:
 
 
 def _locate_representation(mdata: MuData, role: Role, modality: str, key: str) -> InputSource:
-    if key in mdata.mod[modality].obsm:
-        return InputSource(role, modality, "obsm", key)
     # MuData keeps, under the name of each modality, a mask of the cells that the modality has.
     top_level = [name for name in mdata.obsm if name not in mdata.mod]
-    if key in top_level:
-        return InputSource(role, modality, "obsm", key, is_top_level=True)
+    if not isinstance(key, str):
+        check_name(f"{role}_obsm_key", key, sorted({*mdata.mod[modality].obsm, *top_level}))
+    is_top_level = key not in mdata.mod[modality].obsm
+    if not is_top_level or key in top_level:
+        source = InputSource(role, modality, "obsm", key, is_top_level=is_top_level)
+        values = source.get_values(mdata)
+        if getattr(values, "ndim", None) != 2:
+            raise ValueError(
+                f"{role}_obsm_key={key!r}: {source} must be a matrix of cells by dimensions, but "
+                f"{_describe_shape(values)}. Put one under another name, such as by values.reshape(len(values), -1)."
+            )
+        return source
     existing = sorted({*mdata.mod[modality].obsm, *top_level})
     raise ValueError(
         f"{role}_obsm_key={key!r}: neither mdata[{modality!r}].obsm nor mdata.obsm has such an entry. "
         f"{choices(key, existing)}"
     )
+
+
+def _describe_shape(values: Any) -> str:
+    shape = getattr(values, "shape", None)
+    return f"is of type {type(values).__name__}" if shape is None else f"has the shape {tuple(shape)}"
 
 
 LARGEST_PANEL = 500
@@ -236,8 +272,14 @@ def check_structure(mdata: MuData, modalities: Mapping[Role, str]) -> None:
     _check_written_keys(mdata, modalities)
     for role, modality in modalities.items():
         adata = mdata.mod[modality]
-        _check_unique(adata.obs_names, modality, "cells", "obs_names", "mdata")
-        _check_unique(adata.var_names, modality, FEATURES[role], "var_names", f"mdata[{modality!r}]")
+        remedy = "name them apart in every modality, for instance by their batch, and build the MuData again"
+        _check_unique(adata.obs_names, modality, "cells", "obs_names", remedy)
+        remedy = f"mdata[{modality!r}].var_names_make_unique(); mdata.update()"
+        _check_unique(adata.var_names, modality, FEATURES[role], "var_names", remedy)
+    for other in mdata.mod.keys() - set(modalities.values()):  # its repeated cells are rows of mdata
+        remedy = f"take it out: del mdata.mod[{other!r}]"
+        _check_unique(mdata.mod[other].obs_names, other, "cells", "obs_names", remedy)
+    _bring_up_to_date(mdata)
     _check_paired(mdata, modalities)
 
 
@@ -266,19 +308,48 @@ def get_written_keys(modalities: Mapping[Role, str]) -> list[str]:
     ]
 
 
-def _check_unique(names: pd.Index, modality: str, word: str, attribute: str, holder: str) -> None:
+def _check_unique(names: pd.Index, modality: str, word: str, attribute: str, remedy: str) -> None:
     if names.is_unique:
         return
     repeated = names[names.duplicated()].unique()
-    remedy = (
-        f"{holder}.var_names_make_unique(); mdata.update()"
-        if attribute == "var_names"
-        else "name them apart in every modality, for instance by their batch, and build the MuData again"
-    )
     raise ValueError(
         f"mdata[{modality!r}].{attribute}: {repeated.size:,} names of {word} occur more than once: "
         f"{listing(repeated)}. Remedy: {remedy}"
     )
+
+
+def _bring_up_to_date(mdata: MuData) -> None:
+    """Let a MuData know which cells each modality has, where one was filtered or taken out and ``update`` forgotten.
+
+    Until then it cannot be subset. It keeps its cells, all of which some modality still has.
+
+    Raises
+    ------
+    ValueError
+        If its cells are others too.
+    """
+    stale = [name for name, adata in mdata.mod.items() if not _is_current(adata.obs_names, mdata, name)]
+    if not stale and mdata.obs_names.is_unique:
+        return
+    if not set().union(*(adata.obs_names for adata in mdata.mod.values())) == set(mdata.obs_names):
+        name = next(iter(stale), next(iter(mdata.mod)))
+        n_cells = mdata.mod[name].n_obs
+        what = f"has {n_cells:,} cells" if n_cells != mdata.n_obs else "calls its cells otherwise"
+        raise ValueError(
+            f"mdata: mdata[{name!r}] {what}, but mdata was last updated with {mdata.n_obs:,} of other names. "
+            "Remedy: mdata.update()"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of columns that MuData will not copy any more
+        mdata.update()
+    logger.info("mdata was updated: since it was made, cells or modalities were taken out.")
+
+
+def _is_current(names: pd.Index, mdata: MuData, modality: str) -> bool:
+    """Whether a MuData knows where the cells of a modality are."""
+    place = np.asarray(mdata.obsmap[modality]).ravel().astype(np.int64)  # from 1; 0 where the modality lacks the cell
+    has = place > 0
+    return int(has.sum()) == names.size and bool((names[place[has] - 1] == mdata.obs_names[has]).all())
 
 
 def _check_paired(mdata: MuData, modalities: Mapping[Role, str]) -> None:
@@ -295,11 +366,6 @@ def _check_paired(mdata: MuData, modalities: Mapping[Role, str]) -> None:
     for modality in (rna, adt):
         if mdata.obs_names.equals(names[modality]):
             continue
-        if mdata.n_obs != names[modality].size:
-            raise ValueError(
-                f"mdata: mdata[{modality!r}] has {names[modality].size:,} cells, but mdata was last updated with "
-                f"{mdata.n_obs:,}. Remedy: mdata.update()"
-            )
         moved = np.flatnonzero(mdata.obs_names != names[modality])
         pairs = [f"row {i}: {mdata.obs_names[i]!r} against {names[modality][i]!r}" for i in moved[:N_SHOWN]]
         raise ValueError(

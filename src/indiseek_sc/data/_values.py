@@ -5,9 +5,12 @@ from __future__ import annotations
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+import pandas as pd
 from scipy.sparse import issparse
 
 from indiseek_sc._text import N_SHOWN, choices, listing
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
 LARGEST_LOGARITHM = 25.0
 """No logarithm of a count, to any usual base, is larger."""
+
+LARGEST = 1e18
+"""Squares of larger values are infinite in single precision."""
 
 SAME = 1e-3
 """Relative difference up to which totals are the same, and means are 0."""
@@ -57,6 +63,8 @@ class ValueScan:
         The same for each feature, shape ``(n_features,)``.
     nonfinite
         NaN and infinite values.
+    too_large
+        Finite values that single precision has no squares of.
     negative
         Values below 0.
     fractional
@@ -75,6 +83,7 @@ class ValueScan:
     sum_per_column: np.ndarray
     largest: float = -np.inf
     nonfinite: Offenders = field(default_factory=Offenders)
+    too_large: Offenders = field(default_factory=Offenders)
     negative: Offenders = field(default_factory=Offenders)
     fractional: Offenders = field(default_factory=Offenders)
 
@@ -142,6 +151,9 @@ def scan_values(matrix: Any) -> ValueScan:
         scan.largest = max(scan.largest, float(block.max()))
         if matrix.dtype.kind == "f":
             _collect(scan.nonfinite, block, row, column, lambda values: ~np.isfinite(values))
+            _collect(
+                scan.too_large, block, row, column, lambda values: np.isfinite(values) & (np.abs(values) > LARGEST)
+            )
             _collect(scan.fractional, block, row, column, lambda values: values != np.rint(values))
         if matrix.dtype.kind in "fi":
             _collect(scan.negative, block, row, column, lambda values: values < 0)
@@ -221,6 +233,7 @@ def examine_values(
     if requested not in allowed:
         raise ValueError(f"{source.role}_input={requested!r} is not known. {choices(str(requested), allowed)}")
     values = source.get_values(mdata)
+    _check_type(mdata, source, values)
     if 0 in values.shape:
         raise ValueError(f"{_name(source)} is empty, its shape is {tuple(values.shape)}.")
     rows = None
@@ -234,6 +247,23 @@ def examine_values(
     kind = _resolve_kind(source, requested, scan)
     _check_values(mdata, source, kind, scan, rows, requested)
     return kind, scan
+
+
+def _check_type(mdata: MuData, source: InputSource, values: Any) -> None:
+    """Refuse an array of objects, or of anything else that is no real number, and name the first that are none."""
+    matrix = values.to_numpy() if isinstance(values, pd.DataFrame) else values
+    if not isinstance(matrix, np.ndarray) or matrix.dtype.kind in "fiub":
+        return
+    wrong = ((i, j) for i, row in enumerate(matrix) for j, value in enumerate(row) if not isinstance(value, Real))
+    first = list(islice(wrong, N_SHOWN))
+    remedy = f"Convert them: {source} = {source}.astype('float32')"
+    if first:
+        cells, features = source.get_cell_names(mdata), source.get_feature_names(mdata)
+        listed = "; ".join(f"{matrix[i, j]!r} in cell {cells[i]!r}, {str(features[j])!r}" for i, j in first)
+        remedy = (
+            f"The first that are none: {listed}. Replace or remove them, and convert the rest by .astype('float32')."
+        )
+    raise TypeError(f"{_name(source)}: values of dtype {matrix.dtype} are not real numbers. {remedy}")
 
 
 def _name(source: InputSource) -> str:
@@ -346,6 +376,11 @@ def _check_values(
         raise ValueError(
             f"{where} has {scan.nonfinite.count:,} values that are not finite: {show(scan.nonfinite)}. "
             "Remove these cells or features, or fill the values in; what is masked in an array counts as nan."
+        )
+    if scan.too_large.count:
+        raise ValueError(
+            f"{where} has {scan.too_large.count:,} values that are too large for single precision (above {LARGEST:g}): "
+            f"{show(scan.too_large)}. Remove these cells or features, correct the values, or give them in another unit."
         )
     if kind == "normalized" and requested == "auto" and scan.negative.count and not scan.fractional.count:
         raise ValueError(

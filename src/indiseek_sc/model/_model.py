@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from mudata import MuData
 from scvi.model.base import BaseModelClass
 
+from indiseek_sc._checks import check_whole
 from indiseek_sc._keys import ROLES
 from indiseek_sc.data import read_batch, read_input
 from indiseek_sc.model import (
@@ -149,6 +150,13 @@ class IndiSeek(BaseModelClass):
         preset: Preset = "default",
         seed: int = 0,
     ) -> None:
+        if mdata is not None and not isinstance(mdata, MuData):
+            raise TypeError(
+                f"mdata must be a MuData with both modalities, but is {type(mdata).__name__}. Put them together by "
+                f"mdata = mudata.MuData({{'rna': rna, 'adt': adt}}), and call {type(self).__name__}.setup_mudata(mdata)."
+            )
+        if mdata is None and registry is None:
+            raise ValueError(f"mdata: give a MuData that {type(self).__name__}.setup_mudata(mdata) was called with.")
         if mdata is not None and self._get_most_recent_anndata_manager(mdata) is None:
             raise ValueError(
                 f"mdata was not set up for this model. Call {type(self).__name__}.setup_mudata(mdata) first."
@@ -172,7 +180,7 @@ class IndiSeek(BaseModelClass):
         own = {name: value for name, value in given.items() if value is not None}
         self.settings = make_settings(preset, **{**self._changed_settings, **own})
         self.preset = preset
-        self.seed = seed
+        self.seed = seed = check_whole("seed", seed, 0)
         inputs = {role: read_input(self.registry_, role) for role in ROLES}
         self.modalities: dict[Role, str] = {role: source.modality for role, (source, _) in inputs.items()}
         """Names in the MuData, by the name within the module."""
@@ -264,7 +272,7 @@ class IndiSeek(BaseModelClass):
         Raises
         ------
         TypeError
-            If ``mdata`` is no MuData, or values are not real numbers.
+            If ``mdata`` is no MuData, values are not real numbers, or an argument is not known.
         ValueError
             If the data cannot be used as told; the message names the argument, the modality, the first offenders and
             the remedy.
@@ -274,6 +282,7 @@ class IndiSeek(BaseModelClass):
         >>> IndiSeek.setup_mudata(mdata, rna_layer="counts", batch_key="donor", modalities={"adt_layer": "prot"})
         """
         setup_method_args = cls._get_setup_method_args(**locals())  # first, before there are other locals
+        _setup.check_further_arguments(kwargs)
         cls.register_manager(_setup.register(mdata, setup_method_args, **kwargs))
 
     @classmethod
@@ -286,8 +295,8 @@ class IndiSeek(BaseModelClass):
             Always.
         """
         raise NotImplementedError(
-            f"{cls.__name__} reads two modalities: put them together by mudata.MuData({{'rna': rna, 'adt': adt}}) "
-            f"and call {cls.__name__}.setup_mudata."
+            f"{cls.__name__} reads two modalities: put them together by mdata = mudata.MuData({{'rna': rna, 'adt': adt}}) "
+            f"and call {cls.__name__}.setup_mudata(mdata)."
         )
 
     @classmethod

@@ -10,7 +10,7 @@ from mudata import MuData
 from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
 
 from indiseek_sc._keys import ROLES
-from indiseek_sc._text import listing
+from indiseek_sc._text import choices, listing
 from indiseek_sc.data import (
     MODALITY_ARGUMENT,
     BatchField,
@@ -40,6 +40,36 @@ if TYPE_CHECKING:
     from indiseek_sc.data import InputSource, RequestedKind, ValueScan
 
 logger = logging.getLogger("scvi.indiseek_sc")  # below scvi's logger, whose messages users see
+
+
+OF_OTHER_MODELS = {
+    "categorical_covariate_keys": "One column of batches is all that is taken out. Make one of several, such as "
+    "mdata.obs['a_b'] = mdata.obs['a'].astype(str) + '_' + mdata.obs['b'].astype(str), and give it: batch_key='a_b'.",
+    "continuous_covariate_keys": "Take their effect out of the values before.",
+    "labels_key": "No labels are read: give them to the functions of tl that compare codes with labels.",
+    "layer": "Give rna_layer or adt_layer.",
+    "protein_layer": "Give adt_layer.",
+    "protein_expression_obsm_key": "Put the proteins into a modality of the MuData.",
+    "size_factor_key": "The library size of a cell is the sum of its counts.",
+}
+"""What to do in the place of arguments that set-ups of scvi-tools take."""
+
+
+def check_further_arguments(kwargs: Mapping[str, Any]) -> None:
+    """Refuse arguments that the set-up does not have.
+
+    Raises
+    ------
+    TypeError
+        If there is one but the registry that ``load`` gives.
+    """
+    for name in kwargs:
+        if name != "source_registry":
+            known = ["rna_layer", "adt_layer", "batch_key", "modalities", "rna_obsm_key", "adt_obsm_key"]
+            known += ["rna_input", "adt_input", "check_sizes"]
+            raise TypeError(
+                f"setup_mudata: unexpected keyword argument {name!r}. {OF_OTHER_MODELS.get(name) or choices(name, known)}"
+            )
 
 
 def register(mdata: MuData, setup_method_args: dict[str, Any], **kwargs: Any) -> AnnDataManager:

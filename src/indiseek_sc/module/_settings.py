@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, NamedTuple, get_args
 
+from indiseek_sc._checks import check_flag, check_name, check_number, check_whole
 from indiseek_sc.losses import Independence, check_independence
 
 Preset = Literal["default", "paper"]
 Against = Literal["other", "own"]
-
-
-def _check_whole(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise ValueError(f"{name} must be a whole number, but is {value!r}.")
-    if value < least:
-        wanted = f"be at least {least}" if least else "not be negative"
-        raise ValueError(f"{name} must {wanted}, but is {value}.")
-
-
-def _check_number(name: str, value: Any, *, above_zero: bool = False) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise ValueError(f"{name} must be a number, but is {value!r}.")
-    value = float(value)
-    if above_zero and not value > 0:
-        raise ValueError(f"{name} must be above 0, but is {value}.")
-    if value < 0:
-        raise ValueError(f"{name} must not be negative, but is {value}.")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, but is {value}.")
 
 
 @dataclass(frozen=True)
@@ -91,15 +70,16 @@ class Architecture:
     def __post_init__(self) -> None:
         check_independence(self.independence)
         for name in ("n_shared", "n_shared_first", "n_specific", "n_hidden", "n_layers"):
-            _check_whole(name, getattr(self, name), 1)
+            check_whole(name, getattr(self, name), 1)
         weights = ("info_nce_weight", "canonical_weight", "prediction_weight")
         for name in weights:
-            _check_number(name, getattr(self, name))
+            check_number(name, getattr(self, name))
         if not any(getattr(self, name) for name in weights):
             raise ValueError(f"One of {', '.join(weights)} must be above 0: stage 1 has nothing to learn from.")
-        if self.against not in get_args(Against):
-            raise ValueError(f"against must be 'other' or 'own', but is {self.against!r}.")
-        if not 0 <= self.dropout < 1:
+        for name in ("batch_offsets", "linear_start", "conditional_codec", "standardize"):
+            check_flag(name, getattr(self, name))
+        check_name("against", self.against, get_args(Against))
+        if not check_number("dropout", self.dropout) < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, but is {self.dropout}.")
 
 
@@ -180,14 +160,16 @@ class Optimisation:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "specific_batch_size", "n_critic_steps"):
-            _check_whole(name, getattr(self, name), 1)
+            check_whole(name, getattr(self, name), 1)
         lengths = (field.name for field in fields(self) if field.name.startswith("max_epochs_"))
         for name in ("n_critic_warmup_steps", "patience", *lengths):
-            _check_whole(name, getattr(self, name), 0)
+            check_whole(name, getattr(self, name), 0)
         for name in (field.name for field in fields(self) if field.name.endswith("learning_rate")):
-            _check_number(name, getattr(self, name), above_zero=True)
+            check_number(name, getattr(self, name), above_zero=True)
+        for name in ("one_cycle", "gate_critics", "keep_least_leak"):
+            check_flag(name, getattr(self, name))
         for name in ("lambda_", "weight_decay"):
-            _check_number(name, getattr(self, name))
+            check_number(name, getattr(self, name))
 
 
 class Settings(NamedTuple):
@@ -259,8 +241,7 @@ def make_settings(preset: str, **changes: Any) -> Settings:
     ValueError
         If there is no such preset, a number is out of range, stage 1 has no term with a weight, or a critic is unknown.
     """
-    if preset not in _PRESETS:
-        raise ValueError(f"preset: there is no {preset!r}, only {', '.join(map(repr, _PRESETS))}.")
+    preset = check_name("preset", preset, _PRESETS)
     changes = {name: value for name, value in changes.items() if value is not None}
     architecture, optimisation = _PRESETS[preset]
     own = {field.name for field in fields(Optimisation)} & set(changes)
