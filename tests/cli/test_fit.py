@@ -215,7 +215,10 @@ def test_an_interrupted_report_leaves_the_cells(user_file, tmp_path, monkeypatch
     monkeypatch.setattr("indiseek_sc.pl.umap", interrupt)
     result = fit_quickly(user_file, tmp_path)
     assert result.exit_code == 130
-    assert result.output.splitlines()[-1] == "interrupted: the cells and the model are complete, the report was not written."
+    assert (
+        result.output.splitlines()[-1]
+        == "interrupted: the cells and the model are complete, the report was not written."
+    )
     assert [file.name for file in tmp_path.iterdir()] == ["out.h5mu"]
 
 

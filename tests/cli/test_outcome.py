@@ -102,7 +102,10 @@ def test_an_ending_says_what_is_written():
         ("set up with adt_input='normalized'.", "set up with --adt-input='normalized'."),
         ("modalities['adt_layer']: no modality", "--adt: no modality"),
         ("Say which: read(path, adt='NAME')", "Say which: --adt NAME"),
-        ("If so: modalities={'rna_layer': 'a', 'adt_layer': 'b'}; if not: check_sizes=False", "If so: --rna 'a' --adt 'b'"),
+        (
+            "If so: modalities={'rna_layer': 'a', 'adt_layer': 'b'}; if not: check_sizes=False",
+            "If so: --rna 'a' --adt 'b'",
+        ),
         ("exclude=() would keep them", "--exclude none would keep them"),
         ("exclude: there is no 'x'", "--exclude: there is no 'x'"),
         ("batch_key='x': no", "--batch-key='x': no"),

@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 
 from indiseek_sc import IndiSeek
 from indiseek_sc._keys import ROLES
+from indiseek_sc.model._cells import get_matrix
 from indiseek_sc.baselines import JointOpt
 from indiseek_sc.data import apply_transform
 from indiseek_sc.metrics import label_accuracy
@@ -91,7 +92,7 @@ def test_features_are_those_of_the_transform_less_the_offset(corrected, plain):
     for model, is_corrected in ((corrected, True), (plain, False)):
         codes = torch.from_numpy((model.adata.obs["handling"] == "second").to_numpy().astype(int))
         for role in ROLES:
-            raw = apply_transform(model.module.transforms[role], model.adata[model.modalities[role]].X)
+            raw = apply_transform(model.module.transforms[role], get_matrix(model, model.adata, role))
             offsets = model.module.batch_offsets[role].offsets
             assert (offsets.abs().max() > 0.05) == is_corrected
             features, used = model.get_features(modality=model.modalities[role]), model.module.transforms[role].used
@@ -118,8 +119,8 @@ def test_new_cells_lose_the_offset_of_their_batch_whatever_the_order_of_categori
 def test_inference_of_the_module_is_that_of_the_model(corrected):
     rows = np.arange(40)
     tensors = {
-        "X": torch.from_numpy(corrected.adata["rna"].X[rows].toarray()),
-        "adt": torch.from_numpy(corrected.adata["adt"].X[rows].toarray()),
+        "X": torch.from_numpy(get_matrix(corrected, corrected.adata, "rna")[rows].toarray()),
+        "adt": torch.from_numpy(get_matrix(corrected, corrected.adata, "adt")[rows].toarray()),
         "batch": torch.from_numpy((corrected.adata.obs["handling"] == "second").to_numpy()[rows, None].astype(int)),
     }
     with torch.inference_mode():
