@@ -21,6 +21,9 @@ SPLIT = "indiseek_split"
 SETTINGS = "indiseek"
 """``uns``: which modality plays which role, the settings of the model, its version."""
 
+MAPS_BEFORE = "indiseek_maps"
+"""``uns``: the UMAPs that were there before the codes were written, and so are not of them."""
+
 IMPORTANCE = "indiseek_importance"
 """``uns``: the table of theta by label, with intervals."""
 
@@ -38,6 +41,12 @@ ATTRIBUTION = "indiseek_attribution"
 
 WNN = "indiseek_wnn"
 """``uns``: what the weights of weighted nearest neighbours were computed from, and how."""
+
+RESULTS = (
+    *(f"{IMPORTANCE}{code}" for code in ("", "_shared", "_both", "_raw")),
+    *(RANK_CORRELATION, RETRIEVAL, CLUSTERS, WNN),
+)
+"""``uns``: all that is made of codes and noted with what it was made of."""
 
 SYNTHETIC = "synthetic"
 """``uns``: what is true of a synthetic data set, factor by factor and coordinate by coordinate."""

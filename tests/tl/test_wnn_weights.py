@@ -82,7 +82,7 @@ def test_nothing_else_is_touched_not_even_through_what_is_returned(mdata):
     weights["gex"] = 0.0
     pd.testing.assert_series_equal(mdata.obs["gex:wnn_weight"], kept)
     mdata.obs = mdata.obs.drop(columns=COLUMNS)
-    del mdata.uns[_keys.WNN]
+    del mdata.uns[_keys.WNN], mdata.uns[f"{_keys.WNN}_made_of"]
     assert content(mdata) == before
 
 

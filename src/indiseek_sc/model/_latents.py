@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 import torch
 
 from indiseek_sc import _keys
-from indiseek_sc.data import as_row_major
+from indiseek_sc._checks import check_name
+from indiseek_sc._fingerprint import Place, find_changed, is_noted, note_inputs
+from indiseek_sc.data import as_row_major, read_batch
 from indiseek_sc.model._cells import (
     PARTS,
     as_rows,
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 
     from indiseek_sc._keys import Role
     from indiseek_sc.model._model import IndiSeek
+
+logger = logging.getLogger("scvi.indiseek_sc")
 
 Kind = Literal["shared", "specific", "joint"]
 
@@ -72,12 +77,11 @@ def get_latent_representation(
     RuntimeError
         If the stage that makes the code was not trained.
     """
+    check_name("kind", kind, get_args(Kind))
     if kind == "joint":
         if modality is not None:
             raise ValueError("modality: the joint code is of both modalities; leave it out, or choose another kind.")
         return _encode(model, mdata, indices, "joint")
-    if kind not in ("shared", "specific"):
-        raise ValueError(f"kind must be 'shared', 'specific' or 'joint', but is {kind!r}.")
     return _encode(model, mdata, indices, kind, find_role(model, modality))
 
 
@@ -143,7 +147,7 @@ def write_latents(model: IndiSeek, mdata: MuData | None = None) -> None:
     """Write all codes to ``mdata.obsm``; the one method that writes.
 
     Adds ``X_indiseek`` (joint), ``X_indiseek_shared_<modality>`` and ``X_indiseek_specific_<modality>`` to ``obsm`` and the
-    model's settings to ``uns["indiseek"]``. Where the data hold cells that the model was trained with, ``obs["indiseek_split"]``
+    model's settings to ``uns["indiseek"]``; ``uns["indiseek_maps_made_of"]`` tells of the UMAPs that are there which are of other codes. Where the data hold cells that the model was trained with, ``obs["indiseek_split"]``
     says of each of them what it was used for, and is missing for the others.
 
     Parameters
@@ -158,19 +162,14 @@ def write_latents(model: IndiSeek, mdata: MuData | None = None) -> None:
             "Make it an object of its own: mdata = mdata.copy()"
         )
     mdata = model._validate_anndata(mdata)
-    roles = list(model.modalities)
-    wanted: list[tuple[str, Role | None]] = [
-        ("joint", None),
-        *((kind, role) for kind in ("shared", "specific") for role in roles),
-    ]
+    wanted = list_codes(model)
     # All of this before anything is written.
-    codes = encode_all(model, mdata, np.arange(mdata.n_obs), wanted)
+    codes = encode_all(model, mdata, np.arange(mdata.n_obs), list(wanted.values()))
     split = find_split(model, mdata)
-    key_of = {"shared": _keys.shared, "specific": _keys.specific}
-    for (kind, role), code in zip(wanted, codes, strict=True):
-        mdata.obsm[_keys.JOINT if role is None else key_of[kind](model.modalities[role])] = code
+    _write_codes(mdata, dict(zip(wanted, codes, strict=True)))
     mdata.uns[_keys.SETTINGS] = {
         "modalities": dict(model.modalities),
+        "batch_key": read_batch(model.registry_)[0] or "",  # None does not survive a file
         "version": version("indiseek_sc"),
         "settings": describe_settings(model),
     }
@@ -178,6 +177,36 @@ def write_latents(model: IndiSeek, mdata: MuData | None = None) -> None:
         mdata.obs[_keys.SPLIT] = pd.Categorical(split.as_column(mdata.n_obs), categories=PARTS)
     elif _keys.SPLIT in mdata.obs:
         del mdata.obs[_keys.SPLIT]  # of codes of another model, which are gone
+
+
+def list_codes(model: IndiSeek) -> dict[str, tuple[str, Role | None]]:
+    """Return the codes that are written, by their key in ``obsm``, as :func:`encode_all` takes them."""
+    keys: dict[str, tuple[str, Role | None]] = {_keys.JOINT: ("joint", None)}
+    for kind, key_of in (("shared", _keys.shared), ("specific", _keys.specific)):
+        keys |= {key_of(name): (kind, role) for role, name in model.modalities.items()}
+    return keys
+
+
+def _write_codes(mdata: MuData, codes: dict[str, np.ndarray]) -> None:
+    """Write codes, and note which UMAPs are not of them since they were there before; scanpy does not."""
+    were_there = all(
+        key in mdata.obsm and np.shape(mdata.obsm[key]) == code.shape and np.allclose(mdata.obsm[key], code, atol=1e-5)
+        for key, code in codes.items()
+    )
+    for key, code in codes.items():
+        mdata.obsm[key] = code
+    if were_there:
+        return
+    maps = ["X_umap" if key == _keys.JOINT else f"{key}_umap" for key in codes]
+    maps = [key for key in maps if key in mdata.obsm]
+    if maps or is_noted(mdata, _keys.MAPS_BEFORE):
+        note_inputs(mdata, _keys.MAPS_BEFORE, [Place("obsm", key) for key in maps])
+    former = [f"obsm[{key!r}]" for key in maps]
+    former += [f"uns[{key!r}]" for key in _keys.RESULTS if find_changed(mdata, key)]
+    use_rep = mdata.uns.get("neighbors", {}).get("params", {}).get("use_rep")
+    former += ["uns['neighbors']"] if use_rep in codes else []
+    if former:
+        logger.info(f"The codes are new. What is there of former ones has to be made again: {', '.join(former)}.")
 
 
 def _encode(model: IndiSeek, mdata: MuData | None, indices: Any, kind: str, role: Role | None = None) -> np.ndarray:

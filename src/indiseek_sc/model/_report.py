@@ -8,6 +8,7 @@ import numpy as np
 
 from indiseek_sc.data import read_batch, read_input
 from indiseek_sc.model._cells import describe_settings, require
+from indiseek_sc.model._latents import encode_all, list_codes
 from indiseek_sc.model._prediction import STAGE
 from indiseek_sc.train import find_negative_bounds
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from indiseek_sc.model._model import IndiSeek
     from indiseek_sc.report import ModelFacts
 
+
+CODES_COMPARED = 200
+"""Cells by whose codes it is seen whether the data have those of the model."""
 
 PREDICTED_CELLS = 2000
 """Cells whose predictions a report judges: of each there are as many values as genes are in use, four times."""
@@ -123,9 +127,26 @@ def _judge_predictions(model: IndiSeek, seed: int) -> dict[tuple[str, str], Pred
     return {pair: model.audit_prediction(*pair, indices=np.sort(few), units="normalized") for pair in pairs}
 
 
+def _are_own(model: IndiSeek) -> bool:
+    """Whether codes of some cells in the data are those that the model makes of them."""
+    mdata = model._validate_anndata()
+    rows = np.unique(np.linspace(0, mdata.n_obs - 1, CODES_COMPARED, dtype=int))
+    wanted = list_codes(model)
+    for key, code in zip(wanted, encode_all(model, mdata, rows, list(wanted.values())), strict=True):
+        written = mdata.obsm.get(key)
+        if written is None or written.shape[1] != code.shape[1] or not np.allclose(written[rows], code, atol=1e-3):
+            return False
+    return True
+
+
 def _find_cautions(model: IndiSeek) -> list[str]:
-    """What the training itmodel has to say against the codes."""
+    """What the model and its training have to say against the codes."""
     cautions = []
+    if not _are_own(model):
+        cautions.append(
+            "The codes in the data are not those of this model as it is now: audit and histories are of others. Call model.write_latents(mdata) and make "
+            "maps and tables again."
+        )
     path = model.chosen_path
     if path is not None and not path.is_within:
         cautions.append(path.reason)

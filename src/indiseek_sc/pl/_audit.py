@@ -13,7 +13,17 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
 from indiseek_sc import _keys
-from indiseek_sc.pl._style import PALETTE, ROLE_COLORS, STYLE, as_text, display_name, finish, one_panel, page
+from indiseek_sc.pl._style import (
+    PALETTE,
+    ROLE_COLORS,
+    STYLE,
+    as_text,
+    display_name,
+    finish,
+    one_panel,
+    page,
+    warn_if_stale,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -172,6 +182,7 @@ def retrieval(
         If the table is not there, or has no recall.
     """
     table = _find_retrieval(mdata)
+    warn_if_stale(mdata, _keys.RETRIEVAL, "retrieval(mdata)")
     ks = np.array([int(column.removeprefix(_RECALL)) for column in table if column.startswith(_RECALL)])
     n_cells = int(table["n_cells"].iloc[0])
     with one_panel(ax, (7, 5), show) as (ax, show):

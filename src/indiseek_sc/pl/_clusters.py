@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.patches import Patch, Rectangle
 
 from indiseek_sc import _keys
-from indiseek_sc.pl._style import PALETTE, as_text, display_name, finish, one_panel, page
+from indiseek_sc.pl._style import PALETTE, as_text, display_name, finish, one_panel, page, warn_if_stale
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +67,7 @@ def cluster_agreement(
     values = pd.DataFrame(np.nan, names, names)
     for _, row in agreement.iterrows():
         values.loc[row["other"], row["one"]] = row[figure]  # the later below the earlier
+    warn_if_stale(mdata, _keys.CLUSTERS, "compare_clusters(mdata, ...)")
     words = code_names(codes) | {_LABELS: _name_labels(mdata)}
     side = 0.85 * len(names)
     with one_panel(ax, (side + 3.2, side + 1.6), show) as (ax, show):
@@ -176,6 +177,7 @@ def cluster_splits(
         If the tables are not there.
     """
     splits, codes = (find_comparison(mdata, part) for part in ("_splits", "_codes"))
+    warn_if_stale(mdata, _keys.CLUSTERS, "compare_clusters(mdata, ...)")
     words = code_names(codes)
     rows, columns = _order(splits), list(dict.fromkeys(splits["code"]))
     reference = mdata.uns.get(f"{_keys.CLUSTERS}_params", {}).get("reference", "joint")

@@ -10,7 +10,16 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from indiseek_sc import _keys
-from indiseek_sc.pl._style import ROLE_COLORS, as_text, display_name, finish, modality_names, one_panel, page
+from indiseek_sc.pl._style import (
+    ROLE_COLORS,
+    as_text,
+    display_name,
+    finish,
+    modality_names,
+    one_panel,
+    page,
+    warn_if_stale,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,6 +78,7 @@ def importance_ranking(
     """
     table = _find_table(mdata, code)
     key = _keys.of_code(_keys.IMPORTANCE, code)
+    warn_if_stale(mdata, key, "modality_importance(mdata, label_key=...)")
     noted = {} if isinstance(mdata, pd.DataFrame) else mdata.uns.get(f"{key}_params", {})
     names = {role: role for role in _keys.ROLES} if isinstance(mdata, pd.DataFrame) else modality_names(mdata)
     names |= noted.get("modalities", {}) | dict(modalities or {})

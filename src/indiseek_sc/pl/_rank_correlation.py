@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from indiseek_sc import _keys
 from indiseek_sc.pl._guides import place_names
-from indiseek_sc.pl._style import PALETTE, STYLE, coloring, display_name, finish, modality_names
+from indiseek_sc.pl._style import PALETTE, STYLE, coloring, display_name, finish, modality_names, warn_if_stale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,6 +76,7 @@ def rank_correlation(
         raise KeyError(
             f"mdata.uns[{key!r}] is missing. Call indiseek_sc.tl.rank_correlation(mdata, label_key=...) first."
         )
+    warn_if_stale(mdata, key, "rank_correlation(mdata, label_key=...)")
     table, by_label = mdata.uns[key], mdata.uns[f"{key}_labels"]
     params = mdata.uns.get(f"{key}_params", {})
     names = modality_names(mdata) | params.get("modalities", {})

@@ -26,6 +26,7 @@ from matplotlib.colors import (
 from matplotlib.figure import Figure
 
 from indiseek_sc import _keys
+from indiseek_sc._fingerprint import find_changed
 from indiseek_sc._lookup import as_categories, find_obs, locate_obs, name_of
 from indiseek_sc._text import near_miss
 
@@ -106,6 +107,25 @@ def modality_names(mdata: MuData) -> dict[_keys.Role, str]:
     """The user's own name of the modality in each role, or the name of the role where no model noted it."""
     noted = mdata.uns.get(_keys.SETTINGS, {}).get("modalities", {})
     return {role: str(noted.get(role, role)) for role in _keys.ROLES}
+
+
+def warn_if_stale(mdata: MuData, key: str, call: str) -> None:
+    """Warn of a result that was made of other codes, labels or cells than are there now.
+
+    Parameters
+    ----------
+    mdata
+        The data, or a table by itself, of which nothing is known.
+    key
+        Of the result in ``uns``.
+    call
+        What makes it.
+    """
+    if not isinstance(mdata, pd.DataFrame) and (changed := find_changed(mdata, key)):
+        warnings.warn(
+            f"mdata.uns[{key!r}] is old: {', '.join(map(str, changed))} changed since it was made. Call indiseek_sc.tl.{call} again.",
+            stacklevel=4,
+        )
 
 
 @contextmanager
@@ -206,10 +226,14 @@ def coloring(mdata: MuData, key: str | None, palette: Palette | None) -> Colorin
     """
     if key is None:
         return Coloring("", np.tile(to_rgba(PALETTE[0]), (mdata.n_obs, 1)), np.zeros(mdata.n_obs, dtype=bool))
-    if key == _keys.THETA and key not in mdata.obs:
+    if isinstance(key, str) and key == _keys.THETA and key not in mdata.obs:
         raise KeyError(
             f"mdata.obs[{key!r}] is missing. Call indiseek_sc.tl.modality_importance(mdata, label_key=...) first."
         )
+    if key == _keys.THETA:
+        warn_if_stale(mdata, _keys.IMPORTANCE, "modality_importance(mdata, label_key=...)")
+    elif isinstance(key, str) and key.startswith(f"{_keys.CLUSTERS}_"):
+        warn_if_stale(mdata, _keys.CLUSTERS, "compare_clusters(mdata, ...)")
     values = find_obs(mdata, key, "color")
     numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
     if numeric and not _are_categories(mdata, key):

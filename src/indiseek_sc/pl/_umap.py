@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 from indiseek_sc import _keys
+from indiseek_sc._fingerprint import find_unchanged
 from indiseek_sc.pl._guides import draw_guide, guide_width, label_on_data
 from indiseek_sc.pl._style import STYLE, Coloring, Palette, coloring, display_name, finish, modality_names
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -125,15 +127,31 @@ def _find_embeddings(mdata: MuData, codes: Sequence[str] | None) -> list[tuple[s
         raise ValueError(f"codes={unknown} are none of {list(known)}.")
     found = []
     for title, code_key in (known[code] for code in wanted):
-        # scanpy's own name for the joint code, which is the one that the cells' graph is made of.
-        key = "X_umap" if code_key == _keys.JOINT else f"{code_key}_umap"
+        key = key_of_map(code_key)
         if key in mdata.obsm:
             found.append((title, _as_points(mdata.obsm[key], key)))
         elif codes is not None:
             raise KeyError(f"mdata.obsm[{key!r}] is missing. {_how_to_make(code_key, key)}")
+    _warn_of_old_maps(mdata, {code_key: key_of_map(code_key) for _, code_key in (known[code] for code in wanted)})
     if not found:
         raise KeyError(f"mdata.obsm has no embedding of a code. {_how_to_make(_keys.JOINT, 'X_umap')}")
     return found
+
+
+def key_of_map(code_key: str) -> str:
+    """``obsm`` key of the UMAP of a code: scanpy's own for the joint one, which the cells' graph is made of."""
+    return "X_umap" if code_key == _keys.JOINT else f"{code_key}_umap"
+
+
+def _warn_of_old_maps(mdata: MuData, keys: Mapping[str, str]) -> None:
+    """Warn of UMAPs that were there before the codes were written."""
+    old = {place.key for place in find_unchanged(mdata, _keys.MAPS_BEFORE)}
+    for code_key, key in keys.items():
+        if key in old:
+            warnings.warn(
+                f"mdata.obsm[{key!r}] was there before the codes: it is not of them. {_how_to_make(code_key, key)}",
+                stacklevel=4,
+            )
 
 
 def _how_to_make(code_key: str, key: str) -> str:

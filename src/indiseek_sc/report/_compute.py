@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from indiseek_sc import _keys, tl
+from indiseek_sc._fingerprint import find_changed, is_noted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,9 @@ COMPONENTS: dict[_keys.Role, int] = {"rna": 30, "adt": 18}
 def compute_missing(
     mdata: MuData, label_key: str | None, model: Any, audit: AuditReport | None, *, compare: bool, seed: int
 ) -> dict[str, str]:
-    """Write to ``mdata`` what is missing and takes seconds, and if asked what takes minutes.
+    """Write to ``mdata`` what is missing, or is of other codes, labels or cells, and takes seconds; if asked what takes minutes.
+
+    What is old and is not made again is taken out.
 
     Parameters
     ----------
@@ -43,22 +46,39 @@ def compute_missing(
     -------
     Why a table could not be made, by its key in ``uns``.
     """
-    wanted: dict[str, Callable[[], Any]] = {}
-    if label_key is not None and _noted_labels(mdata, _keys.IMPORTANCE) != label_key:
-        wanted[_keys.IMPORTANCE] = lambda: tl.modality_importance(mdata, label_key, seed=seed)
-    if _keys.RETRIEVAL not in mdata.uns:
-        wanted[_keys.RETRIEVAL] = lambda: tl.retrieval(mdata)
-    if compare and _keys.CLUSTERS not in mdata.uns:
-        wanted[_keys.CLUSTERS] = lambda: tl.compare_clusters(mdata, label_key, seed=seed)
-    if compare and label_key is not None and _noted_labels(mdata, _keys.RANK_CORRELATION) != label_key:
-        wanted[_keys.RANK_CORRELATION] = lambda: _correlate(mdata, label_key, model, audit, seed)
+    computed: dict[str, Callable[[], Any]] = {_keys.RETRIEVAL: lambda: tl.retrieval(mdata)}
+    if label_key is not None:
+        asked = _settings_of_theta(mdata, label_key, seed)
+        computed[_keys.IMPORTANCE] = lambda: tl.modality_importance(mdata, label_key, **asked)
+    if compare:
+        computed[_keys.CLUSTERS] = lambda: tl.compare_clusters(mdata, label_key, seed=seed)
+    if compare and label_key is not None:
+        computed[_keys.RANK_CORRELATION] = lambda: _correlate(mdata, label_key, model, audit, seed)
     failures = {}
-    for key, compute in wanted.items():
+    for key in (_keys.IMPORTANCE, _keys.RETRIEVAL, _keys.CLUSTERS, _keys.RANK_CORRELATION):
+        is_of_others = key in (_keys.IMPORTANCE, _keys.RANK_CORRELATION) and _noted_labels(mdata, key) != label_key
+        if key in mdata.uns and not is_of_others and is_noted(mdata, key) and not find_changed(mdata, key):
+            continue
+        if key in mdata.uns and key not in computed:
+            changed = ", ".join(map(str, find_changed(mdata, key))) or "what it was made of is not known"
+            failures[key] = f"What there was is of other data or labels ({changed}). Ask for compare, or make it again."
+        was_there = mdata.uns.pop(key, None) is not None
+        if was_there and key == _keys.IMPORTANCE and _keys.THETA in mdata.obs:
+            del mdata.obs[_keys.THETA]
         try:
-            compute()
-        except (KeyError, ValueError) as error:
-            failures[key] = str(error.args[0] if error.args else error)
+            computed.get(key, lambda: None)()
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is told in the page and costs this table alone)
+            failures[key] = str(error.args[0] if error.args else error) or type(error).__name__
     return failures
+
+
+def _settings_of_theta(mdata: MuData, label_key: str, seed: int) -> dict[str, Any]:
+    """As theta of these labels was asked for before, if it was."""
+    names = ("cells", "n_neighbors", "smoothing", "n_bootstrap", "confidence", "minimum_cells", "seed")
+    noted = (
+        mdata.uns.get(f"{_keys.IMPORTANCE}_params", {}) if _noted_labels(mdata, _keys.IMPORTANCE) == label_key else {}
+    )
+    return {"seed": seed} | {name: noted[name] for name in names if name in noted}
 
 
 def find_label_key(mdata: MuData) -> str | None:
@@ -72,8 +92,11 @@ def _noted_labels(mdata: MuData, key: str) -> str | None:
 
 def _correlate(mdata: MuData, label_key: str, model: Any, audit: AuditReport | None, seed: int) -> None:
     try:
+        are_old = bool(find_changed(mdata, _keys.WNN))
         tl.find_wnn_weights(mdata)
     except KeyError:
+        are_old = True
+    if are_old:
         tl.wnn_weights(mdata, **_find_embeddings(mdata, model))
     tl.rank_correlation(mdata, label_key, audit=audit, seed=seed)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from indiseek_sc import _keys
+from indiseek_sc._fingerprint import CELLS, Place, take_fingerprint
 from indiseek_sc._lookup import find_labels
 
 if TYPE_CHECKING:
@@ -166,8 +167,20 @@ def collect_facts(material: Material) -> dict[str, Any]:
         "version": str(noted.get("version", "")) or None,
         "made_by_scanpy": {key: key in mdata.uns for key in ("neighbors", "leiden", "umap")},
         "params": {key: mdata.uns.get(f"{key}_params") for key in (_keys.IMPORTANCE, _keys.CLUSTERS)},
+        "made_of": _take_fingerprints(material),
         "weights": _find_weights(mdata.uns.get(_keys.RANK_CORRELATION)),
     }
+
+
+def _take_fingerprints(material: Material) -> dict[str, str]:
+    """Short texts by which it can be told later whether codes, labels and cells are those of the report."""
+    codes = [
+        _keys.JOINT,
+        *(key(name) for key in (_keys.shared, _keys.specific) for name in material.modalities.values()),
+    ]
+    places = [CELLS, *(Place("obsm", key) for key in codes)]
+    places += [] if material.label_key is None else [Place("obs", material.label_key)]
+    return {str(place): take_fingerprint(material.mdata, place) for place in places}
 
 
 def _count_epochs(history: Mapping[str, pd.DataFrame]) -> dict[str, int]:

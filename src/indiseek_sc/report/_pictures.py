@@ -292,8 +292,8 @@ def _draw(picture: Picture, file: Path) -> Figure:
     before = plt.get_fignums()
     try:
         picture.draw(file)
-    except (KeyError, ValueError, RuntimeError) as error:
-        return Figure(*words, missing=str(error.args[0] if error.args else error))
+    except Exception as error:  # noqa: BLE001 (whatever it is, it is told in the page and costs this picture alone)
+        return Figure(*words, missing=str(error.args[0] if error.args else error) or type(error).__name__)
     finally:
         for number in set(plt.get_fignums()) - set(before):
             plt.close(number)

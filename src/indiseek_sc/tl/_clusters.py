@@ -11,9 +11,10 @@ import scanpy as sc
 from anndata import AnnData
 
 from indiseek_sc import _keys, metrics
+from indiseek_sc._fingerprint import note_inputs
 from indiseek_sc._lookup import find_labels
 from indiseek_sc.metrics import check_split_minima
-from indiseek_sc.tl._codes import Cells, Code, find_cells, find_complete, find_pair, find_single_codes
+from indiseek_sc.tl._codes import Cells, Code, find_cells, find_complete, find_pair, find_single_codes, list_places
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -169,6 +170,7 @@ def compare_clusters(
         "cells": cells,
         "seed": seed,
     }
+    note_inputs(mdata, _keys.CLUSTERS, list_places(mdata, roles, codes, obsm_keys, columns=[label_key], cells=cells))
     return ClusterComparison(*(one.copy() for one in comparison))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from indiseek_sc import _keys
+from indiseek_sc._fingerprint import Place
 from indiseek_sc.metrics import first_of
 
 if TYPE_CHECKING:
@@ -124,6 +125,31 @@ def find_codes(
         return {role: find_embedding(mdata, name, obsm_keys[role], role, None).points for role, name in roles.items()}
     kinds = ("shared", "specific") if code == "both" else (code,)
     return {role: np.hstack([_find_written(mdata, name, kind) for kind in kinds]) for role, name in roles.items()}
+
+
+def list_places(
+    mdata: MuData,
+    roles: Mapping[_keys.Role, str],
+    codes: Iterable[Code],
+    obsm_keys: Mapping[_keys.Role, str],
+    *,
+    columns: Iterable[str | None] = (),
+    cells: Cells = "all",
+) -> list[Place]:
+    """Return where codes, and the columns beside them that a result is made of, lie; see the functions that find them."""
+    places = []
+    for code in codes:
+        if code == "joint":
+            places.append(Place("obsm", _keys.JOINT))
+        elif code == "raw":
+            for role, name in roles.items():
+                is_own = obsm_keys[role] in mdata[name].obsm
+                places.append(Place("obsm", obsm_keys[role], name if is_own else ""))
+        else:
+            kinds = {"shared": [_keys.shared], "specific": [_keys.specific], "both": [_keys.shared, _keys.specific]}
+            places += [Place("obsm", key_of(name)) for key_of in kinds[code] for name in roles.values()]
+    named = [*columns, _keys.SPLIT if cells == "held_out" else None]
+    return [*dict.fromkeys(places), *(Place("obs", name) for name in named if name is not None)]
 
 
 def find_single_codes(

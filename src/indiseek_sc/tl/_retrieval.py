@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from indiseek_sc import _keys, metrics
-from indiseek_sc.tl._codes import Cells, find_cells, find_codes, find_complete, find_modalities
+from indiseek_sc._fingerprint import note_inputs
+from indiseek_sc.tl._codes import Cells, find_cells, find_codes, find_complete, find_modalities, list_places
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,4 +66,5 @@ def retrieval(
     table = metrics.retrieval(codes["rna"][used], codes["adt"][used], within or ks)
     table["direction"] = [f"{roles['rna']} to {roles['adt']}", f"{roles['adt']} to {roles['rna']}"]
     mdata.uns[_keys.RETRIEVAL] = table
+    note_inputs(mdata, _keys.RETRIEVAL, list_places(mdata, roles, ["shared"], {}, cells=cells))
     return table.copy()

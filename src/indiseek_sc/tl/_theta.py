@@ -9,8 +9,18 @@ import numpy as np
 import pandas as pd
 
 from indiseek_sc import _keys, metrics
+from indiseek_sc._fingerprint import note_inputs
 from indiseek_sc._lookup import find_labels
-from indiseek_sc.tl._codes import Cells, ModalityCode, find_cells, find_codes, find_complete, find_modalities, find_pair
+from indiseek_sc.tl._codes import (
+    Cells,
+    ModalityCode,
+    find_cells,
+    find_codes,
+    find_complete,
+    find_modalities,
+    find_pair,
+    list_places,
+)
 from indiseek_sc.tl._wnn_weights import find_wnn_weights
 
 if TYPE_CHECKING:
@@ -82,7 +92,8 @@ def modality_importance(
     Notes
     -----
     Written to ``mdata``: ``obs["indiseek_theta"]`` (NaN where the label or a code is missing and for cells not looked
-    at), ``uns["indiseek_importance"]`` (the table) and ``uns["indiseek_importance_params"]`` (the arguments); for a code other than the
+    at), ``uns["indiseek_importance"]`` (the table), ``uns["indiseek_importance_params"]`` (the arguments) and ``uns["indiseek_importance_made_of"]``
+    (fingerprints of codes, labels and cells, by which it is known later whether they are the same still); for a code other than the
     specific one with its name behind (``obs["indiseek_theta_shared"]``, ...). Nothing is written if an error is raised.
 
     Raises
@@ -106,6 +117,7 @@ def modality_importance(
     mdata.obs[_keys.of_code(_keys.THETA, code)] = theta
     mdata.uns[key] = importance.table
     mdata.uns[f"{key}_params"] = params
+    note_inputs(mdata, key, list_places(mdata, roles, [code], obsm_keys, columns=[label_key], cells=cells))
     return importance.table.copy()
 
 
@@ -248,6 +260,10 @@ def rank_correlation(
         **of_theta,
         **of_ranks,
     }
+    columns = [label_key, weights.name]
+    note_inputs(
+        mdata, _keys.RANK_CORRELATION, list_places(mdata, roles, codes, obsm_keys, columns=columns, cells=cells)
+    )
     return table.copy()
 
 

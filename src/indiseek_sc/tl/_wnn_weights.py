@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from indiseek_sc import _keys, metrics
+from indiseek_sc._fingerprint import find_changed, note_inputs
 from indiseek_sc._lookup import find_obs
 from indiseek_sc.metrics import first_of
-from indiseek_sc.tl._codes import find_embedding, find_pair
+from indiseek_sc.tl._codes import find_embedding, find_pair, list_places
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,7 +100,12 @@ def _checked(mdata: MuData, values: pd.Series, column: str, origin: str) -> WnnW
         )
     source = f"obs column {column!r}, {origin}"
     logger.info(f"WNN weights of RNA: {source}.")
-    return WnnWeights(numbers, source)
+    if SOURCE in origin and (changed := find_changed(mdata, _keys.WNN)):
+        logger.warning(
+            f"These weights are of other data than are there now: {', '.join(map(str, changed))} changed since. "
+            "Call tl.wnn_weights(mdata) again."
+        )
+    return WnnWeights(numbers.rename(column), source)
 
 
 def wnn_weights(
@@ -161,7 +167,7 @@ def wnn_weights(
     >>> weights.groupby(mdata.obs["cell_type"]).mean()
     """
     roles = find_pair(mdata, modalities)
-    keys = {"rna": rna_obsm_key, "adt": adt_obsm_key}
+    keys: dict[_keys.Role, str] = {"rna": rna_obsm_key, "adt": adt_obsm_key}
     widths = {"rna": rna_dimensions, "adt": adt_dimensions}
     found = {role: find_embedding(mdata, name, keys[role], role, widths[role]) for role, name in roles.items()}
     if found["rna"].place == found["adt"].place:
@@ -192,6 +198,7 @@ def wnn_weights(
         "n_neighbors": n_neighbors,
         "normalize": normalize,
     }
+    note_inputs(mdata, _keys.WNN, list_places(mdata, roles, ["raw"], keys))
     logger.info(
         f"WNN weights of {paired.sum()} cells by {SOURCE} from {found['rna'].place} and {found['adt'].place}, in "
         f"mdata.obs[{_keys.wnn_weight(roles['rna'])!r}] and mdata.obs[{_keys.wnn_weight(roles['adt'])!r}]."
