@@ -77,7 +77,8 @@ def find_modalities(mdata: MuData, given: Mapping[Role, str | None], argument: s
             about_peaks = f" ({listing(peaks)}: accessible chromatin, not proteins)" if peaks and role == "adt" else ""
             raise ValueError(
                 f"{number} of {_WORDS[role]} among {listing(candidates or mdata.mod)}{about_peaks}, by their names. "
-                f"{'Say which' if candidates or not peaks else 'If there is one, name it'}: {argument.format(role=role)}"
+                f"{'Say which' if candidates or not peaks else 'If there is one, name it'}: "
+                f"{argument.format(role=role)}"
             )
         found[role] = candidates[0]
         check_not_peaks(mdata, candidates[0], role)
@@ -100,7 +101,8 @@ def check_not_peaks(mdata: MuData, name: str, role: Role) -> None:
     """
     if are_peaks(mdata.mod[name].var_names):
         raise ValueError(
-            f"{name!r} holds accessible chromatin (features such as {mdata.mod[name].var_names[0]!r}), not {_WORDS[role]}. CITE-seq data "
+            f"{name!r} holds accessible chromatin (features such as {mdata.mod[name].var_names[0]!r}), not "
+            f"{_WORDS[role]}. CITE-seq data "
             f"need a modality of {_WORDS[role]}. If two modalities of any kind are to be split: in Python, "
             f"IndiSeek.setup_mudata(mdata, modalities={{'{role}_layer': {name!r}, ...}})."
         )
@@ -112,16 +114,22 @@ def are_peaks(names: Sequence[str]) -> bool:
     return sum(bool(_PEAK.match(name)) for name in some) > len(some) / 2
 
 
-_SPECIES = r"(mouse|rat|(armenian |syrian )?hamster|goat|rabbit|m|r|ms)"
+_CHAIN = r"( ?(kappa|lambda|k|κ|λ))?"
+_ISOTYPES = (
+    r"isotype",
+    rf"igg\d?[abc]?{_CHAIN} ?iso\b",  # IgG2aKiso
+    r"\big[gmade]\w*( \w+)* (control|ctrl)\b",  # IgG1_control
+    r"\b(control|ctrl)( \w+)* ig[gmade]",  # Ctrl_IgG1
+    rf"^(mouse|rat|(armenian |syrian )?hamster|goat|rabbit|m|r) ?ig[gmade]\d?[abc]?{_CHAIN}$",  # Mouse IgG1, kappa
+    rf"^igg([13]|2[abc]?){_CHAIN}$",  # IgG2a; plain IgG, IgM and IgD are proteins of B cells
+    r"\b(mopc|mpc) ?\d+|\brtk ?\d{4}|\bhtk ?888",  # clones
+)
 _NOT_PROTEINS = {
-    "isotype controls": re.compile(
-        r"isotype|\bigg?\w* ?k? ?iso\b|\big[gmade]\w*( \w+)* (control|ctrl)|(control|ctrl)( \w+)* \big[gmade]\w*"
-        rf"|^(anti )?{_SPECIES} ?ig[gmade]\d?[abc]?( (kappa|lambda|k|κ|λ))?$|^igg(1|2|2a|2b|2c|3)( ?(kappa|lambda|k|κ|λ))?$"
-        r"|igg\d?[abc]? ?k?iso$|\b(mopc|mpc) ?\d+|\brtk ?\d{4}|\bhtk ?888"
-    ),
+    "isotype controls": re.compile("|".join(_ISOTYPES)),
     "hashtags": re.compile(r"hash ?tag|(^|[^a-z])(hto|cmo|lmo)([^a-z]|$)|sample ?tag|^multi ?seq"),
     "unmapped": re.compile(r"^(unmapped|no match|unassigned|ambiguous|bad struct|total reads)$"),
 }
+"""Names in lower case with single spaces between words, by kind."""
 
 
 def find_not_proteins(names: Iterable[str]) -> dict[str, list[str]]:
@@ -134,7 +142,8 @@ def find_not_proteins(names: Iterable[str]) -> dict[str, list[str]]:
 
     Returns
     -------
-    Names, as they were given and in their order, by what they are: ``"isotype controls"``, ``"hashtags"``, ``"unmapped"``; kinds of which there are none are left out.
+    Names, as they were given and in their order, by what they are: ``"isotype controls"``, ``"hashtags"``,
+    ``"unmapped"``; kinds of which there are none are left out.
     """
     found: dict[str, list[str]] = {}
     for name in names:

@@ -11,8 +11,8 @@ import mudata
 import numpy as np
 import pandas as pd
 import pytest
-from mudata import MuData
 from anndata.tests.helpers import assert_equal
+from mudata import MuData
 
 from indiseek_sc import IndiSeek, datasets
 from indiseek_sc.cli import _pipeline

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import mudata
-import pytest
 
 from indiseek_sc import _keys
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import subprocess
 import sys
 import warnings
@@ -252,3 +253,18 @@ def test_files_of_every_version_of_mudata(shared_data: Path):
 def test_chromatin_is_not_taken_for_proteins(shared_data: Path):
     with pytest.raises(ValueError, match="'atac': accessible chromatin, not proteins"):
         isk.read(real(shared_data, "neurips_bmmc_multiome_500.h5mu"))
+
+
+def test_the_recipe_for_seurat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The lines of Python in docs/reading.md, on a folder as `DropletUtils::write10xCounts` writes it."""
+    text = (Path(__file__).parents[2] / "docs" / "reading.md").read_text()
+    (recipe,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    write_folder(tmp_path / "cells", packed=True)
+    pd.DataFrame({"nCount_RNA": range(7), "type": list("aabbccd")}, index=CELLS).to_csv(tmp_path / "cells.csv")
+    monkeypatch.chdir(tmp_path)
+    names = {"indiseek_sc": isk, "pandas": pd}
+    with pytest.warns(UserWarning, match="more than once"):
+        exec(recipe, names)
+    mdata = names["mdata"]
+    assert list(mdata["rna"].obs["type"]) == list("aabbccd")
+    IndiSeek.setup_mudata(mdata, batch_key="type")

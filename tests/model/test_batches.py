@@ -10,10 +10,10 @@ from scipy.sparse import csr_matrix
 
 from indiseek_sc import IndiSeek
 from indiseek_sc._keys import ROLES
-from indiseek_sc.model._cells import get_matrix
 from indiseek_sc.baselines import JointOpt
 from indiseek_sc.data import apply_transform
 from indiseek_sc.metrics import label_accuracy
+from indiseek_sc.model._cells import get_matrix
 
 FEW = {"shared": 5, "shape": 3, "specific": 2, "decoder": 3}
 HELD_OUT = np.arange(0, 1200, 5)

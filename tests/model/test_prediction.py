@@ -199,7 +199,7 @@ def test_what_cannot_be_used_is_said(fitted):
         (
             ("rna", "adt", only(mdata, "rna", with_batch=False)),
             ValueError,
-            "batch_key='batch': there is no such column",
+            "batch_key='batch' is not a column of any obs",
         ),
     ]:
         with pytest.raises(error, match=message):

@@ -152,7 +152,7 @@ def check_input(path: Path, output: Path) -> None:
 
 @contextmanager
 def new_file(path: Path, *, force: bool) -> Iterator[Path]:
-    """Give a path to write to; the file, or zarr store, appears under its own name when the block ends well, else not at all.
+    """Give a path to write to; file or zarr store appear under their name when the block ends well, else not at all.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def _is_store(path: Path) -> bool:
 
 @contextmanager
 def new_folder(path: Path, *, force: bool) -> Iterator[Path]:
-    """Give a folder to fill; it appears under its own name when the block ends well and something is in it, else not at all.
+    """Give a folder to fill; it appears under its name when the block ends well and something is in it, else not.
 
     Of a folder that is there (and may be overwritten, or is empty) only files of the same names are replaced.
 
@@ -255,5 +255,6 @@ class _Speaker(logging.Handler):
         self.clock = clock
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say a message."""
-        self.clock.say(in_options(record.getMessage()))
+        """Say a message of ours, or a warning."""
+        if record.name.startswith("scvi.indiseek_sc") or record.levelno >= logging.WARNING:
+            self.clock.say(in_options(record.getMessage()))

@@ -149,10 +149,10 @@ def _match_features(mdata: MuData, model: IndiSeek, roles: Sequence[Role], clock
     parts = dict(mdata.mod)
     for name, features in expected.items():
         part = mdata.mod[name]
-        if features is None or np.array_equal(part.var_names, features) or not np.isin(features, part.var_names).all():
-            continue  # as it should be; or features are missing, which the model says better
-        if not part.var_names.is_unique:
+        if features is None or np.array_equal(part.var_names, features):
             continue
+        if not part.var_names.is_unique or (part.var_names.get_indexer(features) < 0).any():
+            continue  # the model says what is wrong
         parts[name] = part[:, features].copy()
         clock.say(f"{name}: the {len(features):,} features of the model are found by name among {part.n_vars:,}.")
     return mdata if all(parts[name] is mdata.mod[name] for name in parts) else _with_modalities(mdata, parts)

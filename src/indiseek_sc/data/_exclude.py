@@ -39,7 +39,8 @@ def exclude_features(
 
     Returns
     -------
-    The source, and what was found, without these features; and a line that says which they are, empty if there are none.
+    The source, and what was found, without these features; and a line that says which they are, empty if there are
+    none.
 
     Raises
     ------
@@ -77,7 +78,10 @@ def exclude_features(
         n_nonzero_per_column=scan.n_nonzero_per_column[is_kept],
         sum_per_column=scan.sum_per_column[is_kept],
     )
-    counted = ", ".join(f"{len(group)} {kind} ({listing(group)})" for kind, group in kinds.items())
+    counted = ", ".join(
+        f"{len(group)} {kind.removesuffix('s') if len(group) == 1 else kind} ({listing(group)})"
+        for kind, group in kinds.items()
+    )
     hint = "; exclude=() would keep them" if exclude is None else ""
     line = f"{source.role}: left out of the representations: {counted}{hint}." if excluded else ""
     return replace(source, excluded=excluded), kept, line

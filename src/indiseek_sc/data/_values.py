@@ -94,7 +94,7 @@ class ValueScan:
 
     @property
     def are_corrected_counts(self) -> bool:
-        """Whether values may be counts that ambient RNA, or reads of several genes, made fractional; logarithms are not.
+        """Whether values may be counts that a correction made fractional, and that logarithms cannot be.
 
         Fractional values, none negative, of which some are larger than logarithms can be, or most are whole.
         """
@@ -226,8 +226,9 @@ def examine_values(
     TypeError
         If the values are not real numbers.
     ValueError
-        If there are no values; if some are not finite or masked; if whole numbers are negative; if values are given as counts but are negative,
-        or fractional as logarithms are; if a cell has no RNA counts, so that it has no library size.
+        If there are no values; if some are not finite or masked; if whole numbers are negative; if values are given as
+        counts but are negative, or fractional as logarithms are; if a cell has no RNA counts, so that it has no library
+        size.
     """
     allowed = ("auto", *get_args(InputKind))
     if requested not in allowed:
@@ -299,12 +300,14 @@ def tell_why(source: InputSource, requested: RequestedKind, kind: InputKind, sca
     if kind == "counts" and scan.fractional.count:
         n_nonzero = int(scan.n_nonzero_per_row.sum())
         found = (
-            f"{scan.fractional.count / n_nonzero:.0%} of the values that are not 0 are fractional, none is negative, and the largest is "
+            f"{scan.fractional.count / n_nonzero:.0%} of the values that are not 0 are fractional, none is negative, "
+            f"and the largest is "
             f"{scan.largest:g}"
         )
         if requested == "auto":
             warnings.warn(
-                f"{_name(source)} seems to hold counts that are not whole, as SoupX, CellBender and alevin make them: {found}. They are "
+                f"{_name(source)} seems to hold counts that are not whole, as SoupX, CellBender and alevin make them: "
+                f"{found}. They are "
                 f"taken as counts. If they are normalised already, set up with {argument}={other!r}.",
                 stacklevel=2,
             )
@@ -329,16 +332,19 @@ def _tell_normalization(source: InputSource, scan: ValueScan) -> str:
         return f"{scan.negative.count:,} values are negative, as of dsb, log-ratios or scaling"
     if scan.largest > LARGEST_LOGARITHM and scan.have_one_total:
         warnings.warn(
-            f"{_name(source)}: all cells have the same total, {scan.sum_per_row.max():g}, but the largest value, {scan.largest:g}, is no "
-            "logarithm. Few large values will outweigh all others: take logarithms (scanpy.pp.log1p), or name the layer with the raw counts.",
+            f"{_name(source)}: all cells have the same total, {scan.sum_per_row.max():g}, but the largest value, "
+            f"{scan.largest:g}, is no "
+            "logarithm. Few large values will outweigh all others: take logarithms (scanpy.pp.log1p), or name the "
+            "layer with the raw counts.",
             stacklevel=2,
         )
         return "all cells have the same total"
-    return f"fractional, none negative, and at most {scan.largest:.3g}: logarithms, such as log1p or Seurat's centred log-ratios"
+    logs = "logarithms, such as log1p or Seurat's centred log-ratios"
+    return f"fractional, none negative, and at most {scan.largest:.3g}: {logs}"
 
 
 def find_counts(mdata: MuData, source: InputSource) -> dict[str, str]:
-    """Return where else in a modality there are counts, by some of its cells, and for each place how they would be used."""
+    """Return where else in a modality there are counts, by some of its cells, and how they would be used."""
     adata, argument = mdata.mod[source.modality], f"{source.role}_layer"
     places = {
         f"layers[{name!r}]": (values, f"{argument}={name!r}")
@@ -384,7 +390,8 @@ def _check_values(
         )
     if kind == "normalized" and requested == "auto" and scan.negative.count and not scan.fractional.count:
         raise ValueError(
-            f"{where} has whole numbers, as counts are, but {scan.negative.count:,} are negative: {show(scan.negative)}. Correct them, name "
+            f"{where} has whole numbers, as counts are, but {scan.negative.count:,} are negative: "
+            f"{show(scan.negative)}. Correct them, name "
             f"the layer with the raw counts, or set up with {source.role}_input='normalized' if they are not counts."
         )
     if kind != "counts":
@@ -398,7 +405,8 @@ def _check_values(
             )
             raise ValueError(
                 f"{where} is taken as counts ({source.role}_input='counts') but has {found.count:,} {word} values: "
-                f"{show(found)}{at_most}. Name the layer with the raw counts, or set up with {source.role}_input='normalized'."
+                f"{show(found)}{at_most}. Name the layer with the raw counts, or set up with "
+                f"{source.role}_input='normalized'."
             )
     if source.role == "rna" and scan.empty_rows.size:
         raise ValueError(

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 FORMS = (
-    "Cell Ranger (.h5, or the folder with matrix.mtx), AnnData (.h5ad, .zarr) with proteins in obsm or in var['feature_types'], "
+    "Cell Ranger (.h5, or the folder with matrix.mtx), AnnData (.h5ad, .zarr) with proteins in obsm or in "
+    "var['feature_types'], "
     "or MuData (.h5mu, .zarr)"
 )
 """What can be read, for error messages."""
@@ -35,12 +36,13 @@ MATRIX_FILES = ("matrix.mtx", "features.tsv", "genes.tsv", "barcodes.tsv")
 def read(path: str | Path, *, rna: str | None = None, adt: str | None = None) -> MuData:
     """Read CITE-seq data, in any of the usual forms, into memory.
 
-    What the file is, is told by its content. Two modalities, ``"rna"`` and ``"adt"``, are made of a file of Cell Ranger (``.h5``, or a folder
-    with ``matrix.mtx``, compressed or not) and of an AnnData (``.h5ad``, ``.zarr``), whose proteins lie in ``obsm`` or are marked in
-    ``var["feature_types"]``. A MuData (``.h5mu``, ``.zarr``, ``.zarr.zip``, of any version) is returned as it is, with its own names of modalities.
+    What the file is, is told by its content. Two modalities, ``"rna"`` and ``"adt"``, are made of a file of Cell Ranger
+    (``.h5``, or a folder with ``matrix.mtx``, compressed or not) and of an AnnData (``.h5ad``, ``.zarr``), whose
+    proteins lie in ``obsm`` or are marked in ``var["feature_types"]``. A MuData (``.h5mu``, ``.zarr``, ``.zarr.zip``,
+    of any version) is returned as it is, with its own names of modalities.
 
-    Genes and antibodies of one name keep it, since they are in two modalities. Where a name occurs twice within one of them, ``-1`` and so on
-    are appended, a warning says so, and ``var["name_in_file"]`` keeps what was there.
+    Genes and antibodies of one name keep it, since they are in two modalities. Where a name occurs twice within one of
+    them, ``-1`` and so on are appended, a warning says so, and ``var["name_in_file"]`` keeps what was there.
 
     Parameters
     ----------

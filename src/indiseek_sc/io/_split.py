@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from indiseek_sc._keys import Role
 
 PROTEINS = "protein_expression"
-"""``obsm``: where scvi-tools and others keep proteins in an AnnData; ``uns["protein_names"]`` has their names, if they need a place."""
+"""``obsm``: where scvi-tools and others keep proteins in an AnnData, with names in ``uns["protein_names"]`` if need be."""
 
 NAME_IN_FILE = "name_in_file"
 """``var``: names before they were made unique."""
@@ -30,8 +30,8 @@ _OTHER_TYPES = {"peaks": "atac", "multiplexingcapture": "hto", "crisprguidecaptu
 def split_anndata(adata: AnnData, *, rna: str | None = None, adt: str | None = None) -> MuData:
     """Make a MuData with ``"rna"`` and ``"adt"`` of an AnnData that holds both.
 
-    Proteins are the features that ``var["feature_types"]`` says, or else the entry of ``obsm`` that is named after proteins. Features of
-    other types become modalities of their own, such as ``"atac"`` and ``"hto"``.
+    Proteins are the features that ``var["feature_types"]`` says, or else the entry of ``obsm`` that is named after
+    proteins. Features of other types become modalities of their own, such as ``"atac"`` and ``"hto"``.
 
     Parameters
     ----------
@@ -83,12 +83,14 @@ def _choose_entry(adata: AnnData, kinds: list[str]) -> str:
         return candidates[0]
     if candidates:
         raise ValueError(f"several entries of obsm could be the proteins: {listing(candidates)}. Say which: adt='NAME'")
-    here = f"types of features: {listing([kind for kind in kinds if kind] or ['none'])}; obsm: {listing([*adata.obsm] or ['none'])}"
+    named = [kind for kind in kinds if kind]
+    here = f"types of features: {listing(named) or 'none'}; obsm: {listing(adata.obsm) or 'none'}"
     held = "it holds accessible chromatin beside RNA, but " if any(map(is_named_after_chromatin, kinds)) else ""
     if are_peaks(adata.var_names):
         held = "its features are accessible chromatin, and "
     raise ValueError(
-        f"{held}no proteins were found ({here}). CITE-seq data need antibodies: features of type 'Antibody Capture', or an entry of obsm, "
+        f"{held}no proteins were found ({here}). CITE-seq data need antibodies: features of type 'Antibody Capture', "
+        f"or an entry of obsm, "
         "which adt='NAME' names. Two AnnData objects are put together by mudata.MuData({'rna': rna, 'adt': adt})."
     )
 
@@ -110,7 +112,8 @@ def _names_of_columns(adata: AnnData, key: str, values: Any) -> list[str]:
         if place in adata.uns and np.size(adata.uns[place]) == values.shape[1]:
             return [str(name) for name in np.ravel(adata.uns[place])]
     warnings.warn(
-        f"obsm[{key!r}] has no names of proteins, so they are called protein_0, protein_1 and so on. Put the names into "
+        f"obsm[{key!r}] has no names of proteins, so they are called protein_0, protein_1 and so on. Put the names "
+        f"into "
         f"uns['protein_names'], or make the entry a DataFrame.",
         stacklevel=5,
     )
@@ -128,7 +131,8 @@ def _split_types(
             if wanted is not None:
                 existing = [kind for kind in [*kinds, *(adata.obsm if role == "adt" else [])] if kind]
                 raise ValueError(
-                    f"{role}={wanted!r} is no type of features{' and no entry of obsm' if role == 'adt' else ''}. {choices(wanted, existing)}"
+                    f"{role}={wanted!r} is no type of features{' and no entry of obsm' if role == 'adt' else ''}. "
+                    f"{choices(wanted, existing)}"
                 )
             word = "several types" if found else "no type"
             raise ValueError(f"{word} of features could be {role}: {listing(found or kinds)}. Say which: {role}='TYPE'")
@@ -154,7 +158,8 @@ def _make_unique(part: AnnData, modality: str) -> None:
     part.var[NAME_IN_FILE] = names.to_numpy()
     part.var_names_make_unique()
     warnings.warn(
-        f"{modality}: {repeated.size:,} names occur more than once, such as {listing(repeated)}; '-1' and so on were appended, and "
+        f"{modality}: {repeated.size:,} names occur more than once, such as {listing(repeated)}; '-1' and so on were "
+        f"appended, and "
         f"var[{NAME_IN_FILE!r}] keeps the names of the file.",
         stacklevel=4,
     )

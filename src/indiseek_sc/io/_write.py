@@ -57,8 +57,8 @@ def join_modalities(mdata: MuData, rna: str, adt: str, adt_layer: str | None = N
 
     Returns
     -------
-    A copy. ``obs``, ``obsm``, ``obsp`` and ``uns`` of the MuData are added; what the RNA has under one of their names is kept with
-    ``_before_indiseek`` behind it. Other modalities, of which there is a warning, are left out.
+    A copy. ``obs``, ``obsm``, ``obsp`` and ``uns`` of the MuData are added; what the RNA has under one of their names
+    is kept with ``_before_indiseek`` behind it. Other modalities, of which there is a warning, are left out.
     """
     adata = mdata.mod[rna].copy()
     proteins = mdata.mod[adt]
@@ -80,7 +80,8 @@ def join_modalities(mdata: MuData, rna: str, adt: str, adt_layer: str | None = N
         adata.uns[f"neighbors_{BEFORE}"] = {**adata.uns[f"neighbors_{BEFORE}"], **graph}
     if others := [name for name in mdata.mod if name not in (rna, adt)]:
         warnings.warn(
-            f"An AnnData has no place for the modalities {listing(others)}, which are left out. Write .h5mu to keep them.",
+            f"An AnnData has no place for the modalities {listing(others)}, which are left out. Write .h5mu to keep "
+            f"them.",
             stacklevel=2,
         )
     return adata
