@@ -81,6 +81,21 @@ def check_share(argument: str, value: Any) -> float:
     return float(value)
 
 
+def check_several(argument: str, value: Any) -> list[Any]:
+    """Return a list of what was given one by one or all at once.
+
+    Raises
+    ------
+    ValueError
+        If it is neither text nor several of anything; the message names the argument.
+    """
+    if isinstance(value, str):
+        return [str(value)]
+    if not np.iterable(value):
+        raise ValueError(f"{argument} must be a list, but is {value!r}.")
+    return list(value)
+
+
 def check_name(argument: str, value: Any, existing: Collection[str]) -> str:
     """Return one name of those that exist.
 

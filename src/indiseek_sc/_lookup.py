@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from mudata import MuData
 
 from indiseek_sc._text import listing, near_miss
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from mudata import MuData
 
 _N_SHOWN = 20
 
@@ -58,6 +57,15 @@ class ObsColumn:
         if values.dtype.kind in "iub":  # whole numbers and truth values stay what they are where cells are missing
             values = values.convert_dtypes()
         return values.reindex(cells)
+
+
+def check_mdata(mdata: object) -> None:
+    """Raise a TypeError unless ``mdata`` is a MuData."""
+    if not isinstance(mdata, MuData):
+        raise TypeError(
+            f"mdata must be a MuData, but is {type(mdata).__name__}. Give the one with both modalities, to which "
+            "model.write_latents(mdata) wrote."
+        )
 
 
 def locate_obs(mdata: MuData, key: str, argument: str) -> list[ObsColumn]:

@@ -50,7 +50,7 @@ def test_errors():
     with pytest.raises(ValueError, match="table has no row"):
         choose_lambda(table.iloc[:0], 0.02)
     for wrong in (-0.1, np.nan):
-        with pytest.raises(ValueError, match="tolerance must not be negative"):
+        with pytest.raises(ValueError, match="tolerance must"):
             choose_lambda(table, wrong)
 
 

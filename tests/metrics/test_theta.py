@@ -130,11 +130,11 @@ def test_cells_without_a_label_are_nan_and_change_nothing(two_codes):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"smoothing": 0}, "smoothing=0 must be more than 0"),
-        ({"smoothing": float("nan")}, "smoothing=nan"),
-        ({"n_bootstrap": 0}, "n_bootstrap=0 must be at least 1"),
+        ({"smoothing": 0}, "smoothing must be above 0"),
+        ({"smoothing": float("nan")}, "smoothing must be above 0"),
+        ({"n_bootstrap": 0}, "n_bootstrap must be at least 1"),
         ({"confidence": 95}, "confidence=95 must lie between 0 and 1"),
-        ({"n_neighbors": 0}, "n_neighbors=0 must be at least 1"),
+        ({"n_neighbors": 0}, "n_neighbors must be at least 1"),
         ({"n_neighbors": 154}, "n_neighbors=154 .* labelled cells, 154"),
     ],
 )
@@ -326,8 +326,8 @@ def test_three_labels_have_no_jackknife():
     ("change", "message"),
     [
         ({"minimum_cells": 26}, "labels: ranks need at least 3 labels of minimum_cells=26 cells or more; there are 2, and 4 with"),
-        ({"n_bootstrap": 0}, "n_bootstrap=0 must be at least 1"),
-        ({"statistics": ["pearson"]}, "statistics: there is no 'pearson', only spearman, kendall"),
+        ({"n_bootstrap": 0}, "n_bootstrap must be at least 1"),
+        ({"statistics": ["pearson"]}, "statistics='pearson' is not known. There is: 'spearman', 'kendall'"),
         ({"confidence": 1.0}, "confidence=1.0 must lie between 0 and 1"),
         ({"reference": np.ones(3)}, "reference has 3 entries, but 144 cells are expected"),
         ({"values": np.ones((144, 2))}, r"values must have shape \(n_cells,\), one number a cell; got \(144, 2\)"),

@@ -141,8 +141,8 @@ def test_a_code_that_was_not_trained_has_no_importance(counts) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "joint"}, "kind must be 'shared' or 'specific'"),
-        ({"method": "gradient"}, "method must be 'jacobian', 'permutation' or 'probe'"),
+        ({"kind": "joint"}, "kind='joint' is not known. There is: 'shared', 'specific'"),
+        ({"method": "gradient"}, "is not known. There is: 'jacobian', 'permutation', 'probe'"),
         ({"max_cells": 1}, "max_cells must be at least 2"),
         ({"n_repeats": 0}, "n_repeats must be at least 1"),
         ({"modality": "atac"}, "modality='atac' is not known. There is: 'rna', 'adt'"),

@@ -279,9 +279,9 @@ def test_without_captum_it_is_said_how_to_get_it(counts, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "private"}, "kind must be 'shared' or 'specific' or 'joint', but is 'private'"),
-        ({"method": "shap"}, "method must be 'decoder_jacobian' or 'integrated_gradients'"),
-        ({"values": "log"}, "values must be 'normalized' or 'raw'"),
+        ({"kind": "private"}, "kind='private' is not known. There is: 'shared', 'specific', 'joint'"),
+        ({"method": "shap"}, "is not known. There is: 'decoder_jacobian', 'integrated_gradients'"),
+        ({"values": "log"}, "is not known. There is: 'normalized', 'raw'"),
         ({"values": "raw"}, "values='raw': nothing is decoded to raw values"),
         ({"max_cells": 0}, "max_cells must be at least 1"),
         ({"n_steps": 0}, "n_steps must be at least 1"),

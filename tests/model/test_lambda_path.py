@@ -225,9 +225,9 @@ def test_an_interrupted_walk_tells_what_it_has(fitted, monkeypatch):
 
 def test_what_cannot_be_asked(fitted, pbmc_small, monkeypatch):
     for wrong in ([], [0], [-1, 10], [np.inf]):
-        with pytest.raises(ValueError, match="lambdas must be finite numbers above 0"):
+        with pytest.raises(ValueError, match="lambdas must be"):
             fitted.lambda_path(wrong)
-    with pytest.raises(ValueError, match="tolerance must not be negative"):
+    with pytest.raises(ValueError, match="tolerance must"):
         fitted.lambda_path(tolerance=-1)
     with pytest.raises(ValueError, match="n_jobs must be at least 1"):
         fitted.lambda_path(n_jobs=0)

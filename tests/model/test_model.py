@@ -190,7 +190,7 @@ def test_the_user_names_modalities(pbmc_small):
 
 def test_what_cannot_be_asked(fitted, pbmc_small):
     model, _ = fitted
-    with pytest.raises(ValueError, match="kind must be"):
+    with pytest.raises(ValueError, match="kind='private' is not known"):
         model.get_latent_representation(kind="private", modality="rna")
     with pytest.raises(ValueError, match="joint code is of both modalities"):
         model.get_latent_representation(modality="rna")

@@ -170,5 +170,5 @@ def test_what_prediction_lacks_is_said(predicted) -> None:
         pl.prediction(predicted, "CD99")
     with pytest.raises(ValueError, match="names no feature"):
         pl.prediction(predicted, [])
-    with pytest.raises(ValueError, match="ncols=0"):
+    with pytest.raises(ValueError, match="ncols must be at least 1"):
         pl.prediction(predicted, ncols=0)

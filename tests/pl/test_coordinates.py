@@ -113,5 +113,5 @@ def test_errors(coordinate_table: pd.DataFrame) -> None:
         pl.coordinate_importance(two)
     with pytest.raises(ValueError, match="no row with a number"):
         pl.coordinate_importance(coordinate_table.iloc[:0])
-    with pytest.raises(ValueError, match="n_top=0"):
+    with pytest.raises(ValueError, match="n_top must be at least 1"):
         pl.coordinate_importance(coordinate_table, n_top=0)

@@ -148,7 +148,7 @@ def test_conventions(ranked: MuData, tmp_path, monkeypatch) -> None:
 
 
 def test_what_is_missing_is_said(embedded: MuData) -> None:
-    with pytest.raises(ValueError, match=r"of='values' must be one of \['ranks', 'means'\]"):
+    with pytest.raises(ValueError, match=r"of='values' is not known. There is: 'ranks', 'means'"):
         pl.rank_correlation(embedded, of="values")
     with pytest.raises(KeyError, match=r"tl\.rank_correlation\(mdata, label_key=\.\.\.\) first"):
         pl.rank_correlation(embedded)

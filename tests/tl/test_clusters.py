@@ -123,7 +123,7 @@ def _without_labels(mdata):
     ("change", "arguments", "error", "message"),
     [
         (None, {"codes": "shared"}, ValueError, "codes='shared' must be a sequence"),
-        (None, {"codes": ["private"]}, ValueError, "code='private' must be one of"),
+        (None, {"codes": ["private"]}, ValueError, "codes='private' is not known"),
         (None, {"codes": ["shared"]}, ValueError, r"reference='joint' is not among .*\['shared_gex', 'shared_prot', 'labels'\]"),
         (None, {"codes": ["joint"]}, ValueError, r"codes=\['joint'\] are but the reference"),
         (None, {"reference": "shared_rna"}, ValueError, "reference='shared_rna' is not among"),
@@ -131,7 +131,7 @@ def _without_labels(mdata):
         (None, {"n_clusters": 1}, ValueError, "n_clusters=1 must be at least 2"),
         (None, {"n_neighbors": 180}, ValueError, "n_neighbors=180 must be at least 2 and less than .*, 180"),
         (None, {"minimum_share": 1.0}, ValueError, "minimum_share=1.0"),
-        (None, {"cells": "test"}, ValueError, "cells='test' must be one of"),
+        (None, {"cells": "test"}, ValueError, "cells='test' is not known"),
         (None, {"label_key": "type"}, KeyError, "label_key='type'"),
         (_without_labels, {}, ValueError, "label_key='cell_type' must have at least 2 labels .* it has 0"),
         (lambda mdata: mdata.obsm.pop(_keys.JOINT), {}, KeyError, r"X_indiseek'\], the joint code, is missing.*write_latents"),

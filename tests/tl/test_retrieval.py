@@ -51,9 +51,9 @@ def _drop_codes(mdata):
 @pytest.mark.parametrize(
     ("change", "arguments", "error", "message"),
     [
-        (None, {"cells": "test"}, ValueError, "cells='test' must be one of"),
+        (None, {"cells": "test"}, ValueError, "cells='test' is not known"),
         (None, {"ks": ()}, ValueError, "ks=.* at least one"),
-        (None, {"ks": (0,)}, ValueError, "ks=.* must be numbers of at least 1"),
+        (None, {"ks": (0,)}, ValueError, "ks=.* must be whole numbers of at least 1"),
         (_drop_codes, {"cells": "all"}, ValueError, "needs at least 2 cells with both shared codes; there are 1"),
         (lambda mdata: mdata.uns.clear(), {}, KeyError, r"model\.write_latents\(mdata\)"),
     ],

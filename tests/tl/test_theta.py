@@ -204,13 +204,13 @@ def _no_codes(mdata):
     ("change", "arguments", "error", "message"),
     [
         (None, {"label_key": "celltype"}, KeyError, r"label_key='celltype' .* mdata\['gex'\]\.obs: cell_type"),
-        (None, {"cells": "test"}, ValueError, r"cells='test' must be one of \['all', 'held_out'\]"),
-        (None, {"code": "all"}, ValueError, r"code='all' must be one of \['specific', 'shared', 'both', 'raw'\]"),
+        (None, {"cells": "test"}, ValueError, r"cells='test' is not known. There is: 'all', 'held_out'"),
+        (None, {"code": "all"}, ValueError, r"code='all' is not known. There is: 'specific', 'shared', 'both', 'raw'"),
         (None, {"code": "joint"}, ValueError, "code='joint' is the one representation .* X_indiseek,.* Name 'both'"),
         (None, {"code": "both"}, KeyError, "X_indiseek_shared_gex.*the shared code of modality 'gex'"),
         (None, {"code": "raw"}, KeyError, "rna_obsm_key='X_pca'"),
-        (None, {"smoothing": -1}, ValueError, "smoothing=-1"),
-        (None, {"n_neighbors": 0}, ValueError, "n_neighbors=0"),
+        (None, {"smoothing": -1}, ValueError, "smoothing must be above 0"),
+        (None, {"n_neighbors": 0}, ValueError, "n_neighbors must be at least 1"),
         (
             None,
             {"n_neighbors": 120},
@@ -313,7 +313,7 @@ def test_cells_without_a_weight_take_no_part(ranked):
     theta = ranked.obs[_keys.of_code(_keys.THETA, "shared")][even]
     expected = metrics.rank_correlation(theta, ranked.obs["known"][even], TYPES[even], n_bootstrap=2).table
     np.testing.assert_allclose(table["estimate"], expected["estimate"])
-    assert table["weights"].str.contains("as given by key").all()
+    assert table["weights"].str.contains("as given by weight_key").all()
 
 
 def test_rank_correlation_survives_h5mu(ranked, tmp_path):
@@ -328,12 +328,12 @@ def test_rank_correlation_survives_h5mu(ranked, tmp_path):
     ("arguments", "error", "message"),
     [
         ({"codes": "shared"}, ValueError, "codes='shared' must be a sequence"),
-        ({"codes": ["private"]}, ValueError, "code='private' must be one of"),
-        ({"codes": ["shared", "joint"]}, ValueError, "code='joint' is the one representation .* Name 'both'"),
+        ({"codes": ["private"]}, ValueError, "codes='private' is not known"),
+        ({"codes": ["shared", "joint"]}, ValueError, "codes='joint' is the one representation .* Name 'both'"),
         ({"weight_key": "other"}, KeyError, "key='other'"),
         ({"label_key": "type"}, KeyError, "label_key='type'"),
         ({"minimum_cells": 41}, ValueError, "at least 3 labels of minimum_cells=41"),
-        ({"n_bootstrap": 0}, ValueError, "n_bootstrap=0"),
+        ({"n_bootstrap": 0}, ValueError, "n_bootstrap must be at least 1"),
     ],
 )
 def test_a_failure_of_rank_correlation_is_explained_and_changes_nothing(ranked, arguments, error, message):

@@ -20,7 +20,7 @@ from indiseek_sc.metrics._prediction import (
 )
 from indiseek_sc.metrics._probes import flat_directions, held_out_r2, single_thread, through_floor
 from indiseek_sc.metrics._recovery import factor_recovery, label_accuracy
-from indiseek_sc.metrics._retrieval import foscttm, median_rank, recall_at_k, retrieval
+from indiseek_sc.metrics._retrieval import check_numbers_of_candidates, foscttm, median_rank, recall_at_k, retrieval
 from indiseek_sc.metrics._theta import (
     FEWEST_LABELS,
     ModalityImportance,
@@ -44,6 +44,7 @@ __all__ = [
     "RankCorrelation",
     "SpecificAuditor",
     "audit",
+    "check_numbers_of_candidates",
     "check_split_minima",
     "choose_lambda",
     "cluster_agreement",

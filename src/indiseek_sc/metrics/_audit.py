@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
+from indiseek_sc._checks import check_whole
 from indiseek_sc.metrics._checks import as_labels, as_matrix, as_split
 from indiseek_sc.metrics._judge import NOISE_STREAM, Cells, Judge, Known
 from indiseek_sc.metrics._retrieval import foscttm, recall_at_k
@@ -113,7 +114,7 @@ class SpecificAuditor:
         groups: ArrayLike | None = None,
         seed: int = 0,
     ) -> None:
-        self.features, self.shared, self.seed = features, shared, seed
+        self.features, self.shared, self.seed = features, shared, check_whole("seed", seed, 0)
         modalities = _gather(features, shared, shared, None)
         self.cells = _as_cells(train, test, groups, len(next(iter(modalities.values())).features))
         self._judges = _make_judges(modalities, self.cells, seed)

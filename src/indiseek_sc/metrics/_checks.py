@@ -30,7 +30,7 @@ def as_matrix(value: ArrayLike, name: str, n_cells: int | None = None) -> NDArra
     """
     matrix = np.asarray(value)
     if not np.issubdtype(matrix.dtype, np.floating):
-        matrix = matrix.astype(np.float64)
+        matrix = _as_numbers(matrix, name)
     if matrix.ndim != 2 or matrix.shape[1] == 0:
         raise ValueError(f"{name} must have shape (n_cells, n_features) with at least one feature; got {matrix.shape}.")
     if n_cells is not None and len(matrix) != n_cells:
@@ -49,7 +49,7 @@ def as_vector(value: ArrayLike, name: str, n_cells: int | None = None) -> NDArra
     ValueError
         If it is not one-dimensional, has another length than ``n_cells``, or a value that is not finite.
     """
-    vector = np.asarray(value, dtype=np.float64)
+    vector = _as_numbers(value, name)
     if vector.ndim != 1:
         raise ValueError(f"{name} must have shape (n_cells,), one number a cell; got {vector.shape}.")
     if n_cells is not None and len(vector) != n_cells:
@@ -58,6 +58,13 @@ def as_vector(value: ArrayLike, name: str, n_cells: int | None = None) -> NDArra
     if len(bad):
         raise ValueError(f"{name} is not finite in rows {first_of(bad)}. Leave these cells out.")
     return vector
+
+
+def _as_numbers(value: ArrayLike, name: str) -> NDArray[np.float64]:
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must hold numbers alone: {error}.") from None
 
 
 def as_labels(value: ArrayLike, name: str, n_cells: int) -> tuple[NDArray[np.intp], NDArray[np.str_]]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
+from indiseek_sc._checks import check_number, check_share
 from indiseek_sc.metrics._checks import as_labels
 
 if TYPE_CHECKING:
@@ -170,9 +171,8 @@ def cluster_splits(
 
 def check_split_minima(minimum_share: float, minimum_stability: float) -> None:
     """Raise a ValueError if one of the two is out of its range."""
-    if not 0 < minimum_share < 1:
-        raise ValueError(f"minimum_share={minimum_share} must lie between 0 and 1.")
-    if not 0 <= minimum_stability <= 1:
+    check_share("minimum_share", minimum_share)
+    if not check_number("minimum_stability", minimum_stability) <= 1:
         raise ValueError(f"minimum_stability={minimum_stability} must be between 0 and 1.")
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from indiseek_sc._checks import check_number
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -41,8 +43,7 @@ def choose_lambda(table: pd.DataFrame, tolerance: float) -> LambdaChoice:
     """
     if table.empty:
         raise ValueError("table has no row: there is no lambda to choose from.")
-    if not tolerance >= 0:
-        raise ValueError(f"tolerance must not be negative, but is {tolerance}.")
+    check_number("tolerance", tolerance)
     worst = table.assign(leak_ratio=table["leak_ratio"].fillna(0.0)).groupby("lambda")["leak_ratio"].max()
     worst = worst.sort_index(ascending=False)
     within = worst[worst <= tolerance]

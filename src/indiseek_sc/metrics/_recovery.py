@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.neighbors import KNeighborsClassifier
 
+from indiseek_sc._checks import check_whole
 from indiseek_sc.metrics._checks import as_labels, as_matrix, as_split
 from indiseek_sc.metrics._probes import held_out_r2
 
@@ -46,7 +47,7 @@ def label_accuracy(
     points = as_matrix(code, "code")
     label, _ = as_labels(labels, "labels", len(points))
     known, unseen = (rows[label[rows] >= 0] for rows in as_split(train, test, len(points)))
-    if not 1 <= n_neighbors <= len(known):
+    if not 1 <= check_whole("n_neighbors", n_neighbors, 0) <= len(known):
         raise ValueError(
             f"n_neighbors={n_neighbors} must be 1 or more, up to the {len(known)} labelled cells of train."
         )

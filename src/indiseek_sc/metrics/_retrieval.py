@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from indiseek_sc._checks import check_whole, is_whole
 from indiseek_sc.metrics._checks import as_matrix
 
 if TYPE_CHECKING:
@@ -59,8 +60,7 @@ def recall_at_k(a: ArrayLike, b: ArrayLike, k: int = 10) -> float:
     ValueError
         As :func:`foscttm`, and if ``k`` is less than 1.
     """
-    if k < 1:
-        raise ValueError(f"k={k} must be at least 1.")
+    check_whole("k", k, 1)
     ranks = _match_ranks(a, b)
     return float(np.clip((k - ranks.closer) / (ranks.tied + 1), 0, 1).mean())
 
@@ -106,8 +106,7 @@ def retrieval(a: ArrayLike, b: ArrayLike, ks: Sequence[int] = (1, 5, 10, 50, 100
     ValueError
         As :func:`foscttm`, and if one of ``ks`` is less than 1 or there is none.
     """
-    if len(ks) == 0 or min(ks) < 1:
-        raise ValueError(f"ks={list(ks)} must be numbers of at least 1, and at least one.")
+    check_numbers_of_candidates(ks)
     ranks = _match_ranks(a, b)
     rows = []
     for direction, closer, tied in zip(("a to b", "b to a"), ranks.closer, ranks.tied, strict=True):
@@ -128,6 +127,12 @@ class _MatchRanks:
     @property
     def n_cells(self) -> int:
         return self.closer.shape[1]
+
+
+def check_numbers_of_candidates(ks: Sequence[int]) -> None:
+    """Raise a ValueError unless ``ks`` are whole numbers of at least 1."""
+    if not np.iterable(ks) or not len(ks) or not all(is_whole(k) and k > 0 for k in ks):
+        raise ValueError(f"ks={ks!r} must be whole numbers of at least 1, and at least one.")
 
 
 def _match_ranks(a: ArrayLike, b: ArrayLike) -> _MatchRanks:

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.stats import kendalltau, norm, rankdata
 from sklearn.neighbors import NearestNeighbors
 
+from indiseek_sc._checks import check_name, check_number, check_share, check_whole
 from indiseek_sc.metrics._checks import as_labels, as_matrix, as_vector
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def modality_importance(
         If an argument is out of its range, lengths differ, a code is not finite, or cells are too few.
     """
     _check_settings(smoothing, n_bootstrap, confidence)
+    check_whole("minimum_cells", minimum_cells, 0)
+    check_whole("seed", seed, 0)
     purity = {
         "purity_rna": label_purity(code_rna, labels, n_neighbors=n_neighbors),
         "purity_adt": label_purity(code_adt, labels, n_neighbors=n_neighbors),
@@ -129,12 +132,9 @@ def _bootstrap_interval(
 
 
 def _check_settings(smoothing: float, n_bootstrap: int, confidence: float) -> None:
-    if not smoothing > 0:
-        raise ValueError(f"smoothing={smoothing} must be more than 0, or the log ratio may be infinite.")
-    if n_bootstrap < 1:
-        raise ValueError(f"n_bootstrap={n_bootstrap} must be at least 1.")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence={confidence} must lie between 0 and 1.")
+    check_number("smoothing", smoothing, above_zero=True)  # else the log ratio may be infinite
+    check_whole("n_bootstrap", n_bootstrap, 1)
+    check_share("confidence", confidence)
 
 
 def label_purity(code: ArrayLike, labels: ArrayLike, *, n_neighbors: int = 10) -> NDArray[np.float64]:
@@ -164,7 +164,7 @@ def label_purity(code: ArrayLike, labels: ArrayLike, *, n_neighbors: int = 10) -
     points = as_matrix(code, "code")
     label, _ = as_labels(labels, "labels", len(points))
     labelled = np.flatnonzero(label >= 0)
-    if not 1 <= n_neighbors < len(labelled):
+    if not check_whole("n_neighbors", n_neighbors, 1) < len(labelled):
         raise ValueError(
             f"n_neighbors={n_neighbors} must be at least 1 and less than the number of labelled cells, {len(labelled)}."
         )
@@ -256,12 +256,12 @@ def rank_correlation(
     ValueError
         If lengths differ, a value is not finite, an argument is out of its range, or fewer than 3 labels have enough cells.
     """
-    if n_bootstrap < 1:
-        raise ValueError(f"n_bootstrap={n_bootstrap} must be at least 1.")
-    if unknown := sorted(set(statistics) - set(STATISTICS)):
-        raise ValueError(f"statistics: there is no {unknown[0]!r}, only {', '.join(STATISTICS)}.")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence={confidence} must lie between 0 and 1.")
+    check_whole("n_bootstrap", n_bootstrap, 1)
+    check_whole("minimum_cells", minimum_cells, 0)
+    check_whole("seed", seed, 0)
+    check_share("confidence", confidence)
+    for statistic in statistics:
+        check_name("statistics", statistic, STATISTICS)
     values = as_vector(values, "values")
     reference = as_vector(reference, "reference", len(values))
     label, names = as_labels(labels, "labels", len(values))

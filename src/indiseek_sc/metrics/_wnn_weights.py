@@ -9,6 +9,7 @@ from scipy.sparse import csr_array
 from scipy.special import expit
 from sklearn.neighbors import NearestNeighbors
 
+from indiseek_sc._checks import check_whole
 from indiseek_sc.metrics._checks import as_matrix
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def wnn_weights(
     points.append(as_matrix(second, "second", len(points[0])).astype(np.float64))
     if len(points[0]) < 2:
         raise ValueError(f"first and second need at least 2 cells to compare; got {len(points[0])}.")
-    if n_neighbors < 2:
+    if not check_whole("n_neighbors", n_neighbors, 0) >= 2:
         raise ValueError(f"n_neighbors={n_neighbors} must be at least 2: the cell itself is one of them.")
     points = [_normalize(matrix) if normalize else _shrink(matrix) for matrix in points]
     neighbors = [_find_others(matrix, n_neighbors) for matrix in points]

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from indiseek_sc._lookup import find_obs
+from indiseek_sc._checks import check_name, check_whole
+from indiseek_sc._lookup import as_categories, find_obs
 from indiseek_sc.data import as_row_major, read_coordinates, read_input
 from indiseek_sc.metrics import mean_squared_jacobian, permutation_importance, probe_r2
 from indiseek_sc.model._attribution_methods import DecoderJacobian, IntegratedGradients, make_table
@@ -122,7 +123,7 @@ def feature_attribution(
     mdata = model._validate_anndata(mdata)
     model.module.eval()
     rows = as_rows(indices, mdata.obs_names)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(check_whole("seed", seed, 0))
     cells = draw_cells(find_groups(mdata, groups), rows, max_cells, rng)
     looked_at = np.concatenate(list(cells.values()))
 
@@ -168,13 +169,11 @@ def _check_attribution(kind: str, method: str, values: str, max_cells: int, n_st
         ("method", method, get_args(AttributionMethod)),
         ("values", values, get_args(Values)),
     ):
-        if given not in known:
-            raise ValueError(f"{name} must be {' or '.join(map(repr, known))}, but is {given!r}.")
+        check_name(name, given, known)
     if values == "raw" and method == "decoder_jacobian":
         raise ValueError("values='raw': nothing is decoded to raw values; use method='integrated_gradients'.")
-    for name, number in (("max_cells", max_cells), ("n_steps", n_steps)):
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1, but is {number}.")
+    check_whole("max_cells", max_cells, 1)
+    check_whole("n_steps", n_steps, 1)
 
 
 def coordinate_importance(
@@ -235,7 +234,9 @@ def coordinate_importance(
     require(model, kind)
     mdata = model._validate_anndata()
     model.module.eval()
-    looked_at, others = _draw_seen_and_unseen(model, mdata, max_cells, np.random.default_rng(seed))
+    looked_at, others = _draw_seen_and_unseen(
+        model, mdata, max_cells, np.random.default_rng(check_whole("seed", seed, 0))
+    )
     if method == "probe":
         rows = np.concatenate([others, looked_at])
         code = encode_all(model, mdata, rows, [(kind, role)])[0]
@@ -283,14 +284,10 @@ def _make_encode(model: IndiSeek, kind: OneModality, role: Role, batch: Tensor) 
 
 
 def _check_importance(kind: str, method: str, max_cells: int, n_repeats: int) -> None:
-    if kind not in get_args(OneModality):
-        raise ValueError(f"kind must be 'shared' or 'specific', the codes of one modality, but is {kind!r}.")
-    if method not in get_args(Method):
-        raise ValueError(f"method must be 'jacobian', 'permutation' or 'probe', but is {method!r}.")
-    if max_cells < 2:
-        raise ValueError(f"max_cells must be at least 2, but is {max_cells}.")
-    if n_repeats < 1:
-        raise ValueError(f"n_repeats must be at least 1, but is {n_repeats}.")
+    check_name("kind", kind, get_args(OneModality))
+    check_name("method", method, get_args(Method))
+    check_whole("max_cells", max_cells, 2)
+    check_whole("n_repeats", n_repeats, 1)
 
 
 def find_groups(mdata: MuData, groups: str | Sequence[Any] | np.ndarray | pd.Series | None) -> pd.Categorical:
@@ -306,17 +303,15 @@ def find_groups(mdata: MuData, groups: str | Sequence[Any] | np.ndarray | pd.Ser
     if groups is None:
         return pd.Categorical([ALL] * mdata.n_obs)
     labels = find_obs(mdata, groups, "groups") if isinstance(groups, str) else groups
-    values = pd.Categorical(labels)
-    if len(values) != mdata.n_obs:
-        raise ValueError(
-            f"groups: one label is needed for each cell of mdata ({mdata.n_obs:,}), but there are {len(values):,}."
-        )
+    if not np.iterable(labels) or len(labels) != mdata.n_obs:  # type: ignore[arg-type]
+        there = f"there are {len(labels):,}" if np.iterable(labels) else f"it is {labels!r}"  # type: ignore[arg-type]
+        raise ValueError(f"groups: one label is needed for each cell of mdata ({mdata.n_obs:,}), but {there}.")
     if isinstance(labels, pd.Series) and not labels.index.equals(mdata.obs_names) and isinstance(labels.index[0], str):
         name = next(a for a, b in zip(labels.index, mdata.obs_names, strict=True) if a != b)
         raise ValueError(
             f"groups: its index is not that of the cells, first at {name!r}. Give groups.reindex(mdata.obs_names)."
         )
-    return values.rename_categories([str(name) for name in values.categories])
+    return pd.Categorical(as_categories(pd.Series(labels)))
 
 
 def draw_cells(

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from indiseek_sc._checks import check_number, check_whole
 from indiseek_sc.metrics import LambdaPath, SpecificAuditor, choose_lambda, single_thread
 from indiseek_sc.model._cells import require, require_own_cells
 from indiseek_sc.model._runs import copy_module, read_options, release, start_run
@@ -258,14 +259,12 @@ def walk_in_training(run: StageRun, values: Mapping[str, Any]) -> tuple[dict[str
 
 
 def _check(lambdas: Sequence[float] | None, tolerance: float, n_jobs: int) -> tuple[float, ...]:
-    wanted = tuple(dict.fromkeys(float(value) for value in (LAMBDAS if lambdas is None else lambdas)))
-    if not wanted or not all(np.isfinite(value) and value > 0 for value in wanted):
-        raise ValueError(f"lambdas must be finite numbers above 0, at least one, but are {list(wanted)}.")
-    if not tolerance >= 0:
-        raise ValueError(f"tolerance must not be negative, but is {tolerance}.")
-    if n_jobs < 1:
-        raise ValueError(f"n_jobs must be at least 1, but is {n_jobs}.")
-    return wanted
+    given = LAMBDAS if lambdas is None else lambdas
+    if isinstance(given, str) or not np.iterable(given) or not len(given):
+        raise ValueError(f"lambdas must be finite numbers above 0, at least one, but are {given!r}.")
+    check_number("tolerance", tolerance)
+    check_whole("n_jobs", n_jobs, 1)
+    return tuple(dict.fromkeys(check_number("lambdas", value, above_zero=True) for value in given))
 
 
 def _warn_if_none_is_within(path: LambdaPath) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from indiseek_sc._checks import check_name
+from indiseek_sc._checks import check_name, check_number
 from indiseek_sc._text import listing
 from indiseek_sc.data import read_input, read_modality, read_normalized
 from indiseek_sc.metrics import judge_prediction, single_thread
@@ -94,7 +94,7 @@ class ModalityPrediction:
             If ``level`` is out of range.
         """
         levels = self.half_widths.index.to_numpy()
-        if not levels[0] <= level <= levels[-1]:
+        if not levels[0] <= check_number("level", level) <= levels[-1]:
             raise ValueError(f"level must lie in {levels[0]} to {levels[-1]}, but is {level}.")
         width = np.array([np.interp(level, levels, column) for column in self.half_widths.to_numpy().T])
         reach = self.deviation * width.astype(np.float32)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from indiseek_sc._checks import check_several
 from indiseek_sc.data import fit_batch_offsets, fit_transform
 from indiseek_sc.metrics import single_thread
 from indiseek_sc.model._cells import (
@@ -214,7 +215,7 @@ def train(
 
 
 def _check_stages(model: IndiSeek, stages: Any, *, keep_start: bool) -> tuple[str, ...]:
-    stages = (stages,) if isinstance(stages, str) else tuple(stages)
+    stages = tuple(check_several("stages", stages))
     if stages not in (("shared", "specific"), ("shared",), ("specific",)):
         raise ValueError(f"stages must be ('shared', 'specific') or one of them alone, but is {stages!r}.")
     if len(stages) == 1 and not model._trains_stages_apart:

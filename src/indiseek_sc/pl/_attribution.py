@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
+from indiseek_sc._checks import check_name, check_several, check_whole
 from indiseek_sc.pl._style import MISSING, as_text, display_name, finish, one_panel, page
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ def attribution(
 
 
 def _check(table: pd.DataFrame, n_top: int, measure: str | None) -> None:
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(f"table must be that of model.feature_attribution, but is {type(table).__name__}.")
     lacking = [column for column in _COLUMNS if column not in table]
     if lacking:
         raise KeyError(
@@ -117,17 +120,16 @@ def _check(table: pd.DataFrame, n_top: int, measure: str | None) -> None:
             raise ValueError(
                 f"table holds several of {column}: {several}. Draw one at a time: table[table[{column!r}] == {several[0]!r}]."
             )
-    if n_top < 1:
-        raise ValueError(f"n_top={n_top} must be at least 1.")
-    if measure not in (None, "attribution", "magnitude"):
-        raise ValueError(f"measure must be 'attribution' or 'magnitude', but is {measure!r}.")
+    check_whole("n_top", n_top, 1)
+    if measure is not None:
+        check_name("measure", measure, get_args(Measure))
 
 
 def _choose(table: pd.DataFrame, dimensions: Sequence[int] | None, groups: Sequence[str] | str | None) -> pd.DataFrame:
-    groups = [groups] if isinstance(groups, str) else groups
-    for argument, column, wanted in (("dimensions", "dimension", dimensions), ("groups", "group", groups)):
-        if wanted is None:
+    for argument, column, given in (("dimensions", "dimension", dimensions), ("groups", "group", groups)):
+        if given is None:
             continue
+        wanted = check_several(argument, given)
         known = table[column].unique().tolist()
         if unknown := [value for value in wanted if value not in known]:
             raise ValueError(f"{argument}: the table has no {column} {unknown[0]!r}, only {known}.")

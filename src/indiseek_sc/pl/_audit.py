@@ -13,6 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
 from indiseek_sc import _keys
+from indiseek_sc._checks import check_several, check_whole
+from indiseek_sc._lookup import check_mdata
 from indiseek_sc.pl._style import (
     PALETTE,
     ROLE_COLORS,
@@ -181,6 +183,8 @@ def retrieval(
     KeyError
         If the table is not there, or has no recall.
     """
+    if not isinstance(mdata, pd.DataFrame):
+        check_mdata(mdata)
     table = _find_retrieval(mdata)
     warn_if_stale(mdata, _keys.RETRIEVAL, "retrieval(mdata)")
     ks = np.array([int(column.removeprefix(_RECALL)) for column in table if column.startswith(_RECALL)])
@@ -273,8 +277,7 @@ def prediction(
             raise TypeError(
                 f"report must be what model.audit_prediction(source, target) returned, but is {type(report).__name__}."
             )
-    if ncols < 1:
-        raise ValueError(f"ncols={ncols} must be at least 1.")
+    check_whole("ncols", ncols, 1)
     names = _choose(report, features)
     ncols = min(ncols, len(names))
     n_rows = -(-len(names) // ncols)
@@ -306,7 +309,7 @@ def _choose(report: Any, features: str | Sequence[str] | None) -> list[str]:
         steps = np.linspace(ranked.iloc[0], ranked.iloc[-1], N_SHOWN)
         nearest = np.abs(ranked.to_numpy() - steps[:, None]).argmin(axis=1)
         return list(ranked.index[np.unique(nearest)])
-    names = [features] if isinstance(features, str) else list(features)
+    names = check_several("features", features)
     if not names:
         raise ValueError("features=[] names no feature. Leave it out for some of all.")
     missing = [name for name in names if name not in report.table.index]

@@ -10,6 +10,8 @@ from matplotlib import colormaps
 from matplotlib.patches import Patch, Rectangle
 
 from indiseek_sc import _keys
+from indiseek_sc._checks import check_name
+from indiseek_sc._lookup import check_mdata
 from indiseek_sc.pl._style import PALETTE, as_text, display_name, finish, one_panel, page, warn_if_stale
 
 if TYPE_CHECKING:
@@ -60,8 +62,8 @@ def cluster_agreement(
     ValueError
         If ``figure`` is neither.
     """
-    if figure not in get_args(Figure):
-        raise ValueError(f"figure={figure!r} must be one of {list(get_args(Figure))}.")
+    check_mdata(mdata)
+    check_name("figure", figure, get_args(Figure))
     agreement, codes = (find_comparison(mdata, part) for part in ("", "_codes"))
     names = list(dict.fromkeys([*agreement["one"], *agreement["other"]]))
     values = pd.DataFrame(np.nan, names, names)
@@ -176,6 +178,7 @@ def cluster_splits(
     KeyError
         If the tables are not there.
     """
+    check_mdata(mdata)
     splits, codes = (find_comparison(mdata, part) for part in ("_splits", "_codes"))
     warn_if_stale(mdata, _keys.CLUSTERS, "compare_clusters(mdata, ...)")
     words = code_names(codes)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
+from indiseek_sc._checks import check_whole
 from indiseek_sc.pl._style import PALETTE, as_text, display_name, finish, one_panel, page
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ def coordinate_importance(
 
 
 def _check(table: pd.DataFrame, n_top: int) -> None:
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(f"table must be that of model.coordinate_importance, but is {type(table).__name__}.")
     lacking = [column for column in _COLUMNS if column not in table]
     if lacking:
         raise KeyError(
@@ -111,8 +114,7 @@ def _check(table: pd.DataFrame, n_top: int) -> None:
     for column in _ONE_OF_EACH:
         if table[column].nunique() > 1:
             raise ValueError(f"table holds several of {column}: {list(table[column].unique())}. Draw one at a time.")
-    if n_top < 1:
-        raise ValueError(f"n_top={n_top} must be at least 1.")
+    check_whole("n_top", n_top, 1)
 
 
 def _find_groups(coordinates: pd.Series, groups: Mapping[str, str] | None) -> list[str]:

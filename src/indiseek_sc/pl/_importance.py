@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from indiseek_sc import _keys
+from indiseek_sc._checks import check_name
+from indiseek_sc._lookup import check_mdata
 from indiseek_sc.pl._style import (
     ROLE_COLORS,
     as_text,
@@ -22,13 +25,13 @@ from indiseek_sc.pl._style import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from matplotlib.axes import Axes
     from mudata import MuData
 
 _COLUMNS = ("label", "n_cells", "theta", "lower", "upper", "reliable")
+_CODES = ("specific", "shared", "both", "raw")
 _WIDEST_LABEL = 40
 _WIDEST_CAPTION = 60
 _UNDECIDED = "0.45"
@@ -76,6 +79,11 @@ def importance_ranking(
     ValueError
         If it has no row.
     """
+    check_name("code", code, _CODES)
+    if modalities is not None and not isinstance(modalities, Mapping):
+        raise ValueError(f"modalities must map 'rna' and 'adt' to names to print, but is {modalities!r}.")
+    if not isinstance(mdata, pd.DataFrame):
+        check_mdata(mdata)
     table = _find_table(mdata, code)
     key = _keys.of_code(_keys.IMPORTANCE, code)
     warn_if_stale(mdata, key, "modality_importance(mdata, label_key=...)")

@@ -11,6 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from indiseek_sc import _keys
+from indiseek_sc._checks import check_name
+from indiseek_sc._lookup import check_mdata
 from indiseek_sc.pl._guides import place_names
 from indiseek_sc.pl._style import PALETTE, STYLE, coloring, display_name, finish, modality_names, warn_if_stale
 
@@ -69,8 +71,8 @@ def rank_correlation(
     ValueError
         If ``of`` is neither.
     """
-    if of not in get_args(Of):
-        raise ValueError(f"of={of!r} must be one of {list(get_args(Of))}.")
+    check_mdata(mdata)
+    check_name("of", of, get_args(Of))
     key = _keys.RANK_CORRELATION
     if key not in mdata.uns or f"{key}_labels" not in mdata.uns:
         raise KeyError(

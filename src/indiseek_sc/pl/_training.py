@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from indiseek_sc._checks import check_several
 from indiseek_sc._keys import REGRESSION_TITLES
 from indiseek_sc.pl._guides import move_apart
 from indiseek_sc.pl._style import PALETTE, ROLE_COLORS, STYLE, display_name, finish, one_panel, page
@@ -128,12 +129,12 @@ def _by_stage(recorded: Mapping[str, pd.Series], keys: Sequence[str] | None) -> 
     """Curves by stage and panel; a panel is what shares the last word of the quantity."""
     if keys is None:
         keys = [key for key, values in recorded.items() if not key.endswith((_BEST, "_step")) and len(values)]
-    keys = [keys] if isinstance(keys, str) else list(keys)
+    keys = check_several("keys", keys)
     unknown = [key for key in keys if key not in recorded]
     if unknown:
         raise KeyError(f"keys={unknown} are not in the history, which has {sorted(recorded)}.")
     if not keys:
-        raise ValueError("The history has no curves. Call model.train() first.")
+        raise ValueError("The history has no curves. Call model.train() first, or leave keys out.")
     stages: dict[str, dict[str, list[_Curve]]] = {}
     for key in keys:
         stage, _, name = key.rpartition("/")

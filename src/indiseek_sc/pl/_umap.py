@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 from indiseek_sc import _keys
+from indiseek_sc._checks import check_name, check_number, check_several, check_whole
 from indiseek_sc._fingerprint import find_unchanged
+from indiseek_sc._lookup import check_mdata
 from indiseek_sc.pl._guides import draw_guide, guide_width, label_on_data
 from indiseek_sc.pl._style import STYLE, Coloring, Palette, coloring, display_name, finish, modality_names
 
@@ -83,10 +85,13 @@ def umap(
     ValueError
         If an embedding has another shape or an argument an unknown value.
     """
-    if legend_loc not in ("right margin", "on data", None):
-        raise ValueError(f"legend_loc={legend_loc!r} must be 'right margin', 'on data' or None.")
-    if ncols is not None and ncols < 1:
-        raise ValueError(f"ncols={ncols} must be at least 1.")
+    if legend_loc is not None:
+        check_name("legend_loc", legend_loc, get_args(LegendLocation))
+    if ncols is not None:
+        check_whole("ncols", ncols, 1)
+    if size is not None:
+        check_number("size", size, above_zero=True)
+    check_mdata(mdata)
     embeddings = _find_embeddings(mdata, codes)
     colors = [coloring(mdata, key, palette) for key in _color_keys(mdata, color)]
     with plt.rc_context(STYLE):
@@ -109,10 +114,10 @@ def umap(
 def _color_keys(mdata: MuData, color: str | Sequence[str] | None) -> list[str | None]:
     if color is None:
         return [mdata.uns.get(f"{_keys.IMPORTANCE}_params", {}).get("label_key")]
-    keys = [color] if isinstance(color, str) else list(color)
+    keys = check_several("color", color)
     if not keys:
         raise ValueError("color=[] names no column. Leave it out for the labels or for no colour.")
-    return list(keys)
+    return keys
 
 
 def _find_embeddings(mdata: MuData, codes: Sequence[str] | None) -> list[tuple[str, NDArray[np.floating]]]:
@@ -121,10 +126,11 @@ def _find_embeddings(mdata: MuData, codes: Sequence[str] | None) -> list[tuple[s
     known = {"joint": ("Joint code", _keys.JOINT)}
     for kind, key_of in {"Shared": _keys.shared, "Specific": _keys.specific}.items():
         known |= {f"{kind.lower()}_{name}": (f"{kind} code, {display_name(name)}", key_of(name)) for name in modalities}
-    wanted = list(known) if codes is None else [codes] if isinstance(codes, str) else list(codes)
-    unknown = [code for code in wanted if code not in known]
-    if unknown:
-        raise ValueError(f"codes={unknown} are none of {list(known)}.")
+    wanted = list(known) if codes is None else check_several("codes", codes)
+    if not wanted:
+        raise ValueError("codes=[] names no code. Leave it out for all that have an embedding.")
+    for code in wanted:
+        check_name("codes", code, known)
     found = []
     for title, code_key in (known[code] for code in wanted):
         key = key_of_map(code_key)

@@ -28,6 +28,8 @@ def check_attributions(table: pd.DataFrame, one_of_each: Sequence[str] = ()) -> 
     ValueError
         If the table has no row, or several values in one of the columns ``one_of_each``.
     """
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(f"table must be that of model.feature_attribution, but is {type(table).__name__}.")
     lacking = [column for column in COLUMNS if column not in table]
     if lacking:
         raise KeyError(
@@ -53,9 +55,9 @@ def choose_group(table: pd.DataFrame, group: str | None) -> pd.DataFrame:
     groups = [str(name) for name in table["group"].unique()]
     if group is None and len(groups) > 1:
         raise ValueError(f"group: the table holds {len(groups)} groups of cells; name one of {groups}.")
-    if group is not None and group not in groups:
+    if group is not None and str(group) not in groups:
         raise ValueError(f"group={group!r} is not in the table, which holds {groups}.")
-    return table[table["group"] == (groups[0] if group is None else group)]
+    return table[table["group"].astype(str) == (groups[0] if group is None else str(group))]
 
 
 def block_attribution(table: pd.DataFrame) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import scanpy as sc
 from anndata import AnnData
 
 from indiseek_sc import _keys, metrics
+from indiseek_sc._checks import check_whole
 from indiseek_sc._fingerprint import note_inputs
 from indiseek_sc._lookup import find_labels
 from indiseek_sc.metrics import check_split_minima
@@ -110,9 +111,9 @@ def compare_clusters(
     ValueError
         If an argument is out of its range, ``reference`` is not among the codes, or there are too few cells.
     """
-    if isinstance(codes, str) or not codes:
+    if isinstance(codes, str) or not np.iterable(codes) or not len(codes):
         raise ValueError(f"codes={codes!r} must be a sequence of codes, such as ('shared', 'specific', 'joint').")
-    if n_repeats < 2:
+    if check_whole("n_repeats", n_repeats, 0) < 2:
         raise ValueError(f"n_repeats={n_repeats} must be at least 2, or it cannot be said whether clusters come again.")
     roles = find_pair(mdata, modalities)
     obsm_keys: dict[_keys.Role, str] = {"rna": rna_obsm_key, "adt": adt_obsm_key}
@@ -120,8 +121,9 @@ def compare_clusters(
     used = find_cells(mdata, cells) & find_complete(code.points for code in found.values())
     others = {} if label_key is None else {LABELS: _find_labels(mdata, label_key, used)}
     _check_numbers(n_clusters, n_neighbors, int(used.sum()))
+    check_whole("seed", seed, 0)
     check_split_minima(minimum_share, minimum_stability)  # before the work
-    if reference not in {*found, *others}:
+    if not isinstance(reference, str) or reference not in {*found, *others}:
         raise ValueError(
             f"reference={reference!r} is not among what is compared, {[*found, *others]}. Name one of these, or more codes."
         )
@@ -185,11 +187,11 @@ def _find_labels(mdata: MuData, label_key: str, used: NDArray[np.bool_]) -> pd.S
 
 
 def _check_numbers(n_clusters: int | None, n_neighbors: int, n_cells: int) -> None:
-    if not 2 <= n_neighbors < n_cells:
+    if not 2 <= check_whole("n_neighbors", n_neighbors, 0) < n_cells:
         raise ValueError(
             f"n_neighbors={n_neighbors} must be at least 2 and less than the number of cells looked at that have all codes, {n_cells}."
         )
-    if n_clusters is not None and not 2 <= n_clusters < n_cells:
+    if n_clusters is not None and not 2 <= check_whole("n_clusters", n_clusters, 0) < n_cells:
         raise ValueError(
             f"n_clusters={n_clusters} must be at least 2 and less than the number of cells looked at that have all codes, {n_cells}."
         )

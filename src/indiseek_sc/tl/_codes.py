@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from scipy.sparse import issparse
 
 from indiseek_sc import _keys
+from indiseek_sc._checks import check_name, check_whole
 from indiseek_sc._fingerprint import Place
+from indiseek_sc._lookup import check_mdata
 from indiseek_sc.metrics import first_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from mudata import MuData
     from numpy.typing import NDArray
@@ -31,6 +34,7 @@ def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None) -> dict
     ValueError
         If ``modalities`` does not name one modality for each role.
     """
+    check_mdata(mdata)
     if modalities is None:
         noted = mdata.uns.get(_keys.SETTINGS, {})
         if "modalities" not in noted:
@@ -39,8 +43,8 @@ def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None) -> dict
                 "Call model.write_latents(mdata) first, or pass modalities={'rna': ..., 'adt': ...}."
             )
         modalities = noted["modalities"]
-    if set(modalities) != set(_keys.ROLES):
-        raise ValueError(f"modalities must map 'rna' and 'adt' to names of modalities; got {dict(modalities)}.")
+    if not isinstance(modalities, Mapping) or set(modalities) != set(_keys.ROLES):
+        raise ValueError(f"modalities must map 'rna' and 'adt' to names of modalities; got {modalities!r}.")
     return {role: str(modalities[role]) for role in _keys.ROLES}
 
 
@@ -56,8 +60,7 @@ def find_cells(mdata: MuData, cells: Cells) -> NDArray[np.bool_]:
     ValueError
         If ``cells`` is neither, or the split holds nothing out.
     """
-    if cells not in get_args(Cells):
-        raise ValueError(f"cells={cells!r} must be one of {list(get_args(Cells))}.")
+    check_name("cells", cells, get_args(Cells))
     return np.ones(mdata.n_obs, dtype=bool) if cells == "all" else _find_held_out(mdata)
 
 
@@ -92,7 +95,11 @@ class SingleCode(NamedTuple):
 
 
 def find_codes(
-    mdata: MuData, roles: Mapping[_keys.Role, str], code: ModalityCode, obsm_keys: Mapping[_keys.Role, str]
+    mdata: MuData,
+    roles: Mapping[_keys.Role, str],
+    code: ModalityCode,
+    obsm_keys: Mapping[_keys.Role, str],
+    argument: str = "code",
 ) -> dict[_keys.Role, NDArray[np.floating]]:
     """A code of each modality, shape ``(n_cells, n_features)``; rows of cells that lack it are NaN.
 
@@ -106,6 +113,8 @@ def find_codes(
         ``"specific"``, ``"shared"``, ``"both"`` (shared and specific of a modality side by side) or ``"raw"`` (the embedding named by ``obsm_keys``).
     obsm_keys
         An entry of ``obsm`` for each modality, for ``"raw"`` alone.
+    argument
+        Name of the argument that ``code`` was given as, for error messages.
 
     Raises
     ------
@@ -114,13 +123,12 @@ def find_codes(
     ValueError
         If ``code`` is none of these, or an entry of ``obsm`` does not hold numbers.
     """
-    if code == "joint":
+    if isinstance(code, str) and code == "joint":
         raise ValueError(
-            f"code='joint' is the one representation of both modalities, {_keys.JOINT}, and no modality has one of its own to compare. "
+            f"{argument}='joint' is the one representation of both modalities, {_keys.JOINT}, and no modality has one of its own to compare. "
             "Name 'both' for the shared and the specific code of each modality side by side."
         )
-    if code not in get_args(ModalityCode):
-        raise ValueError(f"code={code!r} must be one of {list(get_args(ModalityCode))}.")
+    check_name(argument, code, get_args(ModalityCode))
     if code == "raw":
         return {role: find_embedding(mdata, name, obsm_keys[role], role, None).points for role, name in roles.items()}
     kinds = ("shared", "specific") if code == "both" else (code,)
@@ -166,8 +174,7 @@ def find_single_codes(
     """
     found = {}
     for kind in codes:
-        if kind not in get_args(Code):
-            raise ValueError(f"code={kind!r} must be one of {list(get_args(Code))}.")
+        check_name("codes", kind, get_args(Code))
         if kind == "joint":
             found["joint"] = SingleCode(kind, "", _get_code(mdata, _keys.JOINT, "joint code"))
             continue
@@ -212,6 +219,7 @@ def find_pair(mdata: MuData, modalities: Mapping[str, str] | None) -> dict[_keys
     ValueError
         If ``modalities`` does not name two different ones for the roles ``"rna"`` and ``"adt"``.
     """
+    check_mdata(mdata)
     if modalities is None and _keys.SETTINGS not in mdata.uns and set(_keys.ROLES) <= set(mdata.mod):
         modalities = {role: role for role in _keys.ROLES}
     roles = find_modalities(mdata, modalities)
@@ -246,6 +254,8 @@ def find_embedding(mdata: MuData, modality: str, key: str, role: _keys.Role, n_d
     ValueError
         If it is no matrix of numbers, is not finite in a cell that has the modality, or has not so many columns.
     """
+    if not isinstance(key, str):
+        check_name(f"{role}_obsm_key", key, sorted({*mdata[modality].obsm, *(set(mdata.obsm) - set(mdata.mod))}))
     argument = f"{role}_obsm_key={key!r}"
     if key in mdata[modality].obsm:
         place = f"mdata[{modality!r}].obsm[{key!r}]"
@@ -269,7 +279,7 @@ def find_embedding(mdata: MuData, modality: str, key: str, role: _keys.Role, n_d
             f"{argument}: {place} has values of modality {modality!r} that are not finite in cells {cells}. "
             "Leave these cells out, or make the embedding anew."
         )
-    if n_dimensions is not None and not 1 <= n_dimensions <= points.shape[1]:
+    if n_dimensions is not None and not 1 <= check_whole(f"{role}_dimensions", n_dimensions, 0) <= points.shape[1]:
         raise ValueError(
             f"{role}_dimensions={n_dimensions} must be between 1 and the {points.shape[1]} columns of {place}, "
             "or None for all of them."

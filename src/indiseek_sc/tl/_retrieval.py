@@ -62,6 +62,7 @@ def retrieval(
         raise ValueError(
             f"cells={cells!r}: retrieval needs at least 2 cells with both shared codes; there are {used.sum()}."
         )
+    metrics.check_numbers_of_candidates(ks)
     within = [k for k in ks if k <= used.sum()]
     table = metrics.retrieval(codes["rna"][used], codes["adt"][used], within or ks)
     table["direction"] = [f"{roles['rna']} to {roles['adt']}", f"{roles['adt']} to {roles['rna']}"]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from indiseek_sc import _keys, metrics
+from indiseek_sc._checks import check_whole
 from indiseek_sc._fingerprint import note_inputs
 from indiseek_sc._lookup import find_labels
 from indiseek_sc.tl._codes import (
@@ -21,7 +22,7 @@ from indiseek_sc.tl._codes import (
     find_pair,
     list_places,
 )
-from indiseek_sc.tl._wnn_weights import find_wnn_weights
+from indiseek_sc.tl._wnn_weights import choose_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -105,7 +106,9 @@ def modality_importance(
     """
     settings: dict[str, Any] = {"n_neighbors": n_neighbors, "smoothing": smoothing, "n_bootstrap": n_bootstrap}
     settings |= {"confidence": confidence, "minimum_cells": minimum_cells, "seed": seed}
-    roles = find_pair(mdata, modalities) if code == "raw" else find_modalities(mdata, modalities)
+    roles = (
+        find_pair(mdata, modalities) if isinstance(code, str) and code == "raw" else find_modalities(mdata, modalities)
+    )
     obsm_keys: dict[_keys.Role, str] = {"rna": rna_obsm_key, "adt": adt_obsm_key}
     codes = find_codes(mdata, roles, code, obsm_keys)
     labels = find_labels(mdata, label_key, "label_key")
@@ -147,6 +150,7 @@ def measure_importance(
     ValueError
         If there are too few cells.
     """
+    check_whole("n_neighbors", n_neighbors, 1)
     used = within & labels.notna().to_numpy() & find_complete(codes.values())
     if used.sum() <= n_neighbors:
         raise ValueError(
@@ -228,11 +232,11 @@ def rank_correlation(
     ValueError
         If an argument is out of its range, or there are too few cells or labels.
     """
-    if isinstance(codes, str) or not codes:
+    if isinstance(codes, str) or not np.iterable(codes) or not len(codes):
         raise ValueError(f"codes={codes!r} must be a sequence of codes, such as ('shared', 'specific').")
     roles = find_pair(mdata, modalities)
     obsm_keys: dict[_keys.Role, str] = {"rna": rna_obsm_key, "adt": adt_obsm_key}
-    weights, source = find_wnn_weights(mdata, weight_key, modalities={str(role): name for role, name in roles.items()})
+    weights, source = choose_weights(mdata, weight_key, roles, "weight_key")
     labels, within = find_labels(mdata, label_key, "label_key"), find_cells(mdata, cells)
     of_theta: dict[str, Any] = {"n_neighbors": n_neighbors, "smoothing": smoothing}
     of_ranks: dict[str, Any] = {"n_bootstrap": n_bootstrap, "confidence": confidence, "minimum_cells": minimum_cells}
@@ -240,7 +244,7 @@ def rank_correlation(
     tables, by_label = [], []
     for code in codes:
         theta, _ = measure_importance(
-            find_codes(mdata, roles, code, obsm_keys), labels, within, n_bootstrap=1, **of_theta
+            find_codes(mdata, roles, code, obsm_keys, "codes"), labels, within, n_bootstrap=1, **of_theta
         )
         known = np.isfinite(theta) & weights.notna().to_numpy()
         ranks = metrics.rank_correlation(theta[known], weights.to_numpy()[known], labels[known], **of_ranks)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from indiseek_sc import _keys, metrics
 from indiseek_sc._fingerprint import find_changed, note_inputs
-from indiseek_sc._lookup import find_obs
+from indiseek_sc._lookup import check_mdata, find_obs
 from indiseek_sc.metrics import first_of
 from indiseek_sc.tl._codes import find_embedding, find_pair, list_places
 
@@ -62,9 +62,15 @@ def find_wnn_weights(
     ValueError
         If it does not hold weights, numbers between 0 and 1, or is missing in all cells.
     """
+    check_mdata(mdata)
+    return choose_weights(mdata, key, {} if key is not None else find_pair(mdata, modalities), "key")
+
+
+def choose_weights(mdata: MuData, key: str | None, roles: Mapping[_keys.Role, str], argument: str) -> WnnWeights:
+    """Do what :func:`find_wnn_weights` does, where modalities are known and ``key`` is called otherwise."""
     if key is not None:
-        return _checked(mdata, find_obs(mdata, key, "key"), key, "as given by key")
-    rna = find_pair(mdata, modalities)["rna"]
+        return _checked(mdata, find_obs(mdata, key, argument), key, f"as given by {argument}")
+    rna = roles["rna"]
     makers = {
         _keys.wnn_weight(rna): SOURCE,
         "RNA.weight": "Seurat",
@@ -79,7 +85,7 @@ def find_wnn_weights(
         sought = ", ".join(f"{column!r} ({maker})" for column, maker in makers.items())
         raise KeyError(
             f"No obs has weights of modality {rna!r} among weighted nearest neighbours; looked for {sought}. "
-            "Call tl.wnn_weights(mdata) to compute them, or name the column by key."
+            "Call tl.wnn_weights(mdata) to compute them, or name the column by " + f"{argument}."
         )
     column, *others = found
     more = f"; not used: {', '.join(others)}" if others else ""
