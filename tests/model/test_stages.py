@@ -144,8 +144,9 @@ def test_every_input_of_a_stage_is_there_before_it(start):
     ],
 )
 def test_a_number_of_epochs_that_is_given_holds_for_critics_alone_too(max_epochs, critics_learn, expected):
+    optimisation = Optimisation(gate_critics=False, n_critic_steps=4, n_critic_warmup_steps=200, max_epochs_specific=40)
     options = SimpleNamespace(
-        optimisation=Optimisation(gate_critics=False), max_epochs={} if max_epochs is None else {"specific": max_epochs}
+        optimisation=optimisation, max_epochs={} if max_epochs is None else {"specific": max_epochs}
     )
     run = SimpleNamespace(options=options, module=SimpleNamespace(critics_learn=critics_learn))
     assert _count_critic_epochs(run, steps_per_epoch=5) == expected

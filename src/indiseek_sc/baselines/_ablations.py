@@ -65,5 +65,6 @@ class NoIndependence(IndiSeek):
         "gate_critics": False,
         "keep_least_leak": False,
         "specific_learning_rate": 1e-3,
+        "specific_batch_size": 512,
         "max_epochs_specific": 200,
     }

@@ -41,7 +41,10 @@ if TYPE_CHECKING:
 EPOCH_STAGES = ("shared", "shape", "critics", "specific", "decoder")
 """Stages that ``max_epochs`` may name."""
 
-GIVEN_ELSEWHERE = {"lambda_": "lambda_", "batch_size": "batch_size", "specific_batch_size": "batch_size"}
+BATCH_SIZES = ("batch_size", "specific_batch_size", "regression_batch_size")
+"""What ``batch_size`` of ``train`` sets."""
+
+GIVEN_ELSEWHERE = {"lambda_": "lambda_", **dict.fromkeys(BATCH_SIZES, "batch_size")}
 PLAN_OPTIONS = tuple(
     name
     for name in (field.name for field in fields(Optimisation))
@@ -170,7 +173,7 @@ class StageRun:
         """Fit one part for each modality by a plain loss, with early stopping, or for ``at`` epochs each."""
         o = self.options.optimisation
         train = self.rows.train if train is None else train
-        batch_size = min(o.specific_batch_size, max(len(train) // FEWEST_STEPS_PER_EPOCH, SMALLEST_BATCH))
+        batch_size = min(o.regression_batch_size, max(len(train) // FEWEST_STEPS_PER_EPOCH, SMALLEST_BATCH))
         data = StageData(cells, train, self.rows.validation, batch_size=batch_size, seed=self.seed)
         steps = self.steps_per_epoch(data)
         plan = RegressionPlan(
@@ -246,7 +249,7 @@ def read_options(
             raise ValueError(f"plan_kwargs: there is no {name!r}, only {', '.join(PLAN_OPTIONS)}.")
     changes = dict(plan_kwargs)
     if batch_size is not None:
-        changes |= {"batch_size": batch_size, "specific_batch_size": batch_size}
+        changes |= dict.fromkeys(BATCH_SIZES, batch_size)
     patience = trainer_kwargs.get("early_stopping_patience")
     if patience is not None:
         changes["patience"] = check_whole("early_stopping_patience", patience, 1)

@@ -94,7 +94,10 @@ class Optimisation:
     batch_size
         Cells in a batch of stage 1, whose other cells are the negatives.
     specific_batch_size
-        Cells in a batch of stage 2.
+        Cells in a batch of the specific encoders and of the critics that they learn against: many small steps remove more dependence than
+        few large ones of the same cost.
+    regression_batch_size
+        Cells in a batch of all else that is trained after stage 1 by a plain loss: splines, critics alone, decoder, prediction.
     learning_rate
         Learning rate of the shared encoders, the largest one where there is a cycle.
     one_cycle
@@ -138,7 +141,8 @@ class Optimisation:
 
     lambda_: float = 100.0
     batch_size: int = 512
-    specific_batch_size: int = 512
+    specific_batch_size: int = 128
+    regression_batch_size: int = 512
     learning_rate: float = 1e-2
     one_cycle: bool = True
     specific_learning_rate: float = 1e-2
@@ -146,20 +150,20 @@ class Optimisation:
     prediction_learning_rate: float = 3e-3
     critic_learning_rate: float = 1e-3
     weight_decay: float = 1e-2
-    n_critic_steps: int = 4
+    n_critic_steps: int = 2
     n_critic_warmup_steps: int = 200
     gate_critics: bool = True
     keep_least_leak: bool = True
     max_epochs_shared: int = 25
     max_epochs_shape: int = 60
     max_epochs_critics: int = 20
-    max_epochs_specific: int = 40
+    max_epochs_specific: int = 20
     max_epochs_decoder: int = 20
     max_epochs_prediction: int = 40
     patience: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "specific_batch_size", "n_critic_steps"):
+        for name in ("batch_size", "specific_batch_size", "regression_batch_size", "n_critic_steps"):
             check_whole(name, getattr(self, name), 1)
         lengths = (field.name for field in fields(self) if field.name.startswith("max_epochs_"))
         for name in ("n_critic_warmup_steps", "patience", *lengths):
@@ -206,6 +210,7 @@ _PRESETS: dict[str, Settings] = {
             lambda_=10.0,
             batch_size=128,
             specific_batch_size=128,
+            regression_batch_size=128,
             learning_rate=1e-4,
             one_cycle=False,
             specific_learning_rate=1e-4,
