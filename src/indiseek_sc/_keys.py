@@ -105,7 +105,6 @@ def other(role: Role) -> Role:
 
 REGRESSION_TITLES = {
     "shape": "Conditional shape",
-    "shape_without": "Shape by itself",
     "critics": "Critics alone",
     "decoder": "Decoder",
     "prediction": "Prediction of the other modality",

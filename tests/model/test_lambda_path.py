@@ -178,7 +178,7 @@ def test_auto_walks_to_the_first_within_and_is_saved(pbmc_small, tmp_path, monke
     assert model.lambda_ == 1000
     assert model.chosen_path.table["lambda"].unique().tolist() == [1000]
     stages = {key.split("/")[0] for key in model.history}
-    assert stages - {"shape", "shape_without", "critics"} == {"shared", "specific", "decoder"}
+    assert stages - {"shape", "critics"} == {"shared", "specific", "decoder"}
     model.save(str(tmp_path / "model"))
     loaded = IndiSeek.load(str(tmp_path / "model"), adata=pbmc_small)
     assert loaded.lambda_ == 1000

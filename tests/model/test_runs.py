@@ -54,7 +54,7 @@ def test_epochs_of_all_stages_or_of_some():
     assert all(type(number) is int for number in given.values())
     run = StageRun(None, read(max_epochs={"shape": 4}), None, {}, 0)
     optimisation = MODEL.settings.optimisation
-    assert run.max_epochs("shape") == run.max_epochs("shape_without") == 4
+    assert run.max_epochs("shape") == 4
     assert run.max_epochs("shared") == optimisation.max_epochs_shared
     assert run.max_epochs("prediction") == run.max_epochs("prediction_again") == optimisation.max_epochs_prediction
 

@@ -107,7 +107,7 @@ def test_a_loaded_model_trains_as_the_first_one_did(fitted, tmp_path):
 def test_histories_are_named_by_stage(fitted):
     model, _ = fitted
     stages = {key.split("/")[0] for key in model.history}
-    assert stages - {"shape", "shape_without"} == {"shared", "specific", "decoder"}
+    assert stages - {"shape"} == {"shared", "specific", "decoder"}
     assert len(model.history["shared/validation_info_nce"]) == FEW["shared"]
     assert np.isfinite(model.history["specific/rna_gaussian_validation_bound"].to_numpy(dtype=float)).all()
 
@@ -457,7 +457,7 @@ def test_a_number_of_epochs_is_that_of_every_stage(max_epochs, n_epochs, trained
     assert {stage: len(model.history[f"{stage}/{figure}"]) for stage, figure in figures.items()} == dict.fromkeys(
         figures, n_epochs
     )
-    stages = ["shared", "shape", "shape_without", "critics", "specific", "decoder"]
+    stages = ["shared", "shape", "critics", "specific", "decoder"]
     assert [fit.stage for fit in outcome.fits] == stages
     assert [fit.n_epochs for fit in outcome.fits] == [n_epochs] * len(stages)
     assert outcome.reason is None

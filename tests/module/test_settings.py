@@ -81,7 +81,9 @@ def test_unknown_critics_are_refused():
 SIZES = ["n_shared", "n_shared_first", "n_specific", "n_hidden", "n_layers"]
 
 
-@pytest.mark.parametrize("name", [*SIZES, "batch_size", "specific_batch_size", "regression_batch_size", "n_critic_steps"])
+@pytest.mark.parametrize(
+    "name", [*SIZES, "batch_size", "specific_batch_size", "regression_batch_size", "n_critic_steps"]
+)
 def test_sizes_below_one_are_refused(name):
     assert get(name, 1) == 1
     assert get(name, np.int64(2)) == 2

@@ -125,10 +125,10 @@ def test_in_a_history_the_last_of_a_stage_counts_and_names_are_told_apart(make_m
     module = make_module()
     fits = [
         run(SharedPlan(module, PLAIN), features, stage=stage, max_epochs=n)
-        for stage, n in (("shape", 1), ("shape_without", 2), ("shape", 3))
+        for stage, n in (("shape", 1), ("shape_again", 2), ("shape", 3))
     ]
     history = merge_history({}, fits)
-    assert (len(history["shape/train_loss"]), len(history["shape_without/train_loss"])) == (3, 2)
+    assert (len(history["shape/train_loss"]), len(history["shape_again/train_loss"])) == (3, 2)
     assert fits[0].without_history().history == {}
     assert fits[0].without_history().n_epochs == 1
     assert fits[0].history

@@ -12,6 +12,7 @@ from indiseek_sc.nn import FourierRegression
 
 if TYPE_CHECKING:
     from indiseek_sc.losses import CriticSum
+    from indiseek_sc.nn import ConditionalSpline
     from indiseek_sc.train import Rows
 
 FARTHEST = 3.0
@@ -19,6 +20,12 @@ FARTHEST = 3.0
 
 CERTAIN = 3.0
 """Standard errors by which a bound must be above 0: one of several critics' is by two."""
+
+N_PERMUTATIONS = 5
+"""Permutations of the condition, whose mean likelihood is compared with."""
+
+SMALLEST_INFORMATION = 0.05
+"""Nats a cell. A condition that tells less of the shape is not worth splines, which overfit by about as much."""
 
 SMALLEST_BLOCK = 32
 MOST_BLOCKS = 20
@@ -49,6 +56,30 @@ def explains(source: Tensor, target: Tensor, rows: Rows) -> bool:
     regression = FourierRegression(source.shape[1], target.shape[1]).to(source.device)
     regression.fit(source[looked_at], target[looked_at], len(train), each=True)
     return bool((regression.weight != 0).any())
+
+
+@torch.no_grad()
+def find_information(spline: ConditionalSpline, values: Tensor, condition: Tensor, *, seed: int) -> tuple[float, float]:
+    r"""Return what a condition tells of the shape of values, in nats a cell, and the standard error of that.
+
+    It is half of the mean log-likelihood ratio between a cell's own condition and those of other cells, which for the true density is half
+    of the Jeffreys divergence between :math:`p(w, c)` and :math:`p(w) p(c)`: near the mutual information where that is small. Where there is
+    none it is 0 on average, however the spline overfits its training cells.
+
+    Parameters
+    ----------
+    spline
+        Trained on other cells.
+    values, condition
+        Of the cells to look at, shapes ``(n_cells, n_columns)`` and ``(n_cells, n_condition)``.
+    seed
+        Decides the permutations.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    orders = [torch.randperm(len(values), generator=generator).to(values.device) for _ in range(N_PERMUTATIONS)]
+    others = torch.stack([spline.surprise(values, condition[order]) for order in orders]).mean(dim=0)
+    ratios = (others - spline.surprise(values, condition)) / 2
+    return float(ratios.mean()), float(ratios.std()) / len(ratios) ** 0.5
 
 
 @torch.no_grad()

@@ -63,7 +63,7 @@ PATIENT_STEPS = 400
 
 SMALLEST_BATCH = 64
 
-SAME_LENGTH = {"shape_without": "shape", "prediction_again": "prediction"}
+SAME_LENGTH = {"prediction_again": "prediction"}
 """Stages that have as many epochs as another one."""
 
 

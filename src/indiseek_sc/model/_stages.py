@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from indiseek_sc.model._evidence import explains, find_dependence, has_shape
+from indiseek_sc.model._evidence import SMALLEST_INFORMATION, explains, find_dependence, find_information, has_shape
 from indiseek_sc.model._shared import learn_shared, reset_encoders, some_rows
 from indiseek_sc.module import IndiSeekModule
 from indiseek_sc.nn import ConditionalCodec
@@ -21,7 +19,6 @@ from indiseek_sc.train import KeepBest, LeakProbe, SpecificPlan, StageData, warn
 if TYPE_CHECKING:
     from indiseek_sc._keys import Role
     from indiseek_sc.model._runs import StageRun
-    from indiseek_sc.train import StageFit
 
     Values = Mapping[Role, Tensor]
 
@@ -137,13 +134,13 @@ def fit_whitening(run: StageRun, features: Values, conditions: Values) -> dict[s
 
 
 def learn_shape(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
-    """Train splines with the condition and, to compare, without; drop those that the condition does not help.
+    """Train splines, and drop those that the condition does not help.
 
-    Neither is trained for a modality in which a first look finds no dependence of shape.
-    The difference of both log-likelihoods on validation cells estimates the mutual information that whitening has left. Where that is
-    no more than chance gives, there is nothing to remove, and splines that depend on a condition could only bring dependence in.
+    None are trained for a modality in which a first look finds no dependence of shape. Of trained ones, :func:`find_information` says on
+    validation cells how much the condition tells of the shape. Where that is little, or no more than chance gives, splines that depend on a
+    condition would bring in more dependence than they remove.
     """
-    codecs, validation = _conditional_codecs(run.module), run.rows.validation
+    codecs, validation = _conditional_codecs(run.module), some_rows(run.rows.validation)
     with torch.no_grad():
         whitened = {name: codec.whitened(features[name], conditions[name]) for name, codec in codecs.items()}
     splines = {}
@@ -154,37 +151,20 @@ def learn_shape(run: StageRun, features: Values, conditions: Values) -> dict[str
             codec.shape.give_up()
     if not splines:
         return {}
-    unknown = {name: torch.zeros_like(conditions[name]) for name in splines}
-    without = {name: copy.deepcopy(spline) for name, spline in splines.items()}
-    _learn_density(run, "shape", splines, whitened, conditions)
-    if run.reason is None:
-        _learn_density(run, "shape_without", without, whitened, unknown)
-    for name, spline in splines.items():
-        values = whitened[name][validation]
-        with torch.no_grad():
-            gain = without[name].surprise(values, unknown[name][validation])
-            gain = gain - spline.surprise(values, conditions[name][validation])
-        if run.reason is not None or gain.mean() <= 2 * gain.std() / math.sqrt(len(gain)):
-            spline.give_up()
-    return {}
-
-
-def _learn_density(
-    run: StageRun,
-    stage: str,
-    parts: Mapping[Role, Any],
-    values: Values,
-    conditions: Values,
-) -> StageFit:
-    cells = {name: {"values": values[name], "condition": conditions[name]} for name in parts}
-    return run.fit_regression(
-        stage,
-        parts,
-        lambda name, batch: parts[name].loss(batch["values"], batch["condition"]),
-        cells,
+    run.fit_regression(
+        "shape",
+        splines,
+        lambda name, batch: splines[name].loss(batch["values"], batch["condition"]),
+        {name: {"values": whitened[name], "condition": conditions[name]} for name in splines},
         smallest_gain=3e-3,
         patience=PATIENCE_OF_SPLINES,
     )
+    for name, spline in splines.items():
+        held_out = (x[name][validation] for x in (whitened, conditions))
+        information, error = find_information(spline, *held_out, seed=run.seed)
+        if run.reason is not None or information < max(SMALLEST_INFORMATION, 2 * error):
+            spline.give_up()
+    return {}
 
 
 def freeze_start(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
