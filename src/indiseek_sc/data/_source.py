@@ -218,9 +218,12 @@ def _locate_representation(mdata: MuData, role: Role, modality: str, key: str) -
         source = InputSource(role, modality, "obsm", key, is_top_level=is_top_level)
         values = source.get_values(mdata)
         if getattr(values, "ndim", None) != 2:
+            shape = getattr(values, "shape", None)
+            what = f"is of type {type(values).__name__}" if shape is None else f"has the shape {tuple(shape)}"
+            holder = str(source).removesuffix(f"[{key!r}]")
             raise ValueError(
-                f"{role}_obsm_key={key!r}: {source} must be a matrix of cells by dimensions, but "
-                f"{_describe_shape(values)}. Put one under another name, such as by values.reshape(len(values), -1)."
+                f"{role}_obsm_key={key!r}: {source} must be a matrix of cells by dimensions, but {what}. Make one: "
+                f"{holder}[{f'{key}_flat'!r}] = {source}.reshape(len({source}), -1); then {role}_obsm_key={f'{key}_flat'!r}."
             )
         return source
     existing = sorted({*mdata.mod[modality].obsm, *top_level})
@@ -228,11 +231,6 @@ def _locate_representation(mdata: MuData, role: Role, modality: str, key: str) -
         f"{role}_obsm_key={key!r}: neither mdata[{modality!r}].obsm nor mdata.obsm has such an entry. "
         f"{choices(key, existing)}"
     )
-
-
-def _describe_shape(values: Any) -> str:
-    shape = getattr(values, "shape", None)
-    return f"is of type {type(values).__name__}" if shape is None else f"has the shape {tuple(shape)}"
 
 
 LARGEST_PANEL = 500

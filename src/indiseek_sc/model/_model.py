@@ -356,8 +356,9 @@ class IndiSeek(BaseModelClass):
             raise ValueError("mdata: the model was loaded without data, so it needs a MuData here.")
         if _setup.is_view(mdata):
             mdata = mdata.copy()
-            if self._copied is not None:  # scvi-tools keeps all that it registers
-                self.deregister_manager(self._copied)
+            if self._copied is not None and (manager := self.get_anndata_manager(self._copied)) is not None:
+                # scvi-tools keeps all that it registers, and lets go only of what `setup_mudata` registered.
+                self._per_instance_manager_store[self.id].pop(manager.adata_uuid, None)
             self._copied = mdata
         # A model loaded without data has no manager; then scvi-tools runs `setup_mudata`, which looks at all values.
         is_sample_enough = mdata is own or self._adata_manager is None
