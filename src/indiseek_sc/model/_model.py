@@ -249,7 +249,8 @@ class IndiSeek(BaseModelClass):
             condition too, such as a disease, loses what the condition does to all cells.
         modalities
             Names of the modalities, by argument: ``{"rna_layer": "rna", "adt_layer": "adt"}`` if not given.
-            ``"batch_key"`` may name the modality whose ``obs`` holds the batch.
+            ``"batch_key"`` may name the modality whose ``obs`` holds the batch, and ``"protein_layer"``, as TOTALVI has it,
+            is ``"adt_layer"``.
         rna_obsm_key
             Read RNA from this entry of ``obsm``, of the modality or of ``mdata``, such as principal components.
         adt_obsm_key
@@ -282,7 +283,7 @@ class IndiSeek(BaseModelClass):
         >>> IndiSeek.setup_mudata(mdata, rna_layer="counts", batch_key="donor", modalities={"adt_layer": "prot"})
         """
         setup_method_args = cls._get_setup_method_args(**locals())  # first, before there are other locals
-        _setup.check_further_arguments(kwargs)
+        _setup.check_further_arguments(kwargs, setup_method_args["setup_args"])
         cls.register_manager(_setup.register(mdata, setup_method_args, **kwargs))
 
     @classmethod

@@ -34,7 +34,7 @@ from indiseek_sc.data import (
 from indiseek_sc.nn import InputKind, get_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from indiseek_sc._keys import Role
     from indiseek_sc.data import InputSource, RequestedKind, ValueScan
@@ -55,8 +55,8 @@ OF_OTHER_MODELS = {
 """What to do in the place of arguments that set-ups of scvi-tools take."""
 
 
-def check_further_arguments(kwargs: Mapping[str, Any]) -> None:
-    """Refuse arguments that the set-up does not have.
+def check_further_arguments(kwargs: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Refuse arguments that are not among those that the set-up has.
 
     Raises
     ------
@@ -65,8 +65,7 @@ def check_further_arguments(kwargs: Mapping[str, Any]) -> None:
     """
     for name in kwargs:
         if name != "source_registry":
-            known = ["rna_layer", "adt_layer", "batch_key", "modalities", "rna_obsm_key", "adt_obsm_key"]
-            known += ["rna_input", "adt_input", "check_sizes"]
+            known = [argument for argument in known if argument not in {"kwargs", *kwargs}]
             raise TypeError(
                 f"setup_mudata: unexpected keyword argument {name!r}. {OF_OTHER_MODELS.get(name) or choices(name, known)}"
             )

@@ -120,7 +120,7 @@ def train(
     validation_size
         Share of the cells to stop and choose by. If not given, the rest.
     held_out
-        Row numbers or mask of cells that take no part at all; :meth:`audit` evaluates on them.
+        Row numbers, names or a mask of cells that take no part at all; :meth:`audit` evaluates on them.
     keep_start
         Let the specific codes start from the conditional whitening and shape that are there, such as those of a model that was
         taken over (:meth:`take_over`), in place of training these again; with ``stages=("specific",)`` alone.
