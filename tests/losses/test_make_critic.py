@@ -105,7 +105,7 @@ def test_what_cannot_be_saved_is_refused():
 
     for independence in (lambda *sizes: NCECritic(*sizes), Local, {"mine": Local}, ["gaussian", partial(Local)]):
         with pytest.raises(
-            ValueError, match="cannot be saved with the model .* a class or a function that stands at the top"
+            ValueError, match="cannot be saved with the model, .* a class or a function that stands at the top"
         ):
             check_independence(independence)
 

@@ -229,7 +229,7 @@ def test_other_modalities_and_all_formats_are_left_alone(pbmc_small):
     assert list(pbmc_small.mod) == ["rna", "adt", "atac"]
 
 
-def test_independence_by_objects_survives_saving(pbmc_small, tmp_path):
+def test_independence_by_objects_is_named_in_a_saved_model_and_given_again(pbmc_small, tmp_path):
     independence = {"wide": partial(HSICCritic, bandwidth=6.0), "small": partial(NCECritic, n_hidden=8)}
     model = fit(
         pbmc_small,
@@ -242,7 +242,11 @@ def test_independence_by_objects_survives_saving(pbmc_small, tmp_path):
     assert pbmc_small.uns["indiseek"]["settings"]["independence"] == "wide+small"
     pbmc_small.write(tmp_path / "codes.h5mu")
     model.save(str(tmp_path / "model"))
-    loaded = IndiSeek.load(str(tmp_path / "model"), adata=pbmc_small)
+    with pytest.raises(ValueError, match=r"independence: .* made with code of its own, .*HSICCritic\(bandwidth=6.0\)"):
+        IndiSeek.load(tmp_path / "model", adata=False)
+    with pytest.raises(ValueError, match=r"independence: .* was made with .*bandwidth=6.0.* but 'hsic' was given"):
+        IndiSeek.load(tmp_path / "model", adata=False, independence="hsic")
+    loaded = IndiSeek.load(str(tmp_path / "model"), adata=pbmc_small, independence=independence)
     assert loaded.module.critics["rna"].critics["wide"].bandwidth == 6.0
     assert loaded.module.critics["rna"].critics["small"].embed_specific[0].out_features == 8
     assert_equal_codes(all_codes(model), all_codes(loaded))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from indiseek_sc.losses._critics import CriticSum, IndependenceCritic, NoCritic
 from indiseek_sc.losses._density_critics import FullGaussianCritic, GaussianCritic, LeaveOneOutCritic, MixtureCritic
@@ -68,23 +68,51 @@ def make_critic(independence: Independence, n_specific: int, n_condition: int) -
 
 
 def check_independence(independence: Independence) -> None:
-    """Refuse what cannot make critics, or could not be saved with a model.
+    """Refuse what cannot make critics, or has no name by which a saved model could tell what it was made with.
 
     Raises
     ------
     ValueError
-        If a name is unknown, or an object cannot be pickled.
+        If a name is unknown, or an object has none.
     TypeError
         If there is something else than names and callables.
     """
     for _, factory in _read(independence):
-        try:
-            pickle.dumps(factory)
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
+        name = _name_code(factory)
+        if "<" in name.partition("(")[0] or " at 0x" in name:
             raise ValueError(
-                f"independence: {factory!r} cannot be saved with the model ({error}). Give a class or a function that stands at "
-                "the top level of a module, or a functools.partial of one, in place of a lambda or a local definition."
-            ) from error
+                f"independence: {factory!r} cannot be saved with the model, since {name} is no name to find it by. Give a class or a "
+                "function that stands at the top level of a module, or a functools.partial of one with plain options, in place of a "
+                "lambda or a local definition."
+            )
+
+
+def describe_independence(independence: Independence) -> Any:
+    """Return names as they are, and code as ``module:name``, with the options of a ``functools.partial``; in lists and mappings too."""
+    if isinstance(independence, str):
+        return independence
+    if isinstance(independence, Mapping):
+        return {name: describe_independence(x) for name, x in independence.items()}
+    if isinstance(independence, Sequence):
+        return [describe_independence(x) for x in independence]
+    return _name_code(independence)
+
+
+def is_named(description: Any) -> bool:
+    """Whether what :func:`describe_independence` returned is of names alone, so that critics can be made of it."""
+    if isinstance(description, dict):
+        return all(map(is_named, description.values()))
+    if isinstance(description, list):
+        return all(map(is_named, description))
+    return description is None or ":" not in description
+
+
+def _name_code(factory: CriticFactory) -> str:
+    if isinstance(factory, partial):
+        options = [*map(repr, factory.args), *(f"{name}={x!r}" for name, x in factory.keywords.items())]
+        return f"{_name_code(factory.func)}({', '.join(options)})"
+    named = factory if hasattr(factory, "__qualname__") else type(factory)
+    return f"{named.__module__}:{named.__qualname__}"
 
 
 def _read(independence: Independence) -> list[tuple[str, CriticFactory]]:

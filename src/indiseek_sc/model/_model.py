@@ -17,6 +17,7 @@ from indiseek_sc.model import (
     _latents,
     _prediction,
     _report,
+    _saving,
     _setup,
     _training,
 )
@@ -86,8 +87,8 @@ class IndiSeek(BaseModelClass):
         ``"hsic"``, ``"distance_correlation"`` (kernel terms, at most 1, so they ask for another ``lambda_``),
         ``"gaussian_bounded"`` (the published recipe), ``"orthogonality"`` (DisentangledSSL's) and ``"none"``. Or what makes a critic from ``n_specific`` and ``n_condition``: a
         subclass of :class:`~indiseek_sc.losses.IndependenceCritic` or a ``functools.partial`` of one; or a sequence or mapping
-        of these and of names, for their sum. It is pickled with the model, so its code must be importable where that is
-        loaded.
+        of these and of names, for their sum. A saved model names such code but does not hold it, so it is given again when the model is
+        loaded (:meth:`load`).
     batch_offsets
         Whether what each batch adds to features, cell states alike, is taken out of them before codes are learned
         (:func:`~indiseek_sc.data.fit_batch_offsets`); nothing without ``batch_key``.
@@ -300,32 +301,6 @@ class IndiSeek(BaseModelClass):
             f"and call {cls.__name__}.setup_mudata(mdata)."
         )
 
-    @classmethod
-    def load(cls, dir_path: str, adata: MuData | bool | None = None, **kwargs: Any) -> IndiSeek:
-        """Load a model that :meth:`save` wrote.
-
-        Parameters
-        ----------
-        dir_path
-            Folder of the model.
-        adata
-            A MuData with the features that the model was set up with; it needs no set-up. Cells that the model was trained with are
-            recognised by their names and values, in any order. If not given, data that were saved with the model; if False, none.
-        **kwargs
-            Such as ``accelerator``, as in :meth:`scvi.model.base.BaseModelClass.load`.
-
-        Raises
-        ------
-        TypeError
-            If ``adata`` is no MuData.
-        """
-        if adata is not None and adata is not False and not isinstance(adata, MuData):
-            raise TypeError(
-                f"adata must be a MuData with both modalities, but is {type(adata).__name__}. "
-                "Put them together by mudata.MuData({'rna': rna, 'adt': adt}), or give False to load the model alone."
-            )
-        return super().load(dir_path, adata=adata, **kwargs)
-
     def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, np.ndarray]:
         """Return the names of the features that the model reads, by modality, with or without data at hand.
 
@@ -369,6 +344,14 @@ class IndiSeek(BaseModelClass):
         # scvi-tools forgets this in every transfer to other data, and would then load by `setup_anndata`.
         self.get_anndata_manager(mdata, required=True).registry["setup_method_name"] = "setup_mudata"
         return mdata
+
+    # Saving
+
+    save = _saving.save
+    load = classmethod(_saving.load)
+    load_registry = staticmethod(_saving.load_registry)
+    view_setup_args = staticmethod(_saving.view_setup_args)
+    convert_legacy_save = classmethod(_saving.convert_legacy_save)
 
     # Training
 

@@ -1,0 +1,238 @@
+"""Saved models: nothing of a stranger's folder is run, damage is named, and a save that fails leaves the former model whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from indiseek_sc import IndiSeek
+from indiseek_sc.model import _files
+from indiseek_sc.model._files import decode, encode, read_values, write_values
+
+from .conftest import all_codes, assert_equal_codes
+from .make_saved_model import ARCHIVE, codes_of, draw_cells
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A saved model, of 240 cells."""
+    shutil.unpack_archive(ARCHIVE, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_values_come_back_as_they_were():
+    table = pd.DataFrame({"epoch": [0.5, np.nan], "name": ["a", "b"]}, index=pd.Index([3, 4], name="epoch"))
+    values = {
+        "numbers": [1, 2.5, np.float32(0.5), np.int64(7), True, np.bool_(False), None, float("inf")],
+        "text": np.array(["x", "yy"]),
+        "objects": np.array(["x", 1, None], dtype=object),
+        "codes": np.array([[1, -1]], dtype=np.int8),
+        "pair": (1, ("a", torch.arange(3))),
+        "keys": {1: "one", ("a", 2): "two", "$name": 3},
+        "table": table,
+        "empty": [{}, [], ()],
+    }
+    tensors: dict[str, torch.Tensor] = {}
+    found = decode(json.loads(json.dumps(encode(values, tensors))), tensors)
+    assert found["numbers"] == [1, 2.5, 0.5, 7, True, False, None, float("inf")]
+    np.testing.assert_array_equal(found["text"], values["text"])
+    assert found["objects"].tolist() == ["x", 1, None]
+    assert found["codes"].dtype == np.int8
+    assert found["pair"][1][1].tolist() == [0, 1, 2]
+    assert found["keys"] == values["keys"]
+    assert found["empty"] == values["empty"]
+    pd.testing.assert_frame_equal(found["table"], table)
+    with pytest.raises(TypeError, match="mine/0: a function cannot be saved"):
+        encode({"mine": [test_values_come_back_as_they_were]}, {})
+
+
+def test_of_a_part_of_a_tensor_only_the_part_is_written(tmp_path):
+    write_values(tmp_path, "x", {"part": torch.zeros(1_000_000)[:3]})
+    assert (tmp_path / "x.pt").stat().st_size < 3_000
+    assert read_values(tmp_path, "x")["part"].shape == (3,)
+
+
+def test_a_model_of_the_first_format_loads_and_gives_its_codes(folder, capsys):
+    assert ARCHIVE.stat().st_size < 200_000
+    mdata, noted = draw_cells(), dict(np.load(folder / "codes.npz"))
+    for model, cells in (
+        (IndiSeek.load(folder, mdata, accelerator="cpu"), None),
+        (IndiSeek.load(folder, adata=False), mdata.copy()),
+    ):
+        for name, code in codes_of(model, cells).items():
+            np.testing.assert_allclose(code, noted[name], atol=1e-4, err_msg=name)
+    model = IndiSeek.load(folder, mdata)
+    assert model.stages_ == ["shared", "specific"]
+    assert model.split.test.tolist() == list(range(40))
+    assert len(model.history["shared/validation_loss"]) == 4
+    assert IndiSeek.load_registry(folder)["setup_args"]["batch_key"] == "donor"
+    IndiSeek.view_setup_args(folder)
+    assert "IndiSeek.setup_mudata(\n    mdata,\n    rna_layer=None" in capsys.readouterr().out
+
+
+def test_what_is_loaded_is_saved_again(folder, tmp_path):
+    model = IndiSeek.load(folder, draw_cells())
+    model.save(tmp_path / "again", prefix="b-", save_anndata=True)
+    assert {file.name for file in (tmp_path / "again").iterdir()} == {"b-model.pt", "b-model.json", "b-mdata.h5mu"}
+    again = IndiSeek.load(tmp_path / "again", prefix="b-")
+    assert_equal_codes(all_codes(model), all_codes(again))
+    pd.testing.assert_frame_equal(model.history["shared/validation_loss"], again.history["shared/validation_loss"])
+    assert again.run_name == model.run_name
+    with pytest.raises(FileNotFoundError, match=r"model.pt: there is no such file.*prefix"):
+        IndiSeek.load(tmp_path / "again")
+    with pytest.raises(ValueError, match=r"again already exists.*overwrite=True"):
+        model.save(tmp_path / "again")
+    model.save(tmp_path / "again", overwrite=True)
+    with pytest.warns(UserWarning, match="no data were given, and none saved"):
+        assert IndiSeek.load(tmp_path / "again").adata is None
+
+
+@pytest.mark.parametrize("prefix", ["../outside-", "/tmp/outside-", "folder/x-"])
+def test_nothing_is_written_or_read_outside_the_folder(folder, tmp_path, prefix):
+    model = IndiSeek.load(folder, adata=False)
+    with pytest.raises(ValueError, match="prefix must be the beginning of names of files, without folders"):
+        model.save(tmp_path / "new", prefix=prefix)
+    with pytest.raises(ValueError, match="prefix must be"):
+        IndiSeek.load(folder, adata=False, prefix=prefix)
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
+
+
+class Bomb:
+    """Runs code where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def _sign(folder: Path) -> None:
+    """Let the checksum be that of the weights that are there, as a stranger would."""
+    settings = json.loads((folder / "model.json").read_text())
+    settings["sha256"] = _files._hash(folder / "model.pt")
+    (folder / "model.json").write_text(json.dumps(settings))
+
+
+@pytest.mark.parametrize("how", ["pickle", "torch", "legacy"])
+def test_a_folder_of_a_stranger_runs_nothing(folder, tmp_path, how):
+    mark, weights = tmp_path / "code ran", folder / "model.pt"
+    if how == "pickle":
+        weights.write_bytes(pickle.dumps(Bomb(mark)))
+    else:
+        torch.save({"weights/x": Bomb(mark)}, weights, _use_new_zipfile_serialization=how == "torch")
+    assert not mark.exists()
+    _sign(folder)
+    with pytest.raises(ValueError, match=r"model\.pt"):
+        IndiSeek.load(folder, adata=False)
+    (folder / "model.json").unlink()  # as models were saved before
+    for read in (lambda: IndiSeek.load(folder, adata=False), lambda: IndiSeek.load_registry(folder)):
+        with pytest.raises(ValueError, match=r"no model.json beside it.*could run any code.*train again and save"):
+            read()
+    assert not mark.exists()
+
+
+def test_settings_import_nothing(folder):
+    settings = json.loads((folder / "model.json").read_text())
+    settings["values"]["init_params_"]["independence"] = "os:system"
+    (folder / "model.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="independence: .*code of its own, 'os:system'.*give it again"):
+        IndiSeek.load(folder, adata=False)
+
+
+def _change(path: Path, **changes) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_what_is_damaged_is_named(folder):
+    weights, settings = folder / "model.pt", folder / "model.json"
+    whole, text = weights.read_bytes(), settings.read_text()
+    for damaged in (whole[:-1000], whole[:5000] + b"\0" + whole[5001:], b""):
+        weights.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"model\.pt is damaged: its checksum.*Copy the folder again"):
+            IndiSeek.load(folder, adata=False)
+    weights.write_bytes(whole)
+    settings.write_text(text[:-100])
+    with pytest.raises(ValueError, match=r"model\.json is damaged"):
+        IndiSeek.load(folder, adata=False)
+    settings.write_text(text)
+    _change(settings, format=2, version="9.0")
+    with pytest.raises(ValueError, match=r"model\.json is of indiseek_sc 9.0, whose format 2 .*pip install -U"):
+        IndiSeek.load(folder, adata=False)
+
+
+@pytest.mark.parametrize("n_done", [0, 1])
+def test_what_is_killed_while_it_writes_leaves_former_values_or_new_ones(tmp_path, monkeypatch, n_done):
+    write_values(tmp_path, "x", {"number": 0, "tensor": torch.tensor(0)})
+    moved = []
+
+    def replace(source, target):
+        if len(moved) == n_done:
+            raise SystemExit  # nothing after this is done, as when the process is killed
+        moved.append(target)
+        os.rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_files.os, "replace", replace)
+        with pytest.raises(SystemExit):
+            write_values(tmp_path, "x", {"number": 1, "tensor": torch.tensor(1)})
+    assert read_values(tmp_path, "x") == {"number": n_done, "tensor": torch.tensor(n_done)}
+    write_values(tmp_path, "x", {"number": 2, "tensor": torch.tensor(2)})
+    assert read_values(tmp_path, "x")["number"] == 2
+    assert {file.name for file in tmp_path.iterdir()} == {"x.pt", "x.json"}
+
+
+FULL = """
+import resource, signal, sys
+from indiseek_sc import IndiSeek
+model = IndiSeek.load(sys.argv[1], adata=False)
+model.lambda_ = 7.0
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    model.save(sys.argv[1], overwrite=True)
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs a limit of the size of files")
+@pytest.mark.parametrize("limit", [0, 10_000, 100_000])
+def test_a_disk_that_is_full_leaves_the_former_model(folder, limit):
+    settings = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}, "capture_output": True, "text": True, "timeout": 120}
+    result = subprocess.run([sys.executable, "-c", FULL, str(folder), str(limit)], **settings)
+    assert result.returncode == 0, result.stderr
+    assert "model.pt could not be written" in result.stdout
+    assert "Make room on the disk" in result.stdout
+    assert not list(folder.glob("*.new"))
+    loaded, noted = IndiSeek.load(folder, draw_cells()), np.load(folder / "codes.npz")
+    assert loaded.lambda_ == 100.0
+    np.testing.assert_allclose(loaded.get_latent_representation(), noted["joint"], atol=1e-4)
+
+
+def test_a_model_of_another_class_is_named(folder):
+    class Other(IndiSeek):
+        pass
+
+    with pytest.raises(ValueError, match=r"model of the class IndiSeek: call IndiSeek\.load"):
+        Other.load(folder, adata=False)
+
+
+def test_weights_of_other_parts_are_explained(folder):
+    values = read_values(folder, "model")
+    values["weights"] = OrderedDict(list(values["weights"].items())[:-1])
+    write_values(folder, "model", values)
+    with pytest.raises(ValueError, match="weights are those of other parts than version .* Train again"):
+        IndiSeek.load(folder, adata=False)
