@@ -68,6 +68,11 @@ def oracle_shared(modality: str) -> str:
     return f"oracle_shared_{modality}"
 
 
+def has(modality: str) -> str:
+    """``obs`` key of which cells have ``modality`` (the user's own name of it), where some lack one."""
+    return f"indiseek_has_{modality}"
+
+
 def shared(modality: str) -> str:
     """``obsm`` key of the shared code of ``modality`` (the user's own name of it)."""
     return f"X_indiseek_shared_{modality}"

@@ -44,7 +44,7 @@ def test_features_are_found_by_name(query, saved, tmp_path):
     result = run("encode", saved / "model", tmp_path / "in.h5mu", tmp_path / "out.h5ad")
     assert result.exit_code == 0, result.output
     assert "Modality 'Protein' of the file is called 'prot'" in result.output
-    assert "rna: the 1,000 features of the model are found by name" in result.output
+    assert "rna: 1,000 genes of the model are found by name among 1,000." in result.output
     adata, before = ad.read_h5ad(tmp_path / "out.h5ad"), mudata.read_h5mu(saved / "coded.h5mu")
     np.testing.assert_allclose(adata.obsm["X_indiseek"], before.obsm["X_indiseek"][:50], atol=1e-4)
     assert list(adata.var_names) == list(query["rna"].var_names)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from anndata import AnnData
 from mudata import MuData
 
@@ -49,14 +48,7 @@ def encode_file(model_folder: Path, source: Path, output: Path, clock: Clock, *,
         model = _load(model_folder)
         mdata = _read(source, model, ROLES, adt, clock)
     with clock.step(f"Representations of {mdata.n_obs:,} cells"), clock.speaking_for("scvi"):
-        query = _match_features(mdata, model, ROLES, clock)
-        model.write_latents(query)
-    for key in query.obsm:
-        if key not in query.mod:
-            mdata.obsm[key] = query.obsm[key]
-    mdata.uns[_keys.SETTINGS] = query.uns[_keys.SETTINGS]
-    if _keys.SPLIT in query.obs:
-        mdata.obs[_keys.SPLIT] = query.obs[_keys.SPLIT]
+        model.write_latents(mdata)
     with clock.step("Writing the cells"):
         layer = model.registry_["setup_args"]["adt_layer"]
         write(mdata, output, rna=model.modalities["rna"], adt=model.modalities["adt"], adt_layer=layer)
@@ -84,8 +76,7 @@ def predict_file(model_folder: Path, source: Path, output: Path, clock: Clock, *
         mdata = _read(source, model, (known,), adt, clock)
     name, target = model.modalities[known], model.modalities[_keys.other(known)]
     with clock.step(f"Predicting {target} from {name}, {mdata.n_obs:,} cells"), clock.speaking_for("scvi"):
-        query = _match_features(mdata, model, (known,), clock)
-        found = model.predict_modality(name, target, query, units="normalized")
+        found = model.predict_modality(name, target, mdata, units="normalized")
     lower, upper = found.interval(LEVEL)
     predicted = AnnData(found.mean, layers={"deviation": found.deviation, "lower": lower, "upper": upper})
     predicted.uns["indiseek_prediction"] = {"source": name, "target": target, "units": found.units, "level": LEVEL}
@@ -141,18 +132,3 @@ def _with_modalities(mdata: MuData, parts: dict[str, AnnData]) -> MuData:
             made.obsm[key] = value
     made.uns.update(mdata.uns)
     return made
-
-
-def _match_features(mdata: MuData, model: IndiSeek, roles: Sequence[Role], clock: Clock) -> MuData:
-    """Return the cells with the features that the model reads, in its order, matched by name."""
-    expected = {model.modalities[role]: model.get_var_names().get(model.modalities[role]) for role in roles}
-    parts = dict(mdata.mod)
-    for name, features in expected.items():
-        part = mdata.mod[name]
-        if features is None or np.array_equal(part.var_names, features):
-            continue
-        if not part.var_names.is_unique or (part.var_names.get_indexer(features) < 0).any():
-            continue  # the model says what is wrong
-        parts[name] = part[:, features].copy()
-        clock.say(f"{name}: the {len(features):,} features of the model are found by name among {part.n_vars:,}.")
-    return mdata if all(parts[name] is mdata.mod[name] for name in parts) else _with_modalities(mdata, parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from indiseek_sc.data._batch import fit_batch_offsets, locate_batch, read_batches
 from indiseek_sc.data._exclude import exclude_features
 from indiseek_sc.data._fields import (
+    MAX_MISSING,
     REGISTRY_KEY,
     BatchField,
     InputField,
@@ -15,12 +16,20 @@ from indiseek_sc.data._fields import (
     read_modality,
 )
 from indiseek_sc.data._fit_transforms import apply_transform, fit_transform, read_coordinates, read_normalized
-from indiseek_sc.data._matrix import as_readable, as_row_major, iterate_blocks, iterate_rows, sum_of_each_row
+from indiseek_sc.data._matrix import (
+    as_readable,
+    as_row_major,
+    find_missing,
+    iterate_blocks,
+    iterate_rows,
+    sum_of_each_row,
+)
 from indiseek_sc.data._source import (
     MODALITY_ARGUMENT,
     InputSource,
     check_not_overwritten,
     check_not_swapped,
+    check_paired,
     check_structure,
     complete_modalities,
     locate_source,
@@ -29,6 +38,7 @@ from indiseek_sc.data._source import (
 from indiseek_sc.data._values import RequestedKind, ValueScan, examine_values, find_counts, tell_why
 
 __all__ = [
+    "MAX_MISSING",
     "MODALITY_ARGUMENT",
     "REGISTRY_KEY",
     "BatchField",
@@ -43,11 +53,13 @@ __all__ = [
     "check_features",
     "check_not_overwritten",
     "check_not_swapped",
+    "check_paired",
     "check_structure",
     "complete_modalities",
     "examine_values",
     "exclude_features",
     "find_counts",
+    "find_missing",
     "fit_batch_offsets",
     "fit_transform",
     "iterate_blocks",

@@ -84,4 +84,4 @@ def exclude_features(
     )
     hint = "; exclude=() would keep them" if exclude is None else ""
     line = f"{source.role}: left out of the representations: {counted}{hint}." if excluded else ""
-    return replace(source, excluded=excluded), kept, line
+    return replace(source, features=tuple(names[is_kept].tolist())) if excluded else source, kept, line

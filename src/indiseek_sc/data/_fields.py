@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +14,18 @@ from scvi import REGISTRY_KEYS
 from scvi.data.fields import BaseAnnDataField
 
 from indiseek_sc._lookup import name_of
-from indiseek_sc._text import N_SHOWN, choices, listing
+from indiseek_sc._text import choices, listing
 from indiseek_sc.data._batch import read_batches
-from indiseek_sc.data._source import InputSource, relocate_source
+from indiseek_sc.data._source import InputSource, check_names, relocate_source
 from indiseek_sc.data._values import examine_values
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from indiseek_sc._keys import Role
     from indiseek_sc.nn import InputKind
+
+logger = logging.getLogger("scvi.indiseek_sc")
 
 REGISTRY_KEY: dict[Role, str] = {"rna": REGISTRY_KEYS.X_KEY, "adt": "adt"}
 """The names of the tensors of each role in a minibatch of scvi-tools."""
@@ -30,7 +34,7 @@ REGISTRY_KEY: dict[Role, str] = {"rna": REGISTRY_KEYS.X_KEY, "adt": "adt"}
 class InputField(BaseAnnDataField):
     """The values of one modality, wherever they lie, with their kind and the names of their features.
 
-    Unlike the fields of scvi-tools it compares names and their order when another data set takes its place, remembers
+    Unlike the fields of scvi-tools it knows features by their names, so that those of other data may lie in another order, remembers
     how many cells the model was set up with, and changes nothing in the data.
 
     Parameters
@@ -79,15 +83,14 @@ class InputField(BaseAnnDataField):
         return {
             "modality": self.source.modality,
             "kind": self.kind,
-            "n_cells": adata.n_obs,
+            "n_cells": self.source.get_cell_names(adata).size,
             "column_names": self.source.get_feature_names(adata),
-            "excluded": list(self.source.excluded),
+            "excluded": self.source.find_left_out(adata),
         }
 
     def transfer_field(self, state_registry: dict[str, Any], adata_target: MuData, **kwargs: Any) -> dict[str, Any]:
-        """Return the same for other data, whose features must be the same ones in the same order."""
-        check_features(adata_target, self.source, state_registry["column_names"])
-        return {**self.register_field(adata_target), "n_cells": state_registry["n_cells"]}
+        """Return the same for other data: what the model knows stays, and the data are matched with it where they are read."""
+        return dict(state_registry)
 
     def get_summary_stats(self, state_registry: dict[str, Any]) -> dict[str, int]:
         """Return ``n_vars`` and ``n_cells`` (of the first set-up) for RNA, ``n_adt`` for ADT."""
@@ -148,53 +151,88 @@ class BatchField(BaseAnnDataField):
         """Nothing beyond the summary of scvi-tools."""
 
 
-def check_features(mdata: MuData, source: InputSource, expected: np.ndarray) -> None:
-    """Refuse features that are not those of the model, in the model's order.
+MAX_MISSING = 0.2
+"""Share of the features in use that other data may lack, if nothing else is said."""
+
+
+def check_features(
+    mdata: MuData,
+    source: InputSource,
+    excluded: Sequence[str] = (),
+    is_used: np.ndarray | None = None,
+    max_missing: float = 1.0,
+    *,
+    is_quiet: bool = False,
+) -> None:
+    """Refuse data that lack too many features of a model; say which are missing, and which are not read.
 
     Parameters
     ----------
     mdata
         The data.
     source
-        Where the values are.
-    expected
-        Names of the model's features, shape ``(n_features,)``.
+        Where the values are, and the features that the model reads.
+    excluded
+        Names of features that the model was told to leave out.
+    is_used
+        Which features codes are made of, shape ``(n_features,)``; all if not given.
+    max_missing
+        Share of these that may be missing; never all.
+    is_quiet
+        Say nothing unless there are too many.
 
     Raises
     ------
     ValueError
-        If names are missing, too many, or in another order.
+        If more are missing, or a representation has other dimensions.
     """
-    names = source.get_feature_names(mdata)
+    names, expected = source.get_stored_names(mdata), source.get_feature_names(mdata)
+    names = names[~np.isin(names, list(excluded))]
     if np.array_equal(names, expected):
         return
-    word, modality = source.feature_word, source.modality
-    problems = []
-    missing = expected[~np.isin(expected, names)]
+    word = source.feature_word
+    is_missing = ~np.isin(expected, names)
     extra = names[~np.isin(names, expected)]
-    if missing.size:
-        problems.append(f"{missing.size:,} are missing: {listing(missing)}")
-    if extra.size:
-        problems.append(f"{extra.size:,} are unknown to the model: {listing(extra)}")
-    if not problems:
-        moved = np.flatnonzero(names != expected)
-        pairs = "; ".join(f"column {i}: {str(names[i])!r} in place of {str(expected[i])!r}" for i in moved[:N_SHOWN])
-        problems.append(f"{moved.size:,} lie in another order ({pairs})")
-    raise ValueError(
-        f"{source}: the {word} are not those that the model was set up with; {'; '.join(problems)}. "
-        + _remedy(source, modality, is_complete=missing.size == 0)
-    )
+    if source.attribute == "obsm" and (is_missing.any() or extra.size):
+        raise ValueError(
+            f"{source}: the {word} are not those that the model was set up with; it has {names.size:,}, and the model reads "
+            f"{expected.size:,}. Make the representation again as for the model."
+        )
+    is_lacking = is_missing if is_used is None else is_missing[is_used]
+    share = float(is_lacking.mean())
+    used = "" if is_used is None or is_used.all() else " in use"
+    if share == 1 or share > max_missing:
+        raise ValueError(
+            f"{source}: of the {is_lacking.size:,} {word}{used} of the model {is_lacking.sum():,} are missing ({share:.0%}, more "
+            f"than max_missing={max_missing:g}): {listing((expected if is_used is None else expected[is_used])[is_lacking])}. "
+            + _remedy(source.modality, names, extra, share)
+        )
+    if is_quiet:
+        return
+    if extra.size or not is_missing.any():
+        rest = f"; not read: {listing(extra)}" if extra.size else ""
+        there = expected.size - int(is_missing.sum())
+        logger.info(f"{source.role}: {there:,} {word} of the model are found by name among {names.size:,}{rest}.")
+    if is_missing.any():
+        of = f", {is_lacking.sum():,} of them among the {is_lacking.size:,} in use ({share:.0%})" if used else ""
+        warnings.warn(
+            f"{source}: {is_missing.sum():,} of the {expected.size:,} {word} of the model are missing{of}: "
+            f"{listing(expected[is_missing])}. They count as average in each cell.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
-def _remedy(source: InputSource, modality: str, *, is_complete: bool) -> str:
-    if not is_complete:
-        return f"The model needs each of its {source.feature_word}: use data that has them."
-    if source.attribute == "obsm":
-        return "Make the representation again as for the model."
+def _remedy(modality: str, names: np.ndarray, extra: np.ndarray, share: float) -> str:
+    if share < 1:
+        return (
+            "Name them as model.get_var_names() does if they are there under other names"
+            + (f", such as {listing(extra[:2])}" if extra.size else "")
+            + f"; or allow more where they are read: max_missing={np.ceil(share * 100) / 100:g}."
+        )
     return (
-        f"Put them in the model's order: mdata.mod[{modality!r}] = "
-        f"mdata[{modality!r}][:, model.get_var_names()[{modality!r}]].copy(); mdata.update() "
-        "(a saved model opens without data by load(..., adata=False))"
+        f"Here they are called such as {listing(names[:2])}: write the names that model.get_var_names()[{modality!r}] has to "
+        f"mdata[{modality!r}].var_names, and call mdata.update()."
     )
 
 
@@ -203,8 +241,8 @@ def read_input(registry: Mapping[str, Any], role: Role) -> tuple[InputSource, di
     field = registry["field_registries"][REGISTRY_KEY[role]]
     place, state = field["data_registry"], field["state_registry"]
     is_top_level = "mod_key" not in place
-    excluded = tuple(state.get("excluded", ()))  # models of before have none
-    source = InputSource(role, state["modality"], place["attr_name"], place["attr_key"], is_top_level, excluded)
+    features = tuple(str(name) for name in state["column_names"])
+    source = InputSource(role, state["modality"], place["attr_name"], place["attr_key"], is_top_level, features)
     return source, state
 
 
@@ -240,19 +278,27 @@ class ModalityCells:
 
 
 def read_modality(
-    mdata: MuData, registry: Mapping[str, Any], role: Role, *, is_sample_enough: bool = False
+    mdata: MuData,
+    registry: Mapping[str, Any],
+    role: Role,
+    *,
+    is_used: np.ndarray | None = None,
+    max_missing: float = MAX_MISSING,
+    is_sample_enough: bool = False,
 ) -> ModalityCells:
     """Find the values of one role in data that a registered model shall read, which need not be set up.
 
     Parameters
     ----------
     mdata
-        The data. It must hold the features that the model was set up with, where it was told to look for them; of the other
+        The data. Values must be where the model was told to look for them, and are matched by the names of features; of the other
         modality nothing is read.
     registry
         The registry of the model.
     role
         Whose values.
+    is_used, max_missing
+        As :func:`check_features` takes them.
     is_sample_enough
         Look at some of the cells only for values that cannot be used.
 
@@ -261,7 +307,8 @@ def read_modality(
     TypeError
         If it is no MuData.
     ValueError
-        If the modality is missing, cells occur twice, features, values or batches are not as the model needs them.
+        If the modality is missing, cells or features occur twice, too many features are missing, or values or batches are not
+        as the model needs them.
     """
     source, state = read_input(registry, role)
     if not isinstance(mdata, MuData):
@@ -275,13 +322,8 @@ def read_modality(
         )
     source = relocate_source(mdata, source)
     names = source.get_cell_names(mdata)
-    if not names.is_unique:
-        repeated = names[names.duplicated()].unique()
-        raise ValueError(
-            f"mdata[{source.modality!r}].obs_names: {repeated.size:,} names of cells occur more than once: "
-            f"{listing(repeated)}. Name them apart, for instance by their batch."
-        )
-    check_features(mdata, source, state["column_names"])
+    check_names(mdata, source.modality, source.feature_word)
+    check_features(mdata, source, state.get("excluded", ()), is_used, max_missing, is_quiet=is_sample_enough)
     examine_values(mdata, source, state["kind"], is_sample_enough=is_sample_enough)
     batch, known = read_batch(registry)
     codes = (

@@ -10,6 +10,7 @@ import torch
 from indiseek_sc.data._matrix import (
     as_dense,
     as_row_major,
+    find_missing,
     iterate_parts,
     principal_components,
     rows_at_once,
@@ -61,8 +62,10 @@ def fit_transform(transform: FeatureTransform, matrix: Any, rows: np.ndarray, *,
     if matrix.shape[1] != transform.n_input:
         raise ValueError(f"matrix: it has {matrix.shape[1]:,} columns, but the transform reads {transform.n_input:,}.")
     matrix = as_row_major(matrix)
-    if transform.library_size is not None:
-        transform.library_size.fill_(_median_library_size(matrix, rows))
+    if transform.library_size is not None and transform.shares is not None:
+        library_size, shares = _count(matrix, rows)
+        transform.library_size.fill_(library_size)
+        transform.shares.copy_(torch.from_numpy(shares))
     if transform.n_features < transform.n_input:
         genes = _choose_genes(transform, matrix, rows, np.random.default_rng(seed))
         transform.features.copy_(torch.from_numpy(genes))
@@ -152,19 +155,26 @@ def _read(transform: FeatureTransform, matrix: Any, rows: np.ndarray) -> Iterato
     """
     matrix = as_row_major(matrix)
     device, is_sparse = transform.center.device, getattr(matrix, "format", None) == "csr"
+    missing = find_missing(matrix)
+    is_missing = None if missing is None else torch.from_numpy(missing).to(device)
     if not is_sparse or transform.needs_all_values or transform.n_features == transform.n_input:
         for part in iterate_parts(matrix, rows):
-            yield transform.normalize(torch.from_numpy(as_dense(part)).to(device))
+            yield transform.normalize(torch.from_numpy(as_dense(part)).to(device), is_missing)
         return
     features = transform.features.cpu().numpy()
     for part in iterate_parts(matrix, rows, rows_at_once(transform.n_features)):
         totals = torch.from_numpy(sum_of_each_row(part).astype(np.float32)).to(device)
-        yield transform.normalize_selected(torch.from_numpy(as_dense(part[:, features])).to(device), totals)
+        yield transform.normalize_selected(torch.from_numpy(as_dense(part[:, features])).to(device), totals, is_missing)
 
 
-def _median_library_size(matrix: Any, rows: np.ndarray) -> float:
+def _count(matrix: Any, rows: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the median library size, and the share of all counts that each feature has, shape ``(n_input,)``."""
+    totals, counts = [], np.zeros(matrix.shape[1])
+    for part in iterate_parts(matrix, rows):
+        totals.append(sum_of_each_row(part))
+        counts += sum_of_each_row(part.T)
     # numpy's median is the mean of the two middle values; torch's is the lower one.
-    return float(np.median(np.concatenate([sum_of_each_row(part) for part in iterate_parts(matrix, rows)])))
+    return float(np.median(np.concatenate(totals))), counts / max(counts.sum(), 1.0)
 
 
 def _moments(chunks: Iterable[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from anndata.abc import CSCDataset, CSRDataset
 from scipy.linalg import eigh
-from scipy.sparse import issparse
+from scipy.sparse import csr_matrix, diags, issparse
 from scipy.sparse.linalg import ArpackError, eigsh
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def as_readable(matrix: Any) -> Any:
         return matrix if matrix.format in ("csr", "csc") else matrix.tocsr()
     if isinstance(matrix, np.ma.MaskedArray):  # what is masked must not be read as if it were there
         return np.where(np.ma.getmaskarray(matrix), np.nan, matrix.data) if np.ma.is_masked(matrix) else matrix.data
-    if isinstance(matrix, np.ndarray | h5py.Dataset | CSRDataset | CSCDataset):
+    if isinstance(matrix, np.ndarray | h5py.Dataset | CSRDataset | CSCDataset | MatchedMatrix):
         return matrix
     raise TypeError(
         f"values of type {type(matrix).__module__}.{type(matrix).__name__} cannot be read. "
@@ -54,12 +54,64 @@ def as_row_major(matrix: Any) -> Any:
     return matrix.tocsr() if issparse(matrix) else matrix
 
 
-def take_columns(matrix: Any, is_taken: np.ndarray) -> Any:
-    """Return some columns of a matrix that fits into memory, by a mask of shape ``(n_columns,)``."""
-    matrix = as_readable(matrix)
-    if isinstance(matrix, CSRDataset | CSCDataset):
-        matrix = matrix.to_memory()
-    return matrix[:][:, is_taken] if isinstance(matrix, h5py.Dataset) else matrix[:, is_taken]
+class MatchedMatrix:
+    """A matrix with its rows and columns put in another order, when they are read: nothing is copied as a whole.
+
+    Parameters
+    ----------
+    matrix
+        Shape ``(n_there, n_columns_there)``, in any form that :func:`as_readable` takes.
+    rows
+        Row of ``matrix`` that each row is, -1 where there is none, shape ``(n_rows,)``; the rows as they are if not given.
+    columns
+        The same for columns, shape ``(n_columns,)``.
+
+    Attributes
+    ----------
+    is_missing
+        Which columns are not there, shape ``(n_columns,)``. What is not there is read as 0, which adds nothing to a sum.
+    """
+
+    def __init__(self, matrix: Any, rows: np.ndarray | None = None, columns: np.ndarray | None = None) -> None:
+        self.matrix = as_row_major(matrix)
+        self.rows, self.columns = rows, columns
+        n_rows, n_columns = self.matrix.shape
+        self.shape = (n_rows if rows is None else rows.size, n_columns if columns is None else columns.size)
+        self.dtype = self.matrix.dtype
+        self.format = getattr(self.matrix, "format", None)
+        self.is_missing = np.zeros(self.shape[1], dtype=bool) if columns is None else columns < 0
+        if self.format is not None and columns is not None:
+            there = np.flatnonzero(~self.is_missing)
+            ones = np.ones(there.size, dtype=self.dtype)
+            # Products with it put compressed rows in order in one pass.
+            self._order = csr_matrix((ones, (columns[there], there)), shape=(n_columns, columns.size))
+
+    def __getitem__(self, key: slice | np.ndarray) -> Any:
+        """Read rows, by a stretch or by numbers."""
+        part = self.matrix[key] if self.rows is None else self._take(self.rows[key])
+        if self.columns is None:
+            return part
+        if self.format is not None:
+            return part @ self._order
+        part = part[:, self.columns]  # the last one for -1
+        part[:, self.is_missing] = 0
+        return part
+
+    def _take(self, rows: np.ndarray) -> Any:
+        places, inverse = np.unique(rows.clip(min=0), return_inverse=True)  # files give rows in ascending order
+        part, is_lacking = self.matrix[places][inverse], rows < 0
+        if not is_lacking.any():
+            return part
+        if self.format is not None:
+            return diags((~is_lacking).astype(self.dtype)).tocsr() @ part
+        part[is_lacking] = 0
+        return part
+
+
+def find_missing(matrix: Any) -> np.ndarray | None:
+    """Return which columns of a matrix are not there but read as 0, shape ``(n_columns,)``; None if all are there."""
+    is_missing = matrix.is_missing if isinstance(matrix, MatchedMatrix) else np.zeros(0, dtype=bool)
+    return is_missing if is_missing.any() else None
 
 
 def rows_at_once(n_columns: int) -> int:

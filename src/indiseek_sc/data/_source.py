@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from indiseek_sc._checks import check_name
 from indiseek_sc._keys import ROLES, Role
 from indiseek_sc._recognise import find_modalities, is_named_after_chromatin
 from indiseek_sc._text import N_SHOWN, choices, listing
-from indiseek_sc.data._matrix import take_columns
+from indiseek_sc.data._matrix import MatchedMatrix
 
 logger = logging.getLogger("scvi.indiseek_sc")
 
@@ -47,8 +47,9 @@ class InputSource:
         Name of the layer or of the ``obsm`` entry.
     is_top_level
         Whether ``obsm`` is that of the MuData itself.
-    excluded
-        Names of features that are there, or may be, and are not read.
+    features
+        Names of the features that are read, in this order, wherever they lie: of an antibody panel not all, and of other data
+        those of the model. All that are there if not given.
     """
 
     role: Role
@@ -56,7 +57,7 @@ class InputSource:
     attribute: Literal["X", "layers", "obsm"]
     key: str | None = None
     is_top_level: bool = False
-    excluded: tuple[str, ...] = ()
+    features: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
         holder = "mdata" if self.is_top_level else f"mdata[{self.modality!r}]"
@@ -69,28 +70,49 @@ class InputSource:
             return "dimensions"
         return "features" if is_named_after_chromatin(self.modality) else FEATURES[self.role]
 
-    def get_values(self, mdata: MuData) -> Any:
-        """Return the values, shape ``(n_cells, n_features)``: as they are stored, or a copy without the features that are not read."""
+    def get_stored(self, mdata: MuData) -> Any:
+        """Return the values as they are stored, all features of them."""
         holder = getattr(mdata if self.is_top_level else mdata.mod[self.modality], self.attribute)
-        values = holder if self.key is None else holder[self.key]
-        if not self.excluded:
-            return values
-        is_read = ~np.isin(self._get_all_names(mdata), self.excluded)
-        return values if is_read.all() else take_columns(values, is_read)
+        return holder if self.key is None else holder[self.key]
+
+    def get_values(self, mdata: MuData, cells: pd.Index | None = None) -> Any:
+        """Return the values, shape ``(n_cells, n_features)``, matched by name: the one place where that is done.
+
+        As they are stored if nothing has to be put in order. What is not there is read as 0.
+
+        Parameters
+        ----------
+        mdata
+            The data.
+        cells
+            Names of the rows; those of :meth:`get_cell_names` if not given.
+        """
+        rows = columns = None
+        if cells is not None and not self.get_cell_names(mdata).equals(cells):
+            rows = self.get_cell_names(mdata).get_indexer(cells)
+        if self.features is not None and not np.array_equal(names := self.get_stored_names(mdata), self.features):
+            columns = pd.Index(names).get_indexer(self.features)
+        values = self.get_stored(mdata)
+        return values if rows is None and columns is None else MatchedMatrix(values, rows, columns)
 
     def get_cell_names(self, mdata: MuData) -> pd.Index:
-        """Return the names of the rows, shape ``(n_cells,)``: those of the modality, which may be fewer than those of ``mdata``."""
+        """Return the names of the cells of the modality, shape ``(n_cells,)``, which may be fewer than those of ``mdata``."""
         return mdata.obs_names if self.is_top_level else mdata.mod[self.modality].obs_names
 
     def get_feature_names(self, mdata: MuData) -> np.ndarray:
-        """Return the names of the columns, shape ``(n_features,)``; numbers as text where an array has no names."""
-        names = self._get_all_names(mdata)
-        return names[~np.isin(names, self.excluded)]
+        """Return the names of the features that are read, shape ``(n_features,)``; numbers as text where an array has no names."""
+        return self.get_stored_names(mdata) if self.features is None else np.array(self.features)
 
-    def _get_all_names(self, mdata: MuData) -> np.ndarray:
+    def find_left_out(self, mdata: MuData) -> list[str]:
+        """Return the names of features that are there and are not read."""
+        read = set(self.get_feature_names(mdata).tolist())
+        return [name for name in self.get_stored_names(mdata).tolist() if name not in read]
+
+    def get_stored_names(self, mdata: MuData) -> np.ndarray:
+        """Return the names of all features that are there."""
         if self.attribute != "obsm":
             return mdata.mod[self.modality].var_names.to_numpy().astype(str)
-        values = (mdata if self.is_top_level else mdata.mod[self.modality]).obsm[self.key]
+        values = self.get_stored(mdata)
         names = values.columns if isinstance(values, pd.DataFrame) else range(values.shape[1])
         return np.array([str(name) for name in names])
 
@@ -200,7 +222,7 @@ def relocate_source(mdata: MuData, source: InputSource) -> InputSource:
     is_obsm = source.attribute == "obsm"
     layer, obsm_key = (None, source.key) if is_obsm else (source.key, None)
     found = locate_source(mdata, source.role, source.modality, layer, obsm_key)
-    if found != replace(source, excluded=()):
+    if found != replace(source, features=None):
         raise ValueError(
             f"{source.role}_obsm_key={source.key!r}: it must be in {source}, as when the model was set up, "
             f"but is in {found}."
@@ -238,22 +260,22 @@ LARGEST_PANEL = 500
 
 
 def check_structure(mdata: MuData, modalities: Mapping[Role, str]) -> None:
-    """Refuse a MuData whose two modalities do not hold the same cells in the same order.
+    """Refuse a MuData whose cells and features are not known by their names, or whose modalities pair cells wrongly.
 
     Parameters
     ----------
     mdata
         The data.
     modalities
-        The name of the modality that plays each role.
+        The name of the modality that plays each role that is read.
 
     Raises
     ------
     TypeError
         If it is no MuData.
     ValueError
-        If a modality is missing, an object is a view, names occur twice, cells lack a modality or lie in another order,
-        or a modality has the name of an ``obsm`` entry that the model writes.
+        If a modality is missing, an object is a view, names occur twice, all modalities hold all cells but in another order, or
+        a modality has the name of an ``obsm`` entry that the model writes.
     """
     if not isinstance(mdata, MuData):
         raise TypeError(
@@ -269,16 +291,13 @@ def check_structure(mdata: MuData, modalities: Mapping[Role, str]) -> None:
     _check_is_actual(mdata, modalities)
     _check_written_keys(mdata, modalities)
     for role, modality in modalities.items():
-        adata = mdata.mod[modality]
-        remedy = "name them apart in every modality, for instance by their batch, and build the MuData again"
-        _check_unique(adata.obs_names, modality, "cells", "obs_names", remedy)
-        remedy = f"mdata[{modality!r}].var_names_make_unique(); mdata.update()"
-        _check_unique(adata.var_names, modality, FEATURES[role], "var_names", remedy)
+        check_names(mdata, modality, FEATURES[role])
     for other in mdata.mod.keys() - set(modalities.values()):  # its repeated cells are rows of mdata
         remedy = f"take it out: del mdata.mod[{other!r}]"
         _check_unique(mdata.mod[other].obs_names, other, "cells", "obs_names", remedy)
     _bring_up_to_date(mdata)
-    _check_paired(mdata, modalities)
+    if all(mdata.mod[modality].n_obs == mdata.n_obs for modality in modalities.values()):
+        _check_order(mdata, modalities.values())
 
 
 def _check_is_actual(mdata: MuData, modalities: Mapping[Role, str]) -> None:
@@ -304,6 +323,15 @@ def get_written_keys(modalities: Mapping[Role, str]) -> list[str]:
         _keys.JOINT,
         *(name(modality) for modality in modalities.values() for name in (_keys.shared, _keys.specific)),
     ]
+
+
+def check_names(mdata: MuData, modality: str, word: str) -> None:
+    """Refuse cells or features of a modality of which several have one name."""
+    adata = mdata.mod[modality]
+    remedy = "name them apart in every modality, for instance by their batch, and build the MuData again"
+    _check_unique(adata.obs_names, modality, "cells", "obs_names", remedy)
+    remedy = f"mdata[{modality!r}].var_names_make_unique(); mdata.update()"
+    _check_unique(adata.var_names, modality, word, "var_names", remedy)
 
 
 def _check_unique(names: pd.Index, modality: str, word: str, attribute: str, remedy: str) -> None:
@@ -350,26 +378,44 @@ def _is_current(names: pd.Index, mdata: MuData, modality: str) -> bool:
     return int(has.sum()) == names.size and bool((names[place[has] - 1] == mdata.obs_names[has]).all())
 
 
-def _check_paired(mdata: MuData, modalities: Mapping[Role, str]) -> None:
-    rna, adt = (modalities[role] for role in ROLES)
-    names = {modality: mdata.mod[modality].obs_names for modality in (rna, adt)}
-    lone = {modality: mdata.obs_names.difference(names[modality], sort=False) for modality in (rna, adt)}
-    if lone[rna].size or lone[adt].size:
-        gaps = [f"{cells.size:,} lack {modality!r}: {listing(cells)}" for modality, cells in lone.items() if cells.size]
-        raise ValueError(
-            f"mdata: not every cell has both modalities; {'; '.join(gaps)}. "
-            "Cells with one modality are not supported yet. Keep those with both: "
-            f"mdata = mdata[mdata[{rna!r}].obs_names.intersection(mdata[{adt!r}].obs_names)].copy()"
-        )
-    for modality in (rna, adt):
-        if mdata.obs_names.equals(names[modality]):
+def _check_order(mdata: MuData, modalities: Iterable[str]) -> None:
+    """The model would read cells by their names, but much else pairs them by their rows."""
+    for modality in modalities:
+        names = mdata.mod[modality].obs_names
+        if mdata.obs_names.equals(names):
             continue
-        moved = np.flatnonzero(mdata.obs_names != names[modality])
-        pairs = [f"row {i}: {mdata.obs_names[i]!r} against {names[modality][i]!r}" for i in moved[:N_SHOWN]]
+        moved = np.flatnonzero(mdata.obs_names != names)
+        pairs = [f"row {i}: {mdata.obs_names[i]!r} against {names[i]!r}" for i in moved[:N_SHOWN]]
         raise ValueError(
             f"mdata[{modality!r}].obs_names: {moved.size:,} cells lie in another order than in mdata.obs_names "
             f"({'; '.join(pairs)}), so rows would be paired wrongly. Remedy: mdata = mdata[mdata.obs_names].copy()"
         )
+
+
+def check_paired(mdata: MuData, modalities: Mapping[Role, str]) -> str:
+    """Refuse a MuData in which no cell has all modalities, and say which cells lack one.
+
+    Returns
+    -------
+    A sentence; empty if no cell lacks any.
+
+    Raises
+    ------
+    ValueError
+        If no cell has all.
+    """
+    has = {name: mdata.obs_names.isin(mdata.mod[name].obs_names) for name in modalities.values()}
+    n_paired = int(np.logical_and.reduce(list(has.values())).sum())
+    if not n_paired:
+        calls = "; ".join(f"in mdata[{name!r}] {listing(mdata.mod[name].obs_names[:2])}" for name in has)
+        raise ValueError(
+            f"mdata: no cell has both modalities. Cells are known by their names, which are {calls}: "
+            "call each cell the same in both, and build the MuData again."
+        )
+    gaps = [
+        f"{(~of).sum():,} lack {name!r}: {listing(mdata.obs_names[~of])}" for name, of in has.items() if not of.all()
+    ]
+    return f"{'; '.join(gaps)}. The model learns from the {n_paired:,} cells with both." if gaps else ""
 
 
 def check_not_swapped(mdata: MuData, sources: Mapping[Role, InputSource]) -> None:

@@ -233,15 +233,16 @@ def examine_values(
     allowed = ("auto", *get_args(InputKind))
     if requested not in allowed:
         raise ValueError(f"{source.role}_input={requested!r} is not known. {choices(str(requested), allowed)}")
-    values = source.get_values(mdata)
-    _check_type(mdata, source, values)
-    if 0 in values.shape:
-        raise ValueError(f"{_name(source)} is empty, its shape is {tuple(values.shape)}.")
+    stored = source.get_stored(mdata)
+    _check_type(mdata, source, stored)
+    if 0 in stored.shape:
+        raise ValueError(f"{_name(source)} is empty, its shape is {tuple(stored.shape)}.")
     rows = None
-    if is_sample_enough and values.shape[0] > N_SAMPLED:
-        rows = np.linspace(0, values.shape[0] - 1, N_SAMPLED, dtype=int)
-        values = (as_readable(values) if issparse(values) else as_row_major(values))[rows]
     try:
+        values = source.get_values(mdata)
+        if is_sample_enough and values.shape[0] > N_SAMPLED:
+            rows = np.linspace(0, values.shape[0] - 1, N_SAMPLED, dtype=int)
+            values = (as_readable(values) if issparse(values) else as_row_major(values))[rows]
         scan = scan_values(values)
     except TypeError as error:
         raise TypeError(f"{_name(source)}: {error}") from None
@@ -259,7 +260,7 @@ def _check_type(mdata: MuData, source: InputSource, values: Any) -> None:
     first = list(islice(wrong, N_SHOWN))
     remedy = f"Convert them: {source} = {source}.astype('float32')"
     if first:
-        cells, features = source.get_cell_names(mdata), source.get_feature_names(mdata)
+        cells, features = source.get_cell_names(mdata), source.get_stored_names(mdata)
         listed = "; ".join(f"{matrix[i, j]!r} in cell {cells[i]!r}, {str(features[j])!r}" for i, j in first)
         remedy = (
             f"The first that are none: {listed}. Replace or remove them, and convert the rest by .astype('float32')."

@@ -10,12 +10,13 @@ import torch
 
 from indiseek_sc._checks import check_name, check_whole
 from indiseek_sc._lookup import as_categories, find_obs
-from indiseek_sc.data import as_row_major, read_coordinates, read_input
+from indiseek_sc.data import MAX_MISSING, as_row_major, read_coordinates, read_input
 from indiseek_sc.metrics import mean_squared_jacobian, permutation_importance, probe_r2
 from indiseek_sc.model._attribution_methods import DecoderJacobian, IntegratedGradients, make_table
 from indiseek_sc.model._cells import (
     as_rows,
     evaluation_parts,
+    find_cells,
     find_role,
     get_batch,
     get_matrix,
@@ -58,6 +59,7 @@ def feature_attribution(
     max_cells: int = 500,
     n_steps: int = 32,
     seed: int = 0,
+    max_missing: float = MAX_MISSING,
 ) -> pd.DataFrame:
     r"""Say which genes and proteins drive each dimension of a code, by group of cells.
 
@@ -98,6 +100,8 @@ def feature_attribution(
         Points on the path of integrated gradients.
     seed
         Decides which cells are drawn.
+    max_missing
+        As in :meth:`get_latent_representation`; 0 where ``values="raw"``.
 
     Returns
     -------
@@ -120,9 +124,13 @@ def feature_attribution(
     _check_attribution(kind, method, values, max_cells, n_steps)
     roles = _find_attributed(model, modality, kind)
     require(model, "shared" if (kind, method) == ("shared", "integrated_gradients") else "specific")
-    mdata = model._validate_anndata(mdata)
+    if values == "raw":
+        max_missing = 0.0  # what is missing has no raw value
+    needed = tuple(model.modalities) if kind == "joint" else roles
+    mdata = model._validate_anndata(mdata, roles=needed, max_missing=max_missing)
     model.module.eval()
     rows = as_rows(indices, mdata.obs_names)
+    rows = rows[find_cells(model, mdata, needed)[rows]]
     rng = np.random.default_rng(check_whole("seed", seed, 0))
     cells = draw_cells(find_groups(mdata, groups), rows, max_cells, rng)
     looked_at = np.concatenate(list(cells.values()))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from indiseek_sc.metrics import SpecificAuditor
-from indiseek_sc.model._cells import evaluation_parts, read_features, require, require_own_cells
+from indiseek_sc.model._cells import evaluation_parts, find_cells, read_features, require, require_own_cells
 from indiseek_sc.model._latents import encode_by_name
 
 if TYPE_CHECKING:
@@ -63,8 +63,9 @@ def make_auditor(model: IndiSeek, *, seed: int = 0) -> SpecificAuditor:
     """
     require(model, "shared")
     mdata = model._validate_anndata()
-    train, test = require_own_cells(model, mdata, evaluation_parts(model), "audit").for_judging()
-    every = np.arange(mdata.n_obs)
-    features = {name: read_features(model, mdata, role, every).cpu().numpy() for role, name in model.modalities.items()}
+    rows = np.flatnonzero(find_cells(model, mdata, model.modalities))
+    split = require_own_cells(model, mdata, evaluation_parts(model), "audit")
+    train, test = split.among(rows).for_judging()
+    features = {name: read_features(model, mdata, role, rows).cpu().numpy() for role, name in model.modalities.items()}
     shared = encode_by_name(model, "shared")["shared"]
     return SpecificAuditor(features, shared, train=np.sort(train), test=test, seed=seed)

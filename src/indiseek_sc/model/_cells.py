@@ -15,6 +15,7 @@ from indiseek_sc.data import (
     apply_transform,
     as_readable,
     as_row_major,
+    find_missing,
     iterate_blocks,
     read_input,
     sum_of_each_row,
@@ -22,7 +23,7 @@ from indiseek_sc.data import (
 from indiseek_sc.train import Split
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mudata import MuData
 
@@ -125,9 +126,17 @@ def _find_names(names: np.ndarray, cells: pd.Index, argument: str) -> np.ndarray
 
 
 def get_matrix(model: IndiSeek, mdata: MuData, role: Role) -> Any:
-    """Return the raw values of a modality of registered data that the model reads."""
-    model.get_anndata_manager(mdata, required=True)
-    return read_input(model.registry_, role)[0].get_values(mdata)
+    """Return the raw values of a modality that the model reads, a row for each cell of ``mdata``: of 0 where it lacks the modality."""
+    return read_input(model.registry_, role)[0].get_values(mdata, mdata.obs_names)
+
+
+def find_cells(model: IndiSeek, mdata: MuData, roles: Iterable[Role]) -> np.ndarray:
+    """Return which cells have all of some modalities, shape ``(n_cells,)``."""
+    has = np.ones(mdata.n_obs, dtype=bool)
+    for role in roles:
+        name = model.modalities[role]
+        has &= mdata.obs_names.isin(mdata.mod[name].obs_names) if name in mdata.mod else False
+    return has
 
 
 def get_row_major(model: IndiSeek, mdata: MuData) -> dict[Role, Any]:
@@ -164,7 +173,11 @@ def compute_features(
     -------
     Shape ``(n_rows, n_output)``, on the device of the module.
     """
-    return module.batch_offsets[role](apply_transform(module.transforms[role], matrix, rows), batch)
+    transform = module.transforms[role]
+    features = module.batch_offsets[role](apply_transform(transform, matrix, rows), batch)
+    if transform.components is None and (is_missing := find_missing(matrix)) is not None:
+        features[:, is_missing[transform.features.cpu().numpy()]] = 0.0  # the mean in any batch
+    return features
 
 
 def read_features(
@@ -211,24 +224,27 @@ def sum_rows(matrix: Any) -> np.ndarray:
 
 def remember_cells(model: IndiSeek, mdata: MuData, split: Split) -> dict[str, Any]:
     """Return what a model keeps of the cells that it is trained on: by name, so that no order and no selection can mix them up."""
+    rows = np.sort(np.concatenate([split.train, split.validation, split.test]))
     return {
-        "cells": mdata.obs_names.to_numpy().astype(str),
-        "part": pd.Categorical(split.as_column(), categories=PARTS).codes,
-        "sums": {role: sum_rows(get_matrix(model, mdata, role)) for role in model.modalities},
+        "cells": mdata.obs_names.to_numpy().astype(str)[rows],
+        "part": pd.Categorical(split.as_column(mdata.n_obs)[rows], categories=PARTS).codes,
+        "sums": {role: sum_rows(get_matrix(model, mdata, role))[rows] for role in model.modalities},
     }
 
 
 def find_split(model: IndiSeek, mdata: MuData, known: Mapping[str, Any] | None = None) -> Split:
     """Return which cells of registered data the model was trained on, chose by and left alone; it knows nothing of the others.
 
-    A cell is one of the model's own if it has the name of one, and its values have the same sums: barcodes of different
-    sequencing runs may coincide. ``known`` are the cells of another model, if not those of this one.
+    A cell is one of the model's own if it has the name of one, and its values of all modalities have the same sums: barcodes of
+    different sequencing runs may coincide. ``known`` are the cells of another model, if not those of this one.
     """
     known = model.split_ if known is None else known
     place = pd.Index(known["cells"]).get_indexer(mdata.obs_names.astype(str))
-    is_own = place >= 0
+    is_own = (place >= 0) & find_cells(model, mdata, model.modalities)
     for role, sums in known["sums"].items():
-        is_own[is_own] = np.isclose(sum_rows(get_matrix(model, mdata, role))[is_own], sums[place[is_own]], rtol=1e-4)
+        if is_own.any():
+            found = sum_rows(get_matrix(model, mdata, role))
+            is_own[is_own] = np.isclose(found[is_own], sums[place[is_own]], rtol=1e-4)
     part = np.where(is_own, known["part"][place], -1)
     return Split(*(np.flatnonzero(part == number) for number in range(len(PARTS))))
 

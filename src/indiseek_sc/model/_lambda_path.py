@@ -16,7 +16,7 @@ from indiseek_sc.metrics import LambdaPath, SpecificAuditor, choose_lambda, sing
 from indiseek_sc.model._cells import require, require_own_cells
 from indiseek_sc.model._runs import copy_module, read_options, release, start_run
 from indiseek_sc.model._stages import FINISH, FORMER_START, NEW_START, SPECIFIC, run_stages
-from indiseek_sc.train import Split, isolated_seed
+from indiseek_sc.train import isolated_seed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -199,9 +199,7 @@ def lambda_path(
     )
     mdata = model._validate_anndata()
     split = require_own_cells(model, mdata, ("train", "validation"), "lambda_path")
-    rows = np.sort(np.concatenate([split.train, split.validation]))
-    there = Split(*(np.searchsorted(rows, part) for part in (split.train, split.validation, split.test[:0])))
-    run, values = start_run(model, mdata, copy_module(model, options), there, options, model.history_, rows)
+    run, values = start_run(model, mdata, copy_module(model, options), split, options, model.history_)
     with isolated_seed(model.seed), single_thread():
         values = run_stages(FORMER_START if "specific" in model.stages_ else NEW_START, run, values)
         path = None

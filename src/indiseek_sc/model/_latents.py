@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import pandas as pd
 import torch
+from mudata import MuData
 
 from indiseek_sc import _keys
 from indiseek_sc._checks import check_name
 from indiseek_sc._fingerprint import Place, find_changed, is_noted, note_inputs
-from indiseek_sc.data import as_row_major, read_batch
+from indiseek_sc._keys import ROLES
+from indiseek_sc.data import MAX_MISSING, as_row_major, check_paired, read_batch
 from indiseek_sc.model._cells import (
     PARTS,
     as_rows,
     describe_settings,
+    find_cells,
     find_role,
     find_split,
     get_batch,
@@ -29,8 +32,6 @@ from indiseek_sc.model._setup import is_view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from mudata import MuData
 
     from indiseek_sc._keys import Role
     from indiseek_sc.model._model import IndiSeek
@@ -50,13 +51,15 @@ def get_latent_representation(
     kind: Kind = "joint",
     modality: str | None = None,
     indices: Sequence[int] | Sequence[str] | np.ndarray | pd.Series | None = None,
+    max_missing: float = MAX_MISSING,
 ) -> np.ndarray:
     """Return codes of cells.
 
     Parameters
     ----------
     mdata
-        Cells to encode, with the features that the model was set up with; the model's own data if not given.
+        Cells to encode; the model's own data if not given. Features are matched by their names: others are not read, and those that
+        are missing count as average in each cell. For the code of one modality the other one need not be there.
     kind
         ``"shared"`` (what the other modality holds too), ``"specific"`` (what it does not), or ``"joint"`` (both of both
         modalities, made for neighbours and clusters).
@@ -64,16 +67,19 @@ def get_latent_representation(
         Whose code, by the name in the MuData; needed for all but the joint code.
     indices
         Row numbers or names of the cells in any order, or a mask; all if not given.
+    max_missing
+        Share of the features in use (of counts of RNA, the highly variable genes) that ``mdata`` may lack.
 
     Returns
     -------
-    Codes, float32, shape ``(n_cells, n_dimensions)``, rows in the order of ``indices``. A shared code has its directions
+    Codes, float32, shape ``(n_cells, n_dimensions)``, rows in the order of ``indices``; NaN of a cell that lacks a modality which the code is made of. A shared code has its directions
     in the order of how much they are shared; each dimension of a specific code has unit variance in the training cells.
 
     Raises
     ------
     ValueError
-        If the modality or the kind is unknown.
+        If the modality or the kind is unknown, or ``mdata`` lacks a modality that is needed, too many features, or holds values
+        or batches that cannot be.
     RuntimeError
         If the stage that makes the code was not trained.
     """
@@ -81,8 +87,8 @@ def get_latent_representation(
     if kind == "joint":
         if modality is not None:
             raise ValueError("modality: the joint code is of both modalities; leave it out, or choose another kind.")
-        return _encode(model, mdata, indices, "joint")
-    return _encode(model, mdata, indices, kind, find_role(model, modality))
+        return _encode(model, mdata, indices, "joint", None, max_missing)
+    return _encode(model, mdata, indices, kind, find_role(model, modality), max_missing)
 
 
 def get_reconstruction(
@@ -91,6 +97,7 @@ def get_reconstruction(
     *,
     modality: str,
     indices: Sequence[int] | Sequence[str] | np.ndarray | pd.Series | None = None,
+    max_missing: float = MAX_MISSING,
 ) -> np.ndarray:
     """Return what the two codes of a modality decode to.
 
@@ -100,7 +107,7 @@ def get_reconstruction(
         As in :meth:`get_latent_representation`.
     modality
         Which modality, by its name in the MuData.
-    indices
+    indices, max_missing
         As in :meth:`get_latent_representation`.
 
     Returns
@@ -109,7 +116,7 @@ def get_reconstruction(
     ``(n_cells, n_features)``: principal components of RNA, scaled log-ratios of proteins; see :meth:`get_features`.
     """
     role = find_role(model, modality)
-    decoded = _encode(model, mdata, indices, "reconstruction", role)
+    decoded = _encode(model, mdata, indices, "reconstruction", role, max_missing)
     return decoded[:, model.module.transforms[role].used.cpu().numpy()]
 
 
@@ -119,6 +126,7 @@ def get_features(
     *,
     modality: str,
     indices: Sequence[int] | Sequence[str] | np.ndarray | pd.Series | None = None,
+    max_missing: float = MAX_MISSING,
 ) -> np.ndarray:
     """Return the features that the model works on, in the space of :meth:`get_reconstruction`.
 
@@ -128,32 +136,44 @@ def get_features(
         As in :meth:`get_latent_representation`.
     modality
         Which modality, by its name in the MuData.
-    indices
+    indices, max_missing
         As in :meth:`get_latent_representation`.
 
     Returns
     -------
     Shape ``(n_cells, n_features)``: principal components that were kept, or scaled log-ratios; without what the batch of a cell adds
-    to them, if there are batches.
+    to them, if there are batches. NaN of a cell that lacks the modality.
     """
     role = find_role(model, modality)
     require(model, "shared")
-    mdata = model._validate_anndata(mdata)
-    features = read_features(model, mdata, role, as_rows(indices, mdata.obs_names))
-    return features[:, model.module.transforms[role].used].cpu().numpy()
+    mdata = model._validate_anndata(mdata, roles=(role,), max_missing=max_missing)
+    rows = as_rows(indices, mdata.obs_names)
+    features = read_features(model, mdata, role, rows)[:, model.module.transforms[role].used].cpu().numpy()
+    features[~find_cells(model, mdata, (role,))[rows]] = np.nan
+    return features
 
 
-def write_latents(model: IndiSeek, mdata: MuData | None = None) -> None:
+def write_latents(model: IndiSeek, mdata: MuData | None = None, *, max_missing: float = MAX_MISSING) -> None:
     """Write all codes to ``mdata.obsm``; the one method that writes.
 
     Adds ``X_indiseek`` (joint), ``X_indiseek_shared_<modality>`` and ``X_indiseek_specific_<modality>`` to ``obsm`` and the
     model's settings to ``uns["indiseek"]``; ``uns["indiseek_maps_made_of"]`` tells of the UMAPs that are there which are of other codes. Where the data hold cells that the model was trained with, ``obs["indiseek_split"]``
     says of each of them what it was used for, and is missing for the others.
 
+    Where cells lack a modality, each has the codes that it can have and NaN for the others, and ``obs["indiseek_has_<modality>"]`` says which
+    have it. Neighbours and maps need cells without NaN: ``mdata[mdata.obs["indiseek_has_<modality>"]].copy()``.
+
     Parameters
     ----------
-    mdata
-        As in :meth:`get_latent_representation`.
+    mdata, max_missing
+        As in :meth:`get_latent_representation`; one modality is enough.
+
+    Raises
+    ------
+    ValueError
+        If ``mdata`` is a view, or cannot be read, as in :meth:`get_latent_representation`.
+    RuntimeError
+        If the specific codes are not trained.
     """
     require(model, "specific")
     if mdata is not None and is_view(mdata):
@@ -161,11 +181,14 @@ def write_latents(model: IndiSeek, mdata: MuData | None = None) -> None:
             "mdata: it is a view of other data, to which codes cannot be written. "
             "Make it an object of its own: mdata = mdata.copy()"
         )
-    mdata = model._validate_anndata(mdata)
-    wanted = list_codes(model)
+    given = mdata if isinstance(mdata, MuData) else model.adata
+    there = tuple(role for role, name in model.modalities.items() if given is None or name in given.mod)
+    mdata = model._validate_anndata(mdata, roles=there or ROLES, max_missing=max_missing)
+    wanted = list_codes(model, there)
     # All of this before anything is written.
     codes = encode_all(model, mdata, np.arange(mdata.n_obs), list(wanted.values()))
     split = find_split(model, mdata)
+    _write_masks(model, mdata)
     _write_codes(mdata, dict(zip(wanted, codes, strict=True)))
     mdata.uns[_keys.SETTINGS] = {
         "modalities": dict(model.modalities),
@@ -179,18 +202,36 @@ def write_latents(model: IndiSeek, mdata: MuData | None = None) -> None:
         del mdata.obs[_keys.SPLIT]  # of codes of another model, which are gone
 
 
-def list_codes(model: IndiSeek) -> dict[str, tuple[str, Role | None]]:
-    """Return the codes that are written, by their key in ``obsm``, as :func:`encode_all` takes them."""
-    keys: dict[str, tuple[str, Role | None]] = {_keys.JOINT: ("joint", None)}
+def _write_masks(model: IndiSeek, mdata: MuData) -> None:
+    """Write which cells have each modality, where some lack one."""
+    has = {_keys.has(name): find_cells(model, mdata, (role,)) for role, name in model.modalities.items()}
+    is_whole = all(of.all() for of in has.values())
+    for key, of in has.items():
+        if not is_whole:
+            mdata.obs[key] = of
+        elif key in mdata.obs:
+            del mdata.obs[key]
+    if not is_whole:
+        counts = "; ".join(f"{of.sum():,} (obs[{key!r}])" for key, of in has.items())
+        logger.info(
+            f"Of {mdata.n_obs:,} cells not all have both modalities: {counts}. Codes that a cell cannot have are NaN."
+        )
+
+
+def list_codes(model: IndiSeek, roles: Sequence[Role] = ROLES) -> dict[str, tuple[str, Role | None]]:
+    """Return the codes that are written of some modalities, by their key in ``obsm``, as :func:`encode_all` takes them."""
+    keys: dict[str, tuple[str, Role | None]] = {_keys.JOINT: ("joint", None)} if len(roles) == len(ROLES) else {}
     for kind, key_of in (("shared", _keys.shared), ("specific", _keys.specific)):
-        keys |= {key_of(name): (kind, role) for role, name in model.modalities.items()}
+        keys |= {key_of(model.modalities[role]): (kind, role) for role in roles}
     return keys
 
 
 def _write_codes(mdata: MuData, codes: dict[str, np.ndarray]) -> None:
     """Write codes, and note which UMAPs are not of them since they were there before; scanpy does not."""
     were_there = all(
-        key in mdata.obsm and np.shape(mdata.obsm[key]) == code.shape and np.allclose(mdata.obsm[key], code, atol=1e-5)
+        key in mdata.obsm
+        and np.shape(mdata.obsm[key]) == code.shape
+        and np.allclose(mdata.obsm[key], code, atol=1e-5, equal_nan=True)
         for key, code in codes.items()
     )
     for key, code in codes.items():
@@ -209,9 +250,13 @@ def _write_codes(mdata: MuData, codes: dict[str, np.ndarray]) -> None:
         logger.info(f"The codes are new. What is there of former ones has to be made again: {', '.join(former)}.")
 
 
-def _encode(model: IndiSeek, mdata: MuData | None, indices: Any, kind: str, role: Role | None = None) -> np.ndarray:
+def _encode(
+    model: IndiSeek, mdata: MuData | None, indices: Any, kind: str, role: Role | None, max_missing: float
+) -> np.ndarray:
     require(model, "shared" if kind == "shared" else "specific")
-    mdata = model._validate_anndata(mdata)
+    mdata = model._validate_anndata(mdata, roles=ROLES if role is None else (role,), max_missing=max_missing)
+    if role is None:
+        check_paired(mdata, model.modalities)
     return encode_all(model, mdata, as_rows(indices, mdata.obs_names), [(kind, role)])[0]
 
 
@@ -221,7 +266,8 @@ def encode_all(
 ) -> list[np.ndarray]:
     """Return several codes of some cells of registered data, each by its kind and its modality (None for the joint one).
 
-    All are computed in one pass, from features that are read once, of the modalities that are needed alone.
+    All are computed in one pass, from features that are read once, of the modalities that are needed alone. A code that a cell cannot have
+    is NaN.
     """
     model.module.eval()
     named = {role for _, role in wanted}
@@ -241,12 +287,15 @@ def encode_all(
         for code, part in zip(codes, parts, strict=True):
             code[start : start + chunk.size] = part.cpu().numpy()
         start += chunk.size
+    for code, (_, role) in zip(codes, wanted, strict=True):
+        code[~find_cells(model, mdata, model.modalities if role is None else (role,))[rows]] = np.nan
     return codes
 
 
 def encode_by_name(model: IndiSeek, *kinds: str) -> dict[str, dict[str, np.ndarray]]:
-    """Return codes of all cells of the model's own data, by kind and by the user's name of the modality."""
+    """Return codes of the cells of the model's own data that have all modalities, by kind and by the user's name of the modality."""
     mdata = model._validate_anndata()
+    rows = np.flatnonzero(find_cells(model, mdata, model.modalities))
     wanted: list[tuple[str, Role | None]] = [(kind, role) for kind in kinds for role in model.modalities]
-    codes = dict(zip(wanted, encode_all(model, mdata, np.arange(mdata.n_obs), wanted), strict=True))
+    codes = dict(zip(wanted, encode_all(model, mdata, rows, wanted), strict=True))
     return {kind: {name: codes[kind, role] for role, name in model.modalities.items()} for kind in kinds}

@@ -9,7 +9,7 @@ from scvi.model.base import BaseModelClass
 
 from indiseek_sc._checks import check_whole
 from indiseek_sc._keys import ROLES
-from indiseek_sc.data import read_batch, read_input
+from indiseek_sc.data import MAX_MISSING, read_batch, read_input
 from indiseek_sc.model import (
     _attribution,
     _audit,
@@ -269,7 +269,7 @@ class IndiSeek(BaseModelClass):
             Refuse an RNA modality that has fewer features than the ADT modality and no more than a panel of antibodies
             has, since they were probably swapped.
         **kwargs
-            Passed to :meth:`scvi.data.AnnDataManager.register_fields`; ``load`` gives the registry of the saved model.
+            Refused: arguments of other models, with what to do in their place.
 
         Raises
         ------
@@ -285,7 +285,7 @@ class IndiSeek(BaseModelClass):
         """
         setup_method_args = cls._get_setup_method_args(**locals())  # first, before there are other locals
         _setup.check_further_arguments(kwargs, setup_method_args["setup_args"])
-        cls.register_manager(_setup.register(mdata, setup_method_args, **kwargs))
+        cls.register_manager(_setup.register(mdata, setup_method_args))
 
     @classmethod
     def setup_anndata(cls, adata: Any, *args: Any, **kwargs: Any) -> NoReturn:
@@ -319,8 +319,15 @@ class IndiSeek(BaseModelClass):
         inputs = [read_input(self.registry_, role) for role in self.modalities]
         return {source.modality: state["column_names"] for source, state in inputs if source.attribute != "obsm"}
 
-    def _validate_anndata(self, adata: MuData | None = None, copy_if_view: bool = True) -> MuData:
-        """Check that a MuData can take the place of the one that was set up, and register it for this model.
+    def _validate_anndata(
+        self,
+        adata: MuData | None = None,
+        copy_if_view: bool = True,
+        *,
+        roles: Sequence[Role] = ROLES,
+        max_missing: float = MAX_MISSING,
+    ) -> MuData:
+        """Check that some modalities of a MuData can be read in the place of those that were set up, and register it for this model.
 
         Data that were not set up are looked at as in :meth:`setup_mudata`; of those that were, a sample of cells, since
         they may have been normalised in place since. Of a view a copy is returned, whatever ``copy_if_view`` says: a
@@ -336,13 +343,18 @@ class IndiSeek(BaseModelClass):
                 # scvi-tools keeps all that it registers, and lets go only of what `setup_mudata` registered.
                 self._per_instance_manager_store[self.id].pop(manager.adata_uuid, None)
             self._copied = mdata
-        # A model loaded without data has no manager; then scvi-tools runs `setup_mudata`, which looks at all values.
-        is_sample_enough = mdata is own or self._adata_manager is None
-        _setup.check_query(mdata, self.registry_, is_sample_enough=is_sample_enough)
-        super()._validate_anndata(mdata, copy_if_view=False)
-        self._adata = own  # scvi-tools would take the first query of a model without data for its own data
-        # scvi-tools forgets this in every transfer to other data, and would then load by `setup_anndata`.
-        self.get_anndata_manager(mdata, required=True).registry["setup_method_name"] = "setup_mudata"
+        managers = self._per_instance_manager_store.get(self.id, {}).values()
+        is_known = any(manager.adata is mdata for manager in managers)  # and was spoken of before
+        _setup.check_query(
+            self, mdata, roles, max_missing=max_missing, is_sample_enough=mdata is own, is_quiet=is_known
+        )
+        manager = self.get_anndata_manager(mdata)
+        if manager is None:
+            manager = _setup.register_query(mdata, self.registry_)
+            self._register_manager_for_instance(manager)
+        manager.validate()
+        # scvi-tools forgets this where it registers a copy of the data by itself, and would then load by `setup_anndata`.
+        manager.registry["setup_method_name"] = "setup_mudata"
         return mdata
 
     # Saving

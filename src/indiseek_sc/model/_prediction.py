@@ -11,7 +11,7 @@ import torch
 
 from indiseek_sc._checks import check_name, check_number
 from indiseek_sc._text import listing
-from indiseek_sc.data import read_input, read_modality, read_normalized
+from indiseek_sc.data import MAX_MISSING, read_input, read_modality, read_normalized
 from indiseek_sc.metrics import judge_prediction, single_thread
 from indiseek_sc.model._cells import (
     as_rows,
@@ -24,6 +24,7 @@ from indiseek_sc.model._cells import (
 )
 from indiseek_sc.model._latents import CELLS_AT_ONCE
 from indiseek_sc.model._runs import copy_module, read_options, release, start_run
+from indiseek_sc.model._setup import find_features_in_use
 from indiseek_sc.module import Units
 from indiseek_sc.nn import LEVELS
 from indiseek_sc.train import isolated_seed
@@ -243,6 +244,7 @@ def predict_modality(
     *,
     indices: Sequence[int] | Sequence[str] | np.ndarray | pd.Series | None = None,
     units: Units = "features",
+    max_missing: float = MAX_MISSING,
 ) -> ModalityPrediction:
     """Predict one modality from the other, for any cells that have the other one.
 
@@ -262,14 +264,16 @@ def predict_modality(
     target
         The modality to predict.
     mdata
-        Any data with the source modality, whose features and batches must be those that the model knows; the target need not be
-        there and is not read. The model's own data if not given. Nothing is written.
+        Any data with the source modality, whose features are matched by name as in :meth:`get_latent_representation`, and whose batches
+        the model knows; the target need not be there and is not read. The model's own data if not given. Nothing is written.
     indices
         Row numbers or mask of cells of the source modality, in any order; all if not given.
     units
         ``"features"``: what the model works on, as :meth:`get_features` gives it: scaled log-ratios of proteins, principal components of RNA.
         ``"normalized"``: centred log-ratios of proteins, log-normalised expression of the genes in use (decoded from the components, with
         what these leave of each gene in the deviation), or values as they were given where they were not counts.
+    max_missing
+        As in :meth:`get_latent_representation`.
 
     Returns
     -------
@@ -291,7 +295,8 @@ def predict_modality(
     """
     role = _check_prediction(model, source, target, units)
     require(model, "shared")
-    cells = _read_modality(model, mdata, role)
+    check_number("max_missing", max_missing)
+    cells = _read_modality(model, mdata, role, max_missing)
     if STAGE not in model.stages_:
         model.train_prediction()
     rows = as_rows(indices, cells.names)
@@ -328,6 +333,7 @@ def audit_prediction(
     indices: Sequence[int] | Sequence[str] | np.ndarray | pd.Series | None = None,
     units: Units = "features",
     level: float = 0.9,
+    max_missing: float = MAX_MISSING,
 ) -> PredictionReport:
     """Judge the prediction of one modality by what was measured.
 
@@ -340,6 +346,8 @@ def audit_prediction(
         calibrated the intervals, so their coverage says little); of other data all.
     level
         Share of values that intervals shall hold.
+    max_missing
+        As in :meth:`get_latent_representation`, of the source; the target must be complete.
 
     Returns
     -------
@@ -356,8 +364,8 @@ def audit_prediction(
         own = model._validate_anndata()
         indices = require_own_cells(model, own, evaluation_parts(model)[-1:], "audit_prediction").for_judging()[1]
     target_role = model.module.other(role)
-    measured = _read_modality(model, mdata, target_role)
-    prediction = model.predict_modality(source, target, mdata, indices=indices, units=units)
+    measured = _read_modality(model, mdata, target_role, 0.0)
+    prediction = model.predict_modality(source, target, mdata, indices=indices, units=units, max_missing=max_missing)
     rows = measured.names.get_indexer(prediction.mean.index)
     if (rows < 0).any():
         lacking = prediction.mean.index[rows < 0]
@@ -384,12 +392,19 @@ def _check_prediction(model: IndiSeek, source: str, target: str, units: str) -> 
     return role
 
 
-def _read_modality(model: IndiSeek, mdata: MuData | None, role: Role) -> ModalityCells:
+def _read_modality(model: IndiSeek, mdata: MuData | None, role: Role, max_missing: float) -> ModalityCells:
     own = model.adata
     if mdata is None and own is None:
         raise ValueError("mdata: the model was loaded without data, so it needs a MuData here.")
     is_own = mdata is None or mdata is own
-    return read_modality(own if mdata is None else mdata, model.registry_, role, is_sample_enough=is_own)
+    return read_modality(
+        own if mdata is None else mdata,
+        model.registry_,
+        role,
+        is_used=find_features_in_use(model, role),
+        max_missing=max_missing,
+        is_sample_enough=is_own,
+    )
 
 
 def _features_of(

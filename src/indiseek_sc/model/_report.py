@@ -134,7 +134,11 @@ def _are_own(model: IndiSeek) -> bool:
     wanted = list_codes(model)
     for key, code in zip(wanted, encode_all(model, mdata, rows, list(wanted.values())), strict=True):
         written = mdata.obsm.get(key)
-        if written is None or written.shape[1] != code.shape[1] or not np.allclose(written[rows], code, atol=1e-3):
+        if (
+            written is None
+            or written.shape[1] != code.shape[1]
+            or not np.allclose(written[rows], code, atol=1e-3, equal_nan=True)
+        ):
             return False
     return True
 

@@ -288,10 +288,9 @@ def start_run(
     split: Split,
     options: RunOptions,
     history: Mapping[str, Any] | None = None,
-    rows: np.ndarray | None = None,
     matrices: Mapping[Role, Any] | None = None,
 ) -> tuple[StageRun, dict[str, Any]]:
-    """Return a run of a module, and features and batches of cells on the device.
+    """Return a run of a module, and features and batches of training and validation cells on the device; no other cell is read.
 
     Parameters
     ----------
@@ -302,17 +301,16 @@ def start_run(
     module
         What is trained.
     split
-        Row numbers of training and validation cells among ``rows``.
+        Row numbers of training and validation cells.
     options
         How.
     history
         Figures of stages before, which stay.
-    rows
-        The cells that are read; all if not given.
     matrices
         The raw values by modality, if they are at hand.
     """
-    rows = np.arange(mdata.n_obs) if rows is None else rows
+    rows = np.sort(np.concatenate([split.train, split.validation]))
+    split = replace(split, test=split.test[:0]).among(rows)
     matrices = get_row_major(model, mdata) if matrices is None else matrices
     run = StageRun(module, options, split.on(options.device.torch), model.modalities, model.seed, history or {})
     features = {role: read_features(model, mdata, role, rows, module, x) for role, x in matrices.items()}

@@ -13,6 +13,7 @@ from mudata import MuData
 
 from indiseek_sc.losses import describe_independence, is_named
 from indiseek_sc.model._files import NEW, read_values, write_values
+from indiseek_sc.model._setup import is_view
 from indiseek_sc.train import choose_device
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def load(
     dir_path
         Folder of the model.
     adata
-        A MuData with the features that the model was set up with; it needs no set-up. Cells that the model was trained with are
+        A MuData with the features of the model, which are matched by name; it needs no set-up. Cells that the model was trained with are
         recognised by their names and values, in any order. If not given, data that were saved with the model; if False, none.
     accelerator
         ``"auto"`` (a GPU where there is one), ``"gpu"`` or ``"cpu"``.
@@ -141,10 +142,7 @@ def load(
         parameters["independence"] = made_of
     if adata is None:
         adata = _read_data(folder / f"{prefix}mdata.h5mu")
-    mdata = adata if isinstance(adata, MuData) else None
-    if mdata is not None:
-        cls.setup_mudata(mdata, source_registry=registry, **registry["setup_args"])
-    model = cls(mdata, registry=registry, **parameters)
+    model = cls(registry=registry, **parameters)
     for name in values.keys() & vars(model).keys():
         setattr(model, name, values[name])
     try:
@@ -156,8 +154,10 @@ def load(
         ) from error
     model.to_device(place)
     model.module.eval()
-    if mdata is not None:
-        model._validate_anndata(mdata)
+    if isinstance(adata, MuData):
+        if is_view(adata):
+            raise ValueError("adata: it is a view of other data. Make it an object of its own: mdata = mdata.copy()")
+        model.adata = adata
     return model
 
 

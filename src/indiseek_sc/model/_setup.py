@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from mudata import MuData
 from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
 
+from indiseek_sc._checks import check_number
 from indiseek_sc._keys import ROLES
 from indiseek_sc._text import choices, listing
 from indiseek_sc.data import (
+    MAX_MISSING,
     MODALITY_ARGUMENT,
     BatchField,
     InputField,
     check_features,
     check_not_overwritten,
     check_not_swapped,
+    check_paired,
     check_structure,
     complete_modalities,
     examine_values,
@@ -34,10 +37,11 @@ from indiseek_sc.data import (
 from indiseek_sc.nn import InputKind, get_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from indiseek_sc._keys import Role
     from indiseek_sc.data import InputSource, RequestedKind, ValueScan
+    from indiseek_sc.model._model import IndiSeek
 
 logger = logging.getLogger("scvi.indiseek_sc")  # below scvi's logger, whose messages users see
 
@@ -61,17 +65,16 @@ def check_further_arguments(kwargs: Mapping[str, Any], known: Iterable[str]) -> 
     Raises
     ------
     TypeError
-        If there is one but the registry that ``load`` gives.
+        If there is one.
     """
     for name in kwargs:
-        if name != "source_registry":
-            known = [argument for argument in known if argument not in {"kwargs", *kwargs}]
-            raise TypeError(
-                f"setup_mudata: unexpected keyword argument {name!r}. {OF_OTHER_MODELS.get(name) or choices(name, known)}"
-            )
+        known = [argument for argument in known if argument not in {"kwargs", *kwargs}]
+        raise TypeError(
+            f"setup_mudata: unexpected keyword argument {name!r}. {OF_OTHER_MODELS.get(name) or choices(name, known)}"
+        )
 
 
-def register(mdata: MuData, setup_method_args: dict[str, Any], **kwargs: Any) -> AnnDataManager:
+def register(mdata: MuData, setup_method_args: dict[str, Any]) -> AnnDataManager:
     """Check a MuData, say in a line per modality what its values are taken for, and register it.
 
     Parameters
@@ -80,8 +83,6 @@ def register(mdata: MuData, setup_method_args: dict[str, Any], **kwargs: Any) ->
         The data; nothing in it is changed if an error is raised.
     setup_method_args
         What scvi-tools notes of the call of ``setup_mudata``; kinds of values that were found are filled in.
-    **kwargs
-        Passed to :meth:`scvi.data.AnnDataManager.register_fields`.
 
     Returns
     -------
@@ -90,33 +91,39 @@ def register(mdata: MuData, setup_method_args: dict[str, Any], **kwargs: Any) ->
     arguments = setup_method_args["setup_args"]
     arguments["modalities"] = complete_modalities(arguments["modalities"], mdata)
     sources, batch = _locate(mdata, arguments)
-    if (registry := kwargs.get("source_registry")) is not None:
-        sources = {
-            role: replace(source, excluded=read_input(registry, role)[0].excluded) for role, source in sources.items()
-        }
-        _check_same(mdata, sources, batch, registry)
+    if gaps := check_paired(mdata, {role: source.modality for role, source in sources.items()}):
+        logger.info(f"mdata: not every cell has both modalities; {gaps}")
     examined = {role: examine_values(mdata, source, arguments[f"{role}_input"]) for role, source in sources.items()}
-    if registry is None:
-        kind, scan = examined["adt"]
-        sources["adt"], scan, left_out = exclude_features(mdata, sources["adt"], scan, arguments["exclude"])
-        examined["adt"] = kind, scan
-        arguments["exclude"] = list(sources["adt"].excluded)
-        if left_out:
-            logger.info(left_out)
+    kind, scan = examined["adt"]
+    sources["adt"], scan, left_out = exclude_features(mdata, sources["adt"], scan, arguments["exclude"])
+    examined["adt"] = kind, scan
+    if left_out:
+        logger.info(left_out)
     for role, source in sources.items():
-        kind, scan = examined[role]
-        requested = arguments[f"{role}_input"]
-        arguments[f"{role}_input"] = kind  # so that `load` does not look again and find something else
-        if registry is None:
-            _report(mdata, source, requested, kind, scan)
+        _report(mdata, source, arguments[f"{role}_input"], *examined[role])
+    kinds = {role: kind for role, (kind, _) in examined.items()}
+    # What was found is noted in the place of what was asked for.
+    arguments |= {f"{role}_input": kind for role, kind in kinds.items()}
+    arguments["exclude"] = sources["adt"].find_left_out(mdata)
+    return _register(mdata, sources, kinds, batch, setup_method_args)
+
+
+def _register(
+    mdata: MuData,
+    sources: Mapping[Role, InputSource],
+    kinds: Mapping[Role, InputKind],
+    batch: str | None,
+    setup_method_args: dict[str, Any],
+    **kwargs: Any,
+) -> AnnDataManager:
     manager = AnnDataManager(
         fields=[
-            *(InputField(source, examined[role][0]) for role, source in sources.items()),
+            *(InputField(source, kinds[role]) for role, source in sources.items()),
             # The batch comes last: it alone writes to the data.
             BatchField(batch),
         ],
         setup_method_args=setup_method_args,
-        # Ours is stricter about the two modalities that are used, and lets others have fewer cells.
+        # Cells are matched by name where they are read, and may lack a modality.
         validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
     )
     manager.register_fields(mdata, **kwargs)
@@ -141,29 +148,55 @@ def _locate(mdata: MuData, arguments: Mapping[str, Any]) -> tuple[dict[Role, Inp
     return sources, batch
 
 
-def _check_same(
-    mdata: MuData, sources: Mapping[Role, InputSource], batch: str | None, registry: Mapping[str, Any]
-) -> None:
-    """Refuse features and batches that are not those of a registered model."""
-    for role, source in sources.items():
-        check_features(mdata, source, read_input(registry, role)[1]["column_names"])
-    if batch is not None:
-        read_batches(mdata, batch, known=read_batch(registry)[1])
-
-
 def is_view(mdata: MuData) -> bool:
     """Whether a MuData, or a modality of it, is a view of other data."""
     return isinstance(mdata, MuData) and (mdata.is_view or any(adata.is_view for adata in mdata.mod.values()))
 
 
-def check_query(mdata: MuData, registry: Mapping[str, Any], *, is_sample_enough: bool) -> None:
-    """Refuse a MuData that a registered model cannot read."""
-    inputs = {role: read_input(registry, role) for role in ROLES}
+def check_query(
+    model: IndiSeek,
+    mdata: MuData,
+    roles: Sequence[Role] = ROLES,
+    *,
+    max_missing: float = MAX_MISSING,
+    is_sample_enough: bool = False,
+    is_quiet: bool = False,
+) -> None:
+    """Refuse a MuData of which a model cannot read some modalities, see :func:`~indiseek_sc.data.check_features`."""
+    check_number("max_missing", max_missing)
+    registry = model.registry_
+    inputs = {role: read_input(registry, role) for role in roles}
     check_structure(mdata, {role: source.modality for role, (source, _) in inputs.items()})
-    sources = {role: relocate_source(mdata, source) for role, (source, _) in inputs.items()}
-    _check_same(mdata, sources, read_batch(registry)[0], registry)
-    for role, source in sources.items():
-        examine_values(mdata, source, inputs[role][1]["kind"], is_sample_enough=is_sample_enough)
+    for role, (source, state) in inputs.items():
+        relocate_source(mdata, source)
+        in_use, excluded = find_features_in_use(model, role), state.get("excluded", ())
+        check_features(mdata, source, excluded, in_use, max_missing, is_quiet=is_quiet)
+    batch, known = read_batch(registry)
+    if batch is not None:
+        read_batches(mdata, batch, known=known)
+    for source, state in inputs.values():
+        examine_values(mdata, source, state["kind"], is_sample_enough=is_sample_enough)
+
+
+def find_features_in_use(model: IndiSeek, role: Role) -> np.ndarray:
+    """Return which features of a modality codes are made of, shape ``(n_features,)``: of RNA, the highly variable genes."""
+    transform = model.module.transforms[role]
+    is_used = np.zeros(transform.n_input, dtype=bool)
+    is_used[transform.features.cpu().numpy()] = True
+    return is_used
+
+
+def register_query(mdata: MuData, registry: Mapping[str, Any]) -> AnnDataManager:
+    """Register a MuData that was checked for a model; modalities may be missing."""
+    inputs = {role: read_input(registry, role) for role in ROLES}
+    return _register(
+        mdata,
+        {role: source for role, (source, _) in inputs.items()},
+        {role: state["kind"] for role, (_, state) in inputs.items()},
+        read_batch(registry)[0],
+        {name: registry[name] for name in ("model_name", "setup_args")},
+        source_registry=registry,
+    )
 
 
 def _report(mdata: MuData, source: InputSource, requested: RequestedKind, kind: InputKind, scan: ValueScan) -> None:

@@ -17,6 +17,7 @@ from indiseek_sc.data import fit_batch_offsets, fit_transform
 from indiseek_sc.metrics import single_thread
 from indiseek_sc.model._cells import (
     as_rows,
+    find_cells,
     find_split,
     get_batch,
     get_row_major,
@@ -179,12 +180,9 @@ def train(
         enable_progress_bar=enable_progress_bar,
         trainer_kwargs=trainer_kwargs,
     )
-    mdata = model._validate_anndata()
+    mdata = model._validate_anndata(max_missing=0.0)
     if "shared" in wanted:
-        rows = None if held_out is None else as_rows(held_out, mdata.obs_names, "held_out")
-        split = draw_split(
-            mdata.n_obs, seed=model.seed, train_size=train_size, validation_size=validation_size, held_out=rows
-        )
+        split = _draw_split(model, mdata, train_size, validation_size, held_out)
     else:
         split = require_own_cells(model, mdata, ("train", "validation"), "train(stages=('specific',))")
 
@@ -212,6 +210,15 @@ def train(
             model.lambda_ = float(weight)
             note_path(model, path)
     return _conclude(run, is_applied=is_applied)
+
+
+def _draw_split(model: IndiSeek, mdata: MuData, train_size: Any, validation_size: Any, held_out: Any) -> Split:
+    """Draw a split of the cells that have all modalities."""
+    rows = np.flatnonzero(find_cells(model, mdata, model.modalities))
+    if held_out is not None:
+        held_out = np.flatnonzero(np.isin(rows, as_rows(held_out, mdata.obs_names, "held_out")))
+    sizes = {"train_size": train_size, "validation_size": validation_size}
+    return draw_split(rows.size, seed=model.seed, held_out=held_out, **sizes).of(rows)
 
 
 def _check_stages(model: IndiSeek, stages: Any, *, keep_start: bool) -> tuple[str, ...]:
@@ -262,7 +269,7 @@ def fit_features(
     for role, name in model.modalities.items():
         fit_transform(module.transforms[role], matrices[role], split.train, seed=model.seed)
         if not bool(module.transforms[role].center.isfinite().all()):
-            check_query(mdata, model.registry_, is_sample_enough=False)  # names the cells
+            check_query(model, mdata, is_quiet=True)  # names the cells
         if not bool((module.transforms[role].scale > 0).any()):
             raise ValueError(
                 f"mdata[{name!r}]: none of its {module.transforms[role].n_input:,} features varies among the training cells after "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -108,6 +108,7 @@ class FeatureTransform(nn.Module):
     """
 
     library_size: torch.Tensor | None
+    shares: torch.Tensor | None
     features: torch.Tensor
     center: torch.Tensor
     scale: torch.Tensor
@@ -134,6 +135,7 @@ class FeatureTransform(nn.Module):
 
         has_library_size = recipe.cell_step == "library_size"
         self.register_buffer("library_size", torch.tensor(math.nan) if has_library_size else None)
+        self.register_buffer("shares", torch.full((n_input,), math.nan) if has_library_size else None)
         self.register_buffer("features", torch.arange(self.n_features))
         self.register_buffer("center", torch.full((self.n_features,), math.nan))
         self.register_buffer("scale", torch.full((self.n_features,), math.nan))
@@ -141,27 +143,50 @@ class FeatureTransform(nn.Module):
         self.register_buffer("components", torch.full(shape, math.nan) if recipe.project else None)
         self.register_buffer("offset", torch.full(shape[1:], math.nan) if recipe.project else None)
 
-    def normalize(self, x: torch.Tensor) -> torch.Tensor:
-        """Take the step within each cell: ``(n_cells, n_input)`` to ``(n_cells, n_features)``."""
-        if self.needs_all_values:
-            logs = torch.log1p(x)
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        if self.shares is not None:  # models of before have none: then each feature is taken to have as many counts
+            state_dict.setdefault(f"{prefix}shares", torch.full_like(self.shares, 1 / self.n_input))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def normalize(self, x: torch.Tensor, is_missing: torch.Tensor | None = None) -> torch.Tensor:
+        """Take the step within each cell: ``(n_cells, n_input)`` to ``(n_cells, n_features)``.
+
+        ``is_missing``, shape ``(n_input,)``, says which features were not measured. These take no part in what is summed over a cell, and are
+        the mean of the training cells, so that they tell nothing.
+        """
+        if not self.needs_all_values:
+            return self.normalize_selected(self._select(x), x.sum(dim=1), is_missing)
+        logs = torch.log1p(x)
+        if is_missing is None:
             return self._select(logs - logs.mean(dim=1, keepdim=True))
-        return self.normalize_selected(self._select(x), x.sum(dim=1))
+        # The level of a cell is the mean of what its logarithms have above the training mean. Over all features that is their plain mean,
+        # since centres add up to 0; over those that are there it does not depend on whether high or low ones are missing.
+        level = (logs - self.center)[:, ~is_missing].mean(dim=1, keepdim=True)
+        return self._impute(logs - level, is_missing)
 
     @property
     def needs_all_values(self) -> bool:
         """Whether :meth:`normalize` needs each value of a cell, and not only those of the features in use and the total."""
         return self.recipe.cell_step == "clr"
 
-    def normalize_selected(self, x: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+    def normalize_selected(
+        self, x: torch.Tensor, total: torch.Tensor, is_missing: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return what :meth:`normalize` does, if all values are not needed.
 
         From the features in use, shape ``(n_cells, n_features)``, and the total over all features, shape ``(n_cells,)``.
         """
-        if self.library_size is None:
-            return x
-        # Counts are whole, so only a cell without any has a total below 1; it stays 0.
-        return torch.log1p(x * (self.library_size / total.clamp(min=1.0))[:, None])
+        if self.library_size is not None and self.shares is not None:
+            target = self.library_size
+            if is_missing is not None:
+                # The total lacks what was not measured: it is scaled to the share that the others had of all training counts.
+                target = target * self.shares[~is_missing].sum()
+            # Counts are whole, so only a cell without any has a total below 1; it stays 0.
+            x = torch.log1p(x * (target / total.clamp(min=1.0))[:, None])
+        return x if is_missing is None else self._impute(x, is_missing)
+
+    def _impute(self, y: torch.Tensor, is_missing: torch.Tensor) -> torch.Tensor:
+        return torch.where(is_missing[self.features], self.center, y)
 
     def standardize(self, y: torch.Tensor) -> torch.Tensor:
         """Centre, scale and clip features, shape kept at ``(n_cells, n_features)``."""

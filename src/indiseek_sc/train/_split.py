@@ -42,6 +42,14 @@ class Split:
             return np.concatenate([self.train, self.validation]), self.test
         return self.train, self.validation
 
+    def among(self, rows: np.ndarray) -> Split:
+        """Return the same cells by their places among some rows, ascending, which must hold all of them."""
+        return Split(*(np.searchsorted(rows, part) for part in (self.train, self.validation, self.test)))
+
+    def of(self, rows: np.ndarray) -> Split:
+        """Return the row numbers of cells that were counted among some rows: what undoes :meth:`among`."""
+        return Split(rows[self.train], rows[self.validation], rows[self.test])
+
     def on(self, device: torch.device) -> Rows:
         """Move the row numbers that training reads to a device, once."""
         return Rows(*(torch.from_numpy(part).to(device) for part in (self.train, self.validation)))
