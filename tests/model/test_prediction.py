@@ -220,7 +220,7 @@ def test_unknown_features_values_and_batches_are_named(fitted):
         if change == "batch":
             new["rna"].obs["batch"] = "none"
         if change == "features":
-            new = mudata.MuData({"rna": new["rna"][:, ::-1].copy()})
+            new = mudata.MuData({"rna": new["rna"][:, 700:].copy()})
         if change == "values":
             values = new["rna"].X.toarray()
             values[3, 5] = np.nan
@@ -229,7 +229,7 @@ def test_unknown_features_values_and_batches_are_named(fitted):
 
     with pytest.raises(ValueError, match="20 cells .* of batches that the model does not know: 'none'"):
         predict("batch")
-    with pytest.raises(ValueError, match="lie in another order"):
+    with pytest.raises(ValueError, match="700 are missing"):
         predict("features")
     with pytest.raises(ValueError, match=f"1 values that are not finite: nan in cell {mdata.obs_names[3]!r}"):
         predict("values")
