@@ -204,7 +204,7 @@ def test_what_cannot_be_used_is_said(fitted):
     ]:
         with pytest.raises(error, match=message):
             model.predict_modality(*arguments)
-    with pytest.raises(ValueError, match="units must be 'features' or 'normalized'"):
+    with pytest.raises(ValueError, match="units='counts' is not known. There is: 'features', 'normalized'"):
         model.predict_modality("rna", "adt", units="counts")
     with pytest.raises(ValueError, match=r"level must lie in 0.05 to 0.99"):
         model.predict_modality("rna", "adt", indices=[0]).interval(1.0)
@@ -229,7 +229,7 @@ def test_unknown_features_values_and_batches_are_named(fitted):
 
     with pytest.raises(ValueError, match="20 cells .* of batches that the model does not know: 'none'"):
         predict("batch")
-    with pytest.raises(ValueError, match="700 are missing"):
+    with pytest.raises(ValueError, match="of the 200 genes that the model uses 157 are missing"):
         predict("features")
     with pytest.raises(ValueError, match=f"1 values that are not finite: nan in cell {mdata.obs_names[3]!r}"):
         predict("values")

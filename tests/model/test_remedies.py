@@ -105,7 +105,7 @@ def test_cells_that_lack_a_modality_are_no_error(spoil: Callable, n_paired: int)
     mdata = spoil(make_cells())
     IndiSeek.setup_mudata(mdata)
     model = IndiSeek(mdata)
-    model.train(1, enable_progress_bar=False, plan_kwargs={"n_critic_warmup_steps": 2})
+    model.train(1, enable_progress_bar=False, plan_kwargs={"n_critic_warmup_steps": 2}, train_size=0.9)
     model.write_latents()
     assert np.isfinite(mdata.obsm[_keys.JOINT]).all(axis=1).sum() == model.split.n_cells == n_paired
 

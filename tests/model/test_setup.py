@@ -600,7 +600,7 @@ NEW_DATA_REFUSALS: dict[str, tuple[Callable[[MuData], MuData], list[str]]] = {
     "other genes": (
         other_genes,
         [
-            "mdata['rna'].X: of the 12 genes of the model 3 are missing (25%, more than max_missing=0.2): 'g1', 'g2', 'g3'",
+            "mdata['rna'].X: of the 12 genes that the model uses 3 are missing (25%, more than max_missing=0.2): 'g1', 'g2', 'g3'",
             "such as 'new', 'newer'; or allow more where they are read: max_missing=0.25.",
         ],
     ),

@@ -200,10 +200,9 @@ def check_features(
         )
     is_lacking = is_missing if is_used is None else is_missing[is_used]
     share = float(is_lacking.mean())
-    used = "" if is_used is None or is_used.all() else " in use"
     if share == 1 or share > max_missing:
         raise ValueError(
-            f"{source}: of the {is_lacking.size:,} {word}{used} of the model {is_lacking.sum():,} are missing ({share:.0%}, more "
+            f"{source}: of the {is_lacking.size:,} {word} that the model uses {is_lacking.sum():,} are missing ({share:.0%}, more "
             f"than max_missing={max_missing:g}): {listing((expected if is_used is None else expected[is_used])[is_lacking])}. "
             + _remedy(source.modality, names, extra, share)
         )
@@ -214,7 +213,8 @@ def check_features(
         there = expected.size - int(is_missing.sum())
         logger.info(f"{source.role}: {there:,} {word} of the model are found by name among {names.size:,}{rest}.")
     if is_missing.any():
-        of = f", {is_lacking.sum():,} of them among the {is_lacking.size:,} in use ({share:.0%})" if used else ""
+        of = f", {is_lacking.sum():,} of them among the {is_lacking.size:,} in use ({share:.0%})"
+        of = of if is_lacking.size < expected.size else f" ({share:.0%})"
         warnings.warn(
             f"{source}: {is_missing.sum():,} of the {expected.size:,} {word} of the model are missing{of}: "
             f"{listing(expected[is_missing])}. They count as average in each cell.",

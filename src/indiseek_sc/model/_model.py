@@ -235,7 +235,7 @@ class IndiSeek(BaseModelClass):
         Parameters
         ----------
         mdata
-            Paired cells: both modalities hold the same cells in the same order. Values may be dense or sparse, of any
+            Cells with both modalities, in the same order; or cells of which some lack one, known by their names: the model learns from those with both. Values may be dense or sparse, of any
             number type, in memory or in a backed file.
         rna_layer
             Layer of the RNA modality with the values; ``.X`` if not given.
