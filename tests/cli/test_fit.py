@@ -142,6 +142,32 @@ def fit_quickly(user_file: Path, folder: Path, *more: str):
     )
 
 
+def test_an_interrupted_training_goes_on_from_its_checkpoint(user_file, tmp_path, monkeypatch, caplog):
+    original, begun = StageProgress.on_train_epoch_end, set()
+
+    def interrupt_the_second_stage(progress, trainer, plan):
+        original(progress, trainer, plan)
+        begun.add(progress.description)
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+
+    checkpoint = tmp_path / "checkpoint"
+    with monkeypatch.context() as patch:
+        patch.setattr(StageProgress, "on_train_epoch_end", interrupt_the_second_stage)
+        result = fit_quickly(user_file, tmp_path, "--checkpoint", checkpoint)
+    assert result.exit_code == 130, result.output
+    assert result.output.splitlines()[-1].endswith("the same command goes on after the last stage that was finished.")
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint"]
+    result = fit_quickly(user_file, tmp_path, "--checkpoint", checkpoint, "--lambda", "3")
+    assert result.exit_code == 1, result.output
+    assert re.search(r"error: --checkpoint: .*begun with other lambda_ \(there 100.0, here 3.0\)", result.output)
+    result = fit_quickly(user_file, tmp_path, "--checkpoint", checkpoint)
+    assert result.exit_code == 0, result.output
+    assert "training goes on after the stage 'shared'" in caplog.text
+    assert list(checkpoint.iterdir()) == []
+    assert (tmp_path / "out.h5mu").is_file()
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_interrupted_training_leaves_nothing(user_file, tmp_path, stopped_at, name):
     # A shell starts background jobs with it ignored.

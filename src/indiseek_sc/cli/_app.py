@@ -176,6 +176,12 @@ def fit(
             "[bold]auto[/bold] takes the largest that leaks next to nothing on validation cells.",
         ),
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the state of the training after each stage: if the command is killed in training, the same command goes on from there."
+        ),
+    ] = None,
     predict: Annotated[
         bool,
         typer.Option(
@@ -234,6 +240,7 @@ def fit(
             max_epochs=max_epochs,
             accelerator=accelerator.value,
             predict=predict,
+            checkpoint=checkpoint,
             rna_input=rna_input.value,
             adt_input=adt_input.value,
             exclude=None if not exclude else () if exclude == ["none"] else tuple(exclude),

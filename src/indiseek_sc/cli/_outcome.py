@@ -45,6 +45,7 @@ _OPTIONS = (
         r"load it with them, load\(\.\.\., adata=mdata\), call train_prediction\(\) and save it again",
         "run fit again, with --predict and --save-model",
     ),
+    (r"\bcheckpoint_dir(?=:)", "--checkpoint"),
     (r"\bexclude=\(\)", "--exclude none"),
     (r"(?<!-)\bexclude(?==|:)", "--exclude"),
 )

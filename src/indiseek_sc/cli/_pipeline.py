@@ -62,6 +62,7 @@ class Job:
     max_epochs: int | None = None
     accelerator: str = "auto"
     predict: bool = False
+    checkpoint: Path | None = None
     rna_input: Literal["auto", "counts", "normalized"] = "auto"
     adt_input: Literal["auto", "counts", "normalized"] = "auto"
     exclude: tuple[str, ...] | None = None
@@ -195,10 +196,20 @@ def _train(model: IndiSeek, job: Job) -> None:
     held_out = np.random.default_rng(job.seed).permutation(n_cells)[: round(HELD_OUT * n_cells)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EarlyEndWarning)  # what it says of an early end is said below
-        outcome = model.train(job.max_epochs, job.lambda_, held_out=held_out, accelerator=job.accelerator)
+        outcome = model.train(
+            job.max_epochs,
+            job.lambda_,
+            held_out=held_out,
+            accelerator=job.accelerator,
+            checkpoint_dir=job.checkpoint,
+        )
     # Codes of a stage that ended before its time are worth something to who trained it, but not as a result.
     if outcome.is_interrupted:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(
+            "nothing was written, but the same command goes on after the last stage that was finished"
+            if job.checkpoint and outcome.fits[0].reason is None
+            else ""
+        )
     if outcome.reason is not None:
         raise RuntimeError(f"{outcome.reason} Nothing was written.")
 

@@ -94,11 +94,9 @@ REMEDY = "Copy the folder again, both files of it, or train and save again."
 
 
 def remove_values(folder: Path, name: str) -> None:
-    """Remove what :func:`write_values` wrote, and the folder if nothing else is in it."""
+    """Remove what :func:`write_values` wrote; the folder stays."""
     files = [folder / f"{name}{ending}" for ending in (".json", ".pt")]
     _remove(*files, *(path.with_name(path.name + NEW) for path in files))
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
 
 
 def has_values(folder: Path, name: str) -> bool:

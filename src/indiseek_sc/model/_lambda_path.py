@@ -15,7 +15,7 @@ from indiseek_sc._checks import check_number, check_whole
 from indiseek_sc.metrics import LambdaPath, SpecificAuditor, choose_lambda, single_thread
 from indiseek_sc.model._cells import require, require_own_cells
 from indiseek_sc.model._runs import copy_module, read_options, release, start_run
-from indiseek_sc.model._stages import FINISH, FORMER_START, NEW_START, SPECIFIC, run_stages
+from indiseek_sc.model._stages import FINISH, FORMER_START, NEW_START, SPECIFIC, Stage, run_stages
 from indiseek_sc.train import isolated_seed
 
 if TYPE_CHECKING:
@@ -220,16 +220,14 @@ def lambda_path(
         release(run.module)
         model.module, model.history_, model.trainer = run.module, run.full_history, run.trainer
         model.lambda_ = path.chosen
-        note_path(model, path)
+        model.lambda_path_ = _as_values(path)
         model.stages_, model.is_trained_ = ["shared", "specific"], True
     return path
 
 
-def note_path(model: IndiSeek, path: LambdaPath | None) -> None:
-    """Keep the walk by which lambda was chosen, as a plain dictionary, so that saved models do not depend on where the class lies."""
-    model.lambda_path_ = None
-    if path is not None:
-        model.lambda_path_ = {name: getattr(path, name) for name in path.__dataclass_fields__}
+def _as_values(path: LambdaPath) -> dict[str, Any]:
+    """Return a walk as a plain dictionary, so that saved models do not depend on where the class lies."""
+    return {name: getattr(path, name) for name in path.__dataclass_fields__}
 
 
 def get_chosen_path(model: IndiSeek) -> LambdaPath | None:
@@ -237,23 +235,31 @@ def get_chosen_path(model: IndiSeek) -> LambdaPath | None:
     return None if model.lambda_path_ is None else LambdaPath(**model.lambda_path_)
 
 
-def walk_in_training(run: StageRun, values: Mapping[str, Any]) -> tuple[dict[str, Any], float, LambdaPath | None]:
+def walk_in_training(run: StageRun, **values: Any) -> dict[str, Any]:
     """Train at the lambda that a walk chooses, which ends at the first lambda within the tolerance.
 
     Returns
     -------
-    The values of the stages there, lambda, and the walk: None if not even the largest lambda was finished.
+    The values of the stages there, lambda, and the walk as the model keeps it: None if not even the largest lambda was finished.
     """
-    if run.reason is not None:
-        return dict(values), LAMBDAS[0], None
     walk = LambdaWalk(run, values, seed=run.seed)
     # Where no encoder moves, all lambdas give the same codes.
     lambdas = LAMBDAS if values["dependent"] else LAMBDAS[:1]
     path = walk.walk(lambdas, TOLERANCE, to_the_end=False)
     if path is None:
-        return dict(values), LAMBDAS[0], None
+        return {**values, "lambda_": LAMBDAS[0], "path": None}
     _warn_if_none_is_within(path)
-    return walk.return_to(path.chosen), path.chosen, path
+    return {**walk.return_to(path.chosen), "lambda_": path.chosen, "path": _as_values(path)}
+
+
+WALK = Stage(
+    "walk",
+    walk_in_training,
+    ("features", "batch", "conditions", "cells", "dependent"),
+    ("conditions", "cells", "lambda_", "path"),
+    learns=True,
+)
+"""In the place of stage ``SPECIFIC`` where lambda is to be chosen."""
 
 
 def _check(lambdas: Sequence[float] | None, tolerance: float, n_jobs: int) -> tuple[float, ...]:

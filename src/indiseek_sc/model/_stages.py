@@ -18,6 +18,7 @@ from indiseek_sc.train import KeepBest, LeakProbe, SpecificPlan, StageData, warn
 
 if TYPE_CHECKING:
     from indiseek_sc._keys import Role
+    from indiseek_sc.model._checkpoint import Checkpoint
     from indiseek_sc.model._runs import StageRun
 
     Values = Mapping[Role, Tensor]
@@ -58,7 +59,9 @@ class Stage:
     is_needed: Callable[[IndiSeekModule], bool] = lambda module: True
 
 
-def run_stages(stages: Sequence[Stage], run: StageRun, values: Mapping[str, Any]) -> dict[str, Any]:
+def run_stages(
+    stages: Sequence[Stage], run: StageRun, values: Mapping[str, Any], checkpoint: Checkpoint | None = None
+) -> dict[str, Any]:
     """Take the steps in turn.
 
     Parameters
@@ -70,17 +73,22 @@ def run_stages(stages: Sequence[Stage], run: StageRun, values: Mapping[str, Any]
     values
         What the stages read, by name: ``features`` (a tensor of all cells by modality, shape ``(n_cells, n_features)``), ``batch``
         (batch codes, shape ``(n_cells,)``) and ``lambda_`` at the beginning.
+    checkpoint
+        Knows the stages that were finished before, which are left out, and is told of the others.
 
     Returns
     -------
     These values and all outputs.
     """
-    known = dict(values)
-    for stage in stages:
-        if not stage.is_needed(run.module) or (stage.learns and run.reason is not None):
-            continue
-        made = stage.run(run, **{name: known[name] for name in stage.inputs})
-        known |= {name: made[name] for name in stage.outputs}
+    n_finished, known = (0, dict(values)) if checkpoint is None else checkpoint.resume(stages, run, values)
+    for stage in stages[n_finished:]:
+        made: Mapping[str, Any] = {}
+        if stage.is_needed(run.module) and not (stage.learns and run.reason is not None):
+            found = stage.run(run, **{name: known[name] for name in stage.inputs})
+            made = {name: found[name] for name in stage.outputs}
+        known |= made
+        if checkpoint is not None:
+            checkpoint.note(stage, run, made)
     return known
 
 

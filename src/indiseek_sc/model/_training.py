@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ from indiseek_sc.model._cells import (
     require,
     require_own_cells,
 )
-from indiseek_sc.model._lambda_path import note_path, walk_in_training
+from indiseek_sc.model._checkpoint import Checkpoint, describe_training
+from indiseek_sc.model._lambda_path import LAMBDAS, WALK
 from indiseek_sc.model._runs import copy_module, read_options, release, start_run
 from indiseek_sc.model._setup import check_query
 from indiseek_sc.model._shared import some_rows
@@ -96,6 +98,7 @@ def train(
     devices: int | list[int] | str = "auto",
     early_stopping: bool = True,
     enable_progress_bar: bool = True,
+    checkpoint_dir: str | os.PathLike[str] | None = None,
     **trainer_kwargs: Any,
 ) -> TrainingOutcome:
     """Train the model; each call starts anew, from the same start for the same seed.
@@ -142,6 +145,10 @@ def train(
         Stop a stage when its validation figure has not improved for long. The best weights are kept in any case.
     enable_progress_bar
         Show a bar for each stage.
+    checkpoint_dir
+        Folder for the state after each stage that learns. If the process is killed, or the training interrupted, the same call on the same
+        data goes on after the last stage that was finished, and ends in the same numbers, to the bit on a CPU. It is removed when the
+        training comes to its end; nothing in it is run when it is read.
     **trainer_kwargs
         ``early_stopping_patience`` (epochs), ``limit_train_batches``, ``check_val_every_n_epoch``, ``gradient_clip_val`` and
         ``gradient_clip_algorithm``, ``callbacks``, ``logger`` (one or several, beside the history), ``log_every_n_steps``,
@@ -158,7 +165,8 @@ def train(
         If an argument is unknown.
     ValueError
         If stages are unknown or out of order, a number makes no sense, too few cells are left, there is no such device or several
-        are asked for, or an argument of a trainer cannot be taken. All of it is checked before anything changes.
+        are asked for, an argument of a trainer cannot be taken, or ``checkpoint_dir`` has another training. All of it is checked before
+        anything changes.
     RuntimeError
         If stage 2 is to be trained alone and stage 1 was not, or the data lack cells that it was trained with.
     """
@@ -186,20 +194,23 @@ def train(
     else:
         split = require_own_cells(model, mdata, ("train", "validation"), "train(stages=('specific',))")
 
-    run, values = _begin(model, mdata, split, options, is_anew="shared" in wanted)
+    matrices, checkpoint = get_row_major(model, mdata), None
     weight = model.settings.optimisation.lambda_ if lambda_ is None else lambda_
-    trained, path = ["shared"], None
+    is_anew = "shared" in wanted
+    if checkpoint_dir is not None:
+        arguments = {"stages": wanted, "lambda_": weight, "keep_start": bool(keep_start)}
+        asked = describe_training(model, mdata, matrices, split, options, is_anew=is_anew, **arguments)
+        checkpoint = Checkpoint(checkpoint_dir, asked, options.device.torch)
+    run, values = _begin(model, mdata, split, options, matrices, checkpoint, is_anew=is_anew)
+    middle = WALK if weight == "auto" else SPECIFIC
+    values |= {"lambda_": LAMBDAS[0] if weight == "auto" else weight, "path": None}
+    trained = ["shared"]
     with isolated_seed(model.seed), single_thread():
-        if "shared" in wanted:
-            values = run_stages(model._shared_stages, run, values)
+        if is_anew:
+            values = run_stages(model._shared_stages, run, values, checkpoint)
         if "specific" in wanted and run.reason is None:
             start = FORMER_START if keep_start else NEW_START
-            if weight == "auto":
-                values = run_stages(start, run, values)
-                values, weight, path = walk_in_training(run, values)
-                run_stages(FINISH, run, values)
-            else:
-                run_stages((*start, SPECIFIC, *FINISH), run, {**values, "lambda_": weight})
+            values = run_stages((*start, middle, *FINISH), run, values, checkpoint)
             trained = ["shared", "specific"]
     is_applied = _is_worth_keeping(model, run, wanted)
     if is_applied:
@@ -207,8 +218,9 @@ def train(
         if "shared" in wanted:
             model.split_ = remember_cells(model, mdata, split)
         if "specific" in trained:
-            model.lambda_ = float(weight)
-            note_path(model, path)
+            model.lambda_, model.lambda_path_ = float(values["lambda_"]), values["path"]
+    if checkpoint is not None and run.reason is None:
+        checkpoint.remove()
     return _conclude(run, is_applied=is_applied)
 
 
@@ -247,11 +259,19 @@ def _check_lambda(lambda_: Any) -> Any:
 
 
 def _begin(
-    model: IndiSeek, mdata: MuData, split: Split, options: RunOptions, *, is_anew: bool
+    model: IndiSeek,
+    mdata: MuData,
+    split: Split,
+    options: RunOptions,
+    matrices: Mapping[Role, Any],
+    checkpoint: Checkpoint | None,
+    *,
+    is_anew: bool,
 ) -> tuple[StageRun, dict[str, Any]]:
-    """Return a run of a copy of the module, of which all is fitted anew or transforms and history stay, and what its stages read."""
-    module, matrices = copy_module(model, options), get_row_major(model, mdata)
-    if is_anew:
+    """Return a run of a copy of the module, and what its stages read; transforms are fitted anew unless they and the history stay."""
+    module = copy_module(model, options)
+    is_restored = checkpoint is not None and checkpoint.restore(module)
+    if is_anew and not is_restored:
         fit_features(model, mdata, module, split, matrices)
     return start_run(model, mdata, module, split, options, None if is_anew else model.history_, matrices=matrices)
 

@@ -1,0 +1,235 @@
+"""Training that is killed goes on after the last stage that was finished, and ends as if nothing had been."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from indiseek_sc import IndiSeek, baselines
+from indiseek_sc.model import _checkpoint, _files
+from indiseek_sc.model._checkpoint import Checkpoint
+
+from .make_saved_model import draw_cells
+
+SMALL = {"n_shared": 3, "n_specific": 3, "n_hidden": 8, "n_layers": 1, "n_components": 5}
+QUICK = {"max_epochs": 2, "enable_progress_bar": False}
+UNGATED = {"gate_critics": False, "n_critic_warmup_steps": 0}
+
+
+def begin(mdata=None, cls=IndiSeek, **settings):
+    mdata = draw_cells() if mdata is None else mdata
+    cls.setup_mudata(mdata, batch_key="donor")
+    return cls(mdata, **{**SMALL, **settings})
+
+
+def assert_same(model, other):
+    """What was trained is equal to the bit, with all that is noted of it."""
+    state, others = model.module.state_dict(), other.module.state_dict()
+    assert state.keys() == others.keys()
+    for name, x in state.items():
+        assert torch.equal(x, others[name]), name
+    assert model.history.keys() == other.history.keys()
+    for name, table in model.history.items():
+        pd.testing.assert_frame_equal(table, other.history[name], check_exact=True)
+    np.testing.assert_array_equal(model.split_["part"], other.split_["part"])
+    assert model.lambda_ == other.lambda_
+    assert (model.lambda_path_ is None) == (other.lambda_path_ is None)
+    np.testing.assert_array_equal(model.get_latent_representation(), other.get_latent_representation())
+    assert not any(p.requires_grad is False for p in model.module.parameters())
+    assert model.module.frozen == () == other.module.frozen
+    assert not any(part.training for part in other.module.modules())
+
+
+def run_script(folder: Path, number: int) -> int:
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join([str(root / "src"), str(root), os.environ.get("PYTHONPATH", "")])
+    script = [sys.executable, "-m", "tests.model.train_and_be_killed", str(folder), str(number)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    result = subprocess.run(script, env=environment, cwd=root, capture_output=True, text=True, timeout=300)
+    assert result.returncode in (0, -signal.SIGKILL), result.stderr
+    return result.returncode
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_a_process_that_is_killed_again_and_again_ends_as_one_that_is_not(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    assert run_script(whole, 0) == 0
+    assert run_script(killed, 1) == -signal.SIGKILL  # in stage 1: nothing is there to go on from
+    assert not list((killed / "checkpoint").glob("*.pt"))
+    for number in (2, 2):  # in the second stage that is trained by each process
+        assert run_script(killed, number) == -signal.SIGKILL
+        assert (killed / "checkpoint" / "checkpoint.pt").is_file()
+    assert run_script(killed, 0) == 0
+    assert not list((killed / "checkpoint").iterdir())
+    mdata = draw_cells()
+    assert_same(IndiSeek.load(whole / "model", mdata), IndiSeek.load(killed / "model", mdata.copy()))
+
+
+class Killed(BaseException):
+    """What nothing catches."""
+
+
+def train_killed(model, folder, monkeypatch, n_written, **arguments):
+    """Train until so many checkpoints are written, or to the end; return how many were."""
+    written = []
+
+    def write(*values):
+        _files.write_values(*values)
+        written.append(values)
+        if len(written) == n_written:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_checkpoint, "write_values", write)
+        try:
+            model.train(**arguments, checkpoint_dir=folder)
+        except Killed:
+            assert not model.stages_
+    return len(written)
+
+
+CASES = {
+    "default": (IndiSeek, {}, {"plan_kwargs": UNGATED}),
+    "gated": (IndiSeek, {}, {}),
+    "lambda": (IndiSeek, {}, {"lambda_": "auto", "plan_kwargs": UNGATED}),
+    "paper": (IndiSeek, {"preset": "paper"}, {"held_out": np.arange(0, 240, 5)}),
+    "JointOpt": (baselines.JointOpt, {}, {}),
+    "shared": (IndiSeek, {}, {"stages": ("shared",)}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.filterwarnings("ignore")
+def test_training_goes_on_after_any_stage_to_the_same_result(tmp_path, monkeypatch, case):
+    cls, settings, arguments = CASES[case]
+    whole = begin(cls=cls, **settings)
+    outcome = whole.train(**QUICK, **arguments)
+    n_all = train_killed(begin(cls=cls, **settings), tmp_path, monkeypatch, 0, **QUICK, **arguments)
+    assert n_all == {"JointOpt": 4, "shared": 1}.get(case, 5)
+    for n in range(1, n_all + 1):
+        folder = tmp_path / str(n)
+        train_killed(begin(cls=cls, **settings), folder, monkeypatch, n, **QUICK, **arguments)
+        assert {file.name for file in folder.iterdir()} == {"checkpoint.pt", "checkpoint.json"}
+        model = begin(cls=cls, **settings)
+        torch.manual_seed(n)  # the state of the process does not matter
+        resumed = model.train(**QUICK, **arguments, checkpoint_dir=folder)
+        assert not list(folder.iterdir())
+        assert [fit.stage for fit in resumed.fits] == [fit.stage for fit in outcome.fits]
+        if "shared" in case:
+            np.testing.assert_array_equal(
+                *(m.get_latent_representation(kind="shared", modality="rna") for m in (whole, model))
+            )
+        else:
+            assert_same(whole, model)
+
+
+def test_stage_two_alone_goes_on_too(tmp_path, monkeypatch):
+    arguments = {**QUICK, "stages": ("specific",), "lambda_": 3.0}
+    first = begin()
+    first.train(**QUICK)
+    first.save(tmp_path / "first")
+    whole, killed, other = (IndiSeek.load(tmp_path / "first", draw_cells()) for _ in range(3))
+    whole.train(**arguments)
+    with pytest.raises(Killed):
+        _kill_once(monkeypatch, lambda: killed.train(**arguments, checkpoint_dir=tmp_path / "c"))
+    other.module.log_scale.data += 1
+    with pytest.raises(ValueError, match="begun with other weights of the model before"):
+        other.train(**arguments, checkpoint_dir=tmp_path / "c")
+    killed.train(**arguments, checkpoint_dir=tmp_path / "c")
+    assert_same(whole, killed)
+
+
+def _kill_once(monkeypatch, act):
+    with monkeypatch.context() as patch:
+
+        def write(*values):
+            _files.write_values(*values)
+            raise Killed
+
+        patch.setattr(_checkpoint, "write_values", write)
+        act()
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(Killed):
+        _kill_once(monkeypatch, lambda: begin().train(**QUICK, checkpoint_dir=tmp_path))
+
+    def refuse(pieces, model=None, **arguments):
+        before = sorted(file.read_bytes() for file in tmp_path.iterdir())
+        with pytest.raises(ValueError, match="checkpoint_dir: .* has a training that was begun with other") as caught:
+            (begin() if model is None else model).train(**{**QUICK, **arguments}, checkpoint_dir=tmp_path)
+        assert all(piece in str(caught.value) for piece in (*pieces, "remove this one to begin anew"))
+        assert sorted(file.read_bytes() for file in tmp_path.iterdir()) == before
+
+    refuse(["lambda_ (there 100.0, here 7.0)"], lambda_=7.0)
+    refuse(["max_epochs", "batch_size (there 512, here 64)"], max_epochs=3, batch_size=64)
+    refuse(["cells in training, validation and held_out"], held_out=[1, 2, 3])
+    refuse(["seed (there 0, here 1)", "n_hidden (there 8, here 9)"], begin(seed=1, n_hidden=9))
+    changed, renamed, batches = draw_cells(), draw_cells(), draw_cells()
+    changed["adt"].X[5, 3] += 1
+    refuse(["begun with other values of adt."], begin(changed))
+    renamed.obs["donor"] = "a"
+    refuse(["batches"], begin(renamed))
+    batches["rna"].obs_names = batches["adt"].obs_names = [f"x{i}" for i in range(240)]
+    batches.update()
+    batches.obs["donor"] = draw_cells().obs["donor"].to_numpy()
+    refuse(["names of cells"], begin(batches))
+    (tmp_path / "checkpoint.pt").write_bytes(b"no")
+    with pytest.raises(ValueError, match=r"checkpoint\.pt is damaged"):
+        begin().train(**QUICK, checkpoint_dir=tmp_path)
+
+
+class _Interrupt(Callback):
+    def __init__(self) -> None:
+        self.n_begun = 0
+
+    def on_fit_start(self, trainer, pl_module):
+        self.n_begun += 1
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        if self.n_begun == 2:
+            raise KeyboardInterrupt
+
+
+def test_what_is_interrupted_goes_on_too(tmp_path):
+    arguments = {**QUICK, "plan_kwargs": UNGATED}
+    whole, model = begin(), begin()
+    whole.train(**arguments)
+    with pytest.warns(UserWarning, match="Interrupted"):
+        model.train(**arguments, callbacks=[_Interrupt()], checkpoint_dir=tmp_path)
+    assert (tmp_path / "checkpoint.pt").is_file()
+    calm = _Interrupt()
+    calm.n_begun = 5
+    model.train(**arguments, callbacks=[calm], checkpoint_dir=tmp_path)
+    assert_same(whole, model)
+
+
+def test_a_disk_that_is_full_is_warned_of_and_training_goes_on(tmp_path, monkeypatch):
+    def write(*values):
+        raise OSError("checkpoint.pt could not be written: no space left.")
+
+    monkeypatch.setattr(_checkpoint, "write_values", write)
+    model = begin()
+    with pytest.warns(UserWarning, match="checkpoint_dir: .*no space left. Training goes on without it"):
+        model.train(**QUICK, checkpoint_dir=tmp_path)
+    assert model.stages_ == ["shared", "specific"]
+
+
+def test_a_checkpoint_is_made_of_nothing_that_runs(tmp_path, monkeypatch):
+    with pytest.raises(Killed):
+        _kill_once(monkeypatch, lambda: begin().train(**QUICK, checkpoint_dir=tmp_path))
+    found = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert all(isinstance(x, torch.Tensor) for x in found.values())
+    with pytest.raises(ValueError, match="begun with other"):
+        Checkpoint(tmp_path, {}, torch.device("cpu"))
