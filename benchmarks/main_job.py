@@ -6,7 +6,8 @@ Each row of the table is one data set and seed: audit, retrieval beside that of 
 15-nearest-neighbour accuracy of labels beside that of the input. Input is read in two ways, plain (log-ratios of proteins and
 log-normalised genes as they are) and standardised (unit variance for each), and what a model is held against is the better of
 both: of accuracy, 30 components of RNA either way beside the proteins of one, and of retrieval, CCA on the model's features,
-on plain and on standardised ones. ``gain_unprobed`` is the gain with what the decoder itself says of held-out cells in the place
+on plain and on standardised ones. Figures with ``standardised.`` in front are those of an audit whose features are the standardised input, as scanpy's
+usual recipe makes it of genes, in the place of what the model reads. Isotype controls are in neither. ``gain_unprobed`` is the gain with what the decoder itself says of held-out cells in the place
 of what probes of it say, which have as few cells to learn from as the model had. Data are not part of the project: any h5mu with counts in
 modalities ``rna`` and ``adt`` (or ``atac``) will do; ``pbmc_covid`` names the bundled set. With ``--auditor FILE.py`` another
 program's ``audit(x=, shared=, specific=, decoded=, train=, test=)`` judges instead of ours. Labels are read for the accuracy
@@ -29,14 +30,16 @@ import torch
 
 from indiseek_sc import IndiSeek, datasets
 from indiseek_sc._keys import ROLES
-from indiseek_sc.data import apply_transform, fit_transform
-from indiseek_sc.metrics import foscttm, label_accuracy, recall_at_k, single_thread
+from indiseek_sc.data import apply_transform, fit_transform, read_input
+from indiseek_sc.metrics import audit, foscttm, label_accuracy, recall_at_k, single_thread
 from indiseek_sc.nn import FeatureTransform, Recipe, regularized_cca
 
 LABELS = ("mergedcelltype", "singler_main", "cell_type", "celltype")
 LARGEST = 12_000
 MOST_FOR_RETRIEVAL = 4_000
 FIGURES = ("agreement_flat", "sufficiency", "leak_ratio", "gain", "complete", "r2_shared", "r2_best")
+
+OF_OTHER_FEATURES = ("sufficiency", "leak_ratio", "gain")
 
 
 def read(name: str, most: int = LARGEST) -> mudata.MuData:
@@ -59,7 +62,9 @@ def find_labels(mdata: mudata.MuData) -> np.ndarray | None:
     return None
 
 
-def read_inputs(mdata: mudata.MuData, second: str, train: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+def read_inputs(
+    mdata: mudata.MuData, second: str, train: np.ndarray, excluded: tuple[str, ...] = ()
+) -> dict[str, dict[str, np.ndarray]]:
     """Features that owe nothing to the model, by how they are scaled: 50 components of 2,000 genes, and log-ratios of proteins."""
     inputs = {}
     for name, is_plain in (("plain", True), ("standardised", False)):
@@ -70,11 +75,12 @@ def read_inputs(mdata: mudata.MuData, second: str, train: np.ndarray) -> dict[st
         }
         inputs[name] = {}
         for role, modality in zip(ROLES, ("rna", second), strict=True):
-            n_input = mdata[modality].n_vars
+            values = mdata[modality].X[:, ~mdata[modality].var_names.isin(excluded)]
+            n_input = values.shape[1]
             sizes = {"n_components": min(50, n_input - 1, train.size - 1), "n_features": 2000} if role == "rna" else {}
             transform = FeatureTransform(recipes[role], n_input, **sizes)
-            fit_transform(transform, mdata[modality].X, train, seed=0)
-            inputs[name][role] = apply_transform(transform, mdata[modality].X).numpy()
+            fit_transform(transform, values, train, seed=0)
+            inputs[name][role] = apply_transform(transform, values).numpy()
     return inputs
 
 
@@ -144,7 +150,10 @@ def run(name: str, seed: int, auditor: Any, **kwargs: Any) -> dict[str, Any]:
     few = test[:MOST_FOR_RETRIEVAL]
     row["foscttm"] = foscttm(shared["rna"][few], shared["adt"][few])
     row["recall@10"] = recall_at_k(shared["rna"][few], shared["adt"][few], k=10)
-    inputs = read_inputs(mdata, second, train)
+    inputs = read_inputs(mdata, second, train, read_input(model.registry, "adt")[0].excluded)
+    table = audit(inputs["standardised"], shared, specific, train=train, test=test).table
+    for role in ROLES:
+        row |= {f"standardised.{role}.{figure}": table.loc[role, figure] for figure in OF_OTHER_FEATURES}
     row |= score_cca(features, model, row["n_shared"], few)
     others = [score_cca(x, model, row["n_shared"], few) for x in inputs.values()]
     for figure, better in (("foscttm", min), ("recall@10", max)):
