@@ -197,7 +197,7 @@ def test_how_critics_learn_may_change_from_one_training_to_the_next(fitted, tmp_
     for name, weight in critics[0].items():
         torch.testing.assert_close(weight, critics[1][name])
     assert model.settings.optimisation is own  # what the model was made with
-    assert own.n_critic_steps == 2
+    assert own.n_critic_steps == 4
 
     with pytest.raises(
         ValueError, match="plan_kwargs: there is no 'lr', only learning_rate, one_cycle, specific_learning_rate"

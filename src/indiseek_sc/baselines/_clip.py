@@ -59,7 +59,6 @@ CLIP_SETTINGS: dict[str, Any] = {
     "gate_critics": False,
     "batch_size": 1024,
     "specific_batch_size": 512,
-    "n_critic_steps": 4,
     "learning_rate": 1e-3,
     "one_cycle": False,
     "max_epochs_shared": 400,

@@ -141,7 +141,7 @@ class Optimisation:
 
     lambda_: float = 100.0
     batch_size: int = 512
-    specific_batch_size: int = 128
+    specific_batch_size: int = 256
     regression_batch_size: int = 512
     learning_rate: float = 1e-2
     one_cycle: bool = True
@@ -150,7 +150,7 @@ class Optimisation:
     prediction_learning_rate: float = 3e-3
     critic_learning_rate: float = 1e-3
     weight_decay: float = 1e-2
-    n_critic_steps: int = 2
+    n_critic_steps: int = 4
     n_critic_warmup_steps: int = 200
     gate_critics: bool = True
     keep_least_leak: bool = True

@@ -1,0 +1,102 @@
+"""Whether critics remove dependence that is there: specific representations from a start that was spoilt on purpose.
+
+    python benchmarks/critics.py pbmc_covid [DATA.h5mu ...] --seeds 3 --lambdas 100 30 --output critics.csv
+
+The start is spoilt by a whitening whose correlations, second scales and shift do not depend on the shared representation, and by leaving out the
+splines; ``--whole`` leaves the start as it is. Each row is one data set, seed and modality: leak ratio and gain by ``model.audit()`` on
+held-out cells at the start and after training against the critics, and the bounds of the critics on validation cells, in nats, in the first and
+in the last epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+import torch
+from main_job import read
+
+from indiseek_sc import IndiSeek
+from indiseek_sc.metrics import single_thread
+from indiseek_sc.model import _stages
+from indiseek_sc.nn import ConditionalCodec
+
+SPOILT = ("mixing", "second", "shift")
+
+
+def spoil_whitening(codec: ConditionalCodec, features: torch.Tensor, condition: torch.Tensor, n_fit: int) -> None:
+    """Fit the whitening, and let parts of it be the same for all conditions."""
+    fit_whitening(codec, features, condition, n_fit)
+    for name in SPOILT:
+        getattr(codec.conditional, name).weight.zero_()
+
+
+fit_whitening = ConditionalCodec.fit_whitening
+
+
+def run(name: str, seed: int, lambdas: list[float], *, is_spoilt: bool) -> list[dict[str, Any]]:
+    """Train from one start with each lambda."""
+    mdata = read(name)
+    held_out = np.random.default_rng(seed).permutation(mdata.n_obs)[: mdata.n_obs // 2]
+    IndiSeek.setup_mudata(mdata)
+    model = IndiSeek(mdata, seed=seed)
+    model.train(held_out=held_out, max_epochs={"specific": 0, "decoder": 0}, enable_progress_bar=False)
+    start = model.audit().table
+    rows = []
+    for lambda_ in lambdas:
+        plan = {"gate_critics": not is_spoilt, "n_critic_warmup_steps": 200}
+        outcome = model.train(
+            stages=("specific",), keep_start=True, lambda_=lambda_, plan_kwargs=plan, enable_progress_bar=False
+        )
+        after = model.audit().table
+        seconds = sum(fit.seconds for fit in outcome.fits if fit.stage == "specific")
+        for role, modality in model.modalities.items():
+            bounds = {
+                f"{critic}_{when}": float(model.history[key].iloc[row, 0])
+                for critic in ("gaussian", "nce")
+                if (key := f"specific/{role}_{critic}_validation_bound") in model.history
+                for when, row in (("first", 0), ("last", -1))
+            }
+            rows.append(
+                {"data": Path(name).stem, "seed": seed, "lambda": lambda_, "modality": modality, "seconds": seconds}
+                | {f"{figure}_start": start.loc[modality, figure] for figure in ("leak_ratio", "gain")}
+                | {figure: after.loc[modality, figure] for figure in ("leak_ratio", "gain")}
+                | bounds
+            )
+    return rows
+
+
+def main() -> None:
+    """Read the command line, run, and print the table as it grows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="+")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--lambdas", type=float, nargs="+", default=[100.0, 30.0])
+    parser.add_argument("--whole", action="store_true")
+    parser.add_argument("--output", type=Path, default=Path("critics.csv"))
+    a = parser.parse_args()
+    logging.getLogger("scvi").setLevel(logging.ERROR)
+    rows: list[dict[str, Any]] = []
+    for name in a.data:
+        for seed in range(a.seeds):
+            with single_thread():
+                if a.whole:
+                    rows += run(name, seed, a.lambdas, is_spoilt=False)
+                else:
+                    with (
+                        patch.object(ConditionalCodec, "fit_whitening", spoil_whitening),
+                        patch.object(_stages, "has_shape", lambda *_: False),
+                    ):
+                        rows += run(name, seed, a.lambdas, is_spoilt=True)
+            table = pd.DataFrame(rows)
+            table.to_csv(a.output, index=False)
+            print(table.tail(2 * len(a.lambdas)).round(3).to_string(index=False), "\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
