@@ -18,6 +18,9 @@ THETA = "indiseek_theta"
 SPLIT = "indiseek_split"
 """``obs``: ``train``, ``validation`` or ``test``: what the model did with a cell."""
 
+PADDED = "indiseek_is_missing"
+"""``var`` of a modality: features that were not measured and are there to make those of a model complete; they are not read."""
+
 SETTINGS = "indiseek"
 """``uns``: which modality plays which role, the settings of the model, its version."""
 

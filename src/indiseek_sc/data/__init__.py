@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from indiseek_sc.data._batch import fit_batch_offsets, locate_batch, read_batches
+from indiseek_sc.data._batch import find_states, fit_added_offset, fit_batch_offsets, locate_batch, read_batches
 from indiseek_sc.data._exclude import exclude_features
 from indiseek_sc.data._fields import (
     MAX_MISSING,
@@ -10,13 +10,16 @@ from indiseek_sc.data._fields import (
     BatchField,
     InputField,
     ModalityCells,
+    add_batches,
     check_features,
+    count_added,
     read_batch,
     read_input,
     read_modality,
 )
 from indiseek_sc.data._fit_transforms import apply_transform, fit_transform, read_coordinates, read_normalized
 from indiseek_sc.data._matrix import (
+    MatchedMatrix,
     as_readable,
     as_row_major,
     find_missing,
@@ -44,9 +47,11 @@ __all__ = [
     "BatchField",
     "InputField",
     "InputSource",
+    "MatchedMatrix",
     "ModalityCells",
     "RequestedKind",
     "ValueScan",
+    "add_batches",
     "apply_transform",
     "as_readable",
     "as_row_major",
@@ -56,10 +61,13 @@ __all__ = [
     "check_paired",
     "check_structure",
     "complete_modalities",
+    "count_added",
     "examine_values",
     "exclude_features",
     "find_counts",
     "find_missing",
+    "find_states",
+    "fit_added_offset",
     "fit_batch_offsets",
     "fit_transform",
     "iterate_blocks",

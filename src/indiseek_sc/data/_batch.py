@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from indiseek_sc._lookup import as_categories, find_obs, locate_obs
 from indiseek_sc._text import choices, listing
+from indiseek_sc.nn import N_STATES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,7 +101,8 @@ def read_batches(
     if unknown:
         raise ValueError(
             f"batch_key: {int(batches.isin(unknown).sum()):,} cells of {place} are of batches that the model does not "
-            f"know: {listing(unknown)}. It knows: {listing(known)}. Leave these cells out, or set up and train with them."
+            f"know: {listing(unknown)}. It knows: {listing(known)}. Have what they add estimated: "
+            "model = IndiSeek.load_query_data(mdata, model); or leave these cells out, or set up and train with them."
         )
     return batches.cat.set_categories(list(known))
 
@@ -113,7 +115,6 @@ def _read_by_short_name(mdata: MuData, name: str, cells: pd.Index | None) -> pd.
         return None
 
 
-N_CLUSTERS = 20
 CELLS_PER_CLUSTER = 30
 MOST_ROUNDS = 20
 
@@ -154,23 +155,16 @@ def fit_batch_offsets(
     -------
     Offsets of each modality, shape ``(n_batches, n_features)``; their mean over the cells is 0.
     """
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-
-    # Both modalities weigh alike.
-    scales = [np.sqrt(max(float(x.var(axis=0).sum()), 1e-12)) for x in features]
+    scales = _find_scales(features)
     x = np.hstack([values.astype(np.float64) / scale for values, scale in zip(features, scales, strict=True)])
     is_of = np.eye(n_batches)[batch]
-    n_clusters = max(1, min(N_CLUSTERS, len(x) // CELLS_PER_CLUSTER))
+    n_clusters = _count_clusters(len(x))
 
     def run(offsets: np.ndarray) -> tuple[float, np.ndarray]:
-        centers, labels, inertia = "k-means++", None, np.inf
+        centers: Any = "k-means++"
+        labels, inertia = None, np.inf
         for _ in range(MOST_ROUNDS):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                found = KMeans(n_clusters, init=centers, n_init=1, max_iter=20, random_state=seed).fit(
-                    x - offsets[batch]
-                )
+            found = _find_clusters(x - offsets[batch], centers, n_clusters, seed)
             if labels is not None and (found.labels_ == labels).all():
                 break
             centers, labels, inertia = found.cluster_centers_, found.labels_, found.inertia_
@@ -180,8 +174,92 @@ def fit_batch_offsets(
     means = is_of.T @ x / np.maximum(is_of.sum(axis=0), 1)[:, None] - x.mean(axis=0)
     means[is_of.sum(axis=0) == 0] = 0.0
     best = min((run(start) for start in (np.zeros_like(means), means)), key=lambda result: result[0])[1]
+    return _take_apart(best, features, scales)
+
+
+def find_states(features: Sequence[np.ndarray], *, seed: int) -> list[np.ndarray]:
+    """Find the kinds of cells that batches which come later are compared with, see :func:`fit_added_offset`.
+
+    Parameters
+    ----------
+    features
+        Features of each modality without what batches add, shape ``(n_cells, n_features)``.
+    seed
+        Decides where k-means starts.
+
+    Returns
+    -------
+    Means of the clusters, by modality, shape ``(n_clusters, n_features)``.
+    """
+    scales = _find_scales(features)
+    x = np.hstack([values.astype(np.float64) / scale for values, scale in zip(features, scales, strict=True)])
+    found = _find_clusters(x, "k-means++", _count_clusters(len(x)), seed)
+    return _take_apart(found.cluster_centers_, features, scales)
+
+
+def fit_added_offset(features: Sequence[np.ndarray], states: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Estimate what a batch adds to features that no model was trained with, by the kinds of cells of a model.
+
+    As :func:`fit_batch_offsets` does, but the clusters stay where they are, so that cells of other batches do too: each cell belongs to the
+    nearest one, and the offset is the mean difference from these, in turns, drawn to 0 as there. No offset and the difference of the
+    batch's mean are tried as starts.
+
+    Parameters
+    ----------
+    features
+        Features of the cells of the batch, by modality, shape ``(n_cells, n_features)``.
+    states
+        What :func:`find_states` returned, of the same modalities.
+
+    Returns
+    -------
+    The offset by modality, shape ``(n_features,)``.
+    """
+    from sklearn.metrics import pairwise_distances_argmin
+
+    scales = _find_scales(states)
+    x, centers = (
+        np.hstack([part.astype(np.float64) / scale for part, scale in zip(parts, scales, strict=True)])
+        for parts in (features, states)
+    )
+
+    def run(offset: np.ndarray) -> tuple[float, np.ndarray]:
+        labels = None
+        for _ in range(MOST_ROUNDS):
+            nearest = pairwise_distances_argmin(x - offset, centers)
+            if labels is not None and (nearest == labels).all():
+                break
+            labels = nearest
+            offset = (x - centers[labels]).sum(axis=0) / (len(x) + PRIOR_CELLS)
+        return float(((x - offset - centers[labels]) ** 2).sum()), offset
+
+    # Over the training cells the mean of the features is 0.
+    best = min((run(start) for start in (np.zeros(x.shape[1]), x.mean(axis=0))), key=lambda result: result[0])[1]
+    return [part[0] for part in _take_apart(best[None], features, scales)]
+
+
+def _find_scales(features: Sequence[np.ndarray]) -> list[float]:
+    """What to divide each modality by so that both weigh alike."""
+    return [float(np.sqrt(max(float(x.var(axis=0).sum()), 1e-12))) for x in features]
+
+
+def _take_apart(x: np.ndarray, features: Sequence[np.ndarray], scales: Sequence[float]) -> list[np.ndarray]:
+    """Columns of both modalities in the units of each."""
     widths = np.cumsum([values.shape[1] for values in features])[:-1]
-    return [part * scale for part, scale in zip(np.split(best, widths, axis=1), scales, strict=True)]
+    return [part * scale for part, scale in zip(np.split(x, widths, axis=1), scales, strict=True)]
+
+
+def _count_clusters(n_cells: int) -> int:
+    return max(1, min(N_STATES, n_cells // CELLS_PER_CLUSTER))
+
+
+def _find_clusters(x: np.ndarray, start: Any, n_clusters: int, seed: int) -> Any:
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return KMeans(n_clusters, init=start, n_init=1, max_iter=20, random_state=seed).fit(x)
 
 
 def _offsets_within(x: np.ndarray, is_in: np.ndarray, is_of: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +133,10 @@ class BatchField(BaseAnnDataField):
 
     def transfer_field(self, state_registry: dict[str, Any], adata_target: MuData, **kwargs: Any) -> dict[str, Any]:
         """Do the same for other data, whose batches must be among those of the model."""
-        return self._write(adata_target, [name_of(value) for value in state_registry["categorical_mapping"]])
+        return {
+            **state_registry,
+            **self._write(adata_target, [name_of(value) for value in state_registry["categorical_mapping"]]),
+        }
 
     def _write(self, mdata: MuData, known: list[str] | None) -> dict[str, Any]:
         if self.name is None:  # as scvi-tools notes it
@@ -187,7 +191,7 @@ def check_features(
         If more are missing, or a representation has other dimensions.
     """
     names, expected = source.get_stored_names(mdata), source.get_feature_names(mdata)
-    names = names[~np.isin(names, list(excluded))]
+    names = names[~np.isin(names, list(excluded)) & ~source.find_padded(mdata)]
     if np.array_equal(names, expected):
         return
     word = source.feature_word
@@ -256,6 +260,22 @@ def read_batch(registry: Mapping[str, Any]) -> tuple[str | None, np.ndarray]:
     if key == place["attr_key"]:
         return None, names
     return key if modality is None else f"{modality}:{key}", names
+
+
+def add_batches(registry: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return the registry of a model that knows more batches, at the end, without having learnt from them."""
+    extended: dict[str, Any] = deepcopy(dict(registry))
+    if names:
+        field = extended["field_registries"][REGISTRY_KEYS.BATCH_KEY]
+        every = np.array([*read_batch(registry)[1], *names])
+        field["state_registry"] |= {"categorical_mapping": every, "n_added": count_added(registry) + len(names)}
+        field["summary_stats"] = {"n_batch": len(every)}
+    return extended
+
+
+def count_added(registry: Mapping[str, Any]) -> int:
+    """Return how many of the batches, the last ones, were added by :func:`add_batches`."""
+    return int(registry["field_registries"][REGISTRY_KEYS.BATCH_KEY]["state_registry"].get("n_added", 0))
 
 
 @dataclass(frozen=True)

@@ -90,10 +90,25 @@ class InputSource:
         rows = columns = None
         if cells is not None and not self.get_cell_names(mdata).equals(cells):
             rows = self.get_cell_names(mdata).get_indexer(cells)
-        if self.features is not None and not np.array_equal(names := self.get_stored_names(mdata), self.features):
-            columns = pd.Index(names).get_indexer(self.features)
+        if self.features is not None:
+            columns = self._find_columns(mdata, self.features)
         values = self.get_stored(mdata)
         return values if rows is None and columns is None else MatchedMatrix(values, rows, columns)
+
+    def _find_columns(self, mdata: MuData, features: tuple[str, ...]) -> np.ndarray | None:
+        """Return where features lie, -1 where they are not or were not measured; None if they lie as they should."""
+        names, is_padded = self.get_stored_names(mdata), self.find_padded(mdata)
+        if np.array_equal(names, features) and not is_padded.any():
+            return None
+        columns = pd.Index(names).get_indexer(features)
+        return np.where((columns >= 0) & ~is_padded[columns], columns, -1)
+
+    def find_padded(self, mdata: MuData) -> np.ndarray:
+        """Return which of the features that are there were not measured, shape ``(n_stored_features,)``."""
+        var = None if self.attribute == "obsm" else mdata.mod[self.modality].var
+        if var is None or _keys.PADDED not in var:
+            return np.zeros(self.get_stored_names(mdata).size, dtype=bool)
+        return var[_keys.PADDED].to_numpy(dtype=bool)
 
     def get_cell_names(self, mdata: MuData) -> pd.Index:
         """Return the names of the cells of the modality, shape ``(n_cells,)``, which may be fewer than those of ``mdata``."""

@@ -9,13 +9,14 @@ from scvi.model.base import BaseModelClass
 
 from indiseek_sc._checks import check_whole
 from indiseek_sc._keys import ROLES
-from indiseek_sc.data import MAX_MISSING, read_batch, read_input
+from indiseek_sc.data import MAX_MISSING, count_added, read_batch, read_input
 from indiseek_sc.model import (
     _attribution,
     _audit,
     _lambda_path,
     _latents,
     _prediction,
+    _queries,
     _report,
     _saving,
     _setup,
@@ -197,9 +198,10 @@ class IndiSeek(BaseModelClass):
             for role, (_, state) in inputs.items()
         }
         batch, names = read_batch(self.registry_)
-        n_batches = 1 if batch is None else len(names)
+        n_added = count_added(self.registry_)
+        n_batches = 1 if batch is None else len(names) - n_added
         with isolated_seed(seed):
-            self.module = self._module_cls(transforms, self.settings.architecture, n_batches)
+            self.module = self._module_cls(transforms, self.settings.architecture, n_batches, n_added)
         self.stages_: list[str] = []
         """The stages that are trained, such as ``"shared"``."""
         self.split_: dict[str, Any] = {}
@@ -398,6 +400,11 @@ class IndiSeek(BaseModelClass):
     def test_indices(self) -> np.ndarray | None:
         """The same of the cells that were held out."""
         return self.split.test if self.split_ and self._adata is not None else None
+
+    # Queries
+
+    prepare_query_mudata = classmethod(_queries.prepare_query_mudata)
+    load_query_data = classmethod(_queries.load_query_data)
 
     # Codes
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from indiseek_sc._checks import check_several
-from indiseek_sc.data import fit_batch_offsets, fit_transform
+from indiseek_sc.data import find_states, fit_batch_offsets, fit_transform, read_batch
 from indiseek_sc.metrics import single_thread
 from indiseek_sc.model._cells import (
     as_rows,
@@ -189,6 +189,11 @@ def train(
         trainer_kwargs=trainer_kwargs,
     )
     mdata = model._validate_anndata(max_missing=0.0)
+    if model.module.n_added:
+        raise ValueError(
+            "The model was made by load_query_data and keeps what the reference has learnt. To learn from these cells, set up "
+            f"a new one: {type(model).__name__}.setup_mudata(mdata, ...), {type(model).__name__}(mdata)."
+        )
     if "shared" in wanted:
         split = _draw_split(model, mdata, train_size, validation_size, held_out)
     else:
@@ -296,18 +301,28 @@ def fit_features(
                 f"{module.transforms[role].recipe}, so there is nothing to learn from. A centred log-ratio needs two proteins at least; "
                 "check that the layer holds the measured values."
             )
-    if not module.subtracts_batch_offsets:
-        return
+    if read_batch(model.registry_)[0] is not None and module.architecture.batch_offsets:
+        _fit_offsets(model, mdata, module, split, matrices)
+
+
+def _fit_offsets(
+    model: IndiSeek, mdata: MuData, module: IndiSeekModule, split: Split, matrices: Mapping[Role, Any]
+) -> None:
+    """Fit what batches add to features, and the kinds of cells by which batches are compared that come later."""
     rows = some_rows(torch.from_numpy(split.train)).numpy()
     for offsets in module.batch_offsets.values():
         offsets.set(torch.zeros_like(offsets.offsets))  # features as they come
     features = [read_features(model, mdata, role, rows, module, x).cpu().numpy() for role, x in matrices.items()]
     batch = get_batch(model, mdata, rows, module.device).cpu().numpy()
-    counts = np.bincount(batch, minlength=module.n_batches)
-    module.batch_shares.copy_(torch.from_numpy(counts / counts.sum()))
-    found = fit_batch_offsets(features, batch, module.n_batches, seed=model.seed)
-    for offsets, values in zip(module.batch_offsets.values(), found, strict=True):
-        offsets.set(torch.from_numpy(values))
+    if module.subtracts_batch_offsets:
+        counts = np.bincount(batch, minlength=module.n_batches)
+        module.batch_shares.copy_(torch.from_numpy(counts / counts.sum()))
+        found = fit_batch_offsets(features, batch, module.n_batches, seed=model.seed)
+        features = [x - offsets[batch] for x, offsets in zip(features, found, strict=True)]
+        for offsets, values in zip(module.batch_offsets.values(), found, strict=True):
+            offsets.set(torch.from_numpy(values))
+    for offsets, states in zip(module.batch_offsets.values(), find_states(features, seed=model.seed), strict=True):
+        offsets.states[: len(states)] = torch.from_numpy(states)
 
 
 def _is_worth_keeping(model: IndiSeek, run: StageRun, stages: Sequence[str]) -> bool:

@@ -58,6 +58,8 @@ class IndiSeekModule(BaseModuleClass):
         What the networks are made of.
     n_batches
         Number of batches, 1 if there are none to tell apart.
+    n_added
+        Number of batches beside these that nothing was learnt from. They have offsets; to all else their cells are of no certain batch.
     """
 
     batch_shares: Tensor
@@ -67,15 +69,20 @@ class IndiSeekModule(BaseModuleClass):
     """Parts that stage 2 must not change."""
 
     def __init__(
-        self, transforms: Mapping[Role, FeatureTransform], architecture: Architecture, n_batches: int = 1
+        self,
+        transforms: Mapping[Role, FeatureTransform],
+        architecture: Architecture,
+        n_batches: int = 1,
+        n_added: int = 0,
     ) -> None:
         super().__init__()
         self.architecture = architecture
         self.n_batches = n_batches
+        self.n_added = n_added
         self.modalities: tuple[Role, ...] = tuple(transforms)
         self.transforms = NamedModules(transforms)
         self.n_features = {name: transform.n_output for name, transform in transforms.items()}
-        self.batch_offsets = self._of_each(lambda name: BatchOffsets(n_batches, self.n_features[name]))
+        self.batch_offsets = self._of_each(lambda name: BatchOffsets(n_batches + n_added, self.n_features[name]))
         self.register_buffer("batch_shares", torch.full((n_batches,), 1 / n_batches))
         widest = architecture.n_shared
         self.n_shared = min(widest, *self.n_features.values()) if architecture.linear_start else widest
@@ -182,7 +189,10 @@ class IndiSeekModule(BaseModuleClass):
         standardized = self.rotations[name].standardize(shared)
         if self.n_batches == 1:
             return standardized
-        return torch.cat([standardized, F.one_hot(batch, self.n_batches).to(standardized.dtype)], dim=1)
+        known = F.one_hot(batch % self.n_batches if self.n_added else batch, self.n_batches).to(standardized.dtype)
+        if self.n_added:
+            known = torch.where((batch < self.n_batches)[:, None], known, self.batch_shares)
+        return torch.cat([standardized, known], dim=1)
 
     def decode(self, specific: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]) -> dict[Role, Tensor]:
         """Return the features that both codes of each modality decode to."""

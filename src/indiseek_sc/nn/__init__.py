@@ -11,7 +11,7 @@ from indiseek_sc.nn._canonical_analysis import (
 )
 from indiseek_sc.nn._encoder_decoders import ConditionalCodec, PlainCodec, SpecificCodec
 from indiseek_sc.nn._flow import ConditionalSpline
-from indiseek_sc.nn._linear import BatchOffsets, FourierRegression, PrincipalMap, RidgeMap
+from indiseek_sc.nn._linear import N_STATES, BatchOffsets, FourierRegression, PrincipalMap, RidgeMap
 from indiseek_sc.nn._networks import CrossPredictor, NamedModules, SharedEncoder, last_layer, make_mlp
 from indiseek_sc.nn._parts import map_parts
 from indiseek_sc.nn._prediction import LEVELS, IntervalCalibration, PredictionHead
@@ -20,6 +20,7 @@ from indiseek_sc.nn._whitening import ConditionalWhitening, Whitening
 
 __all__ = [
     "LEVELS",
+    "N_STATES",
     "BatchOffsets",
     "CanonicalRotation",
     "ConditionalCodec",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -246,6 +247,10 @@ class FourierRegression(nn.Module):
         return self.features(x) @ self.weight + self.bias
 
 
+N_STATES = 20
+"""So many kinds of cells are kept at most, for batches that come later."""
+
+
 class BatchOffsets(nn.Module):
     """Takes out of the features of a cell what its batch adds to those of any cell; nothing until :meth:`set` says how much.
 
@@ -258,10 +263,17 @@ class BatchOffsets(nn.Module):
     """
 
     offsets: Tensor
+    states: Tensor
+    """Mean features of kinds of training cells without the offsets, shape ``(N_STATES, n_features)``; NaN where there are fewer."""
 
     def __init__(self, n_batches: int, n_features: int) -> None:
         super().__init__()
         self.register_buffer("offsets", torch.zeros(n_batches, n_features))
+        self.register_buffer("states", torch.full((N_STATES, n_features), math.nan))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        state_dict.setdefault(f"{prefix}states", torch.full_like(self.states, math.nan))  # models of before kept none
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @torch.no_grad()
     def set(self, offsets: Tensor) -> None:

@@ -1,0 +1,234 @@
+"""A batch that comes after the training: what it adds is estimated, and the reference stays as it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from mudata import MuData
+from scipy.sparse import csr_matrix
+
+from indiseek_sc import IndiSeek, _keys
+from indiseek_sc.baselines import JointOpt
+from indiseek_sc.data import find_states, fit_added_offset
+from indiseek_sc.metrics import label_accuracy
+
+from .conftest import all_codes, assert_equal_codes, fit
+
+# --- the estimate -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("composition", ["alike", "other", "some states alone"])
+@pytest.mark.parametrize("shift", [0.0, 2.0, 5.0])  # states are 15 apart
+def test_a_known_offset_is_found_whatever_the_composition(composition, shift):
+    rng = np.random.default_rng(0)
+    centers = 2 * rng.normal(size=(8, 30))
+    shares = {"alike": np.ones(8), "other": 0.6 ** np.arange(8), "some states alone": (np.arange(8) > 4).astype(float)}
+    x = centers[rng.integers(8, size=2000)] + rng.normal(size=(2000, 30))
+    mean = x.mean(axis=0)
+    new = centers[rng.choice(8, size=400, p=shares[composition] / shares[composition].sum())] + rng.normal(
+        size=(400, 30)
+    )
+    added = rng.normal(size=30)
+    added *= shift / np.linalg.norm(added)
+    states = find_states([x[:, :10] - mean[:10], x[:, 10:] - mean[10:]], seed=0)
+    new = new + added - mean
+    found = np.hstack(fit_added_offset([new[:, :10], new[:, 10:]], states))
+    assert np.linalg.norm(found - added) < 0.7
+
+
+def test_few_cells_are_drawn_to_no_offset():
+    states = [np.zeros((1, 3))]
+    (one,) = fit_added_offset([np.full((1, 3), 21.0)], states)
+    np.testing.assert_allclose(one, 1.0)
+    (many,) = fit_added_offset([np.full((1980, 3), 1.0)], states)
+    np.testing.assert_allclose(many, 0.99)
+
+
+# --- the model --------------------------------------------------------------------------------------------------------
+
+
+def handle(mdata: MuData, *, name: str) -> MuData:
+    """The same cells as another handling would have them: counts of some genes and of most proteins are scaled."""
+    rng = np.random.default_rng(1)
+    mdata = mdata.copy()
+    for modality, share in (("rna", 0.3), ("adt", 0.8)):
+        values = mdata[modality].X.toarray()
+        factors = np.where(rng.random(values.shape[1]) < share, rng.choice([0.4, 2.5], values.shape[1]), 1.0)
+        mdata[modality].X = csr_matrix(np.round(values * factors).astype(np.float32))
+    mdata.obs["batch"] = name
+    return mdata
+
+
+def pack(mdata: MuData) -> MuData:
+    made = mdata.copy()
+    made.obs["batch"] = made.obs["batch"].astype(str)
+    return made
+
+
+@pytest.fixture(scope="module")
+def cells(_pbmc_covid_once) -> dict[str, MuData]:
+    """Cells to train on, and cells of the same batches."""
+    whole = pack(_pbmc_covid_once)
+    return {"reference": whole[::5].copy(), "query": whole[2::10].copy()}
+
+
+@pytest.fixture(scope="module")
+def reference(cells) -> IndiSeek:
+    return fit(cells["reference"].copy(), setup={"batch_key": "batch"})
+
+
+def test_what_a_new_batch_adds_is_taken_out_and_the_reference_stays(cells, reference, tmp_path):
+    before = all_codes(reference)
+    names = list(reference.registry_["field_registries"]["batch"]["state_registry"]["categorical_mapping"])
+    truth = all_codes(reference, cells["query"].copy())
+    new = handle(cells["query"], name="new")
+    with pytest.raises(
+        ValueError, match=r"does not know: 'new'.*model = IndiSeek\.load_query_data\(mdata, model\)"
+    ) as error:
+        reference.get_latent_representation(new)
+    variables = {"mdata": new, "model": reference, "IndiSeek": IndiSeek}
+    exec(str(error.value).partition("estimated: ")[2].partition(";")[0], variables)
+    model = variables["model"]
+    assert model is not reference
+    codes = all_codes(model)
+    assert_equal_codes(before, all_codes(reference))
+    assert_equal_codes(before, all_codes(model, cells["reference"].copy()))
+
+    # As if the cells were of a batch that is known, without an estimate.
+    as_known = new.copy()
+    as_known.obs["batch"] = names[0]
+    without = all_codes(reference, as_known)
+    labels = np.concatenate([x.obs["cell_type"].astype(str) for x in (reference.adata, new)])
+    n = reference.adata.n_obs
+    parts = np.arange(n), np.arange(n, len(labels))
+    for kind in ("joint", "shared_rna", "shared_adt"):
+        error_with, error_without = (np.square(x[kind] - truth[kind]).mean() for x in (codes, without))
+        assert error_with < 0.5 * error_without, kind
+        accuracy = [label_accuracy(np.vstack([before[kind], x[kind]]), labels, *parts) for x in (codes, without, truth)]
+        assert accuracy[0] > accuracy[1], kind
+        assert accuracy[0] > accuracy[2] - 0.08, kind
+
+    model.save(tmp_path / "model")
+    loaded = IndiSeek.load(tmp_path / "model", adata=new)
+    assert_equal_codes(codes, all_codes(loaded))
+    both = IndiSeek.load_query_data(handle(cells["query"], name="newer"), tmp_path / "model")
+    assert_equal_codes(codes, all_codes(both, new.copy()))
+    model.write_latents()
+    assert np.isfinite(new.obsm[_keys.JOINT]).all()
+    assert np.isfinite(model.feature_attribution(modality="adt", max_cells=10)["attribution"]).all()
+    with pytest.raises(ValueError, match=r"made by load_query_data.*IndiSeek\.setup_mudata\(mdata"):
+        model.train(1)
+
+
+@pytest.mark.parametrize("name", ["rna", "adt"])
+def test_one_modality_is_enough(cells, reference, name):
+    new = handle(cells["query"], name="new")
+    alone = MuData({name: new[name].copy()})
+    alone.obs["batch"] = "new"
+    model = IndiSeek.load_query_data(alone, reference)
+    code = model.get_latent_representation(kind="shared", modality=name)
+    truth = reference.get_latent_representation(cells["query"].copy(), kind="shared", modality=name)
+    known = alone.copy()
+    known.obs["batch"] = reference.adata.obs["batch"].iloc[0]
+    without = reference.get_latent_representation(known, kind="shared", modality=name)
+    assert np.square(code - truth).mean() < 0.7 * np.square(without - truth).mean()
+    other = {"rna": "adt", "adt": "rna"}[name]
+    assert not model.module.batch_offsets[next(r for r, m in model.modalities.items() if m == other)].offsets[-1].any()
+
+
+def test_cells_of_known_batches_need_no_estimate(cells, reference):
+    query = cells["query"].copy()
+    model = IndiSeek.load_query_data(query, reference)
+    assert model.module.n_added == 0
+    assert_equal_codes(all_codes(model), all_codes(reference, cells["query"].copy()))
+    mixed = handle(cells["query"], name="new")
+    mixed.obs.loc[mixed.obs_names[:300], "batch"] = cells["query"].obs["batch"][:300]
+    codes = all_codes(IndiSeek.load_query_data(mixed, reference), indices=np.arange(300))
+    before = handle(cells["query"], name="any")[:300].copy()
+    before.obs["batch"] = cells["query"].obs["batch"][:300]
+    for kind, code in all_codes(reference, before).items():
+        np.testing.assert_allclose(codes[kind], code, atol=2e-5)
+
+
+@pytest.mark.parametrize("settings", [{"setup": None}, {"batch_offsets": False}, {"one": True}])
+def test_references_of_one_batch_and_without_offsets(cells, settings):
+    mdata = cells["reference"][::2].copy()
+    if settings.pop("one", False):
+        mdata.obs["batch"] = "only"
+    setup = settings.pop("setup", {"batch_key": "batch"})
+    model = fit(mdata, setup=setup, **settings)
+    new = handle(cells["query"], name="new")
+    query = IndiSeek.load_query_data(new, model)
+    assert np.isfinite(query.get_latent_representation()).all()
+    added = query.module.batch_offsets["adt"].offsets[model.module.n_batches :]
+    assert added.shape[0] == (0 if setup is None else 1)
+    assert bool(added.any()) == (setup is not None and not settings)
+    assert_equal_codes(all_codes(model), all_codes(query, mdata.copy()))
+
+
+def test_a_prediction_for_a_new_batch(cells, reference):
+    reference.train_prediction(2, enable_progress_bar=False)
+    alone = MuData({"rna": handle(cells["query"], name="new")["rna"].copy()})
+    alone["rna"].obs["batch"] = "new"
+    with pytest.raises(ValueError, match="does not know: 'new'"):
+        reference.predict_modality("rna", "adt", alone)
+    predicted = IndiSeek.load_query_data(alone, reference).predict_modality("rna", "adt").mean
+    truth = reference.predict_modality("rna", "adt", cells["query"]).mean
+    assert np.corrcoef(predicted.to_numpy().ravel(), truth.to_numpy().ravel())[0, 1] > 0.7
+
+
+def test_what_cannot_be_a_query(cells, reference, tmp_path):
+    query = cells["query"]
+    for mdata, model, kind, message in [
+        (query["rna"], reference, TypeError, "must be a MuData"),
+        (query[:10], reference, ValueError, "is a view"),
+        (MuData({"x": query["rna"].copy()}), reference, ValueError, "no modality of the model \\('rna', 'adt'\\)"),
+        (query, 3, TypeError, "reference_model must be a model or the folder"),
+        (query, tmp_path / "nothing", FileNotFoundError, "nothing"),
+    ]:
+        with pytest.raises(kind, match=message):
+            IndiSeek.load_query_data(mdata, model)
+
+
+def test_a_rival_reads_new_batches_too(cells):
+    mdata = cells["reference"][::4].copy()
+    JointOpt.setup_mudata(mdata, batch_key="batch")
+    model = JointOpt(mdata)
+    model.train(1, enable_progress_bar=False)
+    query = IndiSeek.load_query_data(handle(cells["query"], name="new"), model)
+    assert type(query) is JointOpt
+    assert torch.isfinite(torch.from_numpy(query.get_latent_representation())).all()
+
+
+# --- aligned copies ---------------------------------------------------------------------------------------------------
+
+
+def test_an_aligned_copy_has_the_features_of_the_model(cells, reference, tmp_path):
+    names = reference.get_var_names()
+    lacking = list(names["adt"][::10])
+    query = cells["query"].copy()
+    query.mod["adt"] = query["adt"][:, ~query["adt"].var_names.isin(lacking)][:, ::-1].copy()
+    query.mod["rna"].layers["counts"] = query["rna"].X.copy()
+    query.update()
+    query.obsm["X_other"] = np.ones((query.n_obs, 2))
+    reference.save(tmp_path / "model", overwrite=True)
+    found = IndiSeek.prepare_query_mudata(query, tmp_path / "model", return_reference_var_names=True)
+    assert {name: list(index) for name, index in found.items()} == {name: list(x) for name, x in names.items()}
+    with pytest.warns(UserWarning, match=f"{len(lacking)} of the 188 proteins"):
+        prepared = IndiSeek.prepare_query_mudata(query, reference)
+    for name, expected in names.items():
+        assert list(prepared[name].var_names) == list(expected)
+    assert list(prepared["adt"].var_names[prepared["adt"].var[_keys.PADDED]]) == lacking
+    assert "counts" in prepared["rna"].layers
+    assert (prepared.obs["cell_type"] == query.obs["cell_type"]).all()
+    assert prepared.obsm["X_other"].shape == (query.n_obs, 2)
+    with pytest.warns(UserWarning, match=f"{len(lacking)} of the 188 proteins"):
+        codes = all_codes(reference, query)
+    prepared.write_h5mu(tmp_path / "prepared.h5mu")
+    with pytest.warns(UserWarning, match=f"{len(lacking)} of the 188 proteins"):
+        for kind, code in all_codes(reference, prepared).items():
+            np.testing.assert_allclose(codes[kind], code, atol=2e-5)
+    with pytest.warns(UserWarning, match="missing"):
+        again = IndiSeek.prepare_query_mudata(prepared, reference)
+    assert list(again["adt"].var_names[again["adt"].var[_keys.PADDED]]) == lacking
