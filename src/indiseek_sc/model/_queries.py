@@ -220,7 +220,7 @@ def _estimate_offset(model: IndiSeek, mdata: MuData, roles: Sequence[Role], numb
             f"batch_key: the reference takes nothing out of batches (batch_offsets=False), so {name!r} keeps what it adds."
         )
         return
-    if any(module.batch_offsets[role].states.isnan().all() for role in roles):
+    if any(module.batch_offsets[role].states.isinf().all() for role in roles):
         raise ValueError("reference_model: it was trained by a version that kept no kinds of cells. Train it again.")
     is_of = (get_batch(model, mdata, np.arange(mdata.n_obs)) == number).cpu().numpy()
     together = [roles] if (is_of & find_cells(model, mdata, roles)).any() else [(role,) for role in roles]
@@ -233,7 +233,7 @@ def _estimate_offset(model: IndiSeek, mdata: MuData, roles: Sequence[Role], numb
         rows = some_rows(torch.from_numpy(rows)).numpy()
         features = [read_features(model, mdata, role, rows).cpu().numpy() for role in some]
         states = [module.batch_offsets[role].states.cpu().numpy() for role in some]
-        is_kept = ~np.isnan(states[0]).any(axis=1)
+        is_kept = np.isfinite(states[0]).all(axis=1)
         found = fit_added_offset(features, [of_role[is_kept] for of_role in states])
         for role, offset in zip(some, found, strict=True):
             if (

@@ -189,11 +189,6 @@ def train(
         trainer_kwargs=trainer_kwargs,
     )
     mdata = model._validate_anndata(max_missing=0.0)
-    if model.module.n_added:
-        raise ValueError(
-            "The model was made by load_query_data and keeps what the reference has learnt. To learn from these cells, set up "
-            f"a new one: {type(model).__name__}.setup_mudata(mdata, ...), {type(model).__name__}(mdata)."
-        )
     if "shared" in wanted:
         split = _draw_split(model, mdata, train_size, validation_size, held_out)
     else:
@@ -242,6 +237,11 @@ def _check_stages(model: IndiSeek, stages: Any, *, keep_start: bool) -> tuple[st
     stages = tuple(check_several("stages", stages))
     if stages not in (("shared", "specific"), ("shared",), ("specific",)):
         raise ValueError(f"stages must be ('shared', 'specific') or one of them alone, but is {stages!r}.")
+    if model.module.n_added:
+        raise ValueError(
+            "The model was made by load_query_data and keeps what the reference has learnt. To learn from these cells, set up "
+            f"a new one: {type(model).__name__}.setup_mudata(mdata, ...), {type(model).__name__}(mdata)."
+        )
     if len(stages) == 1 and not model._trains_stages_apart:
         raise ValueError(f"stages: {type(model).__name__} trains both at once; leave the argument out.")
     if stages == ("specific",):

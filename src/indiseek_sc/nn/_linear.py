@@ -264,15 +264,15 @@ class BatchOffsets(nn.Module):
 
     offsets: Tensor
     states: Tensor
-    """Mean features of kinds of training cells without the offsets, shape ``(N_STATES, n_features)``; NaN where there are fewer."""
+    """Mean features of kinds of training cells without the offsets, shape ``(N_STATES, n_features)``; infinite where there are fewer."""
 
     def __init__(self, n_batches: int, n_features: int) -> None:
         super().__init__()
         self.register_buffer("offsets", torch.zeros(n_batches, n_features))
-        self.register_buffer("states", torch.full((N_STATES, n_features), math.nan))
+        self.register_buffer("states", torch.full((N_STATES, n_features), math.inf))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        state_dict.setdefault(f"{prefix}states", torch.full_like(self.states, math.nan))  # models of before kept none
+        state_dict.setdefault(f"{prefix}states", torch.full_like(self.states, math.inf))  # models of before kept none
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @torch.no_grad()
