@@ -18,7 +18,7 @@ from indiseek_sc import IndiSeek, tl
 from indiseek_sc.baselines import METHODS, make
 from indiseek_sc.datasets import synthetic
 from indiseek_sc.metrics import _probes
-from indiseek_sc.model import _stages
+from indiseek_sc.model import _checkpoint, _files, _stages
 from indiseek_sc.module import IndiSeekModule
 
 from .pretend_gpu import PretendGpu, pretend_gpu
@@ -257,6 +257,27 @@ def test_models_are_loaded_on_the_other_device(on_cpu: IndiSeek, on_gpu: IndiSee
         assert loaded.device.type == {"cpu": "cpu", "gpu": "cuda"}[accelerator]
         assert_same_codes(get_codes(loaded), expected)
         loaded.train(**CPU, stages=("specific",))
+
+
+def test_training_goes_on_from_a_checkpoint_on_the_device(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    def write(*values: Any) -> None:
+        _files.write_values(*values)
+        raise Killed
+
+    def act(accelerator: str) -> dict[str, np.ndarray]:
+        arguments = {**SHORT, "accelerator": accelerator, "checkpoint_dir": tmp_path / accelerator}
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(_checkpoint, "write_values", write)
+            make_model().train(**arguments)
+        model = make_model()
+        model.train(**arguments)
+        assert list((tmp_path / accelerator).iterdir()) == []
+        return get_codes(model)
+
+    assert_same_codes(*run_on_both(act))
 
 
 CLOSED_FORMS = (

@@ -109,11 +109,11 @@ def test_stages_read_their_inputs_and_leave_their_outputs_to_those_behind():
     def square(run, sum):
         return {"first": sum**2}
 
-    run = SimpleNamespace(module=None, reason=None)
+    run = SimpleNamespace(module=None, reason=None, options=None)
     stages = (Stage("add", add, ("first", "second"), ("sum",)), Stage("square", square, ("sum",), ("first",)))
-    given = {"first": 1, "second": 2}
-    assert run_stages(stages, run, given) == {"first": 9, "second": 2, "sum": 3}
-    assert given == {"first": 1, "second": 2}
+    given = {"first": 1, "second": 2, "batch": ()}
+    assert run_stages(stages, run, given) == {"first": 9, "second": 2, "sum": 3, "batch": ()}
+    assert given == {"first": 1, "second": 2, "batch": ()}
 
 
 def test_what_learns_is_left_out_once_a_stage_ended_early_and_closed_forms_are_not():
@@ -134,7 +134,7 @@ def test_what_learns_is_left_out_once_a_stage_ended_early_and_closed_forms_are_n
         Stage("closed form", take("closed form"), ()),
         Stage("last", take("last"), (), learns=True),
     )
-    run_stages(stages, SimpleNamespace(module="one", reason=None), {})
+    run_stages(stages, SimpleNamespace(module="one", reason=None, options=None), {"batch": ()})
     assert taken == ["first", "broken off", "closed form"]
 
 

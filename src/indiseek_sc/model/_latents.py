@@ -29,6 +29,7 @@ from indiseek_sc.model._cells import (
     require,
 )
 from indiseek_sc.model._setup import is_view
+from indiseek_sc.nn import take_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,6 +83,8 @@ def get_latent_representation(
         or batches that cannot be.
     RuntimeError
         If the stage that makes the code was not trained.
+    MemoryError
+        If memory does not suffice even for a few cells at a time.
     """
     check_name("kind", kind, get_args(Kind))
     if kind == "joint":
@@ -277,16 +280,19 @@ def encode_all(
         if role in named or None in named
     }
     kinds = {kind for kind, _ in wanted}
+
+    def encode(part: slice) -> list[np.ndarray]:
+        some = rows[part]
+        features = {role: read_features(model, mdata, role, some, matrix=x) for role, x in matrices.items()}
+        described = model.module.describe(features, get_batch(model, mdata, some), kinds)
+        found = (described[kind] if role is None else described[kind][role] for kind, role in wanted)
+        return [code.cpu().numpy() for code in found]
+
     codes: list[np.ndarray] = []
-    start = 0
-    for chunk in np.array_split(rows, max(1, -(-rows.size // CELLS_AT_ONCE))):
-        features = {role: read_features(model, mdata, role, chunk, matrix=x) for role, x in matrices.items()}
-        described = model.module.describe(features, get_batch(model, mdata, chunk), kinds)
-        parts = [described[kind] if role is None else described[kind][role] for kind, role in wanted]
-        codes = codes or [np.empty((rows.size, part.shape[1]), np.float32) for part in parts]
-        for code, part in zip(codes, parts, strict=True):
-            code[start : start + chunk.size] = part.cpu().numpy()
-        start += chunk.size
+    for part, found in take_parts(encode, rows.size, CELLS_AT_ONCE):
+        codes = codes or [np.empty((rows.size, some.shape[1]), np.float32) for some in found]
+        for code, some in zip(codes, found, strict=True):
+            code[part] = some
     for code, (_, role) in zip(codes, wanted, strict=True):
         code[~find_cells(model, mdata, model.modalities if role is None else (role,))[rows]] = np.nan
     return codes

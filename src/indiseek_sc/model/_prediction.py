@@ -23,10 +23,10 @@ from indiseek_sc.model._cells import (
     require_own_cells,
 )
 from indiseek_sc.model._latents import CELLS_AT_ONCE
-from indiseek_sc.model._runs import copy_module, read_options, release, start_run
+from indiseek_sc.model._runs import copy_module, explained_memory, read_options, release, start_run
 from indiseek_sc.model._setup import find_features_in_use
 from indiseek_sc.module import Units
-from indiseek_sc.nn import LEVELS
+from indiseek_sc.nn import LEVELS, take_parts
 from indiseek_sc.train import isolated_seed
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def train_prediction(
     split = require_own_cells(model, mdata, ("train", "validation"), "train_prediction")
     run, values = start_run(model, mdata, copy_module(model, options), split, options, model.history_)
     matrices = {role: get_matrix(model, mdata, role) for role in model.modalities}
-    with isolated_seed(model.seed), single_thread():
+    with isolated_seed(model.seed), single_thread(), explained_memory(STAGE, options, mdata.n_obs, learns=True):
         _learn_and_calibrate(run, matrices, split.validation, **values)
     release(run.module)
     model.module, model.history_, model.trainer = run.module, run.full_history, run.trainer
@@ -305,13 +305,14 @@ def predict_modality(
     mean, deviation = np.empty((2, rows.size, columns.size), dtype=np.float32)
     model.module.eval()
     with torch.inference_mode():
-        for start in range(0, rows.size, CELLS_AT_ONCE):
-            some = slice(start, start + CELLS_AT_ONCE)
-            features, batch = _features_of(model, cells, role, rows[some])
-            for values, predicted in zip(
-                (mean, deviation), model.module.predict_other(role, features, batch, units), strict=True
-            ):
-                values[some] = predicted[:, in_use].cpu().numpy()
+
+        def predict(part: slice) -> tuple[Tensor, Tensor]:
+            features, batch = _features_of(model, cells, role, rows[part])
+            return model.module.predict_other(role, features, batch, units)
+
+        for part, found in take_parts(predict, rows.size, CELLS_AT_ONCE):
+            for values, predicted in zip((mean, deviation), found, strict=True):
+                values[part] = predicted[:, in_use].cpu().numpy()
     half_widths = model.module.modality_predictors[role].calibrations[units].half_widths[:, in_use].cpu().numpy()
     names = {"index": cells.names[rows], "columns": columns}
     return ModalityPrediction(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from indiseek_sc._checks import check_whole, is_whole
 from indiseek_sc._keys import REGRESSION_TITLES
 from indiseek_sc.model._cells import get_batch, get_row_major, read_features
 from indiseek_sc.module import IndiSeekModule, Optimisation
+from indiseek_sc.nn import is_out_of_memory
 from indiseek_sc.train import (
     Device,
     KeepBest,
@@ -51,6 +53,9 @@ PLAN_OPTIONS = tuple(
     if name not in GIVEN_ELSEWHERE and not name.startswith("max_epochs_")
 )
 """What ``plan_kwargs`` may change."""
+
+BATCH_SIZE_OF = {"shared": "batch_size", "specific": "specific_batch_size", "walk": "specific_batch_size"}
+"""The setting that a stage takes batches by, where it is not that of regressions."""
 
 STEPS_PER_EPOCH = 100
 """An epoch of large data is a random part of it, so that progress and early stopping look often enough."""
@@ -274,6 +279,35 @@ def _read_epochs(max_epochs: Any, stages: Sequence[str]) -> dict[str, int]:
         if not is_whole(number) or number < 0:
             raise ValueError(f"max_epochs must be whole numbers of at least 0, but is {max_epochs!r}.")
     return {name: int(number) for name, number in wanted.items()}
+
+
+class StageMemoryError(MemoryError):
+    """Memory does not suffice for a stage; the message says which, and what to do."""
+
+
+@contextmanager
+def explained_memory(stage: str, options: RunOptions, n_cells: int, *, learns: bool) -> Iterator[None]:
+    """Where memory does not suffice in the block, say in which stage, for what, and what to do.
+
+    Raises
+    ------
+    StageMemoryError
+        If it does not.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, StageMemoryError) or not is_out_of_memory(error):
+            raise
+        size = getattr(options.optimisation, BATCH_SIZE_OF.get(stage, "regression_batch_size"))
+        what = f"{n_cells:,} cells" + (f" in batches of {size:,}" if learns else "")
+        on_gpu = options.device.index is not None
+        remedies = [f"a smaller batch, batch_size={max(1, size // 2)}"] if learns else ["fewer cells"]
+        remedies += ["accelerator='cpu'"] if on_gpu else []
+        raise StageMemoryError(
+            f"Stage {stage!r}: memory of the {'GPU' if on_gpu else 'CPU'} does not suffice for {what}. Give {' or '.join(remedies)}. "
+            f"The model is as it was before. ({error})"
+        ) from error
 
 
 def copy_module(model: IndiSeek, options: RunOptions) -> IndiSeekModule:

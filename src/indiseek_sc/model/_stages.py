@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from indiseek_sc.model._evidence import SMALLEST_INFORMATION, explains, find_dependence, find_information, has_shape
+from indiseek_sc.model._runs import explained_memory
 from indiseek_sc.model._shared import learn_shared, reset_encoders, some_rows
 from indiseek_sc.module import IndiSeekModule
 from indiseek_sc.nn import ConditionalCodec
@@ -84,7 +85,8 @@ def run_stages(
     for stage in stages[n_finished:]:
         made: Mapping[str, Any] = {}
         if stage.is_needed(run.module) and not (stage.learns and run.reason is not None):
-            found = stage.run(run, **{name: known[name] for name in stage.inputs})
+            with explained_memory(stage.name, run.options, len(known["batch"]), learns=stage.learns):
+                found = stage.run(run, **{name: known[name] for name in stage.inputs})
             made = {name: found[name] for name in stage.outputs}
         known |= made
         if checkpoint is not None:

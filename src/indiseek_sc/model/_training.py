@@ -29,7 +29,7 @@ from indiseek_sc.model._cells import (
 )
 from indiseek_sc.model._checkpoint import Checkpoint, describe_training
 from indiseek_sc.model._lambda_path import LAMBDAS, WALK
-from indiseek_sc.model._runs import copy_module, read_options, release, start_run
+from indiseek_sc.model._runs import copy_module, explained_memory, read_options, release, start_run
 from indiseek_sc.model._setup import check_query
 from indiseek_sc.model._shared import some_rows
 from indiseek_sc.model._stages import FINISH, FORMER_START, NEW_START, SPECIFIC, run_stages
@@ -169,6 +169,8 @@ def train(
         anything changes.
     RuntimeError
         If stage 2 is to be trained alone and stage 1 was not, or the data lack cells that it was trained with.
+    MemoryError
+        If memory does not suffice; the message says in which stage, and what to do.
     """
     wanted = _check_stages(model, stages, keep_start=keep_start)
     sizes = {"train_size": train_size, "validation_size": validation_size, "held_out": held_out}
@@ -201,7 +203,8 @@ def train(
         arguments = {"stages": wanted, "lambda_": weight, "keep_start": bool(keep_start)}
         asked = describe_training(model, mdata, matrices, split, options, is_anew=is_anew, **arguments)
         checkpoint = Checkpoint(checkpoint_dir, asked, options.device.torch)
-    run, values = _begin(model, mdata, split, options, matrices, checkpoint, is_anew=is_anew)
+    with explained_memory("features", options, mdata.n_obs, learns=False):
+        run, values = _begin(model, mdata, split, options, matrices, checkpoint, is_anew=is_anew)
     middle = WALK if weight == "auto" else SPECIFIC
     values |= {"lambda_": LAMBDAS[0] if weight == "auto" else weight, "path": None}
     trained = ["shared"]

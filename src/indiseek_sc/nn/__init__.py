@@ -13,7 +13,7 @@ from indiseek_sc.nn._encoder_decoders import ConditionalCodec, PlainCodec, Speci
 from indiseek_sc.nn._flow import ConditionalSpline
 from indiseek_sc.nn._linear import N_STATES, BatchOffsets, FourierRegression, PrincipalMap, RidgeMap
 from indiseek_sc.nn._networks import CrossPredictor, NamedModules, SharedEncoder, last_layer, make_mlp
-from indiseek_sc.nn._parts import map_parts
+from indiseek_sc.nn._parts import is_out_of_memory, map_parts, take_parts
 from indiseek_sc.nn._prediction import LEVELS, IntervalCalibration, PredictionHead
 from indiseek_sc.nn._transforms import FeatureTransform, InputKind, Recipe, build_transform, get_recipe
 from indiseek_sc.nn._whitening import ConditionalWhitening, Whitening
@@ -46,7 +46,9 @@ __all__ = [
     "get_recipe",
     "last_layer",
     "make_mlp",
+    "is_out_of_memory",
     "map_parts",
+    "take_parts",
     "regularized_cca",
     "shared_strength",
 ]
