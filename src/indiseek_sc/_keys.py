@@ -96,6 +96,16 @@ def wnn_weight(modality: str) -> str:
     return f"{modality}:wnn_weight"
 
 
+def transferred(label_key: str) -> str:
+    """``obs`` key of labels that a cell has by its neighbours in a reference."""
+    return f"indiseek_{label_key}"
+
+
+def transferred_confidence(label_key: str) -> str:
+    """``obs`` key of the share of their votes that :func:`transferred` has."""
+    return f"indiseek_{label_key}_confidence"
+
+
 def of_code(key: str, code: str) -> str:
     """:data:`THETA` or :data:`IMPORTANCE` of a code: that of the specific one has no suffix."""
     return key if code == "specific" else f"{key}_{code}"

@@ -29,6 +29,7 @@ from indiseek_sc.metrics._theta import (
     modality_importance,
     rank_correlation,
 )
+from indiseek_sc.metrics._transfer import transfer_labels
 from indiseek_sc.metrics._wnn_weights import wnn_weights
 
 __all__ = [
@@ -71,5 +72,6 @@ __all__ = [
     "root_mean_squared_error",
     "single_thread",
     "through_floor",
+    "transfer_labels",
     "wnn_weights",
 ]
