@@ -93,6 +93,7 @@ def test_a_missing_file_and_one_that_is_no_h5mu(user_file, tmp_path, pbmc_small)
         (["--rna-layer", "raw"], ["--rna-layer='raw'", "'counts'"]),
         (["--rna-layer", "counts", "--batch-key", "plate"], ["--batch-key='plate'", "donor"]),
         (["--adt", "prot", "--rna-layer", "counts", "--label-key", "type"], ["--label-key='type'", "cell_type"]),
+        (["--rna-layer", "counts", "--label-key", "leiden"], ["--label-key", "one label alone, 'mine'"]),
         (["--adt", "rna", "--rna", "prot"], ["swapped", "--rna 'rna' --adt 'prot'"]),
     ],
 )

@@ -11,7 +11,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from indiseek_sc import IndiSeek, _keys, tl
-from indiseek_sc._lookup import find_obs
+from indiseek_sc._lookup import find_labels, find_obs
 from indiseek_sc._recognise import check_not_peaks, find_modalities
 from indiseek_sc.cli._maps import CLUSTERS, MapMaker
 from indiseek_sc.cli._outcome import or_warned
@@ -159,14 +159,16 @@ def run_job(
         with clock.step("Neighbours, clusters and UMAPs of the codes"):
             _set_aside(mdata, clock)
             _take_maps(mdata, maps.finish())
-    table = _rank(mdata, job, clock)
+    table = None
+    with or_warned("Modality importance (theta), and so the report,"):
+        table = _rank(mdata, job, clock)
     with clock.step("Writing the cells"):
         write(mdata, output, rna=job.rna, adt=job.adt, adt_layer=job.adt_layer)
     if model_folder is not None:
         with clock.step("Saving the model"):
             model.save(str(model_folder), overwrite=True)
     keep()
-    if report is not None and audit is not None:
+    if report is not None and audit is not None and table is not None:
         try:
             _report(model, mdata, table, audit, job, clock, report)
         except KeyboardInterrupt as interruption:
@@ -177,7 +179,12 @@ def run_job(
 
 def _set_up(mdata: MuData, job: Job) -> IndiSeek:
     if job.label_key is not None:  # before the work, not after it
-        find_obs(mdata, job.label_key, "--label-key")
+        found = find_labels(mdata, job.label_key, "--label-key").cat.categories
+        if len(found) < 2:
+            raise ValueError(
+                f"--label-key: {job.label_key!r} has {f'one label alone, {found[0]!r}' if len(found) else 'no labels'}, and theta compares "
+                "labels. Name another column, or leave --label-key out: clusters are taken then."
+            )
     IndiSeek.setup_mudata(
         mdata,
         rna_layer=job.rna_layer,
