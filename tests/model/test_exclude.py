@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 
 import numpy as np
 import pytest
@@ -94,3 +95,54 @@ def test_a_backed_file_is_read_without_what_is_left_out(pbmc_small: MuData, tmp_
     expected = pbmc_small["adt"][:, source.get_feature_names(backed)].X
     np.testing.assert_array_equal(source.get_values(backed)[:].toarray(), expected.toarray())
     backed.file.close()
+
+
+# --- panels that differ by batch ----------------------------------------------------------------------------------------
+
+
+def lose(mdata: MuData, names: list[str], value: float) -> tuple[MuData, str]:
+    """The first batch was measured without some proteins."""
+    first = mdata.obs["batch"].astype(str).iloc[0]
+    values = mdata["adt"].X.toarray().astype(np.float32)
+    rows = np.flatnonzero(mdata.obs["batch"].astype(str) == first)
+    values[np.ix_(rows, mdata["adt"].var_names.get_indexer(names))] = value
+    mdata["adt"].X = values
+    return mdata, first
+
+
+def test_proteins_that_are_nan_in_a_batch_are_named_with_a_remedy_that_works(pbmc_small: MuData):
+    mdata, first = lose(pbmc_small, ["CD3", "CD19"], np.nan)
+    with pytest.raises(
+        ValueError, match=f"in 2 of 192 proteins, and in .* cells of the batches '{first}'. Leave"
+    ) as error:
+        IndiSeek.setup_mudata(mdata, batch_key="batch")
+    assert "They are in" in str(error.value)
+    remedy = str(error.value).partition("Leave these out: ")[2].partition(";")[0]
+    names = eval(f"dict({remedy})")["exclude"]
+    assert set(names) == {"CD3", "CD19", *CONTROLS}
+    IndiSeek.setup_mudata(mdata, batch_key="batch", exclude=names)
+    model = IndiSeek(mdata)
+    assert not {"CD3", "CD19"} & set(names_read(model))
+    model.train(1, enable_progress_bar=False)
+    model.write_latents()
+    assert np.isfinite(mdata.obsm["X_indiseek"]).all()
+    # Without batches, or in all proteins, there is less to say.
+    with pytest.raises(ValueError, match=r"They are in 2 of 192 proteins\. Leave these out"):
+        IndiSeek.setup_mudata(mdata)
+    mdata["adt"].X[0] = np.nan
+    with pytest.raises(ValueError, match="Remove these cells or features, or fill the values in"):
+        IndiSeek.setup_mudata(mdata, batch_key="batch")
+
+
+def test_proteins_that_are_0_in_a_batch_alone_are_warned_of(pbmc_small: MuData):
+    mdata, first = lose(pbmc_small, ["CD3", "CD19"], 0.0)
+    with pytest.warns(
+        UserWarning, match=f"2 proteins are 0 in all cells of a batch .*\\({first}: 'CD3', 'CD19'\\)"
+    ) as told:
+        IndiSeek.setup_mudata(mdata, batch_key="batch")
+    (message,) = [str(one.message) for one in told if "its panel" in str(one.message)]
+    names = eval(f"dict({message.partition('leave them out: ')[2]})")["exclude"]
+    assert set(names) == {"CD3", "CD19", *CONTROLS}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        IndiSeek.setup_mudata(mdata, batch_key="batch", exclude=names)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from mudata import MuData
 
-from indiseek_sc import IndiSeek, _keys
+from indiseek_sc import IndiSeek, _keys, tl
 from indiseek_sc.data import MAX_MISSING
 from indiseek_sc.model._cells import find_cells
 
@@ -212,7 +212,7 @@ def hide(mdata: MuData) -> MuData:
 def mosaic(_pbmc_covid_once) -> tuple[IndiSeek, MuData, MuData]:
     whole = _pbmc_covid_once[::6].copy()
     mdata = hide(whole)
-    return fit(mdata, train={"held_out": np.arange(0, mdata.n_obs, 5)}), mdata, whole
+    return fit(mdata, setup={"batch_key": "batch"}, train={"held_out": np.arange(0, mdata.n_obs, 5)}), mdata, whole
 
 
 def test_a_mosaic_trains_on_the_cells_with_both(mosaic):
@@ -261,6 +261,10 @@ def test_what_is_done_with_a_trained_mosaic(mosaic, tmp_path):
     assert np.isfinite(model.audit().table.to_numpy(dtype=float)).all()
     model.train({"specific": 1, "decoder": 1}, stages=("specific",), enable_progress_bar=False)
     assert np.isfinite(model.feature_attribution(modality="rna", max_cells=20)["attribution"]).all()
+    model.write_latents()
+    assert tl.modality_importance(mdata, "cell_type", n_bootstrap=5)["theta"].notna().any()
+    assert tl.retrieval(mdata)["n_cells"].tolist() == [model.split.test.size] * 2
+    model.report(tmp_path / "report.html", label_key="cell_type")
     model.save(tmp_path / "model", overwrite=True)
     loaded = IndiSeek.load(tmp_path / "model", adata=mdata)
     np.testing.assert_array_equal(loaded.split.test, model.split.test)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from indiseek_sc.data._batch import find_states, fit_added_offset, fit_batch_offsets, locate_batch, read_batches
-from indiseek_sc.data._exclude import exclude_features
+from indiseek_sc.data._exclude import exclude_named, exclude_recognised, find_not_in_batches
 from indiseek_sc.data._fields import (
     MAX_MISSING,
     REGISTRY_KEY,
@@ -63,9 +63,11 @@ __all__ = [
     "complete_modalities",
     "count_added",
     "examine_values",
-    "exclude_features",
+    "exclude_named",
+    "exclude_recognised",
     "find_counts",
     "find_missing",
+    "find_not_in_batches",
     "find_states",
     "fit_added_offset",
     "fit_batch_offsets",

@@ -9,10 +9,12 @@ import numpy as np
 
 from indiseek_sc._recognise import check_known, find_not_proteins
 from indiseek_sc._text import listing
+from indiseek_sc.data._matrix import iterate_parts, sum_of_each_row
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    import pandas as pd
     from mudata import MuData
 
     from indiseek_sc.data._source import InputSource
@@ -20,11 +22,12 @@ if TYPE_CHECKING:
 
 EMPTY = "empty"
 
+CELLS_EXPECTED = 15
+"""A protein that so many cells of a batch would have if they were as those of other batches is not 0 in all by chance."""
 
-def exclude_features(
-    mdata: MuData, source: InputSource, scan: ValueScan, exclude: Sequence[str] | None
-) -> tuple[InputSource, ValueScan, str]:
-    """Decide which features of the proteins the model reads.
+
+def exclude_named(mdata: MuData, source: InputSource, exclude: Sequence[str]) -> InputSource:
+    """Leave out the features that the user names.
 
     Parameters
     ----------
@@ -32,15 +35,12 @@ def exclude_features(
         The data, which keep all features.
     source
         Where the values of proteins are, all features of them.
-    scan
-        What a pass over them found.
     exclude
-        Names of the features to leave out; those that are recognised if not given.
+        Their names.
 
     Returns
     -------
-    The source, and what was found, without these features; and a line that says which they are, empty if there are
-    none.
+    The source without these features, whatever their values are.
 
     Raises
     ------
@@ -56,23 +56,42 @@ def exclude_features(
             raise ValueError(
                 f"exclude: {source} is a representation, whose dimensions are no proteins. Leave exclude out."
             )
+        return source
+    check_known("exclude", exclude, source.get_feature_names(mdata).tolist())
+    return _leave_out(mdata, source, {"named": list(exclude)})
+
+
+def exclude_recognised(mdata: MuData, source: InputSource, scan: ValueScan) -> tuple[InputSource, ValueScan, str]:
+    """Leave out what is known by its name to be no protein, and what is 0 in all cells.
+
+    Parameters
+    ----------
+    mdata
+        The data, which keep all features.
+    source
+        Where the values of proteins are, all features of them.
+    scan
+        What a pass over them found.
+
+    Returns
+    -------
+    The source, and what was found, without these features; and how many there are of each kind with their first names, empty if there are
+    none.
+
+    Raises
+    ------
+    ValueError
+        If nothing is left.
+    """
+    if source.attribute == "obsm":
         return source, scan, ""
     names = source.get_feature_names(mdata)
-    if exclude is None:
-        kinds = find_not_proteins(names)
-        known = {name for group in kinds.values() for name in group}
-        if empty := [name for name in names[scan.empty_columns] if name not in known]:
-            kinds[EMPTY] = empty
-    else:
-        check_known("exclude", exclude, names.tolist())
-        kinds = {"named": list(exclude)} if len(exclude) else {}
-    excluded = tuple(str(name) for group in kinds.values() for name in group)
-    is_kept = ~np.isin(names, excluded)
-    if not is_kept.any():
-        told = "; ".join(f"{kind}: {listing(group)}" for kind, group in kinds.items())
-        raise ValueError(
-            f"exclude: no feature of {source} is left ({told}). Say which to leave out, or exclude=() for none."
-        )
+    kinds = find_not_proteins(names)
+    known = {name for group in kinds.values() for name in group}
+    if empty := [name for name in names[scan.empty_columns] if name not in known]:
+        kinds[EMPTY] = empty
+    source = _leave_out(mdata, source, kinds)
+    is_kept = np.isin(names, source.get_feature_names(mdata))
     kept = replace(
         scan,
         n_nonzero_per_column=scan.n_nonzero_per_column[is_kept],
@@ -82,6 +101,42 @@ def exclude_features(
         f"{len(group)} {kind.removesuffix('s') if len(group) == 1 else kind} ({listing(group)})"
         for kind, group in kinds.items()
     )
-    hint = "; exclude=() would keep them" if exclude is None else ""
-    line = f"{source.role}: left out of the representations: {counted}{hint}." if excluded else ""
-    return replace(source, features=tuple(names[is_kept].tolist())) if excluded else source, kept, line
+    return source, kept, counted
+
+
+def _leave_out(mdata: MuData, source: InputSource, kinds: Mapping[str, Sequence[str]]) -> InputSource:
+    names = source.get_feature_names(mdata)
+    is_kept = ~np.isin(names, [str(name) for group in kinds.values() for name in group])
+    if not is_kept.any():
+        told = "; ".join(f"{kind}: {listing(group)}" for kind, group in kinds.items())
+        raise ValueError(
+            f"exclude: no feature of {source} is left ({told}). Say which to leave out, or exclude=() for none."
+        )
+    return source if is_kept.all() else replace(source, features=tuple(names[is_kept].tolist()))
+
+
+def find_not_in_batches(mdata: MuData, source: InputSource, batches: pd.Series) -> dict[str, list[str]]:
+    """Return the features that are 0 in all cells of a batch though not by chance, by batch: most likely not in its panel.
+
+    Parameters
+    ----------
+    mdata
+        The data.
+    source
+        Where counts of proteins are.
+    batches
+        Batch of each cell, a category, by its name.
+    """
+    names, batches = source.get_feature_names(mdata), batches.reindex(source.get_cell_names(mdata))
+    values, n_cells, n_seen = source.get_values(mdata), {}, {}
+    for batch in batches.cat.categories:
+        rows = np.flatnonzero(batches == batch)
+        n_cells[str(batch)] = rows.size
+        n_seen[str(batch)] = sum(sum_of_each_row((part > 0).T) for part in iterate_parts(values, rows))
+    found = {}
+    for batch, seen in n_seen.items():
+        others = sum(n for other, n in n_seen.items() if other != batch)
+        expected = others * n_cells[batch] / max(1, len(batches) - n_cells[batch])
+        if lacking := names[(seen == 0) & (expected > CELLS_EXPECTED)].tolist():
+            found[batch] = lacking
+    return found

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
 
+from indiseek_sc._recognise import find_not_proteins
 from indiseek_sc._text import N_SHOWN, choices, listing
-from indiseek_sc.data._matrix import as_readable, as_row_major, iterate_blocks, sum_of_each_row
+from indiseek_sc.data._matrix import as_dense, as_readable, as_row_major, iterate_blocks, sum_of_each_row
 from indiseek_sc.nn import InputKind
 
 if TYPE_CHECKING:
@@ -202,7 +203,12 @@ N_LOOKED_AT = 200
 
 
 def examine_values(
-    mdata: MuData, source: InputSource, requested: RequestedKind, *, is_sample_enough: bool = False
+    mdata: MuData,
+    source: InputSource,
+    requested: RequestedKind,
+    *,
+    is_sample_enough: bool = False,
+    batches: pd.Series | None = None,
 ) -> tuple[InputKind, ValueScan]:
     """Look at all values of a modality once, refuse what cannot be used, and tell what they are.
 
@@ -216,6 +222,8 @@ def examine_values(
         What the user says that they are.
     is_sample_enough
         Look at some of the cells only.
+    batches
+        Batch of each cell, for the words of an error.
 
     Returns
     -------
@@ -247,6 +255,12 @@ def examine_values(
     except TypeError as error:
         raise TypeError(f"{_name(source)}: {error}") from None
     kind = _resolve_kind(source, requested, scan)
+    if scan.nonfinite.count:
+        remedy = _tell_how_to_complete(mdata, source, batches)
+        raise ValueError(
+            f"{_name(source)} has {scan.nonfinite.count:,} values that are not finite: "
+            f"{_show(mdata, source, scan.nonfinite, rows)}. {remedy}"
+        )
     _check_values(mdata, source, kind, scan, rows, requested)
     return kind, scan
 
@@ -364,6 +378,36 @@ def find_counts(mdata: MuData, source: InputSource) -> dict[str, str]:
     return found
 
 
+def _tell_how_to_complete(mdata: MuData, source: InputSource, batches: pd.Series | None) -> str:
+    """Say what to do about values that are not finite: where some proteins have them alone, these are not in the panel of all batches."""
+    else_ = "Remove these cells or features, or fill the values in; what is masked in an array counts as nan."
+    if source.role != "adt" or source.attribute == "obsm":
+        return else_
+    names, cells = source.get_feature_names(mdata), source.get_cell_names(mdata)
+    in_feature, in_cell = np.zeros(names.size, dtype=bool), np.zeros(cells.size, dtype=bool)
+    for row, column, block in iterate_blocks(as_readable(source.get_values(mdata))):
+        bad = ~np.isfinite(as_dense(block))
+        in_feature[column : column + bad.shape[1]] |= bad.any(axis=0)
+        in_cell[row : row + bad.shape[0]] |= bad.any(axis=1)
+    if in_feature.all():
+        return else_
+    of_batches = ""
+    if batches is not None:
+        lacking = batches.reindex(cells)[in_cell].unique()
+        of_batches = f", and in {in_cell.sum():,} cells of the batches {listing(sorted(map(str, lacking)))}"
+    named = [*names[in_feature], *(name for group in find_not_proteins(names).values() for name in group)]
+    return (
+        f"They are in {in_feature.sum():,} of {names.size:,} {source.feature_word}{of_batches}. "
+        f"Leave these out: exclude={[*dict.fromkeys(map(str, named))]}; or remove the cells, or fill the values in."
+    )
+
+
+def _show(mdata: MuData, source: InputSource, found: Offenders, rows: np.ndarray | None) -> str:
+    cells, features = source.get_cell_names(mdata), source.get_feature_names(mdata)
+    cells = cells if rows is None else cells[rows]
+    return "; ".join(f"{value:g} in cell {cells[i]!r}, {str(features[j])!r}" for i, j, value in found.first)
+
+
 def _check_values(
     mdata: MuData,
     source: InputSource,
@@ -372,18 +416,13 @@ def _check_values(
     rows: np.ndarray | None,
     requested: RequestedKind,
 ) -> None:
-    cells, features = source.get_cell_names(mdata), source.get_feature_names(mdata)
+    cells = source.get_cell_names(mdata)
     cells = cells if rows is None else cells[rows]
     where = _name(source)
 
     def show(found: Offenders) -> str:
-        return "; ".join(f"{value:g} in cell {cells[i]!r}, {str(features[j])!r}" for i, j, value in found.first)
+        return _show(mdata, source, found, rows)
 
-    if scan.nonfinite.count:
-        raise ValueError(
-            f"{where} has {scan.nonfinite.count:,} values that are not finite: {show(scan.nonfinite)}. "
-            "Remove these cells or features, or fill the values in; what is masked in an array counts as nan."
-        )
     if scan.too_large.count:
         raise ValueError(
             f"{where} has {scan.too_large.count:,} values that are too large for single precision (above {LARGEST:g}): "

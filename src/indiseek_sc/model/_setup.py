@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,8 +25,10 @@ from indiseek_sc.data import (
     check_structure,
     complete_modalities,
     examine_values,
-    exclude_features,
+    exclude_named,
+    exclude_recognised,
     find_counts,
+    find_not_in_batches,
     locate_batch,
     locate_source,
     read_batch,
@@ -38,6 +41,8 @@ from indiseek_sc.nn import InputKind, get_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    import pandas as pd
 
     from indiseek_sc._keys import Role
     from indiseek_sc.data import InputSource, RequestedKind, ValueScan
@@ -93,12 +98,24 @@ def register(mdata: MuData, setup_method_args: dict[str, Any]) -> AnnDataManager
     sources, batch = _locate(mdata, arguments)
     if gaps := check_paired(mdata, {role: source.modality for role, source in sources.items()}):
         logger.info(f"mdata: not every cell has both modalities; {gaps}")
-    examined = {role: examine_values(mdata, source, arguments[f"{role}_input"]) for role, source in sources.items()}
-    kind, scan = examined["adt"]
-    sources["adt"], scan, left_out = exclude_features(mdata, sources["adt"], scan, arguments["exclude"])
-    examined["adt"] = kind, scan
+    batches = None if batch is None else read_batches(mdata, batch)
+    named = arguments["exclude"]
+    if named is not None:  # first, since what is wrong may be in them
+        sources["adt"] = exclude_named(mdata, sources["adt"], named)
+    examined = {
+        role: examine_values(mdata, source, arguments[f"{role}_input"], batches=batches)
+        for role, source in sources.items()
+    }
+    left_out = f"{len(named)} named ({listing(named)})" if named else ""
+    if named is None:
+        kind, scan = examined["adt"]
+        sources["adt"], scan, left_out = exclude_recognised(mdata, sources["adt"], scan)
+        examined["adt"] = kind, scan
+        left_out += "; exclude=() would keep them" if left_out else ""
     if left_out:
-        logger.info(left_out)
+        logger.info(f"adt: left out of the representations: {left_out}.")
+    if batches is not None and examined["adt"][0] == "counts":
+        _warn_of_panels(mdata, sources["adt"], batches)
     for role, source in sources.items():
         _report(mdata, source, arguments[f"{role}_input"], *examined[role])
     kinds = {role: kind for role, (kind, _) in examined.items()}
@@ -106,6 +123,19 @@ def register(mdata: MuData, setup_method_args: dict[str, Any]) -> AnnDataManager
     arguments |= {f"{role}_input": kind for role, kind in kinds.items()}
     arguments["exclude"] = sources["adt"].find_left_out(mdata)
     return _register(mdata, sources, kinds, batch, setup_method_args)
+
+
+def _warn_of_panels(mdata: MuData, source: InputSource, batches: pd.Series) -> None:
+    """Warn of proteins that are 0 in all cells of a batch alone: they would tell it from the others."""
+    if found := find_not_in_batches(mdata, source, batches):
+        names = list(dict.fromkeys(name for lacking in found.values() for name in lacking))
+        told = "; ".join(f"{batch}: {listing(lacking)}" for batch, lacking in found.items())
+        warnings.warn(
+            f"{source}: {len(names):,} {source.feature_word} are 0 in all cells of a batch and not of others, as if they were not in its "
+            f"panel ({told}). If so, leave them out: exclude={names + source.find_left_out(mdata)}",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _register(

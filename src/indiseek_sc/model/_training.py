@@ -49,6 +49,8 @@ StageName = Literal["shared", "specific"]
 SHARED_PARTS = ("transforms", "batch_offsets", "batch_shares", "encoders", "predictors", "rotations", "log_scale")
 SPECIFIC_PARTS = ("codecs", "joint")
 
+NEEDS_TWO = "Counts of one feature are all of a cell's: give it as logarithms of your own (rna_input='normalized' or adt_input='normalized'). "
+
 
 @dataclass(frozen=True)
 class TrainingOutcome:
@@ -301,8 +303,8 @@ def fit_features(
         if not bool((module.transforms[role].scale > 0).any()):
             raise ValueError(
                 f"mdata[{name!r}]: none of its {module.transforms[role].n_input:,} features varies among the training cells after "
-                f"{module.transforms[role].recipe}, so there is nothing to learn from. A centred log-ratio needs two proteins at least; "
-                "check that the layer holds the measured values."
+                f"{module.transforms[role].recipe}, so there is nothing to learn from. {NEEDS_TWO if module.transforms[role].n_input == 1 else ''}"
+                "Check that the layer holds the measured values."
             )
     if read_batch(model.registry_)[0] is not None and module.architecture.batch_offsets:
         _fit_offsets(model, mdata, module, split, matrices)

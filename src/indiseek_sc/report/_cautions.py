@@ -96,12 +96,12 @@ def _of_batches(material: Material) -> Iterator[str]:
     batch = find_labels(mdata, facts.batch_key, "batch_key").astype(str).to_numpy()
     known = np.flatnonzero(np.isfinite(mdata.obsm[_keys.JOINT]).all(axis=1))
     cells = np.random.default_rng(material.seed).permutation(known)[:CELLS_OF_BATCHES]
-    train, test = np.array_split(cells, 2)
+    batch, (train, test) = batch[cells], np.array_split(np.arange(len(cells)), 2)
     if len(train) <= N_NEIGHBORS:
         return
     by_chance = np.unique(batch[test], return_counts=True)[1].max() / len(test)
     told = {
-        name: label_accuracy(mdata.obsm[key], batch, train, test, n_neighbors=N_NEIGHBORS)
+        name: label_accuracy(mdata.obsm[key][cells], batch, train, test, n_neighbors=N_NEIGHBORS)
         for name, key in codes.items()
     }
     if told["joint"] - by_chance > APART * (1 - by_chance):
