@@ -63,7 +63,7 @@ def find_labels(mdata: mudata.MuData) -> np.ndarray | None:
 
 
 def read_inputs(
-    mdata: mudata.MuData, second: str, train: np.ndarray, excluded: tuple[str, ...] = ()
+    mdata: mudata.MuData, second: str, train: np.ndarray, proteins: np.ndarray
 ) -> dict[str, dict[str, np.ndarray]]:
     """Features that owe nothing to the model, by how they are scaled: 50 components of 2,000 genes, and log-ratios of proteins."""
     inputs = {}
@@ -75,7 +75,7 @@ def read_inputs(
         }
         inputs[name] = {}
         for role, modality in zip(ROLES, ("rna", second), strict=True):
-            values = mdata[modality].X[:, ~mdata[modality].var_names.isin(excluded)]
+            values = (mdata[modality] if role == "rna" else mdata[modality][:, proteins]).X
             n_input = values.shape[1]
             sizes = {"n_components": min(50, n_input - 1, train.size - 1), "n_features": 2000} if role == "rna" else {}
             transform = FeatureTransform(recipes[role], n_input, **sizes)
@@ -150,7 +150,7 @@ def run(name: str, seed: int, auditor: Any, **kwargs: Any) -> dict[str, Any]:
     few = test[:MOST_FOR_RETRIEVAL]
     row["foscttm"] = foscttm(shared["rna"][few], shared["adt"][few])
     row["recall@10"] = recall_at_k(shared["rna"][few], shared["adt"][few], k=10)
-    inputs = read_inputs(mdata, second, train, read_input(model.registry, "adt")[0].excluded)
+    inputs = read_inputs(mdata, second, train, read_input(model.registry, "adt")[0].get_feature_names(mdata))
     table = audit(inputs["standardised"], shared, specific, train=train, test=test).table
     for role in ROLES:
         row |= {f"standardised.{role}.{figure}": table.loc[role, figure] for figure in OF_OTHER_FEATURES}
