@@ -47,12 +47,13 @@ from _bare_loops import timed_stages
 from main_job import read
 
 from indiseek_sc import IndiSeek
-from indiseek_sc.data import apply_transform
+from indiseek_sc.data import apply_transform, read_input
 from indiseek_sc.model import _training
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from anndata import AnnData
     from mudata import MuData
 
 Row = dict[str, Any]
@@ -127,6 +128,11 @@ def measure_others(
     return rows
 
 
+def read_proteins(mdata: MuData, model: IndiSeek) -> AnnData:
+    """Return the proteins that the model reads: no isotype controls."""
+    return mdata["adt"][:, read_input(model.registry, "adt")[0].get_feature_names(mdata)]
+
+
 def time_totalvi(mdata: MuData, model: IndiSeek, *, epochs: int | None, accelerator: str) -> tuple[float, str]:
     """Train TOTALVI on the same genes and proteins; seconds of its default training."""
     from anndata import AnnData
@@ -135,13 +141,13 @@ def time_totalvi(mdata: MuData, model: IndiSeek, *, epochs: int | None, accelera
     from scvi.model._utils import get_max_epochs_heuristic
 
     genes = model.module.transforms["rna"].features.cpu().numpy()
-    counts, proteins = csr_matrix(mdata["rna"].X)[:, genes].astype(np.float32), mdata["adt"].to_df()
+    counts, proteins = csr_matrix(mdata["rna"].X)[:, genes].astype(np.float32), read_proteins(mdata, model).to_df()
     cells = AnnData(counts, obs=pd.DataFrame(index=proteins.index), obsm={"proteins": proteins})
     TOTALVI.setup_anndata(cells, protein_expression_obsm_key="proteins")
     other = TOTALVI(cells)
     start = time.perf_counter()
     other.train(max_epochs=epochs, accelerator=accelerator, enable_progress_bar=False)
-    seconds, size = time.perf_counter() - start, f"{cells.n_vars} genes, {mdata['adt'].n_vars} proteins"
+    seconds, size = time.perf_counter() - start, f"{cells.n_vars} genes, {proteins.shape[1]} proteins"
     if epochs is None:
         return seconds, f"{size}, {len(other.history['elbo_train'])} epochs"
     default = get_max_epochs_heuristic(mdata.n_obs)
@@ -158,7 +164,7 @@ def time_mofa(mdata: MuData, model: IndiSeek) -> tuple[float | None, str]:
     genes = model.module.transforms["rna"].features.cpu().numpy()
     counts = csr_matrix(mdata["rna"].X)[:, genes].toarray().astype(np.float64)
     rna = np.log1p(1e4 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
-    proteins = torch.from_numpy(csr_matrix(mdata["adt"].X).toarray().astype(np.float32))
+    proteins = torch.from_numpy(csr_matrix(read_proteins(mdata, model).X).toarray().astype(np.float32))
     adt = apply_transform(model.module.transforms["adt"], proteins.numpy()).cpu().numpy().astype(np.float64)
     with redirect_stdout(io.StringIO()):
         mofa = entry_point()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
@@ -152,6 +153,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(user_file, tmp_path
             raise KeyboardInterrupt
 
     checkpoint = tmp_path / "checkpoint"
+    monkeypatch.setattr(logging.getLogger("scvi"), "propagate", True)
     with monkeypatch.context() as patch:
         patch.setattr(StageProgress, "on_train_epoch_end", interrupt_the_second_stage)
         result = fit_quickly(user_file, tmp_path, "--checkpoint", checkpoint)

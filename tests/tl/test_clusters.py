@@ -108,9 +108,9 @@ def test_labels_may_be_the_reference_or_not_be_there(mdata):
         pd.testing.assert_frame_equal(first, second)
 
 
-def test_numbers_that_cannot_be_reached_are_said(mdata, caplog):
+def test_numbers_that_cannot_be_reached_are_said(mdata, caplog, monkeypatch):
     caplog.set_level(logging.WARNING)
-    logging.getLogger("scvi").propagate = True
+    monkeypatch.setattr(logging.getLogger("scvi"), "propagate", True)
     tl.compare_clusters(mdata, codes=["shared", "joint"], n_clusters=2, n_repeats=2)
     assert "makes 2 clusters of every code; nearest: 3 in 'shared_gex', 3 in 'shared_prot', 3 in 'joint'" in caplog.text
 

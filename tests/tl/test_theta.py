@@ -295,9 +295,9 @@ def test_rows_are_what_theta_and_weights_say(ranked):
             assert row[f"{figure}_lower"] <= row[figure] <= row[f"{figure}_upper"]
 
 
-def test_the_leak_stands_beside_the_specific_code_and_words_say_why(ranked, caplog):
+def test_the_leak_stands_beside_the_specific_code_and_words_say_why(ranked, caplog, monkeypatch):
     caplog.set_level(logging.WARNING)
-    logging.getLogger("scvi").propagate = True
+    monkeypatch.setattr(logging.getLogger("scvi"), "propagate", True)
     table = tl.rank_correlation(ranked, "cell_type", audit=Report(), n_bootstrap=2).set_index("code")
     assert table.loc["specific", "leak_ratio_rna"].tolist() == [0.01, 0.01]
     assert table.loc["specific", "leak_ratio_adt"].tolist() == [0.3, 0.3]
