@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import scvi
 from anndata import AnnData
+from main_job import read_proteins
 from scipy.sparse import csr_matrix
 from scvi.model import TOTALVI
 
@@ -30,7 +31,7 @@ def predict_proteins(mdata: MuData, model: IndiSeek, test: np.ndarray, seed: int
     """
     genes = model.module.transforms["rna"].features.cpu().numpy()
     is_test = np.isin(np.arange(mdata.n_obs), test)
-    proteins = mdata["adt"].to_df()
+    proteins = read_proteins(mdata, model).to_df()
     proteins.loc[is_test] = 0  # a batch of zeros alone is how TOTALVI is told that they are missing
     part = pd.Categorical(np.where(is_test, "without proteins", "with proteins"))
     cells = AnnData(

@@ -27,6 +27,7 @@ import mudata
 import numpy as np
 import pandas as pd
 import torch
+from anndata import AnnData
 
 from indiseek_sc import IndiSeek, datasets
 from indiseek_sc._keys import ROLES
@@ -62,9 +63,7 @@ def find_labels(mdata: mudata.MuData) -> np.ndarray | None:
     return None
 
 
-def read_inputs(
-    mdata: mudata.MuData, second: str, train: np.ndarray, proteins: np.ndarray
-) -> dict[str, dict[str, np.ndarray]]:
+def read_inputs(mdata: mudata.MuData, model: IndiSeek, train: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     """Features that owe nothing to the model, by how they are scaled: 50 components of 2,000 genes, and log-ratios of proteins."""
     inputs = {}
     for name, is_plain in (("plain", True), ("standardised", False)):
@@ -74,14 +73,20 @@ def read_inputs(
             "adt": Recipe("clr", shared_scale=is_plain),
         }
         inputs[name] = {}
-        for role, modality in zip(ROLES, ("rna", second), strict=True):
-            values = (mdata[modality] if role == "rna" else mdata[modality][:, proteins]).X
+        for role, cells in zip(ROLES, (mdata["rna"], read_proteins(mdata, model)), strict=True):
+            values = cells.X
             n_input = values.shape[1]
             sizes = {"n_components": min(50, n_input - 1, train.size - 1), "n_features": 2000} if role == "rna" else {}
             transform = FeatureTransform(recipes[role], n_input, **sizes)
             fit_transform(transform, values, train, seed=0)
             inputs[name][role] = apply_transform(transform, values).numpy()
     return inputs
+
+
+def read_proteins(mdata: mudata.MuData, model: IndiSeek) -> AnnData:
+    """Return the cells with the proteins (or peaks) that the model reads: no isotype controls."""
+    source = read_input(model.registry, "adt")[0]
+    return mdata[source.modality][:, source.get_feature_names(mdata)]
 
 
 def score_inputs(inputs: dict[str, dict[str, np.ndarray]], labels: np.ndarray, *rows: np.ndarray) -> dict[str, float]:
@@ -150,7 +155,7 @@ def run(name: str, seed: int, auditor: Any, **kwargs: Any) -> dict[str, Any]:
     few = test[:MOST_FOR_RETRIEVAL]
     row["foscttm"] = foscttm(shared["rna"][few], shared["adt"][few])
     row["recall@10"] = recall_at_k(shared["rna"][few], shared["adt"][few], k=10)
-    inputs = read_inputs(mdata, second, train, read_input(model.registry, "adt")[0].get_feature_names(mdata))
+    inputs = read_inputs(mdata, model, train)
     table = audit(inputs["standardised"], shared, specific, train=train, test=test).table
     for role in ROLES:
         row |= {f"standardised.{role}.{figure}": table.loc[role, figure] for figure in OF_OTHER_FEATURES}

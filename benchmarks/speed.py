@@ -44,16 +44,15 @@ import numpy as np
 import pandas as pd
 import torch
 from _bare_loops import timed_stages
-from main_job import read
+from main_job import read, read_proteins
 
 from indiseek_sc import IndiSeek
-from indiseek_sc.data import apply_transform, read_input
+from indiseek_sc.data import apply_transform
 from indiseek_sc.model import _training
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from anndata import AnnData
     from mudata import MuData
 
 Row = dict[str, Any]
@@ -126,11 +125,6 @@ def measure_others(
         ratios = (other / np.median(seconds) for other in took)
         rows.append(summarize("others", f"{name} / IndiSeek", ratios, unit="ratio"))
     return rows
-
-
-def read_proteins(mdata: MuData, model: IndiSeek) -> AnnData:
-    """Return the proteins that the model reads: no isotype controls."""
-    return mdata["adt"][:, read_input(model.registry, "adt")[0].get_feature_names(mdata)]
 
 
 def time_totalvi(mdata: MuData, model: IndiSeek, *, epochs: int | None, accelerator: str) -> tuple[float, str]:
