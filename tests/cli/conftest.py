@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import scanpy as sc
+from anndata import AnnData
 from mudata import MuData
 from typer.testing import CliRunner, Result
 
-from indiseek_sc.cli import app
+from indiseek_sc.cli import _pipeline, app
+from indiseek_sc.cli._maps import map_codes
 
 
 def run(*arguments: str | Path) -> Result:
@@ -30,6 +33,27 @@ def make_user_data(pbmc: MuData) -> MuData:
     mdata.obsm["X_umap"] = prot.X[:, :2].toarray()
     mdata.uns["notes"] = {"by": "me", "numbers": [1, 2]}
     return mdata
+
+
+class MapsHere:
+    """Makes maps in this process, whose functions numba has compiled after the first time; the real one has a test of its own."""
+
+    def __enter__(self) -> MapsHere:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def begin(self, *arguments: Any) -> None:
+        self.arguments = arguments
+
+    def finish(self) -> AnnData:
+        return map_codes(*self.arguments)
+
+
+@pytest.fixture
+def maps_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pipeline, "MapMaker", MapsHere)
 
 
 @pytest.fixture(scope="session")

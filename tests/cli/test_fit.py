@@ -112,6 +112,7 @@ def test_summary_shows_every_figure(fitted):
     assert "nan" not in story
 
 
+@pytest.mark.usefixtures("maps_here")
 def test_without_report_and_labels_there_is_one_file_about_clusters(user_file, tmp_path):
     result = run(
         *("fit", user_file, tmp_path / "out.h5mu", "--adt", "prot", "--rna-layer", "counts", "--max-epochs", "1"),
@@ -143,6 +144,7 @@ def fit_quickly(user_file: Path, folder: Path, *more: str):
     )
 
 
+@pytest.mark.usefixtures("maps_here")
 def test_an_interrupted_training_goes_on_from_its_checkpoint(user_file, tmp_path, monkeypatch, caplog):
     original, begun = StageProgress.on_train_epoch_end, set()
 
@@ -195,6 +197,7 @@ def test_a_training_that_diverges_is_an_error(user_file, tmp_path, stopped_at):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("maps_here")
 def test_cells_that_cannot_be_written_leave_nothing(user_file, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise OSError("No space left on device")
@@ -206,6 +209,7 @@ def test_cells_that_cannot_be_written_leave_nothing(user_file, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("maps_here")
 def test_an_audit_that_fails_loses_the_report_alone(user_file, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise ZeroDivisionError("float division by zero")
@@ -218,6 +222,7 @@ def test_an_audit_that_fails_loses_the_report_alone(user_file, tmp_path, monkeyp
     assert [file.name for file in tmp_path.iterdir()] == ["out.h5mu"]
 
 
+@pytest.mark.usefixtures("maps_here")
 def test_a_picture_that_fails_is_a_warning_and_the_others_are_there(user_file, tmp_path, monkeypatch):
     def fail(*_, **__):
         assert (tmp_path / "out.h5mu").is_file()  # cells are written before anything is drawn
@@ -236,6 +241,7 @@ def test_a_picture_that_fails_is_a_warning_and_the_others_are_there(user_file, t
     assert "in a browser" not in result.output.splitlines()[-1]
 
 
+@pytest.mark.usefixtures("maps_here")
 def test_an_interrupted_report_leaves_the_cells(user_file, tmp_path, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
