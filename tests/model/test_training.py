@@ -422,7 +422,10 @@ def test_a_single_protein_has_nothing_to_learn_from():
     mdata["adt"].X = mdata["adt"].X.toarray() + 1
     IndiSeek.setup_mudata(mdata)
     model = IndiSeek(mdata)
-    with pytest.raises(ValueError, match=r"mdata\['adt'\]: none of its 1 features .* Counts of one feature are all of a cell's: give it as logarithms"):
+    with pytest.raises(
+        ValueError,
+        match=r"mdata\['adt'\]: none of its 1 features .* Counts of one feature are all of a cell's: give it as logarithms",
+    ):
         model.train(**ONE)
     assert model.stages_ == []
     assert model.split_ == {}
