@@ -28,15 +28,14 @@ from indiseek_sc.nn import ConditionalCodec
 
 SPOILT = ("mixing", "second", "shift")
 
+fit_whitening = ConditionalCodec.fit_whitening
+
 
 def spoil_whitening(codec: ConditionalCodec, features: torch.Tensor, condition: torch.Tensor, n_fit: int) -> None:
     """Fit the whitening, and let parts of it be the same for all conditions."""
     fit_whitening(codec, features, condition, n_fit)
     for name in SPOILT:
         getattr(codec.conditional, name).weight.zero_()
-
-
-fit_whitening = ConditionalCodec.fit_whitening
 
 
 def run(name: str, seed: int, lambdas: list[float], *, is_spoilt: bool) -> list[dict[str, Any]]:
@@ -49,9 +48,12 @@ def run(name: str, seed: int, lambdas: list[float], *, is_spoilt: bool) -> list[
     start = model.audit().table
     rows = []
     for lambda_ in lambdas:
-        plan = {"gate_critics": not is_spoilt, "n_critic_warmup_steps": 200}
         outcome = model.train(
-            stages=("specific",), keep_start=True, lambda_=lambda_, plan_kwargs=plan, enable_progress_bar=False
+            stages=("specific",),
+            keep_start=True,
+            lambda_=lambda_,
+            plan_kwargs={"gate_critics": not is_spoilt},
+            enable_progress_bar=False,
         )
         after = model.audit().table
         seconds = sum(fit.seconds for fit in outcome.fits if fit.stage == "specific")

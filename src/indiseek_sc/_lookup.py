@@ -1,4 +1,4 @@
-"""The one reader of columns that a user names: batches, labels, colours, weights."""
+"""What lies in a MuData beside its modalities: the one reader of columns that a user names (batches, labels, colours, weights), and a copy of it all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from mudata import MuData
 from indiseek_sc._text import listing, near_miss
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+    from anndata import AnnData
 
 _N_SHOWN = 20
 
@@ -66,6 +68,26 @@ def check_mdata(mdata: object) -> None:
             f"mdata must be a MuData, but is {type(mdata).__name__}. Give the one with both modalities, to which "
             "model.write_latents(mdata) wrote."
         )
+
+
+def with_modalities(mdata: MuData, parts: Mapping[str, AnnData]) -> MuData:
+    """Return a MuData of other modalities, with all else that is of the cells.
+
+    Parameters
+    ----------
+    mdata
+        Where ``obs``, ``obsm`` and ``uns`` are from; it is not changed.
+    parts
+        The modalities by name, of the same cells.
+    """
+    made = MuData(dict(parts))
+    for column in mdata.obs.columns.difference(made.obs.columns, sort=False):
+        made.obs[column] = mdata.obs[column]
+    for key, value in mdata.obsm.items():
+        if key not in mdata.mod:  # under these MuData keeps which cells a modality has
+            made.obsm[key] = value
+    made.uns.update(mdata.uns)
+    return made
 
 
 def locate_obs(mdata: MuData, key: str, argument: str) -> list[ObsColumn]:

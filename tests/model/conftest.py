@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+
 import mudata
 import numpy as np
 import pytest
@@ -12,6 +15,15 @@ FEW = {"shared": 5, "shape": 3, "critics": 2, "specific": 2, "decoder": 3}
 HELD_OUT = np.arange(0, 600, 5)
 UNGATED = {"gate_critics": False, "n_critic_warmup_steps": 8}
 """So few cells and epochs leave little to find: encoders learn against critics all the same."""
+
+
+@pytest.fixture
+def messages(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What users read: scvi-tools shows its messages itself and does not hand them on."""
+    logger = logging.getLogger("scvi")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
 
 
 def fit(mdata, *, setup=None, train=None, **kwargs):

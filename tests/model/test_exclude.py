@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 
 import numpy as np
@@ -36,15 +35,12 @@ def panel(pbmc_small: MuData) -> MuData:
     return pbmc_small
 
 
-def test_controls_and_empty_rows_are_left_out_in_one_line(panel: MuData, caplog: pytest.LogCaptureFixture):
-    logger = logging.getLogger("scvi")
-    logger.addHandler(caplog.handler)
+def test_controls_and_empty_rows_are_left_out_in_one_line(panel: MuData, messages: pytest.LogCaptureFixture):
     model = set_up(panel)
-    logger.removeHandler(caplog.handler)
     assert names_read(model) == [name for name in panel["adt"].var_names if name not in [*CONTROLS, "CD19"]]
     assert model.summary_stats.n_adt == model.module.transforms["adt"].n_input == 187
     assert panel["adt"].n_vars == 192
-    (line,) = [record.message for record in caplog.records if "left out" in record.message]
+    (line,) = [record.message for record in messages.records if "left out" in record.message]
     assert line.startswith("adt: left out of the representations: 4 isotype controls ('IgG1Kiso', ")
     assert "1 empty ('CD19'); exclude=() would keep them." in line
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from typing import TYPE_CHECKING
 
@@ -20,18 +19,9 @@ from indiseek_sc.model._cells import find_cells
 from .conftest import all_codes, assert_equal_codes, fit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 N_QUERY = 80
-
-
-@pytest.fixture
-def messages(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """What users read: scvi-tools writes to the screen by itself."""
-    logger = logging.getLogger("scvi")
-    logger.addHandler(caplog.handler)
-    yield caplog
-    logger.removeHandler(caplog.handler)
 
 
 def change(mdata: MuData, name: str, order: np.ndarray | list[str], n_cells: int = N_QUERY) -> MuData:

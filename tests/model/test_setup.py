@@ -75,15 +75,6 @@ def _forget_data() -> Iterator[None]:
     TinyModel._per_instance_manager_store.clear()
 
 
-@pytest.fixture
-def messages(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """What a user reads: scvi-tools shows its messages itself and does not hand them on."""
-    logger = logging.getLogger("scvi")
-    logger.addHandler(caplog.handler)
-    yield caplog
-    logger.removeHandler(caplog.handler)
-
-
 def make_mdata(rna: str = "rna", adt: str = "adt", n_cells: int = N_CELLS, seed: int = 0) -> MuData:
     generator = np.random.default_rng(seed)
     cells = [f"cell{i}" for i in range(n_cells)]

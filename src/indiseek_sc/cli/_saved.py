@@ -9,6 +9,7 @@ from mudata import MuData
 
 from indiseek_sc import IndiSeek, _keys
 from indiseek_sc._keys import ROLES
+from indiseek_sc._lookup import with_modalities
 from indiseek_sc._recognise import find_modalities
 from indiseek_sc.io import read_anndata_or_mudata, split_anndata, write
 
@@ -85,7 +86,7 @@ def predict_file(model_folder: Path, source: Path, output: Path, clock: Clock, *
             predicted.obs = mdata.mod[name].obs.loc[predicted.obs_names]
             predicted.write_h5ad(output)
         else:
-            whole = _with_modalities(mdata, {**mdata.mod, f"{target}_predicted": predicted})
+            whole = with_modalities(mdata, {**mdata.mod, f"{target}_predicted": predicted})
             write(whole, output, rna=name, adt=target)
 
 
@@ -119,16 +120,4 @@ def _read(path: Path, model: IndiSeek, roles: Sequence[Role], adt: str | None, c
     for name, new in names.items():
         if name != new:
             clock.say(f"Modality {name!r} of the file is called {new!r}, as in the model.")
-    return _with_modalities(data, {names.get(name, name): part for name, part in data.mod.items()})
-
-
-def _with_modalities(mdata: MuData, parts: dict[str, AnnData]) -> MuData:
-    """Return a MuData of other modalities, with all else that is of the cells."""
-    made = MuData(parts)
-    for column in mdata.obs.columns.difference(made.obs.columns, sort=False):
-        made.obs[column] = mdata.obs[column]
-    for key, value in mdata.obsm.items():
-        if key not in mdata.mod:
-            made.obsm[key] = value
-    made.uns.update(mdata.uns)
-    return made
+    return with_modalities(data, {names.get(name, name): part for name, part in data.mod.items()})

@@ -108,9 +108,9 @@ def _leave_out(mdata: MuData, source: InputSource, kinds: Mapping[str, Sequence[
     names = source.get_feature_names(mdata)
     is_kept = ~np.isin(names, [str(name) for group in kinds.values() for name in group])
     if not is_kept.any():
-        told = "; ".join(f"{kind}: {listing(group)}" for kind, group in kinds.items())
+        listed = "; ".join(f"{kind}: {listing(group)}" for kind, group in kinds.items())
         raise ValueError(
-            f"exclude: no feature of {source} is left ({told}). Say which to leave out, or exclude=() for none."
+            f"exclude: no feature of {source} is left ({listed}). Say which to leave out, or exclude=() for none."
         )
     return source if is_kept.all() else replace(source, features=tuple(names[is_kept].tolist()))
 

@@ -177,7 +177,7 @@ def check_features(
     source
         Where the values are, and the features that the model reads.
     excluded
-        Names of features that the model was told to leave out.
+        Names of features that are left out of the model.
     is_used
         Which features codes are made of, shape ``(n_features,)``; all if not given.
     max_missing
@@ -311,7 +311,7 @@ def read_modality(
     Parameters
     ----------
     mdata
-        The data. Values must be where the model was told to look for them, and are matched by the names of features; of the other
+        The data. Values must be where they were when the model was set up, and are matched by the names of features; of the other
         modality nothing is read.
     registry
         The registry of the model.

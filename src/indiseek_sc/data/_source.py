@@ -154,7 +154,7 @@ def complete_modalities(modalities: Mapping[str, str] | None, mdata: MuData) -> 
             f"modalities: unknown key {unknown[0]!r}. It maps arguments of the set-up to modality names, such as "
             f"{DEFAULT_MODALITIES}. {choices(unknown[0], allowed)}"
         )
-    if isinstance(mdata, MuData) and mdata.axis == 0:  # what it is else is told with the checks of its structure
+    if isinstance(mdata, MuData) and mdata.axis == 0:  # anything else is refused by check_structure, in its own words
         given = {role: completed.get(MODALITY_ARGUMENT[role]) for role in ROLES}
         found = find_modalities(mdata, given, "modalities={{'{role}_layer': 'NAME'}}")
         completed = {**{MODALITY_ARGUMENT[role]: name for role, name in found.items()}, **completed}

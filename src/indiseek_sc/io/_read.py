@@ -36,7 +36,7 @@ MATRIX_FILES = ("matrix.mtx", "features.tsv", "genes.tsv", "barcodes.tsv")
 def read(path: str | Path, *, rna: str | None = None, adt: str | None = None) -> MuData:
     """Read CITE-seq data, in any of the usual forms, into memory.
 
-    What the file is, is told by its content. Two modalities, ``"rna"`` and ``"adt"``, are made of a file of Cell Ranger
+    The format is recognised by the content of the file. Two modalities, ``"rna"`` and ``"adt"``, are made of a file of Cell Ranger
     (``.h5``, or a folder with ``matrix.mtx``, compressed or not) and of an AnnData (``.h5ad``, ``.zarr``), whose
     proteins lie in ``obsm`` or are marked in ``var["feature_types"]``. A MuData (``.h5mu``, ``.zarr``, ``.zarr.zip``,
     of any version) is returned as it is, with its own names of modalities.
@@ -102,7 +102,7 @@ def read_anndata_or_mudata(path: Path) -> AnnData | MuData:
         raise FileNotFoundError(f"{path}: there is no such file.")
     name, reader = _find_reader(path)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*names are not unique")  # made unique, or told of, later
+        warnings.filterwarnings("ignore", message=".*names are not unique")  # they are made unique, or reported, later
         warnings.filterwarnings("ignore", message="Cannot join columns|.*without encoding metadata")
         warnings.filterwarnings("ignore", category=FutureWarning)
         try:

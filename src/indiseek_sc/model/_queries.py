@@ -14,7 +14,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from indiseek_sc import _keys
-from indiseek_sc._lookup import check_mdata
+from indiseek_sc._lookup import check_mdata, with_modalities
 from indiseek_sc._text import choices, listing
 from indiseek_sc.data import (
     MAX_MISSING,
@@ -84,14 +84,9 @@ def prepare_query_mudata(
         if source.attribute != "obsm":
             check_features(mdata, source, state.get("excluded", ()), find_features_in_use(reference, role))
             parts[source.modality] = _align(mdata.mod[source.modality], names[source.modality])
-    made = MuData({name: part.copy() if part is mdata.mod[name] else part for name, part in parts.items()})
-    for column in mdata.obs.columns.difference(made.obs.columns, sort=False):
-        made.obs[column] = mdata.obs[column]
-    for key, value in mdata.obsm.items():
-        if key not in made.mod:
-            made.obsm[key] = value
-    made.uns.update(mdata.uns)
-    return made
+    return with_modalities(
+        mdata, {name: part.copy() if part is mdata.mod[name] else part for name, part in parts.items()}
+    )
 
 
 def _align(adata: AnnData, names: pd.Index) -> AnnData:

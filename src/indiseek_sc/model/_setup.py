@@ -129,10 +129,10 @@ def _warn_of_panels(mdata: MuData, source: InputSource, batches: pd.Series) -> N
     """Warn of proteins that are 0 in all cells of a batch alone: they would tell it from the others."""
     if found := find_not_in_batches(mdata, source, batches):
         names = list(dict.fromkeys(name for lacking in found.values() for name in lacking))
-        told = "; ".join(f"{batch}: {listing(lacking)}" for batch, lacking in found.items())
+        listed = "; ".join(f"{batch}: {listing(lacking)}" for batch, lacking in found.items())
         warnings.warn(
             f"{source}: {len(names):,} {source.feature_word} are 0 in all cells of a batch and not of others, as if they were not in its "
-            f"panel ({told}). If so, leave them out: exclude={names + source.find_left_out(mdata)}",
+            f"panel ({listed}). If so, leave them out: exclude={names + source.find_left_out(mdata)}",
             UserWarning,
             stacklevel=2,
         )
