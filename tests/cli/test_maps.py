@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -39,10 +39,15 @@ def test_an_error_in_the_process_is_one_here(cells):
         maps.finish()
 
 
-def test_who_does_not_wait_ends_the_process_in_good_order():
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_the_process_ends_with_the_context(cells, is_begun):
+    before = set(multiprocessing.active_children())
     with MapMaker() as maps:
-        time.sleep(3)  # it imports
-    assert maps._process.exitcode == 0
+        (started,) = set(multiprocessing.active_children()) - before
+        if is_begun:
+            maps.begin(cells, "joint", ["single"], seed=0)
+    assert not started.is_alive()
+    assert started not in multiprocessing.active_children()
 
 
 def test_a_process_that_ended_is_an_error(cells):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import sys
 import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -22,10 +21,6 @@ CODE_UMAP_EPOCHS = 200
 
 FEWEST_CELLS = 50
 """Cells to warm up with."""
-
-PATIENCE = 10
-"""Seconds in which a process that is to end may do so in good order."""
-
 
 class MapMaker:
     """Makes maps of cells beside what else is done, in a context that ends it.
@@ -46,10 +41,7 @@ class MapMaker:
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()  # of no effect where the maps were made
-        self._process.join(PATIENCE)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        self._process.join()
         self._connection.close()
 
     def begin(self, cells: AnnData, joint: str, single: Sequence[str], seed: int) -> None:
@@ -84,7 +76,6 @@ class MapMaker:
 def _serve(connection: Connection) -> None:
     """Warm up, make the maps that are asked for, and end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asked is interrupted too, and ends this process
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # in good order
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _warm_up()
