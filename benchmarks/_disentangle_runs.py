@@ -20,7 +20,7 @@ from main_job import find_labels, read
 from indiseek_sc import IndiSeek
 from indiseek_sc.baselines import METHODS
 from indiseek_sc.datasets import synthetic
-from indiseek_sc.metrics import single_thread
+from indiseek_sc.metrics import limit_threads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +117,7 @@ def run(job: Job, options: Options) -> tuple[dict[str, Any], pd.DataFrame | None
         If a stage ended early, so that there is nothing to compare.
     """
     logging.getLogger("scvi").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), single_thread():
+    with warnings.catch_warnings(), limit_threads():
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=UserWarning)
         warnings.filterwarnings("error", message="Stage '")

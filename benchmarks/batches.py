@@ -1,114 +1,142 @@
-"""What is left of batches in codes, with offsets taken out of the features and without.
+"""How well batches are mixed and labels kept, by scib-metrics, in our representations and those of other methods.
 
-    python benchmarks/batches.py liu2021_covid.h5mu --batch-key Batch --label-key mergedcelltype --seeds 3 --output batches.csv
+    python benchmarks/batches.py liu2021_covid.h5mu --batch-key Batch --label-key mergedcelltype --cells 4000 --seeds 3 --output batches.csv
 
-A third of the cells is held out. ``told`` is the share of held-out cells whose batch 15 nearest training cells *of the same label* name, ``chance`` that of
-the largest batch of each label, so that other shares of cell types in each batch do not count; labels with fewer than 60 training or 20
-held-out cells are left out. ``label`` is the accuracy of labels by 15 neighbours. Rows of kind ``features`` are of both modalities side by side: as they are, with the mean of
-each batch taken out, with offsets, and with offsets within the labels, which the model does not see. Audits are the model's own.
+A seed draws the cells, a third of which are held out of our training for the audit; all of them are scored. The batch score is the mean of iLISI, kBET by label and
+graph connectivity, the label score that of cLISI and isolated labels (scib-metrics 0.5; each between 0 and 1, without rescaling). Methods:
+
+- ``IndiSeek``, and ``without batch_key``;
+- ``input``: 30 principal components of log-normalised genes and log-ratios of proteins (CLR within the cell), each modality of equal total variance; and
+  ``Harmony`` of these with its defaults;
+- ``TOTALVI`` with its defaults, the same batch_key, genes and proteins; left out by ``--totalvi-epochs 0``.
+
+Labels measure and choose nothing. Needs ``pip install scib-metrics harmonypy``.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
+import scvi
 from _quiet import train_quietly
-from main_job import read
+from anndata import AnnData
+from main_job import read, read_inputs, read_proteins
+from scipy.sparse import csr_matrix
+from scvi.model import TOTALVI
 
 from indiseek_sc import IndiSeek
-from indiseek_sc._keys import ROLES
-from indiseek_sc.data import fit_batch_offsets
-from indiseek_sc.data._batch import _offsets_within
+from indiseek_sc._lookup import find_labels
 from indiseek_sc.metrics import label_accuracy
-from indiseek_sc.module import JointCode
+
+if TYPE_CHECKING:
+    from mudata import MuData
 
 FIGURES = ("agreement_flat", "sufficiency", "leak_ratio", "gain", "complete")
-FEWEST = {"train": 60, "test": 20}
+BATCH_METRICS = {"iLISI": "ilisi_knn", "KBET": "kbet_per_label", "Graph connectivity": "graph_connectivity"}
+LABEL_METRICS = {"cLISI": "clisi_knn", "Isolated labels": "isolated_labels"}
+OTHER_METRICS = {"batch": ("bras", "pcr_comparison"), "label": ("nmi_ari_cluster_labels_kmeans", "silhouette_label")}
 
 
-class Judge:
-    """What neighbours tell of the batch and the label of held-out cells."""
+def score(codes: dict[str, np.ndarray], batch: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
+    """Return the metrics of scib-metrics by method, and the means of both kinds."""
+    from scib_metrics.benchmark import BatchCorrection, Benchmarker, BioConservation
 
-    def __init__(self, batch: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray) -> None:
-        self.batch, self.labels, self.train, self.test = batch, labels, train, test
+    obs = pd.DataFrame({"batch": pd.Categorical(batch), "label": pd.Categorical(labels)})
+    obs.index = obs.index.astype(str)
+    cells = AnnData(np.zeros((len(obs), 2), np.float32), obs=obs)
+    for name, code in codes.items():
+        cells.obsm[name] = np.ascontiguousarray(code, dtype=np.float32)
+    benchmarker = Benchmarker(
+        cells,
+        "batch",
+        "label",
+        list(codes),
+        BioConservation(**dict.fromkeys(LABEL_METRICS.values(), True), **dict.fromkeys(OTHER_METRICS["label"], False)),
+        BatchCorrection(**dict.fromkeys(BATCH_METRICS.values(), True), **dict.fromkeys(OTHER_METRICS["batch"], False)),
+        pre_integrated_embedding_obsm_key=next(iter(codes)),
+        progress_bar=False,
+    )
+    benchmarker.prepare()
+    benchmarker.benchmark()
+    table = benchmarker.get_results(min_max_scale=False).loc[list(codes), [*BATCH_METRICS, *LABEL_METRICS]]
+    table = table.astype(float)
+    table["batch score"] = table[list(BATCH_METRICS)].mean(axis=1)
+    table["label score"] = table[list(LABEL_METRICS)].mean(axis=1)
+    return table
 
-    def __call__(self, code: np.ndarray) -> dict[str, float]:
-        """Judge one code."""
-        right = chance = n = 0.0
-        for label in np.unique(self.labels):
-            train, test = (rows[self.labels[rows] == label] for rows in (self.train, self.test))
-            if len(train) >= FEWEST["train"] and len(test) >= FEWEST["test"]:
-                right += label_accuracy(code, self.batch, train, test) * len(test)
-                chance += pd.Series(self.batch[test]).value_counts().iloc[0]
-                n += len(test)
-        label = label_accuracy(code, self.labels, self.train, self.test)
-        return {"told": right / n, "chance": chance / n, "label": label}
 
-
-def correct(
-    features: list[np.ndarray], batch: np.ndarray, labels: np.ndarray, train: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Both modalities side by side, of equal total variance, by how batches are taken out."""
-    is_of, is_in = (pd.get_dummies(names).to_numpy(float) for names in (batch, labels))
-    codes = is_of.argmax(axis=1)
-    scales = [np.sqrt(x[train].var(axis=0).sum()) for x in features]
-    both = np.hstack([x / scale for x, scale in zip(features, scales, strict=True)]).astype(float)
-    means = is_of[train].T @ both[train] / is_of[train].sum(axis=0)[:, None]
-    found = fit_batch_offsets([x[train] for x in features], codes[train], codes.max() + 1, seed=0)
-    offsets = np.hstack([x / scale for x, scale in zip(found, scales, strict=True)])
-    within = _offsets_within(both[train], is_in[train], is_of[train])
-    return {
-        "as they are": both,
-        "means": both - is_of @ means,
-        "offsets": both - is_of @ offsets,
-        "within labels": both - is_of @ within,
+def train_ours(mdata: MuData, seed: int, held_out: np.ndarray, **setup: str) -> tuple[IndiSeek, dict[str, np.ndarray]]:
+    """Return a model and its representations by kind."""
+    IndiSeek.setup_mudata(mdata, **setup)
+    model = IndiSeek(mdata, seed=seed)
+    model.train(held_out=held_out, enable_progress_bar=False)
+    codes = {
+        f"{kind}, {name}": model.get_latent_representation(kind=kind, modality=name)
+        for kind in ("shared", "specific")
+        for name in model.modalities.values()
     }
+    return model, {"joint": model.get_latent_representation(), **codes}
 
 
-def join_with_batch(model: IndiSeek, train: np.ndarray) -> np.ndarray:
-    """The joint code as it would be if each cell were decoded in its own batch."""
-    decoded = [torch.from_numpy(model.get_reconstruction(modality=name)) for name in model.modalities.values()]
-    joint = JointCode([x.shape[1] for x in decoded])
-    joint.fit([x[train] for x in decoded])
-    return joint(decoded).numpy()
+def run_harmony(code: np.ndarray, batch: np.ndarray, seed: int) -> np.ndarray:
+    """Return a representation corrected by Harmony, with its defaults."""
+    import harmonypy
+
+    found = harmonypy.run_harmony(code, pd.DataFrame({"batch": batch}), ["batch"], verbose=False, random_state=seed)
+    corrected = np.asarray(found.Z_corr)
+    return corrected if corrected.shape == code.shape else corrected.T
 
 
-def run(name: str, batch_key: str, label_key: str, seed: int, max_cells: int) -> list[dict]:
-    """Both ways on one split."""
-    mdata = read(name)
-    mdata = mdata[np.sort(np.random.default_rng(seed).permutation(mdata.n_obs)[:max_cells])].copy()
-    table = mdata.obs if batch_key in mdata.obs else mdata["rna"].obs
-    batch, labels = (table[key].astype(str).to_numpy() for key in (batch_key, label_key))
-    order = np.random.default_rng([seed, 1]).permutation(mdata.n_obs)
-    test, train = np.sort(order[: mdata.n_obs // 3]), np.sort(order[mdata.n_obs // 3 :])
-    judge, rows = Judge(batch, labels, train, test), []
+def run_totalvi(mdata: MuData, model: IndiSeek, batch: np.ndarray, seed: int, epochs: int | None) -> np.ndarray:
+    """Return the latent representation of TOTALVI, of the same genes and proteins."""
+    genes = model.module.transforms["rna"].features.cpu().numpy()
+    counts, proteins = csr_matrix(mdata["rna"].X)[:, genes].astype(np.float32), read_proteins(mdata, model).to_df()
+    obs = pd.DataFrame({"batch": batch}, index=proteins.index)
+    cells = AnnData(counts, obs=obs, obsm={"proteins": proteins})
+    scvi.settings.seed = seed
+    TOTALVI.setup_anndata(cells, protein_expression_obsm_key="proteins", batch_key="batch")
+    other = TOTALVI(cells)
+    other.train(max_epochs=epochs, accelerator="cpu", enable_progress_bar=False)
+    return other.get_latent_representation()
 
-    def note(way: str, kind: str, code: np.ndarray, **more: float) -> None:
-        rows.append({"data": Path(name).stem, "seed": seed, "way": way, "kind": kind, **judge(code), **more})
-        print(pd.DataFrame(rows[-1:]).round(3).to_string(index=False, header=len(rows) == 1), flush=True)
 
-    for way, is_corrected in (("without", False), ("offsets", True)):
-        IndiSeek.setup_mudata(mdata, batch_key=batch_key)
-        model = IndiSeek(mdata, seed=seed, batch_offsets=is_corrected)
-        model.train(held_out=test, enable_progress_bar=False)
-        if not is_corrected:
-            features = [model.get_features(modality=model.modalities[role]) for role in ROLES]
-            for how, code in correct(features, batch, labels, train).items():
-                note(how, "features", code)
-        audit = model.audit().table
-        for role in ROLES:
-            name_of = model.modalities[role]
-            for kind in ("shared", "specific"):
-                figures = dict(audit.loc[name_of, list(FIGURES)]) if kind == "shared" else {}
-                note(way, f"{kind} {role}", model.get_latent_representation(kind=kind, modality=name_of), **figures)
-        note(way, "joint", model.get_latent_representation())
-        if is_corrected:
-            note("offsets, own batch", "joint", join_with_batch(model, train))
-    return rows
+def run(name: str, seed: int, arguments: argparse.Namespace) -> pd.DataFrame:
+    """Score all methods on the cells of one seed."""
+    mdata = read(name, most=np.iinfo(np.int64).max)
+    rng = np.random.default_rng(seed)
+    mdata = mdata[np.sort(rng.permutation(mdata.n_obs)[: arguments.cells])].copy()
+    batch, labels = (
+        find_labels(mdata, key, "key").astype(str).to_numpy() for key in (arguments.batch_key, arguments.label_key)
+    )
+    held_out = np.sort(rng.permutation(mdata.n_obs)[: mdata.n_obs // 3])
+    train = np.setdiff1d(np.arange(mdata.n_obs), held_out)
+    codes: dict[tuple[str, str], np.ndarray] = {}
+    audits = {}
+    for way, setup in (("without batch_key", {}), ("IndiSeek", {"batch_key": arguments.batch_key})):
+        model, ours = train_ours(mdata, seed, held_out, **setup)
+        codes |= {(way, kind): code for kind, code in ours.items()}
+        audits[way] = model.audit().table
+    inputs = read_inputs(mdata, model, train)["plain"]
+    parts = [inputs["rna"][:, :30], inputs["adt"]]
+    codes["input", "joint"] = np.hstack([part / np.sqrt(part.var(axis=0).sum()) for part in parts])
+    codes["Harmony", "joint"] = run_harmony(codes["input", "joint"], batch, seed)
+    if arguments.totalvi_epochs != 0:
+        codes["TOTALVI", "joint"] = run_totalvi(mdata, model, batch, seed, arguments.totalvi_epochs)
+    table = score({" | ".join(key): code for key, code in codes.items()}, batch, labels)
+    table["label accuracy"] = [label_accuracy(code, labels, train, held_out) for code in codes.values()]
+    for way, audit in audits.items():
+        for modality in audit.index:
+            table.loc[f"{way} | shared, {modality}", list(FIGURES)] = audit.loc[modality, list(FIGURES)].to_numpy(float)
+    table.insert(0, "kind", [kind for _, kind in codes])
+    table.insert(0, "method", [method for method, _ in codes])
+    table.insert(0, "batch_key", arguments.batch_key)
+    table.insert(0, "seed", seed)
+    table.insert(0, "data", Path(name).stem)
+    return table
 
 
 def main() -> None:
@@ -117,15 +145,17 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--batch-key", required=True)
     parser.add_argument("--label-key", required=True)
+    parser.add_argument("--cells", type=int, default=4000)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--max-cells", type=int, default=6000)
+    parser.add_argument("--totalvi-epochs", type=int, help="0 leaves TOTALVI out; its own number if not given")
     parser.add_argument("--output", type=Path, default=Path("batches.csv"))
     arguments = parser.parse_args()
     train_quietly()
-    rows: list[dict] = []
+    tables = []
     for seed in range(arguments.seeds):
-        rows += run(arguments.data, arguments.batch_key, arguments.label_key, seed, arguments.max_cells)
-        pd.DataFrame(rows).to_csv(arguments.output, index=False)
+        tables.append(run(arguments.data, seed, arguments))
+        pd.concat(tables).to_csv(arguments.output, index=False)
+        print(tables[-1].drop(columns=["data", "batch_key"]).round(3).to_string(index=False), "\n", flush=True)
 
 
 if __name__ == "__main__":

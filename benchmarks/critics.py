@@ -22,7 +22,7 @@ import torch
 from main_job import read
 
 from indiseek_sc import IndiSeek
-from indiseek_sc.metrics import single_thread
+from indiseek_sc.metrics import limit_threads
 from indiseek_sc.model import _stages
 from indiseek_sc.nn import ConditionalCodec
 
@@ -86,7 +86,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for name in a.data:
         for seed in range(a.seeds):
-            with single_thread():
+            with limit_threads():
                 if a.whole:
                     rows += run(name, seed, a.lambdas, is_spoilt=False)
                 else:

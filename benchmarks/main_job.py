@@ -32,7 +32,7 @@ from anndata import AnnData
 from indiseek_sc import IndiSeek, datasets
 from indiseek_sc._keys import ROLES
 from indiseek_sc.data import apply_transform, fit_transform, read_input
-from indiseek_sc.metrics import audit, foscttm, label_accuracy, recall_at_k, single_thread
+from indiseek_sc.metrics import audit, foscttm, label_accuracy, limit_threads, recall_at_k
 from indiseek_sc.nn import FeatureTransform, Recipe, regularized_cca
 
 LABELS = ("mergedcelltype", "singler_main", "cell_type", "celltype")
@@ -188,7 +188,7 @@ def main() -> None:
     rows = []
     for name in arguments.data:
         for seed in range(arguments.seeds):
-            with single_thread():  # networks as small as these wait for each other's threads
+            with limit_threads():  # networks as small as these wait for each other's threads
                 rows.append(run(name, seed, auditor))
             pd.DataFrame(rows).to_csv(arguments.output, index=False)
             print(pd.Series(rows[-1]).to_string(float_format="{:.4f}".format), "\n", flush=True)

@@ -32,10 +32,10 @@ from sklearn.neighbors import NearestNeighbors
 from indiseek_sc import IndiSeek
 from indiseek_sc.metrics import (
     interval_coverage,
+    limit_threads,
     pearson_per_cell,
     pearson_per_feature,
     root_mean_squared_error,
-    single_thread,
 )
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def main() -> None:
     rows: list[dict] = []
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         for name in arguments.data:
-            with single_thread():
+            with limit_threads():
                 for row in run(name, seed, arguments.max_cells, arguments.donor_key, programs):
                     rows.append(row)
                     pd.DataFrame(rows).to_csv(arguments.output, index=False)

@@ -35,7 +35,7 @@ import sys
 import tempfile
 import time
 import warnings
-from contextlib import nullcontext, redirect_stdout
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,6 @@ from main_job import read, read_proteins
 
 from indiseek_sc import IndiSeek
 from indiseek_sc.data import apply_transform
-from indiseek_sc.model import _training
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -79,12 +78,12 @@ def draw(mdata: MuData, n_cells: int) -> MuData:
     return mdata[np.sort(np.random.default_rng(0).permutation(mdata.n_obs)[:n_cells])].copy()
 
 
-def time_training(mdata: MuData, accelerator: str) -> tuple[float, Any, IndiSeek]:
+def time_training(mdata: MuData, accelerator: str, n_threads: int = 1) -> tuple[float, Any, IndiSeek]:
     """Train once, and return seconds, the outcome, and the model."""
     IndiSeek.setup_mudata(mdata)
     model = IndiSeek(mdata)
     start = time.perf_counter()
-    outcome = model.train(accelerator=accelerator, enable_progress_bar=False)
+    outcome = model.train(accelerator=accelerator, n_threads=n_threads, enable_progress_bar=False)
     return time.perf_counter() - start, outcome, model
 
 
@@ -110,7 +109,7 @@ def measure_others(
     """Time the training on half of a data set, or on so many cells of it, and that of other methods."""
     mdata = read(data, most=sys.maxsize)
     mdata = draw(mdata, mdata.n_obs // 2 if n_cells is None else n_cells)
-    own = [time_training(mdata, accelerator) for _ in range(n_repeats)]
+    own = [time_training(mdata, accelerator, torch.get_num_threads()) for _ in range(n_repeats)]
     seconds, model = [took for took, *_ in own], own[-1][-1]
     rows = [summarize("others", "IndiSeek", seconds, note=f"{mdata.n_obs} cells of {Path(data).stem}")]
     for name, run in {
@@ -186,13 +185,11 @@ def measure_steps(accelerator: str, n_epochs: int, n_repeats: int) -> list[Row]:
 
 
 def measure_threads(n_threads: int, accelerator: str, n_repeats: int) -> list[Row]:
-    """Time the training where nothing keeps torch from using several threads."""
+    """Time the training with one thread and with several."""
     mdata, seconds = read("pbmc_covid"), {}
-    _training.single_thread = nullcontext
     for n in sorted({1, n_threads}):
-        torch.set_num_threads(n)
-        seconds[n] = [time_training(mdata, accelerator)[0] for _ in range(n_repeats)]
-    rows = [summarize("threads", f"train(), {n} of torch's threads", took) for n, took in seconds.items()]
+        seconds[n] = [time_training(mdata, accelerator, n)[0] for _ in range(n_repeats)]
+    rows = [summarize("threads", f"train(n_threads={n})", took) for n, took in seconds.items()]
     ratios = (several / one for several, one in zip(seconds[n_threads], seconds[1], strict=True))
     return [*rows, summarize("threads", f"{n_threads} threads / 1 thread", ratios, "ratio")]
 

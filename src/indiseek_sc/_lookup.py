@@ -214,6 +214,10 @@ def _not_one_name(mdata: MuData, key: Any, argument: str) -> str:
         joined = " + '_' + ".join(f"{column}.astype(str)" for column in columns)
         name = "_".join(column.key for column in columns)
         remedy = f"Make one of them: mdata.obs[{name!r}] = {joined}; then {argument}={name!r}."
+        if argument == "batch_key":
+            remedy += (
+                f" Or name the others beside it: batch_key={given[0]!r}, categorical_covariate_keys={given[1:]!r}."
+            )
     return f"{argument} must be the name of one column, but is {key!r}. {remedy}"
 
 

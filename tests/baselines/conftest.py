@@ -25,7 +25,7 @@ def make_module() -> Callable[..., IndiSeekModule]:
         transforms = {r: build_transform(r, "representation", N_FEATURES[r], n_cells=N_CELLS) for r in ROLES}
         sizes = {"n_shared": 3, "n_specific": 4, "n_hidden": 16, "dropout": 0.0}
         settings = make_settings("default", **{**model._changed_settings, **sizes, **changes})
-        return model._module_cls(transforms, settings.architecture, n_batches)
+        return model._module_cls(transforms, settings.architecture, (n_batches,))
 
     return make
 

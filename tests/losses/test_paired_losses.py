@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import r2_score
 
-from indiseek_sc.losses import canonical_correlation_loss, info_nce, normalized_error
+from indiseek_sc.losses import canonical_correlation_loss, info_nce, normalized_error, remove_linear
 
 
 def draw_pairs(n_cells: int = 7, n_dimensions: int = 4, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -210,3 +210,34 @@ def test_it_is_a_mean_over_cells():
     total = target.var(dim=0, correction=0).sum()
     halves = [normalized_error(target[rows], estimate[rows], total) for rows in (slice(0, 20), slice(20, 40))]
     torch.testing.assert_close(normalized_error(target, estimate, total), torch.stack(halves).mean())
+
+
+def test_negatives_of_the_same_batch_alone():
+    """The loss within batches is the mean over cells of the losses of the batches by themselves."""
+    first, second = torch.randn(30, 4), torch.randn(30, 4)
+    batch, scale = torch.arange(30) % 3, torch.tensor(1.0)
+    within = info_nce(first, second, scale, batch[:, None] == batch)
+    alone = torch.stack([info_nce(first[batch == b], second[batch == b], scale) for b in range(3)]).mean()
+    torch.testing.assert_close(within, alone)
+    assert within < info_nce(first, second, scale)
+    everyone = torch.ones(30, 30, dtype=torch.bool)
+    torch.testing.assert_close(info_nce(first, second, scale, everyone), info_nce(first, second, scale))
+
+
+def test_what_a_batch_adds_to_both_codes_does_not_help_within_batches():
+    first, second = torch.randn(2, 400, 3)
+    batch = torch.eye(4)[torch.arange(400) % 4]
+    shift = batch @ (5 * torch.randn(4, 3))
+    assert canonical_correlation_loss(first + shift, second + shift) < -0.9
+    removed = [remove_linear(code + shift, batch) for code in (first, second)]
+    assert canonical_correlation_loss(*removed) > -0.1
+
+
+def test_remaining_values_are_those_of_a_regression():
+    design = torch.randn(50, 3, dtype=torch.float64)
+    values = torch.randn(50, 2, dtype=torch.float64) + design @ torch.randn(3, 2, dtype=torch.float64) + 7
+    table = np.column_stack([np.ones(50), design])
+    expected = values - table @ np.linalg.lstsq(table, values.numpy(), rcond=None)[0]
+    torch.testing.assert_close(remove_linear(values, design, ridge=1e-9), expected)
+    # Twice the same column, as indicators of batches beside their sum, changes nothing.
+    torch.testing.assert_close(remove_linear(values, torch.cat([design, design], dim=1), ridge=1e-9), expected)

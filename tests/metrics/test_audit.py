@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from indiseek_sc.metrics import AUDIT_FIGURES, AuditReport, SpecificAuditor, _probes, audit, single_thread
+from indiseek_sc.metrics import AUDIT_FIGURES, AuditReport, SpecificAuditor, _probes, audit, limit_threads
 from indiseek_sc.metrics._judge import Cells, Judge, Known, _ratio_error
 
 TRAIN, TEST = np.arange(0, 600), np.arange(600, 1000)
@@ -213,7 +213,7 @@ def test_agrees_with_an_independent_auditor():
     specific = {"rna": world.gex + 0.3 * world.both, "adt": np.hstack([world.prot[:, :2], world.noise["prot"]])}
     decoded = {name: value + 0.3 * rng.normal(size=value.shape) for name, value in features.items()}
     split = {"train": TRAIN[:292], "test": TEST}
-    with single_thread():  # as ours does: two are far slower on a busy machine
+    with limit_threads():  # as ours does: two are far slower on a busy machine
         theirs = auditor.audit(x=features, shared=shared, specific=specific, decoded=decoded, **split)
     ours = audit(features, shared, specific, decoded=decoded, **split).to_dict()
     ours = {name: value for name, value in ours.items() if not name.endswith("leak_p")}  # theirs has none

@@ -13,7 +13,7 @@ from indiseek_sc._keys import ROLES
 from indiseek_sc.baselines import JointOpt
 from indiseek_sc.data import apply_transform
 from indiseek_sc.metrics import label_accuracy
-from indiseek_sc.model._cells import get_matrix
+from indiseek_sc.model._cells import get_design, get_matrix
 
 FEW = {"shared": 5, "shape": 3, "specific": 2, "decoder": 3}
 HELD_OUT = np.arange(0, 1200, 5)
@@ -90,13 +90,14 @@ def test_types_are_told_as_well_as_with_the_batches_apart(corrected, plain):
 
 def test_features_are_those_of_the_transform_less_the_offset(corrected, plain):
     for model, is_corrected in ((corrected, True), (plain, False)):
-        codes = torch.from_numpy((model.adata.obs["handling"] == "second").to_numpy().astype(int))
+        design = get_design(model, model.adata, np.arange(model.adata.n_obs))
         for role in ROLES:
             raw = apply_transform(model.module.transforms[role], get_matrix(model, model.adata, role))
-            offsets = model.module.batch_offsets[role].offsets
-            assert (offsets.abs().max() > 0.05) == is_corrected
+            offsets = model.module.covariate_offsets[role]
+            assert (offsets.overall.abs().max() > 0.05) == is_corrected
+            assert (offsets.of_states.abs().max() > 0.05) == is_corrected
             features, used = model.get_features(modality=model.modalities[role]), model.module.transforms[role].used
-            np.testing.assert_allclose(features, (raw - offsets[codes])[:, used], atol=1e-5)
+            np.testing.assert_allclose(features, offsets(raw, design)[:, used], atol=1e-5)
 
 
 def test_new_cells_lose_the_offset_of_their_batch_whatever_the_order_of_categories(corrected):
@@ -147,11 +148,11 @@ def test_offsets_are_made_anew_with_each_training(handled):
     IndiSeek.setup_mudata(mdata, batch_key="handling")
     model, quick = IndiSeek(mdata), {"stages": ("shared",), "enable_progress_bar": False}
     model.train(1, held_out=HELD_OUT, **quick)
-    first = model.module.batch_offsets["adt"].offsets.clone()
+    first = model.module.covariate_offsets["adt"].overall.clone()
     model.train(1, held_out=np.arange(600), **quick)
-    assert not torch.equal(model.module.batch_offsets["adt"].offsets, first)
+    assert not torch.equal(model.module.covariate_offsets["adt"].overall, first)
     model.train(1, held_out=HELD_OUT, **quick)
-    assert torch.equal(model.module.batch_offsets["adt"].offsets, first)
+    assert torch.equal(model.module.covariate_offsets["adt"].overall, first)
 
 
 def test_the_published_recipe_and_a_single_batch_have_none(handled):
@@ -163,7 +164,7 @@ def test_the_published_recipe_and_a_single_batch_have_none(handled):
     IndiSeek.setup_mudata(one, batch_key="handling")
     model = IndiSeek(one)
     model.train(1, stages=("shared",), accelerator="cpu", enable_progress_bar=False)
-    assert model.module.batch_offsets["rna"].offsets.abs().max() == 0
+    assert model.module.design.n_columns == model.module.covariate_offsets["rna"].overall.numel() == 0
 
 
 def test_batches_reach_conditions_and_decoder(corrected):
@@ -181,4 +182,4 @@ def test_encoders_that_learn_in_stage_2_leave_the_offsets_alone(handled, correct
     model = JointOpt(mdata)
     few = {"plan_kwargs": {"n_critic_warmup_steps": 8}, "accelerator": "cpu", "enable_progress_bar": False}
     model.train(1, held_out=HELD_OUT, **few)
-    assert torch.equal(model.module.batch_offsets["adt"].offsets, corrected.module.batch_offsets["adt"].offsets)
+    assert torch.equal(model.module.covariate_offsets["adt"].overall, corrected.module.covariate_offsets["adt"].overall)

@@ -12,7 +12,7 @@ import torch
 from indiseek_sc import IndiSeek, tl
 from indiseek_sc.datasets import synthetic
 from indiseek_sc.model import _attribution_methods
-from indiseek_sc.model._cells import get_batch
+from indiseek_sc.model._cells import get_design
 
 FEW = {"shared": 1, "shape": 2, "specific": 1, "decoder": 2}
 COLUMNS = [
@@ -52,7 +52,7 @@ def wide(table: pd.DataFrame, modality: str, column: str = "attribution") -> np.
 def test_the_jacobian_is_the_slope_of_what_is_decoded(counts, kind: str, modality: str) -> None:
     module, transform, rows = counts.module, counts.module.transforms[modality], np.arange(0, 300, 10)
     table = counts.feature_attribution(modality=modality, kind=kind, indices=rows)
-    batch = get_batch(counts, counts.adata, rows)
+    batch = get_design(counts, counts.adata, rows)
     with torch.no_grad():
         features = torch.from_numpy(counts.get_features(modality=modality, indices=rows))
         shared = module.shared(modality, features)
@@ -101,7 +101,7 @@ def test_the_jacobian_of_the_joint_code_is_its_axes(counts) -> None:
     with torch.no_grad():
         for m in ("rna", "adt"):
             features = torch.from_numpy(counts.get_features(modality=m, indices=[0, 1]))
-            conditions[m] = module.condition(m, module.shared(m, features), get_batch(counts, counts.adata, [0, 1]))
+            conditions[m] = module.condition(m, module.shared(m, features), get_design(counts, counts.adata, [0, 1]))
             specific[m] = module.specific(m, features, conditions[m])
         decoded = np.hstack(module.join(specific, conditions))
     assert (table["standard_error"] < 1e-6).all()
@@ -123,7 +123,7 @@ def test_contributions_add_up_in_every_group(counts, kind: str, values: str) -> 
     pytest.importorskip("captum")
     rows, options = np.arange(0, 300, 30), {"kind": kind, "values": values, "method": "integrated_gradients"}
     table = counts.feature_attribution(groups="half", indices=rows, **options)
-    batch = get_batch(counts, counts.adata, rows)
+    batch = get_design(counts, counts.adata, rows)
     modules, codes, starts = counts.module.transforms, {}, {}
     with torch.no_grad():
         for role in ("rna", "adt"):
@@ -132,7 +132,7 @@ def test_contributions_add_up_in_every_group(counts, kind: str, values: str) -> 
             codes[role] = transform(x)
             zero = torch.zeros(1, transform.n_features)
             start = transform.project(zero) if values == "normalized" else transform(x.mean(dim=0, keepdim=True))
-            correct = counts.module.batch_offsets[role]
+            correct = counts.module.covariate_offsets[role]
             codes[role], starts[role] = (correct(y.expand(len(rows), -1), batch) for y in (codes[role], start))
         ends = [counts.module.describe(features, batch)[kind] for features in (codes, starts)]
     is_first = (counts.adata.obs["half"] == "first").to_numpy()[rows]

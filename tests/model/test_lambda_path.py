@@ -112,7 +112,7 @@ def test_the_walk_starts_where_the_trained_critics_did(fitted):
     with torch.no_grad():
         for role in ("rna", "adt"):
             module, features = fitted.module, values["features"][role]
-            condition = module.condition(role, module.shared(role, features), values["batch"])
+            condition = module.condition(role, module.shared(role, features), values["design"])
             start = module.codecs[role].prepare(features, condition)["start"]
             torch.testing.assert_close(values["cells"][role]["start"], start)
             specific = run.module.encode_prepared(role, values["cells"][role])

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from indiseek_sc import IndiSeek
+from indiseek_sc.model._cells import get_design
 
 QUIET = {"enable_progress_bar": False}
 FEW = {"shared": 3}
@@ -86,10 +87,10 @@ def test_log_ratios_are_the_same_prediction_in_other_units(fitted):
     rows, transform = [0, 5], model.module.transforms["adt"]
     features, ratios = (model.predict_modality("rna", "adt", indices=rows, units=u) for u in ("features", "normalized"))
     # features are without what the batch adds; measured log-ratios have it
-    batch = torch.from_numpy(mdata.obs["batch"].astype("category").cat.codes.to_numpy()[rows].astype(int))
-    of_batch = model.module.batch_offsets["adt"].of(batch)
-    assert of_batch.abs().max() > 0.1
-    back = transform.unstandardize(torch.from_numpy(features.mean.to_numpy()) + of_batch).numpy()
+    design, mean = get_design(model, mdata, rows), torch.from_numpy(features.mean.to_numpy())
+    with_offsets = model.module.covariate_offsets["adt"].add(mean, design)
+    assert (with_offsets - mean).abs().max() > 0.1
+    back = transform.unstandardize(with_offsets).numpy()
     np.testing.assert_allclose(ratios.mean, back, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(ratios.deviation, features.deviation * transform.spread.numpy(), rtol=1e-3, atol=1e-6)
 
@@ -124,10 +125,9 @@ def test_an_audit_reads_held_out_cells_and_measured_values(fitted):
     assert list(report.measured.index) == list(mdata.obs_names[HELD_OUT])
     np.testing.assert_allclose(report.measured, model.get_features(modality="adt", indices=HELD_OUT), atol=1e-5)
     ratios = model.audit_prediction("rna", "adt", units="normalized")
-    batch = torch.from_numpy(mdata.obs["batch"].astype("category").cat.codes.to_numpy()[HELD_OUT].astype(int))
-    of_batch = model.module.batch_offsets["adt"].of(batch).numpy()
-    back = model.module.transforms["adt"].unstandardize(torch.from_numpy(report.measured.to_numpy() + of_batch))
-    np.testing.assert_allclose(ratios.measured, back, rtol=1e-4, atol=1e-4)
+    features = model.module.transforms["adt"].standardize(torch.from_numpy(ratios.measured.to_numpy()))
+    without = model.module.covariate_offsets["adt"](features, get_design(model, mdata, HELD_OUT))
+    np.testing.assert_allclose(report.measured, without, rtol=1e-4, atol=1e-4)
     assert model.audit_prediction("adt", "rna", units="normalized").measured.shape == (120, 200)
 
 

@@ -135,7 +135,6 @@ def test_a_change_of_names_of_cells_asks_for_an_update() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"categorical_covariate_keys": ["run"]}, "'categorical_covariate_keys'. One column of batches"),
         ({"protein_layer": "counts"}, "'protein_layer'. Give adt_layer"),
         ({"labels_key": "cell_type"}, "'labels_key'. No labels are read"),
         ({"batchkey": "run"}, "'batchkey'.*Did you mean 'batch_key'"),

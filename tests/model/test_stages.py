@@ -111,9 +111,9 @@ def test_stages_read_their_inputs_and_leave_their_outputs_to_those_behind():
 
     run = SimpleNamespace(module=None, reason=None, options=None)
     stages = (Stage("add", add, ("first", "second"), ("sum",)), Stage("square", square, ("sum",), ("first",)))
-    given = {"first": 1, "second": 2, "batch": ()}
-    assert run_stages(stages, run, given) == {"first": 9, "second": 2, "sum": 3, "batch": ()}
-    assert given == {"first": 1, "second": 2, "batch": ()}
+    given = {"first": 1, "second": 2, "design": ()}
+    assert run_stages(stages, run, given) == {"first": 9, "second": 2, "sum": 3, "design": ()}
+    assert given == {"first": 1, "second": 2, "design": ()}
 
 
 def test_what_learns_is_left_out_once_a_stage_ended_early_and_closed_forms_are_not():
@@ -134,13 +134,13 @@ def test_what_learns_is_left_out_once_a_stage_ended_early_and_closed_forms_are_n
         Stage("closed form", take("closed form"), ()),
         Stage("last", take("last"), (), learns=True),
     )
-    run_stages(stages, SimpleNamespace(module="one", reason=None, options=None), {"batch": ()})
+    run_stages(stages, SimpleNamespace(module="one", reason=None, options=None), {"design": ()})
     assert taken == ["first", "broken off", "closed form"]
 
 
 @pytest.mark.parametrize("start", [NEW_START, FORMER_START])
 def test_every_input_of_a_stage_is_there_before_it(start):
-    known = {"features", "batch", "lambda_"}
+    known = {"features", "design", "lambda_"}
     for stage in (SHARED, *start, SPECIFIC, *FINISH):
         assert set(stage.inputs) <= known, stage.name
         known |= set(stage.outputs)

@@ -226,7 +226,7 @@ def test_each_modality_keeps_the_code_that_a_fresh_probe_read_least_from(fitted,
     settings = {"lambda_": 0.0, "max_epochs": {**FEW, "specific": 17}, "plan_kwargs": UNGATED}
     model.train(stages=("specific",), enable_progress_bar=False, **settings)
     parts = {role: read_features(model, mdata, role, np.arange(mdata.n_obs)) for role in ROLES}
-    no_batch = torch.zeros(mdata.n_obs, dtype=torch.long)
+    no_batch = torch.zeros(mdata.n_obs, 0)
     with torch.no_grad():
         conditions = {
             role: model.module.condition(role, model.module.shared(role, parts[role]), no_batch) for role in ROLES

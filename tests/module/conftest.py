@@ -29,7 +29,7 @@ def make_module() -> Callable[..., IndiSeekModule]:
     def make(preset: str = "default", n_batches: int = 1, seed: int = 0, **changes) -> IndiSeekModule:
         torch.manual_seed(seed)
         settings = make_settings(preset, **{"n_shared": 3, "n_specific": 4, "n_hidden": 16, **changes})
-        return IndiSeekModule({r: make_transform(N_FEATURES[r]) for r in ROLES}, settings.architecture, n_batches)
+        return IndiSeekModule({r: make_transform(N_FEATURES[r]) for r in ROLES}, settings.architecture, (n_batches,))
 
     return make
 
@@ -43,7 +43,7 @@ def make_module_of_three() -> Callable[..., IndiSeekModule]:
         sizes = {"n_shared": 3, "n_specific": 4, "n_hidden": 16}
         settings = make_settings("default", **{**sizes, "linear_start": False, "dropout": 0.0, **changes})
         transforms = {name: make_transform(n) for name, n in N_FEATURES_OF_THREE.items()}
-        return IndiSeekModule(transforms, settings.architecture, n_batches)
+        return IndiSeekModule(transforms, settings.architecture, (n_batches,))
 
     return make
 

@@ -25,12 +25,12 @@ class UnitModule(IndiSeekModule):
         """Return the shared code, shape ``(n_cells, n_shared)``, each row of length 1."""
         return F.normalize(super().shared(role, features), dim=1)
 
-    def condition(self, role: Role, shared: Tensor, batch: Tensor) -> Tensor:
-        """Return the shared code with a mean square of 1 as networks read it, and the batch beside it."""
-        return super().condition(role, math.sqrt(self.n_shared) * shared, batch)
+    def condition(self, role: Role, shared: Tensor, design: Tensor) -> Tensor:
+        """Return the shared code with a mean square of 1 as networks read it, and the covariates beside it."""
+        return super().condition(role, math.sqrt(self.n_shared) * shared, design)
 
     def condition_of(self, role: Role, features: Tensor, condition: Tensor) -> Tensor:
-        """Return the condition of features as encoders are now, with the batch as it stands in ``condition``."""
+        """Return the condition of features as encoders are now, with the covariates as they stand in ``condition``."""
         code = self.rotations[role].standardize(math.sqrt(self.n_shared) * self.shared(role, features))
         return torch.cat([code, condition[:, self.n_shared :]], dim=1)
 
@@ -51,6 +51,7 @@ class ClipModule(UnitModule):
 
 CLIP_SETTINGS: dict[str, Any] = {
     "n_shared": 16,
+    "within_batches": False,
     "linear_start": False,
     "info_nce_weight": 1.0,
     "canonical_weight": 0.0,

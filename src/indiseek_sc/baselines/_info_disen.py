@@ -39,9 +39,9 @@ class InfoDisenModule(UnitModule):
         super().reset_shared(n_active)
         self.log_scale.data.fill_(-math.log(TEMPERATURE))
 
-    def shared_terms(self, features: Mapping[Role, Tensor]) -> dict[str, Tensor]:
+    def shared_terms(self, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the terms of stage 1, unweighted: ``info_nce`` of drawn codes and ``distance`` of their mean directions."""
-        means = [self.shared(role, features[role]) for role in ROLES]
+        means = [self.shared(role, cells[role]) for role in ROLES]
         drawn = [draw_direction(mean, KAPPA) for mean in means] if self.training else means
         return {
             "info_nce": info_nce(drawn[0], drawn[1], self.log_scale.detach()),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class JointOptModule(UnitModule):
     """Nothing of stage 1 is frozen while stage 2 learns."""
 
-    frozen_in_specific: tuple[str, ...] = ("transforms", "batch_offsets", "rotations")
+    frozen_in_specific: tuple[str, ...] = ("transforms", "design", "covariate_offsets", "rotations")
 
     def learners(self) -> list[nn.Module]:
         """Everything that has weights, but the critics."""

@@ -156,6 +156,20 @@ def fit(
         ),
     ] = None,
     batch_key: Annotated[str | None, typer.Option(help="Column of obs that names the batch of a cell.")] = None,
+    categorical_covariate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="A further column of this kind, such as the donor, whose effects are subtracted too; may be given several times.",
+        ),
+    ] = None,
+    continuous_covariate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="A column of numbers whose linear effects are subtracted, such as the share of mitochondrial counts; may be given several times.",
+        ),
+    ] = None,
     label_key: Annotated[
         str | None, typer.Option(help="Column of obs that names the type of a cell; our clusters if not given.")
     ] = None,
@@ -195,6 +209,9 @@ def fit(
     seed: Seed = 0,
     max_epochs: MaxEpochs = None,
     accelerator: Hardware = Accelerator.AUTO,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Threads of the CPU to train with. Two are faster only where two cores are idle.")
+    ] = 1,
     force: Force = False,
     debug: Debug = False,
 ) -> None:
@@ -232,6 +249,8 @@ def fit(
             rna_layer=rna_layer,
             adt_layer=adt_layer,
             batch_key=batch_key,
+            categorical_covariates=tuple(categorical_covariate or ()),
+            continuous_covariates=tuple(continuous_covariate or ()),
             label_key=label_key,
             color_keys=(batch_key,) if batch_key else (),
             lambda_=None if lambda_ is None else "auto" if lambda_ == "auto" else float(lambda_),
@@ -239,6 +258,7 @@ def fit(
             seed=seed,
             max_epochs=max_epochs,
             accelerator=accelerator.value,
+            n_threads=threads,
             predict=predict,
             checkpoint=checkpoint,
             rna_input=rna_input.value,

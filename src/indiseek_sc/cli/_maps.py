@@ -22,6 +22,7 @@ CODE_UMAP_EPOCHS = 200
 FEWEST_CELLS = 50
 """Cells to warm up with."""
 
+
 class MapMaker:
     """Makes maps of cells beside what else is done, in a context that ends it.
 

@@ -41,6 +41,7 @@ _OPTIONS = (
     (r"(?<!')\b(rna|adt)_(layer|input)\b", r"--\1-\2"),
     (r"\b(rna|adt)=(?=')", r"--\1="),
     (r"(?<!-)\b(batch|label)_key(?==|:)", r"--\1-key"),
+    (r"\b(categorical|continuous)_covariate_keys\b", r"--\1-covariate"),
     (
         r"load it with them, load\(\.\.\., adata=mdata\), call train_prediction\(\) and save it again",
         "run fit again, with --predict and --save-model",

@@ -54,6 +54,8 @@ class Job:
     rna_layer: str | None = None
     adt_layer: str | None = None
     batch_key: str | None = None
+    categorical_covariates: tuple[str, ...] = ()
+    continuous_covariates: tuple[str, ...] = ()
     label_key: str | None = None
     color_keys: tuple[str, ...] = ()
     lambda_: float | Literal["auto"] | None = None
@@ -61,6 +63,7 @@ class Job:
     seed: int = 0
     max_epochs: int | None = None
     accelerator: str = "auto"
+    n_threads: int = 1
     predict: bool = False
     checkpoint: Path | None = None
     rna_input: Literal["auto", "counts", "normalized"] = "auto"
@@ -190,6 +193,8 @@ def _set_up(mdata: MuData, job: Job) -> IndiSeek:
         rna_layer=job.rna_layer,
         adt_layer=job.adt_layer,
         batch_key=job.batch_key,
+        categorical_covariate_keys=job.categorical_covariates,
+        continuous_covariate_keys=job.continuous_covariates,
         modalities={"rna_layer": job.rna, "adt_layer": job.adt},
         rna_input=job.rna_input,
         adt_input=job.adt_input,
@@ -208,6 +213,7 @@ def _train(model: IndiSeek, job: Job) -> None:
             job.lambda_,
             held_out=held_out,
             accelerator=job.accelerator,
+            n_threads=job.n_threads,
             checkpoint_dir=job.checkpoint,
         )
     # Codes of a stage that ended before its time are worth something to who trained it, but not as a result.

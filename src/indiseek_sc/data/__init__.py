@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from indiseek_sc.data._batch import find_states, fit_added_offset, fit_batch_offsets, locate_batch, read_batches
+from indiseek_sc.data._covariate_fields import add_batches, find_covariates, make_fields
+from indiseek_sc.data._covariates import Covariates, locate_batch, locate_covariates, read_covariates, read_levels
 from indiseek_sc.data._exclude import exclude_named, exclude_recognised, find_not_in_batches
 from indiseek_sc.data._fields import (
     MAX_MISSING,
     REGISTRY_KEY,
-    BatchField,
     InputField,
     ModalityCells,
-    add_batches,
     check_features,
-    count_added,
-    read_batch,
     read_input,
     read_modality,
 )
@@ -27,6 +24,7 @@ from indiseek_sc.data._matrix import (
     iterate_rows,
     sum_of_each_row,
 )
+from indiseek_sc.data._offsets import fit_added_offset, fit_offsets
 from indiseek_sc.data._source import (
     MODALITY_ARGUMENT,
     InputSource,
@@ -44,7 +42,7 @@ __all__ = [
     "MAX_MISSING",
     "MODALITY_ARGUMENT",
     "REGISTRY_KEY",
-    "BatchField",
+    "Covariates",
     "InputField",
     "InputSource",
     "MatchedMatrix",
@@ -61,25 +59,26 @@ __all__ = [
     "check_paired",
     "check_structure",
     "complete_modalities",
-    "count_added",
     "examine_values",
     "exclude_named",
     "exclude_recognised",
     "find_counts",
+    "find_covariates",
     "find_missing",
     "find_not_in_batches",
-    "find_states",
     "fit_added_offset",
-    "fit_batch_offsets",
+    "fit_offsets",
     "fit_transform",
     "iterate_blocks",
     "iterate_rows",
     "locate_batch",
+    "locate_covariates",
     "locate_source",
-    "read_batch",
-    "read_batches",
+    "make_fields",
     "read_coordinates",
+    "read_covariates",
     "read_input",
+    "read_levels",
     "read_modality",
     "read_normalized",
     "relocate_source",

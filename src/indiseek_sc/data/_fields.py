@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,9 @@ from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.data.fields import BaseAnnDataField
 
-from indiseek_sc._lookup import name_of
 from indiseek_sc._text import choices, listing
-from indiseek_sc.data._batch import read_batches
+from indiseek_sc.data._covariate_fields import find_covariates
+from indiseek_sc.data._covariates import read_covariates
 from indiseek_sc.data._source import InputSource, check_names, relocate_source
 from indiseek_sc.data._values import examine_values
 
@@ -99,57 +98,6 @@ class InputField(BaseAnnDataField):
         if self.source.role == "adt":
             return {"n_adt": n_features}
         return {"n_vars": n_features, "n_cells": state_registry["n_cells"]}
-
-    def view_state_registry(self, state_registry: dict[str, Any]) -> None:
-        """Nothing beyond the summary of scvi-tools."""
-
-
-class BatchField(BaseAnnDataField):
-    """The batch of each cell, by a name that :func:`indiseek_sc.data.read_batches` takes.
-
-    Unlike that of scvi-tools it takes numbers and text side by side, and batches alone that occur.
-
-    Parameters
-    ----------
-    name
-        What batches are called; none for a single batch.
-    """
-
-    registry_key = REGISTRY_KEYS.BATCH_KEY
-    attr_name = "obs"
-    attr_key = f"_scvi_{REGISTRY_KEYS.BATCH_KEY}"
-    is_empty = False
-
-    def __init__(self, name: str | None) -> None:
-        super().__init__()
-        self.name = name
-
-    def validate_field(self, adata: MuData) -> None:
-        """Nothing: the checks ran before registration, when an error still finds the data unchanged."""
-
-    def register_field(self, adata: MuData) -> dict[str, Any]:
-        """Write the number of each cell's batch to the data, and return the names of the batches."""
-        return self._write(adata, None)
-
-    def transfer_field(self, state_registry: dict[str, Any], adata_target: MuData, **kwargs: Any) -> dict[str, Any]:
-        """Do the same for other data, whose batches must be among those of the model."""
-        return {
-            **state_registry,
-            **self._write(adata_target, [name_of(value) for value in state_registry["categorical_mapping"]]),
-        }
-
-    def _write(self, mdata: MuData, known: list[str] | None) -> dict[str, Any]:
-        if self.name is None:  # as scvi-tools notes it
-            codes, names, key = np.zeros(mdata.n_obs, dtype=np.int64), np.zeros(1, dtype=np.int64), self.attr_key
-        else:
-            batches = read_batches(mdata, self.name, known=known)
-            codes, names, key = batches.cat.codes.to_numpy(np.int64), batches.cat.categories.to_numpy(), self.name
-        mdata.obs[self.attr_key] = codes
-        return {"categorical_mapping": names, "original_key": key}
-
-    def get_summary_stats(self, state_registry: dict[str, Any]) -> dict[str, int]:
-        """Return ``n_batch``."""
-        return {"n_batch": len(state_registry["categorical_mapping"])}
 
     def view_state_registry(self, state_registry: dict[str, Any]) -> None:
         """Nothing beyond the summary of scvi-tools."""
@@ -250,34 +198,6 @@ def read_input(registry: Mapping[str, Any], role: Role) -> tuple[InputSource, di
     return source, state
 
 
-def read_batch(registry: Mapping[str, Any]) -> tuple[str | None, np.ndarray]:
-    """Return the name by which a registered model reads batches, if it was given any, and theirs in the order of the codes."""
-    field = registry["field_registries"][REGISTRY_KEYS.BATCH_KEY]
-    place, state = field["data_registry"], field["state_registry"]
-    key, modality = state["original_key"], place.get("mod_key")  # models of before note the modality by itself
-    names = np.array([name_of(value) for value in state["categorical_mapping"]])
-    # Without a batch_key, a column of zeros is written and noted as the original.
-    if key == place["attr_key"]:
-        return None, names
-    return key if modality is None else f"{modality}:{key}", names
-
-
-def add_batches(registry: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Return the registry of a model that knows more batches, at the end, without having learnt from them."""
-    extended: dict[str, Any] = deepcopy(dict(registry))
-    if names:
-        field = extended["field_registries"][REGISTRY_KEYS.BATCH_KEY]
-        every = np.array([*read_batch(registry)[1], *names])
-        field["state_registry"] |= {"categorical_mapping": every, "n_added": count_added(registry) + len(names)}
-        field["summary_stats"] = {"n_batch": len(every)}
-    return extended
-
-
-def count_added(registry: Mapping[str, Any]) -> int:
-    """Return how many of the batches, the last ones, were added by :func:`add_batches`."""
-    return int(registry["field_registries"][REGISTRY_KEYS.BATCH_KEY]["state_registry"].get("n_added", 0))
-
-
 @dataclass(frozen=True)
 class ModalityCells:
     """The cells of one modality, all of them, in its own order.
@@ -288,13 +208,13 @@ class ModalityCells:
         Raw values, shape ``(n_cells, n_features)``, as they are stored.
     names
         Name of each cell.
-    batch
-        Number of each cell's batch among those of the model, shape ``(n_cells,)``; 0 where the model knows of none.
+    covariates
+        Covariates of each cell as :func:`~indiseek_sc.data.read_covariates` returns them, shape ``(n_cells, n_covariates)``.
     """
 
     values: Any
     names: pd.Index
-    batch: np.ndarray
+    covariates: np.ndarray
 
 
 def read_modality(
@@ -345,10 +265,5 @@ def read_modality(
     check_names(mdata, source.modality, source.feature_word)
     check_features(mdata, source, state.get("excluded", ()), is_used, max_missing, is_quiet=is_sample_enough)
     examine_values(mdata, source, state["kind"], is_sample_enough=is_sample_enough)
-    batch, known = read_batch(registry)
-    codes = (
-        np.zeros(names.size, dtype=np.int64)
-        if batch is None
-        else read_batches(mdata, batch, names, known).cat.codes.to_numpy(np.int64)
-    )
-    return ModalityCells(source.get_values(mdata), names, codes)
+    covariates = read_covariates(mdata, find_covariates(registry), names)
+    return ModalityCells(source.get_values(mdata), names, covariates)

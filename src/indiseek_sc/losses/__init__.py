@@ -15,7 +15,7 @@ from indiseek_sc.losses._make_critic import (
     make_critic,
 )
 from indiseek_sc.losses._network_critics import AdversarialCritic, ConcatenatedNCECritic, NCECritic
-from indiseek_sc.losses._paired_losses import canonical_correlation_loss, info_nce, normalized_error
+from indiseek_sc.losses._paired_losses import canonical_correlation_loss, info_nce, normalized_error, remove_linear
 
 __all__ = [
     "CRITICS",
@@ -42,4 +42,5 @@ __all__ = [
     "is_named",
     "make_critic",
     "normalized_error",
+    "remove_linear",
 ]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def info_nce(first: Tensor, second: Tensor, log_scale: Tensor) -> Tensor:
+def info_nce(first: Tensor, second: Tensor, log_scale: Tensor, is_compared: Tensor | None = None) -> Tensor:
     r"""Symmetric InfoNCE between paired codes, as in CLIP (Radford et al. 2021, arXiv 2103.00020).
 
     With :math:`s_{ij} = e^{\alpha} \cos(a_i, b_j)`,
@@ -28,6 +28,9 @@ def info_nce(first: Tensor, second: Tensor, log_scale: Tensor) -> Tensor:
         Codes of the same cells in the other modality, same shape.
     log_scale
         Logarithm of the inverse temperature, scalar; learned.
+    is_compared
+        Which cells are negatives of which, shape ``(n_cells, n_cells)``, with each cell among its own, such as those of the same batch: what
+        they have in common cannot help to tell them apart. All cells if not given.
 
     Returns
     -------
@@ -37,6 +40,8 @@ def info_nce(first: Tensor, second: Tensor, log_scale: Tensor) -> Tensor:
         raise ValueError(f"Paired codes need one shape (n_cells, n_dimensions), got {first.shape} and {second.shape}.")
     # The scale multiplies before anything is exponentiated, so that a large one cannot overflow.
     similarity = log_scale.exp() * F.normalize(first, dim=1) @ F.normalize(second, dim=1).T
+    if is_compared is not None:
+        similarity = similarity.masked_fill(~is_compared, -torch.inf)
     partner = torch.arange(first.shape[0], device=first.device)
     return (F.cross_entropy(similarity, partner) + F.cross_entropy(similarity.T, partner)) / 2
 
@@ -82,6 +87,34 @@ def _cholesky(covariance: Tensor, ridge: float) -> Tensor:
     eye = torch.eye(covariance.shape[0], dtype=covariance.dtype, device=covariance.device)
     factor, failed = torch.linalg.cholesky_ex(covariance + ridge * eye)
     return torch.where(failed > 0, torch.nan, factor)
+
+
+def remove_linear(values: Tensor, design: Tensor, *, ridge: float = 1.0) -> Tensor:
+    r"""Return what a linear regression on the columns of a design does not explain.
+
+    .. math::
+
+        V - D (D^\top D + r I)^{-1} D^\top V ,
+
+    with centred columns in :math:`V` and :math:`D`: correlations become partial ones, which are those within batches if the columns of the design are
+    indicators of these.
+
+    Parameters
+    ----------
+    values
+        Shape ``(n_cells, n_columns)``.
+    design
+        Shape ``(n_cells, n_covariates)``.
+    ridge
+        Penalty, in cells.
+
+    Returns
+    -------
+    Shape ``(n_cells, n_columns)``.
+    """
+    values, design = values - values.mean(dim=0), design - design.mean(dim=0)
+    factor = _cholesky(design.T @ design, ridge)
+    return values - design @ torch.cholesky_solve(design.T @ values, factor)
 
 
 def normalized_error(target: Tensor, estimate: Tensor, total_variance: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from indiseek_sc.metrics._prediction import (
     pearson_per_feature,
     root_mean_squared_error,
 )
-from indiseek_sc.metrics._probes import flat_directions, held_out_r2, single_thread, through_floor
+from indiseek_sc.metrics._probes import flat_directions, held_out_r2, limit_threads, through_floor
 from indiseek_sc.metrics._recovery import factor_recovery, label_accuracy
 from indiseek_sc.metrics._retrieval import check_numbers_of_candidates, foscttm, median_rank, recall_at_k, retrieval
 from indiseek_sc.metrics._theta import (
@@ -70,7 +70,7 @@ __all__ = [
     "recall_at_k",
     "retrieval",
     "root_mean_squared_error",
-    "single_thread",
+    "limit_threads",
     "through_floor",
     "transfer_labels",
     "wnn_weights",

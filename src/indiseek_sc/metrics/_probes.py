@@ -186,7 +186,7 @@ def predict_by_mlp(
     It is trained on ``fit`` with one cycle of the learning rate (Smith and Topin, arXiv 1708.07120), which gets as far in
     16 epochs as a constant rate in 40, until ``validation`` stops getting better; its best weights predict.
     """
-    with single_thread():  # as fast for so small a network
+    with limit_threads():  # as fast for so small a network
         network = _fit_mlp(source, target, fit, validation, rng, seed)
         return _predict(network, source[test])
 
@@ -235,18 +235,18 @@ def _predict(network: nn.Module, source: NDArray[np.float32]) -> NDArray[np.floa
 
 
 @contextmanager
-def single_thread() -> Iterator[None]:
-    """Let torch use one thread on the CPU within the block.
+def limit_threads(n_threads: int = 1) -> Iterator[None]:
+    """Let torch use so many threads on the CPU within the block.
 
-    Sums then come out the same on every machine, and networks as small as ours are no slower: on a busy machine, several
+    With one, sums are the same on every machine, and networks as small as ours are hardly slower: on a busy machine, several
     threads that wait for each other at every layer made training ten times slower.
     """
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
     try:
         yield
     finally:
-        torch.set_num_threads(n_threads)
+        torch.set_num_threads(before)
 
 
 N_PERMUTATIONS = 999

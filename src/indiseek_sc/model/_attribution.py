@@ -18,7 +18,7 @@ from indiseek_sc.model._cells import (
     evaluation_parts,
     find_cells,
     find_role,
-    get_batch,
+    get_design,
     get_matrix,
     require,
     require_own_cells,
@@ -69,7 +69,7 @@ def feature_attribution(
       (logarithms of expression, log-ratios of proteins) per standard deviation of the dimension among the cells of
       ``indices``. The other code of the modality is held fixed. This is the one to name a dimension by;
     - what puts cells where they are: ``"integrated_gradients"``, the contribution of each feature to the distance between
-      the codes of a cell and of the mean cell (in the batch of the cell), in units of the code. Over features they add
+      the codes of a cell and of the mean cell (with the covariates of the cell), in units of the code. Over features they add
       up to that distance; over all cells they nearly cancel, so give ``groups``, or look at ``magnitude``. What the
       encoder uses to take something *out* of a code contributes too.
 
@@ -137,7 +137,7 @@ def feature_attribution(
 
     matrices = {role: as_row_major(get_matrix(model, mdata, role)) for role in roles}
     parts: dict[str, Any] = {"module": model.module, "kind": kind, "matrices": matrices}
-    parts["get_batch"] = lambda some: get_batch(model, mdata, some)
+    parts["get_design"] = lambda some: get_design(model, mdata, some)
     attributor: DecoderJacobian | IntegratedGradients
     if method == "decoder_jacobian":
         attributor = DecoderJacobian(**parts, deviations=_deviations(model, mdata, kind, roles, rows, rng))
@@ -252,7 +252,7 @@ def coordinate_importance(
         importance = probe_r2(code, _coordinates(model, mdata, role, rows).cpu().numpy(), *parts, seed=seed)
     else:
         coordinates, components = _coordinates(model, mdata, role, looked_at), model.module.transforms[role].components
-        encode = _make_encode(model, kind, role, get_batch(model, mdata, looked_at))
+        encode = _make_encode(model, kind, role, get_design(model, mdata, looked_at))
         inner = model.module.transforms[role].project(coordinates)
         if method == "permutation":
             settings = {"n_repeats": n_repeats, "seed": seed}
@@ -285,10 +285,10 @@ def _coordinate_names(model: IndiSeek, role: Role) -> np.ndarray:
     return names[model.module.transforms[role].features.cpu().numpy()]
 
 
-def _make_encode(model: IndiSeek, kind: OneModality, role: Role, batch: Tensor) -> Callable[[Tensor, slice], Tensor]:
+def _make_encode(model: IndiSeek, kind: OneModality, role: Role, design: Tensor) -> Callable[[Tensor, slice], Tensor]:
     """Return the encoder of a code, as a function of features and of which cells they are of."""
-    correct = model.module.batch_offsets[role]
-    return lambda features, cells: model.module.encode(kind, role, correct(features, batch[cells]), batch[cells])
+    correct = model.module.covariate_offsets[role]
+    return lambda features, cells: model.module.encode(kind, role, correct(features, design[cells]), design[cells])
 
 
 def _check_importance(kind: str, method: str, max_cells: int, n_repeats: int) -> None:

@@ -41,7 +41,7 @@ class DecoderJacobian:
     r"""Slopes of decoded features along the dimensions of a code, :math:`\sigma_k\, \partial \hat y_j / \partial z_k`.
 
     :math:`\hat y` is in normalised values (logarithms of expression, log-ratios of proteins), to which a slope of decoded
-    principal components is taken back through their axes. The other code of the modality and the batch stay as they are.
+    principal components is taken back through their axes. The other code of the modality and the covariates stay as they are.
     For the joint code, which nothing is decoded from, slopes are those of its principal components, the same in every cell.
 
     Parameters
@@ -54,8 +54,8 @@ class DecoderJacobian:
         Raw values of each modality that is looked at.
     deviations
         :math:`\sigma_k` of each modality's code (or of the joint one), shape ``(n_dimensions,)``: slopes are per standard deviation.
-    get_batch
-        Batch codes of rows.
+    get_design
+        Covariates of rows.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class DecoderJacobian:
         kind: str,
         matrices: Mapping[Role, Any],
         deviations: Mapping[Role, Tensor],
-        get_batch: Callable[[np.ndarray], Tensor],
+        get_design: Callable[[np.ndarray], Tensor],
     ) -> None:
         self.module = module
         self.kind = kind
         self.matrices = matrices
         self.deviations = deviations
-        self.get_batch = get_batch
+        self.get_design = get_design
         self.columns: dict[Role, np.ndarray] = {
             role: module.transforms[role].features.cpu().numpy() for role in matrices
         }
@@ -85,16 +85,16 @@ class DecoderJacobian:
                 yield role, dimension, self.module.transforms[role].undo_change(slope)
 
     def _of_one(self, role: Role, matrix: Any, rows: np.ndarray) -> Iterator[Tensor]:
-        module, batch = self.module, self.get_batch(rows)
-        features = compute_features(module, role, matrix, rows, batch)
+        module, design = self.module, self.get_design(rows)
+        features = compute_features(module, role, matrix, rows, design)
         shared = module.shared(role, features)
-        condition = module.condition(role, shared, batch)
+        condition = module.condition(role, shared, design)
         specific = module.specific(role, features, condition)
 
         def decode(moved: Tensor) -> Tensor:
             if self.kind == "specific":
                 return module.codecs[role].decode(moved, condition)
-            return module.codecs[role].decode(specific, module.condition(role, moved, batch))
+            return module.codecs[role].decode(specific, module.condition(role, moved, design))
 
         is_specific = self.kind == "specific"
         place = specific if is_specific else shared
@@ -157,8 +157,8 @@ class IntegratedGradients:
         ``"shared"``, ``"specific"`` or ``"joint"``.
     matrices
         Raw values of each modality that is looked at; of both for the joint code.
-    get_batch
-        Batch codes of rows.
+    get_design
+        Covariates of rows.
     baseline_rows
         Cells whose mean the baseline of raw values is; normalised values are looked at if not given.
     n_steps
@@ -175,7 +175,7 @@ class IntegratedGradients:
         module: IndiSeekModule,
         kind: str,
         matrices: Mapping[Role, Any],
-        get_batch: Callable[[np.ndarray], Tensor],
+        get_design: Callable[[np.ndarray], Tensor],
         *,
         baseline_rows: np.ndarray | None = None,
         n_steps: int = 32,
@@ -192,7 +192,7 @@ class IntegratedGradients:
         self.module = module
         self.kind = kind
         self.matrices = matrices
-        self.get_batch = get_batch
+        self.get_design = get_design
         self.n_steps = n_steps
         self.is_raw = baseline_rows is not None
         self.starts = {} if baseline_rows is None else {role: self._mean(role, baseline_rows) for role in matrices}
@@ -208,25 +208,25 @@ class IntegratedGradients:
         paths = {role: self._read(role, rows) for role in self.matrices}
         # One set of modalities at a time that a code is a function of.
         for roles in [tuple(paths)] if self.kind == "joint" else [(role,) for role in paths]:
-            yield from self._follow({role: paths[role] for role in roles}, self.get_batch(rows))
+            yield from self._follow({role: paths[role] for role in roles}, self.get_design(rows))
 
-    def _follow(self, paths: Mapping[Role, Path], batch: Tensor) -> Iterator[tuple[Role, int, Tensor]]:
+    def _follow(self, paths: Mapping[Role, Path], design: Tensor) -> Iterator[tuple[Role, int, Tensor]]:
         def encode(*arguments: Tensor) -> Tensor:
-            *inner, of_batch = arguments
-            return self._encode(dict(zip(paths, inner, strict=True)), of_batch)
+            *inner, design = arguments
+            return self._encode(dict(zip(paths, inner, strict=True)), design)
 
         starts, ends = (tuple(getattr(path, end) for path in paths.values()) for end in ("start", "end"))
         with torch.no_grad():
-            distance = encode(*ends, batch) - encode(*(x.expand(len(batch), -1) for x in starts), batch)
+            distance = encode(*ends, design) - encode(*(x.expand(len(design), -1) for x in starts), design)
         n_inner = max(end.shape[1] for end in ends)
-        at_once = max(len(batch), min(POINTS_AT_ONCE, VALUES_AT_ONCE // n_inner))
+        at_once = max(len(design), min(POINTS_AT_ONCE, VALUES_AT_ONCE // n_inner))
         captum = self._make(encode)
         for dimension in range(distance.shape[1]):
             slopes = captum.attribute(
                 ends,
                 starts,
                 target=dimension,
-                additional_forward_args=batch,
+                additional_forward_args=design,
                 n_steps=self.n_steps,
                 internal_batch_size=at_once,
             )
@@ -238,13 +238,13 @@ class IntegratedGradients:
             self.missed += float((told - distance[:, dimension]).square().sum())
         self.whole += float(distance.square().sum())
 
-    def _encode(self, inner: Mapping[Role, Tensor], batch: Tensor) -> Tensor:
+    def _encode(self, inner: Mapping[Role, Tensor], design: Tensor) -> Tensor:
         features = {role: self.module.transforms[role](x) if self.is_raw else x for role, x in inner.items()}
-        features = {role: self.module.batch_offsets[role](x, batch) for role, x in features.items()}
+        features = {role: self.module.covariate_offsets[role](x, design) for role, x in features.items()}
         if self.kind == "joint":
-            return self.module.describe(features, batch)["joint"]
+            return self.module.describe(features, design)["joint"]
         (role,) = features
-        return self.module.encode(self.kind, role, features[role], batch)
+        return self.module.encode(self.kind, role, features[role], design)
 
     def _read(self, role: Role, rows: np.ndarray) -> Path:
         transform, matrix = self.module.transforms[role], self.matrices[role]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from scvi import REGISTRY_KEYS
 
 from indiseek_sc._checks import check_name
 from indiseek_sc._text import listing
@@ -20,6 +19,7 @@ from indiseek_sc.data import (
     read_input,
     sum_of_each_row,
 )
+from indiseek_sc.module import COVARIATE_KEYS
 from indiseek_sc.train import Split
 
 if TYPE_CHECKING:
@@ -144,17 +144,27 @@ def get_row_major(model: IndiSeek, mdata: MuData) -> dict[Role, Any]:
     return {role: as_row_major(get_matrix(model, mdata, role)) for role in model.modalities}
 
 
-def get_batch(model: IndiSeek, mdata: MuData, rows: np.ndarray, device: torch.device | None = None) -> torch.Tensor:
-    """Return the batch codes of some cells of registered data, shape ``(n_rows,)``, on the device of the module."""
-    codes = model.get_anndata_manager(mdata, required=True).get_from_registry(REGISTRY_KEYS.BATCH_KEY)
-    codes = np.asarray(codes).reshape(-1)[rows].astype(np.int64)
-    return torch.from_numpy(codes).to(model.module.device if device is None else device)
+def get_design(model: IndiSeek, mdata: MuData, rows: np.ndarray, module: IndiSeekModule | None = None) -> torch.Tensor:
+    """Return the covariates of some cells of registered data, shape ``(n_rows, n_columns)``, by the model's module or another one."""
+    module = model.module if module is None else module
+    return module.design(get_covariates(model, mdata, rows).to(module.device))
+
+
+def get_covariates(model: IndiSeek, mdata: MuData, rows: np.ndarray) -> torch.Tensor:
+    """Return the covariates of some cells of registered data as a design takes them, shape ``(n_rows, n_covariates)``."""
+    manager = model.get_anndata_manager(mdata, required=True)
+    found = [
+        np.asarray(manager.get_from_registry(key)).reshape(mdata.n_obs, -1)[rows]
+        for key in COVARIATE_KEYS
+        if key in manager.data_registry
+    ]
+    return torch.from_numpy(np.hstack(found).astype(np.float32))
 
 
 def compute_features(
-    module: IndiSeekModule, role: Role, matrix: Any, rows: np.ndarray, batch: torch.Tensor
+    module: IndiSeekModule, role: Role, matrix: Any, rows: np.ndarray, design: torch.Tensor
 ) -> torch.Tensor:
-    """Turn raw values of some cells into what encoders read: features, less what the batch of each cell adds to them.
+    """Turn raw values of some cells into what encoders read: features, less what the covariates of each cell add to them.
 
     Parameters
     ----------
@@ -166,15 +176,15 @@ def compute_features(
         Raw values, shape ``(n_cells, n_input)``.
     rows
         Row numbers, shape ``(n_rows,)``.
-    batch
-        Batch codes of these rows, shape ``(n_rows,)``.
+    design
+        Covariates of these rows, shape ``(n_rows, n_columns)``.
 
     Returns
     -------
     Shape ``(n_rows, n_output)``, on the device of the module.
     """
     transform = module.transforms[role]
-    features = module.batch_offsets[role](apply_transform(transform, matrix, rows), batch)
+    features = module.covariate_offsets[role](apply_transform(transform, matrix, rows), design)
     if transform.components is None and (is_missing := find_missing(matrix)) is not None:
         features[:, is_missing[transform.features.cpu().numpy()]] = 0.0  # the mean in any batch
     return features
@@ -198,9 +208,9 @@ def read_features(
         If a feature is not finite, since values changed after the set-up.
     """
     module = model.module if module is None else module
-    batch = get_batch(model, mdata, rows, module.device)
+    design = get_design(model, mdata, rows, module)
     matrix = get_matrix(model, mdata, role) if matrix is None else matrix
-    features = compute_features(module, role, matrix, rows, batch)
+    features = compute_features(module, role, matrix, rows, design)
     # The extremes are not finite where any value is not, and need no second tensor of all.
     if features.numel() and not torch.stack(torch.aminmax(features)).isfinite().all():
         cells = mdata.obs_names[rows[(~torch.isfinite(features).all(dim=1)).cpu().numpy()]]

@@ -15,7 +15,7 @@ from scipy.sparse import issparse
 
 from indiseek_sc.data import as_readable, iterate_blocks
 from indiseek_sc.losses import describe_independence
-from indiseek_sc.model._cells import get_batch
+from indiseek_sc.model._cells import get_covariates
 from indiseek_sc.model._files import has_values, read_values, remove_values, write_values
 from indiseek_sc.train import StageFit
 
@@ -218,7 +218,7 @@ def describe_training(
     described = {name: repr(x) for name, x in values.items()}
     described["names of cells"] = _digest(mdata.obs_names.to_numpy().astype(str))
     described["cells in training, validation and held_out"] = _digest(split.train, split.validation, split.test)
-    described["batches"] = _digest(get_batch(model, mdata, np.arange(mdata.n_obs)).cpu().numpy())
+    described["batches and covariates"] = _digest(get_covariates(model, mdata, np.arange(mdata.n_obs)).numpy())
     for role, matrix in matrices.items():
         blocks = (block for _, _, block in iterate_blocks(as_readable(matrix)))
         described[f"values of {model.modalities[role]}"] = _digest(*_read_parts(blocks))

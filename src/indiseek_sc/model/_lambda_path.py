@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from indiseek_sc._checks import check_number, check_whole
-from indiseek_sc.metrics import LambdaPath, SpecificAuditor, choose_lambda, single_thread
+from indiseek_sc.metrics import LambdaPath, SpecificAuditor, choose_lambda, limit_threads
 from indiseek_sc.model._cells import require, require_own_cells
 from indiseek_sc.model._runs import copy_module, read_options, release, start_run
 from indiseek_sc.model._stages import FINISH, FORMER_START, NEW_START, SPECIFIC, Stage, run_stages
@@ -116,7 +116,7 @@ class LambdaWalk:
         module, names = self.run.module, self.run.names
         module.eval()
         features = {role: x[self.rows] for role, x in self.values["features"].items()}
-        codes = module.describe(features, self.values["batch"][self.rows])
+        codes = module.describe(features, self.values["design"][self.rows])
         kinds = (features, codes["shared"], codes["specific"], codes["reconstruction"])
         return [{names[role]: x.cpu().numpy() for role, x in kind.items()} for kind in kinds]
 
@@ -200,7 +200,7 @@ def lambda_path(
     mdata = model._validate_anndata()
     split = require_own_cells(model, mdata, ("train", "validation"), "lambda_path")
     run, values = start_run(model, mdata, copy_module(model, options), split, options, model.history_)
-    with isolated_seed(model.seed), single_thread():
+    with isolated_seed(model.seed), limit_threads():
         values = run_stages(FORMER_START if "specific" in model.stages_ else NEW_START, run, values)
         path = None
         if run.reason is None:
@@ -255,7 +255,7 @@ def walk_in_training(run: StageRun, **values: Any) -> dict[str, Any]:
 WALK = Stage(
     "walk",
     walk_in_training,
-    ("features", "batch", "conditions", "cells", "dependent"),
+    ("features", "design", "conditions", "cells", "dependent"),
     ("conditions", "cells", "lambda_", "path"),
     learns=True,
 )
@@ -323,5 +323,5 @@ def walk_in_parallel(walk: LambdaWalk, lambdas: Sequence[float], n_jobs: int) ->
 
 
 def _try_lambda(config: dict[str, Any], walk: LambdaWalk) -> dict[str, Any]:
-    with isolated_seed(walk.run.seed), single_thread():
+    with isolated_seed(walk.run.seed), limit_threads():
         return {"figures": walk.try_alone(config["lambda"]).to_dict(orient="list")}

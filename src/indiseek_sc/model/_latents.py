@@ -15,7 +15,7 @@ from indiseek_sc import _keys
 from indiseek_sc._checks import check_name
 from indiseek_sc._fingerprint import Place, find_changed, is_noted, note_inputs
 from indiseek_sc._keys import ROLES
-from indiseek_sc.data import MAX_MISSING, as_row_major, check_paired, read_batch
+from indiseek_sc.data import MAX_MISSING, as_row_major, check_paired, find_covariates
 from indiseek_sc.model._cells import (
     PARTS,
     as_rows,
@@ -23,7 +23,7 @@ from indiseek_sc.model._cells import (
     find_cells,
     find_role,
     find_split,
-    get_batch,
+    get_design,
     get_matrix,
     read_features,
     require,
@@ -115,7 +115,7 @@ def get_reconstruction(
 
     Returns
     -------
-    Features decoded from the specific and the shared code of the modality and nothing else (but the batch), shape
+    Features decoded from the specific and the shared code of the modality and nothing else (but the covariates), shape
     ``(n_cells, n_features)``: principal components of RNA, scaled log-ratios of proteins; see :meth:`get_features`.
     """
     role = find_role(model, modality)
@@ -144,8 +144,8 @@ def get_features(
 
     Returns
     -------
-    Shape ``(n_cells, n_features)``: principal components that were kept, or scaled log-ratios; without what the batch of a cell adds
-    to them, if there are batches. NaN of a cell that lacks the modality.
+    Shape ``(n_cells, n_features)``: principal components that were kept, or scaled log-ratios; without what the covariates of a cell add
+    to them, if there are any. NaN of a cell that lacks the modality.
     """
     role = find_role(model, modality)
     require(model, "shared")
@@ -190,15 +190,18 @@ def write_latents(model: IndiSeek, mdata: MuData | None = None, *, max_missing: 
     wanted = list_codes(model, there)
     # All of this before anything is written.
     codes = encode_all(model, mdata, np.arange(mdata.n_obs), list(wanted.values()))
-    split = find_split(model, mdata)
+    split, covariates = find_split(model, mdata), find_covariates(model.registry_)
     _write_masks(model, mdata)
     _write_codes(mdata, dict(zip(wanted, codes, strict=True)))
     mdata.uns[_keys.SETTINGS] = {
         "modalities": dict(model.modalities),
-        "batch_key": read_batch(model.registry_)[0] or "",  # None does not survive a file
+        "batch_key": covariates.batch or "",  # None does not survive a file
         "version": version("indiseek_sc"),
         "settings": describe_settings(model),
     }
+    for argument, names in covariates.others.items():
+        if names:  # nor does an empty list
+            mdata.uns[_keys.SETTINGS][argument] = names
     if any(getattr(split, part).size for part in PARTS):
         mdata.obs[_keys.SPLIT] = pd.Categorical(split.as_column(mdata.n_obs), categories=PARTS)
     elif _keys.SPLIT in mdata.obs:
@@ -284,7 +287,7 @@ def encode_all(
     def encode(part: slice) -> list[np.ndarray]:
         some = rows[part]
         features = {role: read_features(model, mdata, role, some, matrix=x) for role, x in matrices.items()}
-        described = model.module.describe(features, get_batch(model, mdata, some), kinds)
+        described = model.module.describe(features, get_design(model, mdata, some), kinds)
         found = (described[kind] if role is None else described[kind][role] for kind, role in wanted)
         return [code.cpu().numpy() for code in found]
 

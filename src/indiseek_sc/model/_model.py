@@ -9,7 +9,7 @@ from scvi.model.base import BaseModelClass
 
 from indiseek_sc._checks import check_whole
 from indiseek_sc._keys import ROLES
-from indiseek_sc.data import MAX_MISSING, count_added, read_batch, read_input
+from indiseek_sc.data import MAX_MISSING, find_covariates, read_input
 from indiseek_sc.model import (
     _attribution,
     _audit,
@@ -91,8 +91,8 @@ class IndiSeek(BaseModelClass):
         of these and of names, for their sum. A saved model names such code but does not hold it, so it is given again when the model is
         loaded (:meth:`load`).
     batch_offsets
-        Whether what each batch adds to features, cell states alike, is taken out of them before codes are learned
-        (:func:`~indiseek_sc.data.fit_batch_offsets`); nothing without ``batch_key``.
+        Whether what batches and other covariates add to features is subtracted before representations are learned
+        (:func:`~indiseek_sc.data.fit_offsets`); of no effect without covariates.
     n_components
         Number of principal components of RNA to work on. If not given, those of the first 50 that hold on cells that they were not
         fitted on: all of them of many cells, few of a few hundred.
@@ -197,11 +197,15 @@ class IndiSeek(BaseModelClass):
             )
             for role, (_, state) in inputs.items()
         }
-        batch, names = read_batch(self.registry_)
-        n_added = count_added(self.registry_)
-        n_batches = 1 if batch is None else len(names) - n_added
+        covariates = find_covariates(self.registry_)
         with isolated_seed(seed):
-            self.module = self._module_cls(transforms, self.settings.architecture, n_batches, n_added)
+            self.module = self._module_cls(
+                transforms,
+                self.settings.architecture,
+                covariates.n_levels,
+                len(covariates.values),
+                covariates.n_added,
+            )
         self.stages_: list[str] = []
         """The stages that are trained, such as ``"shared"``."""
         self.split_: dict[str, Any] = {}
@@ -219,6 +223,8 @@ class IndiSeek(BaseModelClass):
         adt_layer: str | None = None,
         batch_key: str | None = None,
         *,
+        categorical_covariate_keys: Sequence[str] | None = None,
+        continuous_covariate_keys: Sequence[str] | None = None,
         modalities: Mapping[str, str] | None = None,
         rna_obsm_key: str | None = None,
         adt_obsm_key: str | None = None,
@@ -245,11 +251,14 @@ class IndiSeek(BaseModelClass):
             The same for ADT.
         batch_key
             Column with the batch of each cell, in ``mdata.obs`` or in ``obs`` of a modality, with or without
-            ``"<modality>:"`` before it. What a batch adds to all its cells is taken out of the features (``IndiSeek(batch_offsets=...)``), specific
-            codes are made independent of the batch, decoders know it, and the joint code is decoded as for cells of no certain one. What a
-            batch does to some kinds of cells more than to others stays in shared codes: where a report says that it is much, take it out of
-            both modalities first, such as by Harmony, and name the results by ``rna_obsm_key`` and ``adt_obsm_key``. A column that is a
-            condition too, such as a disease, loses what the condition does to all cells.
+            ``"<modality>:"`` before it. Neither the shared nor the specific representations shall depend on it: what a batch adds to the features
+            of the cells of each state is estimated and subtracted (``IndiSeek(batch_offsets=...)``, :func:`~indiseek_sc.data.fit_offsets`), cells are
+            compared within batches in stage 1, specific representations are made independent of the batch, decoders read it, and the joint representation is decoded
+            as for cells of no certain one. A column that is a condition too, such as a disease, loses what the condition does to all cells of a state.
+        categorical_covariate_keys
+            Names of further columns of this kind, such as the donor or the kit: their effects are added to those of the batch.
+        continuous_covariate_keys
+            Names of columns of numbers, such as the share of mitochondrial counts, of which nothing linear shall be left either.
         modalities
             Names of the modalities, by argument: ``{"rna_layer": "rna", "adt_layer": "adt"}`` if not given.
             ``"batch_key"`` may name the modality whose ``obs`` holds the batch, and ``"protein_layer"``, as TOTALVI has it,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from indiseek_sc._checks import check_name, check_number
 from indiseek_sc._text import listing
 from indiseek_sc.data import MAX_MISSING, read_input, read_modality, read_normalized
-from indiseek_sc.metrics import judge_prediction, single_thread
+from indiseek_sc.metrics import judge_prediction, limit_threads
 from indiseek_sc.model._cells import (
     as_rows,
     compute_features,
@@ -156,7 +157,7 @@ def train_prediction(
     split = require_own_cells(model, mdata, ("train", "validation"), "train_prediction")
     run, values = start_run(model, mdata, copy_module(model, options), split, options, model.history_)
     matrices = {role: get_matrix(model, mdata, role) for role in model.modalities}
-    with isolated_seed(model.seed), single_thread(), explained_memory(STAGE, options, mdata.n_obs, learns=True):
+    with isolated_seed(model.seed), limit_threads(), explained_memory(STAGE, options, mdata.n_obs, learns=True):
         _learn_and_calibrate(run, matrices, split.validation, **values)
     release(run.module)
     model.module, model.history_, model.trainer = run.module, run.full_history, run.trainer
@@ -164,7 +165,7 @@ def train_prediction(
 
 
 def _learn_and_calibrate(
-    run: StageRun, matrices: Mapping[Role, Any], validation: np.ndarray, features: Mapping[Role, Tensor], batch: Tensor
+    run: StageRun, matrices: Mapping[Role, Any], validation: np.ndarray, features: Mapping[Role, Tensor], design: Tensor
 ) -> None:
     """Learn both directions; codes stay as they are.
 
@@ -175,15 +176,15 @@ def _learn_and_calibrate(
     module = run.module
     module.eval()
     with torch.no_grad():
-        inputs = {role: module.prediction_input(role, x, batch) for role, x in features.items()}
+        inputs = {role: module.prediction_input(role, x, design) for role, x in features.items()}
     train = run.rows.train
-    best = _learn(run, STAGE, inputs, features, batch, train)
+    best = _learn(run, STAGE, inputs, features, design, train)
     for role in module.modalities:
-        _calibrate(run, role, inputs[role], matrices[module.other(role)], validation, features, batch)
+        _calibrate(run, role, inputs[role], matrices[module.other(role)], validation, features, design)
     if run.reason is None:
         epochs = {role: max(1, best[f"{role}_validation_loss"]) for role in module.modalities}
         both = torch.cat([train, run.rows.validation]).sort().values
-        _learn(run, "prediction_again", inputs, features, batch, both, epochs)
+        _learn(run, "prediction_again", inputs, features, design, both, epochs)
 
 
 def _learn(
@@ -191,7 +192,7 @@ def _learn(
     stage: str,
     inputs: Mapping[Role, Tensor],
     features: Mapping[Role, Tensor],
-    batch: Tensor,
+    design: Tensor,
     train: Tensor,
     epochs: Mapping[Role, int] | None = None,
 ) -> Mapping[str, int]:
@@ -199,8 +200,8 @@ def _learn(
     module = run.module
     for role, predictor in module.modality_predictors.items():
         target = module.other(role)
-        of_batch = module.batch_offsets[target].of(batch[train])
-        predictor.start_from(inputs[role][train], features[target][train], module.transforms[target], of_batch)
+        add_offsets = partial(module.covariate_offsets[target].add, design=design[train])
+        predictor.start_from(inputs[role][train], features[target][train], module.transforms[target], add_offsets)
     heads = {role: predictor.head for role, predictor in module.modality_predictors.items()}
     cells = {role: {"condition": inputs[role], "target": features[module.other(role)]} for role in heads}
     fit = run.fit_regression(
@@ -223,17 +224,17 @@ def _calibrate(
     matrix: Any,
     validation: np.ndarray,
     features: Mapping[Role, Tensor],
-    batch: Tensor,
+    design: Tensor,
 ) -> None:
     """Set standard deviations and intervals by validation cells; ``matrix`` has the raw values of the target."""
     module, target = run.module, run.module.other(source)
     step = max(1, validation.size // MOST_CELLS)
     rows, seen = validation[::step], run.rows.validation[::step]
     transform, predictor = module.transforms[target], module.modality_predictors[source]
-    of_batch = module.batch_offsets[target].of(batch[seen])
-    predictor.calibrate(inputs[seen], features[target][seen], "features", transform, of_batch)
+    add_offsets = partial(module.covariate_offsets[target].add, design=design[seen])
+    predictor.calibrate(inputs[seen], features[target][seen], "features", transform, add_offsets)
     measured = read_normalized(transform, matrix, rows)
-    predictor.calibrate(inputs[seen], measured, "normalized", transform, of_batch)
+    predictor.calibrate(inputs[seen], measured, "normalized", transform, add_offsets)
 
 
 def predict_modality(
@@ -248,7 +249,7 @@ def predict_modality(
 ) -> ModalityPrediction:
     """Predict one modality from the other, for any cells that have the other one.
 
-    An ensemble of networks reads the shared code of the source, the batch, and the features that the code was made of. The shared
+    An ensemble of networks reads the shared code of the source, the covariates, and the features that the code was made of. The shared
     code alone is a few directions, which tell less of single proteins than kernel ridge regression on the features does; the specific
     code is made to tell nothing of what is shared, and was no help. The ensemble learns at the first call, if
     :meth:`train_prediction` was not called before, and is saved with the model.
@@ -307,8 +308,8 @@ def predict_modality(
     with torch.inference_mode():
 
         def predict(part: slice) -> tuple[Tensor, Tensor]:
-            features, batch = _features_of(model, cells, role, rows[part])
-            return model.module.predict_other(role, features, batch, units)
+            features, design = _features_of(model, cells, role, rows[part])
+            return model.module.predict_other(role, features, design, units)
 
         for part, found in take_parts(predict, rows.size, CELLS_AT_ONCE):
             for values, predicted in zip((mean, deviation), found, strict=True):
@@ -411,9 +412,10 @@ def _read_modality(model: IndiSeek, mdata: MuData | None, role: Role, max_missin
 def _features_of(
     model: IndiSeek, cells: ModalityCells, role: Role, rows: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features and batch codes of some cells."""
-    batch = torch.from_numpy(cells.batch[rows]).to(model.module.device)
-    return compute_features(model.module, role, cells.values, rows, batch), batch
+    """Features and covariates of some cells."""
+    covariates = torch.from_numpy(cells.covariates[rows].astype(np.float32))
+    design = model.module.design(covariates.to(model.module.device))
+    return compute_features(model.module, role, cells.values, rows, design), design
 
 
 def _columns_in_use(model: IndiSeek, role: Role, units: Units) -> torch.Tensor | slice:

@@ -21,13 +21,13 @@ from indiseek_sc.data import (
     MatchedMatrix,
     add_batches,
     check_features,
+    find_covariates,
     find_missing,
     fit_added_offset,
-    read_batch,
-    read_batches,
     read_input,
+    read_levels,
 )
-from indiseek_sc.model._cells import find_cells, get_batch, get_matrix, read_features, require
+from indiseek_sc.model._cells import find_cells, get_design, get_matrix, read_features, require
 from indiseek_sc.model._setup import find_features_in_use, is_view
 from indiseek_sc.model._shared import some_rows
 
@@ -155,17 +155,18 @@ def load_query_data(
     there = _find_roles(reference, mdata)
     if is_view(mdata):
         raise ValueError("mdata: it is a view of other data. Make it an object of its own: mdata = mdata.copy()")
-    batch, known = read_batch(reference.registry_)
+    covariates = find_covariates(reference.registry_)
+    known = () if covariates.batch is None else covariates.levels[covariates.batch]
     added: list[str] = []
-    if batch is None:
+    if covariates.batch is None:
         logger.info("The reference was set up without batch_key, so nothing that batches add is taken out.")
     else:
-        batches = read_batches(mdata, batch)
+        batches = read_levels(mdata, covariates.batch)
         added = [name for name in batches.cat.categories if name not in set(known)]
     model = _extend(reference, added)
     mdata = model._validate_anndata(mdata, roles=there, max_missing=max_missing)
-    for number, name in enumerate(added, start=len(known)):
-        _estimate_offset(model, mdata, there, number, name)
+    for column, name in enumerate(added, start=reference.module.design.n_columns):
+        _estimate_offset(model, mdata, there, column, name)
     model._adata, model._adata_manager = mdata, model.get_anndata_manager(mdata, required=True)
     return model
 
@@ -197,17 +198,17 @@ def _extend(reference: IndiSeek, added: Sequence[str]) -> IndiSeek:
     for name, value in vars(reference).items():
         if name.endswith("_") and not name.startswith("_") and name not in ("registry_", "init_params_"):
             setattr(model, name, copy.copy(value))
-    state = dict(reference.module.state_dict())
+    state, n = dict(reference.module.state_dict()), reference.module.design.n_columns
     for name, own in model.module.state_dict().items():
-        if name.endswith(".offsets"):
-            state[name] = torch.cat([state[name], own[len(state[name]) :].to(state[name])])
+        if name.endswith((".overall", ".of_states")):
+            state[name] = torch.cat([state[name], own.narrow(-2, n, own.shape[-2] - n).to(state[name])], dim=-2)
     model.module.load_state_dict(state)
     model.to_device(reference.device)
     model.module.eval()
     return model
 
 
-def _estimate_offset(model: IndiSeek, mdata: MuData, roles: Sequence[Role], number: int, name: str) -> None:
+def _estimate_offset(model: IndiSeek, mdata: MuData, roles: Sequence[Role], column: int, name: str) -> None:
     """Set what one batch adds; by cells with all modalities, or by those that there are of each."""
     module = model.module
     if not module.architecture.batch_offsets:
@@ -215,9 +216,9 @@ def _estimate_offset(model: IndiSeek, mdata: MuData, roles: Sequence[Role], numb
             f"batch_key: the reference takes nothing out of batches (batch_offsets=False), so {name!r} keeps what it adds."
         )
         return
-    if any(module.batch_offsets[role].states.isinf().all() for role in roles):
+    if any(module.covariate_offsets[role].states.isinf().all() for role in roles):
         raise ValueError("reference_model: it was trained by a version that kept no kinds of cells. Train it again.")
-    is_of = (get_batch(model, mdata, np.arange(mdata.n_obs)) == number).cpu().numpy()
+    is_of = (get_design(model, mdata, np.arange(mdata.n_obs))[:, column] > 0).cpu().numpy()
     together = [roles] if (is_of & find_cells(model, mdata, roles)).any() else [(role,) for role in roles]
     n_cells = 0
     for some in together:
@@ -227,7 +228,7 @@ def _estimate_offset(model: IndiSeek, mdata: MuData, roles: Sequence[Role], numb
         n_cells += rows.size
         rows = some_rows(torch.from_numpy(rows)).numpy()
         features = [read_features(model, mdata, role, rows).cpu().numpy() for role in some]
-        states = [module.batch_offsets[role].states.cpu().numpy() for role in some]
+        states = [module.covariate_offsets[role].states.cpu().numpy() for role in some]
         is_kept = np.isfinite(states[0]).all(axis=1)
         found = fit_added_offset(features, [of_role[is_kept] for of_role in states])
         for role, offset in zip(some, found, strict=True):
@@ -236,5 +237,5 @@ def _estimate_offset(model: IndiSeek, mdata: MuData, roles: Sequence[Role], numb
                 and (missing := find_missing(get_matrix(model, mdata, role))) is not None
             ):
                 offset[missing[module.transforms[role].features.cpu().numpy()]] = 0.0
-            module.batch_offsets[role].offsets[number] = torch.from_numpy(offset)
+            module.covariate_offsets[role].overall[column] = torch.from_numpy(offset)
     logger.info(f"batch_key: the reference does not know {name!r}; what it adds is estimated by {n_cells:,} cells.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from indiseek_sc.data import read_batch, read_input
+from indiseek_sc.data import find_covariates, read_input
 from indiseek_sc.model._cells import describe_settings, require
 from indiseek_sc.model._latents import encode_all, list_codes
 from indiseek_sc.model._prediction import STAGE
@@ -87,7 +87,8 @@ def report(
 def _gather_facts(model: IndiSeek, seed: int) -> ModelFacts:
     from indiseek_sc.report import ModelFacts
 
-    batch, names = read_batch(model.registry_)
+    covariates = find_covariates(model.registry_)
+    batch = covariates.batch
     return ModelFacts(
         method=type(model).__name__,
         preset=model.preset,
@@ -95,7 +96,8 @@ def _gather_facts(model: IndiSeek, seed: int) -> ModelFacts:
         preprocessing={name: _describe_preprocessing(model, role) for role, name in model.modalities.items()},
         history=model.history,
         batch_key=batch,
-        batches=[] if batch is None else [str(name) for name in names],
+        batches=[] if batch is None else list(covariates.levels[batch]),
+        covariates=[name for names in covariates.others.values() for name in names],
         lambda_path=model.chosen_path,
         cautions=_find_cautions(model),
         predictions=_judge_predictions(model, seed),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from indiseek_sc._checks import check_whole, is_whole
 from indiseek_sc._keys import REGRESSION_TITLES
-from indiseek_sc.model._cells import get_batch, get_row_major, read_features
+from indiseek_sc.model._cells import get_design, get_row_major, read_features
 from indiseek_sc.module import IndiSeekModule, Optimisation
 from indiseek_sc.nn import is_out_of_memory
 from indiseek_sc.train import (
@@ -348,7 +348,7 @@ def start_run(
     matrices = get_row_major(model, mdata) if matrices is None else matrices
     run = StageRun(module, options, split.on(options.device.torch), model.modalities, model.seed, history or {})
     features = {role: read_features(model, mdata, role, rows, module, x) for role, x in matrices.items()}
-    return run, {"features": features, "batch": get_batch(model, mdata, rows, module.device)}
+    return run, {"features": features, "design": get_design(model, mdata, rows, module)}
 
 
 def release(module: IndiSeekModule) -> None:

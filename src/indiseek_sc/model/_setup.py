@@ -16,7 +16,6 @@ from indiseek_sc._text import choices, listing
 from indiseek_sc.data import (
     MAX_MISSING,
     MODALITY_ARGUMENT,
-    BatchField,
     InputField,
     check_features,
     check_not_overwritten,
@@ -28,12 +27,15 @@ from indiseek_sc.data import (
     exclude_named,
     exclude_recognised,
     find_counts,
+    find_covariates,
     find_not_in_batches,
     locate_batch,
+    locate_covariates,
     locate_source,
-    read_batch,
-    read_batches,
+    make_fields,
+    read_covariates,
     read_input,
+    read_levels,
     relocate_source,
     tell_why,
 )
@@ -45,16 +47,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from indiseek_sc._keys import Role
-    from indiseek_sc.data import InputSource, RequestedKind, ValueScan
+    from indiseek_sc.data import Covariates, InputSource, RequestedKind, ValueScan
     from indiseek_sc.model._model import IndiSeek
 
 logger = logging.getLogger("scvi.indiseek_sc")  # below scvi's logger, whose messages users see
 
 
 OF_OTHER_MODELS = {
-    "categorical_covariate_keys": "One column of batches is all that is taken out. Make one of several, such as "
-    "mdata.obs['a_b'] = mdata.obs['a'].astype(str) + '_' + mdata.obs['b'].astype(str), and give it: batch_key='a_b'.",
-    "continuous_covariate_keys": "Take their effect out of the values before.",
     "labels_key": "No labels are read: give them to the functions of tl that compare codes with labels.",
     "layer": "Give rna_layer or adt_layer.",
     "protein_layer": "Give adt_layer.",
@@ -95,10 +94,10 @@ def register(mdata: MuData, setup_method_args: dict[str, Any]) -> AnnDataManager
     """
     arguments = setup_method_args["setup_args"]
     arguments["modalities"] = complete_modalities(arguments["modalities"], mdata)
-    sources, batch = _locate(mdata, arguments)
+    sources, covariates = _locate(mdata, arguments)
     if gaps := check_paired(mdata, {role: source.modality for role, source in sources.items()}):
         logger.info(f"mdata: not every cell has both modalities; {gaps}")
-    batches = None if batch is None else read_batches(mdata, batch)
+    batches = None if covariates.batch is None else read_levels(mdata, covariates.batch)
     named = arguments["exclude"]
     if named is not None:  # first, since what is wrong may be in them
         sources["adt"] = exclude_named(mdata, sources["adt"], named)
@@ -122,7 +121,7 @@ def register(mdata: MuData, setup_method_args: dict[str, Any]) -> AnnDataManager
     # What was found is noted in the place of what was asked for.
     arguments |= {f"{role}_input": kind for role, kind in kinds.items()}
     arguments["exclude"] = sources["adt"].find_left_out(mdata)
-    return _register(mdata, sources, kinds, batch, setup_method_args)
+    return _register(mdata, sources, kinds, covariates, setup_method_args)
 
 
 def _warn_of_panels(mdata: MuData, source: InputSource, batches: pd.Series) -> None:
@@ -142,15 +141,15 @@ def _register(
     mdata: MuData,
     sources: Mapping[Role, InputSource],
     kinds: Mapping[Role, InputKind],
-    batch: str | None,
+    covariates: Covariates,
     setup_method_args: dict[str, Any],
     **kwargs: Any,
 ) -> AnnDataManager:
     manager = AnnDataManager(
         fields=[
             *(InputField(source, kinds[role]) for role, source in sources.items()),
-            # The batch comes last: it alone writes to the data.
-            BatchField(batch),
+            # Covariates come last: they alone write to the data.
+            *make_fields(covariates),
         ],
         setup_method_args=setup_method_args,
         # Cells are matched by name where they are read, and may lack a modality.
@@ -160,7 +159,7 @@ def _register(
     return manager
 
 
-def _locate(mdata: MuData, arguments: Mapping[str, Any]) -> tuple[dict[Role, InputSource], str | None]:
+def _locate(mdata: MuData, arguments: Mapping[str, Any]) -> tuple[dict[Role, InputSource], Covariates]:
     """Find what the arguments of the set-up name, in a MuData whose structure is checked first."""
     names = arguments["modalities"]
     modalities = {role: names[MODALITY_ARGUMENT[role]] for role in ROLES}
@@ -173,9 +172,10 @@ def _locate(mdata: MuData, arguments: Mapping[str, Any]) -> tuple[dict[Role, Inp
     if arguments["check_sizes"]:
         check_not_swapped(mdata, sources)
     batch = locate_batch(mdata, arguments["batch_key"], names.get("batch_key"))
-    if batch is not None:
-        read_batches(mdata, batch)
-    return sources, batch
+    covariates = locate_covariates(
+        mdata, batch, arguments["categorical_covariate_keys"], arguments["continuous_covariate_keys"]
+    )
+    return sources, covariates
 
 
 def is_view(mdata: MuData) -> bool:
@@ -201,9 +201,7 @@ def check_query(
         relocate_source(mdata, source)
         in_use, excluded = find_features_in_use(model, role), state.get("excluded", ())
         check_features(mdata, source, excluded, in_use, max_missing, is_quiet=is_quiet)
-    batch, known = read_batch(registry)
-    if batch is not None:
-        read_batches(mdata, batch, known=known)
+    read_covariates(mdata, find_covariates(registry))
     for source, state in inputs.values():
         examine_values(mdata, source, state["kind"], is_sample_enough=is_sample_enough)
 
@@ -223,7 +221,7 @@ def register_query(mdata: MuData, registry: Mapping[str, Any]) -> AnnDataManager
         mdata,
         {role: source for role, (source, _) in inputs.items()},
         {role: state["kind"] for role, (_, state) in inputs.items()},
-        read_batch(registry)[0],
+        find_covariates(registry),
         {name: registry[name] for name in ("model_name", "setup_args")},
         source_registry=registry,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -32,21 +32,49 @@ MOST_CELLS = 20_000
 """Directions are compared on every n-th cell of more than about this many, training and validation each."""
 
 
-def learn_shared(run: StageRun, features: Mapping[Role, Tensor]) -> dict[str, Any]:
+class Within(NamedTuple):
+    """What stage 1 compares cells within: the levels of their covariates, if there are any.
+
+    What a batch does to both modalities would else help to find a cell's partner, and be taken for what they share.
+    """
+
+    design: Tensor | None
+    """Covariates of all cells, shape ``(n_cells, n_columns)``; none if all cells are compared."""
+
+    train: Tensor
+    """Rows of the training cells."""
+
+    def __call__(self, values: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Subtract from values of all cells, or some rows, what a linear regression on the covariates explains in training cells."""
+        if self.design is None:
+            return values
+        design = self.design if rows is None else self.design[rows]
+        train = self.train if rows is None else torch.isin(rows, self.train).nonzero()[:, 0]
+        regression = RidgeMap(design.shape[1], values.shape[1]).to(values.device, values.dtype)
+        regression.fit(design.to(values), values, rows=train)
+        center = design[train].mean(dim=0)
+        return map_parts(lambda x, d: x - (d - center).to(x) @ regression.weight, values, design)
+
+
+def learn_shared(run: StageRun, features: Mapping[Role, Tensor], design: Tensor) -> dict[str, Any]:
     """Train shared codes between two closed forms; once more and wider where narrow ones are not sufficient."""
     module, a = run.module, run.module.architecture
+    within = Within(design if a.within_batches and module.design.n_learned else None, run.rows.train)
     first = min(a.n_shared_first, module.n_shared) if a.linear_start else module.n_shared
-    _learn_shared_of(run, features, first)
-    if first < module.n_shared and run.reason is None and not is_sufficient(module, features, run.rows):
-        _learn_shared_of(run, features, module.n_shared)
+    _learn_shared_of(run, features, within, first)
+    if first < module.n_shared and run.reason is None and not is_sufficient(module, features, run.rows, within):
+        _learn_shared_of(run, features, within, module.n_shared)
     return {}
 
 
-def _learn_shared_of(run: StageRun, features: Mapping[Role, Tensor], width: int) -> None:
+def _learn_shared_of(run: StageRun, features: Mapping[Role, Tensor], within: Within, width: int) -> None:
     module, rows, o = run.module, run.rows, run.options.optimisation
     reset_encoders(run, width)
-    start = start_shared(module, features, rows) if module.architecture.linear_start else None
-    data = StageData(dict(features), rows.train, rows.validation, batch_size=o.batch_size, seed=run.seed)
+    start = start_shared(module, features, rows, within) if module.architecture.linear_start else None
+    cells: dict[str, Tensor] = dict(features.items())
+    if within.design is not None:
+        cells["design"] = within.design
+    data = StageData(cells, rows.train, rows.validation, batch_size=o.batch_size, seed=run.seed)
     steps, n_epochs = run.steps_per_epoch(data), run.max_epochs("shared")
     if o.one_cycle and "shared" not in run.options.max_epochs:
         n_epochs = max(n_epochs, -(-FEWEST_SHARED_STEPS // steps))
@@ -67,7 +95,7 @@ def _learn_shared_of(run: StageRun, features: Mapping[Role, Tensor], width: int)
         max_epochs=n_epochs,
     )
     if start is not None:
-        finish_shared(module, features, rows, start)
+        finish_shared(module, features, rows, within, start)
 
 
 class _SharedParts(torch.nn.Module):
@@ -109,16 +137,22 @@ def _pad(matrix: Tensor, n_columns: int, n_rows: int | None = None) -> Tensor:
 
 
 @torch.no_grad()
-def start_shared(module: IndiSeekModule, features: Mapping[Role, Tensor], rows: Rows) -> list[LinearMap]:
+def start_shared(
+    module: IndiSeekModule, features: Mapping[Role, Tensor], rows: Rows, within: Within
+) -> list[LinearMap]:
     """Start the linear part of the encoders as regularised CCA, and return that."""
-    *start, _ = _analyse(list(features.values()), rows, module.encoders[module.modalities[0]].n_active)
+    *start, _ = _analyse([within(x) for x in features.values()], rows, module.encoders[module.modalities[0]].n_active)
     _start_from(module, start)
     return start
 
 
 @torch.no_grad()
 def finish_shared(
-    module: IndiSeekModule, features: Mapping[Role, Tensor], rows: Rows, start: list[LinearMap] | None = None
+    module: IndiSeekModule,
+    features: Mapping[Role, Tensor],
+    rows: Rows,
+    within: Within,
+    start: list[LinearMap] | None = None,
 ) -> None:
     """Turn the codes into canonical directions, and drop those that are not shared and those that sufficiency can spare.
 
@@ -128,9 +162,10 @@ def finish_shared(
     """
     module.eval()
     codes, width = _encode(module, features), module.encoders[module.modalities[0]].n_active
-    *maps, correlation = _analyse(codes, rows, width, refit=True)
-    if start is not None and not _is_stronger(correlation, start, features, rows):
-        *refitted, correlation = _analyse(list(features.values()), rows, width, refit=True)
+    *maps, correlation = _analyse([within(code) for code in codes], rows, width, refit=True)
+    compared = {name: within(x) for name, x in features.items()}
+    if start is not None and not _is_stronger(correlation, start, compared, rows):
+        *refitted, correlation = _analyse(list(compared.values()), rows, width, refit=True)
         _start_from(module, refitted)
         codes = _encode(module, features)  # canonical directions as they are
         unit = torch.eye(width).to(correlation)
@@ -139,8 +174,10 @@ def finish_shared(
     # at least one, whatever chance says: an empty condition has no meaning to the networks behind
     shared[correlation.argmax()] = True
     maps = [linear._replace(weight=(linear.weight / correlation.clamp(min=1e-9))[:, shared]) for linear in maps]
-    canonical = {name: linear(code.double()) for name, linear, code in zip(module.modalities, maps, codes, strict=True)}
-    axes = find_sufficient(canonical, features, rows)
+    canonical = {
+        name: within(linear(code.double())) for name, linear, code in zip(module.modalities, maps, codes, strict=True)
+    }
+    axes = find_sufficient(canonical, compared, rows)
     *turned, correlation = _analyse([code @ axes for code in canonical.values()], rows, axes.shape[1], refit=True)
     order = correlation.argsort(descending=True, stable=True)
     for name, linear, turn in zip(module.modalities, maps, turned, strict=True):
@@ -150,17 +187,18 @@ def finish_shared(
 
 
 @torch.no_grad()
-def is_sufficient(module: IndiSeekModule, features: Mapping[Role, Tensor], rows: Rows) -> bool:
+def is_sufficient(module: IndiSeekModule, features: Mapping[Role, Tensor], rows: Rows, within: Within) -> bool:
     """Whether both shared codes tell nearly all that their modality tells of the other one.
 
     By :func:`~indiseek_sc.train.share_explained`: regressions that are fitted anew on training cells and read on validation cells.
     """
     train, validation = some_rows(rows.train), some_rows(rows.validation)
     looked_at = torch.cat([train, validation])
-    seen = {name: x[looked_at] for name, x in features.items()}
-    for name, own in seen.items():
+    codes = {name: within(module.shared(name, x[looked_at]), looked_at) for name, x in features.items()}
+    compared = {name: within(x[looked_at], looked_at) for name, x in features.items()}
+    for name, own in compared.items():
         of_code, of_features = (
-            share_explained(source, seen[module.other(name)], len(train)) for source in (module.shared(name, own), own)
+            share_explained(source, compared[module.other(name)], len(train)) for source in (codes[name], own)
         )
         if of_code < ENOUGH * of_features:
             return False

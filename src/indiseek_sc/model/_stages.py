@@ -72,8 +72,8 @@ def run_stages(
     run
         What is trained, and how.
     values
-        What the stages read, by name: ``features`` (a tensor of all cells by modality, shape ``(n_cells, n_features)``), ``batch``
-        (batch codes, shape ``(n_cells,)``) and ``lambda_`` at the beginning.
+        What the stages read, by name: ``features`` (a tensor of all cells by modality, shape ``(n_cells, n_features)``), ``design``
+        (covariates, shape ``(n_cells, n_columns)``) and ``lambda_`` at the beginning.
     checkpoint
         Knows the stages that were finished before, which are left out, and is told of the others.
 
@@ -85,7 +85,7 @@ def run_stages(
     for stage in stages[n_finished:]:
         made: Mapping[str, Any] = {}
         if stage.is_needed(run.module) and not (stage.learns and run.reason is not None):
-            with explained_memory(stage.name, run.options, len(known["batch"]), learns=stage.learns):
+            with explained_memory(stage.name, run.options, len(known["design"]), learns=stage.learns):
                 found = stage.run(run, **{name: known[name] for name in stage.inputs})
             made = {name: found[name] for name in stage.outputs}
         known |= made
@@ -116,10 +116,12 @@ def reset_after_start(run: StageRun) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def compute_conditions(run: StageRun, features: Values, batch: Tensor) -> dict[str, Any]:
-    """Compute what stage 2 knows of each cell: its shared codes and its batch."""
+def compute_conditions(run: StageRun, features: Values, design: Tensor) -> dict[str, Any]:
+    """Compute what stage 2 knows of each cell: its shared codes and its covariates."""
     module = run.module
-    return {"conditions": {name: module.condition(name, module.shared(name, x), batch) for name, x in features.items()}}
+    return {
+        "conditions": {name: module.condition(name, module.shared(name, x), design) for name, x in features.items()}
+    }
 
 
 def fit_codecs(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
@@ -241,7 +243,7 @@ def learn_critics(run: StageRun, cells: Mapping[Role, Mapping[str, Tensor]]) -> 
 def learn_specific(
     run: StageRun,
     features: Values,
-    batch: Tensor,
+    design: Tensor,
     conditions: Values,
     cells: Mapping[Role, Mapping[str, Tensor]],
     lambda_: float,
@@ -290,7 +292,7 @@ def learn_specific(
     if "encoders" in module.frozen:
         _freeze_statistics(run, cells)
         return {"conditions": conditions, "cells": cells}
-    conditions = compute_conditions(run, features, batch)["conditions"]
+    conditions = compute_conditions(run, features, design)["conditions"]
     return {"conditions": conditions, **prepare_cells(run, features, conditions)}
 
 
@@ -360,12 +362,12 @@ def _has_conditional_start(module: IndiSeekModule) -> bool:
 
 CODES = ("features", "specific", "conditions")
 
-SHARED = Stage("shared", learn_shared, ("features",), learns=True)
+SHARED = Stage("shared", learn_shared, ("features", "design"), learns=True)
 NEW_ENCODERS = Stage("new encoders", reset_encoders, ())
 
 NEW_CODECS = Stage("new codecs", reset_codecs, ())
 KEPT_START = Stage("kept start", reset_after_start, ())
-CONDITIONS = Stage("conditions", compute_conditions, ("features", "batch"), ("conditions",))
+CONDITIONS = Stage("conditions", compute_conditions, ("features", "design"), ("conditions",))
 CODECS = Stage("codecs", fit_codecs, ("features", "conditions"))
 WHITENING = Stage("whitening", fit_whitening, ("features", "conditions"), is_needed=_has_conditional_start)
 SHAPE = Stage("shape", learn_shape, ("features", "conditions"), learns=True, is_needed=_has_conditional_start)
@@ -375,7 +377,7 @@ CRITICS = Stage("critics", learn_critics, ("cells",), ("dependent",), learns=Tru
 SPECIFIC = Stage(
     "specific",
     learn_specific,
-    ("features", "batch", "conditions", "cells", "lambda_", "dependent"),
+    ("features", "design", "conditions", "cells", "lambda_", "dependent"),
     ("conditions", "cells"),
     learns=True,
     is_needed=lambda module: bool(module.learners()),

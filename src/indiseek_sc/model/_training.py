@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from indiseek_sc._checks import check_several
-from indiseek_sc.data import find_states, fit_batch_offsets, fit_transform, read_batch
-from indiseek_sc.metrics import single_thread
+from indiseek_sc._checks import check_several, check_whole
+from indiseek_sc.data import apply_transform, find_covariates, fit_offsets, fit_transform
+from indiseek_sc.metrics import limit_threads
 from indiseek_sc.model._cells import (
     as_rows,
     find_cells,
     find_split,
-    get_batch,
+    get_covariates,
+    get_design,
     get_row_major,
-    read_features,
     remember_cells,
     require,
     require_own_cells,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 StageName = Literal["shared", "specific"]
 
-SHARED_PARTS = ("transforms", "batch_offsets", "batch_shares", "encoders", "predictors", "rotations", "log_scale")
+SHARED_PARTS = ("transforms", "design", "covariate_offsets", "encoders", "predictors", "rotations", "log_scale")
 SPECIFIC_PARTS = ("codecs", "joint")
 
 NEEDS_TWO = "Counts of one feature are all of a cell's: give it as logarithms of your own (rna_input='normalized' or adt_input='normalized'). "
@@ -98,6 +98,7 @@ def train(
     batch_size: int | None = None,
     accelerator: str = "auto",
     devices: int | list[int] | str = "auto",
+    n_threads: int = 1,
     early_stopping: bool = True,
     enable_progress_bar: bool = True,
     checkpoint_dir: str | os.PathLike[str] | None = None,
@@ -143,6 +144,9 @@ def train(
         the trained model stays there.
     devices
         Which GPU, such as ``[1]``; a single one, since the negatives of a batch are those on its device.
+    n_threads
+        Threads of the CPU. Two take three quarters of the time of one where as many cores are idle; where other programs use them, threads wait for
+        each other, and training may take several times as long. Results are the same to the bit for the same number.
     early_stopping
         Stop a stage when its validation figure has not improved for long. The best weights are kept in any case.
     enable_progress_bar
@@ -180,7 +184,7 @@ def train(
         raise ValueError(
             f"{given[0]}: stage 2 alone keeps the cells of stage 1. Leave it out, or train both stages on other cells."
         )
-    lambda_ = _check_lambda(lambda_)
+    lambda_, n_threads = _check_lambda(lambda_), check_whole("n_threads", n_threads, 1)
     options = read_options(
         model,
         max_epochs=max_epochs,
@@ -202,7 +206,7 @@ def train(
     weight = model.settings.optimisation.lambda_ if lambda_ is None else lambda_
     is_anew = "shared" in wanted
     if checkpoint_dir is not None:
-        arguments = {"stages": wanted, "lambda_": weight, "keep_start": bool(keep_start)}
+        arguments = {"stages": wanted, "lambda_": weight, "keep_start": bool(keep_start), "n_threads": n_threads}
         asked = describe_training(model, mdata, matrices, split, options, is_anew=is_anew, **arguments)
         checkpoint = Checkpoint(checkpoint_dir, asked, options.device.torch)
     with explained_memory("features", options, mdata.n_obs, learns=False):
@@ -210,7 +214,7 @@ def train(
     middle = WALK if weight == "auto" else SPECIFIC
     values |= {"lambda_": LAMBDAS[0] if weight == "auto" else weight, "path": None}
     trained = ["shared"]
-    with isolated_seed(model.seed), single_thread():
+    with isolated_seed(model.seed), limit_threads(n_threads):
         if is_anew:
             values = run_stages(model._shared_stages, run, values, checkpoint)
         if "specific" in wanted and run.reason is None:
@@ -242,7 +246,7 @@ def _check_stages(model: IndiSeek, stages: Any, *, keep_start: bool) -> tuple[st
     stages = tuple(check_several("stages", stages))
     if stages not in (("shared", "specific"), ("shared",), ("specific",)):
         raise ValueError(f"stages must be ('shared', 'specific') or one of them alone, but is {stages!r}.")
-    if model.module.n_added:
+    if model.module.design.n_added:
         raise ValueError(
             "The model was made by load_query_data and keeps what the reference has learnt. To learn from these cells, set up "
             f"a new one: {type(model).__name__}.setup_mudata(mdata, ...), {type(model).__name__}(mdata)."
@@ -289,7 +293,7 @@ def _begin(
 def fit_features(
     model: IndiSeek, mdata: MuData, module: IndiSeekModule, split: Split, matrices: Mapping[Role, Any]
 ) -> None:
-    """Fit transforms and batch offsets of a module on training cells, whose raw values are given.
+    """Fit transforms and offsets of covariates of a module on training cells, whose raw values are given.
 
     Raises
     ------
@@ -306,28 +310,24 @@ def fit_features(
                 f"{module.transforms[role].recipe}, so there is nothing to learn from. {NEEDS_TWO if module.transforms[role].n_input == 1 else ''}"
                 "Check that the layer holds the measured values."
             )
-    if read_batch(model.registry_)[0] is not None and module.architecture.batch_offsets:
+    covariates = get_covariates(model, mdata, split.train).to(module.device)
+    module.design.fit(covariates)
+    if not find_covariates(model.registry_).is_empty and module.architecture.batch_offsets:
         _fit_offsets(model, mdata, module, split, matrices)
 
 
 def _fit_offsets(
     model: IndiSeek, mdata: MuData, module: IndiSeekModule, split: Split, matrices: Mapping[Role, Any]
 ) -> None:
-    """Fit what batches add to features, and the kinds of cells by which batches are compared that come later."""
+    """Fit what covariates add to features, and the cell states by which batches are compared that come later."""
     rows = some_rows(torch.from_numpy(split.train)).numpy()
-    for offsets in module.batch_offsets.values():
-        offsets.set(torch.zeros_like(offsets.offsets))  # features as they come
-    features = [read_features(model, mdata, role, rows, module, x).cpu().numpy() for role, x in matrices.items()]
-    batch = get_batch(model, mdata, rows, module.device).cpu().numpy()
-    if module.subtracts_batch_offsets:
-        counts = np.bincount(batch, minlength=module.n_batches)
-        module.batch_shares.copy_(torch.from_numpy(counts / counts.sum()))
-        found = fit_batch_offsets(features, batch, module.n_batches, seed=model.seed)
-        features = [x - offsets[batch] for x, offsets in zip(features, found, strict=True)]
-        for offsets, values in zip(module.batch_offsets.values(), found, strict=True):
-            offsets.set(torch.from_numpy(values))
-    for offsets, states in zip(module.batch_offsets.values(), find_states(features, seed=model.seed), strict=True):
-        offsets.states[: len(states)] = torch.from_numpy(states)
+    design = get_design(model, mdata, rows, module)
+    features = [apply_transform(module.transforms[role], x, rows).cpu().numpy() for role, x in matrices.items()]
+    centered = (design - module.design.mean).cpu().numpy()
+    found = fit_offsets(features, centered, seed=model.seed)
+    for offsets, values in zip(module.covariate_offsets.values(), found, strict=True):
+        overall, of_states = (module.design.center(x) for x in (values.overall, values.of_states))
+        offsets.set(values._replace(overall=overall, of_states=of_states))
 
 
 def _is_worth_keeping(model: IndiSeek, run: StageRun, stages: Sequence[str]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -82,7 +82,9 @@ class ModalityPredictor(nn.Module):
         self.register_buffer("left_variance", torch.zeros(target.n_features))
 
     @torch.no_grad()
-    def start_from(self, inputs: Tensor, features: Tensor, target: FeatureTransform, of_batch: Tensor) -> None:
+    def start_from(
+        self, inputs: Tensor, features: Tensor, target: FeatureTransform, add_offsets: Callable[[Tensor], Tensor]
+    ) -> None:
         """Make the networks new, and set from training cells what has a closed form.
 
         Parameters
@@ -93,18 +95,23 @@ class ModalityPredictor(nn.Module):
             What it predicts, shape ``(n_cells, n_output)``.
         target
             The feature transform that made them.
-        of_batch
-            What the batch adds to them, shape ``(n_cells, n_output)``.
+        add_offsets
+            Adds to features of these cells what their covariates add.
         """
         self.head.start_from(inputs, features)
         if target.components is not None:
             # Components are uncorrelated over these cells, and standardised genes have variance 1.
-            told = (features + of_batch).var(dim=0) @ target.directions.square()
+            told = add_offsets(features).var(dim=0) @ target.directions.square()
             self.left_variance.copy_((1 - told).clamp(min=0) * (target.scale > 0))
 
     @torch.no_grad()
     def calibrate(
-        self, inputs: Tensor, measured: Tensor, units: Units, target: FeatureTransform, of_batch: Tensor
+        self,
+        inputs: Tensor,
+        measured: Tensor,
+        units: Units,
+        target: FeatureTransform,
+        add_offsets: Callable[[Tensor], Tensor],
     ) -> None:
         """Set deviations and intervals by cells that the networks did not learn from.
 
@@ -118,21 +125,21 @@ class ModalityPredictor(nn.Module):
             Which calibration is set.
         target
             The feature transform of the modality that is predicted.
-        of_batch
-            What the batch adds to its features, shape ``(n_cells, n_output)``.
+        add_offsets
+            As in :meth:`start_from`.
         """
-        mean, deviation = self._predict(inputs, units, target, of_batch)
+        mean, deviation = self._predict(inputs, units, target, add_offsets)
         self.calibrations[units].fit(measured - mean, deviation)
 
     def forward(
-        self, inputs: Tensor, units: Units, target: FeatureTransform, of_batch: Tensor
+        self, inputs: Tensor, units: Units, target: FeatureTransform, add_offsets: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Return mean and calibrated standard deviation, shape ``(n_cells, n_columns)`` both."""
-        mean, deviation = self._predict(inputs, units, target, of_batch)
+        mean, deviation = self._predict(inputs, units, target, add_offsets)
         return mean, self.calibrations[units](deviation)
 
     def _predict(
-        self, inputs: Tensor, units: Units, target: FeatureTransform, of_batch: Tensor
+        self, inputs: Tensor, units: Units, target: FeatureTransform, add_offsets: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, Tensor]:
         mean, deviation = self.head(inputs)
         if units == "features":
@@ -140,4 +147,4 @@ class ModalityPredictor(nn.Module):
         if target.components is not None:
             # Errors of components are taken as uncorrelated; the calibration makes up for that on average over cells.
             deviation = (deviation.square() @ target.directions.square() + self.left_variance).sqrt()
-        return target.unstandardize(target.unproject(mean + of_batch)), deviation * target.spread
+        return target.unstandardize(target.unproject(add_offsets(mean))), deviation * target.spread

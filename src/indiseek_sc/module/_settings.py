@@ -32,7 +32,9 @@ class Architecture:
     dropout
         Dropout of the shared encoders.
     batch_offsets
-        Subtract from the features what each batch adds to all of its cells.
+        Subtract from the features what batches and other covariates add to them.
+    within_batches
+        Compare cells in stage 1 within the levels of covariates alone, so that these cannot help to find partners.
     linear_start
         Start stage 1 from regularised CCA, and end it in canonical directions.
     info_nce_weight
@@ -58,6 +60,7 @@ class Architecture:
     n_layers: int = 2
     dropout: float = 0.4
     batch_offsets: bool = True
+    within_batches: bool = True
     linear_start: bool = True
     info_nce_weight: float = 0.05
     canonical_weight: float = 0.75
@@ -76,7 +79,7 @@ class Architecture:
             check_number(name, getattr(self, name))
         if not any(getattr(self, name) for name in weights):
             raise ValueError(f"One of {', '.join(weights)} must be above 0: stage 1 has nothing to learn from.")
-        for name in ("batch_offsets", "linear_start", "conditional_codec", "standardize"):
+        for name in ("batch_offsets", "within_batches", "linear_start", "conditional_codec", "standardize"):
             check_flag(name, getattr(self, name))
         check_name("against", self.against, get_args(Against))
         if not check_number("dropout", self.dropout) < 1:
@@ -198,6 +201,7 @@ _PRESETS: dict[str, Settings] = {
             n_layers=5,
             dropout=0.0,
             batch_offsets=False,
+            within_batches=False,
             linear_start=False,
             info_nce_weight=1.0,
             canonical_weight=0.0,

@@ -9,9 +9,10 @@ from indiseek_sc.nn._canonical_analysis import (
     regularized_cca,
     shared_strength,
 )
+from indiseek_sc.nn._covariates import N_STATES, CovariateDesign, CovariateOffsets, Offsets
 from indiseek_sc.nn._encoder_decoders import ConditionalCodec, PlainCodec, SpecificCodec
 from indiseek_sc.nn._flow import ConditionalSpline
-from indiseek_sc.nn._linear import N_STATES, BatchOffsets, FourierRegression, PrincipalMap, RidgeMap
+from indiseek_sc.nn._linear import FourierRegression, PrincipalMap, RidgeMap
 from indiseek_sc.nn._networks import CrossPredictor, NamedModules, SharedEncoder, last_layer, make_mlp
 from indiseek_sc.nn._parts import is_out_of_memory, map_parts, take_parts
 from indiseek_sc.nn._prediction import LEVELS, IntervalCalibration, PredictionHead
@@ -21,11 +22,12 @@ from indiseek_sc.nn._whitening import ConditionalWhitening, Whitening
 __all__ = [
     "LEVELS",
     "N_STATES",
-    "BatchOffsets",
     "CanonicalRotation",
     "ConditionalCodec",
     "ConditionalSpline",
     "ConditionalWhitening",
+    "CovariateDesign",
+    "CovariateOffsets",
     "CrossPredictor",
     "FeatureTransform",
     "FourierRegression",
@@ -33,6 +35,7 @@ __all__ = [
     "IntervalCalibration",
     "LinearMap",
     "NamedModules",
+    "Offsets",
     "PlainCodec",
     "PredictionHead",
     "PrincipalMap",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -35,18 +34,18 @@ class RidgeMap(nn.Module):
         self.register_buffer("bias", torch.zeros(n_output))
 
     @torch.no_grad()
-    def fit(self, x: Tensor, y: Tensor, *, ridge: float = 1.0) -> None:
-        """Fit ``y`` of shape ``(n_cells, n_output)`` from ``x`` of shape ``(n_cells, n_input)``.
+    def fit(self, x: Tensor, y: Tensor, *, ridge: float = 1.0, rows: Tensor | None = None) -> None:
+        """Fit ``y`` of shape ``(n_cells, n_output)`` from ``x`` of shape ``(n_cells, n_input)``, by all cells or some rows.
 
         ``ridge`` is in units of cells: what that many cells without any signal would weigh.
         """
-        x_mean, y_mean = means(x, y)
+        x_mean, y_mean = means(x, y, rows=rows)
 
         def products(some: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
             centered = some - x_mean
             return centered.T @ centered, centered.T @ (wanted - y_mean)
 
-        gram, covariance = sum_parts(products, x, y)
+        gram, covariance = sum_parts(products, x, y, rows=rows)
         gram.diagonal().add_(ridge)
         weight = torch.linalg.solve(gram, covariance)
         self.weight.copy_(weight)
@@ -245,47 +244,3 @@ class FourierRegression(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Predict, shape ``(n_cells, n_output)``."""
         return self.features(x) @ self.weight + self.bias
-
-
-N_STATES = 20
-"""So many kinds of cells are kept at most, for batches that come later."""
-
-
-class BatchOffsets(nn.Module):
-    """Takes out of the features of a cell what its batch adds to those of any cell; nothing until :meth:`set` says how much.
-
-    Parameters
-    ----------
-    n_batches
-        Number of batches.
-    n_features
-        Number of features.
-    """
-
-    offsets: Tensor
-    states: Tensor
-    """Mean features of kinds of training cells without the offsets, shape ``(N_STATES, n_features)``; infinite where there are fewer."""
-
-    def __init__(self, n_batches: int, n_features: int) -> None:
-        super().__init__()
-        self.register_buffer("offsets", torch.zeros(n_batches, n_features))
-        self.register_buffer("states", torch.full((N_STATES, n_features), math.inf))
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        state_dict.setdefault(f"{prefix}states", torch.full_like(self.states, math.inf))  # models of before kept none
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-    @torch.no_grad()
-    def set(self, offsets: Tensor) -> None:
-        """Take over offsets, shape ``(n_batches, n_features)``."""
-        self.offsets.copy_(offsets)
-
-    def of(self, batch: Tensor) -> Tensor:
-        """Return the offset of each cell, shape ``(n_cells, n_features)``, from batch codes of shape ``(n_cells,)``."""
-        return self.offsets[batch]
-
-    def forward(self, features: Tensor, batch: Tensor) -> Tensor:
-        """Take the offsets out of features, shape ``(n_cells, n_features)``."""
-        if len(self.offsets) == 1:  # a single batch has none, and cells may be a million
-            return features
-        return features - self.of(batch)

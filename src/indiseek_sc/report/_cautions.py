@@ -108,9 +108,8 @@ def _of_batches(material: Material) -> Iterator[str]:
         listed = ", ".join(f"{share:.0%} ({name})" for name, share in told.items())
         yield (
             f"Batches ({facts.batch_key}) lie apart: neighbours in a code name the batch of {listed} of the cells, where the largest batch has {by_chance:.0%}. "
-            "What a batch adds to all its cells is taken out, unless the model was made without; this is what it does to some kinds of cells more than to others, or kinds "
-            "that only one batch has. If it is handling and not biology, take it out of both modalities first, such as by Harmony, and name the result by rna_obsm_key and "
-            "adt_obsm_key."
+            "What a batch adds to the features of cells of each state is subtracted, unless the model was made without; what remains are kinds of cells that only one batch has, "
+            "or effects that differ within a state."
         )
 
 

@@ -41,6 +41,8 @@ class ModelFacts:
         Column of batches that the model was given, if it was.
     batches
         Their names.
+    covariates
+        Columns of further covariates.
     lambda_path
         The walk by which lambda was chosen, if it was.
     cautions
@@ -56,6 +58,7 @@ class ModelFacts:
     history: Mapping[str, pd.DataFrame]
     batch_key: str | None
     batches: Sequence[str]
+    covariates: Sequence[str]
     lambda_path: Any
     cautions: Sequence[str]
     predictions: Mapping[tuple[str, str], PredictionReport]
@@ -149,6 +152,7 @@ def collect_facts(material: Material) -> dict[str, Any]:
         "preprocessing": None if facts is None else dict(facts.preprocessing),
         "batch_key": None if facts is None else facts.batch_key,
         "batches": None if facts is None else list(facts.batches),
+        "covariates": None if facts is None else list(facts.covariates),
         "n_dimensions": {
             "shared": mdata.obsm[_keys.shared(modalities["rna"])].shape[1],
             "specific": {name: mdata.obsm[_keys.specific(name)].shape[1] for name in modalities.values()},

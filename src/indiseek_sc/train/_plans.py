@@ -144,13 +144,13 @@ class SharedPlan(StagePlan):
         self.trained: list[nn.Module | nn.Parameter] = [module.encoders, module.predictors, module.log_scale]
         set_trainable(module, self.trained)
 
-    def training_step(self, batch: Mapping[Role, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """Return the weighted loss of a batch."""
         loss = self.watch(self.module.shared_objective(self.module.shared_terms(batch)))
         self.record({"train_loss": loss}, _count(batch))
         return loss
 
-    def validation_step(self, batch: Mapping[Role, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         """Log the terms of validation cells."""
         terms = self.module.shared_terms(batch)
         figures = {
