@@ -1,6 +1,6 @@
 """Whether critics remove dependence that is there: specific representations from a start that was spoilt on purpose.
 
-    python benchmarks/critics.py pbmc_covid [DATA.h5mu ...] --seeds 3 --lambdas 100 30 --output critics.csv
+    python benchmarks/critics.py pbmc_covid S4 [DATA.h5mu ...] --seeds 3 --lambdas 100 30 --output critics.csv
 
 The start is spoilt by a whitening whose correlations, second scales and shift do not depend on the shared representation, and by leaving out the
 splines; ``--whole`` leaves the start as it is. Each row is one data set, seed and modality: leak ratio and gain by ``model.audit()`` on
@@ -22,6 +22,7 @@ import torch
 from main_job import read
 
 from indiseek_sc import IndiSeek
+from indiseek_sc.datasets import synthetic
 from indiseek_sc.metrics import limit_threads
 from indiseek_sc.model import _stages
 from indiseek_sc.nn import ConditionalCodec
@@ -40,7 +41,7 @@ def spoil_whitening(codec: ConditionalCodec, features: torch.Tensor, condition: 
 
 def run(name: str, seed: int, lambdas: list[float], *, is_spoilt: bool) -> list[dict[str, Any]]:
     """Train from one start with each lambda."""
-    mdata = read(name)
+    mdata = synthetic.make(name, 4000, seed=seed) if name in synthetic.NAMES else read(name)
     held_out = np.random.default_rng(seed).permutation(mdata.n_obs)[: mdata.n_obs // 2]
     IndiSeek.setup_mudata(mdata)
     model = IndiSeek(mdata, seed=seed)

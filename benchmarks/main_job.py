@@ -122,9 +122,9 @@ def explained(features: np.ndarray, decoded: np.ndarray, train: np.ndarray, test
     return float(1 - np.square(features[test] - decoded[test]).sum() / np.square(around).sum())
 
 
-def run(name: str, seed: int, auditor: Any, **kwargs: Any) -> dict[str, Any]:
+def run(name: str, seed: int, auditor: Any, most: int = LARGEST, **kwargs: Any) -> dict[str, Any]:
     """Train and judge once."""
-    mdata = read(name)
+    mdata = read(name, most)
     rng = np.random.default_rng(seed)
     order = rng.permutation(mdata.n_obs)
     test, train = np.sort(order[mdata.n_obs // 2 :]), np.sort(order[: mdata.n_obs // 2])
@@ -176,6 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--cells", type=int, default=LARGEST, help="the most that are read of a data set")
     parser.add_argument("--auditor", type=Path)
     parser.add_argument("--output", type=Path, default=Path("main_job.csv"))
     arguments = parser.parse_args()
@@ -189,7 +190,7 @@ def main() -> None:
     for name in arguments.data:
         for seed in range(arguments.seeds):
             with limit_threads():  # networks as small as these wait for each other's threads
-                rows.append(run(name, seed, auditor))
+                rows.append(run(name, seed, auditor, arguments.cells))
             pd.DataFrame(rows).to_csv(arguments.output, index=False)
             print(pd.Series(rows[-1]).to_string(float_format="{:.4f}".format), "\n", flush=True)
 

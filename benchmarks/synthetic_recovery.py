@@ -26,7 +26,7 @@ from indiseek_sc import IndiSeek, _keys
 from indiseek_sc._keys import ROLES
 from indiseek_sc.datasets import synthetic
 from indiseek_sc.metrics import factor_recovery
-from indiseek_sc.model._shared import finish_shared
+from indiseek_sc.model._shared import Within, finish_shared
 from indiseek_sc.nn import LinearMap
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def fit(mdata: MuData, test: np.ndarray, seed: int, *, oracle: bool) -> IndiSeek
         model.module.encoders[role].start_from(LinearMap(torch.from_numpy(center), torch.from_numpy(linear).float()))
     device = model.module.device
     features = {role: torch.from_numpy(model.get_features(modality=role)).to(device) for role in ROLES}
-    finish_shared(model.module, features, model.split.on(device))
+    rows = model.split.on(device)
+    finish_shared(model.module, features, rows, Within(None, rows.train))
     model.train(stages=("specific",), enable_progress_bar=False)
     return model
 

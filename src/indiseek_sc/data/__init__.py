@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from indiseek_sc.data._covariate_fields import add_batches, find_covariates, make_fields
 from indiseek_sc.data._covariates import Covariates, locate_batch, locate_covariates, read_covariates, read_levels
-from indiseek_sc.data._exclude import exclude_named, exclude_recognised, find_not_in_batches
+from indiseek_sc.data._exclude import exclude_named, exclude_recognised, find_gaps, find_not_in_batches
 from indiseek_sc.data._fields import (
     MAX_MISSING,
     REGISTRY_KEY,
@@ -64,6 +64,7 @@ __all__ = [
     "exclude_recognised",
     "find_counts",
     "find_covariates",
+    "find_gaps",
     "find_missing",
     "find_not_in_batches",
     "fit_added_offset",

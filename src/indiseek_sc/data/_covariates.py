@@ -53,6 +53,12 @@ class Covariates:
         }
 
     @property
+    def learned_batches(self) -> list[str]:
+        """The batches that the model learns from."""
+        batches = [] if self.batch is None else list(self.levels[self.batch])
+        return batches[: len(batches) - self.n_added]
+
+    @property
     def n_levels(self) -> list[int]:
         """Number of levels that the model learns from, the batch first, which has one if there is none."""
         batches = [] if self.batch is not None else [1]

@@ -9,7 +9,7 @@ import numpy as np
 
 from indiseek_sc._recognise import check_known, find_not_proteins
 from indiseek_sc._text import listing
-from indiseek_sc.data._matrix import iterate_parts, sum_of_each_row
+from indiseek_sc.data._matrix import as_dense, iterate_parts, sum_of_each_row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -115,8 +115,42 @@ def _leave_out(mdata: MuData, source: InputSource, kinds: Mapping[str, Sequence[
     return source if is_kept.all() else replace(source, features=tuple(names[is_kept].tolist()))
 
 
+def find_gaps(mdata: MuData, source: InputSource, batches: pd.Series) -> InputSource:
+    """Return the source of a panel with the proteins that whole batches did not measure, which NaN in all of their cells says.
+
+    As it is where nothing is NaN, or what is NaN is no whole batch, or no protein is left that all batches measured.
+
+    Parameters
+    ----------
+    mdata
+        The data.
+    source
+        Where the values of proteins are.
+    batches
+        Batch of each cell, a category, by its name.
+    """
+    values = source.get_values(mdata)
+    if source.attribute == "obsm" or getattr(values, "dtype", np.dtype(int)).kind != "f":
+        return source
+    names, batches = source.get_feature_names(mdata), batches.reindex(source.get_cell_names(mdata))
+    gaps = {}
+    for batch in batches.cat.categories:
+        rows, n_lacking = np.flatnonzero(batches == batch), np.zeros(names.size, dtype=np.int64)
+        for part in iterate_parts(values, rows):
+            n_lacking += np.isnan(as_dense(part)).sum(axis=0)
+        if (n_lacking % max(rows.size, 1)).any():
+            return source
+        if n_lacking.any():
+            gaps[str(batch)] = names[n_lacking > 0].tolist()
+    lacking = {name for of_batch in gaps.values() for name in of_batch}
+    nowhere = lacking.intersection(*gaps.values()) if len(gaps) == len(batches.cat.categories) else set()
+    if not gaps or nowhere or len(lacking) == names.size:
+        return source
+    return replace(source, features=tuple(names.tolist()), gaps=gaps)
+
+
 def find_not_in_batches(mdata: MuData, source: InputSource, batches: pd.Series) -> dict[str, list[str]]:
-    """Return the features that are 0 in all cells of a batch though not by chance, by batch: most likely not in its panel.
+    """Return the features that are 0 in all cells of a batch though not by chance, by batch: most likely not in its panel, which nothing says.
 
     Parameters
     ----------
@@ -137,6 +171,7 @@ def find_not_in_batches(mdata: MuData, source: InputSource, batches: pd.Series) 
     for batch, seen in n_seen.items():
         others = sum(n for other, n in n_seen.items() if other != batch)
         expected = others * n_cells[batch] / max(1, len(batches) - n_cells[batch])
-        if lacking := names[(seen == 0) & (expected > CELLS_EXPECTED)].tolist():
+        is_lacking = (seen == 0) & (expected > CELLS_EXPECTED) & ~np.isin(names, source.gaps.get(batch, ()))
+        if lacking := names[is_lacking].tolist():
             found[batch] = lacking
     return found

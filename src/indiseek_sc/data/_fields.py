@@ -86,6 +86,7 @@ class InputField(BaseAnnDataField):
             "n_cells": self.source.get_cell_names(adata).size,
             "column_names": self.source.get_feature_names(adata),
             "excluded": self.source.find_left_out(adata),
+            "gaps": self.source.named_gaps(),
         }
 
     def transfer_field(self, state_registry: dict[str, Any], adata_target: MuData, **kwargs: Any) -> dict[str, Any]:
@@ -194,7 +195,8 @@ def read_input(registry: Mapping[str, Any], role: Role) -> tuple[InputSource, di
     place, state = field["data_registry"], field["state_registry"]
     is_top_level = "mod_key" not in place
     features = tuple(str(name) for name in state["column_names"])
-    source = InputSource(role, state["modality"], place["attr_name"], place["attr_key"], is_top_level, features)
+    gaps = state.get("gaps", {})  # models of before had none
+    source = InputSource(role, state["modality"], place["attr_name"], place["attr_key"], is_top_level, features, gaps)
     return source, state
 
 

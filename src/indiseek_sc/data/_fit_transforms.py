@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from indiseek_sc.data._matrix import (
+    MatchedMatrix,
     as_dense,
     as_row_major,
     find_missing,
@@ -70,9 +71,11 @@ def fit_transform(transform: FeatureTransform, matrix: Any, rows: np.ndarray, *,
         genes = _choose_genes(transform, matrix, rows, np.random.default_rng(seed))
         transform.features.copy_(torch.from_numpy(genes))
 
-    mean, deviation = _moments(_read(transform, matrix, rows))
+    mean, deviation, n_measured = _moments(_read(transform, matrix, rows), has_gaps=transform.is_common is not None)
     transform.center.copy_(mean)
-    noise = counting_noise(transform, matrix, rows) if transform.recipe.subtract_noise else None
+    noise = None
+    if transform.recipe.subtract_noise:
+        noise = counting_noise(transform, matrix, rows) * (rows.size / n_measured)  # what is not measured adds nothing
     transform.scale.copy_(_find_scale(mean, deviation, transform, noise))
     if transform.components is not None and transform.offset is not None:
         weights, offset = _fit_components(transform, matrix, rows, seed)
@@ -154,6 +157,8 @@ def _read(transform: FeatureTransform, matrix: Any, rows: np.ndarray) -> Iterato
     Of compressed rows only the features in use are made dense, if that step does with these: 2,000 of 30,000 genes are.
     """
     matrix = as_row_major(matrix)
+    if isinstance(matrix, MatchedMatrix):
+        matrix = matrix.showing_gaps()
     device, is_sparse = transform.center.device, getattr(matrix, "format", None) == "csr"
     missing = find_missing(matrix)
     is_missing = None if missing is None else torch.from_numpy(missing).to(device)
@@ -177,17 +182,25 @@ def _count(matrix: Any, rows: np.ndarray) -> tuple[float, np.ndarray]:
     return float(np.median(np.concatenate(totals))), counts / max(counts.sum(), 1.0)
 
 
-def _moments(chunks: Iterable[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and standard deviation of each column, in float64, merged chunk by chunk (Chan et al. 1983)."""
-    n, mean, squares = 0, torch.zeros(()), torch.zeros(())
+def _moments(chunks: Iterable[torch.Tensor], *, has_gaps: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return mean, standard deviation and number of values of each column, in float64, merged chunk by chunk (Chan et al. 1983).
+
+    Where there are gaps, NaN is no value.
+    """
+    n = mean = squares = torch.zeros(())
     for y in chunks:
-        n_chunk = y.shape[0]
-        variance, chunk_mean = torch.var_mean(y.double(), dim=0, correction=0)
-        shift = chunk_mean - mean if n else chunk_mean
-        squares = variance * n_chunk + (squares + shift**2 * (n * n_chunk / (n + n_chunk)) if n else 0.0)
-        mean = mean + shift * (n_chunk / (n + n_chunk)) if n else chunk_mean
-        n += n_chunk
-    return mean, (squares / max(1, n - 1)).sqrt()
+        y = y.double()
+        n_chunk = (~y.isnan()).sum(dim=0) if has_gaps else torch.full(y.shape[1:], len(y), device=y.device)
+        chunk_mean = y.nansum(dim=0) / n_chunk.clamp(min=1) if has_gaps else y.mean(dim=0)
+        within = (y - chunk_mean).square()
+        within = within.nansum(dim=0) if has_gaps else within.sum(dim=0)
+        n, mean, squares = (x.to(y.device) for x in (n, mean, squares))
+        total = (n + n_chunk).clamp(min=1)
+        shift = chunk_mean - mean
+        squares = squares + within + shift.square() * (n * n_chunk / total)
+        mean = mean + shift * (n_chunk / total)
+        n = n + n_chunk
+    return mean, (squares / (n - 1).clamp(min=1)).sqrt(), n.clamp(min=1).double()
 
 
 def _find_scale(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -65,16 +66,25 @@ class MatchedMatrix:
         Row of ``matrix`` that each row is, -1 where there is none, shape ``(n_rows,)``; the rows as they are if not given.
     columns
         The same for columns, shape ``(n_columns,)``.
+    has_gaps
+        Which columns may be NaN, where a batch did not measure them, shape ``(n_columns,)``; none if not given.
 
     Attributes
     ----------
     is_missing
-        Which columns are not there, shape ``(n_columns,)``. What is not there is read as 0, which adds nothing to a sum.
+        Which columns are not there, shape ``(n_columns,)``. What is not there is read as 0, which adds nothing to a sum, and so are gaps.
     """
 
-    def __init__(self, matrix: Any, rows: np.ndarray | None = None, columns: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        matrix: Any,
+        rows: np.ndarray | None = None,
+        columns: np.ndarray | None = None,
+        has_gaps: np.ndarray | None = None,
+    ) -> None:
         self.matrix = as_row_major(matrix)
-        self.rows, self.columns = rows, columns
+        self.rows, self.columns, self.has_gaps = rows, columns, has_gaps
+        self.shows_gaps = False
         n_rows, n_columns = self.matrix.shape
         self.shape = (n_rows if rows is None else rows.size, n_columns if columns is None else columns.size)
         self.dtype = self.matrix.dtype
@@ -86,8 +96,18 @@ class MatchedMatrix:
             # Products with it put compressed rows in order in one pass.
             self._order = csr_matrix((ones, (columns[there], there)), shape=(n_columns, columns.size))
 
+    def showing_gaps(self) -> MatchedMatrix:
+        """Return the same matrix with gaps that are read as NaN."""
+        shown = copy(self)
+        shown.shows_gaps = True
+        return shown
+
     def __getitem__(self, key: slice | np.ndarray) -> Any:
         """Read rows, by a stretch or by numbers."""
+        part = self._read(key)
+        return part if self.has_gaps is None or self.shows_gaps else _fill(part, self.has_gaps)
+
+    def _read(self, key: slice | np.ndarray) -> Any:
         part = self.matrix[key] if self.rows is None else self._take(self.rows[key])
         if self.columns is None:
             return part
@@ -106,6 +126,16 @@ class MatchedMatrix:
             return diags((~is_lacking).astype(self.dtype)).tocsr() @ part
         part[is_lacking] = 0
         return part
+
+
+def _fill(part: Any, has_gaps: np.ndarray) -> Any:
+    """Read NaN of some columns as 0."""
+    if issparse(part):
+        filled = part.copy()
+        filled.data[np.isnan(filled.data) & has_gaps[filled.indices]] = 0
+        return filled
+    values = np.asarray(part)
+    return np.where(np.isnan(values) & has_gaps, values.dtype.type(0), values)
 
 
 def find_missing(matrix: Any) -> np.ndarray | None:

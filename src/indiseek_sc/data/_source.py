@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -50,6 +50,8 @@ class InputSource:
     features
         Names of the features that are read, in this order, wherever they lie: of an antibody panel not all, and of other data
         those of the model. All that are there if not given.
+    gaps
+        Names of features that batches did not measure, by batch: their values are NaN there.
     """
 
     role: Role
@@ -58,6 +60,7 @@ class InputSource:
     key: str | None = None
     is_top_level: bool = False
     features: tuple[str, ...] | None = None
+    gaps: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         holder = "mdata" if self.is_top_level else f"mdata[{self.modality!r}]"
@@ -93,7 +96,20 @@ class InputSource:
         if self.features is not None:
             columns = self._find_columns(mdata, self.features)
         values = self.get_stored(mdata)
-        return values if rows is None and columns is None else MatchedMatrix(values, rows, columns)
+        if rows is None and columns is None and not self.gaps:
+            return values
+        return MatchedMatrix(values, rows, columns, self.find_gaps() if self.gaps else None)
+
+    def named_gaps(self) -> dict[str, list[str]]:
+        """Return ``gaps`` of the features that are read."""
+        read = set(self.features or ())
+        found = {batch: [name for name in lacking if name in read] for batch, lacking in self.gaps.items()}
+        return {batch: lacking for batch, lacking in found.items() if lacking}
+
+    def find_gaps(self, batch: str | None = None) -> np.ndarray:
+        """Return which of the named features a batch, or any, did not measure, shape ``(n_features,)``."""
+        lacking = [name for of_batch, names in self.gaps.items() if batch in (None, of_batch) for name in names]
+        return np.isin(self.features or (), lacking)
 
     def _find_columns(self, mdata: MuData, features: tuple[str, ...]) -> np.ndarray | None:
         """Return where features lie, -1 where they are not or were not measured; None if they lie as they should."""
@@ -237,7 +253,7 @@ def relocate_source(mdata: MuData, source: InputSource) -> InputSource:
     is_obsm = source.attribute == "obsm"
     layer, obsm_key = (None, source.key) if is_obsm else (source.key, None)
     found = locate_source(mdata, source.role, source.modality, layer, obsm_key)
-    if found != replace(source, features=None):
+    if found != replace(source, features=None, gaps={}):
         raise ValueError(
             f"{source.role}_obsm_key={source.key!r}: it must be in {source}, as when the model was set up, "
             f"but is in {found}."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
+import numpy as np
+import torch
 from mudata import MuData
 from scvi.model.base import BaseModelClass
 
@@ -194,10 +196,16 @@ class IndiSeek(BaseModelClass):
                 n_cells=self.summary_stats["n_cells"],
                 n_components=n_components,
                 n_top_genes=n_top_genes,
+                has_gaps=source.find_gaps(),
             )
-            for role, (_, state) in inputs.items()
+            for role, (source, state) in inputs.items()
         }
         covariates = find_covariates(self.registry_)
+        gaps = {
+            role: torch.from_numpy(np.stack([source.find_gaps(batch) for batch in covariates.learned_batches]))
+            for role, (source, _) in inputs.items()
+            if source.gaps
+        }
         with isolated_seed(seed):
             self.module = self._module_cls(
                 transforms,
@@ -205,6 +213,7 @@ class IndiSeek(BaseModelClass):
                 covariates.n_levels,
                 len(covariates.values),
                 covariates.n_added,
+                gaps,
             )
         self.stages_: list[str] = []
         """The stages that are trained, such as ``"shared"``."""

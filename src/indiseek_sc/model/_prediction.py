@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from indiseek_sc.metrics import PredictionReport
     from indiseek_sc.model._model import IndiSeek
     from indiseek_sc.model._runs import StageRun
+    from indiseek_sc.module import IndiSeekModule
 
 STAGE = "prediction"
 
@@ -228,13 +229,32 @@ def _calibrate(
 ) -> None:
     """Set standard deviations and intervals by validation cells; ``matrix`` has the raw values of the target."""
     module, target = run.module, run.module.other(source)
-    step = max(1, validation.size // MOST_CELLS)
-    rows, seen = validation[::step], run.rows.validation[::step]
+    kept = _find_complete(module, target, design[run.rows.validation]).nonzero()[:, 0]
+    kept = kept[:: max(1, len(kept) // MOST_CELLS)]
+    rows, seen = validation[kept.cpu().numpy()], run.rows.validation[kept]
     transform, predictor = module.transforms[target], module.modality_predictors[source]
     add_offsets = partial(module.covariate_offsets[target].add, design=design[seen])
     predictor.calibrate(inputs[seen], features[target][seen], "features", transform, add_offsets)
     measured = read_normalized(transform, matrix, rows)
     predictor.calibrate(inputs[seen], measured, "normalized", transform, add_offsets)
+
+
+def _find_complete(module: IndiSeekModule, role: Role, design: Tensor) -> Tensor:
+    """Return which cells are of batches that measured all features of a modality, shape ``(n_cells,)``.
+
+    Raises
+    ------
+    ValueError
+        If none is.
+    """
+    ones = torch.ones(len(design), module.n_features[role], device=design.device)
+    is_complete = module.mask(role, ones, module.design.learned(design)).bool().all(dim=1)
+    if not is_complete.any():
+        raise ValueError(
+            "Predictions are compared with cells whose batch measured all proteins, and there is none. Leave proteins out by exclude that "
+            "some batch lacks, and set up and train again."
+        )
+    return is_complete
 
 
 def predict_modality(
@@ -375,13 +395,15 @@ def audit_prediction(
             f"mdata: {lacking.size:,} cells of {source!r} lack {target!r}, so there is nothing to compare: "
             f"{listing(lacking)}. Leave them out by indices."
         )
+    values, design = _features_of(model, measured, target_role, rows)
     if units == "features":
-        values = _features_of(model, measured, target_role, rows)[0][:, _columns_in_use(model, target_role, units)]
+        values = values[:, _columns_in_use(model, target_role, units)]
     else:
         values = read_normalized(model.module.transforms[target_role], measured.values, rows)
-    lower, upper = prediction.interval(level)
     truth = pd.DataFrame(values.cpu().numpy(), index=prediction.mean.index, columns=prediction.mean.columns)
-    return judge_prediction(truth, prediction.mean, lower, upper, level=level)
+    is_complete = _find_complete(model.module, target_role, design).cpu().numpy()
+    compared = (x[is_complete] for x in (truth, prediction.mean, *prediction.interval(level)))
+    return judge_prediction(*compared, level=level)
 
 
 def _check_prediction(model: IndiSeek, source: str, target: str, units: str) -> Role:

@@ -28,6 +28,7 @@ from indiseek_sc.data import (
     exclude_recognised,
     find_counts,
     find_covariates,
+    find_gaps,
     find_not_in_batches,
     locate_batch,
     locate_covariates,
@@ -101,6 +102,8 @@ def register(mdata: MuData, setup_method_args: dict[str, Any]) -> AnnDataManager
     named = arguments["exclude"]
     if named is not None:  # first, since what is wrong may be in them
         sources["adt"] = exclude_named(mdata, sources["adt"], named)
+    if batches is not None:
+        sources["adt"] = find_gaps(mdata, sources["adt"], batches)
     examined = {
         role: examine_values(mdata, source, arguments[f"{role}_input"], batches=batches)
         for role, source in sources.items()
@@ -115,6 +118,9 @@ def register(mdata: MuData, setup_method_args: dict[str, Any]) -> AnnDataManager
         logger.info(f"adt: left out of the representations: {left_out}.")
     if batches is not None and examined["adt"][0] == "counts":
         _warn_of_panels(mdata, sources["adt"], batches)
+    if lacking := sources["adt"].named_gaps():
+        listed = "; ".join(f"{batch}: {listing(proteins)}" for batch, proteins in lacking.items())
+        logger.info(f"adt: proteins that are NaN in all cells of a batch count as not measured there ({listed}).")
     for role, source in sources.items():
         _report(mdata, source, arguments[f"{role}_input"], *examined[role])
     kinds = {role: kind for role, (kind, _) in examined.items()}
@@ -131,7 +137,7 @@ def _warn_of_panels(mdata: MuData, source: InputSource, batches: pd.Series) -> N
         listed = "; ".join(f"{batch}: {listing(lacking)}" for batch, lacking in found.items())
         warnings.warn(
             f"{source}: {len(names):,} {source.feature_word} are 0 in all cells of a batch and not of others, as if they were not in its "
-            f"panel ({listed}). If so, leave them out: exclude={names + source.find_left_out(mdata)}",
+            f"panel ({listed}). If so, leave them out: exclude={names + source.find_left_out(mdata)}; or write NaN in these cells, which counts as not measured.",
             UserWarning,
             stacklevel=2,
         )

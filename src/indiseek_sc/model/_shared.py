@@ -61,19 +61,21 @@ def learn_shared(run: StageRun, features: Mapping[Role, Tensor], design: Tensor)
     module, a = run.module, run.module.architecture
     within = Within(design if a.within_batches and module.design.n_learned else None, run.rows.train)
     first = min(a.n_shared_first, module.n_shared) if a.linear_start else module.n_shared
-    _learn_shared_of(run, features, within, first)
+    _learn_shared_of(run, features, design, within, first)
     if first < module.n_shared and run.reason is None and not is_sufficient(module, features, run.rows, within):
-        _learn_shared_of(run, features, within, module.n_shared)
+        _learn_shared_of(run, features, design, within, module.n_shared)
     return {}
 
 
-def _learn_shared_of(run: StageRun, features: Mapping[Role, Tensor], within: Within, width: int) -> None:
+def _learn_shared_of(
+    run: StageRun, features: Mapping[Role, Tensor], design: Tensor, within: Within, width: int
+) -> None:
     module, rows, o = run.module, run.rows, run.options.optimisation
     reset_encoders(run, width)
     start = start_shared(module, features, rows, within) if module.architecture.linear_start else None
     cells: dict[str, Tensor] = dict(features.items())
-    if within.design is not None:
-        cells["design"] = within.design
+    if design.shape[1]:
+        cells["design"] = design
     data = StageData(cells, rows.train, rows.validation, batch_size=o.batch_size, seed=run.seed)
     steps, n_epochs = run.steps_per_epoch(data), run.max_epochs("shared")
     if o.one_cycle and "shared" not in run.options.max_epochs:

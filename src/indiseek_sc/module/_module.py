@@ -66,6 +66,8 @@ class IndiSeekModule(BaseModuleClass):
         Number of continuous covariates.
     n_added
         Number of batches beside these that nothing was learnt from. They have offsets; to all else their cells are of no certain batch.
+    gaps
+        Which features each batch did not measure, by modality, shape ``(n_levels[0], n_features)``; they have no part in losses.
     """
 
     frozen_in_specific: tuple[str, ...] = (
@@ -85,9 +87,13 @@ class IndiSeekModule(BaseModuleClass):
         n_levels: Sequence[int] = (1,),
         n_values: int = 0,
         n_added: int = 0,
+        gaps: Mapping[Role, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.architecture = architecture
+        self.has_gaps = frozenset(gaps or ())
+        for name, lacking in (gaps or {}).items():
+            self.register_buffer(f"{name}_gaps", lacking.float(), persistent=False)
         self.design = CovariateDesign(n_levels, n_values, n_added)
         self.modalities: tuple[Role, ...] = tuple(transforms)
         self.transforms = NamedModules(transforms)
@@ -214,6 +220,16 @@ class IndiSeekModule(BaseModuleClass):
         standardized = self.rotations[name].standardize(shared)
         return torch.cat([standardized, self.design.learned(design)], dim=1) if self.design.n_learned else standardized
 
+    def mask(self, name: Role, values: Tensor, learned: Tensor) -> Tensor:
+        """Return features, or an estimate of them, with 0 where the batch of a cell did not measure them.
+
+        ``learned`` are the columns of the design that the model learned from, shape ``(n_cells, n_learned)``.
+        """
+        if name not in self.has_gaps:
+            return values
+        gaps = getattr(self, f"{name}_gaps")
+        return values * (1 - learned[:, : len(gaps)] @ gaps)
+
     def decode(self, specific: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]) -> dict[Role, Tensor]:
         """Return the features that both codes of each modality decode to."""
         return {name: self.codecs[name].decode(code, conditions[name]) for name, code in specific.items()}
@@ -298,12 +314,12 @@ class IndiSeekModule(BaseModuleClass):
         Parameters
         ----------
         cells
-            Features by modality, and under ``"design"`` the covariates of the cells, if they are to be compared within these: negatives are of the same
-            levels, and correlations and predictions are of what the covariates do not explain.
+            Features by modality, and under ``"design"`` the covariates of the cells, if there are any. Cells are compared within these
+            (``within_batches``): negatives are of the same levels, and correlations and predictions are of what the covariates do not explain.
         """
         a, codes = self.architecture, {name: self.encoders[name](cells[name]) for name in self.modalities}
         design, is_compared, remove = cells.get("design"), None, _keep
-        if design is not None:
+        if design is not None and a.within_batches:
             is_compared, remove = self.design.find_same(design), partial(remove_linear, design=design)
         pairs = [(codes[first], codes[second]) for first, second in combinations(self.modalities, 2)]
         terms = {}
@@ -327,9 +343,17 @@ class IndiSeekModule(BaseModuleClass):
         cells: Mapping[str, Tensor],
         remove: Callable[[Tensor], Tensor],
     ) -> Tensor:
-        target = remove(_join([cells[other] for other in self.others(name)]))
+        others = self.others(name)
+        target, estimate = _join([cells[other] for other in others]), self.predictors[name](codes[name])
+        if "design" in cells:
+            parts = (x.split([self.n_features[other] for other in others], dim=1) for x in (target, estimate))
+            target, estimate = (
+                _join([self.mask(other, x, cells["design"]) for other, x in zip(others, part, strict=True)])
+                for part in parts
+            )
+        target, estimate = remove(target), remove(estimate)
         variance = target.var(dim=0, correction=0).sum().clamp(min=torch.finfo(target.dtype).tiny)
-        return normalized_error(target, remove(self.predictors[name](codes[name])), variance)
+        return normalized_error(target, estimate, variance)
 
     def shared_objective(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Weigh the terms of stage 1."""
@@ -361,7 +385,10 @@ class IndiSeekModule(BaseModuleClass):
         """Return the reconstruction error, as a share of what the specific code could hold."""
         codec = self.codecs[name]
         estimate = codec.refine(cells["closed"], cells["specific"], cells["condition"])
-        return normalized_error(cells["features"], estimate, codec.error_scale)
+        target, estimate = (
+            self.mask(name, x, cells["condition"][:, self.n_shared :]) for x in (cells["features"], estimate)
+        )
+        return normalized_error(target, estimate, codec.error_scale)
 
     def critic_losses(self, name: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the loss that each critic of ``name`` with parameters minimises, by critic; the encoder has no part in it."""

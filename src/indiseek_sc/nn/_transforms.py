@@ -7,6 +7,7 @@ import numbers
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -105,8 +106,12 @@ class FeatureTransform(nn.Module):
         of 0.
     n_features
         Number of features kept after the step within the cell (highly variable genes); all if not given.
+    has_gaps
+        Which features may be NaN, where a batch did not measure them, shape ``(n_input,)``; none if not given. The level of a cell is the mean of
+        the logarithms of the others, and what is NaN becomes the mean of the training cells that have it.
     """
 
+    is_common: torch.Tensor | None
     library_size: torch.Tensor | None
     shares: torch.Tensor | None
     features: torch.Tensor
@@ -123,6 +128,7 @@ class FeatureTransform(nn.Module):
         n_components: int | None = None,
         choose_components: bool = False,
         n_features: int | None = None,
+        has_gaps: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         if recipe.project and n_components is None:
@@ -133,6 +139,8 @@ class FeatureTransform(nn.Module):
         self.n_features = n_input if n_features is None else min(n_features, n_input)
         self.n_output = n_components if recipe.project and n_components is not None else self.n_features
 
+        is_common = None if has_gaps is None or not has_gaps.any() else torch.from_numpy(~has_gaps)
+        self.register_buffer("is_common", is_common, persistent=False)
         has_library_size = recipe.cell_step == "library_size"
         self.register_buffer("library_size", torch.tensor(math.nan) if has_library_size else None)
         self.register_buffer("shares", torch.full((n_input,), math.nan) if has_library_size else None)
@@ -158,10 +166,12 @@ class FeatureTransform(nn.Module):
             return self.normalize_selected(self._select(x), x.sum(dim=1), is_missing)
         logs = torch.log1p(x)
         if is_missing is None:
-            return self._select(logs - logs.mean(dim=1, keepdim=True))
+            common = logs if self.is_common is None else logs[:, self.is_common]
+            return self._select(logs - common.mean(dim=1, keepdim=True))
         # The level of a cell is the mean of what its logarithms have above the training mean. Over all features that is their plain mean,
         # since centres add up to 0; over those that are there it does not depend on whether high or low ones are missing.
-        level = (logs - self.center)[:, ~is_missing].mean(dim=1, keepdim=True)
+        is_level = ~is_missing if self.is_common is None else ~is_missing & self.is_common
+        level = (logs - self.center)[:, is_level].mean(dim=1, keepdim=True)
         return self._impute(logs - level, is_missing)
 
     @property
@@ -190,7 +200,8 @@ class FeatureTransform(nn.Module):
 
     def standardize(self, y: torch.Tensor) -> torch.Tensor:
         """Centre, scale and clip features, shape kept at ``(n_cells, n_features)``."""
-        return ((y - self.center) * self.scale).clamp(-self.recipe.max_value, self.recipe.max_value)
+        z = ((y - self.center) * self.scale).clamp(-self.recipe.max_value, self.recipe.max_value)
+        return z if self.is_common is None else torch.where(z.isnan() & ~self.is_common, 0.0, z)
 
     def project(self, z: torch.Tensor) -> torch.Tensor:
         """Project on principal components, if the recipe says so: ``(n_cells, n_features)`` to ``(n_cells, n_output)``."""
@@ -271,6 +282,7 @@ def build_transform(
     n_cells: int,
     n_components: int | None = None,
     n_top_genes: int | None = None,
+    has_gaps: np.ndarray | None = None,
 ) -> FeatureTransform:
     """Return an unfitted transform for the values of one modality.
 
@@ -290,6 +302,8 @@ def build_transform(
     n_top_genes
         Number of highly variable genes that the components are made of (the library size is over all genes); if not given,
         2,000 of counts and all genes of normalised values, which may be chosen or scaled already. Concerns RNA only.
+    has_gaps
+        Which features may be NaN, shape ``(n_input,)``; of proteins only.
 
     Raises
     ------
@@ -305,7 +319,7 @@ def build_transform(
             raise ValueError(f"{name} must be at least 1, but is {value}.")
     recipe = get_recipe(role, kind)
     if not recipe.project:
-        return FeatureTransform(recipe, n_input)
+        return FeatureTransform(recipe, n_input, has_gaps=has_gaps)
     if n_top_genes is None and kind == "counts":
         n_top_genes = USUAL_TOP_GENES
     n_features = n_input if n_top_genes is None else min(n_top_genes, n_input)

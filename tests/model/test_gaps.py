@@ -1,0 +1,165 @@
+"""Panels that differ by batch: proteins that are NaN in a whole batch count as not measured there, in transforms and losses."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from mudata import MuData
+from scipy.sparse import csr_matrix
+
+from indiseek_sc import IndiSeek
+from indiseek_sc._keys import ROLES
+from indiseek_sc.model._cells import get_design
+
+from .conftest import all_codes, assert_equal_codes, fit
+
+LACKING = ("CD3", "CD19", "CD14", "CD56", "CD8")
+
+
+def lose(mdata: MuData, *, is_sparse: bool = False) -> MuData:
+    """The first batch was measured without some proteins."""
+    mdata = mdata.copy()
+    values = mdata["adt"].X.toarray().astype(np.float32)
+    rows, columns = find_gaps(mdata)
+    values[np.ix_(rows, columns)] = np.nan
+    mdata["adt"].X = csr_matrix(values) if is_sparse else values
+    return mdata
+
+
+def find_gaps(mdata: MuData) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of what is not measured."""
+    batches = mdata.obs["batch"].astype(str)
+    return np.flatnonzero(batches == batches.iloc[0]), mdata["adt"].var_names.get_indexer(LACKING)
+
+
+@pytest.fixture(scope="module")
+def whole(_pbmc_covid_once) -> MuData:
+    return _pbmc_covid_once[::6].copy()
+
+
+@pytest.fixture(scope="module")
+def mdata(whole) -> MuData:
+    return lose(whole)
+
+
+@pytest.fixture(scope="module")
+def model(mdata) -> IndiSeek:
+    return fit(mdata, setup={"batch_key": "batch", "exclude": ()})
+
+
+def test_they_are_named_and_kept(mdata, messages):
+    cells = mdata.copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        IndiSeek.setup_mudata(cells, batch_key="batch")
+    first, names = mdata.obs["batch"].astype(str).iloc[0], mdata["adt"].var_names
+    listed = [name for name in names if name in LACKING]
+    assert f"count as not measured there ({first}: {listed[0]!r}, {listed[1]!r}" in messages.text
+    assert set(LACKING) <= set(IndiSeek(cells).get_var_names()["adt"])
+
+
+def test_log_ratios_are_to_the_proteins_that_all_batches_measured(model, mdata):
+    """Features without offsets, written out with numpy."""
+    transform, (rows, columns) = model.module.transforms["adt"], find_gaps(mdata)
+    values = mdata["adt"].X
+    logs = np.log1p(values.astype(np.float64))
+    common = np.setdiff1d(np.arange(values.shape[1]), columns)
+    ratios = logs - logs[:, common].mean(axis=1, keepdims=True)
+    train = model.split.train
+    np.testing.assert_allclose(transform.center, np.nanmean(ratios[train], axis=0), atol=1e-5)
+    expected = (ratios - transform.center.numpy()) * transform.scale.numpy()
+    expected[np.ix_(rows, columns)] = 0  # the mean
+    found = transform(torch.from_numpy(values))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    offsets = model.module.covariate_offsets["adt"]
+    features = model.get_features(modality="adt")
+    np.testing.assert_allclose(features, offsets(found, get_design(model, mdata, np.arange(mdata.n_obs))), atol=1e-4)
+
+
+def test_the_scale_is_that_of_measured_values(model, whole):
+    """Of proteins that are missing at random with the batch, the scale is close to that of all values."""
+    complete = fit(whole.copy(), setup={"batch_key": "batch", "exclude": ()}, train={"stages": ("shared",)})
+    _, columns = find_gaps(whole)
+    ratio = model.module.transforms["adt"].scale[columns] / complete.module.transforms["adt"].scale[columns]
+    assert ((ratio > 0.6) & (ratio < 1.5)).all()
+
+
+def test_what_is_missing_is_that_of_cells_of_the_same_state(model, whole):
+    """The offsets of states bring missing values, which are the mean of all cells, towards those of similar cells."""
+    rows, columns = find_gaps(whole)
+    filled = model.get_features(modality="adt")[np.ix_(rows, columns)]
+    measured = np.log1p(whole["adt"].X.toarray()[rows][:, columns])
+    correlations = [np.corrcoef(x, y)[0, 1] for x, y in zip(filled.T, measured.T, strict=True)]
+    assert np.mean(correlations) > 0.4
+
+
+def test_they_have_no_part_in_losses(model, mdata):
+    module, rows = model.module, np.arange(mdata.n_obs)
+    gap_rows, columns = find_gaps(mdata)
+    features = {role: torch.from_numpy(model.get_features(modality=model.modalities[role])) for role in ROLES}
+    widths = {role: module.n_features[role] for role in ROLES}
+    full = {role: torch.zeros(len(rows), widths[role]) for role in ROLES}
+    for role in ROLES:
+        full[role][:, module.transforms[role].used] = features[role]
+    design = get_design(model, mdata, rows)
+
+    def find_losses(changed: torch.Tensor) -> tuple[float, float]:
+        with torch.no_grad():
+            codes = module.encoders["adt"](full["adt"])
+            prediction = module._prediction_error(
+                "rna", {"rna": codes, "adt": codes}, {**full, "adt": changed, "design": design}, lambda x: x
+            )
+            condition = module.condition("adt", module.shared("adt", full["adt"]), design)
+            specific = module.specific("adt", full["adt"], condition)
+            closed = module.codecs["adt"].decode_closed(specific, condition)
+            cells = {"features": changed, "closed": closed, "specific": specific, "condition": condition}
+            return float(prediction), float(module.decoding_error("adt", cells))
+
+    changed = full["adt"].clone()
+    changed[np.ix_(gap_rows, columns)] += 100
+    assert find_losses(changed) == pytest.approx(find_losses(full["adt"]), rel=1e-5)
+    elsewhere = full["adt"].clone()
+    elsewhere[np.ix_(np.setdiff1d(rows, gap_rows), columns)] += 1
+    assert find_losses(elsewhere)[1] > 1.05 * find_losses(full["adt"])[1]
+
+
+def test_codes_predictions_and_audit_are_finite(model, mdata, tmp_path):
+    codes = all_codes(model)
+    assert all(np.isfinite(code).all() for code in codes.values())
+    assert np.isfinite(model.audit().table.to_numpy(float)).all()
+    model.save(tmp_path / "model")
+    loaded = IndiSeek.load(tmp_path / "model", adata=mdata.copy())
+    assert_equal_codes(codes, all_codes(loaded))
+    report = loaded.audit_prediction("rna", "adt", units="normalized")
+    rows, _ = find_gaps(mdata)
+    assert not set(report.measured.index) & set(mdata.obs_names[rows])
+    assert np.isfinite(report.measured.to_numpy()).all() and 0 < len(report.measured)
+
+
+def test_sparse_values_give_the_same(model, whole):
+    sparse = lose(whole, is_sparse=True)
+    codes = all_codes(model, sparse, indices=np.arange(60))
+    for name, code in all_codes(model, indices=np.arange(60)).items():
+        np.testing.assert_allclose(codes[name], code, atol=1e-5, err_msg=name)
+
+
+def test_a_query_may_lack_the_same_proteins_and_no_others(model, whole):
+    query = lose(whole[:80].copy())
+    np.testing.assert_allclose(
+        model.get_latent_representation(query), model.get_latent_representation(indices=np.arange(80)), atol=1e-5
+    )
+    query["adt"].X[3, query["adt"].var_names.get_loc("CD4")] = np.nan
+    with pytest.raises(ValueError, match=r"1 values that are not finite: nan in cell .*'CD4'"):
+        model.get_latent_representation(query)
+
+
+def test_a_protein_that_no_batch_measured_is_an_error(whole):
+    mdata = whole.copy()
+    values = mdata["adt"].X.toarray().astype(np.float32)
+    values[:, 0] = np.nan
+    mdata["adt"].X = values
+    with pytest.raises(ValueError, match="not finite"):
+        IndiSeek.setup_mudata(mdata, batch_key="batch")
