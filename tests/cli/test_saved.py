@@ -51,6 +51,16 @@ def test_features_are_found_by_name(query, saved, tmp_path):
     assert adata.obsm["protein_expression"].shape == (50, 188)
 
 
+def test_cells_of_a_new_batch_are_encoded_where_they_are_expected(query, saved, tmp_path):
+    query.obs["donor"] = "another"
+    query.write_h5mu(tmp_path / "in.h5mu")
+    refused = error_of(run("encode", saved / "model", tmp_path / "in.h5mu", tmp_path / "out.h5mu"))
+    assert "--batch-key: 50 cells" in refused and "encode with --new-batches" in refused
+    result = run("encode", saved / "model", tmp_path / "in.h5mu", tmp_path / "out.h5mu", "--new-batches")
+    assert result.exit_code == 0, result.output
+    assert np.isfinite(mudata.read_h5mu(tmp_path / "out.h5mu").obsm["X_indiseek"]).all()
+
+
 def test_an_anndata_is_encoded_too(query, saved, tmp_path):
     query["rna"].obs["donor"] = query.obs["donor"]
     adata = join_modalities(MuData({"rna": query["rna"], "adt": query["Protein"]}), "rna", "adt")

@@ -285,6 +285,10 @@ def encode(
     source: Cells,
     output: Annotated[Path, typer.Argument(metavar="OUT", help="File to make: .h5mu, .zarr, or .h5ad.")],
     adt: Proteins = None,
+    new_batches: Annotated[
+        bool,
+        typer.Option("--new-batches", help="Estimate what batches add that the model does not know."),
+    ] = False,
     force: Force = False,
     debug: Debug = False,
 ) -> None:
@@ -302,7 +306,7 @@ def encode(
         with new_file(output, force=force) as file:
             from indiseek_sc.cli._saved import encode_file
 
-            encode_file(model, source, file, clock, adt=adt)
+            encode_file(model, source, file, clock, adt=adt, has_new_batches=new_batches)
         clock.say(f"Done. Wrote {output}.")
 
 

@@ -47,6 +47,7 @@ _OPTIONS = (
         "run fit again, with --predict and --save-model",
     ),
     (r"\bcheckpoint_dir(?=:)", "--checkpoint"),
+    (r"model = IndiSeek\.load_query_data\(mdata, model\)", "encode with --new-batches"),
     (r"\bexclude=\(\)", "--exclude none"),
     (r"(?<!-)\bexclude(?==|:)", "--exclude"),
 )

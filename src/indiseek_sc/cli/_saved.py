@@ -24,7 +24,15 @@ LEVEL = 0.9
 """Share of the values that lie between the bounds of a prediction."""
 
 
-def encode_file(model_folder: Path, source: Path, output: Path, clock: Clock, *, adt: str | None = None) -> None:
+def encode_file(
+    model_folder: Path,
+    source: Path,
+    output: Path,
+    clock: Clock,
+    *,
+    adt: str | None = None,
+    has_new_batches: bool = False,
+) -> None:
     """Write cells with the representations that a saved model gives them.
 
     Parameters
@@ -39,15 +47,19 @@ def encode_file(model_folder: Path, source: Path, output: Path, clock: Clock, *,
         Tells the steps.
     adt
         The modality, entry of ``obsm`` or type of features that holds proteins; found if not given.
+    has_new_batches
+        Whether cells may be of batches that the model does not know, whose offsets are then estimated.
 
     Raises
     ------
     ValueError
-        If the model cannot be loaded, or the cells lack a modality or features of it.
+        If the model cannot be loaded, or the cells lack a modality or features of it, or are of unknown batches.
     """
     with clock.step("Loading the model and the cells"), clock.speaking_for("scvi"):
         model = _load(model_folder)
         mdata = _read(source, model, ROLES, adt, clock)
+        if has_new_batches:
+            model = IndiSeek.load_query_data(mdata, model)
     with clock.step(f"Representations of {mdata.n_obs:,} cells"), clock.speaking_for("scvi"):
         model.write_latents(mdata)
     with clock.step("Writing the cells"):
