@@ -285,6 +285,8 @@ class IndiSeek(BaseModelClass):
         exclude
             Names of proteins that the model does not read. If not given, these are isotype controls, hashtags and unmapped reads, which are
             known by their names, and what is 0 in all cells; ``()`` leaves nothing out. They stay in the data, and queries need not have them.
+            Proteins that are NaN in all cells of some batches (``batch_key``) count as not measured there: they have no part in the level of a
+            cell and in losses, and their features are estimated from cells of the same state.
         check_sizes
             Refuse an RNA modality that has fewer features than the ADT modality and no more than a panel of antibodies
             has, since they were probably swapped.
