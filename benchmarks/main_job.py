@@ -6,7 +6,8 @@ Each row of the table is one data set and seed: audit, retrieval beside that of 
 15-nearest-neighbour accuracy of labels beside that of the input. Input is read in two ways, plain (log-ratios of proteins and
 log-normalised genes as they are) and standardised (unit variance for each), and what a model is held against is the better of
 both: of accuracy, 30 components of RNA either way beside the proteins of one, and of retrieval, CCA on the model's features,
-on plain and on standardised ones. ``accuracy_across`` is that of proteins by CLR over cells, as of Seurat and muon, beside the same components. Figures with ``standardised.`` in front are those of an audit whose features are the standardised input, as scanpy's
+on plain and on standardised ones. ``accuracy_across`` is that of proteins by CLR over cells, as of Seurat and muon, beside the same components.
+Figures with ``standardised.`` in front are those of an audit whose features are the standardised input, as scanpy's
 usual recipe makes it of genes, in the place of what the model reads. Isotype controls are in neither. ``gain_unprobed`` is the gain with what the decoder itself says of held-out cells in the place
 of what probes of it say, which have as few cells to learn from as the model had. Data are not part of the project: any h5mu with counts in
 modalities ``rna`` and ``adt`` (or ``atac``) will do; ``pbmc_covid`` names the bundled set. With ``--auditor FILE.py`` another
@@ -184,8 +185,8 @@ def run(name: str, seed: int, auditor: Any, most: int = LARGEST, **kwargs: Any) 
     if (labels := find_labels(mdata)) is not None:
         row["accuracy_joint"] = label_accuracy(model.get_latent_representation(), labels, train, test)
         row |= score_inputs(inputs, labels, train, test)
-        row["accuracy_input"] = max(row[f"accuracy_{name}"] for name in inputs)
-        row["accuracy_across"] = max(score_across(mdata, model, x["rna"], labels, train, test) for x in inputs.values())
+        across = (score_across(mdata, model, x["rna"], labels, train, test) for x in inputs.values())
+        row |= {"accuracy_across": max(across), "accuracy_input": max(row[f"accuracy_{name}"] for name in inputs)}
     return row
 
 
