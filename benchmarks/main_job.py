@@ -148,8 +148,7 @@ def run(name: str, seed: int, auditor: Any, most: int = LARGEST, **kwargs: Any) 
     test, train = np.sort(order[mdata.n_obs // 2 :]), np.sort(order[: mdata.n_obs // 2])
     second = "adt" if "adt" in mdata.mod else "atac"
     IndiSeek.setup_mudata(mdata, modalities={"rna_layer": "rna", "adt_layer": second})
-    start = time.perf_counter()
-    model = IndiSeek(mdata, seed=seed, **kwargs)
+    model, start = IndiSeek(mdata, seed=seed, **kwargs), time.perf_counter()
     model.train(held_out=test, enable_progress_bar=False)
     row: dict[str, Any] = {"data": Path(name).stem, "seed": seed, "seconds": time.perf_counter() - start}
 
@@ -171,8 +170,8 @@ def run(name: str, seed: int, auditor: Any, most: int = LARGEST, **kwargs: Any) 
         row[f"{role}.gain_unprobed"] = told / (row[f"{role}.r2_best"] - row[f"{role}.r2_shared"])
 
     few = test[:MOST_FOR_RETRIEVAL]
-    row["foscttm"] = foscttm(shared["rna"][few], shared["adt"][few])
-    row["recall@10"] = recall_at_k(shared["rna"][few], shared["adt"][few], k=10)
+    paired = [shared[role][few] for role in ROLES]
+    row |= {"foscttm": foscttm(*paired), "recall@10": recall_at_k(*paired, k=10)}
     inputs = read_inputs(mdata, model, train)
     table = audit(inputs["standardised"], shared, specific, train=train, test=test).table
     for role in ROLES:
