@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from indiseek_sc._keys import Role
     from indiseek_sc.model._model import IndiSeek
+    from indiseek_sc.module import Independence
 
 logger = logging.getLogger("scvi.indiseek_sc")
 
@@ -113,6 +114,7 @@ def load_query_data(
     max_missing: float = MAX_MISSING,
     accelerator: str = "auto",
     device: int | str = "auto",
+    independence: Independence | None = None,
 ) -> IndiSeek:
     """Return a model for cells of batches that the reference does not know.
 
@@ -129,8 +131,8 @@ def load_query_data(
         The trained model, which stays as it is, or the folder of a saved one.
     max_missing
         As in :meth:`get_latent_representation`.
-    accelerator, device
-        As in :meth:`load`, for a saved model; otherwise that of ``reference_model``.
+    accelerator, device, independence
+        As in :meth:`load`, for a saved model; otherwise those of ``reference_model``.
 
     Returns
     -------
@@ -150,7 +152,9 @@ def load_query_data(
     >>> query_model = IndiSeek.load_query_data(query, "model")
     >>> query_model.write_latents()
     """
-    reference = _open(cls, reference_model, accelerator=accelerator, device=device)
+    reference = _open(
+        cls, reference_model, accelerator=accelerator, device=device, independence=independence
+    )
     require(reference, "shared")
     there = _find_roles(reference, mdata)
     if is_view(mdata):
