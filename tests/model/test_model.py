@@ -250,6 +250,8 @@ def test_independence_by_objects_is_named_in_a_saved_model_and_given_again(pbmc_
     assert loaded.module.critics["rna"].critics["wide"].bandwidth == 6.0
     assert loaded.module.critics["rna"].critics["small"].embed_specific[0].out_features == 8
     assert_equal_codes(all_codes(model), all_codes(loaded))
+    query = IndiSeek.load_query_data(pbmc_small, tmp_path / "model", independence=independence)
+    assert_equal_codes(all_codes(model), all_codes(query))
 
 
 def test_independence_that_cannot_be_is_refused_at_once(pbmc_small):
