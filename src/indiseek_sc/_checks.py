@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +15,11 @@ from indiseek_sc._text import choices
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+
+def shown(value: Any) -> str:
+    """Return a value as a message has it: numbers and texts of numpy as those of Python."""
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def is_whole(value: Any) -> bool:
@@ -28,7 +36,7 @@ def check_whole(argument: str, value: Any, least: int) -> int:
         If it is none; the message names the argument.
     """
     if not is_whole(value):
-        raise ValueError(f"{argument} must be a whole number, but is {value!r}.")
+        raise ValueError(f"{argument} must be a whole number, but is {shown(value)}.")
     if value < least:
         wanted = f"be at least {least}" if least else "not be negative"
         raise ValueError(f"{argument} must {wanted}, but is {value}.")
@@ -44,7 +52,7 @@ def check_number(argument: str, value: Any, *, above_zero: bool = False) -> floa
         If it is none; the message names the argument.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise ValueError(f"{argument} must be a number, but is {value!r}.")
+        raise ValueError(f"{argument} must be a number, but is {shown(value)}.")
     number = float(value)
     if above_zero and not number > 0:
         raise ValueError(f"{argument} must be above 0, but is {number}.")
@@ -64,7 +72,7 @@ def check_flag(argument: str, value: Any) -> bool:
         If it is neither; the message names the argument.
     """
     if not isinstance(value, bool | np.bool_):
-        raise ValueError(f"{argument} must be True or False, but is {value!r}.")
+        raise ValueError(f"{argument} must be True or False, but is {shown(value)}.")
     return bool(value)
 
 
@@ -81,6 +89,32 @@ def check_share(argument: str, value: Any) -> float:
     return float(value)
 
 
+def check_path(argument: str, value: Any) -> Path:
+    """Return a path.
+
+    Raises
+    ------
+    ValueError
+        If it is none; the message names the argument.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError(f"{argument} must be a path, but is {shown(value)}.")
+    return Path(value)
+
+
+def check_mapping(argument: str, value: Any) -> dict[Any, Any]:
+    """Return a dictionary.
+
+    Raises
+    ------
+    ValueError
+        If it is no mapping; the message names the argument.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{argument} must be a dictionary, but is {shown(value)}.")
+    return dict(value)
+
+
 def check_several(argument: str, value: Any) -> list[Any]:
     """Return a list of what was given one by one or all at once.
 
@@ -92,7 +126,7 @@ def check_several(argument: str, value: Any) -> list[Any]:
     if isinstance(value, str):
         return [str(value)]
     if not np.iterable(value):
-        raise ValueError(f"{argument} must be a list, but is {value!r}.")
+        raise ValueError(f"{argument} must be a list, but is {shown(value)}.")
     return list(value)
 
 
@@ -105,7 +139,7 @@ def check_name(argument: str, value: Any, existing: Collection[str]) -> str:
         If it is not text (None, or a list of names), or none of these; the message names the argument and lists them.
     """
     if not isinstance(value, str):
-        raise ValueError(f"{argument} must be one name, but is {value!r}. {choices('', list(existing))}")
+        raise ValueError(f"{argument} must be one name, but is {shown(value)}. {choices('', list(existing))}")
     if value not in existing:
         raise ValueError(f"{argument}={str(value)!r} is not known. {choices(value, list(existing))}")
     return str(value)

@@ -61,12 +61,12 @@ class ObsColumn:
         return values.reindex(cells)
 
 
-def check_mdata(mdata: object) -> None:
-    """Raise a TypeError unless ``mdata`` is a MuData."""
+def check_mdata(mdata: object, argument: str = "mdata") -> None:
+    """Raise a TypeError unless ``mdata``, which was given as ``argument``, is a MuData."""
     if not isinstance(mdata, MuData):
         raise TypeError(
-            f"mdata must be a MuData, but is {type(mdata).__name__}. Give the one with both modalities, to which "
-            "model.write_latents(mdata) wrote."
+            f"{argument} must be a MuData, but is {type(mdata).__name__}. Give the one with both modalities, to which "
+            f"model.write_latents({argument}) wrote."
         )
 
 

@@ -19,16 +19,16 @@ def listing(items: Iterable[object]) -> str:
     return shown + (f", ... ({len(items):,} in all)" if len(items) > N_SHOWN else "")
 
 
-def choices(wrong: str, existing: Sequence[str]) -> str:
+def choices(wrong: object, existing: Sequence[str]) -> str:
     """Return a sentence with what exists, and what may have been meant instead of ``wrong``."""
     if not existing:
         return "There is none."
     return f"There is: {', '.join(repr(str(name)) for name in existing)}.{near_miss(wrong, existing)}"
 
 
-def near_miss(wrong: str, existing: Iterable[str]) -> str:
+def near_miss(wrong: object, existing: Iterable[str]) -> str:
     """Return a sentence with what may have been meant instead of ``wrong``, after a blank; nothing if nothing is near."""
     by_lower_case = {str(name).lower(): str(name) for name in existing}
     whole = by_lower_case | {name.rpartition(":")[2]: by_lower_case[name] for name in reversed(by_lower_case)}
-    close = get_close_matches(wrong.lower(), list(whole), n=1)
+    close = get_close_matches(str(wrong).lower(), list(whole), n=1)
     return f" Did you mean {whole[close[0]]!r}?" if close else ""

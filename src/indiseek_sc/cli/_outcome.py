@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 FAILED, INTERRUPTED = 1, 130
 
@@ -31,7 +31,12 @@ ROUTINE = (
 """Warnings of libraries that tell the user of a command nothing."""
 
 
-_OPTIONS = (
+def _repeat_option(option: str, names: str) -> str:
+    """Return names in quotation marks, with commas between, as an option that is given for each of them."""
+    return re.sub(r"(?:^|, )(?=['\"])", f" {option} ", names).strip()
+
+
+_OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"read\(path, (rna|adt)='NAME'\)", r"--\1 NAME"),
     (r"\b(rna|adt)='(NAME|TYPE)'", r"--\1 NAME"),
     (r"modalities=\{'rna_layer': '(.*?)', 'adt_layer': '(.*?)'\}", r"--rna '\1' --adt '\2'"),
@@ -48,6 +53,14 @@ _OPTIONS = (
     ),
     (r"\bcheckpoint_dir(?=:)", "--checkpoint"),
     (r"model = IndiSeek\.load_query_data\(mdata, model\)", "encode with --new-batches"),
+    (r"\blambda_(?= \()", "--lambda"),
+    (r"Call train\(\) as that was called", "Run the command as it was run then"),
+    (r": hold out fewer, or change train_size", ""),
+    (r"\baccelerator='(\w+)'", r"--accelerator \1"),
+    (r", more than max_missing=([\d.]+)", r", more than a share of \1"),
+    (r"; or allow more where they are read: max_missing=[\d.]+", ""),
+    (r"as model\.get_var_names\(\) does", "as in the cells that the model was trained with"),
+    (r"\bexclude=\[(.*?)\]", lambda found: _repeat_option("--exclude", found[1])),
     (r"\bexclude=\(\)", "--exclude none"),
     (r"(?<!-)\bexclude(?==|:)", "--exclude"),
 )

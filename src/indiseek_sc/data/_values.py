@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
 
+from indiseek_sc._checks import shown
 from indiseek_sc._recognise import find_not_proteins
 from indiseek_sc._text import N_SHOWN, choices, listing
 from indiseek_sc.data._matrix import as_dense, as_readable, as_row_major, iterate_blocks, sum_of_each_row
@@ -275,7 +276,7 @@ def _check_type(mdata: MuData, source: InputSource, values: Any) -> None:
     remedy = f"Convert them: {source} = {source}.astype('float32')"
     if first:
         cells, features = source.get_cell_names(mdata), source.get_stored_names(mdata)
-        listed = "; ".join(f"{matrix[i, j]!r} in cell {cells[i]!r}, {str(features[j])!r}" for i, j in first)
+        listed = "; ".join(f"{shown(matrix[i, j])} in cell {cells[i]!r}, {str(features[j])!r}" for i, j in first)
         remedy = (
             f"The first that are none: {listed}. Replace or remove them, and convert the rest by .astype('float32')."
         )

@@ -14,6 +14,7 @@ import h5py
 import mudata
 from mudata import MuData
 
+from indiseek_sc._checks import check_path
 from indiseek_sc._recognise import find_modalities
 from indiseek_sc._text import choices, listing
 from indiseek_sc.io._split import split_anndata
@@ -69,8 +70,10 @@ def read(path: str | Path, *, rna: str | None = None, adt: str | None = None) ->
     >>> mdata = indiseek_sc.read("filtered_feature_bc_matrix.h5")
     >>> mdata = indiseek_sc.read("cells.h5ad", adt="protein_expression")
     """
-    path = Path(path)
-    given = {"rna": rna, "adt": adt}
+    path, given = check_path("path", path), {"rna": rna, "adt": adt}
+    for argument, name in given.items():
+        if name is not None and not isinstance(name, str):
+            raise ValueError(f"{argument} must be one name, but is {name!r}.")
     data = read_anndata_or_mudata(path)
     if not isinstance(data, MuData):
         try:

@@ -35,10 +35,14 @@ def audit(model: IndiSeek, *, seed: int = 0, auditor: SpecificAuditor | None = N
 
     Raises
     ------
+    TypeError
+        If ``auditor`` is none.
     RuntimeError
         If the model is not trained, or its data lack cells that it was trained with: a cell is known by its name and values.
     """
     require(model, "specific")
+    if auditor is not None and not isinstance(auditor, SpecificAuditor):
+        raise TypeError(f"auditor must be what make_auditor() returned, but is {type(auditor).__name__}.")
     auditor = model.make_auditor(seed=seed) if auditor is None else auditor
     codes = encode_by_name(model, "specific", "reconstruction")
     for name in [name for name, code in codes["specific"].items() if code.shape[1] == 0]:

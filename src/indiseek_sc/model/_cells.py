@@ -78,7 +78,10 @@ def as_rows(given: Any, cells: pd.Index, argument: str = "indices") -> np.ndarra
     """
     if given is None:
         return np.arange(cells.size)
-    rows = _as_array(given, cells)
+    try:
+        rows = _as_array(given, cells)
+    except ValueError as error:  # lists of different lengths
+        raise ValueError(f"{argument} must be one list of cells or a mask, but is {given!r}.") from error
     if rows.ndim > 1:
         raise ValueError(f"{argument} must be one list of cells or a mask, but has shape {rows.shape}.")
     if rows.dtype == bool:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from indiseek_sc._checks import check_number, check_whole
+from indiseek_sc._checks import check_flag, check_number, check_whole
 from indiseek_sc.metrics import LambdaPath, SpecificAuditor, choose_lambda, limit_threads
 from indiseek_sc.model._cells import require, require_own_cells
 from indiseek_sc.model._runs import copy_module, read_options, release, start_run
@@ -187,6 +187,9 @@ def lambda_path(
     """
     require(model, "shared")
     wanted = _check(lambdas, tolerance, n_jobs)
+    check_whole("seed", seed, 0)
+    for argument, value in (("to_the_end", to_the_end), ("apply", apply)):
+        check_flag(argument, value)
     options = read_options(
         model,
         max_epochs=max_epochs,

@@ -9,7 +9,7 @@ import torch
 from mudata import MuData
 from scvi.model.base import BaseModelClass
 
-from indiseek_sc._checks import check_whole
+from indiseek_sc._checks import check_flag, check_several, check_whole
 from indiseek_sc._keys import ROLES
 from indiseek_sc.data import MAX_MISSING, find_covariates, read_input
 from indiseek_sc.model import (
@@ -307,6 +307,9 @@ class IndiSeek(BaseModelClass):
         """
         setup_method_args = cls._get_setup_method_args(**locals())  # first, before there are other locals
         _setup.check_further_arguments(kwargs, setup_method_args["setup_args"])
+        check_flag("check_sizes", check_sizes)
+        if exclude is not None and not isinstance(exclude, str):  # an index or an array has no truth value
+            setup_method_args["setup_args"]["exclude"] = check_several("exclude", exclude)
         cls.register_manager(_setup.register(mdata, setup_method_args))
 
     @classmethod

@@ -96,9 +96,8 @@ class ModalityPrediction:
         ValueError
             If ``level`` is out of range.
         """
+        _check_level(level)
         levels = self.half_widths.index.to_numpy()
-        if not levels[0] <= check_number("level", level) <= levels[-1]:
-            raise ValueError(f"level must lie in {levels[0]} to {levels[-1]}, but is {level}.")
         width = np.array([np.interp(level, levels, column) for column in self.half_widths.to_numpy().T])
         reach = self.deviation * width.astype(np.float32)
         return self.mean - reach, self.mean + reach
@@ -318,9 +317,9 @@ def predict_modality(
     require(model, "shared")
     check_number("max_missing", max_missing)
     cells = _read_modality(model, mdata, role, max_missing)
-    if STAGE not in model.stages_:
-        model.train_prediction()
     rows = as_rows(indices, cells.names)
+    if STAGE not in model.stages_:  # last, since it changes the model
+        model.train_prediction()
     columns = _feature_names(model, model.module.other(role), units)
     in_use = _columns_in_use(model, model.module.other(role), units)
     mean, deviation = np.empty((2, rows.size, columns.size), dtype=np.float32)
@@ -382,6 +381,7 @@ def audit_prediction(
     """
     role = _check_prediction(model, source, target, units)
     require(model, "shared")
+    _check_level(level)
     if mdata is None and indices is None:
         own = model._validate_anndata()
         indices = require_own_cells(model, own, evaluation_parts(model)[-1:], "audit_prediction").for_judging()[1]
@@ -414,6 +414,11 @@ def _check_prediction(model: IndiSeek, source: str, target: str, units: str) -> 
         raise ValueError(f"source and target are both {source!r}: name the two modalities, {names}.")
     check_name("units", units, get_args(Units))
     return role
+
+
+def _check_level(level: float) -> None:
+    if not LEVELS[0] <= check_number("level", level) <= LEVELS[-1]:
+        raise ValueError(f"level must lie in {LEVELS[0]} to {LEVELS[-1]}, but is {level}.")
 
 
 def _read_modality(model: IndiSeek, mdata: MuData | None, role: Role, max_missing: float) -> ModalityCells:

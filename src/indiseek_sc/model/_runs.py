@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor, nn
 
-from indiseek_sc._checks import check_whole, is_whole
+from indiseek_sc._checks import check_flag, check_mapping, check_whole, is_whole, shown
 from indiseek_sc._keys import REGRESSION_TITLES
+from indiseek_sc._text import choices
 from indiseek_sc.model._cells import get_design, get_row_major, read_features
 from indiseek_sc.module import IndiSeekModule, Optimisation
 from indiseek_sc.nn import is_out_of_memory
@@ -246,13 +247,14 @@ def read_options(
     TypeError, ValueError
         As in :func:`train`.
     """
-    plan_kwargs = plan_kwargs or {}
-    for name in plan_kwargs:
-        if name in GIVEN_ELSEWHERE or name.startswith("max_epochs"):
+    changes = {} if plan_kwargs is None else check_mapping("plan_kwargs", plan_kwargs)
+    for name in changes:
+        if name in GIVEN_ELSEWHERE or str(name).startswith("max_epochs"):
             raise ValueError(f"plan_kwargs: give {GIVEN_ELSEWHERE.get(name, 'max_epochs')} to train() itself.")
         if name not in PLAN_OPTIONS:
-            raise ValueError(f"plan_kwargs: there is no {name!r}, only {', '.join(PLAN_OPTIONS)}.")
-    changes = dict(plan_kwargs)
+            raise ValueError(f"plan_kwargs: {name!r} is not known. {choices(name, PLAN_OPTIONS)}")
+    for argument, value in (("early_stopping", early_stopping), ("enable_progress_bar", enable_progress_bar)):
+        check_flag(argument, value)
     if batch_size is not None:
         changes |= dict.fromkeys(BATCH_SIZES, batch_size)
     patience = trainer_kwargs.get("early_stopping_patience")
@@ -275,9 +277,9 @@ def _read_epochs(max_epochs: Any, stages: Sequence[str]) -> dict[str, int]:
     wanted = dict(max_epochs) if isinstance(max_epochs, Mapping) else dict.fromkeys(stages, max_epochs)
     for name, number in wanted.items():
         if name not in stages:
-            raise ValueError(f"max_epochs: there is no stage {name!r}, only {', '.join(stages)}.")
+            raise ValueError(f"max_epochs: the stage {name!r} is not known. {choices(name, stages)}")
         if not is_whole(number) or number < 0:
-            raise ValueError(f"max_epochs must be whole numbers of at least 0, but is {max_epochs!r}.")
+            raise ValueError(f"max_epochs must be whole numbers of at least 0, but is {shown(max_epochs)}.")
     return {name: int(number) for name, number in wanted.items()}
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import mudata
 from mudata import MuData
 
+from indiseek_sc._checks import check_flag, check_path
 from indiseek_sc.losses import describe_independence, is_named
 from indiseek_sc.model._files import NEW, read_values, write_values
 from indiseek_sc.model._setup import is_view
@@ -56,7 +57,9 @@ def save(
     OSError
         If the files cannot be written.
     """
-    folder, prefix = Path(dir_path), _check_prefix(prefix)
+    folder, prefix = check_path("dir_path", dir_path), _check_prefix(prefix)
+    for argument, value in (("overwrite", overwrite), ("save_anndata", save_anndata)):
+        check_flag(argument, value)
     if folder.exists() and not overwrite:
         raise ValueError(
             f"dir_path: {folder} already exists. Please provide another folder, or overwrite it by overwrite=True."
@@ -130,8 +133,8 @@ def load(
             f"adata must be a MuData with both modalities, but is {type(adata).__name__}. "
             "Put them together by mudata.MuData({'rna': rna, 'adt': adt}), or give False to load the model alone."
         )
-    folder, prefix = Path(dir_path), _check_prefix(prefix)
-    place = choose_device(accelerator, device if isinstance(device, str) else [device]).torch
+    folder, prefix = check_path("dir_path", dir_path), _check_prefix(prefix)
+    place = choose_device(accelerator, device=device).torch
     values = read_values(folder, f"{prefix}model", place)
     registry, parameters, weights = (values.pop(name) for name in ("registry_", "init_params_", WEIGHTS))
     if registry["model_name"] != cls.__name__:
@@ -162,7 +165,7 @@ def load(
 
 
 def _check_prefix(prefix: str | None) -> str:
-    if prefix and (Path(prefix).name != prefix or "\\" in prefix):
+    if prefix and (not isinstance(prefix, str) or Path(prefix).name != prefix or "\\" in prefix):
         raise ValueError(f"prefix must be the beginning of names of files, without folders, but is {prefix!r}.")
     return prefix or ""
 
@@ -183,7 +186,12 @@ def _check_independence(folder: Path, noted: Any, given: Independence | None) ->
 
 def _read_data(path: Path) -> MuData | None:
     if path.is_file():
-        return mudata.read_h5mu(path)
+        try:
+            return mudata.read_h5mu(path)
+        except Exception as error:
+            raise ValueError(
+                f"{path} cannot be read: {error}. Copy it again, give the data by adata=mdata, or load the model alone by adata=False."
+            ) from error
     warnings.warn(
         f"adata: no data were given, and none saved with the model ({path.name}), so it is loaded without. Give the data, or adata=False.",
         UserWarning,
@@ -200,7 +208,7 @@ def load_registry(dir_path: str, prefix: str | None = None) -> dict[str, Any]:
     dir_path, prefix
         As in :meth:`load`.
     """
-    return read_values(Path(dir_path), f"{_check_prefix(prefix)}model")["registry_"]
+    return read_values(check_path("dir_path", dir_path), f"{_check_prefix(prefix)}model")["registry_"]
 
 
 def view_setup_args(dir_path: str, prefix: str | None = None) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from indiseek_sc._checks import check_several, check_whole
+from indiseek_sc._checks import check_flag, check_path, check_several, check_whole, shown
 from indiseek_sc.data import apply_transform, find_covariates, fit_offsets, fit_transform
 from indiseek_sc.metrics import limit_threads
 from indiseek_sc.model._cells import (
@@ -36,6 +36,8 @@ from indiseek_sc.model._stages import FINISH, FORMER_START, NEW_START, SPECIFIC,
 from indiseek_sc.train import EarlyEndWarning, StageFit, draw_split, isolated_seed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mudata import MuData
 
     from indiseek_sc._keys import Role
@@ -178,13 +180,14 @@ def train(
     MemoryError
         If memory does not suffice; the message says in which stage, and what to do.
     """
-    wanted = _check_stages(model, stages, keep_start=keep_start)
+    wanted = _check_stages(model, stages, keep_start=check_flag("keep_start", keep_start))
     sizes = {"train_size": train_size, "validation_size": validation_size, "held_out": held_out}
     if "shared" not in wanted and (given := [name for name, value in sizes.items() if value is not None]):
         raise ValueError(
             f"{given[0]}: stage 2 alone keeps the cells of stage 1. Leave it out, or train both stages on other cells."
         )
-    lambda_, n_threads = _check_lambda(lambda_), check_whole("n_threads", n_threads, 1)
+    n_threads = check_whole("n_threads", n_threads, 1)
+    lambda_, folder = _check_lambda(lambda_), _check_folder(checkpoint_dir)
     options = read_options(
         model,
         max_epochs=max_epochs,
@@ -205,10 +208,10 @@ def train(
     matrices, checkpoint = get_row_major(model, mdata), None
     weight = model.settings.optimisation.lambda_ if lambda_ is None else lambda_
     is_anew = "shared" in wanted
-    if checkpoint_dir is not None:
+    if folder is not None:
         arguments = {"stages": wanted, "lambda_": weight, "keep_start": bool(keep_start), "n_threads": n_threads}
         asked = describe_training(model, mdata, matrices, split, options, is_anew=is_anew, **arguments)
-        checkpoint = Checkpoint(checkpoint_dir, asked, options.device.torch)
+        checkpoint = Checkpoint(folder, asked, options.device.torch)
     with explained_memory("features", options, mdata.n_obs, learns=False):
         run, values = _begin(model, mdata, split, options, matrices, checkpoint, is_anew=is_anew)
     middle = WALK if weight == "auto" else SPECIFIC
@@ -266,10 +269,19 @@ def _check_lambda(lambda_: Any) -> Any:
     if lambda_ is None or (isinstance(lambda_, str) and lambda_ == "auto"):
         return lambda_
     if isinstance(lambda_, bool) or not isinstance(lambda_, numbers.Real):
-        raise ValueError(f"lambda_ must be a number or 'auto', but is {lambda_!r}.")
+        raise ValueError(f"lambda_ must be a number or 'auto', but is {shown(lambda_)}.")
     if not (math.isfinite(float(lambda_)) and float(lambda_) >= 0):
-        raise ValueError(f"lambda_ must be a finite number of at least 0, but is {lambda_!r}.")
+        raise ValueError(f"lambda_ must be a finite number of at least 0, but is {shown(lambda_)}.")
     return float(lambda_)
+
+
+def _check_folder(checkpoint_dir: Any) -> Path | None:
+    if checkpoint_dir is None:
+        return None
+    folder = check_path("checkpoint_dir", checkpoint_dir)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"checkpoint_dir: {folder} is a file. Give a folder, which is made if it is not there.")
+    return folder
 
 
 def _begin(
@@ -378,9 +390,13 @@ def take_over(model: IndiSeek, other: IndiSeek) -> None:
     ------
     RuntimeError
         If the shared codes of ``other`` are not trained.
+    TypeError
+        If it is no model.
     ValueError
         If it was trained on other cells, or its shared codes are made otherwise.
     """
+    if not hasattr(other, "stages_"):
+        raise TypeError(f"other must be a model of this class or a baseline, but is {type(other).__name__}.")
     require(other, "shared")
     if model.adata is None or find_split(model, model._validate_anndata(), other.split_).n_cells < len(
         other.split_["cells"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
+
+from indiseek_sc._checks import check_whole
 
 if TYPE_CHECKING:
     from indiseek_sc._keys import Role
@@ -311,12 +312,8 @@ def build_transform(
         If ``n_components`` or ``n_top_genes`` is below 1.
     """
     for name, value in (("n_components", n_components), ("n_top_genes", n_top_genes)):
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-            raise ValueError(f"{name} must be a whole number, but is {value!r}.")
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, but is {value}.")
+        if value is not None:
+            check_whole(name, value, 1)
     recipe = get_recipe(role, kind)
     if not recipe.project:
         return FeatureTransform(recipe, n_input, has_gaps=has_gaps)

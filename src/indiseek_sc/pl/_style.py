@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import (
     CenteredNorm,
@@ -26,6 +27,7 @@ from matplotlib.colors import (
 from matplotlib.figure import Figure
 
 from indiseek_sc import _keys
+from indiseek_sc._checks import check_path
 from indiseek_sc._fingerprint import find_changed
 from indiseek_sc._lookup import as_categories, find_obs, locate_obs, name_of
 from indiseek_sc._text import near_miss
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from matplotlib.axes import Axes
     from mudata import MuData
     from numpy.typing import NDArray
 
@@ -140,7 +141,14 @@ def one_panel(ax: Axes | None, figsize: tuple[float, float], show: bool | None) 
         Inches of that figure.
     show
         As the caller of the figure function gave it.
+
+    Raises
+    ------
+    TypeError
+        If ``ax`` is no panel.
     """
+    if ax is not None and not isinstance(ax, Axes):
+        raise TypeError(f"ax must be axes of matplotlib, but is {type(ax).__name__}: _, ax = plt.subplots() makes one.")
     if ax is not None:
         yield ax, bool(show)
         return
@@ -168,9 +176,21 @@ def finish(figure: Figure, drawn: Drawn, *, show: bool | None, save: str | Path 
         Whether to show it now; ``None`` is yes where matplotlib is interactive, as in a notebook.
     save
         File to write; the ending says in which format.
+
+    Raises
+    ------
+    ValueError
+        If ``save`` is no path, or ends otherwise.
+    FileNotFoundError
+        If there is no such folder.
     """
     if save is not None:
-        figure.savefig(save, dpi=DPI, bbox_inches="tight")
+        path, formats = check_path("save", save), figure.canvas.get_supported_filetypes()
+        if path.suffix and path.suffix[1:].lower() not in formats:
+            raise ValueError(f"save: {path} must end in a format that matplotlib writes: {', '.join(sorted(formats))}.")
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"save: {path}: there is no folder {path.parent}. Make it first.")
+        figure.savefig(path, dpi=DPI, bbox_inches="tight")
     if plt.isinteractive() if show is None else show:
         plt.show()
         return None

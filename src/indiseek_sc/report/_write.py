@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from indiseek_sc import _keys
+from indiseek_sc._checks import check_flag, check_path, check_whole
 from indiseek_sc._lookup import find_obs
 from indiseek_sc.report._cautions import find_cautions, list_figures, list_pair_figures
 from indiseek_sc.report._compute import compute_missing, find_label_key
@@ -65,10 +66,22 @@ def write_report(
     ------
     KeyError
         If there are no codes, or no column ``label_key``.
+    ValueError
+        If there can be no such file.
     """
+    file = check_path("path", path)
+    check_flag("compare", compare)
+    check_whole("seed", seed, 0)
     check_codes(mdata, "mdata")
     if label_key is not None:
         find_obs(mdata, label_key, "label_key")
+    if file.is_dir() or not file.parent.is_dir():  # before the work
+        what = (
+            "it is a folder; the report is a file"
+            if file.is_dir()
+            else f"there is no folder {file.parent}. Make it first"
+        )
+        raise ValueError(f"path: {file}: {what}.")
     with unchanged(mdata), gathered_warnings() as told:
         if audit is None and model is not None:
             audit = model.audit(seed=seed)
@@ -86,7 +99,7 @@ def write_report(
             "made_on": datetime.now(UTC).strftime("%Y-%m-%d"),
             "seed": seed,
         }
-    Path(path).write_text(render(**content, warnings=told), encoding="utf-8")
+    file.write_text(render(**content, warnings=told), encoding="utf-8")
 
 
 def check_codes(mdata: MuData, name: str) -> None:

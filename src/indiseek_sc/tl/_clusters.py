@@ -13,9 +13,17 @@ from anndata import AnnData
 from indiseek_sc import _keys, metrics
 from indiseek_sc._checks import check_whole
 from indiseek_sc._fingerprint import note_inputs
-from indiseek_sc._lookup import find_labels
 from indiseek_sc.metrics import check_split_minima
-from indiseek_sc.tl._codes import Cells, Code, find_cells, find_complete, find_pair, find_single_codes, list_places
+from indiseek_sc.tl._codes import (
+    Cells,
+    Code,
+    find_cells,
+    find_complete,
+    find_pair,
+    find_several_labels,
+    find_single_codes,
+    list_places,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -119,7 +127,7 @@ def compare_clusters(
     obsm_keys: dict[_keys.Role, str] = {"rna": rna_obsm_key, "adt": adt_obsm_key}
     found = find_single_codes(mdata, roles, codes, obsm_keys)
     used = find_cells(mdata, cells) & find_complete(code.points for code in found.values())
-    others = {} if label_key is None else {LABELS: _find_labels(mdata, label_key, used)}
+    others = {} if label_key is None else {LABELS: find_several_labels(mdata, label_key, used)[used]}
     _check_numbers(n_clusters, n_neighbors, int(used.sum()))
     check_whole("seed", seed, 0)
     check_split_minima(minimum_share, minimum_stability)  # before the work
@@ -174,16 +182,6 @@ def compare_clusters(
     }
     note_inputs(mdata, _keys.CLUSTERS, list_places(mdata, roles, codes, obsm_keys, columns=[label_key], cells=cells))
     return ClusterComparison(*(one.copy() for one in comparison))
-
-
-def _find_labels(mdata: MuData, label_key: str, used: NDArray[np.bool_]) -> pd.Series:
-    labels = find_labels(mdata, label_key, "label_key")[used]
-    if labels.nunique() < 2:
-        raise ValueError(
-            f"label_key={label_key!r} must have at least 2 labels among the {used.sum()} cells looked at; it has {labels.nunique()}. "
-            "Name another column, or none."
-        )
-    return labels
 
 
 def _check_numbers(n_clusters: int | None, n_neighbors: int, n_cells: int) -> None:

@@ -11,12 +11,13 @@ from scipy.sparse import issparse
 from indiseek_sc import _keys
 from indiseek_sc._checks import check_name, check_whole
 from indiseek_sc._fingerprint import Place
-from indiseek_sc._lookup import check_mdata
+from indiseek_sc._lookup import check_mdata, find_labels
 from indiseek_sc.metrics import first_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    import pandas as pd
     from mudata import MuData
     from numpy.typing import NDArray
 
@@ -30,11 +31,12 @@ def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None) -> dict
     Raises
     ------
     KeyError
-        If no model wrote into ``mdata`` and ``modalities`` does not say.
+        If no model wrote into ``mdata`` and ``modalities`` does not say, or names one that is not there.
     ValueError
         If ``modalities`` does not name one modality for each role.
     """
     check_mdata(mdata)
+    is_given = modalities is not None
     if modalities is None:
         noted = mdata.uns.get(_keys.SETTINGS, {})
         if "modalities" not in noted:
@@ -45,7 +47,16 @@ def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None) -> dict
         modalities = noted["modalities"]
     if not isinstance(modalities, Mapping) or set(modalities) != set(_keys.ROLES):
         raise ValueError(f"modalities must map 'rna' and 'adt' to names of modalities; got {modalities!r}.")
-    return {role: str(modalities[role]) for role in _keys.ROLES}
+    roles: dict[_keys.Role, str] = {role: str(modalities[role]) for role in _keys.ROLES}
+    if is_given:
+        _check_are_there(mdata, roles)
+    return roles
+
+
+def _check_are_there(mdata: MuData, roles: Mapping[_keys.Role, str]) -> None:
+    for role, name in roles.items():
+        if name not in mdata.mod:
+            raise KeyError(f"modalities[{role!r}]={name!r} is not a modality of mdata, which has {list(mdata.mod)}.")
 
 
 def find_cells(mdata: MuData, cells: Cells) -> NDArray[np.bool_]:
@@ -77,6 +88,34 @@ def _find_held_out(mdata: MuData) -> NDArray[np.bool_]:
     raise ValueError(
         f"cells='held_out', but mdata.obs[{_keys.SPLIT!r}] has neither test nor validation cells. Use cells='all'."
     )
+
+
+def find_several_labels(mdata: MuData, label_key: str, used: NDArray[np.bool_]) -> pd.Series:
+    """The column ``label_key`` as categories, one value a cell of ``mdata``, of which cells looked at have at least two.
+
+    Parameters
+    ----------
+    mdata
+        Where to look.
+    label_key
+        Name of the column.
+    used
+        Which cells are looked at, shape ``(n_cells,)``.
+
+    Raises
+    ------
+    KeyError
+        If there is no such column.
+    ValueError
+        If these cells have fewer labels.
+    """
+    labels = find_labels(mdata, label_key, "label_key")
+    if (n_labels := labels[used].nunique()) < 2:
+        raise ValueError(
+            f"label_key={label_key!r} must have at least 2 labels among the {used.sum()} cells looked at; it has {n_labels}. "
+            "Name another column."
+        )
+    return labels
 
 
 ModalityCode = Literal["specific", "shared", "both", "raw"]
@@ -223,9 +262,7 @@ def find_pair(mdata: MuData, modalities: Mapping[str, str] | None) -> dict[_keys
     if modalities is None and _keys.SETTINGS not in mdata.uns and set(_keys.ROLES) <= set(mdata.mod):
         modalities = {role: role for role in _keys.ROLES}
     roles = find_modalities(mdata, modalities)
-    for role, name in roles.items():
-        if name not in mdata.mod:
-            raise KeyError(f"modalities[{role!r}]={name!r} is not a modality of mdata, which has {list(mdata.mod)}.")
+    _check_are_there(mdata, roles)
     if roles["rna"] == roles["adt"]:
         raise ValueError(f"modalities must name two different modalities; got {roles['rna']!r} twice.")
     return roles

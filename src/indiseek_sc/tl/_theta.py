@@ -11,7 +11,6 @@ import pandas as pd
 from indiseek_sc import _keys, metrics
 from indiseek_sc._checks import check_whole
 from indiseek_sc._fingerprint import note_inputs
-from indiseek_sc._lookup import find_labels
 from indiseek_sc.tl._codes import (
     Cells,
     ModalityCode,
@@ -20,6 +19,7 @@ from indiseek_sc.tl._codes import (
     find_complete,
     find_modalities,
     find_pair,
+    find_several_labels,
     list_places,
 )
 from indiseek_sc.tl._wnn_weights import choose_weights
@@ -111,8 +111,9 @@ def modality_importance(
     )
     obsm_keys: dict[_keys.Role, str] = {"rna": rna_obsm_key, "adt": adt_obsm_key}
     codes = find_codes(mdata, roles, code, obsm_keys)
-    labels = find_labels(mdata, label_key, "label_key")
-    theta, importance = measure_importance(codes, labels, find_cells(mdata, cells), **settings)
+    within = find_cells(mdata, cells)
+    labels = find_several_labels(mdata, label_key, within)
+    theta, importance = measure_importance(codes, labels, within, **settings)
     params = {"label_key": label_key, "code": code, "modalities": roles, "cells": cells, **settings}
     if code == "raw":
         params["embeddings"] = obsm_keys
@@ -227,17 +228,22 @@ def rank_correlation(
 
     Raises
     ------
+    TypeError
+        If ``audit`` is none.
     KeyError
         If codes, labels, weights or the split are not there.
     ValueError
         If an argument is out of its range, or there are too few cells or labels.
     """
+    if audit is not None and not isinstance(getattr(audit, "table", None), pd.DataFrame):
+        raise TypeError(f"audit must be what model.audit() returned, but is {type(audit).__name__}.")
     if isinstance(codes, str) or not np.iterable(codes) or not len(codes):
         raise ValueError(f"codes={codes!r} must be a sequence of codes, such as ('shared', 'specific').")
     roles = find_pair(mdata, modalities)
     obsm_keys: dict[_keys.Role, str] = {"rna": rna_obsm_key, "adt": adt_obsm_key}
     weights, source = choose_weights(mdata, weight_key, roles, "weight_key")
-    labels, within = find_labels(mdata, label_key, "label_key"), find_cells(mdata, cells)
+    within = find_cells(mdata, cells)
+    labels = find_several_labels(mdata, label_key, within)
     of_theta: dict[str, Any] = {"n_neighbors": n_neighbors, "smoothing": smoothing}
     of_ranks: dict[str, Any] = {"n_bootstrap": n_bootstrap, "confidence": confidence, "minimum_cells": minimum_cells}
     of_ranks["seed"] = seed

@@ -59,8 +59,8 @@ def transfer_labels(
     >>> model.write_latents(query)
     >>> indiseek_sc.tl.transfer_labels(reference, query, "cell_type")
     """
-    check_mdata(reference)
-    check_mdata(query)
+    check_mdata(reference, "reference")
+    check_mdata(query, "query")
     labels = find_labels(reference, label_key, "label_key")
     known, new = (_find_code(mdata, use_rep, name) for mdata, name in ((reference, "reference"), (query, "query")))
     if known.shape[1] != new.shape[1]:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from indiseek_sc import _keys, metrics
+from indiseek_sc._checks import check_flag
 from indiseek_sc._fingerprint import find_changed, note_inputs
 from indiseek_sc._lookup import check_mdata, find_obs
 from indiseek_sc.metrics import first_of
@@ -172,6 +173,7 @@ def wnn_weights(
     >>> weights = tl.wnn_weights(mdata, rna_dimensions=30, adt_dimensions=18)
     >>> weights.groupby(mdata.obs["cell_type"]).mean()
     """
+    check_flag("normalize", normalize)
     roles = find_pair(mdata, modalities)
     keys: dict[_keys.Role, str] = {"rna": rna_obsm_key, "adt": adt_obsm_key}
     widths = {"rna": rna_dimensions, "adt": adt_dimensions}

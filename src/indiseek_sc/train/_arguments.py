@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.loggers import Logger
+
+from indiseek_sc._checks import check_number, check_whole, is_whole
 
 ONE_DEVICE = (
     "training runs on a single device, since the negatives of InfoNCE are the other cells of a batch on that device"
@@ -113,7 +114,9 @@ class Device:
         return 1 if self.index is None else [self.index]
 
 
-def choose_device(accelerator: str = "auto", devices: int | Sequence[int] | str = "auto") -> Device:
+def choose_device(
+    accelerator: str = "auto", devices: int | Sequence[int] | str = "auto", *, device: int | str | None = None
+) -> Device:
     """Decide where to train, once and before any feature is computed.
 
     Parameters
@@ -122,12 +125,16 @@ def choose_device(accelerator: str = "auto", devices: int | Sequence[int] | str 
         ``"auto"`` (a GPU where there is one), ``"gpu"`` or ``"cuda"``, ``"cpu"``.
     devices
         ``"auto"`` or 1 for any single device, or a list with the number of one GPU.
+    device
+        The number itself or ``"auto"``, for functions that have this argument in the place of ``devices``.
 
     Raises
     ------
     ValueError
         If there is no such device, or several are asked for.
     """
+    given = f"devices={devices!r}" if device is None else f"device={device!r}"
+    index = _read_index(devices) if device is None else _read_number(device)
     name = str(accelerator).lower()
     if name == "mps":
         raise ValueError(
@@ -135,13 +142,10 @@ def choose_device(accelerator: str = "auto", devices: int | Sequence[int] | str 
         )
     if name not in ("auto", "cpu", "gpu", "cuda"):
         raise ValueError(f"accelerator must be 'auto', 'gpu' or 'cpu', but is {accelerator!r}.")
-    index = _read_index(devices)
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and n_gpus == 0):
         if index != 0:
-            raise ValueError(
-                f"devices={devices!r}: with accelerator={accelerator!r} training is on the CPU here, not on a GPU."
-            )
+            raise ValueError(f"{given}: with accelerator={accelerator!r} training is on the CPU here, not on a GPU.")
         return Device()
     if n_gpus == 0:
         raise ValueError(
@@ -149,18 +153,27 @@ def choose_device(accelerator: str = "auto", devices: int | Sequence[int] | str 
             "Use accelerator='cpu', or install a CUDA build of torch and a driver."
         )
     if not 0 <= index < n_gpus:
-        raise ValueError(f"devices={devices!r}: there is no GPU {index}, but {n_gpus}, numbered from 0.")
+        raise ValueError(f"{given}: there is no GPU {index}, but {n_gpus}, numbered from 0.")
     return Device("gpu", index)
 
 
 def _read_index(devices: int | Sequence[int] | str) -> int:
     """Return the number of the one GPU that is asked for, 0 if it does not matter."""
     if isinstance(devices, Sequence) and not isinstance(devices, str):
-        if len(devices) == 1 and isinstance(devices[0], numbers.Integral):
+        if len(devices) == 1 and is_whole(devices[0]):
             return int(devices[0])
     elif devices == "auto" or str(devices) == "1":
         return 0
     raise ValueError(f"devices: {ONE_DEVICE}, but {devices!r} was asked for. Give the number of one, such as [0].")
+
+
+def _read_number(device: int | str) -> int:
+    """Return the number of the GPU that is asked for, 0 if it does not matter."""
+    if device == "auto":
+        return 0
+    if not is_whole(device):
+        raise ValueError(f"device must be the number of one GPU or 'auto', but is {device!r}.")
+    return int(device)
 
 
 @dataclass(frozen=True)
@@ -215,7 +228,7 @@ def read_trainer_kwargs(kwargs: Mapping[str, Any], *, enable_progress_bar: bool)
         if name not in PASSED and name not in USED:
             near = difflib.get_close_matches(name, [*PASSED, *USED, "max_epochs", "batch_size", "accelerator"], n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise TypeError(f"train() got an unexpected argument {name!r}.{hint}")
+            raise TypeError(f"There is no argument {name!r}.{hint}")
     if str(kwargs.get("precision", 32)) not in ("32", "32-true"):
         raise ValueError(
             f"precision={kwargs['precision']!r} is not taken: networks are trained in single precision, and closed forms computed in double."
@@ -223,33 +236,31 @@ def read_trainer_kwargs(kwargs: Mapping[str, Any], *, enable_progress_bar: bool)
     algorithm = kwargs.get("gradient_clip_algorithm") or "norm"
     if algorithm not in ("norm", "value"):
         raise ValueError(f"gradient_clip_algorithm must be 'norm' or 'value', but is {algorithm!r}.")
-    clip = kwargs.get("gradient_clip_val")
-    if clip is not None and not (isinstance(clip, numbers.Real) and float(clip) > 0):
-        raise ValueError(f"gradient_clip_val must be a number above 0, but is {clip!r}.")
-    every = kwargs.get("check_val_every_n_epoch")
-    every = 1 if every is None else every
-    if not _is_count(every):
-        raise ValueError(f"check_val_every_n_epoch must be a whole number of at least 1, but is {every!r}.")
-    limit = kwargs.get("limit_train_batches")
-    limit = 1.0 if limit is None else limit
-    if not (_is_count(limit) or (isinstance(limit, float) and 0 < limit <= 1)):
-        raise ValueError(
-            f"limit_train_batches must be a number of batches, at least 1, or a share of them above 0 and up to 1.0, but is {limit!r}."
-        )
+    clip, every = kwargs.get("gradient_clip_val"), kwargs.get("check_val_every_n_epoch")
     return TrainerOptions(
         enable_progress_bar,
         _read_callbacks(kwargs.get("callbacks")),
         _read_loggers(kwargs.get("logger")),
-        int(every),
-        limit if isinstance(limit, float) else int(limit),
-        None if clip is None else float(clip),
+        1 if every is None else check_whole("check_val_every_n_epoch", every, 1),
+        _read_limit(kwargs.get("limit_train_batches")),
+        None if clip is None else check_number("gradient_clip_val", clip, above_zero=True),
         algorithm,
         {name: value for name, value in kwargs.items() if name in PASSED},
     )
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1
+def _read_limit(limit: Any) -> float:
+    """Return a number of batches, or a share of them, which is not whole by its type."""
+    if limit is None:
+        return 1.0
+    if is_whole(limit):
+        return check_whole("limit_train_batches", limit, 1)
+    share = check_number("limit_train_batches", limit, above_zero=True)
+    if share > 1:
+        raise ValueError(
+            f"limit_train_batches must be a whole number of batches, or a share of them up to 1.0, but is {share}."
+        )
+    return share
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:

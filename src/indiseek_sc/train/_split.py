@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from indiseek_sc._checks import check_share
+
 VALIDATION_SHARE = 0.1
 FEWEST_VALIDATION_CELLS = 150
 LARGEST_VALIDATION_SHARE = 0.25
@@ -109,8 +111,8 @@ def draw_split(
 
 def _sizes(n_free: int, train_size: float | None, validation_size: float | None) -> tuple[int, int]:
     for name, share in (("train_size", train_size), ("validation_size", validation_size)):
-        if share is not None and not 0 < share < 1:
-            raise ValueError(f"{name} must lie between 0 and 1, but is {share}.")
+        if share is not None:
+            check_share(name, share)
     if validation_size is None and train_size is None:
         wanted = max(VALIDATION_SHARE * n_free, min(FEWEST_VALIDATION_CELLS, LARGEST_VALIDATION_SHARE * n_free))
         return n_free - int(wanted), int(wanted)
