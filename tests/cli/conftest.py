@@ -65,46 +65,13 @@ def user_file(_pbmc_covid_once: MuData, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="session")
 def fitted(user_file: Path) -> Path:
-    """The folder of a user who has run `fit` with a report: `coded.h5mu` and `report`."""
+    """The folder of a user who has run `fit` with all that it can make: `coded.h5mu`, `report` and `model`."""
     folder = user_file.parent
     result = run(
-        *("fit", user_file, folder / "coded.h5mu", "--report", folder / "report", "--max-epochs", "3"),
-        *("--adt", "prot", "--rna-layer", "counts", "--label-key", "cell_type", "--batch-key", "donor"),
-        *("--accelerator", "cpu", "--debug"),
+        *("fit", user_file, folder / "coded.h5mu", "--report", folder / "report", "--save-model", folder / "model"),
+        *("--adt", "prot", "--rna-layer", "counts", "--label-key", "cell_type", "--batch-key", "donor", "--predict"),
+        *("--max-epochs", "3", "--accelerator", "cpu", "--debug"),
     )
     assert result.exit_code == 0, result.output
     (folder / "log.txt").write_text(result.output)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def saved(user_file, tmp_path_factory):
-    """A folder where a user ran `fit` and kept the model."""
-    folder = tmp_path_factory.mktemp("saved")
-    result = run(
-        *(
-            "fit",
-            user_file,
-            folder / "coded.h5mu",
-            "--save-model",
-            folder / "model",
-            "--max-epochs",
-            "1",
-            "--adt",
-            "prot",
-        ),
-        *(
-            "--rna-layer",
-            "counts",
-            "--label-key",
-            "cell_type",
-            "--batch-key",
-            "donor",
-            "--accelerator",
-            "cpu",
-            "--predict",
-            "--debug",
-        ),
-    )
-    assert result.exit_code == 0, result.output
     return folder

@@ -76,7 +76,7 @@ def test_an_earlier_graph_still_names_its_matrices(pbmc_small):
 def test_report_holds_what_it_says_and_nothing_unfinished_is_left(fitted):
     facts = json.loads((fitted / "report" / "summary.json").read_text())
     assert {file.name for file in (fitted / "report").iterdir()} == set(facts["files"])
-    assert {file.name for file in fitted.iterdir()} == {"cells.h5mu", "coded.h5mu", "report", "log.txt"}
+    assert {file.name for file in fitted.iterdir()} == {"cells.h5mu", "coded.h5mu", "report", "model", "log.txt"}
 
 
 def test_figures_can_be_shown_on_a_slide(fitted):
@@ -140,7 +140,7 @@ def stopped_at(monkeypatch: pytest.MonkeyPatch):
 def fit_quickly(user_file: Path, folder: Path, *more: str):
     return run(
         *("fit", user_file, folder / "out.h5mu", "--report", folder / "figures", "--adt", "prot"),
-        *("--rna-layer", "counts", "--max-epochs", "3", "--accelerator", "cpu", *more),
+        *("--rna-layer", "counts", "--max-epochs", "1", "--accelerator", "cpu", *more),
     )
 
 
@@ -164,7 +164,9 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(user_file, tmp_path
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint"]
     result = fit_quickly(user_file, tmp_path, "--checkpoint", checkpoint, "--lambda", "3")
     assert result.exit_code == 1, result.output
-    assert re.search(r"error: --checkpoint: .*begun with other lambda_ \(there 100.0, here 3.0\)", result.output)
+    assert re.search(
+        r"error: --checkpoint: .*begun with other --lambda \(there 100.0, here 3.0\)\. Run the command", result.output
+    )
     result = fit_quickly(user_file, tmp_path, "--checkpoint", checkpoint)
     assert result.exit_code == 0, result.output
     assert "training goes on after the stage 'shared'" in caplog.text
@@ -256,6 +258,7 @@ def test_an_interrupted_report_leaves_the_cells(user_file, tmp_path, monkeypatch
     assert [file.name for file in tmp_path.iterdir()] == ["out.h5mu"]
 
 
+@pytest.mark.usefixtures("maps_here")
 def test_demo_runs_the_bundled_data(pbmc_small, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "pbmc_covid", lambda: pbmc_small[::2].copy())
     result = run("demo", tmp_path / "first look", "--max-epochs", "1", "--accelerator", "cpu")

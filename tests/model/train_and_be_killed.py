@@ -9,13 +9,13 @@ import warnings
 from pathlib import Path
 
 from lightning.pytorch.callbacks import Callback
-from tests.model.make_saved_model import draw_cells
+from make_saved_model import draw_cells
 
 from indiseek_sc import IndiSeek
 
 
 class Kill(Callback):
-    """Ends the process as nothing else does, in a stage that is counted from 1; 0 is none."""
+    """Ends the process as nothing else does, in a stage that is counted from 1."""
 
     def __init__(self, number: int) -> None:
         self.number, self.n_begun = number, 0
@@ -28,8 +28,7 @@ class Kill(Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def train(folder: Path, number: int) -> None:
-    """Train, and save the model if that comes to its end."""
+def train(checkpoint: Path, number: int) -> None:
     mdata = draw_cells()
     IndiSeek.setup_mudata(mdata, batch_key="donor")
     model = IndiSeek(mdata, n_shared=3, n_specific=3, n_hidden=8, n_layers=1, n_components=5)
@@ -38,9 +37,8 @@ def train(folder: Path, number: int) -> None:
         plan_kwargs={"gate_critics": False, "n_critic_warmup_steps": 0},
         callbacks=[Kill(number)],
         enable_progress_bar=False,
-        checkpoint_dir=folder / "checkpoint",
+        checkpoint_dir=checkpoint,
     )
-    model.save(folder / "model")
 
 
 if __name__ == "__main__":
