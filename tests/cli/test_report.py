@@ -7,9 +7,11 @@ from indiseek_sc import _keys
 from .conftest import run
 
 
-def test_a_report_of_a_file_and_its_model(saved, tmp_path):
-    before = (saved / "coded.h5mu").read_bytes()
-    result = run("report", saved / "coded.h5mu", "--model", saved / "model", "--output", tmp_path / "r.html", "--debug")
+def test_a_report_of_a_file_and_its_model(fitted, tmp_path):
+    before = (fitted / "coded.h5mu").read_bytes()
+    result = run(
+        "report", fitted / "coded.h5mu", "--model", fitted / "model", "--output", tmp_path / "r.html", "--debug"
+    )
     assert result.exit_code == 0, result.output
     page = (tmp_path / "r.html").read_text()
     # Three UMAPs, theta, two attributions, audit, retrieval, two predictions, histories.
@@ -17,11 +19,11 @@ def test_a_report_of_a_file_and_its_model(saved, tmp_path):
     assert "prot from rna" in page
     assert "IndiSeek: coded.h5mu" in page
     assert [file.name for file in tmp_path.iterdir()] == ["r.html"]
-    assert (saved / "coded.h5mu").read_bytes() == before
+    assert (fitted / "coded.h5mu").read_bytes() == before
 
 
-def test_a_report_without_the_model_says_what_is_missing(saved, tmp_path):
-    result = run("report", saved / "coded.h5mu", "--output", tmp_path / "r.html", "--label-key", "cell_type")
+def test_a_report_without_the_model_says_what_is_missing(fitted, tmp_path):
+    result = run("report", fitted / "coded.h5mu", "--output", tmp_path / "r.html", "--label-key", "cell_type")
     assert result.exit_code == 0, result.output
     page = (tmp_path / "r.html").read_text()
     assert page.count("data:image/png;base64,") == 4
@@ -34,16 +36,12 @@ def error_of(*arguments) -> str:
     return result.output.splitlines()[-1]
 
 
-def test_errors_name_the_argument_and_the_remedy(user_file, saved, tmp_path):
+def test_a_model_of_other_cells_and_a_page_that_is_there(fitted, tmp_path):
     out = ("--output", tmp_path / "r.html")
-    assert "Run indiseek-sc fit first" in error_of(user_file, *out)
-    assert "there is no such file" in error_of(tmp_path / "nowhere.h5mu", *out)
-    assert "--label-key='type'" in error_of(saved / "coded.h5mu", *out, "--label-key", "type")
-    assert "not the folder of a saved model" in error_of(saved / "coded.h5mu", *out, "--model", tmp_path)
-    other = mudata.read_h5mu(saved / "coded.h5mu")
+    other = mudata.read_h5mu(fitted / "coded.h5mu")
     other.obs[_keys.SPLIT] = other.obs[_keys.SPLIT].to_numpy()[::-1]
     other.write_h5mu(tmp_path / "other.h5mu")
-    assert "learned from other cells" in error_of(tmp_path / "other.h5mu", *out, "--model", saved / "model")
+    assert "learned from other cells" in error_of(tmp_path / "other.h5mu", *out, "--model", fitted / "model")
     (tmp_path / "r.html").write_text("precious")
-    assert "--force" in error_of(saved / "coded.h5mu", *out)
+    assert "--force" in error_of(fitted / "coded.h5mu", *out)
     assert (tmp_path / "r.html").read_text() == "precious"

@@ -190,25 +190,6 @@ def test_an_older_folder_says_nothing_of_antibodies(tmp_path: Path):
         isk.read(write_folder(tmp_path / "cells", packed=False, types=False))
 
 
-def test_what_cannot_be_read_is_told_with_what_can(tmp_path: Path):
-    (tmp_path / "outs" / "inner").mkdir(parents=True)
-    write_folder(tmp_path / "outs" / "inner" / "matrix", packed=True)
-    with pytest.raises(ValueError, match="Did you mean .*inner/matrix"):
-        isk.read(tmp_path / "outs")
-    (tmp_path / "a.csv").write_text("1,2")
-    with pytest.raises(ValueError, match=r"a\.csv cannot be read as csv.*Cell Ranger"):
-        isk.read(tmp_path / "a.csv")
-    (tmp_path / "a.rds").write_text("x")
-    with pytest.raises(ValueError, match=r"docs/reading\.md"):
-        isk.read(tmp_path / "a.rds")
-    whole = write_10x(tmp_path / "a.h5").read_bytes()
-    (tmp_path / "half.h5").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="half.h5 cannot be read as"):
-        isk.read(tmp_path / "half.h5")
-    with pytest.raises(FileNotFoundError, match="there is no such file"):
-        isk.read(tmp_path / "nowhere.h5")
-
-
 def test_reading_does_not_load_torch():
     code = "import sys, indiseek_sc; indiseek_sc.read; sys.exit(', '.join({'torch', 'scvi', 'scanpy'} & set(sys.modules)) or None)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -136,18 +136,3 @@ def test_cells_are_those_that_were_held_out_or_validated(linear, counts) -> None
 def test_a_code_that_was_not_trained_has_no_importance(counts) -> None:
     with pytest.raises(RuntimeError, match="specific codes are not trained"):
         counts.coordinate_importance(modality="rna")
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"kind": "joint"}, "kind='joint' is not known. There is: 'shared', 'specific'"),
-        ({"method": "gradient"}, "is not known. There is: 'jacobian', 'permutation', 'probe'"),
-        ({"max_cells": 1}, "max_cells must be at least 2"),
-        ({"n_repeats": 0}, "n_repeats must be at least 1"),
-        ({"modality": "atac"}, "modality='atac' is not known. There is: 'rna', 'adt'"),
-    ],
-)
-def test_errors_name_the_argument(linear, options: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        linear.coordinate_importance(**{"modality": "rna", **options})

@@ -276,42 +276,6 @@ def test_without_captum_it_is_said_how_to_get_it(counts, monkeypatch) -> None:
         counts.feature_attribution(method="integrated_gradients")
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"kind": "private"}, "kind='private' is not known. There is: 'shared', 'specific', 'joint'"),
-        ({"method": "shap"}, "is not known. There is: 'decoder_jacobian', 'integrated_gradients'"),
-        ({"values": "log"}, "is not known. There is: 'normalized', 'raw'"),
-        ({"values": "raw"}, "values='raw': nothing is decoded to raw values"),
-        ({"max_cells": 0}, "max_cells must be at least 1"),
-        ({"n_steps": 0}, "n_steps must be at least 1"),
-        ({"modality": "atac"}, "modality='atac' is not known. There is: 'rna', 'adt'"),
-        ({"modality": "rna", "kind": "joint"}, "modality: the joint code is of both"),
-        ({"groups": ["a"] * 7}, "one label is needed for each cell of mdata \\(300\\), but there are 7"),
-        ({"groups": [np.nan] * 300}, "groups: none of the cells looked at has a label"),
-        ({"indices": []}, "indices: there is no cell to look at"),
-    ],
-)
-def test_errors_name_the_argument(counts, options: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        counts.feature_attribution(**options)
-
-
-def test_labels_must_be_those_of_the_cells(counts) -> None:
-    with pytest.raises(KeyError, match="groups='celltype' is not a column of any obs"):
-        counts.feature_attribution(groups="celltype")
-    labels = counts.adata.obs["half"].iloc[::-1]
-    with pytest.raises(ValueError, match="its index is not that of the cells, first at"):
-        counts.feature_attribution(groups=labels)
-
-
-def test_a_code_that_was_not_trained_has_none() -> None:
-    mdata = synthetic.make("S1", 60)
-    IndiSeek.setup_mudata(mdata)
-    with pytest.raises(RuntimeError, match="specific codes are not trained"):
-        IndiSeek(mdata).feature_attribution()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("values", ["normalized", "raw"])
 def test_20000_genes_fit_in_little_memory(values: str) -> None:

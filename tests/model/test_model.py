@@ -188,26 +188,6 @@ def test_the_user_names_modalities(pbmc_small):
         model.get_latent_representation(kind="shared", modality="rna")
 
 
-def test_what_cannot_be_asked(fitted, pbmc_small):
-    model, _ = fitted
-    with pytest.raises(ValueError, match="kind='private' is not known"):
-        model.get_latent_representation(kind="private", modality="rna")
-    with pytest.raises(ValueError, match="joint code is of both modalities"):
-        model.get_latent_representation(modality="rna")
-    with pytest.raises(ValueError, match="devices: training runs on a single device"):
-        model.train(devices=2)
-    with pytest.raises(ValueError, match="stages must be"):
-        model.train(stages=("specific", "shared"))
-    IndiSeek.setup_mudata(pbmc_small)
-    untrained = IndiSeek(pbmc_small)
-    for ask in (untrained.get_latent_representation, untrained.write_latents, untrained.audit):
-        with pytest.raises(RuntimeError, match="not trained yet"):
-            ask()
-    with pytest.raises(RuntimeError, match="shared codes are not trained yet"):
-        untrained.train(stages=("specific",))
-    assert not any(key.startswith("X_indiseek") for key in pbmc_small.obsm)
-
-
 def test_audit_reads_held_out_cells(fitted):
     model, _ = fitted
     report = model.audit()
@@ -252,13 +232,3 @@ def test_independence_by_objects_is_named_in_a_saved_model_and_given_again(pbmc_
     assert_equal_codes(all_codes(model), all_codes(loaded))
     query = IndiSeek.load_query_data(pbmc_small, tmp_path / "model", independence=independence)
     assert_equal_codes(all_codes(model), all_codes(query))
-
-
-def test_independence_that_cannot_be_is_refused_at_once(pbmc_small):
-    IndiSeek.setup_mudata(pbmc_small)
-    with pytest.raises(
-        ValueError, match="independence: unknown critic 'clip' in 'gaussian.clip'. There are gaussian, .*hsic"
-    ):
-        IndiSeek(pbmc_small, independence="gaussian+clip")
-    with pytest.raises(ValueError, match="cannot be saved with the model"):
-        IndiSeek(pbmc_small, independence=lambda *sizes: NCECritic(*sizes))

@@ -188,30 +188,6 @@ def test_a_model_that_did_not_learn_to_predict_needs_its_own_cells(pbmc_small, t
         other.train_prediction()
 
 
-def test_what_cannot_be_used_is_said(fitted):
-    model, mdata = fitted
-    for arguments, error, message in [
-        (("RNA", "adt"), ValueError, r"source='RNA' is not known. There is: 'rna', 'adt'"),
-        (("rna", "prot"), ValueError, r"target='prot' is not known"),
-        (("rna", "rna"), ValueError, "source and target are both 'rna'"),
-        (("rna", "adt", mdata["rna"]), TypeError, r"Wrap a single AnnData: mudata.MuData\(\{'rna': adata\}\)"),
-        (("rna", "adt", only(mdata, "adt")), ValueError, "there is no modality 'rna' to read. There is: 'adt'"),
-        (
-            ("rna", "adt", only(mdata, "rna", with_batch=False)),
-            ValueError,
-            "batch_key='batch' is not a column of any obs",
-        ),
-    ]:
-        with pytest.raises(error, match=message):
-            model.predict_modality(*arguments)
-    with pytest.raises(ValueError, match="units='counts' is not known. There is: 'features', 'normalized'"):
-        model.predict_modality("rna", "adt", units="counts")
-    with pytest.raises(ValueError, match=r"level must lie in 0.05 to 0.99"):
-        model.predict_modality("rna", "adt", indices=[0]).interval(1.0)
-    with pytest.raises(RuntimeError, match="not trained yet"):
-        IndiSeek(mdata).predict_modality("rna", "adt")
-
-
 def test_unknown_features_values_and_batches_are_named(fitted):
     model, mdata = fitted
 

@@ -180,19 +180,6 @@ def test_a_prediction_for_a_new_batch(cells, reference):
     assert np.corrcoef(predicted.to_numpy().ravel(), truth.to_numpy().ravel())[0, 1] > 0.7
 
 
-def test_what_cannot_be_a_query(cells, reference, tmp_path):
-    query = cells["query"]
-    for mdata, model, kind, message in [
-        (query["rna"], reference, TypeError, "must be a MuData"),
-        (query[:10], reference, ValueError, "is a view"),
-        (MuData({"x": query["rna"].copy()}), reference, ValueError, "no modality of the model \\('rna', 'adt'\\)"),
-        (query, 3, TypeError, "reference_model must be a model or the folder"),
-        (query, tmp_path / "nothing", FileNotFoundError, "nothing"),
-    ]:
-        with pytest.raises(kind, match=message):
-            IndiSeek.load_query_data(mdata, model)
-
-
 def test_a_rival_reads_new_batches_too(cells):
     mdata = cells["reference"][::4].copy()
     JointOpt.setup_mudata(mdata, batch_key="batch")

@@ -63,7 +63,7 @@ def test_epochs_of_all_stages_or_of_some():
     ("given", "message"),
     [
         ({"max_epochs": {"shape": -1}}, "max_epochs must be whole numbers of at least 0"),
-        ({"max_epochs": {"shapes": 1}}, "max_epochs: there is no stage 'shapes', only shared, shape"),
+        ({"max_epochs": {"shapes": 1}}, "max_epochs: the stage 'shapes' is not known. There is: 'shared', 'shape'"),
         ({"max_epochs": "all"}, "max_epochs must be whole numbers of at least 0, but is 'all'"),
         ({"plan_kwargs": {"lambda_": 1.0}}, "plan_kwargs: give lambda_ to train"),
         ({"plan_kwargs": {"specific_batch_size": 9}}, "plan_kwargs: give batch_size to train"),

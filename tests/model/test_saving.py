@@ -144,35 +144,6 @@ def test_a_folder_of_a_stranger_runs_nothing(folder, tmp_path, how):
     assert not mark.exists()
 
 
-def test_settings_import_nothing(folder):
-    settings = json.loads((folder / "model.json").read_text())
-    settings["values"]["init_params_"]["independence"] = "os:system"
-    (folder / "model.json").write_text(json.dumps(settings))
-    with pytest.raises(ValueError, match="independence: .*code of its own, 'os:system'.*give it again"):
-        IndiSeek.load(folder, adata=False)
-
-
-def _change(path: Path, **changes) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
-def test_what_is_damaged_is_named(folder):
-    weights, settings = folder / "model.pt", folder / "model.json"
-    whole, text = weights.read_bytes(), settings.read_text()
-    for damaged in (whole[:-1000], whole[:5000] + b"\0" + whole[5001:], b""):
-        weights.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"model\.pt is damaged: its checksum.*Copy the folder again"):
-            IndiSeek.load(folder, adata=False)
-    weights.write_bytes(whole)
-    settings.write_text(text[:-100])
-    with pytest.raises(ValueError, match=r"model\.json is damaged"):
-        IndiSeek.load(folder, adata=False)
-    settings.write_text(text)
-    _change(settings, format=2, version="9.0")
-    with pytest.raises(ValueError, match=r"model\.json is of indiseek_sc 9.0, whose format 2 .*pip install -U"):
-        IndiSeek.load(folder, adata=False)
-
-
 @pytest.mark.parametrize("n_done", [0, 1])
 def test_what_is_killed_while_it_writes_leaves_former_values_or_new_ones(tmp_path, monkeypatch, n_done):
     write_values(tmp_path, "x", {"number": 0, "tensor": torch.tensor(0)})
@@ -200,34 +171,25 @@ from indiseek_sc import IndiSeek
 model = IndiSeek.load(sys.argv[1], adata=False)
 model.lambda_ = 7.0
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
-try:
-    model.save(sys.argv[1], overwrite=True)
-except OSError as error:
-    print(error)
+for limit in (0, 10_000, 100_000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        model.save(sys.argv[1], overwrite=True)
+    except OSError as error:
+        print(error)
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs a limit of the size of files")
-@pytest.mark.parametrize("limit", [0, 10_000, 100_000])
-def test_a_disk_that_is_full_leaves_the_former_model(folder, limit):
+def test_a_disk_that_is_full_leaves_the_former_model(folder):
     settings = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}, "capture_output": True, "text": True, "timeout": 120}
-    result = subprocess.run([sys.executable, "-c", FULL, str(folder), str(limit)], **settings)
+    result = subprocess.run([sys.executable, "-c", FULL, str(folder)], **settings)
     assert result.returncode == 0, result.stderr
-    assert "model.pt could not be written" in result.stdout
-    assert "Make room on the disk" in result.stdout
+    assert result.stdout.count("model.pt could not be written") == result.stdout.count("Make room on the disk") == 3
     assert not list(folder.glob("*.new"))
     loaded, noted = IndiSeek.load(folder, draw_cells()), np.load(folder / "codes.npz")
     assert loaded.lambda_ == 100.0
     np.testing.assert_allclose(loaded.get_latent_representation(), noted["joint"], atol=1e-4)
-
-
-def test_a_model_of_another_class_is_named(folder):
-    class Other(IndiSeek):
-        pass
-
-    with pytest.raises(ValueError, match=r"model of the class IndiSeek: call IndiSeek\.load"):
-        Other.load(folder, adata=False)
 
 
 def test_weights_of_other_parts_are_explained(folder):

@@ -199,13 +199,6 @@ def test_how_critics_learn_may_change_from_one_training_to_the_next(fitted, tmp_
     assert model.settings.optimisation is own  # what the model was made with
     assert own.n_critic_steps == 4
 
-    with pytest.raises(
-        ValueError, match="plan_kwargs: there is no 'lr', only learning_rate, one_cycle, specific_learning_rate"
-    ):
-        model.train(plan_kwargs={"lr": 1.0})
-    with pytest.raises(ValueError, match="n_critic_steps must be at least 1"):
-        model.train(plan_kwargs={"n_critic_steps": 0})
-
 
 def test_critics_that_lag_are_warned_of(fitted, tmp_path):
     model, mdata = fitted
@@ -308,56 +301,6 @@ class _Fail(Callback):
     def on_train_epoch_end(self, trainer, pl_module):
         if isinstance(pl_module, self.plan):
             raise self.error
-
-
-WRONG = {
-    "use_gpu": ({"use_gpu": True}, ValueError, 'use_gpu is not taken: give accelerator="gpu" or accelerator="cpu"'),
-    "misspelt": ({"acelerator": "cpu"}, TypeError, "unexpected argument 'acelerator'. Did you mean 'accelerator'"),
-    "no GPU": ({"accelerator": "gpu"}, ValueError, "accelerator='gpu': torch finds no CUDA GPU here"),
-    "several GPUs": ({"devices": 2}, ValueError, "devices: training runs on a single device"),
-    "mps": ({"accelerator": "mps"}, ValueError, "accelerator='mps': closed forms need double precision"),
-    "precision": ({"precision": 64}, ValueError, "precision=64 is not taken"),
-    "negative epochs": ({"max_epochs": -1}, ValueError, "max_epochs must be whole numbers of at least 0, but is -1"),
-    "half an epoch": ({"max_epochs": 1.5}, ValueError, "max_epochs must be whole numbers .* but is 1.5"),
-    "true epochs": ({"max_epochs": True}, ValueError, "max_epochs must be whole numbers .* but is True"),
-    "unknown stage": (
-        {"max_epochs": {"critic": 1}},
-        ValueError,
-        "max_epochs: there is no stage 'critic', only shared",
-    ),
-    "negative lambda": ({"lambda_": -1.0}, ValueError, "lambda_ must be a finite number of at least 0, but is -1.0"),
-    "lambda NaN": ({"lambda_": float("nan")}, ValueError, "lambda_ must be a finite number .* but is nan"),
-    "lambda by name": ({"lambda_": "best"}, ValueError, "lambda_ must be a number or 'auto', but is 'best'"),
-    "lambda True": ({"lambda_": True}, ValueError, "lambda_ must be a number or 'auto', but is True"),
-    "rows": ({"held_out": [240]}, ValueError, "held_out must lie below the number of cells, 240, but reach 240 to 240"),
-    "sizes": (
-        {"train_size": 0.9, "validation_size": 0.2},
-        ValueError,
-        "train_size . validation_size must be at most 1",
-    ),
-    "few cells": ({"held_out": np.arange(220)}, ValueError, "Too few cells: .* to train on"),
-    "held out for stage 2": (
-        {"stages": ("specific",), "held_out": [0]},
-        ValueError,
-        "held_out: stage 2 alone keeps the cells of stage 1",
-    ),
-    "size for stage 2": ({"stages": ("specific",), "train_size": 0.5}, ValueError, "train_size: stage 2 alone keeps"),
-    "order of stages": ({"stages": ("specific", "shared")}, ValueError, "stages must be"),
-    "start of new codes": ({"keep_start": True}, ValueError, "keep_start: it is a start for other shared codes"),
-    "plan": ({"plan_kwargs": {"n_critic_steps": 0}}, ValueError, "n_critic_steps must be at least 1"),
-    "epochs in the plan": ({"plan_kwargs": {"max_epochs_shared": 3}}, ValueError, "give max_epochs to train.. itself"),
-    "callbacks": ({"callbacks": ["early"]}, TypeError, "callbacks must be callbacks of lightning.pytorch"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_what_cannot_be_asked_changes_nothing(name, trained, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    arguments, error, message = WRONG[name]
-    before = state_of(trained)
-    with pytest.raises(error, match=message):
-        trained.train(**{**ONE, **arguments})
-    assert_same_state(before, state_of(trained))
 
 
 @pytest.mark.parametrize("plan", [SharedPlan, RegressionPlan, SpecificPlan])

@@ -115,21 +115,3 @@ def test_the_table_is_left_as_it_was(attribution_table: pd.DataFrame) -> None:
     before = attribution_table.copy()
     pl.attribution(attribution_table, dimensions=[0])
     pd.testing.assert_frame_equal(attribution_table, before)
-
-
-def test_errors(attribution_table: pd.DataFrame) -> None:
-    with pytest.raises(KeyError, match=r"lacks the columns \['magnitude'\]"):
-        pl.attribution(attribution_table.drop(columns="magnitude"))
-    with pytest.raises(ValueError, match="table has no row"):
-        pl.attribution(attribution_table.iloc[:0])
-    two = pd.concat([attribution_table, attribution_table.assign(modality="adt")])
-    with pytest.raises(ValueError, match=r"several of modality: \['rna', 'adt'\]. Draw one at a time"):
-        pl.attribution(two)
-    with pytest.raises(ValueError, match=r"dimensions: the table has no dimension 7, only \[0, 1, 2\]"):
-        pl.attribution(attribution_table, dimensions=[0, 7])
-    with pytest.raises(ValueError, match=r"groups: the table has no group 'NK', only \['all'\]"):
-        pl.attribution(attribution_table, groups=["NK"])
-    with pytest.raises(ValueError, match="n_top must be at least 1"):
-        pl.attribution(attribution_table, n_top=0)
-    with pytest.raises(ValueError, match="measure='mean' is not known"):
-        pl.attribution(attribution_table, measure="mean")

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -71,18 +69,6 @@ def test_a_report_is_its_table(audit_table: pd.DataFrame) -> None:
     assert len(ax.containers) == 2
 
 
-def test_errors(audit_table: pd.DataFrame) -> None:
-    with pytest.raises(TypeError, match=r"report must be what model.audit\(\) returns, or its table; got dict"):
-        pl.audit({"gain": 1})
-    with pytest.raises(TypeError, match="got SimpleNamespace"):
-        pl.audit(SimpleNamespace())
-    with pytest.raises(KeyError, match=r"lacks \['gain'\]; it has .*model.audit\(\)"):
-        pl.audit(audit_table.drop(columns="gain"))
-    with pytest.raises(ValueError, match="has no row"):
-        pl.audit(audit_table.iloc[:0])
-    assert not plt.get_fignums()
-
-
 @pytest.fixture
 def recalls() -> pd.DataFrame:
     rng = np.random.default_rng(0)
@@ -113,13 +99,6 @@ def test_conventions_of_retrieval(recalls: pd.DataFrame, embedded: MuData, tmp_p
     assert (tmp_path / "figure.png").stat().st_size > 1000
     assert pl.retrieval(embedded, show=True) is None
     assert shown == [True]
-
-
-def test_what_retrieval_lacks_is_said(recalls: pd.DataFrame, embedded: MuData) -> None:
-    with pytest.raises(KeyError, match=r"Call indiseek_sc\.tl\.retrieval\(mdata\) first"):
-        pl.retrieval(embedded)
-    with pytest.raises(KeyError, match="lacks a column 'recall@<k>'"):
-        pl.retrieval(recalls[["direction", "n_cells"]])
 
 
 @pytest.fixture

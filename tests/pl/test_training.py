@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -177,10 +176,3 @@ def test_names_of_the_user_and_a_negative_axis(lambda_path: SimpleNamespace) -> 
     ax = pl.frontier(lambda_path)
     assert {"gex", "atac"} < {text.get_text() for text in ax.get_legend().get_texts()}
     assert ax.get_xlim()[0] <= 0 < 0.02 < ax.get_xlim()[1]
-
-
-def test_errors_of_a_frontier(lambda_path: SimpleNamespace) -> None:
-    for wrong in (None, lambda_path.table, SimpleNamespace(table=pd.DataFrame({"lambda": [1]}))):
-        with pytest.raises(TypeError, match=r"path must be what model.lambda_path\(\) returns"):
-            pl.frontier(wrong)
-    assert not plt.get_fignums()

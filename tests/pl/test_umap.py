@@ -5,7 +5,6 @@ from types import SimpleNamespace
 from unittest.mock import create_autospec
 
 import anndata as ad
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -255,29 +254,6 @@ def test_missing_embeddings_say_how_to_make_them(embedded: MuData) -> None:
             del embedded.obsm[key]
     with pytest.raises(KeyError, match=r"no embedding of a code.*use_rep='X_indiseek'\) and sc.tl.umap\(mdata\) first"):
         pl.umap(embedded)
-
-
-def test_other_errors(embedded: MuData) -> None:
-    plt.close("all")
-    with pytest.raises(
-        ValueError, match=r"codes='shared' is not known. There is: 'joint', 'shared_rna', .*'specific_adt'"
-    ):
-        pl.umap(embedded, codes="shared")
-    with pytest.raises(KeyError, match="color='nothing' is not a column of any obs"):
-        pl.umap(embedded, ["batch", "nothing"])
-    with pytest.raises(ValueError, match=r"color=\[\] names no column"):
-        pl.umap(embedded, [])
-    with pytest.raises(ValueError, match="legend_loc='top' is not known"):
-        pl.umap(embedded, legend_loc="top")
-    with pytest.raises(ValueError, match="ncols must be at least 1"):
-        pl.umap(embedded, ncols=0)
-    embedded.obsm["X_umap"] = embedded.obsm["X_umap"][:, :1]
-    with pytest.raises(ValueError, match=r"mdata.obsm\['X_umap'\] has shape \(600, 1\)"):
-        pl.umap(embedded)
-    del embedded.obs[_keys.THETA]
-    with pytest.raises(KeyError, match=r"tl.modality_importance\(mdata, label_key=...\) first"):
-        pl.umap(embedded, _keys.THETA, codes=["shared_rna"])
-    assert not plt.get_fignums()
 
 
 @pytest.mark.parametrize("code", ["joint", "shared_rna", "specific_adt"])

@@ -86,7 +86,7 @@ def test_why_a_table_could_not_be_made_is_in_the_page(coded, tmp_path):
     write_report(tmp_path / "report.html", coded, label_key="cell_type", compare=False)
     coded.obs["cell_type"] = pd.Categorical([None] * coded.n_obs, categories=["a"])
     write_report(tmp_path / "none.html", coded, label_key="cell_type")
-    assert "n_neighbors=10 needs more cells" in Page(tmp_path / "none.html").text
+    assert "must have at least 2 labels" in Page(tmp_path / "none.html").text
 
 
 def test_all_pictures_can_be_drawn_where_everything_is_there(coded):

@@ -84,15 +84,6 @@ def test_a_file_keeps_them(mdata: MuData, attributions: pd.DataFrame, tmp_path: 
     assert not np.array_equal(read["prot"].varm[KEY], mdata["prot"].varm[KEY])
 
 
-def test_what_others_wrote_is_left_alone(mdata: MuData, attributions: pd.DataFrame) -> None:
-    mdata["prot"].varm[KEY] = np.ones((6, 3))
-    with pytest.raises(ValueError, match=r"mdata\['prot'\].varm\['indiseek_specific'\] is there already"):
-        tl.write_attribution(mdata, attributions, group="B")
-    np.testing.assert_array_equal(mdata["prot"].varm[KEY], np.ones((6, 3)))
-    assert KEY not in mdata["gex"].varm
-    assert _keys.ATTRIBUTION not in mdata.uns
-
-
 def test_one_modality_after_the_other(mdata: MuData, attributions: pd.DataFrame) -> None:
     for modality in ("gex", "prot"):
         tl.write_attribution(mdata, attributions[attributions["modality"] == modality], group="B")
@@ -100,22 +91,6 @@ def test_one_modality_after_the_other(mdata: MuData, attributions: pd.DataFrame)
     tl.write_attribution(mdata, shared[shared["group"] == "B"])
     assert sorted(mdata.uns[_keys.ATTRIBUTION]["gex"]) == ["shared", "specific"]
     assert set(mdata["prot"].varm) == {KEY, _keys.loadings("shared")}
-
-
-def test_errors_of_writing(mdata: MuData, attributions: pd.DataFrame) -> None:
-    with pytest.raises(ValueError, match=r"the table holds 2 groups of cells; name one of \['B', 'T'\]"):
-        tl.write_attribution(mdata, attributions)
-    with pytest.raises(ValueError, match="group='NK' is not in the table"):
-        tl.write_attribution(mdata, attributions, group="NK")
-    with pytest.raises(KeyError, match="mdata has no modality 'prot'"):
-        tl.write_attribution(MuData({"gex": mdata["gex"]}), attributions, group="B")
-    few = MuData({name: mdata[name][:, :4].copy() for name in mdata.mod})
-    with pytest.raises(KeyError, match=r"mdata\['gex'\] lacks 38 of the 40 features of the table, such as 'gex0'"):
-        tl.write_attribution(few, attributions, group="B")
-    two = pd.concat([attributions, attributions.assign(kind="shared")])
-    with pytest.raises(ValueError, match=r"several of kind: \['specific', 'shared'\]. Choose one: table\[table"):
-        tl.write_attribution(mdata, two, group="B")
-    assert not mdata["gex"].varm
 
 
 needs_decoupler = pytest.mark.usefixtures("_decoupler")

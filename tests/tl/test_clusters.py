@@ -113,35 +113,3 @@ def test_numbers_that_cannot_be_reached_are_said(mdata, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("scvi"), "propagate", True)
     tl.compare_clusters(mdata, codes=["shared", "joint"], n_clusters=2, n_repeats=2)
     assert "makes 2 clusters of every code; nearest: 3 in 'shared_gex', 3 in 'shared_prot', 3 in 'joint'" in caplog.text
-
-
-def _without_labels(mdata):
-    mdata.obs["cell_type"] = np.nan
-
-
-@pytest.mark.parametrize(
-    ("change", "arguments", "error", "message"),
-    [
-        (None, {"codes": "shared"}, ValueError, "codes='shared' must be a sequence"),
-        (None, {"codes": ["private"]}, ValueError, "codes='private' is not known"),
-        (None, {"codes": ["shared"]}, ValueError, r"reference='joint' is not among .*\['shared_gex', 'shared_prot', 'labels'\]"),
-        (None, {"codes": ["joint"]}, ValueError, r"codes=\['joint'\] are but the reference"),
-        (None, {"reference": "shared_rna"}, ValueError, "reference='shared_rna' is not among"),
-        (None, {"n_repeats": 1}, ValueError, "n_repeats=1 must be at least 2"),
-        (None, {"n_clusters": 1}, ValueError, "n_clusters=1 must be at least 2"),
-        (None, {"n_neighbors": 180}, ValueError, "n_neighbors=180 must be at least 2 and less than .*, 180"),
-        (None, {"minimum_share": 1.0}, ValueError, "minimum_share=1.0"),
-        (None, {"cells": "test"}, ValueError, "cells='test' is not known"),
-        (None, {"label_key": "type"}, KeyError, "label_key='type'"),
-        (_without_labels, {}, ValueError, "label_key='cell_type' must have at least 2 labels .* it has 0"),
-        (lambda mdata: mdata.obsm.pop(_keys.JOINT), {}, KeyError, r"X_indiseek'\], the joint code, is missing.*write_latents"),
-        (None, {"codes": ["raw"], "rna_obsm_key": "pc", "reference": "labels"}, KeyError, "rna_obsm_key='pc'"),
-    ],
-)  # fmt: skip
-def test_a_failure_is_explained_and_changes_nothing(mdata, change, arguments, error, message):
-    if change is not None:
-        change(mdata)
-    before = mdata.obs.to_csv(), repr(mdata.uns), sorted(mdata.obsm)
-    with pytest.raises(error, match=message):
-        tl.compare_clusters(mdata, **{"label_key": "cell_type", **arguments})
-    assert (mdata.obs.to_csv(), repr(mdata.uns), sorted(mdata.obsm)) == before

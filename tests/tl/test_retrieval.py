@@ -42,26 +42,3 @@ def test_survives_h5mu(mdata, tmp_path):
     table = tl.retrieval(mdata)
     mdata.write(tmp_path / "codes.h5mu")
     pd.testing.assert_frame_equal(mudata.read(tmp_path / "codes.h5mu").uns[_keys.RETRIEVAL], table)
-
-
-def _drop_codes(mdata):
-    mdata.obsm[_keys.shared("gex")][1:] = np.nan
-
-
-@pytest.mark.parametrize(
-    ("change", "arguments", "error", "message"),
-    [
-        (None, {"cells": "test"}, ValueError, "cells='test' is not known"),
-        (None, {"ks": ()}, ValueError, "ks=.* at least one"),
-        (None, {"ks": (0,)}, ValueError, "ks=.* must be whole numbers of at least 1"),
-        (_drop_codes, {"cells": "all"}, ValueError, "needs at least 2 cells with both shared codes; there are 1"),
-        (lambda mdata: mdata.uns.clear(), {}, KeyError, r"model\.write_latents\(mdata\)"),
-    ],
-)
-def test_a_failure_is_explained_and_changes_nothing(mdata, change, arguments, error, message):
-    if change is not None:
-        change(mdata)
-    before = repr(mdata.uns)
-    with pytest.raises(error, match=message):
-        tl.retrieval(mdata, **arguments)
-    assert repr(mdata.uns) == before

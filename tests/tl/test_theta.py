@@ -185,62 +185,6 @@ def test_real_cells(pbmc_small):
     assert len(t_cells) >= 2 and (t_cells < 0).all()
 
 
-def _drop(container, key):
-    def change(mdata):
-        del getattr(mdata, container)[key]
-
-    return change
-
-
-def _fit_on_all(mdata):
-    mdata.obs[_keys.SPLIT] = pd.Categorical(["train"] * N_CELLS)
-
-
-def _no_codes(mdata):
-    mdata.obsm[_keys.specific("gex")][9:] = np.nan
-
-
-@pytest.mark.parametrize(
-    ("change", "arguments", "error", "message"),
-    [
-        (None, {"label_key": "celltype"}, KeyError, r"label_key='celltype' .* mdata\['gex'\]\.obs: cell_type"),
-        (None, {"cells": "test"}, ValueError, r"cells='test' is not known. There is: 'all', 'held_out'"),
-        (None, {"code": "all"}, ValueError, r"code='all' is not known. There is: 'specific', 'shared', 'both', 'raw'"),
-        (None, {"code": "joint"}, ValueError, "code='joint' is the one representation .* X_indiseek,.* Name 'both'"),
-        (None, {"code": "both"}, KeyError, "X_indiseek_shared_gex.*the shared code of modality 'gex'"),
-        (None, {"code": "raw"}, KeyError, "rna_obsm_key='X_pca'"),
-        (None, {"smoothing": -1}, ValueError, "smoothing must be above 0"),
-        (None, {"n_neighbors": 0}, ValueError, "n_neighbors must be at least 1"),
-        (
-            None,
-            {"n_neighbors": 120},
-            ValueError,
-            "n_neighbors=120 needs more cells .* of the 120 looked at there are 120",
-        ),
-        (
-            None,
-            {"cells": "held_out", "n_neighbors": 30},
-            ValueError,
-            "n_neighbors=30 needs more cells .* of the 30 looked at there are 30",
-        ),
-        (None, {"modalities": {"rna": "gex"}}, ValueError, "must map 'rna' and 'adt'"),
-        (None, {"modalities": {"rna": "gex", "adt": "adt"}}, KeyError, "X_indiseek_specific_adt.* of modality 'adt'"),
-        (_drop("uns", _keys.SETTINGS), {}, KeyError, r"model\.write_latents\(mdata\)"),
-        (_drop("obsm", _keys.specific("prot")), {}, KeyError, r"specific_prot.*mdata\.obsm holds .*specific_gex"),
-        (_drop("obs", _keys.SPLIT), {"cells": "held_out"}, KeyError, "use cells='all'"),
-        (_fit_on_all, {"cells": "held_out"}, ValueError, "neither test nor validation cells"),
-        (_no_codes, {}, ValueError, "there are 9"),
-    ],
-)
-def test_a_failure_is_explained_and_changes_nothing(mdata, change, arguments, error, message):
-    if change is not None:
-        change(mdata)
-    before = content(mdata)
-    with pytest.raises(error, match=message):
-        tl.modality_importance(mdata, **{"label_key": "cell_type", **arguments})
-    assert content(mdata) == before
-
-
 TYPES = np.repeat(["a", "b", "c", "d", "few"], [40, 40, 40, 40, 5])
 ROLES = {"rna": "gex", "adt": "prot"}
 
@@ -322,22 +266,3 @@ def test_rank_correlation_survives_h5mu(ranked, tmp_path):
     back = mudata.read(tmp_path / "codes.h5mu")
     pd.testing.assert_frame_equal(back.uns[_keys.RANK_CORRELATION], table)
     assert back.uns[f"{_keys.RANK_CORRELATION}_params"]["label_key"] == "cell_type"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"codes": "shared"}, ValueError, "codes='shared' must be a sequence"),
-        ({"codes": ["private"]}, ValueError, "codes='private' is not known"),
-        ({"codes": ["shared", "joint"]}, ValueError, "codes='joint' is the one representation .* Name 'both'"),
-        ({"weight_key": "other"}, KeyError, "key='other'"),
-        ({"label_key": "type"}, KeyError, "label_key='type'"),
-        ({"minimum_cells": 41}, ValueError, "at least 3 labels of minimum_cells=41"),
-        ({"n_bootstrap": 0}, ValueError, "n_bootstrap must be at least 1"),
-    ],
-)
-def test_a_failure_of_rank_correlation_is_explained_and_changes_nothing(ranked, arguments, error, message):
-    before = ranked.obs.to_csv(), repr(ranked.uns), sorted(ranked.obsm)
-    with pytest.raises(error, match=message):
-        tl.rank_correlation(ranked, **{"label_key": "cell_type", **arguments})
-    assert (ranked.obs.to_csv(), repr(ranked.uns), sorted(ranked.obsm)) == before

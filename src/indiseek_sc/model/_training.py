@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from indiseek_sc._checks import check_flag, check_path, check_several, check_whole, shown
+from indiseek_sc._checks import check_flag, check_several, check_whole, shown
 from indiseek_sc.data import apply_transform, find_covariates, fit_offsets, fit_transform
 from indiseek_sc.metrics import limit_threads
 from indiseek_sc.model._cells import (
@@ -36,8 +36,6 @@ from indiseek_sc.model._stages import FINISH, FORMER_START, NEW_START, SPECIFIC,
 from indiseek_sc.train import EarlyEndWarning, StageFit, draw_split, isolated_seed
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mudata import MuData
 
     from indiseek_sc._keys import Role
@@ -186,8 +184,7 @@ def train(
         raise ValueError(
             f"{given[0]}: stage 2 alone keeps the cells of stage 1. Leave it out, or train both stages on other cells."
         )
-    n_threads = check_whole("n_threads", n_threads, 1)
-    lambda_, folder = _check_lambda(lambda_), _check_folder(checkpoint_dir)
+    lambda_, n_threads = _check_lambda(lambda_), check_whole("n_threads", n_threads, 1)
     options = read_options(
         model,
         max_epochs=max_epochs,
@@ -208,10 +205,10 @@ def train(
     matrices, checkpoint = get_row_major(model, mdata), None
     weight = model.settings.optimisation.lambda_ if lambda_ is None else lambda_
     is_anew = "shared" in wanted
-    if folder is not None:
+    if checkpoint_dir is not None:
         arguments = {"stages": wanted, "lambda_": weight, "keep_start": bool(keep_start), "n_threads": n_threads}
         asked = describe_training(model, mdata, matrices, split, options, is_anew=is_anew, **arguments)
-        checkpoint = Checkpoint(folder, asked, options.device.torch)
+        checkpoint = Checkpoint(checkpoint_dir, asked, options.device.torch)
     with explained_memory("features", options, mdata.n_obs, learns=False):
         run, values = _begin(model, mdata, split, options, matrices, checkpoint, is_anew=is_anew)
     middle = WALK if weight == "auto" else SPECIFIC
@@ -273,15 +270,6 @@ def _check_lambda(lambda_: Any) -> Any:
     if not (math.isfinite(float(lambda_)) and float(lambda_) >= 0):
         raise ValueError(f"lambda_ must be a finite number of at least 0, but is {shown(lambda_)}.")
     return float(lambda_)
-
-
-def _check_folder(checkpoint_dir: Any) -> Path | None:
-    if checkpoint_dir is None:
-        return None
-    folder = check_path("checkpoint_dir", checkpoint_dir)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"checkpoint_dir: {folder} is a file. Give a folder, which is made if it is not there.")
-    return folder
 
 
 def _begin(
