@@ -100,9 +100,9 @@ def hide(mdata: MuData, shares: dict[str, float], seed: int) -> Mosaic:
         measured[rows] = name
     has = {name: measured != other(name) for name in ROLES}
     cells = mudata.MuData({name: mdata[name][rows].copy() for name, rows in has.items()})
-    cells = cells[mdata.obs_names].copy()
-    assert cells.obs_names.equals(mdata.obs_names)
-    return Mosaic(cells, mdata, measured, find_labels(mdata), True)
+    place = mdata.obs_names.get_indexer(cells.obs_names)  # MuData has an order of its own
+    whole = mudata.MuData({name: mdata[name][place].copy() for name in ROLES})
+    return Mosaic(cells, whole, measured[place], find_labels(mdata)[place], True)
 
 
 def take(mdata: MuData) -> Mosaic:
@@ -112,14 +112,14 @@ def take(mdata: MuData) -> Mosaic:
     return Mosaic(mdata, mdata, measured, find_labels(mdata), False)
 
 
-def read(name: str, max_cells: int, seed: int) -> Iterator[tuple[str, Mosaic]]:
+def read(name: str, max_cells: int, seed: int, hidden: Sequence[str]) -> Iterator[tuple[str, Mosaic]]:
     """Yield what is hidden, and the mosaic."""
     mdata = mudata.read_h5mu(name)
     if any(cells.n_obs < mdata.n_obs for cells in mdata.mod.values()):
         yield "", take(mdata)
     else:
         mdata = read_paired(name, max_cells)
-        yield from ((what, hide(mdata, shares, seed)) for what, shares in SHARES.items())
+        yield from ((what, hide(mdata, SHARES[what], seed)) for what in hidden)
 
 
 def by_modality(model: IndiSeek, call: str, mdata: MuData, **kwargs: str) -> dict[str, np.ndarray]:
@@ -240,7 +240,7 @@ def read_measured(mosaic: Mosaic, model: IndiSeek) -> dict[str, np.ndarray]:
 
 def run(name: str, seed: int, arguments: argparse.Namespace) -> Iterator[dict]:
     """All methods on one data set and seed."""
-    for what, mosaic in read(name, arguments.max_cells, seed):
+    for what, mosaic in read(name, arguments.max_cells, seed, arguments.hidden):
         counts = {f"n_{kind}": mosaic.having(kind).size for kind in ("both", *ROLES)}
         first = {"data": Path(name).stem, "hidden": what, "seed": seed, **counts}
         model, ours, figures = use_indiseek(mosaic, seed)
@@ -265,7 +265,8 @@ def main() -> None:
     parser.add_argument("data", nargs="+")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--max-cells", type=int, default=6000)
+    parser.add_argument("--max-cells", type=int, default=3000)
+    parser.add_argument("--hidden", nargs="+", choices=list(SHARES), default=list(SHARES))
     parser.add_argument("--batch-key", default=MEASURED, help="of data that are a mosaic, for MIDAS")
     parser.add_argument("--midas-python", type=Path, help="interpreter of an environment with scmidas")
     parser.add_argument("--midas-epochs", type=int, nargs="+", default=[1000], help="after which to judge it")
