@@ -49,7 +49,7 @@ SHARES = {"quarters": {"rna": 0.25, "adt": 0.25}, "half of the proteins": {"rna"
 """Of the cells, by the one modality that they keep."""
 
 CCA_WIDTH = 16
-"""Beside the width of our codes."""
+"""Of codes by CCA that are wider than ours; others are as wide."""
 
 MEASURED = "measured"
 """Column that says what a cell has: ``both``, ``rna`` or ``adt``."""
@@ -246,9 +246,9 @@ def run(name: str, seed: int, arguments: argparse.Namespace) -> Iterator[dict]:
         model, ours, figures = use_indiseek(mosaic, seed)
         measured = read_measured(mosaic, model)
         yield {**first, "method": "IndiSeek", **figures, **judge(mosaic, ours, measured)}
-        for width in (ours.codes["rna"].shape[1], CCA_WIDTH):
+        for method, width in (("CCA", ours.codes["rna"].shape[1]), (f"CCA, {CCA_WIDTH}", CCA_WIDTH)):
             cca, figures = use_cca(mosaic, model, measured, width)
-            yield {**first, "method": f"CCA and ridge, {width}", **figures, **judge(mosaic, cca, measured)}
+            yield {**first, "method": method, **figures, **judge(mosaic, cca, measured)}
         if arguments.midas_python is None:
             continue
         settings = {"batch_size": arguments.midas_batch_size, "learning_rate": SETTINGS["learning_rate"]}
