@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import scvi
+import torch
 from _quiet import train_quietly
 from anndata import AnnData
 from main_job import read, read_inputs, read_proteins
@@ -98,6 +99,7 @@ def run_totalvi(mdata: MuData, model: IndiSeek, batch: np.ndarray, seed: int, ep
     obs = pd.DataFrame({"batch": batch}, index=proteins.index)
     cells = AnnData(counts, obs=obs, obsm={"proteins": proteins})
     scvi.settings.seed = seed
+    torch.set_flush_denormal(True)  # else some trainings of few cells take many times as long
     TOTALVI.setup_anndata(cells, protein_expression_obsm_key="proteins", batch_key="batch")
     other = TOTALVI(cells)
     other.train(max_epochs=epochs, accelerator="cpu", enable_progress_bar=False)

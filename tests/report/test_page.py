@@ -113,8 +113,11 @@ def test_the_paragraph_for_a_methods_section_has_the_numbers_and_their_sources(p
     assert re.search(
         r"rna counts went through library size, log1p, centring, weighting by signal, PCA to \d+ components", paragraph
     )
-    assert "What each of 3 batches (batch) adds to features within clusters of cells was taken out of them" in paragraph
-    assert "networks were conditioned on the batch" in paragraph
+    assert (
+        "What each of 3 batches (batch) adds to the features of cells of each state was estimated and subtracted"
+        in paragraph
+    )
+    assert "cells were compared within these, and networks were conditioned on them" in paragraph
     assert "120 were held out of all steps" in paragraph
     assert "lambda of completeness against independence was 100" in paragraph
     assert "Codes were audited on 120 held-out cells" in paragraph

@@ -120,7 +120,7 @@ def test_batches_that_lie_apart_are_told_and_others_not(coded):
     assert "100% (joint)" in caution
     share = float(re.search(r"(\d+)% \(rna-specific\)", caution).group(1))
     assert abs(share - 50) < 10  # two batches, of which this code tells nothing
-    assert "rna_obsm_key" in caution
+    assert "kinds of cells that only one batch has" in caution
 
 
 def test_warnings_are_gathered_once_and_nothing_else():

@@ -196,7 +196,7 @@ class IndiSeek(BaseModelClass):
                 n_cells=self.summary_stats["n_cells"],
                 n_components=n_components,
                 n_top_genes=n_top_genes,
-                has_gaps=source.find_gaps(),
+                has_gaps=torch.from_numpy(source.find_gaps()),
             )
             for role, (source, state) in inputs.items()
         }

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -129,7 +128,7 @@ class FeatureTransform(nn.Module):
         n_components: int | None = None,
         choose_components: bool = False,
         n_features: int | None = None,
-        has_gaps: np.ndarray | None = None,
+        has_gaps: torch.Tensor | None = None,
     ) -> None:
         super().__init__()
         if recipe.project and n_components is None:
@@ -140,7 +139,7 @@ class FeatureTransform(nn.Module):
         self.n_features = n_input if n_features is None else min(n_features, n_input)
         self.n_output = n_components if recipe.project and n_components is not None else self.n_features
 
-        is_common = None if has_gaps is None or not has_gaps.any() else torch.from_numpy(~has_gaps)
+        is_common = None if has_gaps is None or not has_gaps.any() else ~has_gaps
         self.register_buffer("is_common", is_common, persistent=False)
         has_library_size = recipe.cell_step == "library_size"
         self.register_buffer("library_size", torch.tensor(math.nan) if has_library_size else None)
@@ -283,7 +282,7 @@ def build_transform(
     n_cells: int,
     n_components: int | None = None,
     n_top_genes: int | None = None,
-    has_gaps: np.ndarray | None = None,
+    has_gaps: torch.Tensor | None = None,
 ) -> FeatureTransform:
     """Return an unfitted transform for the values of one modality.
 
