@@ -13,7 +13,7 @@ from indiseek_sc.nn import build_transform
 
 N_FEATURES = {"rna": 7, "adt": 5}
 N_CELLS = 60
-BATCH = torch.arange(N_CELLS) % 2
+BATCH = torch.eye(2)[torch.arange(N_CELLS) % 2]
 
 
 @pytest.fixture

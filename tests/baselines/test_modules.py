@@ -38,7 +38,7 @@ def test_clip_has_no_specific_code_but_a_decoder(make_module, features, prepare)
     module = make_module(CLIP)
     cells = prepare(module)
     assert module.learners() == []
-    codes = module.describe(features, torch.zeros(60, dtype=torch.long))
+    codes = module.describe(features, torch.eye(2)[torch.zeros(60, dtype=torch.long)])
     assert {role: tuple(codes["specific"][role].shape) for role in ROLES} == {"rna": (60, 0), "adt": (60, 0)}
     codec, condition = module.codecs["rna"], cells["rna"]["condition"]
     empty = condition[:, :0]

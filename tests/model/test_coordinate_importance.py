@@ -61,12 +61,12 @@ def test_jacobian_is_the_slope_of_what_the_model_says(linear, kind: str, modalit
 
 
 def test_a_linear_encoder_has_its_closed_form(linear) -> None:
-    """The shared encoder with its network silenced is a matrix, behind components that are known."""
+    """The shared encoder with its network and the offsets of states silenced is a matrix, behind components that are known."""
     module = linear.module
-    network = module.encoders["adt"].network[-1]
-    kept = [p.detach().clone() for p in network.parameters()]
+    silenced = [*module.encoders["adt"].network[-1].parameters(), module.covariate_offsets["adt"].of_states]
+    kept = [p.detach().clone() for p in silenced]
     with torch.no_grad():
-        for p in network.parameters():
+        for p in silenced:
             p.zero_()
     table = linear.coordinate_importance(modality="adt", kind="shared")
     exchanged = linear.coordinate_importance(modality="adt", kind="shared", method="permutation", n_repeats=50)
@@ -78,7 +78,7 @@ def test_a_linear_encoder_has_its_closed_form(linear) -> None:
     whole = (x @ weight.T).var(axis=0).sum()
     np.testing.assert_allclose(exchanged["importance"], squares / whole, rtol=0.1)
     with torch.no_grad():
-        for p, values in zip(network.parameters(), kept, strict=True):
+        for p, values in zip(silenced, kept, strict=True):
             p.copy_(values)
 
 

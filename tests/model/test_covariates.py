@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -166,8 +164,3 @@ def test_columns_that_cannot_be_used(mdata, change, setup, message):
     with pytest.raises(ValueError, match=message):
         IndiSeek.setup_mudata(cells, **setup)
     assert (set(cells.obs), set(cells.obsm), set(cells.uns)) == before
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    logging.getLogger("scvi").setLevel(logging.WARNING)

@@ -9,6 +9,7 @@ from indiseek_sc._keys import ROLES, other
 from indiseek_sc.model._shared import (
     ENOUGH,
     SUFFICIENT,
+    Within,
     find_sufficient,
     finish_shared,
     is_sufficient,
@@ -18,6 +19,8 @@ from indiseek_sc.nn import CanonicalRotation, SharedEncoder
 from indiseek_sc.train import Rows
 
 ROWS = Rows(torch.arange(0, 1500), torch.arange(1500, 2000))
+ALL = Within(None, ROWS.train)
+"""All cells are compared."""
 
 
 def draw(weights: list[float]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -117,9 +120,9 @@ def find_square(module: SimpleNamespace) -> None:
 
 def test_a_network_that_found_nothing_gives_way_to_the_linear_start():
     features, module = draw_pairs(hidden=False), make_module()
-    start = start_shared(module, features, ROWS)
+    start = start_shared(module, features, ROWS, ALL)
     torch.nn.init.normal_(module.encoders["rna"].network[-1].weight, std=0.02)
-    finish_shared(module, features, ROWS, start)
+    finish_shared(module, features, ROWS, ALL, start)
     for role in ROLES:
         assert (module.encoders[role].network(features[role]) == 0).all()
     codes = [module.rotations[role](module.encoders[role](features[role])).detach() for role in ROLES]
@@ -133,30 +136,57 @@ def test_a_network_that_found_nothing_gives_way_to_the_linear_start():
 
 def test_a_network_that_found_more_stays():
     features, module = draw_pairs(hidden=True), make_module()
-    start = start_shared(module, features, ROWS)
+    start = start_shared(module, features, ROWS, ALL)
     find_square(module)
-    finish_shared(module, features, ROWS, start)
+    finish_shared(module, features, ROWS, ALL, start)
     assert (module.encoders["rna"].network(features["rna"]) != 0).any()
 
 
 @pytest.mark.parametrize("n_active", [1, 2, 3, 4, 5])
 def test_codes_are_sufficient_from_as_many_columns_as_there_are_directions(n_active):
     features, module = draw_pairs(hidden=False), make_module(n_active)
-    finish_shared(module, features, ROWS, start_shared(module, features, ROWS))
+    finish_shared(module, features, ROWS, ALL, start_shared(module, features, ROWS, ALL))
     for role in ROLES:
         assert module.rotations[role].n_kept == min(n_active, 4)
         code = module.shared(role, features[role])
         assert (code[:, min(n_active, 4) :] == 0).all()
         assert (code[:, : min(n_active, 4)].std(dim=0) > 0.1).all()
-    assert is_sufficient(module, features, ROWS) == (n_active >= 4)
+    assert is_sufficient(module, features, ROWS, ALL) == (n_active >= 4)
 
 
 def test_one_code_that_is_not_sufficient_is_enough_to_say_so():
     features, module = draw_pairs(hidden=False), make_module()
-    finish_shared(module, features, ROWS, start_shared(module, features, ROWS))
+    finish_shared(module, features, ROWS, ALL, start_shared(module, features, ROWS, ALL))
     lost = torch.diag(torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0]))
     shared = module.shared
     for blind in ROLES:
         module.shared = lambda role, x, blind=blind: shared(role, x) @ lost if role == blind else shared(role, x)
-        assert not is_sufficient(module, features, ROWS)
+        assert not is_sufficient(module, features, ROWS, ALL)
     assert 0.5 < ENOUGH < 1
+
+
+def test_what_batches_add_to_both_modalities_is_no_shared_direction():
+    """A fifth direction, in which only the means of three batches differ, would be the most shared one among all cells."""
+    features = draw_pairs(hidden=False)
+    design = torch.eye(3)[torch.arange(2000) % 3]
+    added = design @ torch.tensor([[4.0], [0.0], [-4.0]])
+    features = {role: torch.cat([x[:, :-1], x[:, -1:] + added], dim=1) for role, x in features.items()}
+    told = {}
+    for within in (ALL, Within(design, ROWS.train)):
+        module = make_module()
+        finish_shared(module, features, ROWS, within, start_shared(module, features, ROWS, within))
+        code = module.shared("rna", features["rna"]).detach()
+        means = design.T @ code / design.sum(dim=0)[:, None]
+        told[within is ALL] = float((means.var(dim=0) / code.var(dim=0).clamp(min=1e-9)).max())
+    assert told[True] > 0.8
+    assert told[False] < 0.1
+
+
+def test_values_within_levels_are_those_of_a_regression_in_training_cells():
+    values, design = torch.randn(2000, 4) + torch.arange(2000)[:, None] % 3, torch.eye(3)[torch.arange(2000) % 3]
+    found = Within(design, ROWS.train)(values)
+    torch.testing.assert_close(found.mean(dim=0), values.mean(dim=0), atol=0.02, rtol=0)
+    means = torch.stack([found[ROWS.train][design[ROWS.train].argmax(dim=1) == b].mean(dim=0) for b in range(3)])
+    torch.testing.assert_close(means, means[:1].expand_as(means), atol=0.02, rtol=0)
+    some = torch.cat([ROWS.train[::2], ROWS.validation[::2]])
+    torch.testing.assert_close(Within(design, ROWS.train)(values[some], some), found[some], atol=0.2, rtol=0)

@@ -69,7 +69,7 @@ def test_stage_two_may_have_no_epochs(pbmc_small):
 def test_wider_shared_codes_are_tried_where_narrow_ones_do_not_suffice(pbmc_small, monkeypatch):
     asked = []
 
-    def answer(sufficient, module, features, rows):
+    def answer(sufficient, module, features, rows, within):
         asked.append([module.encoders[role].n_active for role in ROLES])
         return sufficient
 

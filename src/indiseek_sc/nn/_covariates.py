@@ -205,6 +205,9 @@ class CovariateOffsets(nn.Module):
 
     def _average(self, by_state: Tensor, corrected: Tensor) -> Tensor:
         """Offsets of the state of each cell, by how near the features are to each state."""
-        distance = (corrected - self.states).square().sum(dim=2)
-        shares = torch.softmax(-distance.clamp(max=FARTHEST) / self.spread, dim=1)
+        is_state = self.states.isfinite().all(dim=1)
+        # Not by an infinite distance, which has no gradient.
+        states = torch.where(is_state[:, None], self.states, 0.0)
+        distance = torch.where(is_state, (corrected - states).square().sum(dim=2), FARTHEST)
+        shares = torch.softmax(-distance / self.spread, dim=1)
         return torch.einsum("nk,nkf->nf", shares, by_state)
