@@ -185,7 +185,7 @@ class IndiSeekModule(BaseModuleClass):
     def _make_codec(self, name: Role) -> SpecificCodec:
         a, sizes = self.architecture, (self.n_features[name], self.n_condition, self.n_specific[name])
         if a.conditional_codec:
-            return ConditionalCodec(*sizes)
+            return ConditionalCodec(*sizes, n_linear=self.design.n_learned)
         return PlainCodec(*sizes, a.n_hidden, n_layers=a.n_layers, standardize=a.standardize)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:

@@ -227,6 +227,8 @@ class ConditionalCodec(SpecificCodec):
         Width of the code, at most ``n_features``.
     n_hidden
         Width of the hidden layers.
+    n_linear
+        So many of the last columns of the condition, such as indicators of batches, have linear effects alone in the whitening.
     """
 
     in_use: Tensor
@@ -245,11 +247,13 @@ class ConditionalCodec(SpecificCodec):
 
     is_refined = True
 
-    def __init__(self, n_features: int, n_condition: int, n_specific: int, n_hidden: int = 128) -> None:
+    def __init__(
+        self, n_features: int, n_condition: int, n_specific: int, n_hidden: int = 128, *, n_linear: int = 0
+    ) -> None:
         super().__init__()
         self.baseline = RidgeMap(n_condition, n_features)
         self.principal = PrincipalMap(n_features, n_specific)
-        self.conditional = ConditionalWhitening(n_condition, n_specific)
+        self.conditional = ConditionalWhitening(n_condition, n_specific, n_linear=n_linear)
         self.shape = ConditionalSpline(n_condition, n_specific)
         self.correction = make_mlp(
             n_specific + n_condition, n_specific, n_hidden, n_layers=2, activation="gelu", start_at_zero=True

@@ -142,6 +142,9 @@ class FourierFeatures(nn.Module):
         :math:`f`.
     seed
         Decides the features: the same for regressions that are compared.
+    n_linear
+        So many of the last columns, such as indicators of batches, stand beside the Fourier features and are no part of them: many of them
+        would make all cells of other batches equally distant.
     """
 
     center: Tensor
@@ -151,13 +154,17 @@ class FourierFeatures(nn.Module):
     mean: Tensor
     factor: Tensor
 
-    def __init__(self, n_input: int, n_fourier: int, *, frequency: float = 1.0, seed: int = 0) -> None:
+    def __init__(
+        self, n_input: int, n_fourier: int, *, frequency: float = 1.0, seed: int = 0, n_linear: int = 0
+    ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.n_output = n_input + n_fourier
         self.register_buffer("center", torch.zeros(n_input))
         self.register_buffer("scale", torch.zeros(n_input))
-        self.register_buffer("frequencies", frequency * torch.randn(n_input, n_fourier, generator=generator))
+        frequencies = frequency * torch.randn(n_input, n_fourier, generator=generator)
+        frequencies[n_input - n_linear :] = 0.0
+        self.register_buffer("frequencies", frequencies)
         self.register_buffer("phases", 2 * torch.pi * torch.rand(n_fourier, generator=generator))
         self.register_buffer("mean", torch.zeros(self.n_output))
         self.register_buffer("factor", torch.zeros(self.n_output))
@@ -179,7 +186,7 @@ class FourierFeatures(nn.Module):
 
     def _expand(self, x: Tensor) -> Tensor:
         x = (x - self.center) * self.scale
-        n_varying = (self.scale > 0).sum().clamp(min=1)
+        n_varying = ((self.scale > 0) & self.frequencies.ne(0).any(dim=1)).sum().clamp(min=1)
         return torch.cat([x, torch.cos(x @ self.frequencies / n_varying.to(x.dtype).sqrt() + self.phases)], dim=1)
 
 

@@ -126,14 +126,16 @@ class ConditionalWhitening(nn.Module):
         Columns of the condition.
     n_output
         Columns of the vector.
+    n_linear
+        So many of the last columns of the condition have linear effects alone.
     """
 
     varies: Tensor
     size: Tensor
 
-    def __init__(self, n_condition: int, n_output: int) -> None:
+    def __init__(self, n_condition: int, n_output: int, *, n_linear: int = 0) -> None:
         super().__init__()
-        self.features = FourierFeatures(n_condition, N_FOURIER, frequency=FREQUENCY)
+        self.features = FourierFeatures(n_condition, N_FOURIER, frequency=FREQUENCY, n_linear=n_linear)
         self.n_mixing = n_condition + N_MIXING
         self.register_buffer("varies", torch.zeros(n_output))
         self.register_buffer("size", torch.ones(n_output))
