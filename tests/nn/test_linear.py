@@ -7,6 +7,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
 from indiseek_sc.nn import FourierRegression, PrincipalMap, RidgeMap
+from indiseek_sc.nn._linear import FourierFeatures
 
 
 @pytest.mark.parametrize("ridge", [1e-3, 1.0, 100.0])
@@ -141,6 +142,18 @@ def test_what_tells_nothing_is_left_alone_to_the_bit_if_each_column_chooses():
     regression.fit(x, y, N_FIT, each=True)
     assert regression(x)[:, 0].unique().numel() == 1
     assert (regression(x)[:, 1] - y[:, 1]).abs().mean() < 0.1
+
+
+def test_linear_columns_stand_beside_the_fourier_features_and_are_no_part_of_them():
+    x, _ = draw_regression()
+    batches = torch.eye(20, dtype=x.dtype)[torch.arange(len(x)) % 20]
+    alone, beside = FourierFeatures(3, 8).to(x.dtype), FourierFeatures(23, 8, n_linear=20).to(x.dtype)
+    beside.frequencies[:3], beside.phases[:] = alone.frequencies, alone.phases
+    both = torch.cat([x, batches], dim=1)
+    alone.fit(x)
+    beside.fit(both)
+    torch.testing.assert_close(beside(both)[:, 23:], alone(x)[:, 3:])
+    torch.testing.assert_close(beside(both)[:, :3], alone(x)[:, :3])
 
 
 def test_constant_and_scaled_columns_change_nothing():
