@@ -7,7 +7,7 @@ Where all cells have both modalities, one is hidden from some of them, by chance
 proteins of half. What is hidden serves to judge alone. A mosaic stays as it is, with ``--batch-key`` for MIDAS, and labels alone are judged.
 
 Columns that end in ``_rna`` and ``_adt`` are of cells with that modality alone. ``label`` is the accuracy of labels by the 15 nearest cells with both
-modalities, and ``label_whole`` that by all that a method knows of the modality (ours: both codes, decoded; CCA: the features); ``label_across`` that of cells with proteins alone by the nearest ones with RNA
+modalities, and ``label_whole`` that by everything that a method represents of the modality (ours: both codes, decoded; CCA: the features); ``label_across`` that of cells with proteins alone by the nearest ones with RNA
 alone. ``foscttm`` and ``recall@10`` are of the code of a cell and that of its hidden half, each made without the other. ``r_proteins`` and ``r_genes`` are correlations of
 hidden log-ratios and log-normalised genes with predicted ones over cells, mean of all features. ``cpu_seconds`` are of training, one thread, that of the
 prediction included. ``coded`` is the share of all cells with a code in the space for all of them, and ``coded_jointly`` that of cells with a joint code. Labels choose nothing.
@@ -57,7 +57,7 @@ MEASURED = "measured"
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What a method knows of all cells, by modality; NaN or anything where nothing is asked for.
+    """The representations and predictions of a method for all cells, by modality; NaN or anything where they are not evaluated.
 
     Attributes
     ----------
@@ -162,8 +162,8 @@ def use_cca(
     predicted = {}
     for name, y in measured.items():
         x, seen = features[other(name)].astype(float), np.concatenate([train, validation])
-        told = solve_ridge(x[train], y[train], x[validation], PENALTIES)
-        best = choose({(p,): guess for p, guess in told.items()}, y[validation])
+        by_penalty = solve_ridge(x[train], y[train], x[validation], PENALTIES)
+        best = choose({(p,): guess for p, guess in by_penalty.items()}, y[validation])
         predicted[name] = solve_ridge(x[seen], y[seen], x, best)[best[0]]
     figures = {"cpu_seconds": time.process_time() - start}
     return Known(codes, predicted, features), figures
@@ -172,7 +172,7 @@ def use_cca(
 def use_midas(
     mosaic: Mosaic, model: IndiSeek, seed: int, python: Path, epochs: Sequence[int], batch_key: str, **settings: float
 ) -> Iterator[tuple[Known, dict[str, float]]]:
-    """What scmidas knows after some epochs; it reads all genes and the proteins that our model reads."""
+    """The representations of scmidas after some epochs; it reads all genes and the proteins that our model reads."""
     whole = {"rna": mosaic.whole["rna"], "adt": read_proteins(mosaic.whole, model)}
     measured = pd.Series(mosaic.measured, mosaic.whole.obs_names)
     given, hidden = {}, {}

@@ -1170,7 +1170,7 @@ FILES: dict[str, tuple[Callable[[Path, Path], Path], Callable[[Path], Any], type
     "a model in a file": (file_of("model.txt"), load(), FileNotFoundError, ["model.txt/model.pt: there is no such file"]),
     "a model of no path": (nothing, lambda _: IndiSeek.load(3), ValueError, ["dir_path must be a path, but is 3"]),
     "another prefix": (saved, load(prefix="b-"), FileNotFoundError, ["b-model.pt: there is no such file", "prefix"]),
-    "a prefix with a folder": (saved, load(prefix="/tmp/x-"), ValueError, ["prefix must be the beginning of names of files, without folders"]),
+    "a prefix with a folder": (saved, load(prefix="folder/x-"), ValueError, ["prefix must be the beginning of names of files, without folders"]),
     "a model beside an AnnData": (saved, load(adata=AnnData(np.ones((3, 2)))), TypeError, ["adata must be a MuData with both modalities, but is AnnData", "adata" ]),
     "a model beside a view": (saved, load(adata=draw_cells()[:99]), ValueError, ["adata: it is a view", "mdata = mdata.copy()"]),
     "a model on a GPU": (saved, load(device=3), ValueError, ["device=3: with accelerator='cpu' training is on the CPU"]),

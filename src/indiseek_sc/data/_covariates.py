@@ -145,9 +145,9 @@ def locate_covariates(
     levels = {name: list(read_levels(mdata, name, "categorical_covariate_keys").cat.categories) for name in categories}
     if batch is not None:
         levels = {batch: list(read_levels(mdata, batch).cat.categories)} | levels
-    found = Covariates(batch, levels, values)
-    read_covariates(mdata, found)
-    return found
+    for name in values:
+        _read_values(mdata, name, mdata.obs_names)
+    return Covariates(batch, levels, values)
 
 
 def read_covariates(mdata: MuData, covariates: Covariates, cells: pd.Index | None = None) -> np.ndarray:

@@ -117,7 +117,7 @@ def reset_after_start(run: StageRun) -> dict[str, Any]:
 
 @torch.no_grad()
 def compute_conditions(run: StageRun, features: Values, design: Tensor) -> dict[str, Any]:
-    """Compute what stage 2 knows of each cell: its shared codes and its covariates."""
+    """Compute what stage 2 is conditioned on: the shared representations of each cell and its covariates."""
     module = run.module
     return {
         "conditions": {name: module.condition(name, module.shared(name, x), design) for name, x in features.items()}

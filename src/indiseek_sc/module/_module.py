@@ -216,7 +216,7 @@ class IndiSeekModule(BaseModuleClass):
         return map_parts(lambda x: self.rotations[name](self.encoders[name](x)), features)
 
     def condition(self, name: Role, shared: Tensor, design: Tensor) -> Tensor:
-        """Return what stage 2 knows of a cell, shape ``(n_cells, n_condition)``, from its shared code and its columns of the design."""
+        """Return what stage 2 is conditioned on, shape ``(n_cells, n_condition)``: the shared representation and the columns of the design."""
         standardized = self.rotations[name].standardize(shared)
         return torch.cat([standardized, self.design.learned(design)], dim=1) if self.design.n_learned else standardized
 

@@ -101,8 +101,8 @@ class ModalityPredictor(nn.Module):
         self.head.start_from(inputs, features)
         if target.components is not None:
             # Components are uncorrelated over these cells, and standardised genes have variance 1.
-            told = add_offsets(features).var(dim=0) @ target.directions.square()
-            self.left_variance.copy_((1 - told).clamp(min=0) * (target.scale > 0))
+            explained = add_offsets(features).var(dim=0) @ target.directions.square()
+            self.left_variance.copy_((1 - explained).clamp(min=0) * (target.scale > 0))
 
     @torch.no_grad()
     def calibrate(
