@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 FOREIGN = {
     "nn": {"pyro", "torch"},
     "losses": {"torch"},
-    "metrics": {"numpy", "pandas", "scipy", "sklearn", "torch"},
+    "metrics": {"numba", "numpy", "pandas", "scipy", "sklearn", "torch"},
     "pl": {"matplotlib", "numpy", "pandas", "mudata"},
     "report": {"jinja2", "matplotlib", "mudata", "numpy", "pandas"},
 }

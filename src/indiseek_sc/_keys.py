@@ -45,6 +45,9 @@ ATTRIBUTION = "indiseek_attribution"
 WNN = "indiseek_wnn"
 """``uns``: what the weights of weighted nearest neighbours were computed from, and how."""
 
+WNN_NEIGHBORS = "wnn"
+"""``uns``: the graph of weighted nearest neighbours, as scanpy notes graphs; the matrices are in ``obsp``."""
+
 RESULTS = (
     *(f"{IMPORTANCE}{code}" for code in ("", "_shared", "_both", "_raw")),
     *(RANK_CORRELATION, RETRIEVAL, CLUSTERS, WNN),
@@ -94,6 +97,16 @@ def loadings(kind: str) -> str:
 def wnn_weight(modality: str) -> str:
     """``obs`` key of the weight of ``modality`` (the user's own name of it) among weighted nearest neighbours."""
     return f"{modality}:wnn_weight"
+
+
+def graph(key: str, matrix: str) -> str:
+    """``obsp`` key of a matrix of the graph ``key``, such as ``"connectivities"``, as scanpy names them."""
+    return f"{key}_{matrix}"
+
+
+def graph_points(key: str) -> str:
+    """``obsm`` key of what the graph ``key`` was made of, the modalities side by side."""
+    return f"X_{key}"
 
 
 def transferred(label_key: str) -> str:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
 import math
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +12,38 @@ from hypothesis import strategies as st
 
 from indiseek_sc.metrics import _wnn_weights as module
 from indiseek_sc.metrics import wnn_weights
+
+RECORDED = Path(__file__).parent / "recorded" / "seurat_wnn.npz"
+SEARCHES = ["annoy", "exact"]
+
+
+@pytest.mark.parametrize("case", ["cells", "twins", "one_twin", "grid", "few"])
+def test_weights_are_those_of_seurat(case):
+    """Recorded from Seurat 4.3.0; with twins, it predicts each cell by itself too, as a cell that it draws is not its own
+    first neighbour."""
+    recorded = np.load(RECORDED)
+    n_neighbors, _, normalize = recorded[f"{case}_options"].tolist()
+    first, second, expected = (recorded[f"{case}_{name}"] for name in ("first", "second", "weights"))
+    weights = wnn_weights(first, second, n_neighbors=n_neighbors, normalize=bool(normalize))
+    np.testing.assert_allclose(weights, expected, atol=1e-9, rtol=0)
+
+
+def test_weights_are_those_of_seurat_5(shared_data):
+    """Recorded from Seurat 5.5.1 by others."""
+    recorded = json.loads((shared_data / "seurat_wnn_reference.json").read_text())
+    weights = wnn_weights(recorded["inputs"]["rnaEmbedding"], recorded["inputs"]["adtEmbedding"])
+    expected = np.array(recorded["seuratDefault"]["modalityWeights"])
+    np.testing.assert_allclose(np.column_stack([weights, 1 - weights]), expected, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("n", "expected"), [(3, [2, 1, 0]), (300, [90, 289, 188, 117]), (65537, [32033, 14965, 30541])]
+)
+def test_draws_as_r_does(n, expected):
+    """Of R 4.2.2: set.seed(4273); sample(1:n, size = min(50, n)) - 1."""
+    drawn = module.draw_as_r(n, min(50, n), 4273)
+    assert drawn[: len(expected)].tolist() == expected
+    assert len(set(drawn.tolist())) == min(50, n)
 
 
 def length(vector):
@@ -69,7 +104,7 @@ def test_agrees_with_a_slow_loop(n_cells, widths, k, seed, normalize):
     rng = np.random.default_rng(seed)
     first, second = (rng.normal(size=(n_cells, width)) for width in widths)
     expected = slow_weights(first, second, k, normalize)
-    found = wnn_weights(first, second, n_neighbors=k, normalize=normalize)
+    found = wnn_weights(first, second, n_neighbors=k, normalize=normalize, search="exact")
     np.testing.assert_allclose(found, expected, atol=1e-6, rtol=0)
 
 
@@ -77,7 +112,8 @@ def test_agrees_with_a_slow_loop(n_cells, widths, k, seed, normalize):
 def test_agrees_with_a_slow_loop_on_groups_of_cells(groups, monkeypatch, block):
     monkeypatch.setattr(module, "_BLOCK_ENTRIES", block)
     first, second = (part[::5] for part in groups)
-    np.testing.assert_allclose(wnn_weights(first, second), slow_weights(first, second, 20, True), atol=1e-6, rtol=0)
+    found = wnn_weights(first, second, search="exact")
+    np.testing.assert_allclose(found, slow_weights(first, second, 20, True), atol=1e-6, rtol=0)
 
 
 @pytest.fixture
@@ -91,84 +127,105 @@ def groups():
     return first, second
 
 
-def test_the_modality_of_noise_weighs_less(groups):
+@pytest.mark.parametrize("search", SEARCHES)
+def test_the_modality_of_noise_weighs_less(groups, search):
     first, _ = groups
     noise = np.random.default_rng(1).normal(size=(400, 8))
-    weights = wnn_weights(first, noise)
+    weights = wnn_weights(first, noise, search=search)
     assert weights.mean() > 0.6
-    assert wnn_weights(noise, first).mean() < 0.4
+    assert wnn_weights(noise, first, search=search).mean() < 0.4
     assert (weights > 0.5).mean() > 0.8
 
 
-def test_copies_of_one_modality_weigh_the_same(groups):
+@pytest.mark.parametrize("search", SEARCHES)
+def test_copies_of_one_modality_weigh_the_same(groups, search):
     first, _ = groups
-    np.testing.assert_allclose(wnn_weights(first, first), 0.5, atol=1e-12)
+    np.testing.assert_allclose(wnn_weights(first, first, search=search), 0.5, atol=1e-12)
 
 
-def test_the_second_weighs_one_minus_the_first(groups):
-    np.testing.assert_allclose(wnn_weights(*groups), 1 - wnn_weights(*groups[::-1]), atol=1e-12)
+@pytest.mark.parametrize("search", SEARCHES)
+def test_the_second_weighs_one_minus_the_first(groups, search):
+    weights = wnn_weights(*groups, search=search)
+    np.testing.assert_allclose(weights, 1 - wnn_weights(*groups[::-1], search=search), atol=1e-12)
 
 
 def test_length_of_rows_is_of_no_matter_once_normalized(groups):
+    weigh = partial(wnn_weights, search="exact")
     first, second = groups
     length = np.random.default_rng(2).uniform(1e-3, 1e3, (400, 1))
-    np.testing.assert_allclose(wnn_weights(first * length, second), wnn_weights(first, second), atol=1e-6)
-    plain = wnn_weights(first, second, normalize=False)
-    assert np.abs(wnn_weights(first * length, second, normalize=False) - plain).max() > 0.1
-    np.testing.assert_allclose(wnn_weights(7 * first, second, normalize=False), plain, atol=1e-6)
+    np.testing.assert_allclose(weigh(first * length, second), weigh(first, second), atol=1e-6)
+    plain = weigh(first, second, normalize=False)
+    assert np.abs(weigh(first * length, second, normalize=False) - plain).max() > 0.1
+    np.testing.assert_allclose(weigh(7 * first, second, normalize=False), plain, atol=1e-6)
 
 
+@pytest.mark.parametrize("search", SEARCHES)
 @pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("scale", [1e-200, 1e200])
-def test_lengths_beyond_squares(groups, scale, normalize):
+@pytest.mark.parametrize("scale", [2.0**-700, 2.0**700])
+def test_lengths_beyond_squares(groups, scale, normalize, search):
     first, second = groups
-    expected = wnn_weights(first, second, normalize=normalize)
-    np.testing.assert_allclose(wnn_weights(scale * first, second, normalize=normalize), expected, atol=1e-6)
+    expected = wnn_weights(first, second, normalize=normalize, search=search)
+    found = wnn_weights(scale * first, second, normalize=normalize, search=search)
+    np.testing.assert_array_equal(found, expected)
 
 
-def test_order_of_cells_is_of_no_matter(groups):
+def test_order_of_cells_is_of_no_matter_to_exact_weights(groups):
     order = np.random.default_rng(3).permutation(400)
-    np.testing.assert_allclose(wnn_weights(*(x[order] for x in groups)), wnn_weights(*groups)[order], atol=1e-6)
+    moved = wnn_weights(*(x[order] for x in groups), search="exact")
+    np.testing.assert_allclose(moved, wnn_weights(*groups, search="exact")[order], atol=1e-6)
 
 
+def test_few_cells_are_all_compared_so_that_both_searches_agree(groups):
+    """As many cells as a leaf of Annoy's trees holds."""
+    first, second = groups[0][:6], groups[1][:6]
+    order = np.random.default_rng(3).permutation(6)
+    weights = wnn_weights(first, second, n_neighbors=4)
+    np.testing.assert_allclose(weights, wnn_weights(first, second, n_neighbors=4, search="exact"), atol=1e-6)
+    np.testing.assert_allclose(wnn_weights(first[order], second[order], n_neighbors=4), weights[order], atol=1e-6)
+
+
+@pytest.mark.parametrize("search", SEARCHES)
 @pytest.mark.parametrize("normalize", [True, False])
-def test_two_cells_tell_nothing(normalize):
+def test_two_cells_tell_nothing(normalize, search):
     first, second = np.array([[1.0, 2.0, 0.3], [0.0, 1.7, -3.0]]), np.array([[5.0, 0.1], [-2.0, 7.0]])
-    np.testing.assert_allclose(wnn_weights(first, second, normalize=normalize), 0.5)
+    np.testing.assert_allclose(wnn_weights(first, second, normalize=normalize, search=search), 0.5)
 
 
+@pytest.mark.parametrize("search", SEARCHES)
 @pytest.mark.parametrize("value", [0.0, 0.1])
-def test_cells_that_are_all_alike(groups, value):
+def test_cells_that_are_all_alike(groups, value, search):
     first = groups[0]
     constant = np.full((400, 3), value)
-    np.testing.assert_allclose(wnn_weights(constant, constant[:, :1] + 1), 0.5)
-    against = wnn_weights(first, constant)
+    np.testing.assert_allclose(wnn_weights(constant, constant[:, :1] + 1, search=search), 0.5)
+    against = wnn_weights(first, constant, search=search)
     assert np.isfinite(against).all() and np.median(against) > 0.55
 
 
+@pytest.mark.parametrize("search", SEARCHES)
 @pytest.mark.parametrize("n_copies", [2, 30])
-def test_duplicates(groups, n_copies):
+def test_duplicates(groups, n_copies, search):
     """Fewer copies than neighbours, and more: in number, none is lost to a bandwidth of zero."""
     first, second = (np.repeat(part[::8], n_copies, axis=0) for part in groups)
-    weights = wnn_weights(first, second)
+    weights = wnn_weights(first, second, search=search)
     assert np.isfinite(weights).all() and ((weights >= 0) & (weights <= 1)).all()
     lengths = np.random.default_rng(4).uniform(0.5, 2.0, (len(first), 1))
-    scaled = wnn_weights(lengths * first, lengths * second)
-    if n_copies == 2:  # else which copies are neighbours is up to the search
+    scaled = wnn_weights(lengths * first, lengths * second, search=search)
+    if n_copies == 2 and search == "exact":  # else which copies are neighbours is up to the search
         np.testing.assert_allclose(scaled, weights, atol=1e-6)
     assert np.isfinite(scaled).all()
 
 
-def test_copies_alone_predict_each_other_in_both_modalities(groups):
+@pytest.mark.parametrize("search", SEARCHES)
+def test_copies_alone_predict_each_other_in_both_modalities(groups, search):
     """Both within-predictions and both cross-predictions are exact, so that nothing can be told."""
     first, second = (np.repeat(part[:2], 30, axis=0) for part in groups)
-    np.testing.assert_allclose(wnn_weights(first, second), 0.5)
+    np.testing.assert_allclose(wnn_weights(first, second, search=search), 0.5)
 
 
 def test_one_protein(groups):
     first, second = groups[0], groups[1][:, :1]
     few = first[::8], second[::8]
-    plain = wnn_weights(*few, normalize=False)
+    plain = wnn_weights(*few, normalize=False, search="exact")
     np.testing.assert_allclose(plain, slow_weights(*few, 20, False), atol=1e-6, rtol=0)
     # Of length 1, it is -1 or 1, and in a crowd of cells that are alike it tells nothing.
     weights = wnn_weights(first, second)
@@ -202,6 +259,8 @@ def test_errors_name_the_offenders(groups):
         wnn_weights(first[:1], second[:1])
     with pytest.raises(ValueError, match="n_neighbors=1 must be at least 2"):
         wnn_weights(first, second, n_neighbors=1)
+    with pytest.raises(ValueError, match="search='hnsw' is not known"):
+        wnn_weights(first, second, search="hnsw")
     second[[3, 8], 1] = np.nan
     with pytest.raises(ValueError, match=r"second has values that are not finite in rows 3, 8 \(2 in all\)"):
         wnn_weights(first, second)

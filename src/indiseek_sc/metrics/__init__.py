@@ -30,7 +30,8 @@ from indiseek_sc.metrics._theta import (
     rank_correlation,
 )
 from indiseek_sc.metrics._transfer import transfer_labels
-from indiseek_sc.metrics._wnn_weights import wnn_weights
+from indiseek_sc.metrics._wnn_neighbors import WnnNeighbors, shared_neighbors, wnn_neighbors
+from indiseek_sc.metrics._wnn_weights import WnnSearch, wnn_weights
 
 __all__ = [
     "AUDIT_FIGURES",
@@ -44,6 +45,8 @@ __all__ = [
     "PredictionReport",
     "RankCorrelation",
     "SpecificAuditor",
+    "WnnNeighbors",
+    "WnnSearch",
     "audit",
     "check_numbers_of_candidates",
     "check_split_minima",
@@ -71,7 +74,9 @@ __all__ = [
     "retrieval",
     "root_mean_squared_error",
     "limit_threads",
+    "shared_neighbors",
     "through_floor",
     "transfer_labels",
+    "wnn_neighbors",
     "wnn_weights",
 ]

@@ -1,7 +1,8 @@
 """The approximate search for nearest neighbours that Seurat uses, Annoy's, to the same neighbours.
 
-Annoy itself is distributed as source alone, so that it would ask every user for a compiler. Sums are taken in single
-precision and in order, as an Annoy without vector instructions takes them (that of R).
+Sums are taken in single precision and in order, as R's Annoy takes them. The Python package of Annoy is compiled for the
+machine it is on and takes them otherwise, so that trees of many cells, and with them neighbours, are others; and it would
+ask every user for a compiler.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _BALANCED = 0.95
 """A plane is taken at once if its larger side has less than this share of the cells."""
 _ONE_SIDED = 0.99
 """Cells are put on sides at random as long as the larger side has more than this share."""
-_HALF = np.float32(2)
+_IS_SPLIT = 2
+"""In place of which child a node is: its children are grown."""
 
 
 class AnnoyNeighbors(NamedTuple):
@@ -48,8 +50,8 @@ class _Tree(NamedTuple):
 def annoy_neighbors(points: NDArray[np.floating], n_neighbors: int, *, n_trees: int = 50) -> AnnoyNeighbors:
     """Find the nearest cells of each cell as Annoy does with Euclidean distance and its default seed.
 
-    A forest of random planes is grown; a cell is compared with about ``n_trees * n_neighbors`` cells of the leaves that
-    are nearest to it. So the order of cells matters, and neighbours are missed.
+    A forest of random planes is grown; a cell is compared with the ``n_trees * n_neighbors`` cells, some of them
+    many times, of the leaves that are nearest to it. So the order of cells matters, and neighbours are missed.
 
     Parameters
     ----------
@@ -67,7 +69,7 @@ def annoy_neighbors(points: NDArray[np.floating], n_neighbors: int, *, n_trees: 
     points = np.ascontiguousarray(points, dtype=np.float32)
     random_state = np.array([_SEED, 362436362436362436, 1066149217761810, 123456123456123456], dtype=np.uint64)
     forest = [_grow_tree(points, random_state) for _ in range(n_trees)]
-    roots = np.cumsum([0, *(len(tree.ranks) for tree in forest[:-1])])
+    roots = np.cumsum([0, *(len(tree.ranks) for tree in forest[:-1])], dtype=np.int64)
     for i, (tree, root) in enumerate(zip(forest, roots, strict=True)):
         tree.children[tree.children >= 0] += root
         tree.leaves[tree.leaves >= 0] += i * len(points)
@@ -91,7 +93,7 @@ def _grow_tree(points: NDArray[np.float32], random_state: NDArray[np.uint64]) ->
 
 
 @njit(cache=True)
-def _draw(state):
+def _draw(state: NDArray[np.uint64]) -> np.uint64:
     """Draw the next number of KISS (Marsaglia), 64 bits: a linear congruence, a shift and a multiplication with carry."""
     x, y, z, carry = state
     z = z * np.uint64(6906969069) + np.uint64(1234567)
@@ -108,12 +110,12 @@ def _draw(state):
 
 
 @njit(cache=True)
-def _draw_below(state, n):
+def _draw_below(state: NDArray[np.uint64], n: int) -> np.int64:
     return np.int64(_draw(state) % np.uint64(n))
 
 
 @njit(cache=True)
-def _squared_distance(first, second):
+def _squared_distance(first: NDArray[np.float32], second: NDArray[np.float32]) -> np.float32:
     total = np.float32(0)
     for i in range(len(first)):
         difference = first[i] - second[i]
@@ -122,7 +124,7 @@ def _squared_distance(first, second):
 
 
 @njit(cache=True)
-def _dot(first, second):
+def _dot(first: NDArray[np.float32], second: NDArray[np.float32]) -> np.float32:
     total = np.float32(0)
     for i in range(len(first)):
         total += first[i] * second[i]
@@ -130,7 +132,9 @@ def _dot(first, second):
 
 
 @njit(cache=True)
-def _find_plane(points, members, state, normal):
+def _find_plane(
+    points: NDArray[np.float32], members: NDArray[np.int64], state: NDArray[np.uint64], normal: NDArray[np.float32]
+) -> np.float32:
     """Write the normal of the plane between two centres of ``members`` into ``normal``, and return its offset."""
     i = _draw_below(state, len(members))
     j = _draw_below(state, len(members) - 1)
@@ -158,18 +162,20 @@ def _find_plane(points, members, state, normal):
     for d in range(len(normal)):
         if length > 0:
             normal[d] /= length
-        offset += -normal[d] * (first[d] + second[d]) / _HALF
+        offset += -normal[d] * (first[d] + second[d]) / np.float32(2)
     return offset
 
 
 @njit(cache=True)
-def _larger_share(n_left, n):
+def _larger_share(n_left: int, n: int) -> np.float32:
     share = np.float32(n_left / (n + 1e-9))
     return max(share, np.float32(1) - share)
 
 
 @njit(cache=True)
-def _split(points, members, state, normal):
+def _split(
+    points: NDArray[np.float32], members: NDArray[np.int64], state: NDArray[np.uint64], normal: NDArray[np.float32]
+) -> tuple[np.float32, int]:
     """Order ``members`` by their side of a plane, which is found; return its offset and how many lie on the first."""
     n = len(members)
     sides = np.empty(n, dtype=np.bool_)
@@ -203,16 +209,30 @@ def _split(points, members, state, normal):
 
 
 @njit(cache=True)
-def _grow(points, state, order, leaves, normals, offsets, children, ranks):
+def _note(row: NDArray[np.int64], start: int, stop: int, node: int, side: int) -> None:
+    row[0], row[1], row[2], row[3] = start, stop, node, side
+
+
+@njit(cache=True)
+def _grow(
+    points: NDArray[np.float32],
+    state: NDArray[np.uint64],
+    order: NDArray[np.int64],
+    leaves: NDArray[np.int64],
+    normals: NDArray[np.float32],
+    offsets: NDArray[np.float32],
+    children: NDArray[np.int64],
+    ranks: NDArray[np.int64],
+) -> int:
     """Split the cells by planes until a leaf has no more cells than fit into the place of a plane; count the nodes."""
     n_cells, n_features = points.shape
     n_nodes, n_finished, n_todo = 0, 0, 1
-    todo = np.empty((2 * n_cells + 2, 5), dtype=np.int64)  # start, stop, parent, which child of it, whether it is split
-    todo[0] = (0, n_cells, -1, 0, 0)
+    todo = np.empty((2 * n_cells + 2, 4), dtype=np.int64)  # start, stop, parent, which child of it; or a split node
+    _note(todo[0], 0, n_cells, -1, 0)
     while n_todo > 0:
         n_todo -= 1
-        start, stop, parent, side, is_split = todo[n_todo]
-        if is_split:
+        start, stop, parent, side = todo[n_todo, 0], todo[n_todo, 1], todo[n_todo, 2], todo[n_todo, 3]
+        if side == _IS_SPLIT:
             ranks[parent] = n_finished
             n_finished += 1
             continue
@@ -228,24 +248,32 @@ def _grow(points, state, order, leaves, normals, offsets, children, ranks):
             ranks[node] = n_finished
             n_finished += 1
             continue
-        leaves[node] = -1
+        leaves[node, 0] = leaves[node, 1] = -1
         offsets[node], n_left = _split(points, order[start:stop], state, normals[node])
         middle = start + n_left
         first_child = n_todo + (2 if n_left <= stop - middle else 1)  # the smaller child is grown first
-        todo[n_todo] = (start, stop, node, 0, 1)
-        todo[first_child] = (start, middle, node, 0, 0)
-        todo[2 * n_todo + 3 - first_child] = (middle, stop, node, 1, 0)
+        _note(todo[n_todo], start, stop, node, _IS_SPLIT)
+        _note(todo[first_child], start, middle, node, 0)
+        _note(todo[2 * n_todo + 3 - first_child], middle, stop, node, 1)
         n_todo += 3
     return n_nodes
 
 
 @njit(cache=True)
-def _comes_first(margin, rank, other_margin, other_rank):
+def _comes_first(margin: np.float32, rank: np.int64, other_margin: np.float32, other_rank: np.int64) -> np.bool_:
     return margin > other_margin or (margin == other_margin and rank > other_rank)
 
 
 @njit(cache=True)
-def _push(margins, ranks, nodes, size, margin, rank, node):
+def _push(
+    margins: NDArray[np.float32],
+    ranks: NDArray[np.int64],
+    nodes: NDArray[np.int64],
+    size: int,
+    margin: np.float32,
+    rank: np.int64,
+    node: np.int64,
+) -> None:
     """Put a node into a heap of ``size`` nodes, of which that on the right side of its planes by most is the first."""
     i = size
     while i > 0:
@@ -258,7 +286,7 @@ def _push(margins, ranks, nodes, size, margin, rank, node):
 
 
 @njit(cache=True)
-def _pop(margins, ranks, nodes, size):
+def _pop(margins: NDArray[np.float32], ranks: NDArray[np.int64], nodes: NDArray[np.int64], size: int) -> None:
     """Take the first node out of a heap of ``size`` nodes."""
     last = size - 1
     margin, rank, node = margins[last], ranks[last], nodes[last]
@@ -275,7 +303,9 @@ def _pop(margins, ranks, nodes, size):
 
 
 @njit(cache=True)
-def _insert(distances, indices, n_kept, distance, index):
+def _insert(
+    distances: NDArray[np.float32], indices: NDArray[np.int64], n_kept: int, distance: np.float32, index: np.int64
+) -> None:
     """Put a cell into its place among the nearest ones; of those at one distance, the first comes first."""
     i = n_kept if n_kept < len(indices) else n_kept - 1
     if i < n_kept and not (distance < distances[i] or (distance == distances[i] and index < indices[i])):
@@ -287,7 +317,17 @@ def _insert(distances, indices, n_kept, distance, index):
 
 
 @njit(cache=True)
-def _search(points, n_neighbors, roots, order, leaves, normals, offsets, children, node_ranks):
+def _search(
+    points: NDArray[np.float32],
+    n_neighbors: int,
+    roots: NDArray[np.int64],
+    order: NDArray[np.int64],
+    leaves: NDArray[np.int64],
+    normals: NDArray[np.float32],
+    offsets: NDArray[np.float32],
+    children: NDArray[np.int64],
+    node_ranks: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     n_cells = len(points)
     n_wanted = n_neighbors * len(roots)
     indices = np.empty((n_cells, n_neighbors), dtype=np.int64)
@@ -308,7 +348,7 @@ def _search(points, n_neighbors, roots, order, leaves, normals, offsets, childre
                 own = offsets[node] + _dot(normals[node], points[cell])
                 for side in range(2):
                     child = np.int64(children[node, side])
-                    rank = node_ranks[child] if child >= 0 else -1 - child
+                    rank = node_ranks[child] if child >= 0 else np.int64(-1 - child)
                     _push(margins, ranks, nodes, size, min(margin, own if side else -own), rank, child)
                     size += 1
                 continue

@@ -5,6 +5,7 @@ from indiseek_sc.tl._clusters import ClusterComparison, compare_clusters
 from indiseek_sc.tl._retrieval import retrieval
 from indiseek_sc.tl._theta import modality_importance, rank_correlation
 from indiseek_sc.tl._transfer import transfer_labels
+from indiseek_sc.tl._wnn_neighbors import wnn_neighbors
 from indiseek_sc.tl._wnn_weights import WnnWeights, find_wnn_weights, wnn_weights
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "rank_correlation",
     "retrieval",
     "transfer_labels",
+    "wnn_neighbors",
     "wnn_weights",
     "write_attribution",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,12 +14,13 @@ from indiseek_sc._checks import check_flag
 from indiseek_sc._fingerprint import find_changed, note_inputs
 from indiseek_sc._lookup import check_mdata, find_obs
 from indiseek_sc.metrics import first_of
-from indiseek_sc.tl._codes import find_embedding, find_pair, list_places
+from indiseek_sc.tl._codes import Embedding, find_embedding, find_pair, list_places
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mudata import MuData
+    from numpy.typing import NDArray
 
 logger = logging.getLogger("scvi.indiseek_sc")
 
@@ -115,6 +116,69 @@ def _checked(mdata: MuData, values: pd.Series, column: str, origin: str) -> WnnW
     return WnnWeights(numbers.rename(column), source)
 
 
+class WnnInput(NamedTuple):
+    """The pair of modalities of a MuData, an embedding of each, and which cells have both."""
+
+    roles: dict[_keys.Role, str]
+    keys: dict[_keys.Role, str]  # entries of obsm
+    embeddings: dict[_keys.Role, Embedding]
+    paired: NDArray[np.bool_]  # (n_cells,)
+
+    @property
+    def points(self) -> list[NDArray[np.float64]]:
+        """The embeddings of the cells that have both, shape ``(n_paired, n_features)`` each."""
+        return [embedding.points[self.paired] for embedding in self.embeddings.values()]
+
+
+def find_wnn_input(
+    mdata: MuData,
+    modalities: Mapping[str, str] | None,
+    obsm_keys: Mapping[_keys.Role, str],
+    dimensions: Mapping[_keys.Role, int | None],
+) -> WnnInput:
+    """Find what :func:`wnn_weights` reads, and raise its errors."""
+    roles = find_pair(mdata, modalities)
+    found = {role: find_embedding(mdata, name, obsm_keys[role], role, dimensions[role]) for role, name in roles.items()}
+    if found["rna"].place == found["adt"].place:
+        raise ValueError(
+            f"rna_obsm_key and adt_obsm_key are both {found['rna'].place}, so that there is nothing to compare. "
+            "Name an embedding of each modality."
+        )
+    paired = np.logical_and.reduce([~np.isnan(embedding.points).any(axis=1) for embedding in found.values()])
+    if paired.sum() < 2:
+        raise ValueError(
+            f"Weights need at least 2 cells with both modalities {list(roles.values())} in {found['rna'].place} and "
+            f"{found['adt'].place}; there are {paired.sum()}."
+        )
+    return WnnInput(roles, dict(obsm_keys), found, paired)
+
+
+def write_wnn_weights(
+    mdata: MuData, read: WnnInput, of_rna: NDArray[np.float64], settings: Mapping[str, Any]
+) -> pd.DataFrame:
+    """Write the weights of the cells that have both modalities, and what they were made of and how; return all."""
+    weights = pd.DataFrame(np.nan, index=mdata.obs_names.copy(), columns=list(read.roles.values()))
+    weights.loc[read.paired, read.roles["rna"]] = of_rna
+    weights[read.roles["adt"]] = 1 - weights[read.roles["rna"]]
+    for name in read.roles.values():
+        mdata.obs[_keys.wnn_weight(name)] = weights[name].to_numpy()
+    mdata.uns[_keys.WNN] = {
+        "source": SOURCE,
+        "modalities": read.roles,
+        "embeddings": {role: embedding.place for role, embedding in read.embeddings.items()},
+        "n_dimensions": {role: embedding.points.shape[1] for role, embedding in read.embeddings.items()},
+        "n_cells": int(read.paired.sum()),
+        **settings,
+    }
+    note_inputs(mdata, _keys.WNN, list_places(mdata, read.roles, ["raw"], read.keys))
+    logger.info(
+        f"WNN weights of {read.paired.sum()} cells by {SOURCE} from {read.embeddings['rna'].place} and "
+        f"{read.embeddings['adt'].place}, in mdata.obs[{_keys.wnn_weight(read.roles['rna'])!r}] and "
+        f"mdata.obs[{_keys.wnn_weight(read.roles['adt'])!r}]."
+    )
+    return weights
+
+
 def wnn_weights(
     mdata: MuData,
     *,
@@ -125,11 +189,12 @@ def wnn_weights(
     adt_dimensions: int | None = None,
     n_neighbors: int = 20,
     normalize: bool = True,
+    search: metrics.WnnSearch = "annoy",
 ) -> pd.DataFrame:
     """Weigh the modalities in each cell as Seurat's weighted nearest neighbours do.
 
-    The formula is Seurat's and the neighbours are exact, see :func:`indiseek_sc.metrics.wnn_weights`. muon's
-    ``mod_weight`` is an approximation of the same weights. Only ranks of cells or cell types should be compared.
+    The weights are Seurat's, see :func:`indiseek_sc.metrics.wnn_weights`. muon's ``mod_weight`` is an approximation of
+    them, drawn towards 0.5. :func:`wnn_neighbors` writes the same weights, and a graph of cells.
 
     Parameters
     ----------
@@ -150,6 +215,9 @@ def wnn_weights(
         Neighbours of a cell, itself included, as Seurat counts them.
     normalize
         Bring each cell to length 1 in each embedding first, as Seurat does.
+    search
+        ``"annoy"`` finds neighbours as Seurat does, approximately and depending on the order of cells; ``"exact"`` finds
+        all of them, so that weights do not depend on the order, and are less like Seurat's.
 
     Returns
     -------
@@ -174,41 +242,7 @@ def wnn_weights(
     >>> weights.groupby(mdata.obs["cell_type"]).mean()
     """
     check_flag("normalize", normalize)
-    roles = find_pair(mdata, modalities)
     keys: dict[_keys.Role, str] = {"rna": rna_obsm_key, "adt": adt_obsm_key}
-    widths = {"rna": rna_dimensions, "adt": adt_dimensions}
-    found = {role: find_embedding(mdata, name, keys[role], role, widths[role]) for role, name in roles.items()}
-    if found["rna"].place == found["adt"].place:
-        raise ValueError(
-            f"rna_obsm_key and adt_obsm_key are both {found['rna'].place}, so that there is nothing to compare. "
-            "Name an embedding of each modality."
-        )
-    paired = np.logical_and.reduce([~np.isnan(embedding.points).any(axis=1) for embedding in found.values()])
-    if paired.sum() < 2:
-        raise ValueError(
-            f"Weights need at least 2 cells with both modalities {list(roles.values())} in {found['rna'].place} and "
-            f"{found['adt'].place}; there are {paired.sum()}."
-        )
-    of_rna = np.full(mdata.n_obs, np.nan)
-    of_rna[paired] = metrics.wnn_weights(
-        *(embedding.points[paired] for embedding in found.values()), n_neighbors=n_neighbors, normalize=normalize
-    )
-
-    weights = pd.DataFrame({roles["rna"]: of_rna, roles["adt"]: 1 - of_rna}, index=mdata.obs_names.copy())
-    for name in roles.values():
-        mdata.obs[_keys.wnn_weight(name)] = weights[name].to_numpy()
-    mdata.uns[_keys.WNN] = {
-        "source": SOURCE,
-        "modalities": roles,
-        "embeddings": {role: embedding.place for role, embedding in found.items()},
-        "n_dimensions": {role: embedding.points.shape[1] for role, embedding in found.items()},
-        "n_cells": int(paired.sum()),
-        "n_neighbors": n_neighbors,
-        "normalize": normalize,
-    }
-    note_inputs(mdata, _keys.WNN, list_places(mdata, roles, ["raw"], keys))
-    logger.info(
-        f"WNN weights of {paired.sum()} cells by {SOURCE} from {found['rna'].place} and {found['adt'].place}, in "
-        f"mdata.obs[{_keys.wnn_weight(roles['rna'])!r}] and mdata.obs[{_keys.wnn_weight(roles['adt'])!r}]."
-    )
-    return weights
+    read = find_wnn_input(mdata, modalities, keys, {"rna": rna_dimensions, "adt": adt_dimensions})
+    settings: dict[str, Any] = {"n_neighbors": n_neighbors, "normalize": normalize, "search": search}
+    return write_wnn_weights(mdata, read, metrics.wnn_weights(*read.points, **settings), settings)
