@@ -39,6 +39,9 @@ RETRIEVAL = "indiseek_retrieval"
 CLUSTERS = "indiseek_clusters"
 """``uns``: how alike the clusters of codes are."""
 
+DIMENSIONS = "indiseek_dimensions"
+"""``uns``: what each dimension of the specific representations follows."""
+
 ATTRIBUTION = "indiseek_attribution"
 """``uns``: by modality and kind of code, what the loadings in ``varm`` are."""
 
@@ -50,7 +53,7 @@ WNN_NEIGHBORS = "wnn"
 
 RESULTS = (
     *(f"{IMPORTANCE}{code}" for code in ("", "_shared", "_both", "_raw")),
-    *(RANK_CORRELATION, RETRIEVAL, CLUSTERS, WNN),
+    *(RANK_CORRELATION, RETRIEVAL, CLUSTERS, WNN, DIMENSIONS, f"{DIMENSIONS}_shared"),
 )
 """``uns``: all that is made of codes and noted with what it was made of."""
 
@@ -120,7 +123,7 @@ def transferred_confidence(label_key: str) -> str:
 
 
 def of_code(key: str, code: str) -> str:
-    """:data:`THETA` or :data:`IMPORTANCE` of a code: that of the specific one has no suffix."""
+    """:data:`THETA`, :data:`IMPORTANCE` or :data:`DIMENSIONS` of a code: that of the specific one has no suffix."""
     return key if code == "specific" else f"{key}_{code}"
 
 

@@ -9,6 +9,7 @@ from indiseek_sc.metrics._coordinates import (
     permutation_importance,
     probe_r2,
 )
+from indiseek_sc.metrics._dimensions import ALL_COVARIATES, explained_variance, label_use
 from indiseek_sc.metrics._lambda_path import LambdaChoice, LambdaPath, choose_lambda
 from indiseek_sc.metrics._prediction import (
     PredictionReport,
@@ -34,6 +35,7 @@ from indiseek_sc.metrics._wnn_neighbors import WnnNeighbors, shared_neighbors, w
 from indiseek_sc.metrics._wnn_weights import WnnSearch, wnn_weights
 
 __all__ = [
+    "ALL_COVARIATES",
     "AUDIT_FIGURES",
     "AUDIT_PAIR_FIGURES",
     "FEWEST_LABELS",
@@ -53,6 +55,7 @@ __all__ = [
     "choose_lambda",
     "cluster_agreement",
     "cluster_splits",
+    "explained_variance",
     "factor_recovery",
     "first_of",
     "flat_directions",
@@ -62,6 +65,7 @@ __all__ = [
     "judge_prediction",
     "label_accuracy",
     "label_purity",
+    "label_use",
     "mean_squared_jacobian",
     "median_rank",
     "modality_importance",

@@ -15,7 +15,7 @@ from indiseek_sc import _keys
 from indiseek_sc._checks import check_name
 from indiseek_sc._fingerprint import Place, find_changed, is_noted, note_inputs
 from indiseek_sc._keys import ROLES
-from indiseek_sc.data import MAX_MISSING, as_row_major, check_paired, find_covariates
+from indiseek_sc.data import MAX_MISSING, as_row_major, check_paired, find_covariates, read_input
 from indiseek_sc.model._cells import (
     PARTS,
     as_rows,
@@ -196,6 +196,7 @@ def write_latents(model: IndiSeek, mdata: MuData | None = None, *, max_missing: 
     mdata.uns[_keys.SETTINGS] = {
         "modalities": dict(model.modalities),
         "batch_key": covariates.batch or "",  # None does not survive a file
+        "inputs": {role: _describe_input(model, role) for role in model.modalities},
         "version": version("indiseek_sc"),
         "settings": describe_settings(model),
     }
@@ -206,6 +207,12 @@ def write_latents(model: IndiSeek, mdata: MuData | None = None, *, max_missing: 
         mdata.obs[_keys.SPLIT] = pd.Categorical(split.as_column(mdata.n_obs), categories=PARTS)
     elif _keys.SPLIT in mdata.obs:
         del mdata.obs[_keys.SPLIT]  # of codes of another model, which are gone
+
+
+def _describe_input(model: IndiSeek, role: Role) -> dict[str, str]:
+    """Where the values of a modality are, and what kind they are of, as tools read them again."""
+    source, state = read_input(model.registry_, role)
+    return {"attribute": source.attribute, "key": source.key or "", "kind": state["kind"]}
 
 
 def _write_masks(model: IndiSeek, mdata: MuData) -> None:

@@ -4,6 +4,7 @@ from indiseek_sc.pl._attribution import attribution
 from indiseek_sc.pl._audit import AUDIT_AIMS, audit, prediction, retrieval
 from indiseek_sc.pl._clusters import cluster_agreement, cluster_splits
 from indiseek_sc.pl._coordinates import coordinate_importance
+from indiseek_sc.pl._dimensions import dimensions
 from indiseek_sc.pl._importance import importance_ranking
 from indiseek_sc.pl._rank_correlation import rank_correlation
 from indiseek_sc.pl._style import DPI, PALETTE, STYLE, display_name, finish
@@ -20,6 +21,7 @@ __all__ = [
     "cluster_agreement",
     "cluster_splits",
     "coordinate_importance",
+    "dimensions",
     "display_name",
     "finish",
     "frontier",

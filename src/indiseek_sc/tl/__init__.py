@@ -2,6 +2,8 @@
 
 from indiseek_sc.tl._attribution import attribution_enrichment, block_attribution, write_attribution
 from indiseek_sc.tl._clusters import ClusterComparison, compare_clusters
+from indiseek_sc.tl._dimensions import TECHNICAL_R2, describe_dimensions, dimension_markers
+from indiseek_sc.tl._feature_sets import feature_sets
 from indiseek_sc.tl._retrieval import retrieval
 from indiseek_sc.tl._theta import modality_importance, rank_correlation
 from indiseek_sc.tl._transfer import transfer_labels
@@ -9,11 +11,15 @@ from indiseek_sc.tl._wnn_neighbors import wnn_neighbors
 from indiseek_sc.tl._wnn_weights import WnnWeights, find_wnn_weights, wnn_weights
 
 __all__ = [
+    "TECHNICAL_R2",
     "ClusterComparison",
     "WnnWeights",
     "attribution_enrichment",
     "block_attribution",
     "compare_clusters",
+    "describe_dimensions",
+    "dimension_markers",
+    "feature_sets",
     "find_wnn_weights",
     "modality_importance",
     "rank_correlation",

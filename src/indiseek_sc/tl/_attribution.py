@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 from indiseek_sc import _keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from mudata import MuData
     from numpy.typing import NDArray
@@ -235,9 +236,18 @@ def _find_method(method: str) -> Callable[..., Any]:
     return getattr(decoupler.mt, method)
 
 
+def has_decoupler() -> bool:
+    """Whether decoupler is installed."""
+    return find_spec("decoupler") is not None
+
+
+def sizes_of_sets(network: pd.DataFrame, features: Iterable[str]) -> pd.Series:
+    """Return how many of ``features`` each set of a network has, if it has any."""
+    return network.loc[network["target"].isin(list(features))].groupby("source")["target"].nunique()
+
+
 def _check_overlap(network: pd.DataFrame, features: list[str], modality: str, minimum_size: int) -> None:
-    sizes = network.loc[network["target"].isin(features)].groupby("source")["target"].nunique()
-    if not (sizes >= minimum_size).any():
+    if not (sizes_of_sets(network, features) >= minimum_size).any():
         raise ValueError(
             f"network: none of its {network['source'].nunique():,} sets has minimum_size={minimum_size} features of {modality!r}, "
             f"whose names are such as {features[:3]}; targets are such as {list(network['target'][:3])}. Lower minimum_size, "

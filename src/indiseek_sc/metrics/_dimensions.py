@@ -1,0 +1,181 @@
+"""What each dimension of a representation follows: covariates of the cells, and labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.preprocessing import SplineTransformer
+
+from indiseek_sc._checks import check_whole
+from indiseek_sc.metrics._checks import as_labels, as_matrix, first_of
+from indiseek_sc.metrics._probes import standardise
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike, NDArray
+
+ALL_COVARIATES = "all"
+"""Name of all covariates together."""
+
+_PENALTIES = np.logspace(-2, 4, 7)
+_KNOTS = np.linspace(0, 1, 5)
+"""Quantiles at which the pieces of a cubic spline meet."""
+
+
+def explained_variance(
+    code: ArrayLike,
+    covariates: Mapping[str, ArrayLike],
+    *,
+    given: ArrayLike | None = None,
+    n_folds: int = 5,
+    seed: int = 0,
+) -> pd.DataFrame:
+    r"""Share of the variance of each dimension that covariates explain on cells that they were not fitted on.
+
+    Numbers enter by their ranks, as cubic splines with knots at quartiles, anything else as
+    indicators; a ridge regression on them predicts every fold of the cells from the other folds,
+    and
+
+    .. math::
+
+        R^2 = 1 - \sum_i (z_i - \hat z_i)^2 \Big/ \sum_i (z_i - \bar z)^2 .
+
+    With ``given`` it is what the covariates add: :math:`R^2` of both together, less that of
+    ``given`` alone. That is still a share of the variance of the whole dimension.
+
+    Parameters
+    ----------
+    code
+        Representation of the cells, shape ``(n_cells, n_dimensions)``.
+    covariates
+        One value a cell for each, by name, each of shape ``(n_cells,)``: numbers, which must be
+        finite, or categories. Those that do not vary explain nothing.
+    given
+        A category of each cell, shape ``(n_cells,)``, such as its cell type; missing ones are a
+        category of their own.
+    n_folds
+        Number of folds.
+    seed
+        Decides the folds.
+
+    Returns
+    -------
+    A row for each dimension, a column for each covariate, and ``"all"`` for all of them together.
+    Values may lie a little below 0, where a covariate misleads; they are NaN for a dimension that
+    does not vary.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not agree, a number is not finite, a covariate is named ``"all"``, or there are
+        fewer than two cells a fold.
+    """
+    if ALL_COVARIATES in covariates:
+        raise ValueError(
+            f"covariates: {ALL_COVARIATES!r} is the name of all of them together. Give this one another name."
+        )
+    code = as_matrix(code, "code").astype(np.float64)
+    n_cells = len(code)
+    if check_whole("n_folds", n_folds, 2) > n_cells // 2:
+        raise ValueError(f"n_folds={n_folds} needs at least {2 * n_folds} cells, but there are {n_cells}.")
+    check_whole("seed", seed, 0)
+    designs = {name: _design(values, f"covariates[{name!r}]", n_cells) for name, values in covariates.items()}
+    base = np.empty((n_cells, 0)) if given is None else _indicators(given, "given", n_cells)
+    designs[ALL_COVARIATES] = np.hstack([base[:, :0], *designs.values()])
+    folds = KFold(n_folds, shuffle=True, random_state=seed)
+    known = _cross_fitted_r2(base, code, folds)
+    explained = {name: _cross_fitted_r2(np.hstack([base, own]), code, folds) - known for name, own in designs.items()}
+    return pd.DataFrame(explained, index=pd.RangeIndex(code.shape[1], name="dimension"))
+
+
+def _cross_fitted_r2(design: NDArray[np.float64], code: NDArray[np.float64], folds: KFold) -> NDArray[np.float64]:
+    variance = ((code - code.mean(axis=0)) ** 2).sum(axis=0)
+    if design.shape[1] == 0:
+        return np.where(variance > 0, 0.0, np.nan)
+    # Scaled over all cells, which reads nothing of what is predicted.
+    design = standardise(design, np.arange(len(design)))
+    ridge = RidgeCV(_PENALTIES, alpha_per_target=code.shape[1] > 1)
+    predicted = cross_val_predict(ridge, design, code, cv=folds)
+    error = ((code - predicted.reshape(code.shape)) ** 2).sum(axis=0)
+    return np.where(variance > 0, 1 - error / np.where(variance > 0, variance, 1.0), np.nan)
+
+
+def _design(values: ArrayLike, name: str, n_cells: int) -> NDArray[np.float64]:
+    """Columns by which a covariate enters a regression, shape ``(n_cells, n_columns)``."""
+    column = pd.Series(values).reset_index(drop=True)
+    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+        return _indicators(column, name, n_cells)
+    numbers = column.to_numpy(np.float64, na_value=np.nan)
+    if len(numbers) != n_cells:
+        raise ValueError(f"{name} has {len(numbers)} entries, but there are {n_cells} cells: one number a cell.")
+    bad = np.flatnonzero(~np.isfinite(numbers))
+    if len(bad):
+        raise ValueError(f"{name} is not finite in rows {first_of(bad)}. Leave these cells out.")
+    # By values, a single cell with very many rare transcripts would bend the spline of all others.
+    ranks = rankdata(numbers) / n_cells
+    # Where most cells have one value, quartiles coincide.
+    knots = np.unique(np.quantile(ranks, _KNOTS))
+    if len(knots) < 2:
+        return np.empty((n_cells, 0))
+    return SplineTransformer(degree=3, knots=knots[:, None]).fit_transform(ranks[:, None])
+
+
+def _indicators(values: ArrayLike, name: str, n_cells: int) -> NDArray[np.float64]:
+    """A column for each category; cells without one have 0 in all."""
+    codes, names = as_labels(values, name, n_cells)
+    return (codes[:, None] == np.arange(len(names))).astype(np.float64)
+
+
+def label_use(code: ArrayLike, labels: ArrayLike) -> pd.DataFrame:
+    """Which labels use which dimension: how far their cells lie from the mean of all cells, and from each other.
+
+    Parameters
+    ----------
+    code
+        Representation of the cells, shape ``(n_cells, n_dimensions)``.
+    labels
+        Label of each cell, shape ``(n_cells,)``; cells without one take part in the variance of
+        the dimension alone.
+
+    Returns
+    -------
+    One row for each dimension and label: ``dimension``, ``label``, ``n_cells``; ``mean`` of the
+    label, from the mean of all cells, in standard deviations of the dimension; ``variance_ratio``,
+    variance within the label over that of all cells; and ``use``, the sum of the latter and the
+    squared mean, which is the mean squared deviation of its cells. Over all cells ``use`` is 1 on
+    average, so a label above 1 accounts for more of the variance than its share of the cells.
+    Values are NaN for a dimension that does not vary.
+
+    Raises
+    ------
+    ValueError
+        If there is not one label for each cell, or none at all.
+    """
+    code = as_matrix(code, "code").astype(np.float64)
+    codes, names = as_labels(labels, "labels", len(code))
+    width = code.std(axis=0)
+    scores = (code - code.mean(axis=0)) / np.where(width > 0, width, np.nan)
+    rows = []
+    for number, name in enumerate(names):
+        own = scores[codes == number]
+        mean, variance = own.mean(axis=0), own.var(axis=0)
+        rows.append(
+            pd.DataFrame(
+                {
+                    "dimension": np.arange(code.shape[1]),
+                    "label": name,
+                    "n_cells": len(own),
+                    "mean": mean,
+                    "variance_ratio": variance,
+                    "use": mean**2 + variance,
+                }
+            )
+        )
+    table = pd.concat(rows, ignore_index=True)
+    return table.sort_values("dimension", kind="stable", ignore_index=True)
