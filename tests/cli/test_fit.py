@@ -96,6 +96,9 @@ def test_summary_is_strict_json_with_the_facts(fitted):
     assert facts["seed"] == 0
     assert facts["settings"]["lambda_"] == mdata.uns["indiseek"]["settings"]["lambda"]
     assert {"prot.leak_ratio", "rna.gain", "foscttm"} <= set(facts["audit"])
+    dimensions = mdata.uns["indiseek_dimensions"]
+    assert [row["is_technical"] for row in facts["dimensions"]] == dimensions["is_technical"].tolist()
+    assert {"library size of prot", "donor"} <= set(mdata.uns["indiseek_dimensions_covariates"]["covariate"])
     table = mdata.uns["indiseek_importance"]
     assert [row["label"] for row in facts["theta"]] == list(table["label"])
     assert facts["theta"][0]["theta"] == pytest.approx(table["theta"].iloc[0])

@@ -31,6 +31,7 @@ SUMMARY = {
     "label_key": "type",
     "versions": {"indiseek_sc": "0"},
     "seed": 0,
+    "about_dimensions": ["None of the 6 dimensions of the gex-specific representation follows technical covariates."],
 }
 CAPTIONS = dict.fromkeys(["umap.png", "importance.png", "audit.png", "history.png"], "caption")
 
@@ -61,6 +62,8 @@ def test_the_story_names_types_that_are_sure_the_clearest_first(table, audit):
     assert "**`gex` resolves better:** B, T.\n" in story
     assert "**`prot` resolves better:** Mono, DC.\n" in story
     assert "Of 1,000 cells, 700 taught" in story
+    assert "## What the dimensions mean\n\n- None of the 6 dimensions of the gex" in story
+    assert "What the dimensions mean" not in tell_story({**SUMMARY, "about_dimensions": []}, table, audit, CAPTIONS)
 
 
 def test_the_story_counts_those_it_does_not_name(table, audit):

@@ -44,7 +44,7 @@ def test_nothing_is_fetched(page):
 def test_links_have_their_targets(page):
     links = [a["href"] for a in page.all("a")]
     inside = [link.removeprefix("#") for link in links if link.startswith("#")]
-    assert len(inside) == 10
+    assert len(inside) == 11
     assert set(inside) <= set(page.ids)
     assert len(set(page.ids)) == len(page.ids)
     assert all(link.startswith(("https://doi.org/10.", "https://arxiv.org/abs/")) for link in links if link[0] != "#")
@@ -76,6 +76,21 @@ def test_a_page_of_a_file_says_what_it_knows_and_what_not(page_of_file: Path):
     assert "nan" not in page.text.split()
 
 
+@pytest.mark.parametrize("name", ["page_of_file", "page_of_model"])
+def test_every_dimension_has_a_row_and_technical_ones_are_counted(name, request):
+    page = Page(request.getfixturevalue(name))
+    begin = page.text.index("A dimension is called technical")
+    section = page.text[begin : page.text.index("Models that had no part in the training", begin)]
+    rows = re.findall(r"\b(rna|adt) (\d+) (\(technical\))?", section[section.index("All dimensions") :])
+    numbers = [[int(number) for name, number, _ in rows if name == modality] for modality in ("rna", "adt")]
+    assert all(own == list(range(len(own))) and own for own in numbers)
+    counted = re.findall(r"(\d+|None) of the (\d+) dimensions of the (?:rna|adt)-specific", page.text[:begin])
+    assert [int(n) for _, n in counted] == [len(own) for own in numbers]
+    n_technical = sum(bool(flag) for *_, flag in rows)
+    assert sum(int(number) for number, _ in counted if number != "None") == n_technical
+    assert ("Dimensions of specific representations follow technical covariates" in page.text) == (n_technical > 0)
+
+
 def test_warnings_name_what_speaks_against_the_codes(page_of_file: Path):
     text = Page(page_of_file).text
     assert "specific code: leak ratio is 0.300 (rna), where ≤ 0.02 is aimed for" in text
@@ -90,6 +105,8 @@ def test_a_page_of_a_model_has_what_only_a_model_knows(page_of_model: Path):
         "umap-1",
         "umap-2",
         "theta",
+        "dimensions-rna",
+        "dimensions-adt",
         "attribution-rna",
         "attribution-adt",
         "audit",

@@ -93,7 +93,7 @@ def test_all_pictures_can_be_drawn_where_everything_is_there(coded):
     material = Material(coded, "cells")
     drawable = {picture.name for picture in list_pictures(material) if not picture.missing}
     assert drawable == {"umap-0"}
-    for key in (_keys.IMPORTANCE, _keys.RANK_CORRELATION, _keys.RETRIEVAL, _keys.CLUSTERS):
+    for key in (_keys.IMPORTANCE, _keys.RANK_CORRELATION, _keys.RETRIEVAL, _keys.DIMENSIONS, _keys.CLUSTERS):
         coded.uns[key] = pd.DataFrame()
     lacking = {picture.name for picture in list_pictures(material) if picture.missing}
     assert lacking == {"attribution-rna", "attribution-adt", "audit", "prediction-0", "history"}

@@ -1,4 +1,4 @@
-"""From a MuData to codes, clusters, theta and a report of them, and a report of a file that was coded before."""
+"""From a MuData to codes, clusters, theta, descriptions of dimensions and a report of them, and a report of a file that was coded before."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from indiseek_sc.cli._outcome import or_warned
 from indiseek_sc.cli._summary import PAGE, draw_figures, summarize, tell_story, write_json
 from indiseek_sc.io import read, read_anndata_or_mudata, write
 from indiseek_sc.model import EarlyEndWarning
-from indiseek_sc.report import Material, check_codes, collect_facts, write_report
+from indiseek_sc.report import Material, check_codes, collect_facts, tell_dimensions, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,6 +165,8 @@ def run_job(
     table = None
     with or_warned("Modality importance (theta), and so the report,"):
         table = _rank(mdata, job, clock)
+    with clock.step("What the dimensions mean"), or_warned("The table of dimensions"):
+        tl.describe_dimensions(mdata, job.label_key or CLUSTERS, seed=job.seed)
     with clock.step("Writing the cells"):
         write(mdata, output, rna=job.rna, adt=job.adt, adt_layer=job.adt_layer)
     if model_folder is not None:
@@ -282,7 +284,16 @@ def _report(
         facts = collect_facts(Material(mdata, job.source, label_key, model))
         files = [*captions, *([PAGE] if (folder / PAGE).is_file() else []), "summary.json", "summary.md"]
         clustered = not job.label_key
-        summary = summarize(facts, table, audit, is_clustered=clustered, seconds=clock.seconds, files=files)
+        dimensions = mdata.uns.get(_keys.DIMENSIONS)
+        told = () if dimensions is None else tell_dimensions(mdata)
+        summary = summarize(
+            *(facts, table, audit),
+            is_clustered=clustered,
+            seconds=clock.seconds,
+            files=files,
+            dimensions=dimensions,
+            about_dimensions=told,
+        )
         (folder / "summary.md").write_text(tell_story(summary, table, audit, captions), encoding="utf-8")
         write_json(summary, folder / "summary.json")
 

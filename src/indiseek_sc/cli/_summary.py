@@ -35,6 +35,8 @@ def summarize(
     is_clustered: bool,
     seconds: Mapping[str, float],
     files: Sequence[str],
+    dimensions: pd.DataFrame | None = None,
+    about_dimensions: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Put together what was done and found, for programs.
 
@@ -52,6 +54,10 @@ def summarize(
         How long each step took.
     files
         Names of the files that were made, the summary among them.
+    dimensions
+        What ``tl.describe_dimensions`` found, if it could.
+    about_dimensions
+        The same in sentences.
     """
     settings = {name: value for name, value in facts["settings"].items() if name not in ("lambda", "seed")}
     return {
@@ -66,6 +72,8 @@ def summarize(
         "label_key": facts["labels"]["key"],
         "labels_are_clusters": is_clustered,
         "theta": table.to_dict(orient="records"),
+        "dimensions": None if dimensions is None else dimensions.to_dict(orient="records"),
+        "about_dimensions": list(about_dimensions),
         "seconds": dict(seconds),
         "versions": facts["versions"],
         "files": list(files),
@@ -113,6 +121,8 @@ def tell_story(summary: Mapping[str, Any], table: pd.DataFrame, audit: AuditRepo
         "## What each modality alone knows",
         _tell_theta(summary, table),
         figures["importance.png"],
+        "## What the dimensions mean" if summary["about_dimensions"] else "",
+        "\n".join(f"- {sentence}" for sentence in summary["about_dimensions"]),
         "## How independent the codes are",
         _tell_audit(summary, audit),
         figures["audit.png"],

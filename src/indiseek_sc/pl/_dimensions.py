@@ -161,7 +161,7 @@ class _Block:
         """Draw the panels."""
         axes = list(figure.subplots(1, len(self.widths), sharey=True, width_ratios=self.widths))
         of_what = "R² of technical covariates" + (",\nbeyond labels" if self.is_beyond else "")
-        _draw_tiles(axes[0], self.explained, _SHARES, Normalize(0, 1), of_what)
+        _draw_tiles(axes[0], self.explained.clip(lower=0), _SHARES, Normalize(0, 1), of_what)
         _write_numbers(axes[0], self.explained)
         if self.use is not None:
             norm = LogNorm(1 / _MOST_USE, _MOST_USE)
@@ -195,9 +195,10 @@ def _draw_tiles(ax: Axes, values: pd.DataFrame, colors: str, norm: Normalize, wo
     ax.set_xticks(np.arange(len(names)), names, rotation=90)
     ax.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
     ax.spines[:].set_visible(False)
-    bar = ax.figure.colorbar(
-        image, ax=ax, location="bottom", fraction=0.05, pad=0.02, aspect=12, shrink=min(1.0, 2.2 / (_TILE * len(names)))
-    )
+    shrink = min(1.0, 2.2 / (_TILE * len(names)))
+    extend = "both" if matrix.count() and (matrix.min() < norm.vmin or matrix.max() > norm.vmax) else "neither"
+    place: Any = {"location": "bottom", "fraction": 0.05, "pad": 0.02, "aspect": 12, "shrink": shrink}
+    bar = ax.figure.colorbar(image, ax=ax, extend=extend, **place)
     bar.outline.set_visible(False)
     bar.set_label(words, fontsize=10)
     if isinstance(norm, LogNorm):

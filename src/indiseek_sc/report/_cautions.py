@@ -44,6 +44,7 @@ def find_cautions(material: Material) -> list[str]:
         *_of_audit(material),
         *_of_split(material),
         *_of_labels(material),
+        *_of_dimensions(material),
         *_of_batches(material),
         *_of_versions(material),
     ]
@@ -84,6 +85,18 @@ def _of_labels(material: Material) -> Iterator[str]:
         yield f"Theta says little of labels of {than} cells: {', '.join(few[:MOST_NAMES])}{more}."
     if material.label_key is not None and material.label_key.startswith(CLUSTERS_OF_CODES):
         yield f"The labels ({material.label_key}) are clusters of the codes themselves: theta is relative to what the codes resolve."
+
+
+def _of_dimensions(material: Material) -> Iterator[str]:
+    table = material.mdata.uns.get(_keys.DIMENSIONS)
+    if table is None or not (technical := table["is_technical"].astype(bool)).any():
+        return
+    counts = technical.groupby(table["modality"], sort=False, observed=True).agg(["sum", "size"])
+    listed = " and ".join(f"{row['sum']} of {row['size']} ({name})" for name, row in counts.iterrows() if row["sum"])
+    yield (
+        f"Dimensions of specific representations follow technical covariates: {listed}. Which, and what they follow, stands under "
+        "What the dimensions mean."
+    )
 
 
 def _of_batches(material: Material) -> Iterator[str]:

@@ -10,7 +10,7 @@ from indiseek_sc import _keys, tl
 from indiseek_sc._fingerprint import find_changed, is_noted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from mudata import MuData
 
@@ -46,17 +46,22 @@ def compute_missing(
     -------
     Why a table could not be made, by its key in ``uns``.
     """
-    computed: dict[str, Callable[[], Any]] = {_keys.RETRIEVAL: lambda: tl.retrieval(mdata)}
+    of_dimensions = _find_settings(mdata, _keys.DIMENSIONS, _OF_DIMENSIONS, seed)
+    computed: dict[str, Callable[[], Any]] = {
+        _keys.RETRIEVAL: lambda: tl.retrieval(mdata),
+        _keys.DIMENSIONS: lambda: tl.describe_dimensions(mdata, label_key, **of_dimensions),
+    }
     if label_key is not None:
-        asked = _settings_of_theta(mdata, label_key, seed)
-        computed[_keys.IMPORTANCE] = lambda: tl.modality_importance(mdata, label_key, **asked)
+        is_same = _noted_labels(mdata, _keys.IMPORTANCE) == label_key
+        of_theta = _find_settings(mdata, _keys.IMPORTANCE, _OF_THETA if is_same else (), seed)
+        computed[_keys.IMPORTANCE] = lambda: tl.modality_importance(mdata, label_key, **of_theta)
     if compare:
         computed[_keys.CLUSTERS] = lambda: tl.compare_clusters(mdata, label_key, seed=seed)
     if compare and label_key is not None:
         computed[_keys.RANK_CORRELATION] = lambda: _correlate(mdata, label_key, model, audit, seed)
     failures = {}
-    for key in (_keys.IMPORTANCE, _keys.RETRIEVAL, _keys.CLUSTERS, _keys.RANK_CORRELATION):
-        is_of_others = key in (_keys.IMPORTANCE, _keys.RANK_CORRELATION) and _noted_labels(mdata, key) != label_key
+    for key in (_keys.IMPORTANCE, _keys.RETRIEVAL, _keys.DIMENSIONS, _keys.CLUSTERS, _keys.RANK_CORRELATION):
+        is_of_others = key in _OF_LABELS and _noted_labels(mdata, key) != label_key
         if key in mdata.uns and not is_of_others and is_noted(mdata, key) and not find_changed(mdata, key):
             continue
         if key in mdata.uns and key not in computed:
@@ -72,12 +77,16 @@ def compute_missing(
     return failures
 
 
-def _settings_of_theta(mdata: MuData, label_key: str, seed: int) -> dict[str, Any]:
-    """As theta of these labels was asked for before, if it was."""
-    names = ("cells", "n_neighbors", "smoothing", "n_bootstrap", "confidence", "minimum_cells", "seed")
-    noted = (
-        mdata.uns.get(f"{_keys.IMPORTANCE}_params", {}) if _noted_labels(mdata, _keys.IMPORTANCE) == label_key else {}
-    )
+_OF_LABELS = (_keys.IMPORTANCE, _keys.RANK_CORRELATION, _keys.DIMENSIONS)
+"""Tables that are of certain labels."""
+
+_OF_THETA = ("cells", "n_neighbors", "smoothing", "n_bootstrap", "confidence", "minimum_cells", "seed")
+_OF_DIMENSIONS = ("cells", "covariates", "threshold", "n_features", "seed")
+
+
+def _find_settings(mdata: MuData, key: str, names: Sequence[str], seed: int) -> dict[str, Any]:
+    """As a table was asked for before, if it was."""
+    noted = mdata.uns.get(f"{key}_params", {})
     return {"seed": seed} | {name: noted[name] for name in names if name in noted}
 
 
@@ -87,7 +96,8 @@ def find_label_key(mdata: MuData) -> str | None:
 
 
 def _noted_labels(mdata: MuData, key: str) -> str | None:
-    return mdata.uns.get(f"{key}_params", {}).get("label_key") if key in mdata.uns else None
+    # Where there were no labels, a table has an empty name, since None does not survive a file.
+    return mdata.uns.get(f"{key}_params", {}).get("label_key") or None if key in mdata.uns else None
 
 
 def _correlate(mdata: MuData, label_key: str, model: Any, audit: AuditReport | None, seed: int) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from indiseek_sc.report._facts import Material
 
-Section = Literal["codes", "importance", "independence", "prediction", "clusters", "training"]
+Section = Literal["codes", "importance", "dimensions", "independence", "prediction", "clusters", "training"]
 
 FEATURES_OF_A_DIMENSION = 3
 CELLS_OF_ATTRIBUTION = 200
@@ -79,6 +79,7 @@ def list_pictures(material: Material) -> list[Picture]:
     return [
         *_of_codes(material),
         *_of_importance(material),
+        *_of_dimensions(material),
         *_of_independence(material),
         *_of_prediction(material),
         *_of_clusters(material),
@@ -134,10 +135,24 @@ def _of_importance(material: Material) -> Iterator[Picture]:
             "Theta was not compared with WNN weights. Call tl.wnn_weights(mdata) and tl.rank_correlation(mdata, label_key), or ask for compare.",
         ),
     )
+
+
+def _of_dimensions(material: Material) -> Iterator[Picture]:
+    mdata = material.mdata
+    for role, name in material.modalities.items():
+        yield Picture(
+            f"dimensions-{role}",
+            "dimensions",
+            f"What the dimensions of the specific representation of {name} follow",
+            "A row for each dimension. Blue: the share of its variance that technical covariates explain, beyond the labels if there are any. Purple: labels that use the "
+            "dimension more than all cells do, since their cells lie at its ends or differ along it; green: labels that use it less. To the right the features at both ends.",
+            lambda file, name=name: pl.dimensions(mdata, name, show=False, save=file),  # type: ignore[misc]
+            _lacking(material, _keys.DIMENSIONS, "Call tl.describe_dimensions(mdata, label_key)."),
+        )
     for role, name in material.modalities.items():
         yield Picture(
             f"attribution-{role}",
-            "importance",
+            "dimensions",
             f"Features that drive the specific code of {name}",
             f"The {FEATURES_OF_A_DIMENSION} features that change most along each dimension, a column each. Purple rises with the dimension and green falls; signs of "
             "different dimensions have no common meaning.",

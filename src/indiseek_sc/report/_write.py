@@ -14,6 +14,7 @@ from indiseek_sc._checks import check_flag, check_path, check_whole
 from indiseek_sc._lookup import find_obs
 from indiseek_sc.report._cautions import find_cautions, list_figures, list_pair_figures
 from indiseek_sc.report._compute import compute_missing, find_label_key
+from indiseek_sc.report._dimensions import find_dimensions
 from indiseek_sc.report._facts import Material, collect_facts
 from indiseek_sc.report._page import render
 from indiseek_sc.report._pictures import draw_figures, list_pictures
@@ -95,6 +96,7 @@ def write_report(
             "audit_rows": None if audit is None else list_figures(audit),
             "pair_rows": None if audit is None else list_pair_figures(audit),
             "figures": figures,
+            "dimensions": find_dimensions(mdata),
             "cautions": find_cautions(material),
             "made_on": datetime.now(UTC).strftime("%Y-%m-%d"),
             "seed": seed,

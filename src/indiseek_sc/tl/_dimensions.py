@@ -192,7 +192,8 @@ def describe_dimensions(
     rng = np.random.default_rng(check_whole("seed", seed, 0))
     roles, latents, used = _find_latents(mdata, kind, modalities, cells)
     labels = None if label_key is None else find_several_labels(mdata, label_key, used)[used]
-    noted = list(dict.fromkeys([*_list_noted(mdata), *check_several("covariates", covariates)]))
+    named = [str(name) for name in check_several("covariates", covariates)]
+    noted = list(dict.fromkeys([*_list_noted(mdata), *named]))
     columns = pd.DataFrame({name: find_obs(mdata, name, "covariates") for name in noted}, mdata.obs_names)[used]
     drawn = np.sort(rng.permutation(_find_known(columns))[:_MOST_CELLS])
     rows = np.flatnonzero(used)[drawn]
@@ -225,7 +226,7 @@ def describe_dimensions(
     parts |= {} if use is None else {"_labels": _place(use, places)}
     params = {
         "label_key": label_key or "",  # None does not survive a file
-        "covariates": [*technical],
+        "covariates": named,
         "has_sets": network is not None or has_decoupler(),
         "threshold": threshold,
         "n_features": n_features,

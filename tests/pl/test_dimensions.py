@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from mudata import MuData
+
+from indiseek_sc import _keys, pl
+from indiseek_sc._fingerprint import Place, note_inputs
+from indiseek_sc.pl._dimensions import TECHNICAL_COLOR
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def described(pbmc_small: MuData) -> MuData:
+    """Three dimensions of RNA, the first of which is technical, and one of proteins; a label of few cells."""
+    places = [("rna", 0), ("rna", 1), ("rna", 2), ("adt", 0)]
+    table = pd.DataFrame(places, columns=["modality", "dimension"])
+    table = table.assign(is_technical=[True, False, False, False], lower="A, B, C, D", upper="")
+    table["upper"] = ["MT-CO1", "JUN, FOS", "CD74", "CD4"]
+    names = ["depth", "quality", "batch", "all"]
+    explained = pd.DataFrame([(*place, name) for place in places for name in names])
+    explained.columns = ["modality", "dimension", "covariate"]
+    explained["r2"] = [0.3, 0.2, 0.01, 0.7, 0.0, 0.04, 0.0, 0.04, *[-0.01] * 8]
+    explained["r2_beyond_labels"] = np.nan
+    use = pd.DataFrame([(*place, label, n) for place in places for label, n in (("B", 90), ("T", 300), ("rare", 4))])
+    use.columns = ["modality", "dimension", "label", "n_cells"]
+    use["use"] = [1.0, 4.0, 9.0] * 4
+    pbmc_small.uns[_keys.DIMENSIONS] = table
+    pbmc_small.uns[f"{_keys.DIMENSIONS}_covariates"] = explained
+    pbmc_small.uns[f"{_keys.DIMENSIONS}_labels"] = use
+    pbmc_small.uns[f"{_keys.DIMENSIONS}_params"] = {"fewest_of_label": 15}
+    return pbmc_small
+
+
+def text_of(labels) -> list[str]:
+    return [label.get_text() for label in labels]
+
+
+def test_each_modality_has_its_panels(described: MuData) -> None:
+    axes = pl.dimensions(described)
+    assert len(axes) == 6
+    shares, use, lines = axes[:3]
+    assert text_of(shares.get_xticklabels()) == ["all together", "depth", "quality"]  # batch explains too little
+    assert text_of(shares.get_yticklabels()) == ["technical  0", "1", "2"]
+    colors = [label.get_color() for label in shares.get_yticklabels()]
+    assert [color == TECHNICAL_COLOR for color in colors] == [True, False, False]
+    assert {text.get_position(): text.get_text() for text in shares.texts} == {
+        (0, 0): ".70",
+        (1, 0): ".30",
+        (2, 0): ".20",
+    }
+    assert text_of(use.get_xticklabels()) == ["B", "T", "rare"]
+    values = np.ma.getmaskarray(use.images[0].get_array())
+    assert values.tolist() == [[False, False, True]] * 3  # too few cells to say
+    assert text_of(lines.texts) == ["A, B, C \u2192 MT-CO1", "A, B, C \u2192 JUN, FOS", "A, B, C \u2192 CD74"]
+    assert text_of(axes[3].get_xticklabels()) == ["all together"]
+
+
+def test_one_modality_without_labels(described: MuData) -> None:
+    del described.uns[f"{_keys.DIMENSIONS}_labels"]
+    axes = pl.dimensions(described, "adt")
+    assert len(axes) == 2
+    assert text_of(axes[0].get_yticklabels()) == ["0"]
+
+
+def test_shares_beyond_labels_are_drawn_where_they_decide(described: MuData) -> None:
+    explained = described.uns[f"{_keys.DIMENSIONS}_covariates"]
+    explained["r2_beyond_labels"] = explained["r2"] / 2
+    shares = pl.dimensions(described, "rna")[0]
+    assert {text.get_text() for text in shares.texts} == {".35", ".15", ".10"}
+    assert "beyond labels" in " ".join(ax.get_xlabel() for ax in shares.figure.axes)
+
+
+def test_a_file_is_written_and_nothing_shown(described: MuData, tmp_path) -> None:
+    axes = pl.dimensions(described, show=False, save=tmp_path / "dimensions.png")
+    assert axes is not None
+    assert plt.imread(tmp_path / "dimensions.png").shape[1] > 800
+
+
+def test_old_results_are_warned_of(described: MuData) -> None:
+    described.obsm["code"] = np.zeros((described.n_obs, 2))
+    note_inputs(described, _keys.DIMENSIONS, [Place("obsm", "code")])
+    described.obsm["code"] = np.ones((described.n_obs, 2))
+    with pytest.warns(
+        UserWarning, match=r"Call indiseek_sc\.tl\.describe_dimensions\(mdata, \.\.\., kind='specific'\)"
+    ):
+        pl.dimensions(described)
+
+
+def test_bad_input(described: MuData) -> None:
+    with pytest.raises(ValueError, match="modality='prot' is not known. There is: 'rna', 'adt'"):
+        pl.dimensions(described, "prot")
+    with pytest.raises(KeyError, match=r"'indiseek_dimensions_shared'\] is missing. Call .*kind='shared'\) first"):
+        pl.dimensions(described, kind="shared")
+    with pytest.raises(ValueError, match="kind='joint' is not known"):
+        pl.dimensions(described, kind="joint")
+    with pytest.raises(TypeError, match="must be a MuData"):
+        pl.dimensions(described["rna"])
