@@ -177,6 +177,27 @@ def test_values_that_are_no_counts_tell_nothing_technical(mdata, caplog):
     pd.testing.assert_frame_equal(tl.describe_dimensions(mdata), of_layers)
 
 
+def test_corrected_counts_are_counts_and_those_normalised_in_place_are_none(mdata):
+    counts = tl.describe_dimensions(mdata)
+    mdata.uns[_keys.SETTINGS]["inputs"] = {"rna": {"attribute": "X", "key": "", "kind": "counts"}}
+    corrected = mdata.copy()
+    corrected["rna"].X = corrected["rna"].X * 0.9  # ambient RNA taken out
+    assert tl.describe_dimensions(corrected)["is_technical"].equals(counts["is_technical"])
+    mdata["rna"].X = np.log1p(mdata["rna"].X.toarray())
+    tl.describe_dimensions(mdata)
+    known = set(mdata.uns[f"{_keys.DIMENSIONS}_covariates"]["covariate"])
+    assert "library size of adt" in known
+    assert "library size of rna" not in known
+
+
+def test_data_that_stay_in_their_file_are_read_there(mdata, tmp_path):
+    whole = tl.dimension_markers(mdata, 1, modality="rna")
+    mdata["adt"].X = mdata["adt"].X.toarray()
+    mdata.write(tmp_path / "cells.h5mu")
+    backed = mudata.read_h5mu(tmp_path / "cells.h5mu", backed="r")
+    pd.testing.assert_frame_equal(tl.dimension_markers(backed, 1, modality="rna"), whole)
+
+
 def test_a_file_keeps_it_and_other_representations_make_it_old(mdata, tmp_path):
     table = tl.describe_dimensions(mdata, "cell_type")
     assert find_changed(mdata, _keys.DIMENSIONS) == []

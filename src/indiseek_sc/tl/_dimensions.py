@@ -254,6 +254,7 @@ def _find_latents(
     roles = find_pair(mdata, modalities)
     latents = find_codes(mdata, roles, kind, {}, "kind")
     used = find_cells(mdata, cells) & find_complete(latents.values())
+    used &= np.logical_and.reduce([mdata.obs_names.isin(mdata[name].obs_names) for name in roles.values()])
     if used.sum() < _FEWEST_CELLS:
         raise ValueError(
             f"mdata: of the cells looked at (cells={cells!r}) {used.sum()} have the {kind} representations of both modalities; "

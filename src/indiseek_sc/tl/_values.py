@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _CELLS_FOR_KIND = 1000
-"""By the values of so many cells it is told whether they are counts, where no model noted it."""
+"""By the values of so many cells it is told whether they are counts."""
+
+_LARGEST_LOGARITHM = 25.0
+"""No logarithm of a count is larger; the set-up of a model has the same rule."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +83,8 @@ def read_values(mdata: MuData, role: _keys.Role, modality: str, layer: str | Non
     ValueError
         If there is no such layer, or no values.
     """
-    noted = dict(mdata.uns.get(_keys.SETTINGS, {}).get("inputs", {}).get(role, {}))
-    kind = noted.get("kind") if layer is None and noted.get("attribute") != "obsm" else None
+    noted = mdata.uns.get(_keys.SETTINGS, {}).get("inputs", {}).get(role, {})
+    kind = noted.get("kind", "") if layer is None and noted.get("attribute") != "obsm" else ""
     if layer is None and noted.get("attribute") == "layers":
         layer = str(noted["key"])
     holder = mdata[modality]
@@ -89,21 +92,27 @@ def read_values(mdata: MuData, role: _keys.Role, modality: str, layer: str | Non
         check_name(f"{role}_layer", layer, list(holder.layers))
     stored = holder.X if layer is None else holder.layers[layer]
     if stored is None:
-        raise ValueError(
-            f"mdata[{modality!r}].X holds no values. Name a layer: {role}_layer={next(iter(holder.layers), 'counts')!r}."
-        )
-    matrix = stored[holder.obs_names.get_indexer(mdata.obs_names[cells])]
+        raise ValueError(f"mdata[{modality!r}].X holds no values. Name a layer with counts: {role}_layer=...")
+    # Of data that stay in their file, rows can be read in ascending order alone.
+    places, order = np.unique(holder.obs_names.get_indexer(mdata.obs_names[cells]), return_inverse=True)
+    matrix = stored[places][order]
     matrix = sparse.csr_matrix(matrix) if sparse.issparse(matrix) else np.asarray(matrix)
     # What a batch did not measure is NaN in its cells.
-    is_whole = np.isfinite(matrix.sum(axis=0)).A1 if sparse.issparse(matrix) else np.isfinite(matrix).all(axis=0)
+    is_whole = np.isfinite(np.asarray(matrix.sum(axis=0))).ravel()
     matrix = matrix if is_whole.all() else matrix[:, is_whole]
-    are_counts = _look_like_counts(matrix[:_CELLS_FOR_KIND]) if kind is None else kind == "counts"
+    # Also where the model read counts: they may have been normalised in place since.
+    are_counts = kind != "normalized" and _are_counts(matrix[:_CELLS_FOR_KIND])
     return Values(modality, matrix, holder.var_names[is_whole], are_counts)
 
 
-def _look_like_counts(matrix: Any) -> bool:
-    values = matrix.data if sparse.issparse(matrix) else matrix
-    return bool((values >= 0).all() and (values % 1 == 0).all())
+def _are_counts(matrix: Any) -> bool:
+    """Whether values are counts, or counts that a correction made fractional: too large for logarithms, or mostly whole."""
+    values = matrix.data if sparse.issparse(matrix) else matrix[matrix != 0]
+    if not len(values):
+        return False
+    is_fractional = values % 1 != 0
+    could_be = not is_fractional.any() or is_fractional.mean() < 0.5 or values.max() > _LARGEST_LOGARITHM
+    return bool((values >= 0).all() and could_be)
 
 
 def technical_covariates(values: Mapping[_keys.Role, Values], sets: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
