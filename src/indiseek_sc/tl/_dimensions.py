@@ -208,7 +208,7 @@ def describe_dimensions(
         names=["modality", "dimension"],
     )
     of_modality = {role: places.get_level_values("modality") == name for role, name in roles.items()}
-    loadings = {role: _find_loadings(values[role], latent[drawn][:, of_modality[role]]) for role in roles}
+    loadings = {role: find_loadings(values[role], latent[drawn][:, of_modality[role]]) for role in roles}
     explained, r2_labels = _explain(latent[drawn], technical, None if labels is None else labels.iloc[drawn], seed)
     use = None if labels is None else metrics.label_use(latent, labels)
     scored = _score_sets({roles[role]: one.slopes for role, one in loadings.items()}, kind, sets, network)
@@ -298,7 +298,7 @@ class _Loadings(NamedTuple):
     explained_variance: NDArray[np.float64]  # (n_dimensions,), of all features
 
 
-def _find_loadings(values: Values, latent: NDArray[np.float64]) -> _Loadings:
+def find_loadings(values: Values, latent: NDArray[np.float64]) -> _Loadings:
     matrix = values.log_normalized().X
     width = latent.std(axis=0)
     scores = (latent - latent.mean(axis=0)) / np.where(width > 0, width, 1.0)
