@@ -1,6 +1,6 @@
-"""Which dimensions of the representations are technical, on how many seeds of the training.
+r"""Which dimensions of the representations are technical, on how many seeds of the training.
 
-    python benchmarks/dimensions.py pbmc_covid:cell_type:batch liu2021_covid.h5mu:mergedcelltype:Batch pbmc10k.h5mu:cell_type \\
+    python benchmarks/dimensions.py pbmc_covid:cell_type:batch liu2021_covid.h5mu:mergedcelltype:Batch pbmc10k.h5mu:cell_type \
         teaseq.h5mu:cell_type --seeds 3 --output dimensions.csv
 
 A data set is named as ``FILE:LABELS:BATCHES``; without batches the model has no ``batch_key``. Of larger sets 3,000 cells are
