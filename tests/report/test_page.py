@@ -89,6 +89,9 @@ def test_every_dimension_has_a_row_and_technical_ones_are_counted(name, request)
     n_technical = sum(bool(flag) for *_, flag in rows)
     assert sum(int(number) for number, _ in counted if number != "None") == n_technical
     assert ("Dimensions of specific representations follow technical covariates" in page.text) == (n_technical > 0)
+    if name == "page_of_model":  # of the bundled data, also after an epoch
+        assert n_technical >= 2
+        assert "mitochondrial genes" in page.text[:begin]
 
 
 def test_warnings_name_what_speaks_against_the_codes(page_of_file: Path):

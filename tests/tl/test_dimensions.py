@@ -10,7 +10,7 @@ import pytest
 from anndata import AnnData
 from mudata import MuData
 
-from indiseek_sc import _keys, tl
+from indiseek_sc import IndiSeek, _keys, tl
 from indiseek_sc._fingerprint import Place, find_changed
 from indiseek_sc.datasets import synthetic
 
@@ -284,6 +284,26 @@ def test_within_labels_types_do_not_differ(mdata):
 def test_errors_of_markers(mdata, arguments, message):
     with pytest.raises(ValueError, match=message):
         tl.dimension_markers(mdata, **{"dimension": 0, "modality": "rna"} | arguments)
+
+
+@pytest.mark.slow
+def test_the_rna_specific_representation_of_the_bundled_data_is_mostly_technical(pbmc_covid):
+    IndiSeek.setup_mudata(pbmc_covid, batch_key="batch")
+    model = IndiSeek(pbmc_covid)
+    model.train(held_out=range(0, 6000, 5), accelerator="cpu", enable_progress_bar=False)
+    model.write_latents()
+    table = tl.describe_dimensions(pbmc_covid, "cell_type")
+    rna = table[table["modality"] == "rna"]
+    technical = rna[rna["is_technical"]]
+    assert 3 <= len(technical) <= 6
+    assert technical["explained_variance"].sum() > 0.5 * rna["explained_variance"].sum()
+    named = ", ".join(technical["covariates"])
+    assert {"mitochondrial genes", "ribosomal protein genes", "dissociation stress"} <= set(named.split(", "))
+    proteins = table[(table["modality"] == "adt") & table["is_technical"]]
+    assert proteins["covariates"].str.contains("platelet proteins").all()
+    shared = tl.describe_dimensions(pbmc_covid, "cell_type", kind="shared")
+    assert not shared["is_technical"].any()
+    assert (shared["r2_labels"] > 0.5).all()
 
 
 def make_panel(genes: list[str], proteins: list[str]) -> MuData:

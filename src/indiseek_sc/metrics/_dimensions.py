@@ -99,9 +99,9 @@ def _cross_fitted_r2(design: NDArray[np.float64], code: NDArray[np.float64], fol
     if design.shape[1] == 0:
         return np.where(variance > 0, 0.0, np.nan)
     # Scaled over all cells, which reads nothing of what is predicted.
-    design = standardise(design, np.arange(len(design)))
+    scaled = standardise(design, np.arange(len(design)))
     ridge = RidgeCV(_PENALTIES, alpha_per_target=code.shape[1] > 1)
-    predicted = cross_val_predict(ridge, design, code, cv=folds)
+    predicted = cross_val_predict(ridge, scaled, code, cv=folds)
     error = ((code - predicted.reshape(code.shape)) ** 2).sum(axis=0)
     return np.where(variance > 0, 1 - error / np.where(variance > 0, variance, 1.0), np.nan)
 

@@ -27,7 +27,7 @@ from indiseek_sc.tl._codes import (
     find_several_labels,
     list_places,
 )
-from indiseek_sc.tl._feature_sets import feature_sets
+from indiseek_sc.tl._feature_sets import match_sets
 from indiseek_sc.tl._values import Values, read_values, technical_covariates
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def describe_dimensions(
     rows = np.flatnonzero(used)[drawn]
     layers: dict[_keys.Role, str | None] = {"rna": rna_layer, "adt": adt_layer}
     values = {role: read_values(mdata, role, name, layers[role], rows) for role, name in roles.items()}
-    sets = feature_sets(mdata, modalities=roles)
+    sets = match_sets(mdata, roles)
     technical = technical_covariates(values, sets) | dict(columns.iloc[drawn])
 
     latent = np.hstack([latents[role][used] for role in roles]).astype(np.float64)

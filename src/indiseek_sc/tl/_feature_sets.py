@@ -48,9 +48,14 @@ def feature_sets(mdata: MuData, *, modalities: Mapping[str, str] | None = None) 
     KeyError
         If it is not known which modality is which, or one is not there.
     """
+    return match_sets(mdata, find_pair(mdata, modalities))
+
+
+def match_sets(mdata: MuData, roles: Mapping[_keys.Role, str]) -> pd.DataFrame:
+    """As :func:`feature_sets`, of modalities that are known."""
     rows = [
         {"source": name, "target": target, "modality": modality, **about}
-        for role, modality in find_pair(mdata, modalities).items()
+        for role, modality in roles.items()
         for name, targets, about in _match(mdata[modality].var_names, role)
         for target in targets
     ]
