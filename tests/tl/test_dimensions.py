@@ -160,7 +160,7 @@ def test_cells_without_a_modality_are_left_out(mdata):
     pd.testing.assert_frame_equal(tl.describe_dimensions(mdata, "cell_type"), whole)
 
 
-def test_values_that_are_no_counts_tell_nothing_technical(mdata, caplog):
+def test_values_that_are_no_counts_give_no_technical_covariates(mdata, caplog):
     for name in ("rna", "adt"):
         mdata[name].layers["counts"] = mdata[name].X
         mdata[name].X = np.log1p(mdata[name].X.toarray())

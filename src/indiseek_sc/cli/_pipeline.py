@@ -18,7 +18,7 @@ from indiseek_sc.cli._outcome import or_warned
 from indiseek_sc.cli._summary import PAGE, draw_figures, summarize, tell_story, write_json
 from indiseek_sc.io import read, read_anndata_or_mudata, write
 from indiseek_sc.model import EarlyEndWarning
-from indiseek_sc.report import Material, check_codes, collect_facts, tell_dimensions, write_report
+from indiseek_sc.report import Material, check_codes, collect_facts, summarize_dimensions, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -285,7 +285,7 @@ def _report(
         files = [*captions, *([PAGE] if (folder / PAGE).is_file() else []), "summary.json", "summary.md"]
         clustered = not job.label_key
         dimensions = mdata.uns.get(_keys.DIMENSIONS)
-        told = () if dimensions is None else tell_dimensions(mdata)
+        told = () if dimensions is None else summarize_dimensions(mdata)
         summary = summarize(
             *(facts, table, audit),
             is_clustered=clustered,

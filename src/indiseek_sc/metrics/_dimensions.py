@@ -36,7 +36,7 @@ def explained_variance(
     n_folds: int = 5,
     seed: int = 0,
 ) -> pd.DataFrame:
-    r"""Share of the variance of each dimension that covariates explain on cells that they were not fitted on.
+    r"""Share of the variance of each dimension that covariates explain, cross-fitted.
 
     Numbers enter by their ranks, as cubic splines with knots at quartiles, anything else as
     indicators; a ridge regression on them predicts every fold of the cells from the other folds,
@@ -133,7 +133,7 @@ def _indicators(values: ArrayLike, name: str, n_cells: int) -> NDArray[np.float6
 
 
 def label_use(code: ArrayLike, labels: ArrayLike) -> pd.DataFrame:
-    """Which labels use which dimension: how far their cells lie from the mean of all cells, and from each other.
+    """Which labels use which dimension: how far their cells lie from the mean, and from each other.
 
     Parameters
     ----------

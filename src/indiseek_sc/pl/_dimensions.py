@@ -1,4 +1,4 @@
-"""What the dimensions of a representation follow: technical covariates, labels and features, side by side."""
+"""What the dimensions of a representation follow: technical covariates, labels and features."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from indiseek_sc.report._compute import COMPONENTS
-from indiseek_sc.report._dimensions import tell_dimensions
+from indiseek_sc.report._dimensions import summarize_dimensions
 from indiseek_sc.report._facts import Material, ModelFacts, collect_facts, course_of_training
 from indiseek_sc.report._write import check_codes, write_report
 
@@ -14,6 +14,6 @@ __all__ = [
     "check_codes",
     "collect_facts",
     "course_of_training",
-    "tell_dimensions",
+    "summarize_dimensions",
     "write_report",
 ]

@@ -24,7 +24,7 @@ class Dimensions(NamedTuple):
 
 
 def find_dimensions(mdata: MuData) -> Dimensions | None:
-    """Return what ``tl.describe_dimensions`` has found of the specific representations, if it was called."""
+    """Return what ``tl.describe_dimensions`` found of specific representations, if it was called."""
     if _keys.DIMENSIONS not in mdata.uns:
         return None
     table, params = mdata.uns[_keys.DIMENSIONS], mdata.uns[f"{_keys.DIMENSIONS}_params"]
@@ -32,7 +32,7 @@ def find_dimensions(mdata: MuData) -> Dimensions | None:
     # Cross-fitted shares may lie a little below 0.
     table = table.assign(r2=table["r2_beyond_labels" if has_labels else "r2_technical"].clip(lower=0))
     return Dimensions(
-        tell_dimensions(mdata),
+        summarize_dimensions(mdata),
         table.to_dict("records"),
         has_labels,
         bool(params["has_sets"]),
@@ -40,8 +40,8 @@ def find_dimensions(mdata: MuData) -> Dimensions | None:
     )
 
 
-def tell_dimensions(mdata: MuData) -> list[str]:
-    """Return a sentence for each modality: how many dimensions are technical, which, and what they follow.
+def summarize_dimensions(mdata: MuData) -> list[str]:
+    """Return a sentence for each modality: how many dimensions are technical, and what they follow.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the dimensions of a representation mean: features, technical covariates, sets, labels, and a test between the ends."""
+"""What dimensions mean: features, technical covariates, sets and labels, and a test between their ends."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ NAMED_R2 = 0.05
 """A covariate that explains this share by itself is named."""
 
 USED = 1.5
-"""A label is named if the mean squared deviation of its cells is so many times that of all cells."""
+"""A label is named if its cells deviate so many times as much as all cells, on average of squares."""
 
 FEWEST_OF_LABEL = 15
 """Labels of fewer cells are not named."""
@@ -72,7 +72,7 @@ _FEWEST_AT_END = 3
 """Fewer cells cannot be tested."""
 
 _MOST_CELLS = 5_000
-"""Regressions and loadings are of at most so many cells, drawn at random: the error of an R2 is about .01 then."""
+"""Regressions and loadings are of at most so many cells: the error of an R2 is about .01 then."""
 
 
 def describe_dimensions(
@@ -90,7 +90,7 @@ def describe_dimensions(
     cells: Cells = "all",
     seed: int = 0,
 ) -> pd.DataFrame:
-    r"""Say of each dimension of a representation which features it follows, whether it is technical, and who uses it.
+    r"""Describe each dimension of a representation: features, technical covariates, sets and labels.
 
     **Features.** The loading of a feature is the slope of its log-normalised values on the
     dimension, per standard deviation of the dimension. It needs no model, and agrees with the
@@ -218,7 +218,7 @@ def describe_dimensions(
     for end, sign in (("lower", -1), ("upper", 1)):
         table[end] = [name for one in loadings.values() for name in _name_features(sign * one.slopes, n_features)]
         table[f"sets_{end}"] = _name_sets(scored, end, places)
-    table = table.assign(**_judge(explained, has_labels=labels is not None, threshold=threshold), r2_labels=r2_labels)
+    table = table.assign(**_flag(explained, has_labels=labels is not None, threshold=threshold), r2_labels=r2_labels)
     table["labels"] = "" if use is None else _name_labels(use, len(places))
     table = table.reset_index()[list(_COLUMNS)]
 
@@ -249,7 +249,7 @@ def describe_dimensions(
 def _find_latents(
     mdata: MuData, kind: OneModality, modalities: Mapping[str, str] | None, cells: Cells
 ) -> tuple[dict[_keys.Role, str], dict[_keys.Role, NDArray[np.floating]], NDArray[np.bool_]]:
-    """Names of the modalities, a representation of each, and which of the cells looked at have both."""
+    """Names of the modalities, a representation of each, and which cells have both."""
     check_name("kind", kind, get_args(OneModality))
     roles = find_pair(mdata, modalities)
     latents = find_codes(mdata, roles, kind, {}, "kind")
@@ -311,7 +311,7 @@ def find_loadings(values: Values, latent: NDArray[np.float64]) -> _Loadings:
 def _explain(
     latent: NDArray[np.float64], technical: Mapping[str, Any], labels: pd.Series | None, seed: int
 ) -> tuple[pd.DataFrame, NDArray[np.float64]]:
-    """What each covariate explains of each dimension, a row for each two, and what labels explain of each dimension."""
+    """What each covariate explains of each dimension, a row for each pair, and what labels explain."""
     r2 = metrics.explained_variance(latent, technical, seed=seed)
     beyond, r2_labels = r2 * np.nan, np.full(len(r2), np.nan)
     if labels is not None:
@@ -327,8 +327,8 @@ def _explain(
     return table.sort_values("dimension", kind="stable", ignore_index=True), r2_labels
 
 
-def _judge(explained: pd.DataFrame, *, has_labels: bool, threshold: float) -> dict[str, Any]:
-    """Columns of the table that say what technical covariates explain, and whether the dimension is technical."""
+def _flag(explained: pd.DataFrame, *, has_labels: bool, threshold: float) -> dict[str, Any]:
+    """Columns of the table: what technical covariates explain, and whether a dimension is technical."""
     wide = explained.pivot(index="dimension", columns="covariate", values=["r2", "r2_beyond_labels"])
     decisive = wide["r2_beyond_labels" if has_labels else "r2"]
     single = decisive.drop(columns=metrics.ALL_COVARIATES)
@@ -356,7 +356,7 @@ def _name_labels(use: pd.DataFrame, n_dimensions: int) -> NDArray[np.object_]:
 def _score_sets(
     loadings: Mapping[str, pd.DataFrame], kind: str, own: pd.DataFrame, network: pd.DataFrame | None
 ) -> pd.DataFrame:
-    """Sets at both ends of each dimension; nothing where decoupler is not installed and nobody asked for a network."""
+    """Sets at both ends of each dimension; none without decoupler, unless a network was given."""
     if network is None and not has_decoupler():
         logger.info('Sets of features are not scored: that needs decoupler, pip install "indiseek_sc[enrichment]".')
         return pd.DataFrame()
@@ -427,10 +427,11 @@ def dimension_markers(
     modalities: Mapping[str, str] | None = None,
     cells: Cells = "all",
 ) -> pd.DataFrame:
-    """Test which genes and proteins differ between the two ends of a dimension, by scanpy's ``rank_genes_groups``.
+    """Test which genes and proteins differ between the two ends of a dimension.
 
-    Compared are the cells with the highest and those with the lowest values of the dimension, on
-    log-normalised values of both modalities: counts per median library size, as logarithms.
+    Compared are the cells with the highest and those with the lowest values of the dimension, by
+    scanpy's ``rank_genes_groups`` on log-normalised values of both modalities: counts per median
+    library size, as logarithms.
 
     A dimension is a function of the features of its own modality, and its ends are chosen by it, so
     p-values of these features are far too small, whatever is there: rank by them. Features of

@@ -1,4 +1,4 @@
-"""Values of a modality, as they are and log-normalised, and the technical covariates that they tell of each cell."""
+"""Values of a modality, as they are and log-normalised, and technical covariates computed from them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _CELLS_FOR_KIND = 1000
-"""By the values of so many cells it is told whether they are counts."""
+"""Whether values are counts is seen from so many cells."""
 
 _LARGEST_LOGARITHM = 25.0
 """No logarithm of a count is larger; the set-up of a model has the same rule."""
@@ -54,7 +54,7 @@ class Values:
         return np.asarray(self.matrix[:, chosen].sum(axis=1), dtype=np.float64).ravel()
 
     def log_normalized(self) -> AnnData:
-        """Return the cells with logarithms of their counts per median library size; other values as they are."""
+        """Return logarithms of counts per median library size; values that are no counts as they are."""
         cells = AnnData(self.matrix.astype(np.float32), var=pd.DataFrame(index=self.names))
         if self.are_counts:
             sc.pp.normalize_total(cells)
@@ -106,7 +106,7 @@ def read_values(mdata: MuData, role: _keys.Role, modality: str, layer: str | Non
 
 
 def _are_counts(matrix: Any) -> bool:
-    """Whether values are counts, or counts that a correction made fractional: too large for logarithms, or mostly whole."""
+    """Whether values are counts, or corrected ones: too large for logarithms, or mostly whole."""
     values = matrix.data if sparse.issparse(matrix) else matrix[matrix != 0]
     if not len(values):
         return False
@@ -116,12 +116,12 @@ def _are_counts(matrix: Any) -> bool:
 
 
 def technical_covariates(values: Mapping[_keys.Role, Values], sets: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
-    """What counts tell of the handling and the quality of each cell.
+    """Compute covariates of the sequencing, handling and quality of each cell from counts.
 
     Parameters
     ----------
     values
-        Values of each modality in the same cells; those that are no counts tell nothing.
+        Values of each modality in the same cells; those that are no counts give none.
     sets
         As :func:`feature_sets` returns them.
 
