@@ -14,8 +14,8 @@ def test_a_report_of_a_file_and_its_model(fitted, tmp_path):
     )
     assert result.exit_code == 0, result.output
     page = (tmp_path / "r.html").read_text()
-    # Three UMAPs, theta, two attributions, audit, retrieval, two predictions, histories.
-    assert page.count("data:image/png;base64,") == 11
+    # Three UMAPs, theta, two pictures of dimensions, two attributions, audit, retrieval, two predictions, histories.
+    assert page.count("data:image/png;base64,") == 13
     assert "prot from rna" in page
     assert "IndiSeek: coded.h5mu" in page
     assert [file.name for file in tmp_path.iterdir()] == ["r.html"]
