@@ -8,13 +8,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from _disentangle_judge import CODES, COORDINATE_GROUPS
+from _slides import DPI, SLIDES
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
 from indiseek_sc._keys import ROLES
 from indiseek_sc.baselines import METHODS
-from indiseek_sc.pl import DPI, PALETTE, STYLE, display_name
+from indiseek_sc.pl import PALETTE, display_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +33,7 @@ AIM = {"gain": 0.95, "agreement_flat": 0.9, "sufficiency": 0.97, "private": 0.95
 def draw_all(table: pd.DataFrame, folder: Path) -> list[Path]:
     """Draw what the table has, and return the files."""
     drawn: dict[str, Figure] = {}
-    with plt.rc_context(STYLE):
+    with plt.rc_context(SLIDES):
         for data, rows in table.groupby("data", sort=False):
             drawn[f"frontier_{data}"] = draw_frontier(rows, str(data))
             drawn[f"shared_{data}"] = draw_shared(rows, str(data))

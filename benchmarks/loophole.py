@@ -29,10 +29,11 @@ import numpy as np
 import pandas as pd
 import torch
 from _changed import make_changed
+from _slides import SLIDES
 
 from indiseek_sc import datasets
 from indiseek_sc._keys import ROLES
-from indiseek_sc.pl import PALETTE, STYLE, display_name, finish
+from indiseek_sc.pl import PALETTE, display_name, finish
 from indiseek_sc.train import SpecificPlan
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def report(table: pd.DataFrame, seed: int, seconds: float) -> None:
 
 def draw(table: pd.DataFrame, path: Path) -> None:
     """Draw what bounds claim against what the audit finds: of the literal recipe along its training, of all variants at the end."""
-    with plt.rc_context(STYLE):
+    with plt.rc_context(SLIDES):
         figure, (left, right) = plt.subplots(
             1, 2, figsize=(10.5, 4.2), width_ratios=(1, 1.2), sharey=True, layout="constrained"
         )

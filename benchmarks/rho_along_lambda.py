@@ -18,11 +18,12 @@ import pandas as pd
 from _disentangle_judge import codes_of, judge_ranks
 from _disentangle_runs import LITERAL, LITERAL_EPOCHS, Options, open_case
 from _quiet import train_quietly
+from _slides import SLIDES
 from main_job import find_labels
 
 from indiseek_sc._keys import ROLES
 from indiseek_sc.baselines import METHODS
-from indiseek_sc.pl import PALETTE, STYLE
+from indiseek_sc.pl import PALETTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +62,7 @@ def run(data: str, method: str, seed: int) -> Iterator[dict]:
 def draw(table: pd.DataFrame, path: Path) -> None:
     """A row for each method and a panel for each data set: means over seeds, and the mean leak ratio below."""
     sets, methods = list(table["data"].unique()), list(table["method"].unique())
-    with plt.rc_context(STYLE):
+    with plt.rc_context(SLIDES):
         size = 4.6 * len(sets), 0.6 + 2.9 * len(methods)
         figure, axes = plt.subplots(
             len(methods), len(sets), figsize=size, squeeze=False, layout="constrained", sharex=True, sharey=True

@@ -24,6 +24,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from _slides import SLIDES
 from main_job import read
 
 from indiseek_sc import IndiSeek
@@ -32,7 +33,7 @@ from indiseek_sc.baselines import CLIP, InfoDisen
 from indiseek_sc.metrics import flat_directions, foscttm, held_out_r2, recall_at_k, through_floor
 from indiseek_sc.module import IndiSeekModule
 from indiseek_sc.nn import regularized_cca
-from indiseek_sc.pl import PALETTE, STYLE
+from indiseek_sc.pl import PALETTE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -167,7 +168,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
         sufficiency=table.filter(like="sufficiency").mean(axis=1),
     )
     sets, methods = table["data"].unique(), table["method"].unique()
-    with plt.rc_context(STYLE):
+    with plt.rc_context(SLIDES):
         figure, axes = plt.subplots(1, len(sets), figsize=(5 * len(sets), 4.8), squeeze=False, layout="constrained")
         for ax, data in zip(axes[0], sets, strict=True):
             means = table[table["data"] == data].groupby("method", sort=False)[["sufficiency", "agreement"]].mean()

@@ -45,7 +45,7 @@ FOREIGN = {
     "losses": {"torch"},
     "metrics": {"numba", "numpy", "pandas", "scipy", "sklearn", "torch"},
     "pl": {"matplotlib", "numpy", "pandas", "mudata"},
-    "report": {"jinja2", "matplotlib", "mudata", "numpy", "pandas"},
+    "report": {"PIL", "jinja2", "matplotlib", "mudata", "numpy", "pandas"},
 }
 """The libraries that a part may import, where that is bounded: arrays in the depths, no statistics in figures."""
 

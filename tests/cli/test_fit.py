@@ -15,7 +15,7 @@ import pytest
 from anndata.tests.helpers import assert_equal
 from mudata import MuData
 
-from indiseek_sc import IndiSeek, datasets
+from indiseek_sc import IndiSeek, datasets, pl
 from indiseek_sc.cli import _pipeline
 from indiseek_sc.cli._maps import map_codes
 from indiseek_sc.cli._outcome import Clock
@@ -75,14 +75,22 @@ def test_an_earlier_graph_still_names_its_matrices(pbmc_small):
 
 def test_report_holds_what_it_says_and_nothing_unfinished_is_left(fitted):
     facts = json.loads((fitted / "report" / "summary.json").read_text())
-    assert {file.name for file in (fitted / "report").iterdir()} == set(facts["files"])
+    assert files_in(fitted / "report") == set(facts["files"])
+    tables = {name for name in facts["files"] if name.startswith("tables/")}
+    assert {"tables/audit.csv", "tables/theta.csv", "tables/retrieval.csv", "tables/training.csv"} < tables
+    for name in tables:
+        assert len(pd.read_csv(fitted / "report" / name)) > 0
     assert {file.name for file in fitted.iterdir()} == {"cells.h5mu", "coded.h5mu", "report", "model", "log.txt"}
 
 
-def test_figures_can_be_shown_on_a_slide(fitted):
+def files_in(folder):
+    return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_figures_are_as_wide_as_a_column_or_a_page(fitted):
     for file in (fitted / "report").glob("*.png"):
         image = matplotlib.image.imread(file)
-        assert image.shape[1] >= 1200
+        assert min(abs(image.shape[1] - round(width / 25.4 * pl.DPI)) for width in (pl.COLUMN, pl.PAGE)) <= 1
         assert image[..., :3].std() > 0.05
 
 
@@ -268,7 +276,7 @@ def test_demo_runs_the_bundled_data(pbmc_small, tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     made = {file.name for file in (tmp_path / "first look").iterdir()}
     figures = {"umap.png", "importance.png", "audit.png", "history.png"}
-    assert made == figures | {"demo.h5mu", "report.html", "summary.json", "summary.md"}
+    assert made == figures | {"demo.h5mu", "report.html", "summary.json", "summary.md", "tables"}
     assert [file.name for file in tmp_path.iterdir()] == ["first look"]
     assert "cell_type" in mudata.read_h5mu(tmp_path / "first look" / "demo.h5mu").obs
 

@@ -51,6 +51,18 @@ def test_success_replaces_the_file_and_only_files_of_the_same_names_in_a_folder(
     assert names(tmp_path) == ["file", "folder", "folder/other", "folder/part"]
 
 
+def test_files_in_folders_of_a_folder_are_replaced_too(tmp_path):
+    (tmp_path / "folder" / "tables").mkdir(parents=True)
+    for name in ("part", "other"):
+        (tmp_path / "folder" / "tables" / name).write_text("old")
+    with new_folder(tmp_path / "folder", force=True) as filled:
+        (filled / "tables").mkdir()
+        (filled / "tables" / "part").write_text("new")
+    there = tmp_path / "folder" / "tables"
+    assert ((there / "part").read_text(), (there / "other").read_text()) == ("new", "old")
+    assert names(tmp_path) == ["folder", "folder/tables", "folder/tables/other", "folder/tables/part"]
+
+
 def test_an_empty_folder_may_be_filled_also_if_it_is_the_current_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with new_folder(Path(), force=False) as filled:

@@ -15,7 +15,7 @@ def test_a_report_of_a_file_and_its_model(fitted, tmp_path):
     assert result.exit_code == 0, result.output
     page = (tmp_path / "r.html").read_text()
     # Three UMAPs, theta, two pictures of dimensions, two attributions, audit, retrieval, two predictions, histories.
-    assert page.count("data:image/png;base64,") == 13
+    assert page.count("<figure ") == page.count('.svg" href="data:image/svg+xml,') == 13
     assert "prot from rna" in page
     assert "IndiSeek: coded.h5mu" in page
     assert [file.name for file in tmp_path.iterdir()] == ["r.html"]
@@ -26,7 +26,7 @@ def test_a_report_without_the_model_says_what_is_missing(fitted, tmp_path):
     result = run("report", fitted / "coded.h5mu", "--output", tmp_path / "r.html", "--label-key", "cell_type")
     assert result.exit_code == 0, result.output
     page = (tmp_path / "r.html").read_text()
-    assert page.count("data:image/png;base64,") == 6
+    assert page.count("<figure ") == 7
     assert "It needs the model" in page
 
 

@@ -61,7 +61,7 @@ def test_the_story_names_types_that_are_sure_the_clearest_first(table, audit):
     story = tell_story(SUMMARY, table, audit, CAPTIONS)
     assert "**`gex` resolves better:** B, T.\n" in story
     assert "**`prot` resolves better:** Mono, DC.\n" in story
-    assert "Of 1,000 cells, 700 taught" in story
+    assert "Of 1,000 cells, 700 were for training" in story
     assert "## What the dimensions mean\n\n- None of the 6 dimensions of the gex" in story
     assert "What the dimensions mean" not in tell_story({**SUMMARY, "about_dimensions": []}, table, audit, CAPTIONS)
 
@@ -76,7 +76,7 @@ def test_the_story_counts_those_it_does_not_name(table, audit):
 
 def test_the_story_tells_the_audit_without_nan(table, audit):
     story, _, _ = tell_story(SUMMARY, table, audit, CAPTIONS).partition("```")
-    assert "1.2 % of what `gex` tells of the shared code of `prot` is left" in story
+    assert "explains 1.2 % of what all features of `gex` explain of the shared representation of `prot`" in story
     assert "it holds 99 % of all" in story
     assert "too little is shared here" in story
     assert "it holds 0 % of all" in story

@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 from mudata import MuData
 
-from indiseek_sc import _keys
+from indiseek_sc import _keys, metrics
+
+RANKED_LABELS = ["CD4 naive", "CD4 memory", "NK", "B", "few"]
 
 CODE_KEYS = (
     _keys.JOINT,
@@ -189,6 +191,86 @@ def attribution_table() -> pd.DataFrame:
 
 
 @pytest.fixture
+def recalls() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    code = rng.normal(size=(200, 4))
+    recalls = metrics.retrieval(code, code + rng.normal(size=code.shape), ks=(1, 10, 100))
+    return recalls.assign(direction=["rna to adt", "adt to rna"])
+
+
+@pytest.fixture
+def predicted() -> metrics.PredictionReport:
+    rng = np.random.default_rng(0)
+    names = {"index": [f"cell_{i}" for i in range(300)], "columns": [f"CD{j}" for j in range(20)]}
+    measured = pd.DataFrame(rng.normal(size=(300, 20)), **names)
+    mean = measured + rng.normal(size=measured.shape) * np.linspace(0.2, 3, 20)
+    return metrics.judge_prediction(measured, mean, mean - 1, mean + 1, level=0.9)
+
+
+@pytest.fixture
+def ranked(embedded: MuData) -> MuData:
+    rows = []
+    for code in ("shared", "specific"):
+        for statistic in ("spearman", "kendall"):
+            rows.append(
+                {
+                    "code": code,
+                    "statistic": statistic,
+                    "estimate": 0.4,
+                    "jackknife_lower": -0.2,
+                    "jackknife_upper": 0.9,
+                    "n_labels": 4,
+                    "leak_ratio_rna": 0.01 if code == "specific" else np.nan,
+                    "leak_ratio_adt": 0.2 if code == "specific" else np.nan,
+                }
+            )
+    embedded.uns[_keys.RANK_CORRELATION] = pd.DataFrame(rows)
+    embedded.uns[f"{_keys.RANK_CORRELATION}_labels"] = pd.DataFrame(
+        {
+            "label": RANKED_LABELS * 2,
+            "theta": [0.1, 0.1, 0.12, 0.5, -1.0] * 2,
+            "weight": [0.5, 0.5, 0.51, 0.2, 0.9] * 2,
+            "n_cells": [50, 40, 30, 20, 3] * 2,
+            "ranked": [True, True, True, True, False] * 2,
+            "code": ["shared"] * 5 + ["specific"] * 5,
+        }
+    )
+    for figure, wide in (("theta", 0.1), ("weight", 0.02)):
+        embedded.uns[f"{_keys.RANK_CORRELATION}_labels"][f"{figure}_lower"] = (
+            embedded.uns[f"{_keys.RANK_CORRELATION}_labels"][figure] - wide
+        )
+        embedded.uns[f"{_keys.RANK_CORRELATION}_labels"][f"{figure}_upper"] = (
+            embedded.uns[f"{_keys.RANK_CORRELATION}_labels"][figure] + wide
+        )
+    embedded.uns[f"{_keys.RANK_CORRELATION}_params"] = {"label_key": "type", "confidence": 0.95, "minimum_cells": 15}
+    embedded.obs["type"] = pd.Categorical(np.resize(RANKED_LABELS, embedded.n_obs))
+    embedded.uns["type_colors"] = ["#000000", "#ff0000", "#00ff00", "#0000ff", "#ffff00"]  # in the order of categories
+    return embedded
+
+
+@pytest.fixture
+def described(pbmc_small: MuData) -> MuData:
+    """Three dimensions of RNA, the first of which is technical, and one of proteins; a label of few cells."""
+    places = [("rna", 0), ("rna", 1), ("rna", 2), ("adt", 0)]
+    table = pd.DataFrame(places, columns=["modality", "dimension"])
+    table = table.assign(is_technical=[True, False, False, False], lower="A, B, C, D", upper="")
+    table["upper"] = ["MT-CO1", "JUN, FOS", "CD74", "CD4"]
+    names = ["depth", "quality", "batch", "all"]
+    explained = pd.DataFrame([(*place, name) for place in places for name in names])
+    explained.columns = ["modality", "dimension", "covariate"]
+    explained["r2"] = [0.3, 0.2, 0.01, 0.7, 0.0, 0.04, 0.0, 0.04, *[-0.01] * 8]
+    explained["r2_beyond_labels"] = np.nan
+    use = pd.DataFrame([(*place, label, n) for place in places for label, n in (("B", 90), ("T", 300), ("rare", 4))])
+    use.columns = ["modality", "dimension", "label", "n_cells"]
+    use["use"] = [1.0, 4.0, 9.0] * 4
+    pbmc_small.uns[_keys.DIMENSIONS] = table
+    pbmc_small.uns[f"{_keys.DIMENSIONS}_covariates"] = explained
+    pbmc_small.uns[f"{_keys.DIMENSIONS}_labels"] = use
+    pbmc_small.uns[f"{_keys.DIMENSIONS}_params"] = {"fewest_of_label": 15}
+    return pbmc_small
+
+
+@pytest.fixture
 def drawable(
     embedded: MuData,
     recorded: dict[str, pd.DataFrame],
@@ -197,6 +279,10 @@ def drawable(
     coordinate_table: pd.DataFrame,
     compared: MuData,
     attribution_table: pd.DataFrame,
+    recalls: pd.DataFrame,
+    predicted: metrics.PredictionReport,
+    ranked: MuData,
+    described: MuData,
 ) -> dict[str, Any]:
     """What each function of ``pl`` draws."""
     return {
@@ -209,4 +295,8 @@ def drawable(
         "cluster_agreement": compared,
         "cluster_splits": compared,
         "attribution": attribution_table,
+        "retrieval": recalls,
+        "prediction": predicted,
+        "rank_correlation": ranked,
+        "dimensions": described,
     }

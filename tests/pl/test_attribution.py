@@ -38,7 +38,7 @@ def test_rows_are_the_largest_of_each_dimension_in_a_staircase(attribution_table
     assert ax.get_ylim() == (6, 0)
     expected = attribution_table.pivot(index="feature", columns="dimension", values="attribution").loc[rows(ax)]
     np.testing.assert_allclose(mesh(ax).get_array().reshape(6, 3), expected)
-    assert ax.get_title(loc="left") == "RNA-specific code"
+    assert ax.get_title(loc="left") == "RNA-specific representation"
 
 
 def test_white_is_0_and_few_values_are_saturated(attribution_table: pd.DataFrame) -> None:
@@ -59,13 +59,13 @@ def test_groups_are_columns_of_one_dimension(grouped: pd.DataFrame) -> None:
     assert set(rows(ax)) == {"G5", "G6", "G7"}
     values = mesh(ax).get_array().reshape(3, 2)
     np.testing.assert_allclose(values[:, 0], -values[:, 1])
-    assert ax.get_title(loc="left") == "RNA-specific code, dimension 1"
+    assert ax.get_title(loc="left") == "RNA-specific representation, dimension 1"
 
 
 def test_dimensions_are_columns_of_one_group(grouped: pd.DataFrame) -> None:
     ax = pl.attribution(grouped, groups="T cell", dimensions=[0, 2])
     assert columns(ax) == ["0", "2"]
-    assert ax.get_title(loc="left") == "RNA-specific code, T cell"
+    assert ax.get_title(loc="left") == "RNA-specific representation, T cell"
     with pytest.raises(
         ValueError, match=r"3 dimensions in 2 groups. Draw one group \(groups='B cell'\) or one dimension"
     ):
@@ -76,13 +76,13 @@ def test_what_cancels_over_all_cells_is_not_drawn(attribution_table: pd.DataFram
     gradients = {"method": "integrated_gradients"}
     ax = pl.attribution(attribution_table.assign(**gradients))
     assert mesh(ax).norm.vmin == 0
-    assert "r.m.s." in ax.figure.axes[-1].get_ylabel().replace("\n", " ")
+    assert "r.m.s." in ax.figure.axes[-1].get_xlabel().replace("\n", " ")
     for drawn in (
         pl.attribution(attribution_table.assign(**gradients), measure="attribution"),
         pl.attribution(grouped.assign(**gradients), groups="B cell"),
     ):
         assert mesh(drawn).norm.vmin < 0
-        assert "mean over cells" in drawn.figure.axes[-1].get_ylabel().replace("\n", " ")
+        assert "mean over cells" in drawn.figure.axes[-1].get_xlabel().replace("\n", " ")
 
 
 def test_a_code_of_zeros_is_drawn(attribution_table: pd.DataFrame) -> None:

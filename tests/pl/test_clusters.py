@@ -25,12 +25,12 @@ def test_every_pair_has_its_number(compared: MuData, figure: str, name: str, joi
     assert words[1, 1].get_fontweight() == "bold"
     np.testing.assert_array_equal(np.ma.getmaskarray(ax.images[0].get_array()).sum(axis=1), [2, 1, 0, 0])
     assert name in ax.get_title(loc="left")
-    assert "3 clusters of each code" in ax.get_title(loc="left")
+    assert "3 clusters of each representation" in ax.get_title(loc="left")
 
 
 def test_numbers_of_clusters_that_differ_are_said(compared: MuData) -> None:
     compared.uns["indiseek_clusters_codes"].loc[1, "n_clusters"] = 5
-    assert "3 to 5 clusters of each code" in pl.cluster_agreement(compared).get_title(loc="left")
+    assert "3 to 5 clusters of each representation" in pl.cluster_agreement(compared).get_title(loc="left")
 
 
 def test_bad_input(compared: MuData) -> None:
@@ -46,13 +46,13 @@ def test_rows_tiles_and_words(compared: MuData) -> None:
     rows = [" ".join(text.get_text().split()) for text in ax.get_yticklabels()]
     assert rows == ["NK 97% 0", "NK 40% 2", "B_Naive 100% 1"]  # one cell type stands together
     assert [text.get_text() for text in ax.get_xticklabels()] == ["shared RNA", "specific protein"]
-    assert ax.get_ylabel() == "clusters of the joint code"
+    assert ax.get_ylabel() == "clusters of the joint representation"
     assert [text.get_text() for text in ax.texts] == ["2.0", "1,300", "200", "250", "cells"]
     tiles = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
     assert sum(tile.get_hatch() is not None for tile in tiles) == 3
     assert sum(not tile.get_fill() for tile in tiles) == 1
     legend = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert legend[-1] == "falls apart in this code alone"
+    assert legend[-1] == "falls apart in this one alone"
     assert len(legend) == 4
 
 

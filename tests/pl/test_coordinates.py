@@ -57,10 +57,10 @@ def test_only_the_largest_are_drawn_and_it_is_said(coordinate_table: pd.DataFram
 @pytest.mark.parametrize(
     ("method", "kind", "said"),
     [
-        ("jacobian", "specific", "what the encoder uses (also through the shared code)"),
-        ("jacobian", "shared", "slope of the shared code of RNA"),
+        ("jacobian", "specific", "what the encoder uses (also through the shared representation)"),
+        ("jacobian", "shared", "slope of the shared representation of RNA"),
         ("permutation", "specific", "exchanged among cells"),
-        ("probe", "specific", "what the code contains"),
+        ("probe", "specific", "what the representation contains"),
     ],
 )
 def test_the_caption_says_which_question_is_answered(

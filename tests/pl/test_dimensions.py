@@ -2,41 +2,12 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 from mudata import MuData
 
 from indiseek_sc import _keys, pl
 from indiseek_sc._fingerprint import Place, note_inputs
 from indiseek_sc.pl._dimensions import TECHNICAL_COLOR
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
-
-
-@pytest.fixture
-def described(pbmc_small: MuData) -> MuData:
-    """Three dimensions of RNA, the first of which is technical, and one of proteins; a label of few cells."""
-    places = [("rna", 0), ("rna", 1), ("rna", 2), ("adt", 0)]
-    table = pd.DataFrame(places, columns=["modality", "dimension"])
-    table = table.assign(is_technical=[True, False, False, False], lower="A, B, C, D", upper="")
-    table["upper"] = ["MT-CO1", "JUN, FOS", "CD74", "CD4"]
-    names = ["depth", "quality", "batch", "all"]
-    explained = pd.DataFrame([(*place, name) for place in places for name in names])
-    explained.columns = ["modality", "dimension", "covariate"]
-    explained["r2"] = [0.3, 0.2, 0.01, 0.7, 0.0, 0.04, 0.0, 0.04, *[-0.01] * 8]
-    explained["r2_beyond_labels"] = np.nan
-    use = pd.DataFrame([(*place, label, n) for place in places for label, n in (("B", 90), ("T", 300), ("rare", 4))])
-    use.columns = ["modality", "dimension", "label", "n_cells"]
-    use["use"] = [1.0, 4.0, 9.0] * 4
-    pbmc_small.uns[_keys.DIMENSIONS] = table
-    pbmc_small.uns[f"{_keys.DIMENSIONS}_covariates"] = explained
-    pbmc_small.uns[f"{_keys.DIMENSIONS}_labels"] = use
-    pbmc_small.uns[f"{_keys.DIMENSIONS}_params"] = {"fewest_of_label": 15}
-    return pbmc_small
 
 
 def text_of(labels) -> list[str]:

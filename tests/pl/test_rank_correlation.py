@@ -10,8 +10,9 @@ from mudata import MuData
 
 from indiseek_sc import _keys, pl
 
+from .conftest import RANKED_LABELS as LABELS
+
 KEY = _keys.RANK_CORRELATION
-LABELS = ["CD4 naive", "CD4 memory", "NK", "B", "few"]
 OF_BUNDLED = [
     ("B_Mem", 687, -0.094, -0.120, -0.066, 0.394, 0.376, 0.412),
     ("B_Naive", 278, -0.362, -0.440, -0.280, 0.496, 0.479, 0.511),
@@ -39,43 +40,6 @@ def find_overlaps(ax) -> list[tuple[str, str]]:
     return [(one, other) for one in boxes for other in boxes if one < other and boxes[one].overlaps(boxes[other])]
 
 
-@pytest.fixture
-def ranked(embedded: MuData) -> MuData:
-    rows = []
-    for code in ("shared", "specific"):
-        for statistic in ("spearman", "kendall"):
-            rows.append(
-                {
-                    "code": code,
-                    "statistic": statistic,
-                    "estimate": 0.4,
-                    "jackknife_lower": -0.2,
-                    "jackknife_upper": 0.9,
-                    "n_labels": 4,
-                    "leak_ratio_rna": 0.01 if code == "specific" else np.nan,
-                    "leak_ratio_adt": 0.2 if code == "specific" else np.nan,
-                }
-            )
-    embedded.uns[KEY] = pd.DataFrame(rows)
-    embedded.uns[f"{KEY}_labels"] = pd.DataFrame(
-        {
-            "label": LABELS * 2,
-            "theta": [0.1, 0.1, 0.12, 0.5, -1.0] * 2,
-            "weight": [0.5, 0.5, 0.51, 0.2, 0.9] * 2,
-            "n_cells": [50, 40, 30, 20, 3] * 2,
-            "ranked": [True, True, True, True, False] * 2,
-            "code": ["shared"] * 5 + ["specific"] * 5,
-        }
-    )
-    for figure, wide in (("theta", 0.1), ("weight", 0.02)):
-        embedded.uns[f"{KEY}_labels"][f"{figure}_lower"] = embedded.uns[f"{KEY}_labels"][figure] - wide
-        embedded.uns[f"{KEY}_labels"][f"{figure}_upper"] = embedded.uns[f"{KEY}_labels"][figure] + wide
-    embedded.uns[f"{KEY}_params"] = {"label_key": "type", "confidence": 0.95, "minimum_cells": 15}
-    embedded.obs["type"] = pd.Categorical(np.resize(LABELS, embedded.n_obs))
-    embedded.uns["type_colors"] = ["#000000", "#ff0000", "#00ff00", "#0000ff", "#ffff00"]  # in the order of categories
-    return embedded
-
-
 def test_points_words_and_names_that_do_not_overlap(ranked: MuData) -> None:
     axes = pl.rank_correlation(ranked)
     assert len(axes) == 2
@@ -84,7 +48,7 @@ def test_points_words_and_names_that_do_not_overlap(ranked: MuData) -> None:
     np.testing.assert_allclose(
         points, [[2.5, 3.5], [2.5, 3.5], [1, 2], [4, 1]]
     )  # the first two are tied; the last has no rank
-    assert shared.get_title(loc="left").strip() == "Shared codes\nSpearman 0.40 [-0.20, 0.90], 4 labels"
+    assert shared.get_title(loc="left").strip() == "Shared representations\nSpearman 0.40 [-0.20, 0.90], 4 labels"
     assert specific.get_title(loc="left").endswith("leak ratios 0.010 and 0.200")
     assert shared.get_xlabel() == "rank by WNN weight of RNA"
     assert shared.get_ylabel() == "rank by θ, RNA over protein"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,18 @@ from scanpy.plotting.palettes import default_20
 
 from indiseek_sc import pl
 from indiseek_sc.pl._coordinates import _GROUP_COLORS
-from indiseek_sc.pl._style import DIVERGING, MISSING, PALETTE, ROLE_COLORS, display_name, finish
+from indiseek_sc.pl._style import (
+    COLUMN,
+    DIVERGING,
+    MISSING,
+    PAGE,
+    PALETTE,
+    ROLE_COLORS,
+    SMALLEST,
+    display_name,
+    finish,
+    modality_colors,
+)
 
 # Machado, Oliveira and Fernandes 2009, at full severity, on linear RGB.
 SIGHT = {
@@ -76,17 +88,64 @@ def test_what_is_shown_is_not_returned(
 
 ONE_PANEL = [
     *("importance_ranking", "audit", "frontier", "coordinate_importance"),
-    *("cluster_agreement", "cluster_splits", "attribution"),
+    *("cluster_agreement", "cluster_splits", "attribution", "retrieval"),
 ]
 
 
-@pytest.mark.parametrize("name", ["history", "umap", *ONE_PANEL])
-def test_every_figure_is_saved(name: str, drawable: dict[str, Any], tmp_path: Path) -> None:
+SEVERAL_PANELS = ["history", "umap", "rank_correlation", "prediction", "dimensions"]
+
+FIGURES = [name for name in pl.__all__ if name.islower() and name not in ("display_name", "finish")]
+
+
+def test_the_figures_of_these_tests_are_all() -> None:
+    assert set(FIGURES) == {*SEVERAL_PANELS, *ONE_PANEL}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_saved_figure_goes_into_a_paper_as_it_is(name: str, drawable: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.svg"
+    drawn = getattr(pl, name)(drawable[name], save=path)
+    figure = next(ax for ax in np.ravel(drawn) if ax is not None).figure.figure  # of which it may be a part
+    assert figure.get_figwidth() * 25.4 == pytest.approx(COLUMN) or figure.get_figwidth() * 25.4 == pytest.approx(PAGE)
+
+    text = path.read_text()
+    width, height = (float(size) for size in re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', text).groups())
+    assert (width, height) == pytest.approx(72 * figure.get_size_inches(), abs=0.01)  # nothing was cut or added
+    sizes = [float(size) for size in re.findall(r"font(?:-size)?: [^;\"]*?([\d.]+)px", text)]
+    assert len(sizes) >= 5
+    assert min(sizes) >= SMALLEST
+
+    figure.draw_without_rendering()  # laid out again at the resolution of the next line
+    drawn_on = figure.get_tightbbox()  # inches, of all that is seen
+    assert drawn_on.x0 >= -0.01 and drawn_on.y0 >= -0.01
+    assert drawn_on.x1 <= figure.get_figwidth() + 0.01
+    assert drawn_on.y1 <= figure.get_figheight() + 0.01
+
+
+@pytest.mark.parametrize("name", ["umap", "history"])
+def test_every_figure_is_saved_as_pixels(name: str, drawable: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / f"{name}.png"
     assert getattr(pl, name)(drawable[name], save=path) is not None
     pixels = plt.imread(path)
-    assert min(pixels.shape[:2]) > 400
+    assert pixels.shape[1] == pytest.approx(PAGE / 25.4 * pl.DPI, abs=1)
     assert (pixels[..., :3] < 0.9).mean() > 0.005  # not an empty page
+
+
+def test_no_category_has_the_colour_of_a_modality() -> None:
+    assert not set(PALETTE[:38]) & set(ROLE_COLORS.values())
+
+
+@pytest.mark.parametrize(
+    ("names", "roles"),
+    [
+        (["rna", "adt"], ["rna", "adt"]),
+        (["prot", "gex"], ["adt", "rna"]),
+        (["nuclei", "prot"], ["rna", "adt"]),
+        (["a", "b"], ["rna", "adt"]),
+    ],
+)
+def test_a_modality_has_the_colour_of_its_role_whatever_its_name(names: list[str], roles: list[Any]) -> None:
+    assert list(modality_colors(names).values()) == [ROLE_COLORS[role] for role in roles]
 
 
 @pytest.mark.parametrize("name", ONE_PANEL)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.text import Text
 
 from indiseek_sc import pl
@@ -20,14 +21,17 @@ def test_a_row_a_stage_and_a_panel_a_kind(recorded: dict[str, pd.DataFrame]) -> 
     axes = pl.history(recorded)
     assert axes.shape == (3, 4)
     assert [ax.get_ylabel() for ax in axes[0]] == ["loss", "InfoNCE", "correlation", "prediction"]
-    assert [ax.get_ylabel() for ax in axes[1] if ax] == ["bound", "critic loss", "reconstruction"]
-    assert [legend_of(ax) for ax in axes[0]] == [["train", "validation"], *[["validation"]] * 3]
+    assert [ax.get_ylabel() for ax in axes[1] if ax] == ["bound of a critic (nats)", "critic loss", "reconstruction"]
+    assert [legend_of(ax) for ax in axes[0]] == [["training", "validation"], *[["validation"]] * 3]
     assert [legend_of(ax) for ax in axes[2] if ax] == [["bound", "Gaussian", "NCE"], [], []]
     assert [row[0].get_title(loc="left") for row in axes] == [
-        "Shared codes, best epoch 6 (dotted)",
-        "Specific code, RNA",
-        "Specific code, protein",
+        "Shared representations\nkept: epoch 6 (dotted)",
+        "Specific representation, RNA",
+        "Specific representation, protein",
     ]
+    axes[0, 0].figure.draw_without_rendering()
+    rows = {round(ax.get_window_extent().y0) for ax in axes[0]}
+    assert len(rows) == 2  # no more than three panels are side by side
 
 
 def test_curves_are_the_recorded_values(recorded: dict[str, pd.DataFrame]) -> None:
@@ -51,8 +55,8 @@ def test_modalities_of_a_stage_are_paired_with_their_validation() -> None:
     names = [f"{role}_{split}_loss" for role in ("rna", "adt") for split in ("train", "validation")]
     ((ax,),) = pl.history({f"decoder/{name}": pd.DataFrame({"x": [2.0, 1.0]}) for name in names})
     colors = [line.get_color() for line in ax.lines]
-    assert colors[0] == colors[1] != colors[2] == colors[3]
-    assert legend_of(ax) == ["rna", "adt", "train", "validation"]
+    assert colors == [to_rgb(ROLE_COLORS[role]) for role in ("rna", "rna", "adt", "adt")]
+    assert legend_of(ax) == ["RNA", "protein", "training", "validation"]
 
 
 def test_pairs_of_several_quantities_share_colours() -> None:
@@ -65,7 +69,21 @@ def test_pairs_of_several_quantities_share_colours() -> None:
     colors = [line.get_color() for line in ax.lines]
     assert colors[0] == colors[1] != colors[2] == colors[3]
     assert [line.get_linestyle() for line in ax.lines] == ["--", "-", "--", "-"]
-    assert legend_of(ax) == ["Gaussian", "NCE", "train", "validation"]
+    assert legend_of(ax) == ["Gaussian", "NCE", "training", "validation"]
+
+
+def test_a_start_that_was_kept_is_said_and_is_no_epoch() -> None:
+    frame = pd.DataFrame({"x": [2.0, 1.0]})
+    curves = {f"specific/{role}_leak": frame for role in ("rna", "adt")}
+    kept = {f"specific/{role}_best_epoch": pd.DataFrame({"x": [-1]}) for role in ("rna", "adt")}
+    ((ax,),) = pl.history(curves | kept)
+    assert ax.get_title(loc="left") == "Specific representations\nstart kept: no epoch was better"
+    assert len(ax.lines) == 2
+    kept["specific/adt_best_epoch"] = pd.DataFrame({"x": [1]})
+    ((ax,),) = pl.history(curves | kept)
+    assert ax.get_title(loc="left") == "Specific representations\nkept: RNA start, protein epoch 1\n(dotted)"
+    assert list(ax.lines[-1].get_xdata()) == [1, 1]
+    assert to_hex(ax.lines[-1].get_color()) == ROLE_COLORS["adt"]
 
 
 def test_legends_and_titles_lie_on_nothing(recorded: dict[str, pd.DataFrame]) -> None:
@@ -154,7 +172,7 @@ def test_tolerance_and_chosen_lambda_are_marked(lambda_path: SimpleNamespace) ->
     ax = pl.frontier(lambda_path)
     (span,) = ax.patches
     assert (span.get_x(), span.get_width()) == (0, 0.02)
-    rings = [line.get_xydata() for line in ax.lines if line.get_markersize() == 14]
+    rings = [line.get_xydata() for line in ax.lines if line.get_markersize() == 8.5]
     chosen = lambda_path.table[lambda_path.table["lambda"] == 100]
     np.testing.assert_allclose(np.concatenate(rings), chosen[["leak_ratio", "gain"]])
     words = [text.get_text() for text in ax.get_legend().get_texts()]

@@ -16,7 +16,7 @@ from mudata import MuData
 from indiseek_sc import _keys, pl
 from indiseek_sc.pl._style import DIVERGING, MISSING, PALETTE
 
-TITLES = ["Joint code", "Shared code, RNA", "Shared code, protein", "Specific code, RNA", "Specific code, protein"]
+TITLES = ["Joint representation", "Shared, RNA", "Shared, protein", "Specific, RNA", "Specific, protein"]
 
 
 def legends(axes: np.ndarray) -> list:
@@ -61,13 +61,15 @@ def test_all_embeddings_by_label_with_one_legend(embedded: MuData) -> None:
 def test_rows_are_colours_and_columns_codes(embedded: MuData) -> None:
     axes = pl.umap(embedded, ["cell_type", "batch", _keys.THETA], codes=["specific_adt", "joint"])
     assert axes.shape == (3, 2)
-    assert [ax.get_title() for ax in axes[0]] == ["Specific code, protein", "Joint code"]
+    assert [ax.get_title() for ax in axes[0]] == ["Specific, protein", "Joint representation"]
     assert not any(ax.get_title() for ax in axes[1:].flat)
     assert [legend.get_title().get_text() for legend in legends(axes)] == ["cell_type", "batch"]
     assert len(color_bars(axes)) == 1
 
 
-@pytest.mark.parametrize(("n_codes", "ncols", "n_rows"), [(4, None, 1), (5, None, 2), (5, 1, 5), (5, 2, 3)])
+@pytest.mark.parametrize(
+    ("n_codes", "ncols", "n_rows"), [(3, None, 1), (4, None, 2), (5, None, 2), (5, 1, 5), (5, 2, 3)]
+)
 def test_panels_of_one_colour_are_wrapped(embedded: MuData, n_codes: int, ncols: int | None, n_rows: int) -> None:
     codes = ["joint", "shared_rna", "shared_adt", "specific_rna", "specific_adt"][:n_codes]
     axes = pl.umap(embedded, codes=codes, ncols=ncols)
@@ -102,7 +104,9 @@ def test_nothing_overlaps_or_is_cut(embedded: MuData, color: str, codes: list[st
     assert not [(i, j) for i, a in enumerate(boxes) for j, b in enumerate(boxes[:i]) if a.padded(-1).overlaps(b)]
     page = figure.bbox.padded(1)
     assert all(page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1 for box in boxes)
-    assert min(panel.width for panel in panels) > 2.6 * figure.dpi  # the legend did not eat the panels
+    assert figure.get_figwidth() * 25.4 == pytest.approx(pl.COLUMN if len(panels) == 1 else pl.PAGE)
+    # The legend did not eat the panels.
+    assert min(panel.width for panel in panels) > (25 if len(panels) > 5 else 45) / 25.4 * figure.dpi
     assert np.ptp([panel.width for panel in panels]) < 2
 
 
@@ -205,6 +209,22 @@ def test_names_on_data_do_not_overlap(embedded: MuData) -> None:
             np.testing.assert_array_equal(text.xy, cells[distance.argmin()])
 
 
+def test_many_categories_are_named_where_their_cells_lie_together(embedded: MuData) -> None:
+    rng = np.random.default_rng(0)
+    embedded.obsm["X_indiseek_specific_rna_umap"] = rng.normal(size=(600, 2))  # no category lies together
+    axes = pl.umap(embedded, codes=["joint", "specific_rna"])
+    types = embedded.obs["cell_type"]
+    common = set(types.value_counts()[lambda counts: counts > 20].index)
+    named = {text.get_text() for text in axes[0, 0].texts}
+    assert len(named & common) > 5
+    assert named < set(types)
+    assert len(axes[0, 1].texts) == 0
+    assert len(legends(axes)) == 1
+    assert len(pl.umap(embedded, "batch", codes=["joint"])[0, 0].texts) == 0  # few colours are told apart
+    embedded.obs["few"] = types.astype(str).where(types.isin(list(common)[:3]), "other")
+    assert len(pl.umap(embedded, "few", codes=["joint"])[0, 0].texts) == 0
+
+
 def test_no_legend(embedded: MuData) -> None:
     axes = pl.umap(embedded, "cell_type", codes=["joint"], legend_loc=None)
     assert not legends(axes)
@@ -218,7 +238,7 @@ def test_modalities_of_any_name() -> None:
     for name in ("prot", "gex"):
         mdata.obsm[f"{_keys.specific(name)}_umap"] = rng.normal(size=(30, 2))
     axes = pl.umap(mdata)
-    assert [ax.get_title() for ax in axes[0]] == ["Specific code, gex", "Specific code, protein"]
+    assert [ax.get_title() for ax in axes[0]] == ["Specific, gex", "Specific, protein"]
     assert set(drawn(axes[0, 0]).values()) == {PALETTE[0]}  # no labels are known yet: one colour, no legend
     assert not legends(axes)
 

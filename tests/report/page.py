@@ -52,4 +52,5 @@ class Page(HTMLParser):
     def resources(self) -> list[str]:
         """Addresses that a browser would fetch by itself: all but those of links."""
         fetched = [a[name] for _, a in self.tags for name in ASK_FOR_MORE if name in a]
+        # What links name is fetched only by who follows them.
         return fetched + [a["href"] for tag, a in self.tags if tag != "a" and "href" in a]

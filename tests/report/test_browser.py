@@ -21,6 +21,7 @@ return [...document.querySelectorAll("body *")]
   .filter(element => element.getBoundingClientRect().right > innerWidth + 1 && !element.closest(".scroll"))
   .map(element => element.outerHTML.slice(0, 80))
 """
+SIZES = "return [...document.images].map(image => [image.clientWidth, Number(image.getAttribute('width'))])"
 BROKEN_LINKS = """
 return [...document.querySelectorAll('a[href^="#"]')].map(a => a.hash.slice(1)).filter(id => !document.getElementById(id))
 """
@@ -41,7 +42,7 @@ def test_a_page_shows_all_and_asks_for_nothing(name, width, request, tmp_path):
         assert page.execute_script("return innerWidth") == width
         images = page.execute_script(IMAGES)
         assert images
-        assert all(is_complete and natural > 0 and shown > 200 for is_complete, natural, shown in images)
+        assert all(is_complete and natural > 0 and shown > 50 for is_complete, natural, shown in images)
         assert page.execute_script("return document.documentElement.scrollWidth") <= width
         assert page.execute_script(BEYOND) == []
         assert page.execute_script(BROKEN_LINKS) == []
@@ -49,6 +50,35 @@ def test_a_page_shows_all_and_asks_for_nothing(name, width, request, tmp_path):
         asked = find_requests(page)
         assert asked.pop(0) == file.resolve().as_uri()
         assert [address[:80] for address in asked if not address.startswith("data:image/png")] == []
+
+
+def test_figures_and_tables_are_saved_by_their_links(page_of_file, tmp_path):
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    with open_page(page_of_file, tmp_path / "profile", 1280) as page:
+        page.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
+        names = page.execute_script("return [...document.querySelectorAll('a[download]')].map(a => a.download)")
+        for name in ("umap-0.svg", "theta.csv"):
+            assert name in names
+            page.execute_script("document.querySelector(`a[download='${arguments[0]}']`).click()", name)
+        pytest.importorskip("selenium.webdriver.support.ui").WebDriverWait(page, 20).until(
+            lambda _: {file.name for file in folder.iterdir()} == {"umap-0.svg", "theta.csv"}
+        )
+        drawing = (folder / "umap-0.svg").resolve().as_uri()
+        page.get(drawing)
+        assert page.execute_script("return document.documentElement.tagName") == "svg"
+    assert "label" in (folder / "theta.csv").read_text().splitlines()[0]
+
+
+@pytest.mark.parametrize("name", ["page_of_file", "page_of_model"])
+def test_panels_stack_on_a_telephone_and_can_be_read(name, request, tmp_path):
+    with open_page(request.getfixturevalue(name), tmp_path / "profile", 390) as page:
+        shown = page.execute_script(SIZES)
+        assert len(shown) > 8
+        # Type of 6.5 points is at least 9 pixels high: figures are 2.2 pixels a point where they are not shrunk.
+        assert min(6.5 * 2.2 * width / natural for width, natural in shown) > 9
+        tops = page.execute_script("return [...document.images].map(image => image.getBoundingClientRect().top)")
+        assert tops == sorted(tops)
 
 
 def test_a_link_of_the_contents_goes_where_it_says(page_of_file, tmp_path):

@@ -6,14 +6,26 @@ import base64
 import io
 import re
 from pathlib import Path
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
-import matplotlib.image
+import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
+
+from indiseek_sc import pl
 
 from .conftest import HOSTILE, HOSTILE_LABEL
 from .page import Page
 
 PAGES = ["page_of_file", "page_of_model", "hostile_page"]
+
+
+def decode(address: str) -> bytes:
+    """The content of a data URI."""
+    kind, _, content = address.partition(",")
+    return base64.b64decode(content, validate=True) if kind.endswith(";base64") else unquote(content).encode()
 
 
 @pytest.fixture(params=PAGES)
@@ -27,33 +39,76 @@ def test_every_picture_is_inside_and_is_a_picture(page):
     for image in images:
         kind, _, code = image["src"].partition(",")
         assert kind == "data:image/png;base64"
-        pixels = matplotlib.image.imread(io.BytesIO(base64.b64decode(code, validate=True)), format="png")
-        assert pixels[..., :3].std() > 0.01
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(code, validate=True))).convert("RGB"))
+        assert pixels.std() > 3
         assert int(image["width"]) / int(image["height"]) == pytest.approx(pixels.shape[1] / pixels.shape[0], rel=0.02)
         assert len(image["alt"]) > 30
 
 
 def test_nothing_is_fetched(page):
     assert [address[:40] for address in page.resources if not address.startswith("data:image/png;base64,")] == []
+    source = page.source
+    for a in page.all("a"):
+        if a.get("download", "").endswith(
+            ".svg"
+        ):  # of which a browser fetches nothing, and which points at itself alone
+            address = a["href"].replace("&", "&amp;").replace("'", "&#39;")
+            assert address in source
+            source = source.replace(address, "")
+            content = decode(a["href"]).decode("utf-8")
+            assert content.count("url(") == content.count("url(#")
+            assert "<script" not in content
     for word in ("@import", "url(", "<script", "<link", "<iframe"):
-        assert word not in page.source
+        assert word not in source
     policy = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
     assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
 
 
 def test_links_have_their_targets(page):
-    links = [a["href"] for a in page.all("a")]
+    links = [a["href"] for a in page.all("a") if "download" not in a]
     inside = [link.removeprefix("#") for link in links if link.startswith("#")]
-    assert len(inside) == 11
+    assert len(inside) >= 7
     assert set(inside) <= set(page.ids)
+    assert set(inside) == {section["id"] for section in page.all("section")} - {"findings", "missing"}
     assert len(set(page.ids)) == len(page.ids)
     assert all(link.startswith(("https://doi.org/10.", "https://arxiv.org/abs/")) for link in links if link[0] != "#")
 
 
-def test_every_figure_has_a_caption_or_says_what_is_missing(page):
-    captions = page.text.count("How to read it.")
-    assert captions == len(page.all("img"))
-    assert captions + page.text.count("Not shown.") == len(page.all("figure"))
+def test_every_figure_has_a_caption_and_a_file_to_take_away(page):
+    figures = page.all("figure")
+    assert page.text.count("How to read it.") == len(figures) <= len(page.all("img"))
+    saved = {a["download"]: a["href"] for a in page.all("a") if "download" in a}
+    for figure in figures:
+        drawing = ElementTree.fromstring(decode(saved[f"{figure['id']}.svg"]))
+        assert drawing.tag.endswith("svg")
+        width = float(drawing.attrib["width"].removesuffix("pt")) / 72 * 25.4
+        assert width == pytest.approx(pl.COLUMN) or width == pytest.approx(pl.PAGE)
+
+
+def test_tables_are_saved_from_the_page(page):
+    saved = {a["download"]: a["href"] for a in page.all("a") if a.get("download", "").endswith(".csv")}
+    assert {"theta.csv", "retrieval.csv"} <= set(saved)
+    for name, address in saved.items():
+        assert len(pd.read_csv(io.BytesIO(decode(address)))) > 0, name
+
+
+def test_what_is_not_there_is_one_list_and_no_box(page_of_file: Path, page_of_model: Path):
+    for file in (page_of_file, page_of_model):
+        page = Page(file)
+        (details,) = page.all("details")
+        assert "open" not in details
+        listed = int(re.search(r"Not part of this report \((\d+)\)", page.text)[1])
+        assert 0 < listed < 10
+        assert "Not shown" not in page.text.replace("Not shown, since they have no UMAP here", "")
+        assert "Clusters of the representations</h2>" not in page.source  # a section without a figure
+
+
+def test_a_page_begins_with_five_findings_at_most(page):
+    first, *_ = page.all("section")
+    assert first["id"] == "findings"
+    kinds = [li["class"] for li in page.all("li") if li.get("class") in ("found", "certainty", "doubt")]
+    assert 1 <= len(kinds) <= 5
+    assert kinds[-1] == "doubt"
 
 
 def test_names_of_the_user_are_text(hostile_page: Path):
@@ -71,6 +126,7 @@ def test_a_page_of_a_file_says_what_it_knows_and_what_not(page_of_file: Path):
     assert "Labels 17 in cell_type" in page.text
     assert "Batches not known without the model" in page.text
     assert page.text.count("give the folder of a saved model to indiseek-sc report by --model") == 4
+    assert "versions" in page.ids and "scvi-tools" in page.text
     assert "Call tl.compare_clusters(mdata, label_key)" in page.text
     assert "The seed of the model is 7" in page.text
     assert "nan" not in page.text.split()
@@ -80,7 +136,7 @@ def test_a_page_of_a_file_says_what_it_knows_and_what_not(page_of_file: Path):
 def test_every_dimension_has_a_row_and_technical_ones_are_counted(name, request):
     page = Page(request.getfixturevalue(name))
     begin = page.text.index("A dimension is called technical")
-    section = page.text[begin : page.text.index("Models that had no part in the training", begin)]
+    section = page.text[begin : page.text.index("Probes that had no part in the training", begin)]
     rows = re.findall(r"\b(rna|adt) (\d+) (\(technical\))?", section[section.index("All dimensions") :])
     numbers = [[int(number) for name, number, _ in rows if name == modality] for modality in ("rna", "adt")]
     assert all(own == list(range(len(own))) and own for own in numbers)
@@ -96,9 +152,9 @@ def test_every_dimension_has_a_row_and_technical_ones_are_counted(name, request)
 
 def test_warnings_name_what_speaks_against_the_codes(page_of_file: Path):
     text = Page(page_of_file).text
-    assert "specific code: leak ratio is 0.300 (rna), where ≤ 0.02 is aimed for" in text
+    assert "misses an aim (specific: leak ratio): 0.300 (rna), where ≤ 0.02 is aimed for" in text
     assert "labels of fewer than 15 cells: Erythrocyte, Platelet" in text or "labels of fewer than 15 cells:" in text
-    assert "The codes were written by indiseek_sc 0.0.1; this report was made by" in text
+    assert "The representations were written by indiseek_sc 0.0.1; this report was made by" in text
 
 
 def test_a_page_of_a_model_has_what_only_a_model_knows(page_of_model: Path):
@@ -119,17 +175,19 @@ def test_a_page_of_a_model_has_what_only_a_model_knows(page_of_model: Path):
         "history",
     ):
         assert name in page.ids
-    assert "Not shown. It needs the model" not in page.text
+    assert "It needs the model" not in page.text
     assert "they have no UMAP here: shared rna, shared adt, specific rna, specific adt." in page.text
     assert "Batches 3 in batch: B1, B2, B3" in page.text
-    assert "Held out to judge 120 cells" in page.text
-    assert "Epochs by stage: Shared codes 1" in page.text
+    assert "Held out, for the audit 120 cells" in page.text
+    assert "Epochs by stage: Shared representations 1" in page.text
     assert "On 120 cells, by probes that were fitted on 480 others" in page.text
 
 
 def test_the_paragraph_for_a_methods_section_has_the_numbers_and_their_sources(page_of_model: Path):
     text = Page(page_of_model).text
-    paragraph = text[text.index("Shared and modality-specific codes of 600 cells") : text.index("References")]
+    paragraph = text[
+        text.index("Shared and modality-specific latent representations of 600 cells") : text.index("References")
+    ]
     assert re.search(
         r"rna counts went through library size, log1p, centring, weighting by signal, PCA to \d+ components", paragraph
     )
@@ -140,7 +198,7 @@ def test_the_paragraph_for_a_methods_section_has_the_numbers_and_their_sources(p
     assert "cells were compared within these, and networks were conditioned on them" in paragraph
     assert "120 were held out of all steps" in paragraph
     assert "lambda of completeness against independence was 100" in paragraph
-    assert "Codes were audited on 120 held-out cells" in paragraph
+    assert "Representations were audited on 120 held-out cells" in paragraph
     assert "10 nearest neighbours" in paragraph
     assert "95 % bootstrap intervals over cells (1,000 draws)" in paragraph
     assert "rna from adt with a mean correlation per feature of" in paragraph

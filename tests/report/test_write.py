@@ -15,7 +15,7 @@ import pytest
 from indiseek_sc import IndiSeek, _keys
 from indiseek_sc.report import Material, write_report
 from indiseek_sc.report._cautions import find_cautions
-from indiseek_sc.report._compute import _correlate
+from indiseek_sc.report._compute import _correlate, mix_batches
 from indiseek_sc.report._page import Citations
 from indiseek_sc.report._pictures import Picture, draw_figures, list_pictures
 from indiseek_sc.report._write import gathered_warnings, unchanged
@@ -71,19 +71,18 @@ def test_an_untrained_model_has_no_report(pbmc_small, tmp_path):
         IndiSeek(pbmc_small).report(tmp_path / "report.html")
 
 
-def test_a_picture_that_fails_costs_that_picture_alone(tmp_path):
-    def fail(file):
+def test_a_picture_that_fails_costs_that_picture_alone():
+    def fail():
         plt.figure()
         raise ValueError("too few cells")
 
     picture = Picture("x", "codes", "X", "Look.", fail)
     (figure,) = draw_figures([picture])
-    assert (figure.image, figure.missing) == ("", "too few cells")
+    assert (figure.rows, figure.svg, figure.missing) == ((), "", "too few cells")
     assert plt.get_fignums() == []
 
 
 def test_why_a_table_could_not_be_made_is_in_the_page(coded, tmp_path):
-    write_report(tmp_path / "report.html", coded, label_key="cell_type", compare=False)
     coded.obs["cell_type"] = pd.Categorical([None] * coded.n_obs, categories=["a"])
     write_report(tmp_path / "none.html", coded, label_key="cell_type")
     assert "must have at least 2 labels" in Page(tmp_path / "none.html").text
@@ -108,6 +107,42 @@ def test_cautions(coded):
     labels = find_cautions(Material(coded, "cells", "leiden"))
     coded.uns[_keys.IMPORTANCE] = pd.DataFrame({"label": ["0"], "theta": [0.0], "reliable": [True]})
     assert len(find_cautions(Material(coded, "cells", "leiden"))) == len(labels) + 1
+
+
+def test_a_small_leak_that_is_larger_than_chance_is_told(coded):
+    audit = make_audit()
+    material = Material(coded, "cells", audit=audit)
+    (caution,) = (caution for caution in find_cautions(material) if "larger than chance" in caution)
+    # That of rna misses its aim.
+    assert caution.startswith(
+        "The leak of adt (1\N{NO-BREAK SPACE}% of what its features explain, permutation p = 0.001) is small"
+    )
+    audit.table["leak_p"] = 0.2
+    assert not any("larger than chance" in caution for caution in find_cautions(material))
+
+
+@pytest.mark.parametrize(
+    ("claims", "is_told"), [(["neither", "neither", "rna"], True), (["neither", "adt", "rna"], False)]
+)
+def test_theta_near_chance_is_told(coded, claims, is_told):
+    table = pd.DataFrame({"label": list("abc"), "theta": 0.0, "reliable": True, "claim": claims})
+    coded.uns[_keys.IMPORTANCE] = table
+    assert any("Theta is near chance" in caution for caution in find_cautions(Material(coded, "cells"))) == is_told
+
+
+def test_labels_within_which_batches_lie_apart_are_named(coded):
+    rng = np.random.default_rng(0)
+    facts = SimpleNamespace(batch_key="run", cautions=[], predictions={})
+    coded.obs["run"] = rng.choice(["a", "b"], size=coded.n_obs)
+    coded.obs["type"] = np.where(np.arange(coded.n_obs) % 2, "mixed", "apart")
+    coded.obsm[_keys.JOINT] = rng.normal(size=(coded.n_obs, 3))
+    moved = ((coded.obs["run"] == "a") & (coded.obs["type"] == "apart")).to_numpy()
+    coded.obsm[_keys.JOINT][moved] += 6
+    material = Material(coded, "cells", "type", facts=facts, mixing=mix_batches(coded, "type", "run", seed=0))
+    (caution,) = (caution for caution in find_cautions(material) if "Batch structure" in caution)
+    assert "within 1 of 2 labels" in caution
+    assert "apart (100%, 50% by chance)" in caution or "apart (100%, 51% by chance)" in caution
+    assert mix_batches(coded, None, "run", seed=0) is None
 
 
 def test_batches_that_lie_apart_are_told_and_others_not(coded):

@@ -142,7 +142,7 @@ def test_a_stage_ends_no_worse_than_it_began(make_module, features, run):
     fit = run(SharedPlan(module, MUCH_TOO_FAST), features, keep_best=keep_best, stage="shared")
     assert keep_best.best_epochs == {"validation_info_nce": 0}
     assert all(torch.equal(p, before[name]) for name, p in weights(module).items())
-    assert fit.history["shared/best_epoch"]["best_epoch"].tolist() == [0]
+    assert fit.history["shared/best_epoch"]["best_epoch"].tolist() == [-1]  # the state before the first epoch
 
 
 def test_the_best_epoch_is_restored_and_written_down(make_module, features, run):

@@ -221,8 +221,12 @@ def new_folder(path: Path, *, force: bool) -> Iterator[Path]:
         if not path.is_dir():
             os.replace(unfinished, path)
             return
-        for made in unfinished.iterdir():
-            os.replace(made, path / made.name)
+        for made in sorted(unfinished.rglob("*")):  # a folder before what is in it
+            there = path / made.relative_to(unfinished)
+            if made.is_dir():
+                there.mkdir(exist_ok=True)
+            else:
+                os.replace(made, there)
 
 
 class Clock:

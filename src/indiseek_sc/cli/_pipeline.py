@@ -15,7 +15,7 @@ from indiseek_sc._lookup import find_labels, find_obs
 from indiseek_sc._recognise import check_not_peaks, find_modalities
 from indiseek_sc.cli._maps import CLUSTERS, MapMaker
 from indiseek_sc.cli._outcome import or_warned
-from indiseek_sc.cli._summary import PAGE, draw_figures, summarize, tell_story, write_json
+from indiseek_sc.cli._summary import PAGE, TABLES, draw_figures, summarize, tell_story, write_json
 from indiseek_sc.io import read, read_anndata_or_mudata, write
 from indiseek_sc.model import EarlyEndWarning
 from indiseek_sc.report import Material, check_codes, collect_facts, summarize_dimensions, write_report
@@ -278,11 +278,16 @@ def _report(
     label_key = job.label_key or CLUSTERS
     with clock.step("Drawing figures"):
         captions = draw_figures(model, mdata, audit, [label_key, _keys.THETA, *job.color_keys], folder)
+    tables = folder / TABLES
+    tables.mkdir()
     with clock.step("Writing a report for the browser"), or_warned(PAGE):
-        model.report(folder / PAGE, label_key=label_key, audit=audit, source=job.source, seed=job.seed)
+        model.report(folder / PAGE, label_key=label_key, audit=audit, source=job.source, seed=job.seed, tables=tables)
     with or_warned("The summary"):
         facts = collect_facts(Material(mdata, job.source, label_key, model))
-        files = [*captions, *([PAGE] if (folder / PAGE).is_file() else []), "summary.json", "summary.md"]
+        written = sorted(f"{TABLES}/{file.name}" for file in tables.iterdir())
+        if not written:
+            tables.rmdir()
+        files = [*captions, *([PAGE] if (folder / PAGE).is_file() else []), *written, "summary.json", "summary.md"]
         clustered = not job.label_key
         dimensions = mdata.uns.get(_keys.DIMENSIONS)
         told = () if dimensions is None else summarize_dimensions(mdata)

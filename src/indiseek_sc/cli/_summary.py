@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 PAGE = "report.html"
 """The page for a browser, beside the figures."""
 
+TABLES = "tables"
+"""The folder of the tables of the page, as CSV files."""
+
 
 def summarize(
     facts: Mapping[str, Any],
@@ -118,12 +121,12 @@ def tell_story(summary: Mapping[str, Any], table: pd.DataFrame, audit: AuditRepo
         f"# IndiSeek: {summary['source']}",
         _tell_training(summary),
         figures["umap.png"],
-        "## What each modality alone knows",
+        "## What each modality resolves",
         _tell_theta(summary, table),
         figures["importance.png"],
         "## What the dimensions mean" if summary["about_dimensions"] else "",
         "\n".join(f"- {sentence}" for sentence in summary["about_dimensions"]),
-        "## How independent the codes are",
+        "## How independent the representations are",
         _tell_audit(summary, audit),
         figures["audit.png"],
         f"```\n{audit}\n```",
@@ -138,12 +141,12 @@ def _tell_training(summary: Mapping[str, Any]) -> str:
     n, width = summary["n_cells"], summary["n_dimensions"]
     rna, adt = summary["modalities"]["rna"], summary["modalities"]["adt"]
     return (
-        f"Of {sum(n.values()):,} cells, {n['train']:,} taught the model, {n['validation']:,} decided when to stop, and "
-        f"{n['test']:,} were kept out of training to judge the result.\n\n"
-        f"- **Shared codes** ({width['shared']} dimensions) hold what `{rna}` and `{adt}` both tell of a cell.\n"
-        f"- **Specific codes** ({width['specific'][rna]} dimensions of `{rna}`, {width['specific'][adt]} of `{adt}`) hold "
-        "what one modality tells and the other does not.\n"
-        "- The **joint code** is made of all four, for neighbours, clusters and the UMAP."
+        f"Of {sum(n.values()):,} cells, {n['train']:,} were for training, {n['validation']:,} for validation, and "
+        f"{n['test']:,} were held out for the audit.\n\n"
+        f"- **Shared representations** ({width['shared']} dimensions) hold what `{rna}` and `{adt}` both measure of a cell.\n"
+        f"- **Specific representations** ({width['specific'][rna]} dimensions of `{rna}`, {width['specific'][adt]} of `{adt}`) hold "
+        "what one modality measures and the other does not.\n"
+        "- The **joint representation** is made of all four, for neighbours, clusters and the UMAP."
     )
 
 
@@ -155,13 +158,13 @@ def _tell_theta(summary: Mapping[str, Any], table: pd.DataFrame) -> str:
     }
     lines = [f"- **`{modality}` resolves better:** {_name_some(labels)}." for modality, labels in better.items()]
     labels = (
-        "the clusters (`leiden`) of the joint code, as no cell types were given: theta is relative to what the codes "
-        "themselves resolve"
+        "the clusters (`leiden`) of the joint representation, as no cell types were given: theta is relative to what the "
+        "representations themselves resolve"
         if summary["labels_are_clusters"]
         else f"the cell types in `{summary['label_key']}`; types that were called from one modality favour it"
     )
     return "\n".join(lines) + (
-        "\n\nTheta compares how well the two specific codes keep cells of a type together. Only types whose 95 % interval "
+        "\n\nTheta compares how well the two specific representations keep cells of a type together. Only types whose 95 % interval "
         f"excludes 0 are named, the clearest first. They are {labels}."
     )
 
@@ -176,16 +179,16 @@ def _name_some(labels: pd.Series) -> str:
 def _tell_audit(summary: Mapping[str, Any], audit: AuditReport) -> str:
     rna, adt = summary["modalities"]["rna"], summary["modalities"]["adt"]
     lines = [
-        f"- **Specific code of `{own}`:** {_tell_leak(audit.table.loc[own], own, other)}."
+        f"- **Specific representation of `{own}`:** {_tell_leak(audit.table.loc[own], own, other)}."
         for own, other in ((rna, adt), (adt, rna))
     ]
     pair = audit.pair
     return "\n".join(
         [
-            "Models that had no part in the training try to read from each code what should and should not be there, on "
-            "the cells that were kept out.\n",
+            "Probes that had no part in the training were fitted from each representation to what it should, and should not, "
+            "explain, and read on the cells that were held out.\n",
             *lines,
-            f"- **Shared codes:** the partner of a cell in the other modality is among its 10 nearest of "
+            f"- **Shared representations:** the partner of a cell in the other modality is among its 10 nearest of "
             f"{audit.n_retrieval:,} in {_percent(pair['recall@10'])} of cells (by chance {_percent(10 / audit.n_retrieval)}); "
             f"{_percent(pair['foscttm'])} of cells lie nearer than the partner (by chance 50 %).",
         ]
@@ -195,14 +198,14 @@ def _tell_audit(summary: Mapping[str, Any], audit: AuditReport) -> str:
 def _tell_leak(figures: pd.Series, own: str, other: str) -> str:
     leak, gain = figures["leak_ratio"], figures["gain"]
     left = (
-        "too little is shared here to tell how much of it is left"
+        "too little is shared here to say how much of it is left"
         if math.isnan(leak)
-        else f"{_percent(leak)} of what `{own}` tells of the shared code of `{other}` is left in it (0 % is ideal)"
+        else f"it explains {_percent(leak)} of what all features of `{own}` explain of the shared representation of `{other}` (0 % is ideal)"
     )
     held = (
-        "there is too little that could be added to the shared code"
+        "there is too little that could be added to the shared representation"
         if math.isnan(gain)
-        else f"it holds {_percent(gain)} of all that it could add to the shared code (100 % is ideal)"
+        else f"it holds {_percent(gain)} of all that it could add to the shared representation (100 % is ideal)"
     )
     return f"{left}; {held}"
 
@@ -214,9 +217,9 @@ def _percent(share: float) -> str:
 
 
 CAPTIONS = {
-    "umap.png": "The codes as UMAPs",
+    "umap.png": "The latent representations as UMAPs",
     "importance.png": "Which modality resolves which cells better",
-    "audit.png": "What fresh models find in the codes of cells that were held out",
+    "audit.png": "What new probes find in the representations of cells that were held out",
     "history.png": "The course of training",
 }
 """What each figure shows, in the order to look at them."""

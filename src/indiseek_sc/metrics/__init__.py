@@ -1,6 +1,7 @@
 """Arrays in, numbers out: what codes hold, what they leak, and which modality tells cell types apart."""
 
 from indiseek_sc.metrics._audit import AUDIT_FIGURES, AUDIT_PAIR_FIGURES, AuditReport, SpecificAuditor, audit
+from indiseek_sc.metrics._batch_mixing import batch_mixing
 from indiseek_sc.metrics._checks import first_of
 from indiseek_sc.metrics._clusters import check_split_minima, cluster_agreement, cluster_splits
 from indiseek_sc.metrics._coordinates import (
@@ -50,6 +51,7 @@ __all__ = [
     "WnnNeighbors",
     "WnnSearch",
     "audit",
+    "batch_mixing",
     "check_numbers_of_candidates",
     "check_split_minima",
     "choose_lambda",

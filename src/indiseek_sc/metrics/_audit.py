@@ -208,20 +208,23 @@ def _gather(
 
 
 AUDIT_FIGURES: dict[str, tuple[str, str]] = {
-    "agreement": ("1 is best", "share of C that the other modality predicts"),
+    "agreement": ("1 is best", "share of C that the other modality explains"),
     "agreement_flat": ("1 is best", "the same, with all directions of C weighed equally"),
-    "sufficiency": ("1 is best", "what C tells of the other modality, of all that can be told of it"),
-    "leak": ("0 is best", "share of the other modality's C that Z predicts"),
-    "leak_max": ("for scale", "share of the other modality's C that the raw features predict"),
+    "sufficiency": (
+        "1 is best",
+        "what C explains of the other modality, of what all features explain",
+    ),
+    "leak": ("0 is best", "share of the other modality's C that Z explains"),
+    "leak_max": ("for scale", "share of the other modality's C that all features explain"),
     "leak_ratio": ("0 is best", "leak, as a share of leak_max"),
-    "leak_p": ("large is best", "how often chance alone tells as much; is there any leak, not how much"),
-    "r2_shared": ("for scale", "share of the features that C alone rebuilds"),
-    "r2_both": ("for scale", "share of the features that C and Z rebuild"),
-    "r2_best": ("for scale", "share of the features that C and as wide a code as Z can rebuild"),
+    "leak_p": ("p-value", "permutation test: is the leak larger than chance? Its size is leak_ratio"),
+    "r2_shared": ("for scale", "share of the features that C alone explains"),
+    "r2_both": ("for scale", "share of the features that C and Z explain"),
+    "r2_best": ("for scale", "share of the features that C and as wide a Z can explain"),
     "complete": ("1 is best", "r2_both, as a share of r2_best"),
     "gain": ("1 is best", "what Z adds to C, of all that could be added"),
 }
-"""By figure of one modality: its target and what it says of the shared code C and the specific code Z."""
+"""By figure of one modality: its target and what it says of the shared representation C and the specific representation Z."""
 
 AUDIT_PAIR_FIGURES: dict[str, tuple[str, str]] = {
     "foscttm": ("0 is best, 0.5 is chance", "share of cells nearer to a cell's C than its own partner"),

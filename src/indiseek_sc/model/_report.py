@@ -1,4 +1,4 @@
-"""A report of the model and its codes. ``report`` is a method of the model."""
+"""A report of the model and its representations. ``report`` is a method of the model."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 CODES_COMPARED = 200
-"""Cells by whose codes it is seen whether the data have those of the model."""
+"""Cells by which it is seen whether the data have the representations of the model."""
 
 PREDICTED_CELLS = 2000
-"""Cells whose predictions a report judges: of each there are as many values as genes are in use, four times."""
+"""Cells whose predictions a report evaluates: of each there are as many values as genes are in use, four times."""
 
 
 def report(
@@ -37,11 +37,13 @@ def report(
     compare: bool = False,
     source: str | None = None,
     seed: int = 0,
+    tables: str | Path | None = None,
 ) -> None:
     """Write one HTML file that can be sent, opened from disk and read without Python.
 
-    It has the UMAPs that are there, theta, attributions, audit, retrieval, predictions if :meth:`train_prediction` was called, clusters and histories, each with words on how to read it; settings,
-    versions and warnings; and a paragraph for a methods section with its references. What is not there is said in words, with the call that
+    It begins with what was found, how sure that is and what to doubt. Then it has the UMAPs that are there, theta, attributions, audit, retrieval, predictions if
+    :meth:`train_prediction` was called, clusters and histories, each with words on how to read it, as SVG and with its table as CSV to save from the page; cautions, settings and
+    versions; and a paragraph for a methods section with its references. What is not there is listed at the end, with the call that
     makes it. What is missing and takes seconds is computed; the data are left as they are.
 
     Parameters
@@ -59,11 +61,15 @@ def report(
         What the cells are, for the title.
     seed
         Seed of what the report computes.
+    tables
+        Folder that is there, to which the tables are written as CSV files as well.
 
     Raises
     ------
     KeyError
         If :meth:`write_latents` was not called, or there is no column ``label_key``.
+    ValueError
+        If there can be no such file, or there is no folder ``tables``.
     RuntimeError
         If the model is not trained.
     """
@@ -81,6 +87,7 @@ def report(
         compare=compare,
         source=source,
         seed=seed,
+        tables=tables,
     )
 
 
@@ -146,11 +153,11 @@ def _are_own(model: IndiSeek) -> bool:
 
 
 def _find_cautions(model: IndiSeek) -> list[str]:
-    """What the model and its training have to say against the codes."""
+    """What the model and its training have to say against the representations."""
     cautions = []
     if not _are_own(model):
         cautions.append(
-            "The codes in the data are not those of this model as it is now: audit and histories are of others. Call model.write_latents(mdata) and make "
+            "The representations in the data are not those of this model as it is now: audit and histories are of others. Call model.write_latents(mdata) and make "
             "maps and tables again."
         )
     path = model.chosen_path

@@ -1,4 +1,4 @@
-"""Figures of a trained model, its codes and its audit. Nothing is computed here: what is missing, an error says how to make."""
+"""Figures of a trained model, its representations and its audit, as wide as a column or a page of a journal. Nothing is computed here: what is missing, an error says how to make."""
 
 from indiseek_sc.pl._attribution import attribution
 from indiseek_sc.pl._audit import AUDIT_AIMS, audit, prediction, retrieval
@@ -7,13 +7,15 @@ from indiseek_sc.pl._coordinates import coordinate_importance
 from indiseek_sc.pl._dimensions import dimensions
 from indiseek_sc.pl._importance import importance_ranking
 from indiseek_sc.pl._rank_correlation import rank_correlation
-from indiseek_sc.pl._style import DPI, PALETTE, STYLE, display_name, finish
+from indiseek_sc.pl._style import COLUMN, DPI, PAGE, PALETTE, STYLE, display_name, finish
 from indiseek_sc.pl._training import frontier, history
 from indiseek_sc.pl._umap import umap
 
 __all__ = [
     "AUDIT_AIMS",
+    "COLUMN",
     "DPI",
+    "PAGE",
     "PALETTE",
     "STYLE",
     "attribution",

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from indiseek_sc._checks import check_name, check_several, check_whole
-from indiseek_sc.pl._style import MISSING, as_text, display_name, finish, one_panel, page
+from indiseek_sc.pl._style import COLUMN, MISSING, PAGE, as_text, display_name, finish, inches, one_panel, page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,11 @@ _SIGNED, _UNSIGNED = "PRGn_r", "cividis_r"
 
 _WIDEST_NAME = 24
 
+_MOST_IN_A_COLUMN = 16
+"""Columns of a heat map that fit into one column of a journal."""
+
+_WIDEST_CAPTION = 46
+
 _SATURATED = 0.02
 """The largest values, this share of all that are drawn, have the last colour, so that the others are not all pale."""
 
@@ -37,8 +42,8 @@ _CAPTIONS = {
         "decoder_jacobian",
         "magnitude",
     ): "change of the decoded, normalised value per s.d. of the dimension, r.m.s. over cells",
-    ("integrated_gradients", "attribution"): "contribution to the place in the code, mean over cells",
-    ("integrated_gradients", "magnitude"): "contribution to the place in the code, r.m.s. over cells",
+    ("integrated_gradients", "attribution"): "contribution to the place in the representation, mean over cells",
+    ("integrated_gradients", "magnitude"): "contribution to the place in the representation, r.m.s. over cells",
 }
 
 
@@ -98,8 +103,9 @@ def attribution(
         measure = "magnitude" if cancels else "attribution"
     matrix = _arrange(table.pivot(index="feature", columns=across, values=measure), n_top)
     longest = max(len(_short(name)) for name in matrix.columns) if across == "group" else 0
-    figsize = 0.42 * matrix.shape[1] + 4.2, 0.26 * len(matrix) + 0.1 * longest + 2.4
-    with one_panel(ax, figsize, show) as (ax, show):
+    width = COLUMN if matrix.shape[1] <= _MOST_IN_A_COLUMN else PAGE
+    height = 3.4 * len(matrix) + 1.2 * longest + 24
+    with one_panel(ax, inches(width, height), show) as (ax, show):
         _draw_cells(ax, matrix, measure, str(table["method"].iloc[0]))
         _annotate(ax, table, matrix, across)
         return finish(page(ax), ax, show=show, save=save)
@@ -172,12 +178,9 @@ def _draw_cells(ax: Axes, matrix: pd.DataFrame, measure: str, method: str) -> No
     )
     ax.set_facecolor(MISSING)
     beyond = "neither" if size.max() <= limit else "both" if is_signed else "max"
-    bar = page(ax).colorbar(
-        image, ax=ax, extend=beyond, shrink=min(1.0, 12 / len(matrix)), aspect=16, pad=0.03, anchor=(0, 1)
-    )
+    bar = page(ax).colorbar(image, ax=ax, extend=beyond, location="bottom", shrink=0.8, aspect=30, pad=0.02)
     bar.outline.set_visible(False)
-    # No longer than the bar, which is as high as few rows are.
-    bar.set_label(textwrap.fill(_CAPTIONS[method, measure], int(np.clip(2.4 * len(matrix), 18, 34))))
+    bar.set_label(textwrap.fill(_CAPTIONS[method, measure], _WIDEST_CAPTION))
 
 
 def _annotate(ax: Axes, table: pd.DataFrame, matrix: pd.DataFrame, across: str) -> None:
@@ -186,8 +189,8 @@ def _annotate(ax: Axes, table: pd.DataFrame, matrix: pd.DataFrame, across: str) 
     ax.set_yticks(np.arange(len(matrix)) + 0.5, [_short(name) for name in matrix.index])
     names = [_short(name) for name in matrix.columns]
     kind, modality = str(table["kind"].iloc[0]), display_name(str(table["modality"].iloc[0]))
-    title = {"specific": f"{modality}-specific code", "shared": f"shared code of {modality}"}.get(
-        kind, f"{kind} code, {modality}"
+    title = {"specific": f"{modality}-specific representation", "shared": f"shared representation of {modality}"}.get(
+        kind, f"{kind} representation, {modality}"
     )
     if across == "dimension":
         ax.set_xlabel("dimension")

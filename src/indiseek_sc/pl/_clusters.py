@@ -1,4 +1,4 @@
-"""Clusters of codes: how alike they are, and which fall apart in which codes."""
+"""Clusters of representations: how alike they are, and which fall apart in which representation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,18 @@ from matplotlib.patches import Patch, Rectangle
 from indiseek_sc import _keys
 from indiseek_sc._checks import check_name
 from indiseek_sc._lookup import check_mdata
-from indiseek_sc.pl._style import PALETTE, as_text, display_name, finish, one_panel, page, warn_if_stale
+from indiseek_sc.pl._style import (
+    COLUMN,
+    PAGE,
+    PALETTE,
+    as_text,
+    display_name,
+    finish,
+    inches,
+    one_panel,
+    page,
+    warn_if_stale,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,13 +82,14 @@ def cluster_agreement(
         values.loc[row["other"], row["one"]] = row[figure]  # the later below the earlier
     warn_if_stale(mdata, _keys.CLUSTERS, "compare_clusters(mdata, ...)")
     words = code_names(codes) | {_LABELS: _name_labels(mdata)}
-    side = 0.85 * len(names)
-    with one_panel(ax, (side + 3.2, side + 1.6), show) as (ax, show):
+    side = 8.5 * len(names)
+    with one_panel(ax, inches(COLUMN if side + 26 <= COLUMN else PAGE, min(side, PAGE - 40) + 22), show) as (ax, show):
         _draw_matrix(ax, values, words)
         n_clusters = codes["n_clusters"]
         few, many = n_clusters.min(), n_clusters.max()
         ax.set_title(
-            f"{_NAMES[figure]}\nLeiden, {few if few == many else f'{few} to {many}'} clusters of each code", loc="left"
+            f"{_NAMES[figure]}\nLeiden, {few if few == many else f'{few} to {many}'} clusters of each representation",
+            loc="left",
         )
         return finish(page(ax), ax, show=show, save=save)
 
@@ -111,7 +123,7 @@ def _name_labels(mdata: MuData) -> str:
 def _draw_matrix(ax: Axes, values: pd.DataFrame, words: dict[str, str]) -> None:
     """Lower triangle of ``values`` as tiles with their numbers; columns without any are left out."""
     values = values.dropna(axis="columns", how="all")
-    ax.imshow(np.ma.masked_invalid(values), cmap=colormaps["Blues"], vmin=0, vmax=1)
+    ax.imshow(np.ma.masked_invalid(values), cmap=colormaps["Greys"], vmin=0, vmax=1)
     for row, column in np.argwhere(np.isfinite(values.to_numpy())):
         value = values.iat[row, column]
         itself = values.index[row] == values.columns[column]
@@ -125,25 +137,28 @@ def _draw_matrix(ax: Axes, values: pd.DataFrame, words: dict[str, str]) -> None:
             fontweight="bold" if itself else "normal",
         )
     rows, columns = values.shape
-    ax.hlines(np.arange(1, rows) - 0.5, -0.5, columns - 0.5, color="white", linewidth=2)
-    ax.vlines(np.arange(1, columns) - 0.5, -0.5, rows - 0.5, color="white", linewidth=2)
+    ax.hlines(np.arange(1, rows) - 0.5, -0.5, columns - 0.5, color="white", linewidth=1.2)
+    ax.vlines(np.arange(1, columns) - 0.5, -0.5, rows - 0.5, color="white", linewidth=1.2)
     ax.set_yticks(range(rows), [words[name] for name in values.index])
     ax.set_xticks(
         range(columns), [words[name] for name in values.columns], rotation=40, ha="right", rotation_mode="anchor"
     )
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    ax.set_xlabel("bold: a code against itself, from other seeds", loc="left")
+    ax.set_xlabel("bold: against itself, from other seeds", loc="left")
 
 
-_COLORS = {"kept": "#e8e8e8", "split": PALETTE[4], "unstable": "white"}
+_COLORS = {"kept": "#e8e8e8", "split": PALETTE[2], "unstable": "white"}
 _WORDS = {
     "kept": "kept together",
     "split": "falls apart, from every seed alike",
-    "unstable": "no groups: cut otherwise from each seed",
+    "unstable": "no groups: each seed cuts otherwise",
 }
-_ONLY_HERE = PALETTE[3]
-_WIDEST_LABEL = 30
+_ONLY_HERE = PALETTE[5]
+_WIDEST_LABEL = 26
+
+_WIDEST_IN_A_COLUMN = 30
+"""Letters that may stand before a row of a figure of one column."""
 
 
 def cluster_splits(
@@ -184,18 +199,22 @@ def cluster_splits(
     words = code_names(codes)
     rows, columns = _order(splits), list(dict.fromkeys(splits["code"]))
     reference = mdata.uns.get(f"{_keys.CLUSTERS}_params", {}).get("reference", "joint")
-    with one_panel(ax, (4.6 + 0.95 * len(columns), 0.36 * len(rows) + 3), show) as (ax, show):
+    names = [_describe(str(name), row) for name, row in rows.iterrows()]
+    is_narrow = len(columns) <= 3 and max(map(len, names)) <= _WIDEST_IN_A_COLUMN
+    with one_panel(ax, inches(COLUMN if is_narrow else PAGE, 4.6 * len(rows) + 40), show) as (ax, show):
         _draw_tiles(ax, splits, list(rows.index), columns)
-        ax.set_yticks(range(len(rows)), [_describe(str(name), row) for name, row in rows.iterrows()])
+        ax.set_yticks(range(len(rows)), names)
         turned: Any = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
         ax.set_xticks(range(len(columns)), [words[name] for name in columns], **turned)
         _draw_counts(ax, list(rows["n_cells"]))
         ax.set_ylabel(
-            "cell types" if reference == "labels" else f"clusters of the {words.get(reference, reference)} code"
+            "cell types"
+            if reference == "labels"
+            else f"clusters of the {words.get(reference, reference)} representation"
         )
         if (splits["verdict"] == "split").any():
             ax.set_xlabel("number: effective clusters, 2.0 is two halves", loc="left")
-        _draw_legend(ax, splits)
+        _draw_legend(ax, splits, 1 if is_narrow else 2)
         return finish(page(ax), ax, show=show, save=save)
 
 
@@ -224,7 +243,7 @@ def _draw_tiles(ax: Axes, splits: pd.DataFrame, clusters: list[str], columns: li
             )
         )
         if tile["only_here"]:
-            ax.add_patch(Rectangle((x - 0.44, y - 0.41), 0.88, 0.82, fill=False, edgecolor=_ONLY_HERE, linewidth=2.5))
+            ax.add_patch(Rectangle((x - 0.44, y - 0.41), 0.88, 0.82, fill=False, edgecolor=_ONLY_HERE, linewidth=1.4))
         if tile["verdict"] == "split":
             bold = "bold" if tile["only_here"] else "normal"
             ax.text(x, y, f"{tile['effective_clusters']:.1f}", ha="center", va="center_baseline", fontweight=bold)
@@ -245,11 +264,11 @@ def _draw_counts(ax: Axes, n_cells: list[int]) -> None:
     """The number of cells of each row, on the right."""
     beside: Any = {"textcoords": "offset points", "ha": "right", "annotation_clip": False}
     for place, n in enumerate(n_cells):
-        ax.annotate(f"{n:,}", (1, place), (44, 0), ax.get_yaxis_transform(), va="center_baseline", **beside)
-    ax.annotate("cells", (1, 1), (44, 2), "axes fraction", va="bottom", **beside)
+        ax.annotate(f"{n:,}", (1, place), (26, 0), ax.get_yaxis_transform(), va="center_baseline", **beside)
+    ax.annotate("cells", (1, 1), (26, 1), "axes fraction", va="bottom", **beside)
 
 
-def _draw_legend(ax: Axes, splits: pd.DataFrame) -> None:
+def _draw_legend(ax: Axes, splits: pd.DataFrame, n_columns: int) -> None:
     handles = [
         Patch(
             facecolor=_COLORS[verdict], edgecolor="0.75", hatch="////" if verdict == "unstable" else None, label=words
@@ -258,7 +277,7 @@ def _draw_legend(ax: Axes, splits: pd.DataFrame) -> None:
         if (splits["verdict"] == verdict).any()
     ]
     if splits["only_here"].any():
-        handles.append(Patch(fill=False, edgecolor=_ONLY_HERE, linewidth=2.5, label="falls apart in this code alone"))
+        handles.append(Patch(fill=False, edgecolor=_ONLY_HERE, linewidth=1.4, label="falls apart in this one alone"))
     ax.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=1.5, handlelength=1.4
+        handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=n_columns, borderaxespad=1.5, handlelength=1.4
     )  # above the heading of the cells

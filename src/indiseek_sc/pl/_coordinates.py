@@ -11,7 +11,17 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from indiseek_sc._checks import check_whole
-from indiseek_sc.pl._style import PALETTE, as_text, display_name, finish, one_panel, page
+from indiseek_sc.pl._style import (
+    COLUMN,
+    PALETTE,
+    as_text,
+    display_name,
+    finish,
+    inches,
+    modality_colors,
+    one_panel,
+    page,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,30 +32,30 @@ if TYPE_CHECKING:
 _COLUMNS = ("coordinate", "importance", "standard_error", "method", "kind", "modality")
 _ONE_OF_EACH = ("method", "kind", "modality")
 _TWO_SIDED_95 = 1.96
-_WIDEST_NAME = 30
-_WIDEST_CAPTION = 62
+_WIDEST_NAME = 24
+_WIDEST_CAPTION = 52
 
-_LEGEND_WIDTH = 64
+_LEGEND_WIDTH = 46
 _HANDLE_WIDTH = 8
 """Letters that fit above a panel, and those that the mark of an entry takes."""
 
-_GROUP_COLORS = {"shared": PALETTE[9], "private": PALETTE[1], "both": PALETTE[7], "none": "0.75"}
+_GROUP_COLORS = {"shared": PALETTE[7], "private": PALETTE[0], "both": PALETTE[5], "none": "0.75"}
 """Groups of the synthetic suite, none in the colour of a modality; others take further colours of the palette in turn."""
 
 _CAPTIONS = {
     "jacobian": (
-        "mean squared slope of the {kind} code of {modality},",
+        "mean squared slope of the {kind} representation of {modality},",
         "per standard deviation of the coordinate:",
         "what the encoder uses{both}",
     ),
     "permutation": (
-        "change of the {kind} code of {modality}, over twice its variance,",
+        "change of the {kind} representation of {modality}, over twice its variance,",
         "when the coordinate is exchanged among cells:",
         "what the encoder uses{both}",
     ),
     "probe": (
-        "held-out R² from the {kind} code of {modality} to the coordinate:",
-        "what the code contains",
+        "held-out R² from the {kind} representation of {modality} to the coordinate:",
+        "what the representation contains",
     ),
 }
 
@@ -94,9 +104,9 @@ def coordinate_importance(
     places = {name: place for place, name in enumerate(dict.fromkeys([*_GROUP_COLORS, *group]))}
     order = np.lexsort([-drawn["importance"], np.array([places[name] for name in group])])
     drawn, group = drawn.iloc[order].reset_index(drop=True), [group[i] for i in order]
-    height = 0.25 * (len(drawn) + _n_legend_rows(group)) + 1.8
-    with one_panel(ax, (10, height), show) as (ax, show):
-        _draw_rows(ax, drawn, group)
+    height = 3.6 * (len(drawn) + _n_legend_rows(group)) + 22
+    with one_panel(ax, inches(COLUMN, height), show) as (ax, show):
+        _draw_rows(ax, drawn, group, modality_colors(table["modality"])[str(table["modality"].iloc[0])])
         _annotate(ax, table, len(drawn))
         return finish(page(ax), ax, show=show, save=save)
 
@@ -127,13 +137,11 @@ def _find_groups(coordinates: pd.Series, groups: Mapping[str, str] | None) -> li
     return [str(known[name]) for name in coordinates]
 
 
-def _draw_rows(ax: Axes, drawn: pd.DataFrame, group: list[str]) -> None:
+def _draw_rows(ax: Axes, drawn: pd.DataFrame, group: list[str], color: str) -> None:
     """A bar, its interval and its name for each coordinate, and a legend of groups where there are any."""
     rows = np.arange(len(drawn))
     further = cycle(color for color in PALETTE if color not in _GROUP_COLORS.values())
-    colors = {"": PALETTE[0]} | {
-        name: _GROUP_COLORS.get(name) or next(further) for name in dict.fromkeys(group) if name
-    }
+    colors = {"": color} | {name: _GROUP_COLORS.get(name) or next(further) for name in dict.fromkeys(group) if name}
     value = drawn["importance"].to_numpy(dtype=float)
     ax.barh(rows, value, 0.74, color=[colors[name] for name in group])
     ax.errorbar(
@@ -142,15 +150,15 @@ def _draw_rows(ax: Axes, drawn: pd.DataFrame, group: list[str]) -> None:
         xerr=_TWO_SIDED_95 * drawn["standard_error"].to_numpy(dtype=float),
         fmt="none",
         ecolor="black",
-        elinewidth=1.4,
+        elinewidth=0.8,
     )
-    ax.axvline(0, color="0.4", linewidth=1)
+    ax.axvline(0, color="0.4", linewidth=0.6)
     ax.set_yticks(rows, [_short(name) for name in drawn["coordinate"]])
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(drawn) - 0.4, -0.6)
     if named := _named(group):
         marks = [
-            Line2D([], [], marker="s", linestyle="", markersize=9, color=colors[name], label=_short(name))
+            Line2D([], [], marker="s", linestyle="", markersize=5, color=colors[name], label=_short(name))
             for name in named
         ]
         n_columns = -(-len(named) // _n_legend_rows(group))
@@ -175,12 +183,13 @@ def _short(name: object) -> str:
 
 def _annotate(ax: Axes, table: pd.DataFrame, n_drawn: int) -> None:
     method, kind, modality = (str(table[column].iloc[0]) for column in _ONE_OF_EACH)
-    both = " (also through the shared code)" if kind == "specific" else ""
+    both = " (also through the shared representation)" if kind == "specific" else ""
     caption = [line.format(kind=kind, modality=display_name(modality), both=both) for line in _CAPTIONS[method]]
     caption.append(
         "lines: 95% interval over cells"
         + (f"; the {n_drawn:,} largest of {len(table):,}" if n_drawn < len(table) else "")
     )
-    ax.set_xlabel("\n".join(textwrap.fill(line, _WIDEST_CAPTION) for line in caption))
+    # Below the names of the rows too, for the panel alone would be too narrow for it.
+    ax.set_xlabel("\n".join(textwrap.fill(line, _WIDEST_CAPTION) for line in caption), loc="right")
     if method == "probe":  # next to nothing shall look like it
         ax.set_xlim(right=max(1.0, ax.get_xlim()[1]))

@@ -12,7 +12,18 @@ from matplotlib.colors import LogNorm, Normalize
 from indiseek_sc import _keys
 from indiseek_sc._checks import check_name
 from indiseek_sc._lookup import check_mdata
-from indiseek_sc.pl._style import MISSING, STYLE, as_text, display_name, finish, warn_if_stale
+from indiseek_sc.pl._style import (
+    MISSING,
+    PAGE,
+    PALETTE,
+    SMALLEST,
+    STYLE,
+    as_text,
+    display_name,
+    finish,
+    inches,
+    warn_if_stale,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,12 +34,12 @@ if TYPE_CHECKING:
 
 OneModality = Literal["specific", "shared"]
 
-TECHNICAL_COLOR = "#9a4a00"
+TECHNICAL_COLOR = PALETTE[5]
 """Of the numbers of technical dimensions."""
 
 _ALL = "all"
 
-_SHARES = "Blues"
+_SHARES = "Greys"
 _USES = "PRGn_r"
 """White is the mean squared deviation of all cells, purple more and green less."""
 
@@ -45,10 +56,15 @@ _MOST_FEATURES = 3
 """So many features stand at each end."""
 
 _WIDEST_NAME = 26
-_WIDEST_LINE = 60
 
-_TILE, _ROW, _LETTER = 0.36, 0.28, 0.082
-"""Inches of a column, of a row and of a letter."""
+_TILE, _ROW, _LETTER, _ROW_NAMES = 4.2, 3.9, 1.25, 24.0
+"""Millimetres of a column at most, of a row, of a letter and of the names of rows with all that is between panels."""
+
+_LEAST_WIDTH = 34
+"""Millimetres that the words below a colour bar need."""
+
+_LEAST_LINE, _WIDEST_LINE = 28, 60
+"""Letters of the features of a row: left for them where there are many columns, and at most."""
 
 
 def dimensions(
@@ -109,7 +125,7 @@ def dimensions(
         few = set(use.loc[use["n_cells"] < fewest, "label"])
     with plt.rc_context(STYLE):
         blocks = [_Block(mdata, key, name, few) for name in names]
-        figure = plt.figure(figsize=(max(b.width for b in blocks), sum(b.height for b in blocks)), layout="constrained")
+        figure = plt.figure(figsize=inches(PAGE, sum(b.height for b in blocks)), layout="constrained")
         parts = figure.subfigures(len(blocks), 1, height_ratios=[b.height for b in blocks], squeeze=False)[:, 0]
         axes = [ax for part, block in zip(parts, blocks, strict=True) for ax in block.draw(part, kind)]
         return finish(figure, axes, show=show, save=save)
@@ -135,27 +151,25 @@ class _Block:
             use = use[use["modality"] == modality].pivot(index="dimension", columns="label", values="use")
             self.use = use.loc[self.rows.index]
             self.use.loc[:, [name for name in self.use if name in few]] = np.nan
+        tiles = [self.explained] if self.use is None else [self.explained, self.use]
+        n_columns = sum(part.shape[1] for part in tiles)
+        room = PAGE - _ROW_NAMES
+        letters = int(np.clip((room - _TILE * n_columns) / _LETTER, _LEAST_LINE, _WIDEST_LINE))
         self.lines = [
-            as_text(f"{_first(row['lower'])} \N{RIGHTWARDS ARROW} {_first(row['upper'])}", _WIDEST_LINE)
+            as_text(f"{_first(row['lower'])} \N{RIGHTWARDS ARROW} {_first(row['upper'])}", letters)
             for _, row in self.rows.iterrows()
         ]
-
-    @property
-    def widths(self) -> list[float]:
-        """Inches of each panel."""
-        tiles = [self.explained] if self.use is None else [self.explained, self.use]
-        return [*(_TILE * part.shape[1] + 0.3 for part in tiles), _LETTER * max(map(len, self.lines))]
-
-    @property
-    def width(self) -> float:
-        """Inches of all."""
-        return sum(self.widths) + 2.2
+        of_lines = _LETTER * max(_LEAST_LINE, *map(len, self.lines))
+        tile = min(_TILE, (room - of_lines) / n_columns)
+        of_tiles = [max(tile * part.shape[1], _LEAST_WIDTH) for part in tiles]
+        self.widths = [*of_tiles, room - sum(of_tiles)]
+        """Relative widths of the panels."""
 
     @property
     def height(self) -> float:
-        """Inches of rows, and of the names of columns above them."""
+        """Millimetres of rows, and of the names of columns above them."""
         names = [*self.explained, *([] if self.use is None else self.use)]
-        return _ROW * len(self.rows) + _LETTER * max(min(len(str(name)), _WIDEST_NAME) for name in names) + 1.6
+        return _ROW * len(self.rows) + _LETTER * max(min(len(str(name)), _WIDEST_NAME) for name in names) + 27
 
     def draw(self, figure: Figure, kind: str) -> list[Axes]:
         """Draw the panels."""
@@ -195,12 +209,12 @@ def _draw_tiles(ax: Axes, values: pd.DataFrame, colors: str, norm: Normalize, wo
     ax.set_xticks(np.arange(len(names)), names, rotation=90)
     ax.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
     ax.spines[:].set_visible(False)
-    shrink = min(1.0, 2.2 / (_TILE * len(names)))
+    shrink = min(1.0, 30 / (_TILE * len(names)))
     extend = "both" if matrix.count() and (matrix.min() < norm.vmin or matrix.max() > norm.vmax) else "neither"
-    place: Any = {"location": "bottom", "fraction": 0.05, "pad": 0.02, "aspect": 12, "shrink": shrink}
+    place: Any = {"location": "bottom", "fraction": 0.05, "pad": 0.02, "aspect": 14, "shrink": shrink}
     bar = ax.figure.colorbar(image, ax=ax, extend=extend, **place)
     bar.outline.set_visible(False)
-    bar.set_label(words, fontsize=10)
+    bar.set_label(words)
     if isinstance(norm, LogNorm):
         ticks = [1 / _MOST_USE, 1, _MOST_USE]
         bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
@@ -212,13 +226,13 @@ def _write_numbers(ax: Axes, values: pd.DataFrame) -> None:
         number = values.iat[y, x]
         color = "white" if number > 0.6 else "black"
         text = f"{number:.2f}".removeprefix("0")
-        ax.text(x, y, text, ha="center", va="center_baseline", fontsize=9, color=color)
+        ax.text(x, y, text, ha="center", va="center_baseline", fontsize=SMALLEST, color=color)
 
 
 def _draw_lines(ax: Axes, lines: list[str]) -> None:
     for place, line in enumerate(lines):
-        ax.text(0, place, line, va="center_baseline", fontsize=10)
+        ax.text(0, place, line, va="center_baseline", fontsize=plt.rcParams["legend.fontsize"])
     ax.set_xlim(0, 1)
-    ax.set_title("features:  low  \N{RIGHTWARDS ARROW}  high", loc="left", fontsize=10)
+    ax.set_title("features:  low  \N{RIGHTWARDS ARROW}  high", loc="left", fontsize=plt.rcParams["axes.labelsize"])
     ax.tick_params(length=0, bottom=False, labelbottom=False, labelleft=False)
     ax.spines[:].set_visible(False)

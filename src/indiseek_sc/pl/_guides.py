@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.patheffects as effects
@@ -10,7 +12,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 
-from indiseek_sc.pl._style import MISSING, as_text, page
+from indiseek_sc.pl._style import MISSING, SMALLEST, as_text, page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,14 +24,11 @@ if TYPE_CHECKING:
 
     from indiseek_sc.pl._style import Coloring
 
-_LINE = 0.235
-"""Inches from one entry of a legend to the next."""
+_LINE, _HANDLE, _COLUMN_GAP = 1.5, 2.4, 0.6
+"""From one entry of a legend to the next, what an entry takes besides its text, and between columns, as multiples of the type size."""
 
-_HANDLE = 0.4
-"""Inches that an entry of a legend takes besides its text."""
-
-_BAR = 1.5
-"""Inches of a colour bar with its numbers and words."""
+_BAR_WIDTH, _BAR_HEIGHT = 0.8, 0.42
+"""Inches of a colour bar with its numbers and words: of one that stands, and of one that lies."""
 
 _WIDEST_ENTRY = 40
 """Letters of an entry of a legend."""
@@ -37,38 +36,82 @@ _WIDEST_ENTRY = 40
 _MISSING_LABEL = "missing"
 
 
-def guide_width(colors: Coloring, height: float) -> float:
-    """Inches that the legend or colour bar needs beside panels of ``height`` inches."""
+@dataclass(frozen=True)
+class Guide:
+    """How the legend or colour bar of a colour is laid out.
+
+    Attributes
+    ----------
+    colors
+        What it explains.
+    n_columns
+        Of a legend.
+    width, height
+        Inches that it takes.
+    lies
+        Whether it is below the panels, and not beside them.
+    """
+
+    colors: Coloring
+    n_columns: int
+    width: float
+    height: float
+    lies: bool = False
+
+
+def stand(colors: Coloring, height: float) -> Guide:
+    """Lay out a guide beside panels of ``height`` inches: as few columns as that allows."""
     if colors.scale is not None:
-        return _BAR
+        return Guide(colors, 1, _BAR_WIDTH, height)
+    n_lines = max(1, int(height / _inches(_LINE)) - 1)  # one is the title's
+    return _as_legend(colors, -(-len(_entries(colors)) // n_lines))
+
+
+def lie(colors: Coloring, width: float) -> Guide:
+    """Lay out a guide below panels of ``width`` inches: as many columns as fit."""
+    if colors.scale is not None:
+        return Guide(colors, 1, width, _BAR_HEIGHT, lies=True)
+    n_entries = len(_entries(colors))
+    fitting = [n for n in range(1, n_entries + 1) if _as_legend(colors, n).width <= width]
+    return replace(_as_legend(colors, max(fitting, default=1)), lies=True)
+
+
+def _as_legend(colors: Coloring, n_columns: int) -> Guide:
     entries = [label for label, _ in _entries(colors)]
-    n_lines = -(-len(entries) // _n_columns(len(entries), height))
+    n_lines = -(-len(entries) // n_columns)
     columns = [entries[start : start + n_lines] for start in range(0, len(entries), n_lines)]
-    beside = sum(max(map(_text_width, column)) + _HANDLE for column in columns)
-    return max(beside, _text_width(as_text(colors.title, _WIDEST_ENTRY)) * 1.1) + 0.1
+    beside = sum(max(map(_text_width, column)) + _inches(_HANDLE) for column in columns)
+    width = max(beside, _text_width(as_text(colors.title, _WIDEST_ENTRY)) * 1.1) + 0.05
+    return Guide(colors, len(columns), width, _inches(_LINE) * (n_lines + 1.5))
 
 
-def draw_guide(ax: Axes, colors: Coloring, height: float) -> None:
-    """Fill ``ax``, which is beside panels of ``height`` inches, with the legend or the colour bar of ``colors``."""
+def _inches(n_letters: float) -> float:
+    """Inches of a multiple of the type size of legends."""
+    return n_letters * float(plt.rcParams["legend.fontsize"]) / 72
+
+
+def draw_guide(ax: Axes, guide: Guide) -> None:
+    """Fill ``ax`` with a legend or a colour bar."""
     ax.set_axis_off()
+    colors = guide.colors
     if colors.scale is not None:
-        _draw_bar(ax, colors, colors.scale)
+        _draw_bar(ax, colors, colors.scale, lies=guide.lies)
         return
-    entries = _entries(colors)
     ax.legend(
         handles=[
-            Line2D([], [], marker="o", linestyle="", markersize=8, color=color, label=label) for label, color in entries
+            Line2D([], [], marker="o", linestyle="", markersize=4.5, color=color, label=label)
+            for label, color in _entries(colors)
         ],
-        loc="center left",
+        loc="upper left" if guide.lies else "center left",
         title=as_text(colors.title, _WIDEST_ENTRY),
-        ncols=_n_columns(len(entries), height),
+        ncols=guide.n_columns,
         alignment="left",
         borderaxespad=0,
         borderpad=0,
         handlelength=1,
         handletextpad=0.4,
-        columnspacing=1,
-        labelspacing=0.35,
+        columnspacing=_COLUMN_GAP,
+        labelspacing=0.3,
     )
 
 
@@ -82,45 +125,67 @@ def _missing_label(colors: Coloring) -> str:
     return "(no value)" if _MISSING_LABEL in (colors.legend or {}) else _MISSING_LABEL
 
 
-def _n_columns(n_entries: int, height: float) -> int:
-    return -(-n_entries // max(1, int(height / _LINE) - 1))
-
-
 def _text_width(text: str) -> float:
     """Inches of ``text`` in a legend."""
-    if not text.strip():
-        return 0.0
-    return TextPath((0, 0), text, size=plt.rcParams["legend.fontsize"]).get_extents().width / 72
+    return _width_of(text, float(plt.rcParams["legend.fontsize"])) if text.strip() else 0.0
 
 
-def _draw_bar(ax: Axes, colors: Coloring, scale: ScalarMappable) -> None:
-    inset = ax.inset_axes((0.02, 0.22, 0.12, 0.52))
-    bar = page(ax).colorbar(scale, cax=inset, extend="both")
+@lru_cache(maxsize=1024)
+def _width_of(text: str, size: float) -> float:
+    return float(TextPath((0, 0), text, size=size).get_extents().width) / 72
+
+
+def _draw_bar(ax: Axes, colors: Coloring, scale: ScalarMappable, *, lies: bool) -> None:
+    inset = ax.inset_axes((0.3, 0.5, 0.4, 0.2) if lies else (0.02, 0.22, 0.12, 0.52))
+    bar = page(ax).colorbar(scale, cax=inset, extend="both", orientation="horizontal" if lies else "vertical")
     bar.outline.set_visible(False)
     low, high = colors.ends or ("", "")
     size = plt.rcParams["legend.fontsize"]
-    inset.set_title(
-        "\n".join(filter(None, [as_text(colors.title, _WIDEST_ENTRY), high])), loc="left", fontsize=size, pad=8
-    )
+    title = as_text(colors.title, _WIDEST_ENTRY)
     missing = f"grey: {_MISSING_LABEL}" if colors.missing.any() else ""
-    inset.set_xlabel("\n".join(filter(None, [low, missing])), loc="left", fontsize=size, labelpad=8)
+    if lies:
+        inset.set_title(title if not missing else f"{title} ({missing})", fontsize=size, pad=2)
+        for words, x, side, shift in ((low, 0, "right", -8), (high, 1, "left", 8)):
+            beside: Any = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": side, "va": "center"}
+            inset.annotate(words, (x, 0.5), (shift, 0), fontsize=size, annotation_clip=False, **beside)
+        return
+    inset.set_title("\n".join(filter(None, [title, high])), loc="left", fontsize=size, pad=5)
+    inset.set_xlabel("\n".join(filter(None, [low, missing])), loc="left", fontsize=size, labelpad=5)
 
 
-def label_on_data(ax: Axes, points: NDArray[np.floating], colors: Coloring) -> None:
+_N_NEAREST, _FEWEST, _TOGETHER = 30, 5, 0.5
+"""Cells that are looked at around the middle of a category, cells that it must have, and share of them that must be its own."""
+
+
+def label_on_data(ax: Axes, points: NDArray[np.floating], colors: Coloring, *, all_categories: bool = True) -> None:
     """Write each category at the middle of its cells, then move names apart until none lies on another.
 
     The figure must have been laid out: names are moved on the page.
+
+    Parameters
+    ----------
+    ax
+        The panel.
+    points
+        Of the cells, shape ``(n_cells, 2)``.
+    colors
+        With the categories.
+    all_categories
+        Name those too whose cells do not lie together: around whose middle less than half of the nearest cells are their own.
     """
     if colors.categories is None:
         return
+    codes, is_drawn = colors.categories.codes, np.isfinite(points).all(axis=1)
     placed = []
     for code, label in enumerate(colors.categories.categories):
-        members = points[(colors.categories.codes == code) & np.isfinite(points).all(axis=1)]
+        members = points[(codes == code) & is_drawn]
         if not len(members):
             continue
         # The cell nearest to the middle: the middle itself may lie between two clusters.
         middle = members[np.linalg.norm(members - np.median(members, axis=0), axis=1).argmin()]
-        line = {"arrowstyle": "-", "color": "black", "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0}
+        if not all_categories and not _lie_together(points[is_drawn], codes[is_drawn] == code, middle):
+            continue
+        line = {"arrowstyle": "-", "color": "black", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0}
         text = ax.annotate(
             as_text(label, _WIDEST_ENTRY),
             middle,
@@ -130,15 +195,28 @@ def label_on_data(ax: Axes, points: NDArray[np.floating], colors: Coloring) -> N
             va="center",
             arrowprops=line,
         )
-        text.set(fontsize=9, fontweight="bold", path_effects=[effects.withStroke(linewidth=2.5, foreground="white")])
+        halo = [effects.withStroke(linewidth=1.8, foreground="white")]
+        text.set(fontsize=SMALLEST, fontweight="bold", path_effects=halo)
         placed.append(text)
     move_apart(ax, placed)
+
+
+def _lie_together(points: NDArray[np.floating], are_own: NDArray[np.bool_], middle: NDArray[np.floating]) -> bool:
+    """Whether at least half of the cells that are nearest to the cell in the ``middle`` are own ones."""
+    n_own = int(are_own.sum())
+    if n_own < _FEWEST:
+        return False
+    n_nearest = min(_N_NEAREST, n_own)
+    distance = np.linalg.norm(points - middle, axis=1)
+    nearest = np.argpartition(distance, n_nearest - 1)[:n_nearest]  # the cell in the middle among them
+    return bool((are_own[nearest].sum() - 1) / (n_nearest - 1) >= _TOGETHER)
 
 
 def move_apart(ax: Axes, texts: list[Annotation], n_rounds: int = 200) -> None:
     """Push overlapping texts from each other, along the way that is shorter, and keep them within the panel."""
     boxes = [text.get_window_extent() for text in texts]
-    size = np.array([(box.width + 4, box.height + 2) for box in boxes]).reshape(-1, 2)
+    gap = page(ax).dpi / 72
+    size = np.array([(box.width + 2 * gap, box.height + gap) for box in boxes]).reshape(-1, 2)
     start = np.array([(box.x0 + box.width / 2, box.y0 + box.height / 2) for box in boxes]).reshape(-1, 2)
     low, high = ax.bbox.min + size / 2, ax.bbox.max - size / 2
     center = start.copy()
@@ -159,10 +237,10 @@ def move_apart(ax: Axes, texts: list[Annotation], n_rounds: int = 200) -> None:
 
 
 _N_ANGLES = 24
-_GAPS = np.array([2, 5, 9, 14, 20, 28, 38, 50, 65, 85, 110])
+_GAPS = np.array([1.5, 3, 5, 8, 12, 17, 23, 31, 41, 54, 70])
 """Points of paper between a mark and its name."""
 
-_LEAD = 5
+_LEAD = 4
 """Points of paper from which a line leads from a mark to its name."""
 
 _N_SWEEPS = 8
@@ -207,7 +285,7 @@ def place_names(
             textcoords="offset points",
             ha="center",
             va="center",
-            fontsize=9,
+            fontsize=SMALLEST + 0.5,
             zorder=5,
         )
         for name, point in zip(names, points, strict=True)
@@ -222,12 +300,12 @@ def place_names(
     centers = _find_places(anchors, radii, halves, obstacles, np.reshape(ax.bbox.extents, (2, 2)) * scale)
     for text, shift in zip(texts, centers - anchors, strict=True):
         text.set_position(tuple(shift))
-        text.set_path_effects([effects.withStroke(linewidth=2, foreground="white")])
+        text.set_path_effects([effects.withStroke(linewidth=1.5, foreground="white")])
     move_apart(ax, texts)  # where there was no room for all
     for text, point, half, radius in zip(texts, points, halves, radii, strict=True):
         near = _nearest(np.zeros(2), np.array(text.get_position()), half)
         if np.linalg.norm(near) - radius > _LEAD:
-            line = {"arrowstyle": "-", "color": "0.4", "linewidth": 0.8, "shrinkA": 0, "shrinkB": radius}
+            line = {"arrowstyle": "-", "color": "0.4", "linewidth": 0.5, "shrinkA": 0, "shrinkB": radius}
             ax.annotate("", tuple(point), tuple(near), textcoords="offset points", arrowprops=line, zorder=4)
     return texts
 
@@ -262,7 +340,7 @@ def _find_places(
         fixed[i] += (
             _ON_A_MARK * on_marks + _THROUGH_A_MARK * through_marks + _ON_A_BAR * _overlap(low, high, *bars).sum(axis=1)
         )
-    crowd = (np.linalg.norm(anchors[:, None] - anchors[None], axis=2) < 80).sum(axis=1)
+    crowd = (np.linalg.norm(anchors[:, None] - anchors[None], axis=2) < 50).sum(axis=1)
     order = np.argsort(-crowd, kind="stable")
     chosen = np.full((n, 2), np.nan)
     for _ in range(_N_SWEEPS):

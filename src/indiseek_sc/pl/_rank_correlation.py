@@ -14,7 +14,18 @@ from indiseek_sc import _keys
 from indiseek_sc._checks import check_name
 from indiseek_sc._lookup import check_mdata
 from indiseek_sc.pl._guides import place_names
-from indiseek_sc.pl._style import PALETTE, STYLE, coloring, display_name, finish, modality_names, warn_if_stale
+from indiseek_sc.pl._style import (
+    COLUMN,
+    NEUTRAL,
+    PAGE,
+    STYLE,
+    coloring,
+    display_name,
+    finish,
+    inches,
+    modality_names,
+    warn_if_stale,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +42,7 @@ _AXES = {"ranks": "rank by", "means": "mean"}
 
 N_COLUMNS = 3
 
-_AREA = 30.0
+_AREA = 10.0
 """Of the mark of a rank, in squared points of paper."""
 
 
@@ -88,7 +99,8 @@ def rank_correlation(
     with plt.rc_context(STYLE):
         n_columns = min(len(codes), N_COLUMNS)
         n_rows = -(-len(codes) // n_columns)
-        size = 5.4 * n_columns, 5.4 * n_rows + (0.8 if of == "means" else 0)
+        width = COLUMN if n_columns == 1 else PAGE
+        size = inches(width, (width / n_columns + 8) * n_rows + (6 if of == "means" else 0))
         figure, grid = plt.subplots(n_rows, n_columns, figsize=size, squeeze=False, layout="constrained")
         axes, marks = grid.ravel()[: len(codes)], []
         for ax in grid.ravel()[len(codes) :]:
@@ -118,8 +130,8 @@ def _draw_ranks(ax: Axes, labels: pd.DataFrame) -> Marks:
     ranked = labels[labels["ranked"].astype(bool)]
     points = ranked[["weight", "theta"]].rank(ascending=False).to_numpy()
     ends = 0.5, len(points) + 0.5
-    ax.plot(ends, ends, color="0.85", linewidth=1, zorder=0)
-    ax.scatter(points[:, 0], points[:, 1], color=PALETTE[0], s=_AREA, zorder=2)
+    ax.plot(ends, ends, color="0.85", linewidth=0.6, zorder=0)
+    ax.scatter(points[:, 0], points[:, 1], color=NEUTRAL, s=_AREA, zorder=2)
     ax.set(xlim=(len(points) + 0.5, 0.5), ylim=(len(points) + 0.8, 0.2))
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True))
@@ -129,7 +141,7 @@ def _draw_ranks(ax: Axes, labels: pd.DataFrame) -> Marks:
 
 def _describe(code: str, spearman: pd.Series) -> str:
     name = "Shared and specific" if code == "both" else code.capitalize()
-    words = f"{name} codes\nSpearman {spearman['estimate']:.2f}"
+    words = f"{name} representations\nSpearman {spearman['estimate']:.2f}"
     if np.isfinite(spearman["jackknife_lower"]):
         words += f" [{spearman['jackknife_lower']:.2f}, {spearman['jackknife_upper']:.2f}]"
     words += f", {spearman['n_labels']} labels"
@@ -137,7 +149,7 @@ def _describe(code: str, spearman: pd.Series) -> str:
     return words + (f"\nleak ratios {leaks[0]:.3f} and {leaks[1]:.3f}" if np.isfinite(leaks).all() else "\n")
 
 
-_SMALLEST, _LARGEST = 18.0, 160.0
+_SMALLEST, _LARGEST = 5.0, 50.0
 """Area of a mark, in squared points of paper: of no cell, and of the label with most cells."""
 
 
@@ -169,11 +181,11 @@ def draw_means(ax: Axes, labels: pd.DataFrame, colors: Mapping[str, Any]) -> Mar
         ends[:, :, axis] = labels[[f"{figure}_lower", f"{figure}_upper"]].to_numpy(dtype=float)
         bars.append(ends)
     areas = _areas(labels["n_cells"].to_numpy(), labels["n_cells"].max())
-    of_labels = [colors.get(name, PALETTE[0]) for name in labels["label"]]
-    ax.axhline(0, color="0.85", linewidth=1, zorder=0)
+    of_labels = [colors.get(name, NEUTRAL) for name in labels["label"]]
+    ax.axhline(0, color="0.85", linewidth=0.6, zorder=0)
     for of_figure in bars:
         for ends, color in zip(of_figure, of_labels, strict=True):
-            ax.plot(*ends.T, color=color, linewidth=1.4, solid_capstyle="butt", zorder=1)
+            ax.plot(*ends.T, color=color, linewidth=0.8, solid_capstyle="butt", zorder=1)
     faces = [color if ranked else "white" for color, ranked in zip(of_labels, labels["ranked"], strict=True)]
     # The largest first, so that none hides a smaller one.
     order = np.argsort(-areas, kind="stable")
@@ -183,7 +195,7 @@ def draw_means(ax: Axes, labels: pd.DataFrame, colors: Mapping[str, Any]) -> Mar
         s=areas[order],
         c=[faces[i] for i in order],
         edgecolors=[of_labels[i] if faces[i] == "white" else "0.2" for i in order],  # pale colours have an edge
-        linewidths=[1.6 if faces[i] == "white" else 0.6 for i in order],
+        linewidths=[0.9 if faces[i] == "white" else 0.4 for i in order],
         zorder=2,
     )
     ax.margins(0.1)
@@ -200,7 +212,7 @@ def draw_size_legend(figure: Figure, labels: pd.DataFrame, params: Mapping[str, 
         for n, area in zip(sizes, _areas(sizes, n_cells.max()), strict=True)
     ]
     interval = f"{params['confidence']:.0%} interval over cells" if "confidence" in params else "interval over cells"
-    handles.append(Line2D([], [], color="0.5", linewidth=1.4, label=interval))
+    handles.append(Line2D([], [], color="0.5", linewidth=0.8, label=interval))
     if not labels["ranked"].all():
         few = f"fewer than {params['minimum_cells']} cells" if "minimum_cells" in params else "too few cells"
         hollow: dict[str, Any] = {
@@ -208,10 +220,16 @@ def draw_size_legend(figure: Figure, labels: pd.DataFrame, params: Mapping[str, 
             "linestyle": "",
             "color": "0.5",
             "markerfacecolor": "white",
-            "markeredgewidth": 1.6,
+            "markeredgewidth": 0.9,
         }
-        handles.append(Line2D([], [], markersize=6, label=f"{few}, not ranked", **hollow))
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), columnspacing=1.5)
+        handles.append(Line2D([], [], markersize=3.5, label=f"{few}, not ranked", **hollow))
+    width = figure.get_figwidth()
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=len(handles) if width >= PAGE / 25.4 else 2,
+        columnspacing=1.2,
+    )
 
 
 def _areas(n_cells: NDArray, most: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What all figures share: type size, colours of modalities and of cells, names, and how a figure is saved, shown and returned."""
+"""What all figures share: width, type size, colours of modalities and of cells, names, and how a figure is saved, shown and returned."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ from indiseek_sc import _keys
 from indiseek_sc._checks import check_path
 from indiseek_sc._fingerprint import find_changed
 from indiseek_sc._lookup import as_categories, find_obs, locate_obs, name_of
+from indiseek_sc._recognise import role_of
 from indiseek_sc._text import near_miss
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from mudata import MuData
@@ -41,39 +42,80 @@ if TYPE_CHECKING:
 
 Drawn = TypeVar("Drawn")
 
+COLUMN, PAGE = 85.0, 180.0
+"""Millimetres of one and of two columns of a journal. Every figure of its own has one of these widths, so that it goes into a paper as it is."""
+
+SMALLEST = 6.0
+"""Points of the smallest type of a figure."""
+
 STYLE: Any = {
-    "font.size": 12,
-    "axes.titlesize": 13,
-    "axes.labelsize": 12,
-    "legend.fontsize": 11,
-    "legend.title_fontsize": 12,
+    "font.size": 7,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 6.5,
+    "legend.title_fontsize": 7,
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.labelpad": 2.5,
+    "axes.titlepad": 4,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5,
+    "xtick.major.pad": 2,
+    "ytick.major.pad": 2,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.5,
+    "patch.linewidth": 0.6,
+    "hatch.linewidth": 0.5,
+    "figure.constrained_layout.w_pad": 0.03,
+    "figure.constrained_layout.h_pad": 0.04,
     "pdf.fonttype": 42,  # text stays text, for whoever edits the figure
     "svg.fonttype": "none",
 }
-"""Settings of matplotlib for a figure that is to be read from a slide."""
+"""Settings of matplotlib for a figure that is printed one or two columns wide: type of 6.5 to 7.5 points, thin lines."""
 
-DPI = 200
+DPI = 300
 
 PALETTE: tuple[str, ...] = (
-    *("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#463a23", "#80005d", "#51f38b", "#3a0cb9"),
-    *("#745d68", "#8080ff", "#3a683a", "#97b980", "#8b3a00", "#d10c46", "#b9d1ff", "#740cff", "#b9238b", "#a2e817"),
-    *("#d1aec5", "#740000", "#ae9751", "#68d1ae", "#512e3a", "#688080", "#8ba297", "#234668", "#a280c5", "#803a51"),
-    *("#c5685d", "#d1c55d", "#3a51b9", "#515d80", "#74008b", "#a2a2c5", "#00970c", "#8b5d00", "#ff80e8", "#ff3a80"),
+    *("#e69f00", "#009e73", "#56b4e9", "#cc79a7", "#463a23", "#80005d", "#51f38b", "#3a0cb9", "#745d68", "#8080ff"),
+    *("#3a683a", "#97b980", "#8b3a00", "#d10c46", "#b9d1ff", "#740cff", "#b9238b", "#a2e817", "#d1aec5", "#740000"),
+    *("#ae9751", "#68d1ae", "#512e3a", "#688080", "#8ba297", "#234668", "#a280c5", "#803a51", "#c5685d", "#d1c55d"),
+    *("#3a51b9", "#515d80", "#74008b", "#a2a2c5", "#00970c", "#8b5d00", "#ff80e8", "#ff3a80", "#d55e00", "#0072b2"),
 )
 """Colours of 40 categories, as far apart as may be for colour-blind readers too.
 
 Six colours of Okabe and Ito (https://jfly.uni-koeln.de/color), then one by one the colour whose least distance (CAM02-UCS,
 over normal sight and full protanopia, deuteranopia and tritanopia) to all before it and to the grey of missing values is
-largest. In CIELAB the first 20 stay 11 apart for every reader and all 40 stay 6 apart; scanpy's own 20 come down to 0.6.
+largest. In CIELAB the first 20 stay 10 apart for every reader and all 40 stay 6 apart; scanpy's own 20 come down to 0.6.
+The two colours of Okabe and Ito that stand for RNA and for proteins come last, so that up to 38 categories have neither.
 """
 
 MISSING = "#d3d3d3"
 """Colour of cells without a value."""
 
 ROLE_COLORS: dict[_keys.Role, str] = {"rna": "#d55e00", "adt": "#0072b2"}
+"""Of RNA and of proteins, in every figure; nothing else has these colours."""
+
+NEUTRAL = "#4d4d4d"
+"""Colour of what belongs to no modality."""
+
+
+def modality_colors(names: Iterable[str]) -> dict[str, str]:
+    """A colour for each modality: that of its role where its name says it, else what is left, in order."""
+    names = list(dict.fromkeys(map(str, names)))
+    by_name = {name: role for name in names if (role := role_of(name)) is not None}
+    left = iter([color for role, color in ROLE_COLORS.items() if role not in by_name.values()] + list(PALETTE))
+    return {name: ROLE_COLORS[by_name[name]] if name in by_name else next(left) for name in names}
+
 
 DIVERGING = LinearSegmentedColormap.from_list(
     "indiseek_theta", ["#08306b", ROLE_COLORS["adt"], "#e3d9a6", ROLE_COLORS["rna"], "#6b1d00"]
@@ -129,6 +171,17 @@ def warn_if_stale(mdata: MuData, key: str, call: str) -> None:
         )
 
 
+def inches(width: float, height: float) -> tuple[float, float]:
+    """Width and height for matplotlib, of millimetres."""
+    return width / 25.4, height / 25.4
+
+
+def shade(color: str, amount: float) -> tuple[float, float, float]:
+    """A lighter ``color``: white at an amount of 1."""
+    red, green, blue = (channel + (1 - channel) * amount for channel in to_rgba(color)[:3])
+    return red, green, blue
+
+
 @contextmanager
 def one_panel(ax: Axes | None, figsize: tuple[float, float], show: bool | None) -> Iterator[tuple[Axes, bool | None]]:
     """The panel to draw on and whether to show it: a new one in our style, or the caller's ``ax``, which is shown only if asked.
@@ -138,7 +191,7 @@ def one_panel(ax: Axes | None, figsize: tuple[float, float], show: bool | None) 
     ax
         The caller's panel; by default a figure of its own.
     figsize
-        Inches of that figure.
+        Inches of that figure, see :func:`inches`. One that is wider than a page is scaled down to it.
     show
         As the caller of the figure function gave it.
 
@@ -152,8 +205,10 @@ def one_panel(ax: Axes | None, figsize: tuple[float, float], show: bool | None) 
     if ax is not None:
         yield ax, bool(show)
         return
+    width, height = figsize
+    scale = min(1.0, PAGE / 25.4 / width)
     with plt.rc_context(STYLE):
-        _, own = plt.subplots(figsize=figsize, layout="constrained")
+        _, own = plt.subplots(figsize=(scale * width, scale * height), layout="constrained")
         yield own, show
 
 
@@ -190,7 +245,10 @@ def finish(figure: Figure, drawn: Drawn, *, show: bool | None, save: str | Path 
             raise ValueError(f"save: {path} must end in a format that matplotlib writes: {', '.join(sorted(formats))}.")
         if not path.parent.is_dir():
             raise FileNotFoundError(f"save: {path}: there is no folder {path.parent}. Make it first.")
-        figure.savefig(path, dpi=DPI, bbox_inches="tight")
+        # What constrains its layout has the width that it is to have in print; what a caller made may reach over its edge.
+        bbox = "tight" if figure.get_layout_engine() is None else None
+        with plt.rc_context({name: STYLE[name] for name in ("pdf.fonttype", "svg.fonttype")}):
+            figure.savefig(path, dpi=DPI, bbox_inches=bbox)
     if plt.isinteractive() if show is None else show:
         plt.show()
         return None

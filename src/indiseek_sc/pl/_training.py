@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -13,10 +14,26 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from indiseek_sc import _keys
 from indiseek_sc._checks import check_several
 from indiseek_sc._keys import REGRESSION_TITLES
 from indiseek_sc.pl._guides import move_apart
-from indiseek_sc.pl._style import PALETTE, ROLE_COLORS, STYLE, display_name, finish, one_panel, page
+from indiseek_sc.pl._style import (
+    COLUMN,
+    NEUTRAL,
+    PAGE,
+    PALETTE,
+    ROLE_COLORS,
+    SMALLEST,
+    STYLE,
+    display_name,
+    finish,
+    inches,
+    modality_colors,
+    one_panel,
+    page,
+    shade,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,20 +43,25 @@ if TYPE_CHECKING:
     from matplotlib.text import Annotation
 
 _BEST = "best_epoch"
-_WORDS = {"gaussian": "Gaussian", "nce": "NCE", "hsic": "HSIC", "r2": "R²"}
+_WORDS = {"gaussian": "Gaussian", "nce": "NCE", "hsic": "HSIC", "r2": "R²", "rna": "RNA", "adt": "protein"}
 
+_UNITS = {"leak": "leak (R² of a new probe)", "bound": "bound of a critic (nats)", "info nce": "InfoNCE (nats)"}
+"""What an axis says of a quantity whose name is not enough."""
 
-_LEGEND_WIDTH = 33
-"""Letters that fit above a panel, beside the samples of the lines."""
+_MOST_COLUMNS = 3
+"""Panels in a row of a page, before they are wrapped."""
 
+_PANEL_HEIGHT, _LEGEND_LINE = 42, 3.2
+"""Millimetres of a panel with its axes, and of a line of its legend."""
 
-class _Line(NamedTuple):
-    color: str
-    dash: Literal["-", "--"]
+_LEGEND_WIDTH, _SAMPLE_WIDTH = 36, 6
+"""Letters that fit above a panel, and those that the sample of a line takes."""
 
+_DASHES: dict[str, Literal["-", "--"]] = {"train": "--", "validation": "-"}
+_CELLS = {"train": "training", "validation": "validation"}
 
-_PLAIN = _Line(PALETTE[0], "-")
-_SPLITS = {"train": _Line(PALETTE[0], "--"), "validation": _Line(PALETTE[1], "-")}
+_SHADES = (0.0, 0.45, 0.7)
+"""How white the colour of a modality is for its first quantity of a panel, its second and so on."""
 
 
 class _Curve(NamedTuple):
@@ -51,7 +73,7 @@ class _Curve(NamedTuple):
 
 
 _STAGES = {"": "Training", **REGRESSION_TITLES}
-"""Titles of stages that do not end in codes."""
+"""Titles of stages that do not end in representations."""
 
 
 def history(
@@ -64,9 +86,9 @@ def history(
     """Draw the training curves, a row of panels for each stage.
 
     Panels hold what can be compared: a quantity on training and validation cells (``train_loss`` and
-    ``validation_loss``), and quantities whose names end in the same word (``gaussian_bound`` and ``nce_bound``). A
-    dotted line marks the best epoch of a stage where the history knows it (``"shared/best_epoch"``), or those of both
-    modalities (``"decoder/rna_best_epoch"``).
+    ``validation_loss``), and quantities whose names end in the same word (``gaussian_bound`` and ``nce_bound``). Curves of a modality have its
+    colour, those of training cells are dashed. A dotted line marks the epoch whose weights were kept where the history knows it
+    (``"shared/best_epoch"``), or those of both modalities (``"decoder/rna_best_epoch"``); epoch -1 is the start, before any training.
 
     Parameters
     ----------
@@ -83,7 +105,7 @@ def history(
     Returns
     -------
     The axes, shape ``(n_stages, n_panels)``, ``None`` where a stage has fewer panels than another; nothing if the figure
-    was shown.
+    was shown. On the page no more than three panels are side by side.
 
     Raises
     ------
@@ -96,20 +118,39 @@ def history(
     """
     recorded = _recorded(model)
     stages = _by_stage(recorded, keys)
-    n_columns = max(len(panels) for panels in stages.values())
+    n_panels = max(len(panels) for panels in stages.values())
+    n_columns = min(n_panels, _MOST_COLUMNS)
+    kept = {stage: _kept_epochs(recorded, stage) for stage in stages}
+    legends = {
+        stage: {name: _list_legend(stage, name, curves) for name, curves in panels.items()}
+        for stage, panels in stages.items()
+    }
+    # A row of the page is as high as its highest legend needs; above the first one of a stage is the title of the stage.
+    rows = [
+        (stage, first, max(_n_lines(of_panel) for of_panel in list(of_stage.values())[first : first + n_columns]))
+        for stage, of_stage in legends.items()
+        for first in range(0, len(of_stage), n_columns)
+    ]
+    heights = [
+        _PANEL_HEIGHT + _LEGEND_LINE * (n_lines + (1 + len(_describe_kept(kept[stage])) if first == 0 else 0))
+        for stage, first, n_lines in rows
+    ]
     with plt.rc_context(STYLE):
-        figure = plt.figure(figsize=(4.2 * n_columns, 3.2 * len(stages)), layout="constrained")
-        grid = figure.add_gridspec(len(stages), n_columns)
-        axes = np.full((len(stages), n_columns), None, dtype=object)
-        for row, (stage, panels) in enumerate(stages.items()):
-            best = _best_epochs(recorded, stage)
-            n_lines = 0
-            for column, (name, curves) in enumerate(panels.items()):
-                axes[row, column] = figure.add_subplot(grid[row, column])
-                n_lines = max(n_lines, _draw_panel(axes[row, column], name, curves, best))
-            note = f", best epoch{'s' * (len(best) > 1)} {' and '.join(map(str, best))} (dotted)" if best else ""
-            # Above the legends, which are above the panels.
-            axes[row, 0].set_title(_stage_title(stage) + note, loc="left", pad=8 + 18 * n_lines, fontweight="bold")
+        width = COLUMN if n_columns == 1 else PAGE
+        figure = plt.figure(figsize=inches(width, sum(heights)), layout="constrained")
+        grid = figure.add_gridspec(len(rows), n_columns, height_ratios=heights)
+        axes = np.full((len(stages), n_panels), None, dtype=object)
+        places = {stage: place for place, stage in enumerate(stages)}
+        for row, (stage, first, n_lines) in enumerate(rows):
+            for column, name in enumerate(list(stages[stage])[first : first + n_columns]):
+                ax = axes[places[stage], first + column] = figure.add_subplot(grid[row, column])
+                _draw_panel(ax, stage, name, stages[stage][name], kept[stage])
+                _draw_legend(ax, legends[stage][name])
+            if first == 0:
+                title = "\n".join([_stage_title(stage), *_describe_kept(kept[stage])])
+                # Above the legends, which are above the panels.
+                pad = (4 + (4 if n_lines else 0)) + _LEGEND_LINE * 72 / 25.4 * n_lines
+                axes[places[stage], 0].set_title(title, loc="left", pad=pad, fontweight="bold")
         return finish(figure, axes, show=show, save=save)
 
 
@@ -146,58 +187,117 @@ def _by_stage(recorded: Mapping[str, pd.Series], keys: Sequence[str] | None) -> 
 def _split_name(name: str) -> tuple[str, str]:
     """``("rna_loss", "train")`` of ``rna_train_loss`` or, as scvi-tools has it, ``rna_loss_train``."""
     words = name.removesuffix("_epoch").split("_")
-    for split in _SPLITS:
+    for split in _DASHES:
         if split in words and len(words) > 1:
             words.remove(split)
             return "_".join(words), split
     return name, ""
 
 
-def _best_epochs(recorded: Mapping[str, pd.Series], stage: str) -> list[int]:
-    """The best epoch of a stage, or those of its parts where each has its own."""
-    noted = [x for key, x in recorded.items() if key.startswith(f"{stage}/") and key.endswith(_BEST) and len(x)]
-    return sorted({int(x.iloc[-1]) for x in noted})
+def _kept_epochs(recorded: Mapping[str, pd.Series], stage: str) -> dict[str, int]:
+    """The epoch that was kept, by modality if each has its own, else by an empty name; -1 is the start."""
+    ends = {
+        key.removeprefix(f"{stage}/").removesuffix(_BEST).rstrip("_"): values
+        for key, values in recorded.items()
+        if key.startswith(f"{stage}/") and key.endswith(_BEST) and len(values)
+    }
+    return {modality: int(values.iloc[-1]) for modality, values in ends.items()}
 
 
-def _draw_panel(ax: Axes, name: str, curves: list[_Curve], best: list[int]) -> int:
-    """Draw the curves of the panel ``name`` and a legend above them; the number of lines of the legend."""
-    quantities = list(dict.fromkeys(curve.quantity for curve in curves))
-    several = len(quantities) > 1
-    # Colours tell quantities apart; where there is but one, they tell training from validation.
-    of_quantity = dict(zip(quantities, itertools.cycle(PALETTE), strict=False))
-    for quantity, split, values in curves:
-        color = of_quantity[quantity] if several else _SPLITS.get(split, _PLAIN).color
-        marker = "o" if len(values) == 1 else ""
-        dash = _SPLITS.get(split, _PLAIN).dash
-        ax.plot(values.index, values, linestyle=dash, color=color, marker=marker, linewidth=2)
-    for epoch in best:
-        ax.axvline(epoch, color="0.3", linestyle=":", linewidth=1.5)
-    ax.set(xlabel="epoch", ylabel=_words(name if several else quantities[0]))
-    ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
-
-    handles = [
-        Line2D([], [], color=color, label=_words(quantity.removesuffix(f"_{name}")))
-        for quantity, color in of_quantity.items()
-        if several
+def _describe_kept(kept: Mapping[str, int]) -> list[str]:
+    """Lines that say what was kept."""
+    if not kept:
+        return []
+    if set(kept.values()) == {-1}:
+        return ["start kept: no epoch was better"]
+    several = len(set(kept.values())) > 1
+    words = [
+        (f"{_words(modality)} " if modality and several else "") + ("start" if epoch < 0 else f"epoch {epoch}")
+        for modality, epoch in kept.items()
     ]
-    handles += [
-        Line2D([], [], color="0.3" if several else line.color, linestyle=line.dash, label=split)
-        for split, line in _SPLITS.items()
+    return textwrap.wrap(f"kept: {', '.join(dict.fromkeys(words))} (dotted)", _LEGEND_WIDTH)
+
+
+def _role_of(stage: str, quantity: str) -> _keys.Role | None:
+    """The modality whose quantity it is, if it is of one: by its first word, or by the stage."""
+    for word in (quantity.partition("_")[0], stage.partition("_")[2]):
+        if word in ROLE_COLORS:
+            return word
+    return None
+
+
+def _choose_colors(stage: str, quantities: Sequence[str]) -> dict[str, Any]:
+    """Shades of the colour of its modality for each quantity; grey for what is of none, or further colours where that is several."""
+    roles = {quantity: _role_of(stage, quantity) for quantity in quantities}
+    of_none = [quantity for quantity, role in roles.items() if role is None]
+    colors: dict[str, Any] = dict(
+        zip(of_none, [NEUTRAL] if len(of_none) == 1 else itertools.cycle(PALETTE), strict=False)
+    )
+    for role, color in ROLE_COLORS.items():
+        own = [quantity for quantity in quantities if roles[quantity] == role]
+        colors |= {
+            quantity: shade(color, amount) for quantity, amount in zip(own, itertools.cycle(_SHADES), strict=False)
+        }
+    return colors
+
+
+def _list_legend(stage: str, name: str, curves: list[_Curve]) -> list[Line2D]:
+    """Samples of lines: of quantities where colours tell them apart or stand for a modality, and of cells."""
+    quantities = list(dict.fromkeys(curve.quantity for curve in curves))
+    colors = _choose_colors(stage, quantities)
+    handles = [
+        Line2D([], [], color=colors[quantity], label=label)
+        for quantity in quantities
+        if (label := _words(quantity.removesuffix(name).rstrip("_") or ("" if len(quantities) == 1 else name)))
+        and (len(quantities) > 1 or _role_of("", quantity))
+    ]
+    color = NEUTRAL if len(quantities) > 1 else colors[quantities[0]]
+    return handles + [
+        Line2D([], [], color=color, linestyle=dash, label=_CELLS[split])
+        for split, dash in _DASHES.items()
         if any(curve.split == split for curve in curves)
     ]
+
+
+def _n_legend_columns(handles: Sequence[Line2D]) -> int:
     longest = max((len(str(handle.get_label())) for handle in handles), default=1)
-    n_columns = min(max(1, _LEGEND_WIDTH // longest), 3)
+    return min(max(1, _LEGEND_WIDTH // (longest + _SAMPLE_WIDTH)), 3)
+
+
+def _n_lines(handles: Sequence[Line2D]) -> int:
+    """Lines that a legend takes."""
+    return -(-len(handles) // _n_legend_columns(handles))
+
+
+def _draw_legend(ax: Axes, handles: list[Line2D]) -> None:
     if handles:
         ax.legend(
             handles=handles,
             loc="lower left",
             bbox_to_anchor=(0, 1),
-            ncols=n_columns,
+            ncols=_n_legend_columns(handles),
             borderaxespad=0.2,
             columnspacing=1,
+            labelspacing=0.3,
             handlelength=1.6,
         )
-    return -(-len(handles) // n_columns)
+
+
+def _draw_panel(ax: Axes, stage: str, name: str, curves: list[_Curve], kept: Mapping[str, int]) -> None:
+    """Draw the curves of the panel ``name``."""
+    quantities = list(dict.fromkeys(curve.quantity for curve in curves))
+    colors = _choose_colors(stage, quantities)
+    for quantity, split, values in curves:
+        marker = "o" if len(values) == 1 else ""
+        ax.plot(values.index, values, linestyle=_DASHES.get(split, "-"), color=colors[quantity], marker=marker)
+    for modality, epoch in kept.items():
+        is_own = len(set(kept.values())) > 1
+        color = ROLE_COLORS[modality] if is_own and modality in ROLE_COLORS else NEUTRAL
+        if epoch >= 0:
+            ax.axvline(epoch, color=color, linestyle=":", linewidth=0.9)
+    shown = name if len(quantities) > 1 or _role_of("", quantities[0]) else quantities[0]
+    ax.set(xlabel="epoch", ylabel=_UNITS.get(shown, _words(shown)))
+    ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
 
 
 def _words(name: str) -> str:
@@ -209,8 +309,11 @@ def _stage_title(stage: str) -> str:
     if stage in _STAGES:
         return _STAGES[stage]
     kind, _, modality = stage.partition("_")
-    return f"{kind.capitalize()} code, {display_name(modality)}" if modality else f"{kind.capitalize()} codes"
+    return f"{kind.capitalize()} representation" + (f", {display_name(modality)}" if modality else "s")
 
+
+_RING = 8.5
+"""Points of the ring around what was chosen."""
 
 _COLUMNS = ("lambda", "modality", "leak_ratio", "gain")
 
@@ -222,7 +325,7 @@ def frontier(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes | None:
-    """Draw what specific codes leak against what they gain, a line through the lambdas for each modality.
+    """Draw what specific representations leak against what they gain, a line through the lambdas for each modality.
 
     The best place is the upper left. Numbers are lambdas; the bar through a point is one standard error of its leak. The
     shaded part is within the tolerance, and rings mark the chosen lambda.
@@ -231,7 +334,7 @@ def frontier(
     ----------
     path
         What ``model.lambda_path()`` returned, or ``model.chosen_path``. Points without a gain (where next to nothing could be
-        added to the shared code) are left out.
+        added to the shared representation) are left out.
     ax
         Where to draw; by default a figure of its own.
     show
@@ -251,7 +354,7 @@ def frontier(
         If no lambda has both a leak ratio and a gain.
     """
     table = _find_points(path)
-    with one_panel(ax, (7.5, 5.5), show) as (ax, show):
+    with one_panel(ax, inches(COLUMN, 68), show) as (ax, show):
         labels = _draw_lines(ax, table, path)
         _dress(ax, table, path)
         page(ax).draw_without_rendering()  # numbers are moved on the page, so it must be laid out
@@ -269,16 +372,16 @@ def _find_points(path: Any) -> pd.DataFrame:
     points = table.dropna(subset=["leak_ratio", "gain"])
     if points.empty:
         raise ValueError(
-            "path has no lambda with both a leak ratio and a gain: there is too little to leak or to add to the shared codes."
+            "path has no lambda with both a leak ratio and a gain: there is too little to leak or to add to the shared representations."
         )
     return points
 
 
 def _draw_lines(ax: Axes, table: pd.DataFrame, path: Any) -> list[Annotation]:
-    colors = dict(zip(path.table["modality"].unique(), [*ROLE_COLORS.values(), *PALETTE[2:]], strict=False))
+    colors = modality_colors(path.table["modality"])
     labels = []
     for modality, points in table.groupby("modality", sort=False):
-        color, points = colors[modality], points.sort_values("lambda")
+        color, points = colors[str(modality)], points.sort_values("lambda")
         x, y = points["leak_ratio"], points["gain"]
         ax.errorbar(
             x,
@@ -287,16 +390,19 @@ def _draw_lines(ax: Axes, table: pd.DataFrame, path: Any) -> list[Annotation]:
             fmt="o-",
             color=color,
             ecolor=(color, 0.35),
-            markersize=6,
+            markersize=3.5,
+            linewidth=1.1,
             label=display_name(str(modality)),
         )
         chosen = np.isclose(points["lambda"], path.chosen)
-        ax.plot(x[chosen], y[chosen], "o", markersize=14, fillstyle="none", color=color, markeredgewidth=2)
-        line = {"arrowstyle": "-", "color": color, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 3}
+        ax.plot(x[chosen], y[chosen], "o", markersize=_RING, fillstyle="none", color=color, markeredgewidth=1.2)
+        line = {"arrowstyle": "-", "color": color, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
         for value, across, up in zip(points["lambda"], x, y, strict=True):
-            text = ax.annotate(f"{value:g}", (across, up), (16, 11), textcoords="offset points", arrowprops=line)
+            text = ax.annotate(f"{value:g}", (across, up), (10, 7), textcoords="offset points", arrowprops=line)
             text.set(ha="center", va="center")
-            text.set(color=color, fontsize=10, path_effects=[effects.withStroke(linewidth=2.5, foreground="white")])
+            text.set(
+                color=color, fontsize=SMALLEST, path_effects=[effects.withStroke(linewidth=1.5, foreground="white")]
+            )
             labels.append(text)
     return labels
 
@@ -304,15 +410,22 @@ def _draw_lines(ax: Axes, table: pd.DataFrame, path: Any) -> list[Annotation]:
 def _dress(ax: Axes, table: pd.DataFrame, path: Any) -> None:
     ax.axvspan(0, path.tolerance, color="0.93", zorder=0, label=f"leak ratio within {100 * path.tolerance:g} %")
     ax.plot(
-        [], [], "o", markersize=12, fillstyle="none", color="0.3", markeredgewidth=2, label=f"chosen: {path.chosen:g}"
+        [],
+        [],
+        "o",
+        markersize=6.5,
+        fillstyle="none",
+        color=NEUTRAL,
+        markeredgewidth=1.2,
+        label=f"chosen: {path.chosen:g}",
     )
     ax.margins(0.12)
     right = max(ax.get_xlim()[1], 1.5 * path.tolerance)
     ax.set_xlim(min(0, table["leak_ratio"].min()) - 0.04 * right, right)  # room for a ring around 0
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    ax.set_xlabel("leak ratio of the specific code (0 % is best)")
-    ax.set_ylabel("gain of the specific code (100 % is best)")
+    ax.set_xlabel("leak ratio of the specific representation (0 % is best)")
+    ax.set_ylabel("gain (100 % is best)")
     handles, words = ax.get_legend_handles_labels()
     order = sorted(range(len(words)), key=lambda i: not hasattr(handles[i], "has_xerr"))  # modalities first
     ax.legend(
@@ -320,7 +433,7 @@ def _dress(ax: Axes, table: pd.DataFrame, path: Any) -> None:
         [words[i] for i in order],
         loc="lower left",
         bbox_to_anchor=(0, 1),
-        ncols=4,
+        ncols=2,
         borderaxespad=0.2,
         columnspacing=1.2,
     )

@@ -1,9 +1,11 @@
-"""Embeddings of the codes, side by side."""
+"""Embeddings of the representations, side by side."""
 
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Literal, get_args
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,8 +14,19 @@ from indiseek_sc import _keys
 from indiseek_sc._checks import check_name, check_number, check_several, check_whole
 from indiseek_sc._fingerprint import find_unchanged
 from indiseek_sc._lookup import check_mdata
-from indiseek_sc.pl._guides import draw_guide, guide_width, label_on_data
-from indiseek_sc.pl._style import STYLE, Coloring, Palette, coloring, display_name, finish, modality_names
+from indiseek_sc.pl._guides import draw_guide, label_on_data, lie, stand
+from indiseek_sc.pl._style import (
+    COLUMN,
+    PAGE,
+    STYLE,
+    Coloring,
+    Palette,
+    coloring,
+    display_name,
+    finish,
+    inches,
+    modality_names,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,13 +37,27 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
-LegendLocation = Literal["right margin", "on data"]
+    from indiseek_sc.pl._guides import Guide
 
-_PANEL = 3.2
-"""Inches of a side of a panel."""
+LegendLocation = Literal["auto", "right margin", "on data"]
 
-_WIDEST_ROW = 4
+_MANY = 12
+"""Categories from which on colours alone are hard to follow, so that names are written on the panels too."""
+
+_FOR_NAMES = inches(40, 40)[0]
+"""Inches of a panel on which there is room for names."""
+
+_WIDEST_ROW = 3
 """Panels of one colour in a row, before they are wrapped."""
+
+_INK = 1600
+"""Squared points of paper that all points of a panel of one square inch take together."""
+
+_TITLES = inches(2.5, 2.5)[0]
+"""Inches that a row of panels takes for its titles."""
+
+_MOST_BESIDE = 0.34
+"""Share of the width that a guide may take beside the panels; a wider one is below."""
 
 
 def umap(
@@ -38,17 +65,18 @@ def umap(
     color: str | Sequence[str] | None = None,
     *,
     codes: Sequence[str] | None = None,
-    legend_loc: LegendLocation | None = "right margin",
+    legend_loc: LegendLocation | None = "auto",
     palette: Palette | None = None,
     size: float | None = None,
     ncols: int | None = None,
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> np.ndarray | None:
-    """Draw embeddings of the codes: a column for each code and a row for each colour.
+    """Draw embeddings of the latent representations: a column for each representation and a row for each colour.
 
-    The embeddings must be there: that of the joint code is ``mdata.obsm["X_umap"]``, those of the other codes are
-    ``mdata.obsm["X_indiseek_shared_rna_umap"]`` and so on, named by the user's modalities. Nothing is computed.
+    The embeddings must be there: that of the joint representation is ``mdata.obsm["X_umap"]``, those of the others are
+    ``mdata.obsm["X_indiseek_shared_rna_umap"]`` and so on, named by the user's modalities. Nothing is computed. The figure is 180 mm wide, or 85 mm
+    if it has a single panel.
 
     Parameters
     ----------
@@ -60,7 +88,9 @@ def umap(
     codes
         ``"joint"``, ``"shared_rna"``, ``"specific_rna"`` and so on; by default all that have an embedding.
     legend_loc
-        One legend for each colour in the margin, or the names of categories on the panels, or none.
+        ``"right margin"`` is one legend for each colour beside or below its panels; ``"on data"`` has the names of all categories on the panels
+        instead; ``None`` has neither. ``"auto"`` is a legend, and where there are more than 12 categories also names on the panels, of those
+        categories whose cells lie together there.
     palette
         Colours of categories: the name of a colormap such as ``"tab20"``, a list of colours, or a dictionary by category. By
         default those that scanpy noted in ``uns["<color>_colors"]``, else 40 colours chosen to be told apart by
@@ -95,20 +125,36 @@ def umap(
     embeddings = _find_embeddings(mdata, codes)
     colors = [coloring(mdata, key, palette) for key in _color_keys(mdata, color)]
     with plt.rc_context(STYLE):
-        figure, axes = _layout(colors, len(embeddings), ncols, legend_loc)
+        figure, axes, side = _layout(colors, len(embeddings), ncols, legend_loc)
+        if size is None:
+            size = float(np.clip(_INK * side**2 / mdata.n_obs, 0.3, 12))
         for row, of_row in zip(axes, colors, strict=True):
             for ax, (title, points) in zip(row, embeddings, strict=True):
                 _draw_points(ax, points, of_row, size)
                 ax.set_title(title if of_row is colors[0] else "")
-                place = ax.get_subplotspec()
-                if place.is_first_col() and place.is_last_row():
-                    ax.set(xlabel="UMAP 1", ylabel="UMAP 2")
-        if legend_loc == "on data":
-            figure.draw_without_rendering()  # labels are moved apart on the page, so the panels must be in place
-            for row, of_row in zip(axes, colors, strict=True):
-                for ax, (_, points) in zip(row, embeddings, strict=True):
-                    label_on_data(ax, points, of_row)
+        panels: list[Any] = list(axes.flat)
+        lowest = [ax for ax in panels if ax.get_subplotspec().is_first_col()][-1]
+        lowest.set(xlabel="UMAP 1", ylabel="UMAP 2")
+        _write_names(figure, axes, colors, [points for _, points in embeddings], legend_loc)
         return finish(figure, axes, show=show, save=save)
+
+
+def _write_names(
+    figure: Figure,
+    axes: NDArray[np.object_],
+    colors: list[Coloring],
+    embeddings: list[NDArray[np.floating]],
+    legend_loc: LegendLocation | None,
+) -> None:
+    """Write names of categories on the panels, where they were asked for or colours do not suffice."""
+    if legend_loc not in ("on data", "auto"):
+        return
+    figure.draw_without_rendering()  # names are moved apart on the page, so the panels must be in place
+    for row, of_row in zip(axes, colors, strict=True):
+        is_many = of_row.legend is not None and len(of_row.legend) > _MANY
+        for ax, points in zip(row, embeddings, strict=True):
+            if legend_loc == "on data" or (is_many and ax.bbox.width >= _FOR_NAMES * figure.dpi):
+                label_on_data(ax, points, of_row, all_categories=legend_loc == "on data")
 
 
 def _color_keys(mdata: MuData, color: str | Sequence[str] | None) -> list[str | None]:
@@ -123,9 +169,9 @@ def _color_keys(mdata: MuData, color: str | Sequence[str] | None) -> list[str | 
 def _find_embeddings(mdata: MuData, codes: Sequence[str] | None) -> list[tuple[str, NDArray[np.floating]]]:
     """Title and points of each code, shape ``(n_cells, 2)``."""
     modalities = list(dict.fromkeys([*modality_names(mdata).values(), *mdata.mod]))
-    known = {"joint": ("Joint code", _keys.JOINT)}
+    known = {"joint": ("Joint representation", _keys.JOINT)}
     for kind, key_of in {"Shared": _keys.shared, "Specific": _keys.specific}.items():
-        known |= {f"{kind.lower()}_{name}": (f"{kind} code, {display_name(name)}", key_of(name)) for name in modalities}
+        known |= {f"{kind.lower()}_{name}": (f"{kind}, {display_name(name)}", key_of(name)) for name in modalities}
     wanted = list(known) if codes is None else check_several("codes", codes)
     if not wanted:
         raise ValueError("codes=[] names no code. Leave it out for all that have an embedding.")
@@ -176,41 +222,102 @@ def _as_points(embedding: object, key: str) -> NDArray[np.floating]:
     return points[:, :2]
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """Where panels and guides are on a grid, whose rows and columns are in inches."""
+
+    columns: list[float]
+    rows: list[float]
+    panels: list[tuple[int, int]]
+    guides: list[tuple[slice, slice, Guide]]
+
+
 def _layout(
     colors: list[Coloring], n_codes: int, ncols: int | None, legend_loc: LegendLocation | None
-) -> tuple[Figure, NDArray[np.object_]]:
-    """Empty panels, shape ``(n_colors, n_codes)``, with the legend or colour bar of each colour beside them."""
+) -> tuple[Figure, NDArray[np.object_], float]:
+    """Empty panels, shape ``(n_colors, n_codes)``, with the legend or colour bar of each colour beside or below them; and inches of their sides."""
     single = len(colors) == 1
-    ncols = n_codes if not single else ncols or (n_codes if n_codes <= _WIDEST_ROW else -(-n_codes // 2))
-    n_rows = -(-n_codes // ncols) if single else len(colors)
+    ncols = min(ncols or _choose_columns(n_codes), n_codes) if single else n_codes
+    n_rows = -(-n_codes // ncols) if single else 1
     explained = [
-        of_row.scale is not None or (legend_loc == "right margin" and of_row.legend is not None) for of_row in colors
+        of_row
+        if of_row.scale is not None or (legend_loc in ("auto", "right margin") and of_row.legend is not None)
+        else None
+        for of_row in colors
     ]
-
-    # Panels that do not fill the last row leave a place for the legend, if it is not too wide for it.
-    n_spare = n_rows * ncols - n_codes if single else 0
-    in_spare = explained[0] and n_spare > 0 and guide_width(colors[0], _PANEL) <= n_spare * _PANEL
-    height = _PANEL * (n_rows if single and not in_spare else 1)
-    widths = [guide_width(of_row, height) for of_row, is_so in zip(colors, explained, strict=True) if is_so]
-    columns = [_PANEL] * ncols + ([max(widths)] if widths and not in_spare else [])
-
-    figure = plt.figure(figsize=(sum(columns) + 0.4, n_rows * (_PANEL + 0.3) + 0.2), layout="constrained")
-    grid = figure.add_gridspec(n_rows, len(columns), width_ratios=columns)
-    panels = [figure.add_subplot(grid[divmod(place, ncols)]) for place in range(len(colors) * n_codes)]
-    for row, (of_row, is_so) in enumerate(zip(colors, explained, strict=True)):
-        if is_so:
-            beside = grid[slice(None) if single else row, -1]
-            draw_guide(figure.add_subplot(grid[-1, -n_spare:] if in_spare else beside), of_row, height)
-    return figure, np.array(panels, dtype=object).reshape(len(colors), n_codes)
+    width = inches(COLUMN if ncols == 1 else PAGE, 0)[0]
+    n_spare = n_rows * ncols - n_codes
+    plan = (
+        _plan_in_spare(explained, width, ncols, n_rows, n_spare)
+        or _plan_beside(explained, width, ncols, n_rows)
+        or _plan_below(explained, width, ncols, n_rows)
+    )
+    figure = plt.figure(figsize=(width, sum(plan.rows) + _TITLES * len(plan.rows)), layout="constrained")
+    grid = figure.add_gridspec(len(plan.rows), len(plan.columns), width_ratios=plan.columns, height_ratios=plan.rows)
+    panels = [figure.add_subplot(grid[place]) for place in plan.panels[: len(colors) * n_codes]]
+    for rows, columns, guide in plan.guides:
+        draw_guide(figure.add_subplot(grid[rows, columns]), guide)
+    return figure, np.array(panels, dtype=object).reshape(len(colors), n_codes), plan.columns[0]
 
 
-def _draw_points(ax: Axes, points: NDArray[np.floating], colors: Coloring, size: float | None) -> None:
+def _choose_columns(n_codes: int) -> int:
+    return n_codes if n_codes <= _WIDEST_ROW else 2 if n_codes == 4 else _WIDEST_ROW
+
+
+def _plan_in_spare(
+    explained: list[Coloring | None], width: float, ncols: int, n_rows: int, n_spare: int
+) -> _Plan | None:
+    """With the guide where panels do not fill the last row, if it is not too wide for that."""
+    side = width / ncols
+    if not n_spare or explained[0] is None:
+        return None
+    guide = stand(explained[0], side)
+    if guide.width > n_spare * side:
+        return None
+    panels = list(product(range(n_rows), range(ncols)))
+    place = slice(n_rows - 1, n_rows), slice(ncols - n_spare, ncols)
+    return _Plan([side] * ncols, [side] * n_rows, panels, [(*place, guide)])
+
+
+def _plan_beside(explained: list[Coloring | None], width: float, ncols: int, n_rows: int) -> _Plan | None:
+    """With the guide of each colour right of its panels, if none takes too much of the width."""
+    guides = [None if of_row is None else stand(of_row, n_rows * width / ncols / 2) for of_row in explained]
+    beside = max((guide.width for guide in guides if guide is not None), default=0.0)
+    if beside > _MOST_BESIDE * width:
+        return None
+    side = (width - beside) / ncols
+    rows = [slice(row * n_rows, (row + 1) * n_rows) for row in range(len(guides))]
+    return _Plan(
+        [side] * ncols + ([beside] if beside else []),
+        [side] * n_rows * len(guides),
+        list(product(range(n_rows * len(guides)), range(ncols))),
+        [
+            (place, slice(ncols, ncols + 1), guide)
+            for place, guide in zip(rows, guides, strict=True)
+            if guide is not None
+        ],
+    )
+
+
+def _plan_below(explained: list[Coloring | None], width: float, ncols: int, n_rows: int) -> _Plan:
+    """With the guide of each colour in a row of its own below its panels."""
+    plan = _Plan([width / ncols] * ncols, [], [], [])
+    for of_row in explained:
+        first = len(plan.rows)
+        plan.panels.extend(product(range(first, first + n_rows), range(ncols)))
+        plan.rows.extend([width / ncols] * n_rows)
+        if of_row is not None:
+            guide = lie(of_row, width)
+            plan.guides.append((slice(len(plan.rows), len(plan.rows) + 1), slice(None), guide))
+            plan.rows.append(guide.height)
+    return plan
+
+
+def _draw_points(ax: Axes, points: NDArray[np.floating], colors: Coloring, size: float) -> None:
     """Points in a shuffled order, so that no batch or type lies on top for its place in the table; missing ones beneath."""
     drawn = np.isfinite(points).all(axis=1)
     order = np.random.default_rng(0).permutation(np.flatnonzero(drawn))
     order = order[np.argsort(~colors.missing[order], kind="stable")]
-    if size is None:
-        size = float(np.clip(24_000 / max(len(order), 1), 0.5, 30))
     x, y = points[order].T
     ax.scatter(x, y, s=size, c=colors.rgba[order], linewidths=0, rasterized=True)
     ax.set(xticks=[], yticks=[], box_aspect=1)

@@ -1,4 +1,4 @@
-"""What the audit says, figure by figure, and what speaks against the codes or asks to be read with care."""
+"""What the audit says, figure by figure, and what speaks against the representations or asks to be read with care."""
 
 from __future__ import annotations
 
@@ -19,19 +19,25 @@ if TYPE_CHECKING:
     from indiseek_sc.metrics import AuditReport
     from indiseek_sc.report._facts import Material
 
-MOST_NAMES = 12
+MOST_NAMES, MOST_LISTED = 12, 5
 
 CELLS_OF_BATCHES, N_NEIGHBORS = 4000, 15
 
 APART = 0.5
 """Batches lie apart if neighbours name this share of those cells whose batch is not guessed anyway."""
 
+LEVEL = 0.05
+"""A p-value below this is taken for larger than chance."""
+
+SMALLEST_EXCESS = 0.1
+"""How much more neighbours share their batch than by chance, of what more is possible, before it is told of a label."""
+
 CLUSTERS_OF_CODES = ("leiden", _keys.CLUSTERS)
 """How columns begin that hold no cell types but clusters: those of the command line, and of ``tl.compare_clusters``."""
 
 
 def find_cautions(material: Material) -> list[str]:
-    """Sentences, the model's own words first.
+    """Sentences, the model's own words first, then the strongest.
 
     Parameters
     ----------
@@ -43,23 +49,42 @@ def find_cautions(material: Material) -> list[str]:
         *own,
         *_of_audit(material),
         *_of_split(material),
-        *_of_labels(material),
-        *_of_dimensions(material),
         *_of_batches(material),
+        *_of_claims(material),
+        *_of_dimensions(material),
+        *_of_small_leaks(material),
+        *_of_labels(material),
         *_of_versions(material),
     ]
 
 
 def _of_audit(material: Material) -> Iterator[str]:
     if material.audit is None:
-        yield "The codes were not audited for this report, which needs the model: nothing here says how independent they are."
+        yield "The representations were not audited for this report, which needs the model: nothing here says how independent they are."
         return
+    table = material.audit.table
     for figure, aim in AUDIT_AIMS.items():
-        values = material.audit.table[figure].astype(float)
+        values = table[figure].astype(float)
         missed = values[aim.is_missed(values)]
         if len(missed):
             listed = " and ".join(f"{value:.3f} ({name})" for name, value in missed.items())
-            yield f"The audit misses an aim: {aim.title} is {listed}, where {aim.side} {aim.value:g} is aimed for."
+            yield f"The audit misses an aim ({aim.title}): {listed}, where {aim.side} {aim.value:g} is aimed for."
+
+
+def _of_small_leaks(material: Material) -> Iterator[str]:
+    """Leaks that meet the aim and are larger than chance all the same."""
+    if material.audit is None or "leak_p" not in material.audit.table:
+        return
+    figures = material.audit.table[["leak_ratio", "leak_p"]].astype(float)
+    small = figures[(figures["leak_p"] < LEVEL) & (figures["leak_ratio"] <= AUDIT_AIMS["leak_ratio"].value)]
+    if len(small):
+        listed = " and ".join(
+            f"{name} ({percent(row['leak_ratio'])} of what its features explain, permutation p = {row['leak_p']:.3f})"
+            for name, row in small.iterrows()
+        )
+        yield (
+            f"The leak of {listed} is small but larger than chance: a small dependence of the specific representation on the shared one of the other modality remains."
+        )
 
 
 def _of_split(material: Material) -> Iterator[str]:
@@ -68,8 +93,21 @@ def _of_split(material: Material) -> Iterator[str]:
         yield "It is not known which cells the model learned from; figures may be of these very cells."
     elif not (obs[_keys.SPLIT].astype(str) == "test").any():
         yield (
-            "No cells were held out. Audit and retrieval are of the validation cells, by which training was stopped, and may flatter. Train with "
+            "No cells were held out. Audit and retrieval are of the validation cells, by which training was stopped, and may be too favourable. Train with "
             "held_out to keep some apart."
+        )
+
+
+def _of_claims(material: Material) -> Iterator[str]:
+    table = material.mdata.uns.get(_keys.IMPORTANCE)
+    if table is None or not {"claim", "reliable"} <= set(table):
+        return
+    claims = table.loc[table["reliable"].astype(bool), "claim"].astype(str)
+    n_neither = int((claims == "neither").sum())
+    if n_neither > len(claims) / 2:
+        yield (
+            f"Theta is near chance: for {n_neither} of {len(claims)} labels neither specific representation keeps cells of the label together better than chance, "
+            "so that theta compares noise with noise there."
         )
 
 
@@ -82,9 +120,9 @@ def _of_labels(material: Material) -> Iterator[str]:
         minimum = material.mdata.uns.get(f"{_keys.IMPORTANCE}_params", {}).get("minimum_cells")
         than = f"fewer than {minimum}" if minimum is not None else "few"
         more = f" and {len(few) - MOST_NAMES} more" if len(few) > MOST_NAMES else ""
-        yield f"Theta says little of labels of {than} cells: {', '.join(few[:MOST_NAMES])}{more}."
+        yield f"Theta is uncertain for labels of {than} cells: {', '.join(few[:MOST_NAMES])}{more}."
     if material.label_key is not None and material.label_key.startswith(CLUSTERS_OF_CODES):
-        yield f"The labels ({material.label_key}) are clusters of the codes themselves: theta is relative to what the codes resolve."
+        yield f"The labels ({material.label_key}) are clusters of the joint representation itself: theta is relative to what the representations resolve."
 
 
 def _of_dimensions(material: Material) -> Iterator[str]:
@@ -100,7 +138,7 @@ def _of_dimensions(material: Material) -> Iterator[str]:
 
 
 def _of_batches(material: Material) -> Iterator[str]:
-    """Whether batches lie apart in the joint code, by how well neighbours tell the batch of a cell."""
+    """Whether batches lie apart in the joint representation: overall, by how well neighbours predict the batch of a cell, and within labels."""
     facts, mdata = material.facts, material.mdata
     if facts is None or facts.batch_key is None:
         return
@@ -113,23 +151,45 @@ def _of_batches(material: Material) -> Iterator[str]:
     if len(train) <= N_NEIGHBORS:
         return
     by_chance = np.unique(batch[test], return_counts=True)[1].max() / len(test)
-    told = {
+    accuracy = {
         name: label_accuracy(mdata.obsm[key][cells], batch, train, test, n_neighbors=N_NEIGHBORS)
         for name, key in codes.items()
     }
-    if told["joint"] - by_chance > APART * (1 - by_chance):
-        listed = ", ".join(f"{share:.0%} ({name})" for name, share in told.items())
+    if accuracy["joint"] - by_chance > APART * (1 - by_chance):
+        listed = ", ".join(f"{share:.0%} ({name})" for name, share in accuracy.items())
         yield (
-            f"Batches ({facts.batch_key}) lie apart: neighbours in a code name the batch of {listed} of the cells, where the largest batch has {by_chance:.0%}. "
+            f"Batches ({facts.batch_key}) lie apart: neighbours in a representation predict the batch of {listed} of the cells, where the largest batch has {by_chance:.0%}. "
             "What a batch adds to the features of cells of each state is subtracted, unless the model was made without; what remains are kinds of cells that only one batch has, "
             "or effects that differ within a state."
         )
+    yield from _of_batches_within_labels(material)
+
+
+def _of_batches_within_labels(material: Material) -> Iterator[str]:
+    table = material.mixing
+    if table is None or not len(table):
+        return
+    apart = table[(table["p_adjusted"] < LEVEL) & (table["excess"] > SMALLEST_EXCESS)].sort_values(
+        "excess", ascending=False
+    )
+    if not len(apart):
+        return
+    listed = ", ".join(
+        f"{row['label']} ({row['same_batch']:.0%}, {row['by_chance']:.0%} by chance)"
+        for _, row in apart.head(MOST_LISTED).iterrows()
+    )
+    more = f" and {len(apart) - MOST_LISTED} more" if len(apart) > MOST_LISTED else ""
+    key = material.facts.batch_key if material.facts is not None else "batch"
+    yield (
+        f"Batch structure ({key}) remains in the joint representation within {len(apart)} of {len(table)} labels, whose neighbours of the same label share their batch "
+        f"more than by chance: {listed}{more}. Clusters within these labels may be batches, or what differs between them, such as donors."
+    )
 
 
 def _of_versions(material: Material) -> Iterator[str]:
     wrote, here = str(material.noted.get("version", "")), version("indiseek_sc")
     if wrote and wrote != here:
-        yield f"The codes were written by indiseek_sc {wrote}; this report was made by {here}."
+        yield f"The representations were written by indiseek_sc {wrote}; this report was made by {here}."
 
 
 class AuditRow(NamedTuple):
@@ -149,8 +209,8 @@ def list_figures(audit: AuditReport) -> list[AuditRow]:
         values = audit.table[figure].astype(float)
         aim = AUDIT_AIMS.get(figure)
         is_missed = aim is not None and bool(aim.is_missed(values).any())
-        told = f"{aim.side} {aim.value:.2f}" if aim is not None else target
-        rows.append(AuditRow(figure, tuple(map(_round, values)), told, meaning, is_missed))
+        shown = f"{aim.side} {aim.value:.2f}" if aim is not None else target
+        rows.append(AuditRow(figure, tuple(map(_round, values)), shown, meaning, is_missed))
     return rows
 
 
@@ -161,3 +221,11 @@ def list_pair_figures(audit: AuditReport) -> list[AuditRow]:
 
 def _round(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def percent(share: float) -> str:
+    """A share as percent; what is below 0, which noise can make of 0, is 0."""
+    if math.isnan(share):
+        return "an undefined share"
+    value = 100 * max(share, 0.0)
+    return f"{value:.2g}\N{NO-BREAK SPACE}%" if value < 10 else f"{value:.0f}\N{NO-BREAK SPACE}%"

@@ -8,10 +8,13 @@ import numpy as np
 
 from indiseek_sc import _keys, tl
 from indiseek_sc._fingerprint import find_changed, is_noted
+from indiseek_sc._lookup import find_labels
+from indiseek_sc.metrics import batch_mixing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import pandas as pd
     from mudata import MuData
 
     from indiseek_sc.metrics import AuditReport
@@ -126,4 +129,29 @@ def _find_embeddings(mdata: MuData, model: Any) -> dict[str, Any]:
     return keys
 
 
-FOR_DEVELOPERS = (DeprecationWarning, FutureWarning, PendingDeprecationWarning)
+CELLS_OF_MIXING = 10_000
+
+
+def mix_batches(mdata: MuData, label_key: str | None, batch_key: str | None, seed: int) -> pd.DataFrame | None:
+    """How far batches mix within labels in the joint representation, of some of the cells; nothing without labels or batches.
+
+    Parameters
+    ----------
+    mdata
+        With a joint representation.
+    label_key, batch_key
+        Columns of labels and of batches.
+    seed
+        Seed of the draw of cells and of permutations.
+    """
+    if label_key is None or batch_key is None:
+        return None
+    code = np.asarray(mdata.obsm[_keys.JOINT])
+    labels, batches = (
+        find_labels(mdata, key, name) for key, name in ((label_key, "label_key"), (batch_key, "batch_key"))
+    )
+    known = np.isfinite(code).all(axis=1) & labels.notna().to_numpy() & batches.notna().to_numpy()
+    cells = np.random.default_rng(seed).permutation(np.flatnonzero(known))[:CELLS_OF_MIXING]
+    if not len(cells):
+        return None
+    return batch_mixing(code[cells], labels.iloc[cells], batches.iloc[cells], seed=seed)

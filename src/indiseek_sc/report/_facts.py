@@ -86,6 +86,9 @@ class Material:
         Why a table could not be computed, by its key in ``uns``.
     seed
         Seed of what the report itself computes.
+    mixing
+        By label, how far neighbours in the joint representation share their batch, of :func:`indiseek_sc.metrics.batch_mixing`; nothing without
+        batches or labels.
     """
 
     mdata: MuData
@@ -96,6 +99,7 @@ class Material:
     audit: AuditReport | None = None
     failures: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
+    mixing: pd.DataFrame | None = None
 
     @property
     def noted(self) -> Mapping[str, Any]:
@@ -124,7 +128,21 @@ class Material:
 
 PARTS = ("train", "validation", "test")
 
-PACKAGES = ("indiseek_sc", "anndata", "mudata", "numpy", "scanpy", "scikit-learn", "scvi-tools", "torch", "umap-learn")
+PACKAGES = (
+    *(
+        "indiseek_sc",
+        "anndata",
+        "lightning",
+        "matplotlib",
+        "mudata",
+        "numpy",
+        "pandas",
+        "scanpy",
+        "scikit-learn",
+        "scipy",
+    ),
+    *("scvi-tools", "torch", "umap-learn"),
+)
 """Those that can change the result, or what the file looks like."""
 
 
@@ -167,7 +185,11 @@ def collect_facts(material: Material) -> dict[str, Any]:
         "settings": {name: settings[name] for name in sorted(settings)},
         "predictions": {} if facts is None else dict(facts.predictions),
         "epochs": _count_epochs(material.history) or None,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            "system": platform.platform(),
+            **{name: version(name) for name in PACKAGES},
+        },
         "version": str(noted.get("version", "")) or None,
         "made_by_scanpy": {key: key in mdata.uns for key in ("neighbors", "leiden", "umap")},
         "params": {key: mdata.uns.get(f"{key}_params") for key in (_keys.IMPORTANCE, _keys.CLUSTERS)},

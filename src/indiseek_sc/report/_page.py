@@ -25,7 +25,9 @@ def _environment() -> Environment:
     environment.filters["count"] = lambda number: f"{number:,}"
     environment.filters["short"] = lambda number: f"{number:g}"
     # Stages by the names that figures have too.
-    environment.filters["stage"] = lambda name: _keys.REGRESSION_TITLES.get(name, f"{name.capitalize()} codes")
+    environment.filters["stage"] = lambda name: _keys.REGRESSION_TITLES.get(
+        name, f"{name.capitalize()} representations"
+    )
     environment.filters["rounded"] = lambda number: "not defined" if math.isnan(number) else f"{number:.3f}"
     return environment
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from matplotlib import pyplot as plt
-from matplotlib.image import imread
 
 from indiseek_sc import _keys, pl
 from indiseek_sc.report._facts import course_of_training
+from indiseek_sc.report._images import Image, figure_of, render_figure
+from indiseek_sc.report._tables import as_file_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -33,15 +31,15 @@ WITHOUT_PREDICTION = (
 )
 
 NO_MAPS = (
-    "The codes have no UMAP here. scanpy makes one of the joint code by sc.pp.neighbors(mdata, use_rep='X_indiseek') and sc.tl.umap(mdata); "
-    "indiseek-sc fit makes one of each code."
+    "The representations have no UMAP here. scanpy makes one of the joint representation by sc.pp.neighbors(mdata, use_rep='X_indiseek') and sc.tl.umap(mdata); "
+    "indiseek-sc fit makes one of each representation."
 )
 
 READING_OF_MAPS = {
-    "labels": "Each point is a cell. Groups in a shared code are what both modalities know; a specific code without groups means that its modality alone knows "
-    "little of them, which is how it should be for most. Distances between groups mean nothing.",
-    "theta": "Orange cells lie among their own label in the RNA-specific code more than in the protein-specific one, blue cells the other way round.",
-    "batch": "Each point is a cell. Where batches lie apart, the code holds what differs between them, be it biology or handling.",
+    "labels": "Each point is a cell. Groups in a shared representation are found in both modalities; a specific representation without groups means that its modality alone "
+    "separates few of them, as is expected of most. A label is named where most of the nearest cells have it. Distances between groups mean nothing.",
+    "theta": "Orange cells lie among their own label in the RNA-specific representation more than in the protein-specific one, blue cells the other way round.",
+    "batch": "Each point is a cell. Where batches lie apart, the representation holds what differs between them, be it biology or handling.",
 }
 """How a UMAP is read, by what colours it."""
 
@@ -61,17 +59,20 @@ class Picture:
     reading
         How it is read.
     draw
-        Draws it into a file.
+        Draws it, and returns its axes.
     missing
         What is not there, and what makes it; nothing if the picture can be drawn.
+    tables
+        Names of the tables behind it.
     """
 
     name: str
     section: Section
     title: str
     reading: str
-    draw: Callable[[Path], object]
+    draw: Callable[[], Any]
     missing: str = ""
+    tables: Sequence[str] = ()
 
 
 def list_pictures(material: Material) -> list[Picture]:
@@ -97,7 +98,13 @@ def _of_codes(material: Material) -> Iterator[Picture]:
     lacking = f" Not shown, since they have no UMAP here: {', '.join(without)}." if without else ""
     batch = None if material.facts is None else material.facts.batch_key
     for number, color in enumerate(material.colors or [None]):
-        words = "coloured by theta" if color == _keys.THETA else f"coloured by {color}" if color else "of the codes"
+        words = (
+            "coloured by theta"
+            if color == _keys.THETA
+            else f"coloured by {color}"
+            if color
+            else "of the representations"
+        )
         reading = READING_OF_MAPS[
             "theta" if color == _keys.THETA else "batch" if color and color == batch else "labels"
         ]
@@ -106,7 +113,7 @@ def _of_codes(material: Material) -> Iterator[Picture]:
             "codes",
             f"UMAPs {words}",
             reading + lacking,
-            lambda file, color=color: pl.umap(mdata, color, ncols=3, show=False, save=file),  # type: ignore[misc]
+            lambda color=color: pl.umap(mdata, color, show=False),  # type: ignore[misc]
             missing,
         )
 
@@ -117,23 +124,25 @@ def _of_importance(material: Material) -> Iterator[Picture]:
         "theta",
         "importance",
         "Which modality resolves which labels better",
-        "Each row is a label. Right of 0 the RNA-specific code keeps its cells together better, left of 0 the protein-specific one. Lines are bootstrap "
+        "Each row is a label. Right of 0 the RNA-specific representation keeps its cells together better, left of 0 the protein-specific one. Lines are bootstrap "
         "intervals over cells: where one includes 0 nothing is claimed, and hollow dots are labels of too few cells.",
-        lambda file: pl.importance_ranking(mdata, show=False, save=file),
+        lambda: pl.importance_ranking(mdata, show=False),
         _lacking(material, _keys.IMPORTANCE, "No labels were given. Name their column: label_key, or --label-key."),
+        tables=("theta",),
     )
     yield Picture(
         "rank-correlation",
         "importance",
         "Theta beside weights of weighted nearest neighbours (WNN)",
-        "Each point is a label: its mean theta against its mean WNN weight of RNA. A high correlation is no proof of good codes: WNN looks at all that "
-        "a modality knows, so a specific code that leaks may come nearer to it.",
-        lambda file: pl.rank_correlation(mdata, of="means", show=False, save=file),
+        "Each point is a label: its mean theta against its mean WNN weight of RNA. A high correlation does not show good representations: WNN uses all that "
+        "a modality measures, so a specific representation that leaks may come nearer to it.",
+        lambda: pl.rank_correlation(mdata, of="means", show=False),
         _lacking(
             material,
             _keys.RANK_CORRELATION,
             "Theta was not compared with WNN weights. Call tl.wnn_weights(mdata) and tl.rank_correlation(mdata, label_key), or ask for compare.",
         ),
+        tables=("rank-correlation", "rank-correlation-labels"),
     )
 
 
@@ -144,25 +153,25 @@ def _of_dimensions(material: Material) -> Iterator[Picture]:
             f"dimensions-{role}",
             "dimensions",
             f"What the dimensions of the specific representation of {name} follow",
-            "A row for each dimension. Blue: the share of its variance that technical covariates explain, beyond the labels if there are any. Purple: labels that use the "
+            "A row for each dimension. Grey: the share of its variance that technical covariates explain, beyond the labels if there are any. Purple: labels that use the "
             "dimension more than all cells do, since their cells lie at its ends or differ along it; green: labels that use it less. To the right the features at both ends.",
-            lambda file, name=name: pl.dimensions(mdata, name, show=False, save=file),  # type: ignore[misc]
+            lambda name=name: pl.dimensions(mdata, name, show=False),  # type: ignore[misc]
             _lacking(material, _keys.DIMENSIONS, "Call tl.describe_dimensions(mdata, label_key)."),
+            tables=("dimensions", "dimensions-covariates", "dimensions-labels"),
         )
     for role, name in material.modalities.items():
         yield Picture(
             f"attribution-{role}",
             "dimensions",
-            f"Features that drive the specific code of {name}",
+            f"Features that drive the specific representation of {name}",
             f"The {FEATURES_OF_A_DIMENSION} features that change most along each dimension, a column each. Purple rises with the dimension and green falls; signs of "
             "different dimensions have no common meaning.",
-            lambda file, name=name: pl.attribution(  # type: ignore[misc]
+            lambda name=name: pl.attribution(  # type: ignore[misc]
                 material.model.feature_attribution(
                     modality=name, kind="specific", max_cells=CELLS_OF_ATTRIBUTION, seed=material.seed
                 ),
                 n_top=FEATURES_OF_A_DIMENSION,
                 show=False,
-                save=file,
             ),
             "" if material.model is not None else WITH_MODEL,
         )
@@ -173,18 +182,21 @@ def _of_independence(material: Material) -> Iterator[Picture]:
         "audit",
         "independence",
         "The audit beside its aims",
-        "What fresh models find in the codes of cells that took no part in training. A bar should end beyond the mark of its aim; that of the leak ratio before it.",
-        lambda file: pl.audit(material.audit, show=False, save=file),
+        "What new probes find in the representations of cells that took no part in training. A bar should end beyond the mark of its aim; that of the leak ratio, which has a scale "
+        "of its own, before it.",
+        lambda: pl.audit(material.audit, show=False),
         "" if material.audit is not None else WITH_MODEL,
+        tables=("audit",),
     )
     yield Picture(
         "retrieval",
         "independence",
-        "How well cells find themselves in the other modality",
-        "The share of cells whose partner is among the k nearest shared codes of the other modality, in each direction; the dashed line is chance. The "
-        "higher above it, the more the shared codes tell of a single cell.",
-        lambda file: pl.retrieval(material.mdata, show=False, save=file),
+        "How well a cell is found by its other modality",
+        "The share of cells whose partner is among the k nearest shared representations of the other modality, in each direction; the dashed line is chance. The "
+        "higher above it, the more the shared representations say of a single cell.",
+        lambda: pl.retrieval(material.mdata, show=False),
         _lacking(material, _keys.RETRIEVAL, "Call tl.retrieval(mdata)."),
+        tables=("retrieval",),
     )
 
 
@@ -196,17 +208,17 @@ def _of_prediction(material: Material) -> Iterator[Picture]:
     )
     if facts is None or not facts.predictions:
         missing = WITH_MODEL if facts is None else WITHOUT_PREDICTION
-        yield Picture(
-            "prediction-0", "prediction", "Predicted beside measured values", reading, lambda file: None, missing
-        )
+        yield Picture("prediction-0", "prediction", "Predicted beside measured values", reading, lambda: None, missing)
         return
+    roles = {name: role for role, name in material.modalities.items()}
     for number, ((source, target), report) in enumerate(facts.predictions.items()):
         yield Picture(
             f"prediction-{number}",
             "prediction",
             f"{target} predicted from {source}, beside what was measured",
             reading,
-            lambda file, report=report: pl.prediction(report, show=False, save=file),  # type: ignore[misc]
+            lambda report=report, role=roles[target]: pl.prediction(report, role=role, show=False),  # type: ignore[misc]
+            tables=(as_file_name(f"prediction-{target}-from-{source}"),),
         )
 
 
@@ -214,25 +226,27 @@ def _of_clusters(material: Material) -> Iterator[Picture]:
     missing = _lacking(
         material,
         _keys.CLUSTERS,
-        "The codes were not clustered side by side. Call tl.compare_clusters(mdata, label_key), or ask for compare; it takes minutes.",
+        "The representations were not clustered side by side. Call tl.compare_clusters(mdata, label_key), or ask for compare; it takes minutes.",
     )
     yield Picture(
         "cluster-agreement",
         "clusters",
-        "How alike the clusters of the codes are",
-        "Adjusted Rand index of every two codes, all with as many clusters; 1 is the same clusters and 0 is chance. On the diagonal a code is compared with "
+        "How alike the clusters of the representations are",
+        "Adjusted Rand index of every two representations, all with as many clusters; 1 is the same clusters and 0 is chance. On the diagonal one is compared with "
         "itself from other seeds: where that is low it has no clusters.",
-        lambda file: pl.cluster_agreement(material.mdata, show=False, save=file),
+        lambda: pl.cluster_agreement(material.mdata, show=False),
         missing,
+        tables=("cluster-agreement", "cluster-resolutions"),
     )
     yield Picture(
         "cluster-splits",
         "clusters",
-        "Which clusters fall apart in which code",
-        "A row for each cluster of the reference, a column for each other code. Coloured tiles are clusters that fall apart, with the number of parts; a frame "
-        "marks those that do so in one code alone. Hatched are cuts that another seed would make elsewhere.",
-        lambda file: pl.cluster_splits(material.mdata, show=False, save=file),
+        "Which clusters fall apart in which representation",
+        "A row for each cluster of the reference, a column for each other representation. Coloured tiles are clusters that fall apart, with the number of parts; a frame "
+        "marks those that do so in one representation alone. Hatched are cuts that another seed would make elsewhere.",
+        lambda: pl.cluster_splits(material.mdata, show=False),
         missing,
+        tables=("cluster-splits",),
     )
 
 
@@ -242,10 +256,12 @@ def _of_training(material: Material) -> Iterator[Picture]:
         "history",
         "training",
         "The course of training",
-        "A row for each stage. Shared codes should align and stay so on validation cells; leaks should stay near 0. A bound of a critic is no evidence of "
-        "independence, only the audit is. Dotted lines mark the epochs that were kept.",
-        lambda file: pl.history(history, keys=course_of_training(history), show=False, save=file),
+        "A row for each stage. Shared representations should align and stay so on validation cells; leaks should stay near 0. A bound of a critic is no evidence of "
+        "independence, only the audit is. Dotted lines mark the epochs whose weights were kept: the start, which is a closed-form solution, is kept where no epoch was better on "
+        "validation cells, for specific representations in the leak of a new probe.",
+        lambda: pl.history(history, keys=course_of_training(history), show=False),
         "" if history else WITH_MODEL,
+        tables=("training",),
     )
     path = None if material.facts is None else material.facts.lambda_path
     if path is not None:
@@ -253,9 +269,10 @@ def _of_training(material: Material) -> Iterator[Picture]:
             "frontier",
             "training",
             "The walk along lambda",
-            "Each point is a lambda, judged on validation cells: to the left it leaks less, further up it keeps more. "
+            "Each point is a lambda, evaluated on validation cells: to the left it leaks less, further up it keeps more. "
             f"{path.reason}",
-            lambda file: pl.frontier(path, show=False, save=file),
+            lambda: pl.frontier(path, show=False),
+            tables=("lambda-path",),
         )
 
 
@@ -264,56 +281,48 @@ def _lacking(material: Material, key: str, remedy: str) -> str:
     return "" if key in material.mdata.uns else material.failures.get(key, remedy)
 
 
-SHOWN = 0.4
-"""Pixels of a page for one of a picture: type of the same size in all pictures, and sharp on a fine screen."""
-
-
 @dataclass(frozen=True)
 class Figure:
-    """A picture in a page, or words in its place.
+    """A picture in a page, or the reason why there is none.
 
     Parameters
     ----------
-    name, section, title, reading
+    name, section, title, reading, tables
         As of the picture.
-    image
-        The picture as a data URI; nothing if it is missing.
-    width, height
-        At which it is shown, in pixels of a page, so that a browser leaves room for it.
+    rows
+        Its panels, row by row.
+    svg
+        The whole figure as a data URI, to be taken away.
     missing
-        Why it is.
+        Why there is none.
     """
 
     name: str
     section: Section
     title: str
     reading: str
-    image: str = ""
-    width: int = 0
-    height: int = 0
+    tables: Sequence[str] = ()
+    rows: Sequence[Sequence[Image]] = ()
+    svg: str = ""
     missing: str = ""
 
 
 def draw_figures(pictures: Sequence[Picture]) -> list[Figure]:
     """Draw all pictures. One that cannot be drawn costs the reader this one, with the reason, and not the report."""
-    with plt.ioff(), TemporaryDirectory() as folder:  # into files alone, also where figures are shown at once
-        return [_draw(picture, Path(folder) / f"{picture.name}.png") for picture in pictures]
+    with plt.ioff():  # for the page alone, also where figures are shown at once
+        return [_draw(picture) for picture in pictures]
 
 
-def _draw(picture: Picture, file: Path) -> Figure:
-    words = picture.name, picture.section, picture.title, picture.reading
+def _draw(picture: Picture) -> Figure:
+    words = picture.name, picture.section, picture.title, picture.reading, picture.tables
     if picture.missing:
         return Figure(*words, missing=picture.missing)
     before = plt.get_fignums()
     try:
-        picture.draw(file)
+        rows, svg = render_figure(figure_of(picture.draw()))
     except Exception as error:  # noqa: BLE001 (whatever it is, it is told in the page and costs this picture alone)
         return Figure(*words, missing=str(error.args[0] if error.args else error) or type(error).__name__)
     finally:
         for number in set(plt.get_fignums()) - set(before):
             plt.close(number)
-    height, width = imread(file).shape[:2]
-    code = base64.b64encode(file.read_bytes()).decode("ascii")
-    return Figure(
-        *words, image=f"data:image/png;base64,{code}", width=round(SHOWN * width), height=round(SHOWN * height)
-    )
+    return Figure(*words, rows=rows, svg=svg)

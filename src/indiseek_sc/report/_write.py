@@ -13,11 +13,14 @@ from indiseek_sc import _keys
 from indiseek_sc._checks import check_flag, check_path, check_whole
 from indiseek_sc._lookup import find_obs
 from indiseek_sc.report._cautions import find_cautions, list_figures, list_pair_figures
-from indiseek_sc.report._compute import compute_missing, find_label_key
+from indiseek_sc.report._compute import compute_missing, find_label_key, mix_batches
 from indiseek_sc.report._dimensions import find_dimensions
 from indiseek_sc.report._facts import Material, collect_facts
+from indiseek_sc.report._findings import find_findings
+from indiseek_sc.report._images import as_csv
 from indiseek_sc.report._page import render
 from indiseek_sc.report._pictures import draw_figures, list_pictures
+from indiseek_sc.report._tables import list_tables, write_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,15 +42,16 @@ def write_report(
     compare: bool = False,
     source: str | None = None,
     seed: int = 0,
+    tables: str | Path | None = None,
 ) -> None:
-    """Write one HTML file that tells what was done and found; see ``model.report``, which hands over the model.
+    """Write one HTML file of what was done and found; see ``model.report``, which hands over the model.
 
     Parameters
     ----------
     path
         File to write; one that is there is overwritten.
     mdata
-        With codes that ``model.write_latents(mdata)`` wrote. What is written to it while the report is made is taken back.
+        With representations that ``model.write_latents(mdata)`` wrote. What is written to it while the report is made is taken back.
     label_key
         Column of labels; by default the one that theta was computed for, if it was.
     model
@@ -62,13 +66,15 @@ def write_report(
         What the cells are, for the title.
     seed
         Seed of what the report computes: audit, intervals, clusters and the draw of cells for attributions.
+    tables
+        Folder that is there, to which all tables of the report are written as CSV too.
 
     Raises
     ------
     KeyError
         If there are no codes, or no column ``label_key``.
     ValueError
-        If there can be no such file.
+        If there can be no such file, or there is no folder ``tables``.
     """
     file = check_path("path", path)
     check_flag("compare", compare)
@@ -83,24 +89,34 @@ def write_report(
             else f"there is no folder {file.parent}. Make it first"
         )
         raise ValueError(f"path: {file}: {what}.")
+    folder = None if tables is None else check_path("tables", tables)
+    if folder is not None and not folder.is_dir():
+        raise ValueError(f"tables: {folder}: there is no such folder. Make it first.")
     with unchanged(mdata), gathered_warnings() as told:
         if audit is None and model is not None:
             audit = model.audit(seed=seed)
         label_key = label_key or find_label_key(mdata)
         failures = compute_missing(mdata, label_key, model, audit, compare=compare, seed=seed)
-        material = Material(mdata, source or "cells", label_key, model, facts, audit, failures, seed)
+        mixing = mix_batches(mdata, label_key, None if facts is None else facts.batch_key, seed)
+        material = Material(mdata, source or "cells", label_key, model, facts, audit, failures, seed, mixing)
         figures = draw_figures(list_pictures(material))
         content = {
             "facts": collect_facts(material),
+            "findings": find_findings(material),
+            "tables": as_csv(list_tables(material)),
+            "mixing": mixing,
             "audit": audit,
             "audit_rows": None if audit is None else list_figures(audit),
             "pair_rows": None if audit is None else list_pair_figures(audit),
-            "figures": figures,
+            "figures": [figure for figure in figures if not figure.missing],
+            "missing": [figure for figure in figures if figure.missing],
             "dimensions": find_dimensions(mdata),
             "cautions": find_cautions(material),
             "made_on": datetime.now(UTC).strftime("%Y-%m-%d"),
             "seed": seed,
         }
+        if folder is not None:
+            write_tables(material, folder)
     file.write_text(render(**content, warnings=told), encoding="utf-8")
 
 

@@ -296,8 +296,8 @@ def _read_history(
     history = {f"{stage}/{name}": values for name, values in logged.items() if name != "epoch"}
     for name, epoch in best_epochs.items():
         if name in logged:
-            # Histories count epochs from 0, and the state before training is epoch 0 of the best ones.
-            best = pd.Index([max(0, epoch - 1)], name="epoch")
+            # Histories count epochs from 0, so that the state before training is epoch -1.
+            best = pd.Index([epoch - 1], name="epoch")
             modality = f"{name.partition('_')[0]}_" if name.startswith(modalities) else ""
             history[f"{stage}/{modality}best_epoch"] = pd.DataFrame({"best_epoch": best}, index=best)
     return history

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from indiseek_sc.metrics import batch_mixing
+
+
+@pytest.fixture
+def cells() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two labels; batches of one lie apart in its cells, those of the other are mixed, one batch larger."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(["apart", "mixed"], 200)
+    batches = rng.choice(["a", "b"], p=[0.75, 0.25], size=400)
+    code = rng.normal(size=(400, 3)) + 100 * (labels == "mixed")[:, None]
+    code[(labels == "apart") & (batches == "a")] += 20
+    return code, labels, batches
+
+
+def test_batches_that_are_apart_and_mixed(cells):
+    table = batch_mixing(*cells).set_index("label")
+    assert table.loc["apart", "same_batch"] == table.loc["apart", "excess"] == 1
+    assert table.loc["apart", "p"] == pytest.approx(1 / 201)
+    assert abs(table.loc["mixed", "excess"]) < 0.06
+    assert table.loc["mixed", "p_adjusted"] > 0.05
+    # The chance that another cell of the label is of the same batch.
+    _, labels, batches = cells
+    share = (batches[labels == "mixed"] == "a").mean()
+    assert table.loc["mixed", "by_chance"] == pytest.approx(share**2 + (1 - share) ** 2, abs=0.01)
+
+
+def test_p_values_of_mixed_batches_are_uniform():
+    rng = np.random.default_rng(1)
+    code, labels = rng.normal(size=(1800, 2)), np.repeat(np.arange(30), 60)
+    p = batch_mixing(code, labels, rng.choice(["a", "b"], size=1800))["p"]
+    assert 0.3 < p.mean() < 0.7
+
+
+def test_labels_that_say_nothing_are_left_out(cells):
+    code, labels, batches = cells
+    few = np.where(np.arange(400) < 40, "few", labels)
+    assert list(batch_mixing(code, few, batches)["label"]) == ["apart", "mixed"]
+    of_one = np.where(labels == "apart", "a", batches)
+    assert list(batch_mixing(code, labels, of_one)["label"]) == ["mixed"]
+    assert len(batch_mixing(code, labels, np.full(400, "a"))) == 0
+    missing = np.where(np.arange(400) < 100, None, batches)
+    assert batch_mixing(code, labels, missing).set_index("label").loc["apart", "n_cells"] == 100
+
+
+def test_bad_arguments(cells):
+    code, labels, batches = cells
+    with pytest.raises(ValueError, match="batches has 399 entries"):
+        batch_mixing(code, labels, batches[1:])
+    with pytest.raises(ValueError, match="n_permutations must be at least 1"):
+        batch_mixing(code, labels, batches, n_permutations=0)
