@@ -26,7 +26,7 @@ def test_a_report_without_the_model_says_what_is_missing(fitted, tmp_path):
     result = run("report", fitted / "coded.h5mu", "--output", tmp_path / "r.html", "--label-key", "cell_type")
     assert result.exit_code == 0, result.output
     page = (tmp_path / "r.html").read_text()
-    assert page.count("<figure ") == 7
+    assert page.count("<figure ") == 6
     assert "It needs the model" in page
 
 

@@ -97,8 +97,10 @@ def find_panels(figure: Figure) -> list[list[Bbox]]:
         return []
     found = [box for ax in figure.axes for box in _boxes_of(ax)]
     # What has one axis together is read together.
-    shared = [(ax, other) for i, ax in enumerate(figure.axes) for other in figure.axes[:i] if _share_rows(ax, other)]
-    found += [Bbox.union([ax.get_tightbbox(), other.get_tightbbox()]) for ax, other in shared]
+    for number, ax in enumerate(figure.axes):
+        for other in figure.axes[:number]:
+            if _share_rows(ax, other):
+                found.append(Bbox.union([*filter(None, (ax.get_tightbbox(), other.get_tightbbox()))]))
     found += [legend.get_window_extent() for legend in figure.legends]
     boxes: list[Bbox] = []
     for box in found:

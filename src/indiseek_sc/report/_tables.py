@@ -50,7 +50,7 @@ def list_tables(material: Material) -> list[Table]:
     material
         What the report is made from.
     """
-    tables = [table for table in _all_tables(material) if len(table.values.columns)]
+    tables = [table for table in _all_tables(material) if len(table.values)]
     return [table._replace(name=as_file_name(table.name)) for table in tables]
 
 
