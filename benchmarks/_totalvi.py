@@ -1,4 +1,4 @@
-"""Proteins of cells that lack them, as TOTALVI (Gayoso et al. 2021, Nature Methods 18, 272) imputes them."""
+"""TOTALVI (Gayoso et al. 2021, Nature Methods 18, 272) of the genes and proteins that a model of ours reads."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import scvi
+import torch
 from anndata import AnnData
 from main_job import read_proteins
 from scipy.sparse import csr_matrix
@@ -20,30 +21,47 @@ if TYPE_CHECKING:
     from indiseek_sc import IndiSeek
 
 N_SAMPLES = 25
-"""Draws of the latent code that a prediction is the mean of."""
+"""Draws of the latent representation that a prediction is the mean of."""
+
+
+def as_cells(mdata: MuData, model: IndiSeek, batch: np.ndarray | None = None) -> AnnData:
+    """Return counts of the genes and proteins that a model reads, and the batch of each cell, in one AnnData."""
+    genes = model.module.transforms["rna"].features.cpu().numpy()
+    proteins = read_proteins(mdata, model).to_df()
+    batch = np.full(mdata.n_obs, "all") if batch is None else batch
+    return AnnData(
+        csr_matrix(mdata["rna"].X)[:, genes].astype(np.float32),
+        obs=pd.DataFrame({"batch": pd.Categorical(batch)}, index=proteins.index),
+        obsm={"proteins": proteins},
+    )
+
+
+def build(cells: AnnData, seed: int) -> TOTALVI:
+    """Return TOTALVI with its defaults, not yet trained."""
+    scvi.settings.seed = seed
+    torch.set_flush_denormal(True)  # else some trainings of few cells take many times as long
+    TOTALVI.setup_anndata(cells, protein_expression_obsm_key="proteins", batch_key="batch")
+    return TOTALVI(cells)
+
+
+def fit(cells: AnnData, seed: int, epochs: int | None = None) -> TOTALVI:
+    """Return TOTALVI, trained for as many epochs as it takes itself if ``epochs`` is None; it may stop early."""
+    model = build(cells, seed)
+    model.train(max_epochs=epochs, accelerator="cpu", enable_progress_bar=False)
+    return model
 
 
 def predict_proteins(mdata: MuData, model: IndiSeek, test: np.ndarray, seed: int) -> np.ndarray:
-    """Train TOTALVI with its defaults on counts of the same genes, proteins of the test cells missing, and return these as our features.
+    """Train TOTALVI with its defaults, proteins of the test cells missing, and return these as our features.
 
-    TOTALVI sees the RNA of the test cells while it trains, which no other method here does. It imputes counts, background included, in the batch
-    of the cells that have proteins; they go through the model's own transform of measured counts.
+    TOTALVI sees the RNA of the test cells while it trains, which no other method here does. It imputes counts,
+    background included, in the batch of the cells that have proteins; they go through the model's own transform of
+    measured counts.
     """
-    genes = model.module.transforms["rna"].features.cpu().numpy()
     is_test = np.isin(np.arange(mdata.n_obs), test)
-    proteins = read_proteins(mdata, model).to_df()
-    proteins.loc[is_test] = 0  # a batch of zeros alone is how TOTALVI is told that they are missing
-    part = pd.Categorical(np.where(is_test, "without proteins", "with proteins"))
-    cells = AnnData(
-        csr_matrix(mdata["rna"].X)[:, genes].astype(np.float32),
-        obs=pd.DataFrame({"part": part}, index=mdata["rna"].obs_names),
-        obsm={"proteins": proteins},
-    )
-    scvi.settings.seed = seed
-    TOTALVI.setup_anndata(cells, protein_expression_obsm_key="proteins", batch_key="part")
-    imputer = TOTALVI(cells)
-    imputer.train(enable_progress_bar=False, accelerator="cpu")
-    _, counts = imputer.get_normalized_expression(
+    cells = as_cells(mdata, model, np.where(is_test, "without proteins", "with proteins"))
+    cells.obsm["proteins"].loc[is_test] = 0  # a batch of zeros alone is how TOTALVI is told that they are missing
+    _, counts = fit(cells, seed).get_normalized_expression(
         indices=test,
         transform_batch="with proteins",
         n_samples=N_SAMPLES,

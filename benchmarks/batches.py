@@ -19,15 +19,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import _totalvi
 import numpy as np
 import pandas as pd
-import scvi
-import torch
 from _quiet import train_quietly
 from anndata import AnnData
-from main_job import read, read_inputs, read_proteins
-from scipy.sparse import csr_matrix
-from scvi.model import TOTALVI
+from main_job import read, read_inputs
 
 from indiseek_sc import IndiSeek
 from indiseek_sc._lookup import find_labels
@@ -92,20 +89,6 @@ def run_harmony(code: np.ndarray, batch: np.ndarray, seed: int) -> np.ndarray:
     return corrected if corrected.shape == code.shape else corrected.T
 
 
-def run_totalvi(mdata: MuData, model: IndiSeek, batch: np.ndarray, seed: int, epochs: int | None) -> np.ndarray:
-    """Return the latent representation of TOTALVI, of the same genes and proteins."""
-    genes = model.module.transforms["rna"].features.cpu().numpy()
-    counts, proteins = csr_matrix(mdata["rna"].X)[:, genes].astype(np.float32), read_proteins(mdata, model).to_df()
-    obs = pd.DataFrame({"batch": batch}, index=proteins.index)
-    cells = AnnData(counts, obs=obs, obsm={"proteins": proteins})
-    scvi.settings.seed = seed
-    torch.set_flush_denormal(True)  # else some trainings of few cells take many times as long
-    TOTALVI.setup_anndata(cells, protein_expression_obsm_key="proteins", batch_key="batch")
-    other = TOTALVI(cells)
-    other.train(max_epochs=epochs, accelerator="cpu", enable_progress_bar=False)
-    return other.get_latent_representation()
-
-
 def run(name: str, seed: int, arguments: argparse.Namespace) -> pd.DataFrame:
     """Score all methods on the cells of one seed."""
     mdata = read(name, most=np.iinfo(np.int64).max)
@@ -127,7 +110,9 @@ def run(name: str, seed: int, arguments: argparse.Namespace) -> pd.DataFrame:
     codes["input", "joint"] = np.hstack([part / np.sqrt(part.var(axis=0).sum()) for part in parts])
     codes["Harmony", "joint"] = run_harmony(codes["input", "joint"], batch, seed)
     if arguments.totalvi_epochs != 0:
-        codes["TOTALVI", "joint"] = run_totalvi(mdata, model, batch, seed, arguments.totalvi_epochs)
+        cells = _totalvi.as_cells(mdata, model, batch)
+        totalvi = _totalvi.fit(cells, seed, arguments.totalvi_epochs)
+        codes["TOTALVI", "joint"] = totalvi.get_latent_representation()
     table = score({" | ".join(key): code for key, code in codes.items()}, batch, labels)
     table["label accuracy"] = [label_accuracy(code, labels, train, held_out) for code in codes.values()]
     for way, audit in audits.items():

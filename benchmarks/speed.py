@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import io
 import json
 import logging
 import multiprocessing
@@ -35,7 +34,6 @@ import sys
 import tempfile
 import time
 import warnings
-from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,10 +42,9 @@ import numpy as np
 import pandas as pd
 import torch
 from _bare_loops import timed_stages
-from main_job import read, read_proteins
+from main_job import read
 
 from indiseek_sc import IndiSeek
-from indiseek_sc.data import apply_transform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -58,8 +55,6 @@ Row = dict[str, Any]
 
 N_FEW = 767
 """Cells of which 617 are trained on, and 150 are for validation."""
-
-N_FACTORS = 15
 
 PARTS = ("train", "few cells", "others", "steps", "threads", "import", "demo")
 
@@ -128,19 +123,14 @@ def measure_others(
 
 def time_totalvi(mdata: MuData, model: IndiSeek, *, epochs: int | None, accelerator: str) -> tuple[float, str]:
     """Train TOTALVI on the same genes and proteins; seconds of its default training."""
-    from anndata import AnnData
-    from scipy.sparse import csr_matrix
-    from scvi.model import TOTALVI
+    import _totalvi
     from scvi.model._utils import get_max_epochs_heuristic
 
-    genes = model.module.transforms["rna"].features.cpu().numpy()
-    counts, proteins = csr_matrix(mdata["rna"].X)[:, genes].astype(np.float32), read_proteins(mdata, model).to_df()
-    cells = AnnData(counts, obs=pd.DataFrame(index=proteins.index), obsm={"proteins": proteins})
-    TOTALVI.setup_anndata(cells, protein_expression_obsm_key="proteins")
-    other = TOTALVI(cells)
+    cells = _totalvi.as_cells(mdata, model)
+    other = _totalvi.build(cells, seed=0)
     start = time.perf_counter()
     other.train(max_epochs=epochs, accelerator=accelerator, enable_progress_bar=False)
-    seconds, size = time.perf_counter() - start, f"{cells.n_vars} genes, {proteins.shape[1]} proteins"
+    seconds, size = time.perf_counter() - start, f"{cells.n_vars} genes, {cells.obsm['proteins'].shape[1]} proteins"
     if epochs is None:
         return seconds, f"{size}, {len(other.history['elbo_train'])} epochs"
     default = get_max_epochs_heuristic(mdata.n_obs)
@@ -151,24 +141,12 @@ def time_mofa(mdata: MuData, model: IndiSeek) -> tuple[float | None, str]:
     """Fit MOFA+ to the same genes and proteins."""
     if importlib.util.find_spec("mofapy2") is None:
         return None, "mofapy2 is not installed."
-    from mofapy2.run.entry_point import entry_point
-    from scipy.sparse import csr_matrix
+    import _mofa
 
-    genes = model.module.transforms["rna"].features.cpu().numpy()
-    counts = csr_matrix(mdata["rna"].X)[:, genes].toarray().astype(np.float64)
-    rna = np.log1p(1e4 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
-    proteins = torch.from_numpy(csr_matrix(read_proteins(mdata, model).X).toarray().astype(np.float32))
-    adt = apply_transform(model.module.transforms["adt"], proteins.numpy()).cpu().numpy().astype(np.float64)
-    with redirect_stdout(io.StringIO()):
-        mofa = entry_point()
-        mofa.set_data_options(scale_views=True)
-        mofa.set_data_matrix([[rna], [adt]], likelihoods=["gaussian", "gaussian"])
-        mofa.set_model_options(factors=N_FACTORS)
-        mofa.set_train_options(convergence_mode="fast", seed=0, quiet=True, verbose=False)
-        start = time.perf_counter()
-        mofa.build()
-        mofa.run()
-    return time.perf_counter() - start, f"{N_FACTORS} factors, {rna.shape[1]} genes, {adt.shape[1]} proteins"
+    rna, adt = _mofa.as_views(mdata, model)
+    start = time.perf_counter()
+    _mofa.fit([rna, adt])
+    return time.perf_counter() - start, f"{_mofa.N_FACTORS} factors, {rna.shape[1]} genes, {adt.shape[1]} proteins"
 
 
 def measure_steps(accelerator: str, n_epochs: int, n_repeats: int) -> list[Row]:

@@ -1,0 +1,321 @@
+"""Gene programmes that cut across cell types: which single dimension of each method follows them, and whether it follows cell types too.
+
+    python benchmarks/finding.py liu2021_covid.h5mu:mergedcelltype:Donor:cond_group pbmc10k.h5mu:cell_type teaseq.h5mu:cell_type \
+        --seeds 3 --codes codes --output results/finding.csv --figure ../docs/images/finding.png
+
+A data set is named as ``FILE:LABELS:DONORS:GROUPS``, the last two if there are any; of larger sets ``--cells`` are drawn, those of peers.py. Half of
+the donors (or of the cells, where donors are not known) is for discovery, the other half for replication; the seed draws it. The score of a programme is the mean
+of its genes, log-normalised and of mean 0 and variance 1 in the discovery half; programmes are those of ``tl.feature_sets``.
+
+In the discovery half the dimension of largest absolute correlation with the score is chosen for each method. Of the replication half are reported: the
+correlation (``r``, of the sign found in the discovery half), the share of the dimension's variance that cell types explain (``eta2``; ``eta2_score`` is that of the
+score), and the correlation within cell types (``r_within``, of what is left of both once the mean of each type is taken off). Rows with ``chosen_by``
+"within" choose by the correlation within cell types. ``r2_all`` is how much all dimensions of the method explain of the score together.
+
+- ``RNA-specific``, ``shared RNA``: IndiSeek, trained on the discovery half alone;
+- ``PCA of RNA``: 30 components of log-normalised genes of the discovery half;
+- ``MOFA+``, ``TOTALVI``: as in peers.py, which makes their representations (``--codes``); **they are fitted to both halves**, without the labels and scores.
+
+Donors of two groups are compared by the mean of the chosen dimension over all their cells of a type in the file (10 or more), of the replication half alone:
+area under the curve (the chance that a donor of the first group in alphabetical order has the smaller mean) and Mann-Whitney test over donors. MOFA+ encodes no new cells and has no such row.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import scanpy as sc
+from _peers import N_COMPONENTS, Fitted, cached, draw, fit_mofa, fit_totalvi, hold_out, train_ours
+from _quiet import train_quietly
+from main_job import read_inputs
+from peers import read_labels
+from scipy.stats import mannwhitneyu
+from sklearn.linear_model import RidgeCV
+from sklearn.preprocessing import StandardScaler
+
+from indiseek_sc import tl
+from indiseek_sc._lookup import find_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+    from indiseek_sc import IndiSeek
+
+PROGRAMMES = ("interferon response", "dissociation stress")
+FEWEST_GENES = 5
+FEWEST_CELLS = 10
+METHODS = ("RNA-specific", "shared RNA", "PCA of RNA", "MOFA+", "TOTALVI")
+COLOURS = dict(zip(METHODS, ("#0072B2", "#56B4E9", "#999999", "#E69F00", "#D55E00"), strict=True))
+
+
+class Data(NamedTuple):
+    """A file, and the columns of it that are read."""
+
+    path: str
+    labels: str
+    donors: str | None = None
+    groups: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the file, without its folder."""
+        return Path(self.path).stem
+
+
+def divide(donors: NDArray, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return which cells are for discovery: those of half of the donors."""
+    names = rng.permutation(np.unique(donors))
+    return np.isin(donors, names[: len(names) // 2])
+
+
+def score_programmes(mdata: MuData, rows: NDArray) -> pd.DataFrame:
+    """Scores of all cells by programme, genes of mean 0 and variance 1 in ``rows``; of programmes that are measured by few genes, none."""
+    rna = mdata["rna"].copy()
+    sc.pp.normalize_total(rna, target_sum=1e4)
+    sc.pp.log1p(rna)
+    sets = tl.feature_sets(mdata, modalities={"rna": "rna", "adt": "adt"})
+    scores = {}
+    for programme in PROGRAMMES:
+        genes = sets.loc[sets["source"] == programme, "target"].tolist()
+        if len(genes) >= FEWEST_GENES:
+            values = rna[:, genes].X
+            values = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
+            scores[programme] = StandardScaler().fit(values[rows]).transform(values).mean(axis=1)
+    return pd.DataFrame(scores)
+
+
+def take_means_off(values: NDArray, labels: NDArray) -> NDArray:
+    """Values less the mean of their label, shape as ``values``."""
+    return values - pd.DataFrame(values).groupby(labels).transform("mean").to_numpy().reshape(values.shape)
+
+
+def eta_squared(values: NDArray, labels: NDArray) -> float:
+    """Share of the variance of values, shape ``(n_cells,)``, that is between labels."""
+    return float(1 - take_means_off(values, labels).var() / values.var())
+
+
+def correlate(code: NDArray, score: NDArray) -> NDArray:
+    """Pearson correlation of each dimension with a score; 0 where a dimension does not vary."""
+    code, score = code - code.mean(axis=0), score - score.mean()
+    norms = np.sqrt(np.square(code).sum(axis=0) * np.square(score).sum())
+    return np.divide(code.T @ score, norms, out=np.zeros(code.shape[1]), where=norms > 1e-12)
+
+
+def pick(code: NDArray, score: NDArray, labels: NDArray | None = None) -> tuple[int, float]:
+    """Return the dimension of largest absolute correlation with a score, within labels if they are given, and its sign."""
+    if labels is not None:
+        code, score = take_means_off(code, labels), take_means_off(score, labels)
+    found = correlate(code, score)
+    best = int(np.abs(found).argmax())
+    return best, float(np.sign(found[best]))
+
+
+def judge(code: NDArray, score: NDArray, labels: NDArray, discovery: NDArray, replication: NDArray) -> list[dict]:
+    """Choose a dimension on one set of cells and measure it on another: a row for each way of choosing."""
+    ridge = RidgeCV(np.logspace(-3, 4, 8)).fit(code[discovery], score[discovery])
+    rest = ridge.score(code[replication], score[replication])
+    rows = []
+    for way, given in (("correlation", None), ("within", labels[discovery])):
+        best, sign = pick(code[discovery], score[discovery], given)
+        values, wanted, of = code[replication, best], score[replication], labels[replication]
+        within = correlate(take_means_off(values, of)[:, None], take_means_off(wanted, of))
+        rows.append(
+            {
+                "chosen_by": way,
+                "dimension": best + 1,
+                "sign": sign,
+                "r": sign * correlate(values[:, None], wanted)[0],
+                "eta2": eta_squared(values, of),
+                "r_within": sign * within[0],
+                "eta2_score": eta_squared(wanted, of),
+                "r2_all": rest,
+            }
+        )
+    return rows
+
+
+def compare_donors(values: NDArray, labels: NDArray, donors: NDArray, groups: NDArray) -> pd.DataFrame:
+    """Compare donors of two groups by their mean values in the cells of each label; all shapes are ``(n_cells,)``."""
+    table = pd.DataFrame({"value": values, "label": labels, "donor": donors, "group": groups})
+    means = table.groupby(["label", "donor", "group"])["value"].agg(["mean", "size"]).reset_index()
+    rows = []
+    for label, of_label in means[means["size"] >= FEWEST_CELLS].groupby("label"):
+        first, second = (of_label.loc[of_label["group"] == group, "mean"] for group in np.unique(groups))
+        if min(len(first), len(second)) < 3:
+            continue
+        found = mannwhitneyu(second, first)
+        auc = found.statistic / (len(first) * len(second))
+        rows.append({"label": label, "n_first": len(first), "n_second": len(second), "auc": auc, "p": found.pvalue})
+    return pd.DataFrame(rows)
+
+
+def make_codes(
+    data: Data,
+    every: MuData,
+    mdata: MuData,
+    discovery: NDArray,
+    seed: int,
+    fitted_seeds: Mapping[str, int],
+    folder: Path,
+) -> dict[str, Fitted]:
+    """Representations by method, trained on the discovery half (MOFA+ and TOTALVI: on both), read from a folder if they are there."""
+    rows = every.obs_names.get_indexer(mdata.obs_names)
+
+    @cache
+    def train(of_seed: int, *, in_full: bool) -> IndiSeek:
+        if in_full:
+            return train_ours(mdata, of_seed, np.setdiff1d(np.arange(mdata.n_obs), discovery))
+        return train_ours(mdata, of_seed, hold_out(mdata.n_obs, of_seed), max_epochs=0)  # the genes of peers.py
+
+    def encode(kind: str) -> Fitted:
+        model = train(seed, in_full=True)
+        of_all = model.get_latent_representation(every, kind=kind, modality="rna")
+        return Fitted(of_all[rows], every=of_all)
+
+    def find_components() -> Fitted:
+        features = read_inputs(every, train(seed, in_full=True), rows[discovery])["plain"]["rna"]
+        components = features[:, : N_COMPONENTS["rna"]]
+        return Fitted(components[rows], every=components)
+
+    fits = {
+        "RNA-specific": (f"halves_{seed}", partial(encode, "specific")),
+        "shared RNA": (f"halves_{seed}", partial(encode, "shared")),
+        "PCA of RNA": (f"halves_{seed}", find_components),
+    }
+    for method, of_seed in fitted_seeds.items():
+        fit, others = (fit_mofa, ()) if method == "MOFA+" else (fit_totalvi, (every,))
+
+        def fit_both(of_seed: int = of_seed, fit: Callable = fit, others: tuple = others) -> Fitted:
+            return fit(mdata, train(of_seed, in_full=False), of_seed, *others)
+
+        fits[method] = (str(of_seed), fit_both)
+    return {
+        method: cached(folder / f"{data.name}_{method}_{suffix}.npz", fit) for method, (suffix, fit) in fits.items()
+    }
+
+
+def run(
+    data: Data, seed: int, n_cells: int, fitted_seeds: Mapping[str, int], folder: Path
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows of all methods and programmes, and those of donors, on one file and seed."""
+    every, mdata = draw(data.path, n_cells)
+    rows = every.obs_names.get_indexer(mdata.obs_names)
+    donors = np.arange(every.n_obs) if data.donors is None else find_labels(every, data.donors, "donors").astype(str)
+    donors, labels = np.asarray(donors), read_labels(every, data.labels)
+    known = labels.notna().to_numpy()
+    labels = labels.astype(str).to_numpy()
+    drawn_donors, is_known = donors[rows], known[rows]
+    is_for_discovery = divide(drawn_donors, np.random.default_rng(seed))
+    scores = score_programmes(every, rows[is_for_discovery])
+    codes = make_codes(data, every, mdata, np.flatnonzero(is_for_discovery), seed, fitted_seeds, folder)
+    parts = [np.flatnonzero(part & is_known) for part in (is_for_discovery, ~is_for_discovery)]
+    is_new = ~np.isin(donors, drawn_donors[is_for_discovery]) & known
+    found, compared = [], []
+    for programme, score in scores.items():
+        about = {"data": data.name, "programme": programme, "seed": seed}
+        for method, (code, _, of_all) in codes.items():
+            judged = judge(code, score.to_numpy()[rows], labels[rows], *parts)
+            found += [{**about, "method": method, **row} for row in judged]
+            if data.groups is not None and of_all is not None:
+                values = judged[0]["sign"] * of_all[is_new, judged[0]["dimension"] - 1]
+                groups = find_labels(every, data.groups, "groups").astype(str).to_numpy()
+                table = compare_donors(values, labels[is_new], donors[is_new], groups[is_new])
+                compared.append(table.assign(**about, method=method))
+        if data.groups is not None:
+            table = compare_donors(score.to_numpy()[is_new], labels[is_new], donors[is_new], groups[is_new])
+            compared.append(table.assign(**about, method="score"))
+    return pd.DataFrame(found), pd.concat(compared) if compared else pd.DataFrame()
+
+
+def draw_figure(found: pd.DataFrame, compared: pd.DataFrame, path: Path) -> None:
+    """Draw how far the chosen dimensions follow cell types and programmes, and the comparison of donors."""
+    found = found[found["chosen_by"] == "correlation"]
+    panels = list(found.groupby(["programme", "data"], sort=False))
+    n_columns = found["data"].nunique()
+    n_rows = -(-len(panels) // n_columns)
+    figure, axes = plt.subplots(
+        n_rows, n_columns, figsize=(3.2 * n_columns, 3 * n_rows + 0.5), sharex=True, sharey=True, squeeze=False
+    )
+    for axis, ((programme, data), rows) in zip(axes.flat, panels, strict=False):
+        for method in METHODS:
+            of_method = rows[rows["method"] == method]
+            axis.scatter(of_method["eta2"], of_method["r_within"], s=36, color=COLOURS[method], label=method)
+        axis.axvline(rows["eta2_score"].mean(), color="0.7", linewidth=1, linestyle="--", label="score itself")
+        axis.axhline(0, color="0.85", linewidth=0.8, zorder=0)
+        axis.set_title(f"{programme}, {data}", fontsize=9)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    figure.supxlabel("share of the dimension's variance between cell types (eta²)", fontsize=10)
+    figure.supylabel("correlation with the programme within cell types", fontsize=10)
+    handles, names = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="upper center", ncols=len(names), frameon=False, fontsize=9)
+    figure.tight_layout(rect=(0, 0, 1, 0.94))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def show(found: pd.DataFrame, by: list[str], figures: list[str]) -> str:
+    """Means and standard deviations over seeds, as a table of Markdown."""
+    lines = [f"| {' | '.join([*by, *figures])} |", "|---" * (len(by) + len(figures)) + "|"]
+    for names, rows in found.groupby(by, sort=False):
+        spread = [f"{rows[figure].mean():.2f} ± {rows[figure].std():.2f}" for figure in figures]
+        lines.append(f"| {' | '.join([*map(str, names), *spread])} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Read the command line, run, and write the tables as they grow."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="+", help="FILE:LABELS[:DONORS:GROUPS]")
+    parser.add_argument("--cells", type=int, default=3000)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--mofa-seeds", type=int, default=3, help="fits of MOFA+, which seeds of the halves share; 0 for none"
+    )
+    parser.add_argument("--totalvi-seeds", type=int, default=1, help="the same of TOTALVI")
+    parser.add_argument(
+        "--codes", type=Path, default=Path("codes"), help="folder for representations, those of peers.py"
+    )
+    parser.add_argument("--output", type=Path, default=Path("finding.csv"), help="table; that of donors is beside it")
+    parser.add_argument("--figure", type=Path)
+    arguments = parser.parse_args()
+    train_quietly()
+    mpl.use("Agg")
+    found, compared = [], []
+    for name in arguments.data:
+        data = Data(*name.split(":"))
+        for seed in range(arguments.seeds):
+            n_fits = {"MOFA+": arguments.mofa_seeds, "TOTALVI": arguments.totalvi_seeds}
+            fitted_seeds = {method: seed % n for method, n in n_fits.items() if n}
+            of_seed = run(data, seed, arguments.cells, fitted_seeds, arguments.codes)
+            for tables, table, path in zip(
+                (found, compared),
+                of_seed,
+                (arguments.output, arguments.output.with_stem(f"{arguments.output.stem}_donors")),
+                strict=True,
+            ):
+                tables.append(table)
+                pd.concat(tables).to_csv(path, index=False)
+            print(of_seed[0].round(3).to_string(index=False), "\n", flush=True)
+    everything = pd.concat(found)
+    by = ["data", "programme", "method", "chosen_by"]
+    print(show(everything, by, ["r", "eta2", "r_within", "eta2_score", "r2_all"]))
+    if not (donors := pd.concat(compared)).empty:
+        print(show(donors, ["data", "programme", "label", "method"], ["auc", "p"]))
+    if arguments.figure is not None:
+        draw_figure(everything, donors, arguments.figure)
+
+
+if __name__ == "__main__":
+    main()
