@@ -46,6 +46,7 @@ from indiseek_sc._lookup import find_labels
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from matplotlib.axes import Axes
     from mudata import MuData
     from numpy.typing import NDArray
 
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 PROGRAMMES = ("interferon response", "dissociation stress")
 FEWEST_GENES = 5
 FEWEST_CELLS = 10
+MOST_LABELS = 5
+"""Cell types in the figure of donors."""
 METHODS = ("RNA-specific", "shared RNA", "PCA of RNA", "MOFA+", "TOTALVI")
 COLOURS = dict(zip(METHODS, ("#0072B2", "#56B4E9", "#999999", "#E69F00", "#D55E00"), strict=True))
 
@@ -238,31 +241,51 @@ def run(
 
 
 def draw_figure(found: pd.DataFrame, compared: pd.DataFrame, path: Path) -> None:
-    """Draw how far the chosen dimensions follow cell types and programmes, and the comparison of donors."""
+    """Draw how far the chosen dimensions follow cell types and programmes, and the comparison of donors beside it."""
     found = found[found["chosen_by"] == "correlation"]
-    panels = list(found.groupby(["programme", "data"], sort=False))
-    n_columns = found["data"].nunique()
-    n_rows = -(-len(panels) // n_columns)
-    figure, axes = plt.subplots(
-        n_rows, n_columns, figsize=(3.2 * n_columns, 3 * n_rows + 0.5), sharex=True, sharey=True, squeeze=False
-    )
-    for axis, ((programme, data), rows) in zip(axes.flat, panels, strict=False):
-        for method in METHODS:
-            of_method = rows[rows["method"] == method]
-            axis.scatter(of_method["eta2"], of_method["r_within"], s=36, color=COLOURS[method], label=method)
-        axis.axvline(rows["eta2_score"].mean(), color="0.7", linewidth=1, linestyle="--", label="score itself")
-        axis.axhline(0, color="0.85", linewidth=0.8, zorder=0)
-        axis.set_title(f"{programme}, {data}", fontsize=9)
-    for axis in axes.flat[len(panels) :]:
-        axis.set_axis_off()
-    figure.supxlabel("share of the dimension's variance between cell types (eta²)", fontsize=10)
-    figure.supylabel("correlation with the programme within cell types", fontsize=10)
-    handles, names = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="upper center", ncols=len(names), frameon=False, fontsize=9)
-    figure.tight_layout(rect=(0, 0, 1, 0.94))
+    programmes, names = (found[key].unique() for key in ("programme", "data"))
+    n_columns = len(names) + (not compared.empty)
+    shape = {"nrows": len(programmes), "ncols": n_columns, "squeeze": False}
+    figure, axes = plt.subplots(figsize=(3 * n_columns, 2.9 * len(programmes) + 0.5), **shape)
+    for of_row, programme in zip(axes, programmes, strict=True):
+        for axis, data in zip(of_row, names, strict=False):
+            rows = found[(found["programme"] == programme) & (found["data"] == data)]
+            for method in METHODS:
+                of_method = rows[rows["method"] == method]
+                axis.scatter(of_method["eta2"], of_method["r_within"], s=36, color=COLOURS[method], label=method)
+            axis.axvline(rows["eta2_score"].mean(), color="0.6", linewidth=1, linestyle="--", label="eta² of the score")
+            axis.axhline(0, color="0.85", linewidth=0.8, zorder=0)
+            axis.set(xlim=(-0.05, 1.05), ylim=(-0.4, 1))
+            axis.set_title(f"{programme}\n{data}", fontsize=9)
+            axis.set_xlabel("eta² of cell types", fontsize=9)
+            axis.set_ylabel("correlation within types" if axis is of_row[0] else "", fontsize=9)
+        if not compared.empty:
+            draw_donors(of_row[-1], compared[compared["programme"] == programme])
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper center", ncols=len(labels), frameon=False, fontsize=9)
+    figure.tight_layout(rect=(0, 0, 1, 0.95))
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=130)
     plt.close(figure)
+
+
+def draw_donors(axis: Axes, compared: pd.DataFrame) -> None:
+    """Draw the area under the curve of donors for the cell types that most donors have, of every split."""
+    sizes = compared[compared["method"] == "score"].groupby("label")[["n_first", "n_second"]].agg(["sum", "size"])
+    is_whole = sizes["n_first", "size"] == compared["seed"].nunique()
+    n_donors = sizes.loc[is_whole, [("n_first", "sum"), ("n_second", "sum")]].sum(axis=1)
+    labels = n_donors.sort_values().index[-MOST_LABELS:].tolist()
+    drawn = [*(method for method in METHODS if method in set(compared["method"])), "score"]
+    for number, method in enumerate(drawn):
+        rows = compared[(compared["method"] == method) & compared["label"].isin(labels)]
+        heights = [labels.index(label) + 0.12 * (number - (len(drawn) - 1) / 2) for label in rows["label"]]
+        colour = COLOURS.get(method, "black")
+        axis.scatter(rows["auc"], heights, s=16, color=colour, marker="o" if method in COLOURS else "x")
+    axis.axvline(0.5, color="0.85", linewidth=0.8, zorder=0)
+    axis.set_yticks(range(len(labels)), labels, fontsize=8)
+    axis.set_xlim(-0.02, 1.05)
+    axis.set_xlabel("AUC of new donors (x: the score)", fontsize=9)
+    axis.set_title("donors of two groups\n" + ", ".join(compared["data"].unique()), fontsize=9)
 
 
 def show(found: pd.DataFrame, by: list[str], figures: list[str]) -> str:

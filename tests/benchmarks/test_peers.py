@@ -155,7 +155,7 @@ def test_donors_are_compared_and_not_cells(finding, rng):
     assert row["p"] == pytest.approx(2 / 70)  # the exact test of 4 against 4 donors, whatever the number of cells
 
 
-def test_the_figure_has_a_panel_for_each_programme_and_data_set(finding, tmp_path):
+def test_the_figure_is_drawn_with_and_without_donors(finding, tmp_path):
     rows = [
         {
             **{"data": data, "programme": programme, "method": method, "seed": 0, "chosen_by": "correlation"},
@@ -165,5 +165,11 @@ def test_the_figure_has_a_panel_for_each_programme_and_data_set(finding, tmp_pat
         for programme in finding.PROGRAMMES
         for method in finding.METHODS
     ]
-    finding.draw_figure(pd.DataFrame(rows), pd.DataFrame(), tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").stat().st_size > 10_000
+    donors = pd.DataFrame(
+        {"data": "one", "programme": programme, "method": method, "seed": 0, "label": "T", "n_first": 5, "n_second": 6}
+        for programme in finding.PROGRAMMES
+        for method in ("RNA-specific", "score")
+    ).assign(auc=0.9)
+    for name, compared in (("with", donors), ("without", pd.DataFrame())):
+        finding.draw_figure(pd.DataFrame(rows), compared, tmp_path / f"{name}.png")
+    assert (tmp_path / "with.png").stat().st_size > (tmp_path / "without.png").stat().st_size > 10_000
