@@ -10,7 +10,8 @@ of its genes, log-normalised and of mean 0 and variance 1 in the discovery half;
 In the discovery half the dimension of largest absolute correlation with the score is chosen for each method. Of the replication half are reported: the
 correlation (``r``, of the sign found in the discovery half), the share of the dimension's variance that cell types explain (``eta2``; ``eta2_score`` is that of the
 score), and the correlation within cell types (``r_within``, of what is left of both once the mean of each type is taken off). Rows with ``chosen_by``
-"within" choose by the correlation within cell types. ``r2_all`` is how much all dimensions of the method explain of the score together.
+"within" choose by the correlation within cell types. ``r2_all`` is how much all dimensions of the method explain of the score together, and ``highest`` and
+``lowest`` are the genes of largest correlation with the dimension within cell types, with their correlations.
 
 - ``RNA-specific``, ``shared RNA``: IndiSeek, trained on the discovery half alone;
 - ``PCA of RNA``: 30 components of log-normalised genes of the discovery half;
@@ -25,7 +26,7 @@ from __future__ import annotations
 import argparse
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -46,6 +47,7 @@ from indiseek_sc._lookup import find_labels
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from anndata import AnnData
     from matplotlib.axes import Axes
     from mudata import MuData
     from numpy.typing import NDArray
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 PROGRAMMES = ("interferon response", "dissociation stress")
 FEWEST_GENES = 5
 FEWEST_CELLS = 10
+N_GENES = 10
 MOST_LABELS = 5
 """Cell types in the figure of donors."""
 METHODS = ("RNA-specific", "shared RNA", "PCA of RNA", "MOFA+", "TOTALVI")
@@ -81,18 +84,28 @@ def divide(donors: NDArray, rng: np.random.Generator) -> NDArray[np.bool_]:
     return np.isin(donors, names[: len(names) // 2])
 
 
-def score_programmes(mdata: MuData, rows: NDArray) -> pd.DataFrame:
-    """Scores of all cells by programme, genes of mean 0 and variance 1 in ``rows``; of programmes that are measured by few genes, none."""
+def log_normalise(mdata: MuData) -> AnnData:
+    """Return RNA, log-normalised to 10,000 counts a cell."""
     rna = mdata["rna"].copy()
     sc.pp.normalize_total(rna, target_sum=1e4)
     sc.pp.log1p(rna)
+    return rna
+
+
+def to_array(matrix: Any) -> NDArray:
+    """Return a matrix as a dense array."""
+    return matrix.toarray() if hasattr(matrix, "toarray") else np.asarray(matrix)
+
+
+def score_programmes(mdata: MuData, rows: NDArray) -> pd.DataFrame:
+    """Scores of all cells by programme, genes of mean 0 and variance 1 in ``rows``; of programmes that are measured by few genes, none."""
+    rna = log_normalise(mdata)
     sets = tl.feature_sets(mdata, modalities={"rna": "rna", "adt": "adt"})
     scores = {}
     for programme in PROGRAMMES:
         genes = sets.loc[sets["source"] == programme, "target"].tolist()
         if len(genes) >= FEWEST_GENES:
-            values = rna[:, genes].X
-            values = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
+            values = to_array(rna[:, genes].X)
             scores[programme] = StandardScaler().fit(values[rows]).transform(values).mean(axis=1)
     return pd.DataFrame(scores)
 
@@ -145,6 +158,14 @@ def judge(code: NDArray, score: NDArray, labels: NDArray, discovery: NDArray, re
             }
         )
     return rows
+
+
+def find_genes(rna: AnnData, values: NDArray, labels: NDArray) -> dict[str, str]:
+    """Genes that correlate with values within labels, the most at either end; of log-normalised cells, shapes are ``(n_cells,)``."""
+    found = correlate(take_means_off(to_array(rna.X), labels), take_means_off(values, labels))
+    order = np.argsort(found)
+    ends = {"highest": order[: -N_GENES - 1 : -1], "lowest": order[:N_GENES]}
+    return {end: " ".join(f"{rna.var_names[i]} {found[i]:.2f}" for i in genes) for end, genes in ends.items()}
 
 
 def compare_donors(values: NDArray, labels: NDArray, donors: NDArray, groups: NDArray) -> pd.DataFrame:
@@ -222,13 +243,17 @@ def run(
     scores = score_programmes(every, rows[is_for_discovery])
     codes = make_codes(data, every, mdata, np.flatnonzero(is_for_discovery), seed, fitted_seeds, folder)
     parts = [np.flatnonzero(part & is_known) for part in (is_for_discovery, ~is_for_discovery)]
+    rna = log_normalise(mdata)[parts[1]]
     is_new = ~np.isin(donors, drawn_donors[is_for_discovery]) & known
     found, compared = [], []
     for programme, score in scores.items():
         about = {"data": data.name, "programme": programme, "seed": seed}
         for method, (code, _, of_all) in codes.items():
             judged = judge(code, score.to_numpy()[rows], labels[rows], *parts)
-            found += [{**about, "method": method, **row} for row in judged]
+            for row in judged:
+                values = row["sign"] * code[parts[1], row["dimension"] - 1]
+                genes = find_genes(rna, values, labels[rows][parts[1]])
+                found.append({**about, "method": method, **row, **genes})
             if data.groups is not None and of_all is not None:
                 values = judged[0]["sign"] * of_all[is_new, judged[0]["dimension"] - 1]
                 groups = find_labels(every, data.groups, "groups").astype(str).to_numpy()

@@ -200,6 +200,7 @@ def write(rows: list[dict[str, Any]], path: Path) -> pd.DataFrame:
 def show(table: pd.DataFrame) -> str:
     """Means and standard deviations over seeds, as a table of Markdown."""
     figures = ["ari", "ari_matched", "nmi", "nmi_matched", "accuracy", "foscttm", "recall@10", "seconds_ratio"]
+    table = table.reindex(columns=[*KEYS, *figures])  # methods without retrieval alone have no column of it
     lines = [f"| {' | '.join(['data', 'labels', 'method', 'seeds', *figures])} |", "|---" * (len(figures) + 4) + "|"]
     for (data, labels), of_data in table.groupby(["data", "labels"], sort=False):
         for method in METHODS:
