@@ -17,7 +17,7 @@ their default settings, none is told the batches, and isotype controls are in no
 Clusters are those of Leiden on scanpy's graph of 15 neighbours (WNN: on its own), at resolution 1, and at that of a fixed grid whose number of clusters
 is nearest to that of the labels of 10 cells or more: labels choose nothing else. Accuracy is that of labels of the held-out cells by their
 15 nearest cells of the others (WNN: by those of their 20 neighbours). Seconds are processor time on one thread, and their ratio is to ours of the same seed.
-Predictions of proteins are in predict_modality.py.
+Predictions of proteins are in predict_modality.py. MOFA+ takes ``pip install mofapy2``.
 """
 
 from __future__ import annotations
