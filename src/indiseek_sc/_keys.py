@@ -51,6 +51,17 @@ WNN = "indiseek_wnn"
 WNN_NEIGHBORS = "wnn"
 """``uns``: the graph of weighted nearest neighbours, as scanpy notes graphs; the matrices are in ``obsp``."""
 
+REFITS = "indiseek_refits"
+"""``uns``: widths and arguments of refits, models trained anew on halves of the cells."""
+
+REFITS_HELD_OUT = "indiseek_refits_held_out"
+"""``obsm``: which cells each refit did not see."""
+
+THETA_SMOOTHED = "indiseek_theta_smoothed"
+"""``obs``: mean of :data:`THETA` over neighbouring cells in the joint representation."""
+
+THETAS = (THETA, THETA_SMOOTHED)
+
 RESULTS = (
     *(f"{IMPORTANCE}{code}" for code in ("", "_shared", "_both", "_raw")),
     *(RANK_CORRELATION, RETRIEVAL, CLUSTERS, WNN, DIMENSIONS, f"{DIMENSIONS}_shared"),
@@ -90,6 +101,11 @@ def shared(modality: str) -> str:
 def specific(modality: str) -> str:
     """``obsm`` key of the specific code of ``modality`` (the user's own name of it)."""
     return f"X_indiseek_specific_{modality}"
+
+
+def refits(modality: str) -> str:
+    """``obsm`` key of the representations of ``modality`` (the user's own name of it) in all refits, side by side."""
+    return f"X_indiseek_refits_{modality}"
 
 
 def loadings(kind: str) -> str:

@@ -14,7 +14,11 @@ from indiseek_sc.cli._maps import map_codes
 
 
 def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    """Run a command; without refits, which take time, unless it asks for them."""
+    words = [str(argument) for argument in arguments]
+    if words[0] in ("fit", "demo") and "--refits" not in words and "--help" not in words:
+        words += ["--refits", "0"]
+    return CliRunner().invoke(app, words)
 
 
 def make_user_data(pbmc: MuData) -> MuData:

@@ -119,7 +119,7 @@ def test_summary_shows_every_figure(fitted):
     story = (fitted / "report" / "summary.md").read_text()
     shown = re.findall(r"!\[.+\]\((.+)\)", story)
     assert sorted(shown) == sorted(file.name for file in (fitted / "report").glob("*.png"))
-    assert "`prot` resolves better" in story
+    assert "resolves which labels better is not claimed" in story  # without refits
     assert "nan" not in story
 
 
@@ -267,6 +267,24 @@ def test_an_interrupted_report_leaves_the_cells(user_file, tmp_path, monkeypatch
         == "interrupted: the cells and the model are complete, the report was not written."
     )
     assert [file.name for file in tmp_path.iterdir()] == ["out.h5mu"]
+
+
+@pytest.mark.usefixtures("maps_here")
+def test_refits_give_claims(user_file, tmp_path):
+    quick = ("--max-epochs", "1", "--accelerator", "cpu", "--label-key", "cell_type", "--adt", "prot")
+    result = run("fit", user_file, tmp_path / "out.h5mu", *quick, "--refits", "4", "--sample-key", "donor")
+    assert result.exit_code == 0, result.output
+    assert "could not be made" not in result.output, result.output
+    mdata = mudata.read_h5mu(tmp_path / "out.h5mu")
+    assert mdata.uns["indiseek_refits"]["sample_key"] == "donor"
+    assert mdata.uns["indiseek_importance"]["information_rna"].notna().any()
+
+
+def test_a_number_of_refits_that_cannot_be(user_file, tmp_path):
+    result = run("fit", user_file, tmp_path / "out.h5mu", "--refits", "3")
+    assert result.exit_code == 2
+    assert "3 is neither an even number" in " ".join(result.output.split())
+    assert not (tmp_path / "out.h5mu").exists()
 
 
 @pytest.mark.usefixtures("maps_here")

@@ -46,6 +46,8 @@ def table() -> pd.DataFrame:
             "lower": [value - 0.5 for value in theta.values()],
             "upper": [value + 0.5 for value in theta.values()],
             "reliable": [label != "rare" for label in theta],
+            "information_difference": list(theta.values()),
+            "claim": ["rna", "rna", "neither", "adt", "adt", "not assessed"],
         }
     )
 
@@ -61,14 +63,15 @@ def test_the_story_names_types_that_are_sure_the_clearest_first(table, audit):
     story = tell_story(SUMMARY, table, audit, CAPTIONS)
     assert "**`gex` resolves better:** B, T.\n" in story
     assert "**`prot` resolves better:** Mono, DC.\n" in story
+    assert "Resolved by neither modality beyond what is shared: 1 of 6." in story
+    assert "not claimed" in tell_story(SUMMARY, table.drop(columns="information_difference"), audit, CAPTIONS)
     assert "Of 1,000 cells, 700 were for training" in story
     assert "## What the dimensions mean\n\n- None of the 6 dimensions of the gex" in story
     assert "What the dimensions mean" not in tell_story({**SUMMARY, "about_dimensions": []}, table, audit, CAPTIONS)
 
 
 def test_the_story_counts_those_it_does_not_name(table, audit):
-    table["label"], table["lower"], table["reliable"] = list("abcdef"), 0.1, True
-    table["upper"] = 1.0
+    table["label"], table["claim"] = list("abcdef"), "rna"
     story = tell_story(SUMMARY, table, audit, CAPTIONS)
     assert "**`gex` resolves better:** a, b, c, d, e and 1 more." in story
     assert "**`prot` resolves better:** none for sure." in story

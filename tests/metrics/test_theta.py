@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau, spearmanr
 
-from indiseek_sc.metrics import _theta, label_purity, modality_importance, rank_correlation
+from indiseek_sc.metrics import _rank_correlation, label_purity, modality_importance, rank_correlation
 
 
 @pytest.fixture
@@ -297,7 +297,7 @@ def test_cells_without_a_label_and_their_values_make_no_difference():
 
 def test_drawing_in_parts_changes_nothing(monkeypatch):
     known = rank_correlation(*draw_figures(), LABELS, n_bootstrap=20)
-    monkeypatch.setattr(_theta, "_LARGEST_DRAW", 90)
+    monkeypatch.setattr(_rank_correlation, "_LARGEST_DRAW", 90)
     assert_same(rank_correlation(*draw_figures(), LABELS, n_bootstrap=20), known)
 
 

@@ -64,7 +64,7 @@ def test_another_code(embedded: MuData) -> None:
     embedded.uns[key] = embedded.uns[_keys.IMPORTANCE].assign(n_cells=1234)
     embedded.uns[f"{key}_params"] = {"code": "shared"}
     ax = pl.importance_ranking(embedded, code="shared")
-    assert "in the shared codes" in ax.get_xlabel()
+    assert "in the shared representations" in ax.get_xlabel()
     assert "1,234" in texts_of(ax)
 
 
@@ -79,6 +79,60 @@ def test_names_of_modalities(embedded: MuData, noted_by: str) -> None:
     ax = pl.importance_ranking(embedded, modalities=names if noted_by == "argument" else None)
     assert {"surface\n← resolves it better", "transcripts\nresolves it better →"} <= set(texts_of(ax))
     assert "hollow dot: too few cells to rely on" in ax.get_xlabel()
+
+
+@pytest.fixture
+def information_table(importance_table: pd.DataFrame) -> pd.DataFrame:
+    """One label claimed for each modality, one that neither resolves, and one of too few cells to know."""
+    table = importance_table.assign(claim=["adt", "rna", "neither", "not assessed"])
+    for role, values in (("rna", [0.1, 1.5, -0.02, float("nan")]), ("adt", [4.0, 0.2, 0.03, float("nan")])):
+        table[f"information_{role}"] = values
+        table[f"information_{role}_lower"] = table[f"information_{role}"] - 0.1
+        table[f"information_{role}_upper"] = table[f"information_{role}"] + 0.1
+    return table.assign(information_difference=table["information_rna"] - table["information_adt"])
+
+
+def test_information_has_a_dot_for_each_modality(information_table: pd.DataFrame) -> None:
+    ax = pl.importance_ranking(information_table)
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == ["B_Naive", "pDC", "NK", "Platelet"]  # by the difference; what is not known comes last
+    table = information_table.set_index("label").loc[names]
+    dots, intervals = dots_and_intervals(ax)
+    for role, dots_of_role in (("rna", dots[::2]), ("adt", dots[1::2])):
+        assert {to_hex(dot.get_color()) for dot in dots_of_role} == {ROLE_COLORS[role]}
+        assert [float(dot.get_xdata()[0]) for dot in dots_of_role[:3]] == table[f"information_{role}"].tolist()[:3]
+    assert [tuple(line.get_xdata()) for line in intervals[:2]] == [
+        tuple(table.iloc[0][[f"information_{role}_lower", f"information_{role}_upper"]]) for role in ("rna", "adt")
+    ]
+    low, high = ax.get_xlim()
+    assert low < table["information_adt_lower"].min() and high > table["information_adt_upper"].max()
+
+
+def test_a_label_has_the_colour_of_its_claim(information_table: pd.DataFrame) -> None:
+    ax = pl.importance_ranking(information_table)
+    colors = {label.get_text(): to_hex(label.get_color()) for label in ax.get_yticklabels()}
+    assert colors["B_Naive"] == ROLE_COLORS["rna"]
+    assert colors["NK"] == ROLE_COLORS["adt"]
+    assert colors["pDC"] == colors["Platelet"] == to_hex("0.45")
+    assert "nothing is claimed" in ax.get_xlabel()
+
+
+def test_theta_of_a_table_with_information(information_table: pd.DataFrame) -> None:
+    ax = pl.importance_ranking(information_table, score="theta")
+    assert [label.get_text() for label in ax.get_yticklabels()] == ORDER
+    with pytest.raises(KeyError, match=r"information_difference.*model.write_refits"):
+        pl.importance_ranking(information_table.drop(columns="information_difference"), score="information")
+    with pytest.raises(ValueError, match="score"):
+        pl.importance_ranking(information_table, score="beta")
+
+
+def test_words_say_what_intervals_are_of(embedded: MuData) -> None:
+    params = embedded.uns[f"{_keys.IMPORTANCE}_params"]
+    assert "95% bootstrap interval over cells alone" in pl.importance_ranking(embedded).get_xlabel()
+    params |= {"n_refits": 4}
+    assert "95% interval over cells and 4 refits" in pl.importance_ranking(embedded).get_xlabel()
+    params |= {"sample_key": "donor"}
+    assert "95% interval over samples and 4 refits" in pl.importance_ranking(embedded).get_xlabel()
 
 
 def test_nothing_is_said_of_what_does_not_occur(importance_table: pd.DataFrame) -> None:

@@ -200,7 +200,7 @@ def test_the_paragraph_for_a_methods_section_has_the_numbers_and_their_sources(p
     assert "lambda of completeness against independence was 100" in paragraph
     assert "Representations were audited on 120 held-out cells" in paragraph
     assert "10 nearest neighbours" in paragraph
-    assert "95 % bootstrap intervals over cells (1,000 draws)" in paragraph
+    assert "Bootstrap intervals (95 %, 1,000 draws) are over cells alone." in paragraph
     assert "rna from adt with a mean correlation per feature of" in paragraph
     assert [number for number in range(1, 8) if f"[{number}]" in paragraph] == [1, 2, 3, 4]
     assert text.count("https://") == 4

@@ -127,7 +127,7 @@ def test_a_small_leak_that_is_larger_than_chance_is_told(coded):
 def test_theta_near_chance_is_told(coded, claims, is_told):
     table = pd.DataFrame({"label": list("abc"), "theta": 0.0, "reliable": True, "claim": claims})
     coded.uns[_keys.IMPORTANCE] = table
-    assert any("Theta is near chance" in caution for caution in find_cautions(Material(coded, "cells"))) == is_told
+    assert any("theta is near chance" in caution for caution in find_cautions(Material(coded, "cells"))) == is_told
 
 
 def test_labels_within_which_batches_lie_apart_are_named(coded):

@@ -79,6 +79,21 @@ def _check_lambda(value: str | None) -> str | None:
     return value
 
 
+def _check_refits(value: int) -> int:
+    if value != 0 and (value < 4 or value % 2):
+        raise typer.BadParameter(f"{value} is neither an even number of at least 4 nor 0.")
+    return value
+
+
+Refits = Annotated[
+    int,
+    typer.Option(
+        callback=_check_refits,
+        help="Number of models trained anew on halves of the cells, by which claims about labels have honest intervals: an even number of at least 4, or 0 for no claims.",
+    ),
+]
+
+
 @app.callback()
 def _main(
     show_version: Annotated[
@@ -93,6 +108,7 @@ def demo(
     outdir: Annotated[Path, typer.Argument(help="Folder to make.")] = Path("indiseek_demo"),
     seed: Seed = 0,
     max_epochs: MaxEpochs = None,
+    refits: Refits = 4,
     accelerator: Hardware = Accelerator.AUTO,
     force: Force = False,
     debug: Debug = False,
@@ -115,6 +131,7 @@ def demo(
                 batch_key="batch",
                 label_key="cell_type",
                 color_keys=("batch",),
+                n_refits=refits,
                 seed=seed,
                 max_epochs=max_epochs,
                 accelerator=accelerator.value,
@@ -196,6 +213,13 @@ def fit(
             help="Folder for the state of the training after each stage: if the command is killed in training, the same command goes on from there."
         ),
     ] = None,
+    refits: Refits = 4,
+    sample_key: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of obs that names the donor or sample of a cell: halves and intervals are then over samples."
+        ),
+    ] = None,
     predict: Annotated[
         bool,
         typer.Option(
@@ -260,6 +284,8 @@ def fit(
             accelerator=accelerator.value,
             n_threads=threads,
             predict=predict,
+            n_refits=refits,
+            sample_key=sample_key,
             checkpoint=checkpoint,
             rna_input=rna_input.value,
             adt_input=adt_input.value,

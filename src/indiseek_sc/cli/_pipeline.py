@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 HELD_OUT = 0.2
 """Share of the cells that training never sees, for the audit."""
+
+MOST_CELLS_IN_PROCESSES = 50_000
+"""Of more cells refits are trained one after the other, since each process has its own copy of the data."""
 
 WRITTEN_BY_SCANPY = (
     ("obs", CLUSTERS),
@@ -65,6 +69,8 @@ class Job:
     accelerator: str = "auto"
     n_threads: int = 1
     predict: bool = False
+    n_refits: int = 4
+    sample_key: str | None = None
     checkpoint: Path | None = None
     rna_input: Literal["auto", "counts", "normalized"] = "auto"
     adt_input: Literal["auto", "counts", "normalized"] = "auto"
@@ -150,6 +156,12 @@ def run_job(
             _train(model, job)
             model.write_latents()
         _begin_maps(maps, mdata, job)
+        if job.n_refits:
+            with (
+                clock.step(f"Training {job.n_refits} refits on halves of the cells, for honest intervals"),
+                or_warned("Refits, and so claims about labels,"),
+            ):
+                _refit(model, job)
         if job.predict:
             with clock.step("Learning to predict each modality from the other"):
                 model.train_prediction(job.max_epochs, accelerator=job.accelerator)
@@ -183,6 +195,8 @@ def run_job(
 
 
 def _set_up(mdata: MuData, job: Job) -> IndiSeek:
+    if job.sample_key is not None:
+        find_labels(mdata, job.sample_key, "--sample-key")
     if job.label_key is not None:  # before the work, not after it
         found = find_labels(mdata, job.label_key, "--label-key").cat.categories
         if len(found) < 2:
@@ -227,6 +241,20 @@ def _train(model: IndiSeek, job: Job) -> None:
         )
     if outcome.reason is not None:
         raise RuntimeError(f"{outcome.reason} Nothing was written.")
+
+
+def _refit(model: IndiSeek, job: Job) -> None:
+    on_cpu = model.device.type == "cpu"
+    is_small = model.adata.n_obs <= MOST_CELLS_IN_PROCESSES
+    model.write_refits(
+        job.n_refits,
+        sample_key=job.sample_key,
+        n_jobs=min(2, os.cpu_count() or 1) if on_cpu and is_small else 1,
+        seed=job.seed,
+        max_epochs=job.max_epochs,
+        accelerator=job.accelerator,
+        n_threads=job.n_threads,
+    )
 
 
 def _set_aside(mdata: MuData, clock: Clock) -> None:
@@ -277,7 +305,7 @@ def _report(
 ) -> None:
     label_key = job.label_key or CLUSTERS
     with clock.step("Drawing figures"):
-        captions = draw_figures(model, mdata, audit, [label_key, _keys.THETA, *job.color_keys], folder)
+        captions = draw_figures(model, mdata, audit, [label_key, _keys.THETA_SMOOTHED, *job.color_keys], folder)
     tables = folder / TABLES
     tables.mkdir()
     with clock.step("Writing a report for the browser"), or_warned(PAGE):

@@ -151,21 +151,31 @@ def _tell_training(summary: Mapping[str, Any]) -> str:
 
 
 def _tell_theta(summary: Mapping[str, Any], table: pd.DataFrame) -> str:
-    sure = table[table["reliable"]].sort_values("theta", ascending=False)
-    better = {
-        summary["modalities"]["rna"]: sure.loc[sure["lower"] > 0, "label"],
-        summary["modalities"]["adt"]: sure.loc[sure["upper"] < 0, "label"].iloc[::-1],
-    }
-    lines = [f"- **`{modality}` resolves better:** {_name_some(labels)}." for modality, labels in better.items()]
     labels = (
-        "the clusters (`leiden`) of the joint representation, as no cell types were given: theta is relative to what the "
+        "the clusters (`leiden`) of the joint representation, as no cell types were given: they are what the "
         "representations themselves resolve"
         if summary["labels_are_clusters"]
         else f"the cell types in `{summary['label_key']}`; types that were called from one modality favour it"
     )
+    if "information_difference" not in table:
+        return (
+            "Which modality resolves which labels better is not claimed, since there are no refits of the model (`--refits`). "
+            f"Labels are {labels}."
+        )
+    by_difference = table.sort_values("information_difference", ascending=False)
+    better = {
+        summary["modalities"]["rna"]: by_difference.loc[by_difference["claim"] == "rna", "label"],
+        summary["modalities"]["adt"]: by_difference.loc[by_difference["claim"] == "adt", "label"].iloc[::-1],
+    }
+    lines = [f"- **`{modality}` resolves better:** {_name_some(labels)}." for modality, labels in better.items()]
+    n_neither = int((table["claim"] == "neither").sum())
+    lines += (
+        [f"- Resolved by neither modality beyond what is shared: {n_neither} of {len(table)}."] if n_neither else []
+    )
     return "\n".join(lines) + (
-        "\n\nTheta compares how well the two specific representations keep cells of a type together. Only types whose 95 % interval "
-        f"excludes 0 are named, the clearest first. They are {labels}."
+        "\n\nBy how much either specific representation adds to the shared ones about a label, on cells that a model was not "
+        "trained on. Labels are named where the difference is significant at a false discovery rate of 5 % over cells, training cells and "
+        f"seeds, the largest difference first. They are {labels}."
     )
 
 

@@ -11,6 +11,7 @@ from indiseek_sc.metrics._coordinates import (
     probe_r2,
 )
 from indiseek_sc.metrics._dimensions import ALL_COVARIATES, explained_variance, label_use
+from indiseek_sc.metrics._information import LabelInformation, label_information
 from indiseek_sc.metrics._lambda_path import LambdaChoice, LambdaPath, choose_lambda
 from indiseek_sc.metrics._prediction import (
     PredictionReport,
@@ -21,16 +22,11 @@ from indiseek_sc.metrics._prediction import (
     root_mean_squared_error,
 )
 from indiseek_sc.metrics._probes import flat_directions, held_out_r2, limit_threads, through_floor
+from indiseek_sc.metrics._rank_correlation import FEWEST_LABELS, RankCorrelation, rank_correlation
 from indiseek_sc.metrics._recovery import factor_recovery, label_accuracy
+from indiseek_sc.metrics._refits import Refit, ReplicatedImportance, combine_refits, replicated_importance
 from indiseek_sc.metrics._retrieval import check_numbers_of_candidates, foscttm, median_rank, recall_at_k, retrieval
-from indiseek_sc.metrics._theta import (
-    FEWEST_LABELS,
-    ModalityImportance,
-    RankCorrelation,
-    label_purity,
-    modality_importance,
-    rank_correlation,
-)
+from indiseek_sc.metrics._theta import ModalityImportance, label_purity, modality_importance, smooth_over_neighbors
 from indiseek_sc.metrics._transfer import transfer_labels
 from indiseek_sc.metrics._wnn_neighbors import WnnNeighbors, shared_neighbors, wnn_neighbors
 from indiseek_sc.metrics._wnn_weights import WnnSearch, wnn_weights
@@ -42,11 +38,14 @@ __all__ = [
     "FEWEST_LABELS",
     "AuditReport",
     "CoordinateImportance",
+    "LabelInformation",
     "LambdaChoice",
     "LambdaPath",
     "ModalityImportance",
     "PredictionReport",
     "RankCorrelation",
+    "Refit",
+    "ReplicatedImportance",
     "SpecificAuditor",
     "WnnNeighbors",
     "WnnSearch",
@@ -58,6 +57,7 @@ __all__ = [
     "cluster_agreement",
     "cluster_splits",
     "explained_variance",
+    "combine_refits",
     "factor_recovery",
     "first_of",
     "flat_directions",
@@ -66,6 +66,7 @@ __all__ = [
     "interval_coverage",
     "judge_prediction",
     "label_accuracy",
+    "label_information",
     "label_purity",
     "label_use",
     "mean_squared_jacobian",
@@ -77,10 +78,12 @@ __all__ = [
     "probe_r2",
     "rank_correlation",
     "recall_at_k",
+    "replicated_importance",
     "retrieval",
     "root_mean_squared_error",
     "limit_threads",
     "shared_neighbors",
+    "smooth_over_neighbors",
     "through_floor",
     "transfer_labels",
     "wnn_neighbors",

@@ -19,6 +19,7 @@ from indiseek_sc.model import (
     _latents,
     _prediction,
     _queries,
+    _refits,
     _report,
     _saving,
     _setup,
@@ -435,6 +436,7 @@ class IndiSeek(BaseModelClass):
     get_reconstruction = _latents.get_reconstruction
     get_features = _latents.get_features
     write_latents = _latents.write_latents
+    write_refits = _refits.write_refits
 
     # Evaluation and interpretation
 

@@ -1,14 +1,14 @@
-"""The ranking of labels by modality importance."""
+"""The labels that each modality resolves: information beyond what is shared, and theta."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from indiseek_sc import _keys
 from indiseek_sc._checks import check_name
@@ -18,6 +18,7 @@ from indiseek_sc.pl._style import (
     as_text,
     display_name,
     finish,
+    inches,
     modality_names,
     one_panel,
     page,
@@ -30,35 +31,52 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from mudata import MuData
 
-_COLUMNS = ("label", "n_cells", "theta", "lower", "upper", "reliable")
+Score = Literal["information", "theta"]
+
+_COLUMNS = {
+    "theta": ("label", "n_cells", "theta", "lower", "upper", "reliable"),
+    "information": (
+        *("label", "n_cells", "claim", "information_difference", "information_rna", "information_rna_lower"),
+        *("information_rna_upper", "information_adt", "information_adt_lower", "information_adt_upper"),
+    ),
+}
 _CODES = ("specific", "shared", "both", "raw")
 _WIDEST_LABEL = 40
-_WIDEST_CAPTION = 60
+_WIDEST_CAPTION = 90
 _UNDECIDED = "0.45"
 _SMALLEST_SIDE = 0.5
+_LINEAR = 0.2
+"""Bits up to which the axis of information is linear; beyond, it is logarithmic."""
+_WIDTH, _PITCH, _PITCH_OF_TWO_LINES, _AROUND = 180.0, 5.0, 7.0, 24.0
+"""Millimetres: of the figure, of a row, of a row whose label takes two lines, and of what is above and below the rows."""
 
 
 def importance_ranking(
     mdata: MuData | pd.DataFrame,
     *,
+    score: Score | None = None,
     code: str = "specific",
     modalities: Mapping[str, str] | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes | None:
-    """Draw theta of every label with its bootstrap interval, the highest on top.
+    """Draw what is known of each label, the one that RNA resolves best compared with the proteins on top.
 
-    Right of 0 RNA keeps the label together better than the proteins do, left of it the proteins; where the interval
-    includes 0 it is drawn in grey. A hollow dot is a label of too few cells to rely on. See
-    :func:`indiseek_sc.tl.modality_importance`.
+    ``"information"`` draws what the RNA-specific and the ADT-specific representation add to the shared ones about each label, in bits per
+    cell of the label, each with its interval over cells and refits; the name of a label has the colour of the modality that it
+    is claimed for, and grey without a claim. ``"theta"`` draws theta with its interval: right of 0 RNA keeps the label together
+    better than the proteins do, left of it the proteins; where the interval includes 0 it is grey, and a hollow dot is a
+    label of too few cells. See :func:`indiseek_sc.tl.modality_importance`.
 
     Parameters
     ----------
     mdata
         After :func:`indiseek_sc.tl.modality_importance`, or the table that it returned.
+    score
+        ``"information"`` or ``"theta"``; by default information where the table has it, which needs refits.
     code
-        Of which code, as it was given there.
+        Of which representation, as it was given there.
     modalities
         Names to print for the roles ``"rna"`` and ``"adt"``; by default the user's own names of the modalities.
     ax
@@ -77,28 +95,34 @@ def importance_ranking(
     KeyError
         If the table is not there or lacks a column.
     ValueError
-        If it has no row.
+        If it has no row, or an argument is unknown.
     """
     check_name("code", code, _CODES)
+    if score is not None:
+        check_name("score", score, get_args(Score))
     if modalities is not None and not isinstance(modalities, Mapping):
         raise ValueError(f"modalities must map 'rna' and 'adt' to names to print, but is {modalities!r}.")
     if not isinstance(mdata, pd.DataFrame):
         check_mdata(mdata)
-    table = _find_table(mdata, code)
+    table, score = _find_table(mdata, code, score)
     key = _keys.of_code(_keys.IMPORTANCE, code)
     warn_if_stale(mdata, key, "modality_importance(mdata, label_key=...)")
     noted = {} if isinstance(mdata, pd.DataFrame) else mdata.uns.get(f"{key}_params", {})
     names = {role: role for role in _keys.ROLES} if isinstance(mdata, pd.DataFrame) else modality_names(mdata)
     names |= noted.get("modalities", {}) | dict(modalities or {})
-    pitch = 0.44 if any("\n" in label for label in _wrapped(table["label"])) else 0.32
-    with one_panel(ax, (10, pitch * len(table) + 2.2), show) as (ax, show):
-        _draw_rows(ax, table)
-        _annotate(ax, table, names, noted)
+    pitch = _PITCH_OF_TWO_LINES if any("\n" in label for label in _wrapped(table["label"])) else _PITCH
+    with one_panel(ax, inches(_WIDTH, pitch * len(table) + _AROUND), show) as (ax, show):
+        if score == "information":
+            _draw_information(ax, table)
+            _annotate_information(ax, table, names, noted)
+        else:
+            _draw_theta(ax, table)
+            _annotate_theta(ax, table, names, noted)
         return finish(page(ax), ax, show=show, save=save)
 
 
-def _find_table(mdata: MuData | pd.DataFrame, code: str) -> pd.DataFrame:
-    """The table in order of rank, checked."""
+def _find_table(mdata: MuData | pd.DataFrame, code: str, score: Score | None) -> tuple[pd.DataFrame, Score]:
+    """The table in its order, checked, and the score to draw."""
     key = _keys.of_code(_keys.IMPORTANCE, code)
     if not isinstance(mdata, pd.DataFrame) and key not in mdata.uns:
         of = "" if code == "specific" else f", code={code!r}"
@@ -106,33 +130,68 @@ def _find_table(mdata: MuData | pd.DataFrame, code: str) -> pd.DataFrame:
             f"mdata.uns[{key!r}] is missing. Call indiseek_sc.tl.modality_importance(mdata, label_key=...{of}) first."
         )
     table = mdata if isinstance(mdata, pd.DataFrame) else mdata.uns[key]
-    lacking = [column for column in _COLUMNS if column not in table]
+    if score is None:
+        score = "information" if "information_difference" in table else "theta"
+    lacking = [column for column in _COLUMNS[score] if column not in table]
     if lacking:
+        how = " Information needs refits: model.write_refits()." if score == "information" else ""
         raise KeyError(
             f"The table lacks the columns {lacking}; it has {list(table.columns)}. "
-            "Pass the table of indiseek_sc.tl.modality_importance."
+            f"Pass the table of indiseek_sc.tl.modality_importance.{how}"
         )
     if table.empty:
         raise ValueError("The table has no row, one a label. Pass the table of indiseek_sc.tl.modality_importance.")
-    return table.sort_values("theta", ascending=False, kind="stable", ignore_index=True)
+    by = "information_difference" if score == "information" else "theta"
+    return table.sort_values(by, ascending=False, kind="stable", ignore_index=True), score
 
 
-def _draw_rows(ax: Axes, table: pd.DataFrame) -> None:
+def _draw_theta(ax: Axes, table: pd.DataFrame) -> None:
     """One row a label: dot, interval, name on the left, number of cells on the right."""
-    rows = np.arange(len(table))
-    ax.axvline(0, color="0.4", linewidth=1.2, zorder=1)
-    ax.hlines(rows, 0, 1, transform=ax.get_yaxis_transform(), color="0.92", linewidth=1, zorder=0)
+    _draw_frame(ax, table)
     for row, label in table.iterrows():
         color = _UNDECIDED if _includes_0(label) else ROLE_COLORS["rna" if label["theta"] > 0 else "adt"]
-        ax.plot(
-            [label["lower"], label["upper"]], [row, row], color=color, linewidth=2.2, solid_capstyle="butt", zorder=2
-        )
         face = color if label["reliable"] else "white"
-        ax.plot(
-            label["theta"], row, "o", color=color, markerfacecolor=face, markersize=8, markeredgewidth=1.8, zorder=3
-        )
+        _draw_estimate(ax, row, label["theta"], label["lower"], label["upper"], color, face)
+    ax.set(xlim=_limits(table))
+    ax.xaxis.set_major_locator(MaxNLocator(6))
+
+
+def _draw_information(ax: Axes, table: pd.DataFrame) -> None:
+    """One row a label: a dot with an interval for each modality, RNA above."""
+    ax.set_xscale("symlog", linthresh=_LINEAR, linscale=0.7)
+    _draw_frame(ax, table)
+    for row, label in table.iterrows():
+        for role, shift in (("rna", -0.17), ("adt", 0.17)):
+            value, lower, upper = (label[f"information_{role}{end}"] for end in ("", "_lower", "_upper"))
+            _draw_estimate(ax, row + shift, value, lower, upper, ROLE_COLORS[role], ROLE_COLORS[role])
+    for text, claim in zip(ax.get_yticklabels(), table["claim"], strict=True):
+        text.set_color(ROLE_COLORS.get(claim, _UNDECIDED))
+        text.set_fontweight("bold" if claim in ROLE_COLORS else "normal")
+    ends = table[[f"information_{role}_{end}" for role in _keys.ROLES for end in ("lower", "upper")]].to_numpy(float)
+    known = ends[np.isfinite(ends)]
+    low, high = (min(known.min(), 0), max(known.max(), 0)) if len(known) else (0, 0)
+    low, high = min(1.15 * low, -_LINEAR / 2), max(1.15 * high, 1.0)
+    ticks = np.array([0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100])
+    ticks = np.concatenate([-ticks[[1, 3, 5, 7]][::-1], [0], ticks])
+    ax.xaxis.set_major_locator(FixedLocator(ticks[(ticks >= low) & (ticks <= high)]))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.set(xlim=(low, high))
+
+
+def _draw_estimate(ax: Axes, row: float, value: float, lower: float, upper: float, color: str, face: str) -> None:
+    ax.plot([lower, upper], [row, row], color=color, linewidth=1.3, solid_capstyle="butt", zorder=2)
+    ax.plot(value, row, "o", color=color, markerfacecolor=face, markersize=4, markeredgewidth=1, zorder=3)
+
+
+def _draw_frame(ax: Axes, table: pd.DataFrame) -> None:
+    """Rows, their names and numbers of cells, and the line at 0."""
+    rows = np.arange(len(table))
+    ax.axvline(0, color="0.4", linewidth=0.8, zorder=1)
+    ax.hlines(rows, 0, 1, transform=ax.get_yaxis_transform(), color="0.92", linewidth=0.6, zorder=0)
+    for row, n_cells in enumerate(table["n_cells"]):
         ax.annotate(
-            f"{label['n_cells']:,}",
+            f"{n_cells:,}",
             (1, row),
             xycoords=ax.get_yaxis_transform(),
             xytext=(_count_offset(table), 0),
@@ -142,15 +201,14 @@ def _draw_rows(ax: Axes, table: pd.DataFrame) -> None:
             annotation_clip=False,
         )
     ax.set_yticks(rows, _wrapped(table["label"]))
-    ax.set(ylim=(len(table) - 0.4, -0.6), xlim=_limits(table))
-    ax.xaxis.set_major_locator(MaxNLocator(6))
+    ax.set(ylim=(len(table) - 0.4, -0.6))
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
 
 
 def _count_offset(table: pd.DataFrame) -> float:
     """Points from the panel to where the numbers of cells end, enough for the longest."""
-    return 14 + 7.5 * max(len("cells"), len(f"{table['n_cells'].max():,}"))
+    return 8 + 4.5 * max(len("cells"), len(f"{table['n_cells'].max():,}"))
 
 
 def _wrapped(labels: pd.Series) -> list[str]:
@@ -171,36 +229,58 @@ def _limits(table: pd.DataFrame) -> tuple[float, float]:
     return -1.08 * max(low, _SMALLEST_SIDE * widest), 1.08 * max(high, _SMALLEST_SIDE * widest)
 
 
-def _annotate(ax: Axes, table: pd.DataFrame, names: Mapping[str, str], noted: Mapping[str, object]) -> None:
+_ABOVE: Any = {"textcoords": "offset points", "va": "bottom"}
+
+
+def _annotate_theta(ax: Axes, table: pd.DataFrame, names: Mapping[str, str], noted: Mapping[str, object]) -> None:
     """Say what each side of 0 means, what the axis is, and what a hollow dot is if there is one."""
     rna, adt = (display_name(str(names[role])) for role in _keys.ROLES)
-    above: Any = {
-        "xycoords": ax.get_xaxis_transform(),
-        "textcoords": "offset points",
-        "va": "bottom",
-        "fontweight": "bold",
-    }
+    above: Any = {**_ABOVE, "xycoords": ax.get_xaxis_transform(), "fontweight": "bold"}
     left, right = (textwrap.fill(name, 18) for name in (adt, rna))
-    ax.annotate(f"{left}\n← resolves it better", (0, 1), (-8, 4), ha="right", color=ROLE_COLORS["adt"], **above)
-    ax.annotate(f"{right}\nresolves it better →", (0, 1), (8, 4), ha="left", color=ROLE_COLORS["rna"], **above)
-    ax.annotate(
-        "cells",
-        (1, 1),
-        xycoords="axes fraction",
-        xytext=(_count_offset(table), 4),
-        textcoords="offset points",
-        ha="right",
-        va="bottom",
-    )
-    interval = f"{noted['confidence']:.0%} " if "confidence" in noted else ""
+    ax.annotate(f"{left}\n← resolves it better", (0, 1), (-5, 3), ha="right", color=ROLE_COLORS["adt"], **above)
+    ax.annotate(f"{right}\nresolves it better →", (0, 1), (5, 3), ha="left", color=ROLE_COLORS["rna"], **above)
+    _annotate_count(ax, table)
     caption = textwrap.fill(f"θ: log ratio of neighbourhood purities, {rna} over {adt}", _WIDEST_CAPTION)
     code = noted.get("code", "specific")
     if code != "specific":
-        caption += "\nin shared and specific codes together" if code == "both" else f"\nin the {code} codes"
-    caption += f"\n(mean over cells, {interval}bootstrap interval)"
+        which = "shared and specific representations together" if code == "both" else f"the {code} representations"
+        caption += f"\nin {which}"
+    caption += f"\n(mean over cells, {_interval(noted)})"
     if not table["reliable"].all():
         few = f"fewer than {noted['minimum_cells']} cells" if "minimum_cells" in noted else "too few cells to rely on"
         caption += f"\nhollow dot: {few}"
     if any(_includes_0(label) for _, label in table.iterrows()):
         caption += "\ngrey: the interval includes 0"
     ax.set_xlabel(caption)
+
+
+def _annotate_information(ax: Axes, table: pd.DataFrame, names: Mapping[str, str], noted: Mapping[str, object]) -> None:
+    """Say which colour is which modality, what the axis is, and what the colour of a name means."""
+    rna, adt = (textwrap.shorten(display_name(str(names[role])), 40, placeholder=" ...") for role in _keys.ROLES)
+    above: Any = {**_ABOVE, "xycoords": "axes fraction", "ha": "left", "fontweight": "bold"}
+    ax.annotate(f"● {rna}-specific", (0, 1), (0, 12), color=ROLE_COLORS["rna"], **above)
+    ax.annotate(f"● {adt}-specific", (0, 1), (0, 3), color=ROLE_COLORS["adt"], **above)
+    _annotate_count(ax, table)
+    caption = (
+        f"information about the label beyond the shared representations, bits per cell of the label\n({_interval(noted)}; "
+        f"linear up to {_LINEAR:g}, logarithmic beyond)"
+    )
+    claimed = table["claim"].isin(list(_keys.ROLES))
+    if claimed.any():
+        caption += "\nlabel in colour: this modality resolves it better (false discovery rate 5 %)"
+    if not claimed.all():
+        caption += "\nlabel in grey: nothing is claimed"
+    ax.set_xlabel(caption)
+
+
+def _annotate_count(ax: Axes, table: pd.DataFrame) -> None:
+    ax.annotate("cells", (1, 1), (_count_offset(table), 3), xycoords="axes fraction", ha="right", **_ABOVE)
+
+
+def _interval(noted: Mapping[str, object]) -> str:
+    """What the intervals are of."""
+    confidence = f"{noted['confidence']:.0%} " if "confidence" in noted else ""
+    if noted.get("n_refits"):
+        units = "samples" if noted.get("sample_key") else "cells"
+        return f"{confidence}interval over {units} and {noted['n_refits']} refits"
+    return f"{confidence}bootstrap interval over cells alone"

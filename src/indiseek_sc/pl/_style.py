@@ -304,11 +304,11 @@ def coloring(mdata: MuData, key: str | None, palette: Palette | None) -> Colorin
     """
     if key is None:
         return Coloring("", np.tile(to_rgba(PALETTE[0]), (mdata.n_obs, 1)), np.zeros(mdata.n_obs, dtype=bool))
-    if isinstance(key, str) and key == _keys.THETA and key not in mdata.obs:
+    if isinstance(key, str) and key in _keys.THETAS and key not in mdata.obs:
         raise KeyError(
             f"mdata.obs[{key!r}] is missing. Call indiseek_sc.tl.modality_importance(mdata, label_key=...) first."
         )
-    if key == _keys.THETA:
+    if key in _keys.THETAS:
         warn_if_stale(mdata, _keys.IMPORTANCE, "modality_importance(mdata, label_key=...)")
     elif isinstance(key, str) and key.startswith(f"{_keys.CLUSTERS}_"):
         warn_if_stale(mdata, _keys.CLUSTERS, "compare_clusters(mdata, ...)")
@@ -418,14 +418,15 @@ def _of_numbers(mdata: MuData, values: pd.Series, key: str) -> Coloring:
     known = numbers[~missing]
     # A few extreme cells must not take the colours from all others.
     low, high = np.quantile(known, [0.01, 0.99]) if len(known) else (0.0, 1.0)
-    if key == _keys.THETA or (low < 0 < high):
+    if key in _keys.THETAS or (low < 0 < high):
         scale = ScalarMappable(CenteredNorm(0, max(-low, high) or 1.0), DIVERGING)
     else:
         scale = ScalarMappable(Normalize(low, high if high > low else low + 1), colormaps["viridis"])
     rgba = scale.to_rgba(np.where(missing, 0, numbers))
     rgba[missing] = to_rgba(MISSING)
-    if key != _keys.THETA:
+    if key not in _keys.THETAS:
         return Coloring(key, rgba, missing, scale=scale)
     names = modality_names(mdata)
     ends = (f"{display_name(names['adt'])}\nresolves better", f"{display_name(names['rna'])}\nresolves better")
-    return Coloring("θ", rgba, missing, scale=scale, ends=ends)
+    title = "θ" if key == _keys.THETA else "θ, mean of 50 nearest cells"
+    return Coloring(title, rgba, missing, scale=scale, ends=ends)

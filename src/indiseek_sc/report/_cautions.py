@@ -103,11 +103,16 @@ def _of_claims(material: Material) -> Iterator[str]:
     if table is None or not {"claim", "reliable"} <= set(table):
         return
     claims = table.loc[table["reliable"].astype(bool), "claim"].astype(str)
+    if not material.has_refits:
+        yield (
+            "It is not claimed which modality resolves which labels better, since that needs models trained anew on halves of the cells: indiseek-sc fit --refits, or "
+            "model.write_refits() before tl.modality_importance."
+        )
     n_neither = int((claims == "neither").sum())
     if n_neither > len(claims) / 2:
         yield (
-            f"Theta is near chance: for {n_neither} of {len(claims)} labels neither specific representation keeps cells of the label together better than chance, "
-            "so that theta compares noise with noise there."
+            f"For {n_neither} of {len(claims)} labels neither modality resolves the label beyond the shared representations: theta is near chance there, and compares noise "
+            "with noise."
         )
 
 

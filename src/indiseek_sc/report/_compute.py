@@ -71,8 +71,9 @@ def compute_missing(
             changed = ", ".join(map(str, find_changed(mdata, key))) or "what it was made of is not known"
             failures[key] = f"What there was is of other data or labels ({changed}). Ask for compare, or make it again."
         was_there = mdata.uns.pop(key, None) is not None
-        if was_there and key == _keys.IMPORTANCE and _keys.THETA in mdata.obs:
-            del mdata.obs[_keys.THETA]
+        if was_there and key == _keys.IMPORTANCE:
+            for column in mdata.obs.columns.intersection(_keys.THETAS):
+                del mdata.obs[column]
         try:
             computed.get(key, lambda: None)()
         except Exception as error:  # noqa: BLE001 (whatever it is, it is told in the page and costs this table alone)
@@ -83,14 +84,14 @@ def compute_missing(
 _OF_LABELS = (_keys.IMPORTANCE, _keys.RANK_CORRELATION, _keys.DIMENSIONS)
 """Tables that are of certain labels."""
 
-_OF_THETA = ("cells", "n_neighbors", "smoothing", "n_bootstrap", "confidence", "minimum_cells", "seed")
+_OF_THETA = ("cells", "n_neighbors", "smoothing", "n_bootstrap", "confidence", "minimum_cells", "sample_key", "seed")
 _OF_DIMENSIONS = ("cells", "covariates", "threshold", "n_features", "seed")
 
 
 def _find_settings(mdata: MuData, key: str, names: Sequence[str], seed: int) -> dict[str, Any]:
     """As a table was asked for before, if it was."""
     noted = mdata.uns.get(f"{key}_params", {})
-    return {"seed": seed} | {name: noted[name] for name in names if name in noted}
+    return {"seed": seed} | {name: noted[name] for name in names if name in noted and noted[name] != ""}
 
 
 def find_label_key(mdata: MuData) -> str | None:

@@ -119,9 +119,15 @@ class Material:
         return {} if self.model is None else self.model.history
 
     @property
+    def has_refits(self) -> bool:
+        """Whether theta and information were computed from refits."""
+        return "information_difference" in self.mdata.uns.get(_keys.IMPORTANCE, ())
+
+    @property
     def colors(self) -> Sequence[str]:
         """Columns to colour maps of cells by: labels, theta and batches, as far as there are any."""
-        theta = _keys.THETA if _keys.THETA in self.mdata.obs else None
+        # Of a single cell theta is mostly noise.
+        theta = next((key for key in reversed(_keys.THETAS) if key in self.mdata.obs), None)
         batch = self.facts.batch_key if self.facts is not None else None
         return list(dict.fromkeys(key for key in (self.label_key, theta, batch) if key is not None))
 

@@ -79,6 +79,20 @@ WORKS = {
         "Hao Y, Hao S, Andersen-Nissen E, et al. Integrated analysis of multimodal single-cell data. Cell 184, 3573-3587 (2021).",
         "https://doi.org/10.1016/j.cell.2021.04.048",
     ),
+    "probing": Work(
+        "Hewitt J, Ethayarajh K, Liang P, Manning CD. Conditional probing: measuring usable information beyond a baseline. EMNLP (2021).",
+        "https://doi.org/10.18653/v1/2021.emnlp-main.122",
+    ),
+    "limma": Work(
+        "Smyth GK. Linear models and empirical Bayes methods for assessing differential expression in microarray experiments. "
+        "Statistical Applications in Genetics and Molecular Biology 3, 3 (2004).",
+        "https://doi.org/10.2202/1544-6115.1027",
+    ),
+    "bh": Work(
+        "Benjamini Y, Hochberg Y. Controlling the false discovery rate: a practical and powerful approach to multiple testing. "
+        "Journal of the Royal Statistical Society B 57, 289-300 (1995).",
+        "https://doi.org/10.1111/j.2517-6161.1995.tb02031.x",
+    ),
     "conformal": Work(
         "Lei J, G'Sell M, Rinaldo A, Tibshirani RJ, Wasserman L. Distribution-free predictive inference for regression. "
         "Journal of the American Statistical Association 113, 1094-1111 (2018).",

@@ -100,13 +100,13 @@ def _of_codes(material: Material) -> Iterator[Picture]:
     for number, color in enumerate(material.colors or [None]):
         words = (
             "coloured by theta"
-            if color == _keys.THETA
+            if color in _keys.THETAS
             else f"coloured by {color}"
             if color
             else "of the representations"
         )
         reading = READING_OF_MAPS[
-            "theta" if color == _keys.THETA else "batch" if color and color == batch else "labels"
+            "theta" if color in _keys.THETAS else "batch" if color and color == batch else "labels"
         ]
         yield Picture(
             f"umap-{number}",
@@ -120,13 +120,26 @@ def _of_codes(material: Material) -> Iterator[Picture]:
 
 def _of_importance(material: Material) -> Iterator[Picture]:
     mdata = material.mdata
+    over = (
+        "cells, training cells and seeds" if material.has_refits else "cells alone, so that nothing is claimed by them"
+    )
+    if material.has_refits:
+        yield Picture(
+            "information",
+            "importance",
+            "Which modality resolves which labels",
+            "Each row is a label: what either specific representation adds to the shared ones about it, for cells that the model was not trained on, with intervals over "
+            f"{over}. A label in colour is resolved better by this modality; of a label in grey nothing is claimed.",
+            lambda: pl.importance_ranking(mdata, score="information", show=False),
+            tables=("theta",),
+        )
     yield Picture(
         "theta",
         "importance",
-        "Which modality resolves which labels better",
-        "Each row is a label. Right of 0 the RNA-specific representation keeps its cells together better, left of 0 the protein-specific one. Lines are bootstrap "
-        "intervals over cells: where one includes 0 nothing is claimed, and hollow dots are labels of too few cells.",
-        lambda: pl.importance_ranking(mdata, show=False),
+        "Theta of each label",
+        "Each row is a label. Right of 0 the RNA-specific representation keeps its cells together better, left of 0 the protein-specific one. Lines are intervals over "
+        f"{over}; grey ones include 0, and hollow dots are labels of too few cells.",
+        lambda: pl.importance_ranking(mdata, score="theta", show=False),
         _lacking(material, _keys.IMPORTANCE, "No labels were given. Name their column: label_key, or --label-key."),
         tables=("theta",),
     )

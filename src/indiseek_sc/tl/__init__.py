@@ -4,8 +4,9 @@ from indiseek_sc.tl._attribution import attribution_enrichment, block_attributio
 from indiseek_sc.tl._clusters import ClusterComparison, compare_clusters
 from indiseek_sc.tl._dimensions import TECHNICAL_R2, describe_dimensions, dimension_markers
 from indiseek_sc.tl._feature_sets import feature_sets
+from indiseek_sc.tl._rank_correlation import rank_correlation
 from indiseek_sc.tl._retrieval import retrieval
-from indiseek_sc.tl._theta import modality_importance, rank_correlation
+from indiseek_sc.tl._theta import modality_importance
 from indiseek_sc.tl._transfer import transfer_labels
 from indiseek_sc.tl._wnn_neighbors import wnn_neighbors
 from indiseek_sc.tl._wnn_weights import WnnWeights, find_wnn_weights, wnn_weights

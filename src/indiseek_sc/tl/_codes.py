@@ -182,6 +182,7 @@ def list_places(
     *,
     columns: Iterable[str | None] = (),
     cells: Cells = "all",
+    refits: bool = False,
 ) -> list[Place]:
     """Return where codes, and the columns beside them that a result is made of, lie; see the functions that find them."""
     places = []
@@ -195,6 +196,8 @@ def list_places(
         else:
             kinds = {"shared": [_keys.shared], "specific": [_keys.specific], "both": [_keys.shared, _keys.specific]}
             places += [Place("obsm", key_of(name)) for key_of in kinds[code] for name in roles.values()]
+    if refits:
+        places += [Place("obsm", key) for key in (*map(_keys.refits, roles.values()), _keys.REFITS_HELD_OUT)]
     named = [*columns, _keys.SPLIT if cells == "held_out" else None]
     return [*dict.fromkeys(places), *(Place("obs", name) for name in named if name is not None)]
 

@@ -1,0 +1,153 @@
+"""How many bits about a label a modality-specific representation adds to the shared ones, by probes on held-out cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+
+from indiseek_sc._checks import check_whole
+from indiseek_sc.metrics._checks import as_labels, as_matrix, as_split
+from indiseek_sc.metrics._probes import standardise
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike, NDArray
+
+MOST_TRAINING_CELLS, MOST_TEST_CELLS = 10_000, 20_000
+"""Of more cells, so many are drawn: the standard error is small then, and trees take time for each label and cell."""
+
+_PRIOR_WEIGHT = 1e-3
+"""Weight of label frequencies mixed into predicted probabilities, so that no single cell counts without bound."""
+
+_REST = "(rare labels)"
+
+
+@dataclass(frozen=True, eq=False)
+class LabelInformation:
+    """Information about each label in test cells.
+
+    Attributes
+    ----------
+    names
+        The labels, shape ``(n_labels,)``; those of too few cells are left out.
+    test
+        Row numbers of the test cells, shape ``(n_test,)``.
+    gain
+        By modality, shape ``(n_test, n_labels)``: what a cell contributes to the information about a label, in bits per cell of
+        that label. The mean over all test cells is the estimate.
+    """
+
+    names: NDArray[np.str_]
+    test: NDArray[np.intp]
+    gain: dict[str, NDArray[np.float64]]
+
+
+def label_information(
+    shared: ArrayLike,
+    specific: Mapping[str, ArrayLike],
+    labels: ArrayLike,
+    train: ArrayLike,
+    test: ArrayLike,
+    *,
+    minimum_cells: int = 15,
+    seed: int = 0,
+) -> LabelInformation:
+    r"""Estimate what each modality-specific representation adds to the shared ones about each label.
+
+    A probe :math:`q` predicts the labels from the shared representations :math:`C` alone and from :math:`(C, Z_m)`. For label :math:`\ell` and
+    :math:`y = 1` in its cells, the conditional information in bits per cell of the label is
+
+    .. math::
+        I_m(\ell) = \frac{1}{P(y = 1)} E \log_2 \frac{q(y \mid C, Z_m)}{q(y \mid C)}
+
+    on test cells. It is 0 where :math:`Z_m` adds nothing, below 0 where the probe overfits, and at most the entropy that
+    :math:`C` leaves. It is information that this probe can use, a lower bound in expectation up to the error of
+    :math:`q(y \mid C)` [1]_ [2]_. The probe is the mean of a logistic regression and of gradient-boosted trees, which predict
+    better together than either alone.
+
+    Parameters
+    ----------
+    shared
+        Shared representations of all modalities side by side, with covariates beside them if there are any, shape
+        ``(n_cells, n_shared)``.
+    specific
+        Specific representation of each modality, by its name, shape ``(n_cells, n_specific)``.
+    labels
+        One label a cell, shape ``(n_cells,)``; cells without one take no part.
+    train, test
+        Row numbers of the cells that probes are fitted on and evaluated on.
+    minimum_cells
+        Labels of fewer training or test cells are pooled for the probes, and not evaluated.
+    seed
+        Seed of the trees and of the draw of cells, where there are many.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, a value is not finite, ``train`` and ``test`` share cells, or fewer than two labels are left.
+
+    References
+    ----------
+    .. [1] Xu et al. A theory of usable information under computational constraints. ICLR (2020).
+    .. [2] Hewitt et al. Conditional probing: measuring usable information beyond a baseline. EMNLP (2021).
+    """
+    shared = as_matrix(shared, "shared")
+    parts = {name: as_matrix(z, f"specific[{name!r}]", len(shared)) for name, z in specific.items()}
+    label, names = as_labels(labels, "labels", len(shared))
+    train, test = as_split(train, test, len(shared))
+    check_whole("minimum_cells", minimum_cells, 0)
+    rng = np.random.default_rng(check_whole("seed", seed, 0))
+    train, test = (rows[label[rows] >= 0] for rows in (train, test))
+    train, test = (
+        np.sort(rng.permutation(rows)[:most]) for rows, most in ((train, MOST_TRAINING_CELLS), (test, MOST_TEST_CELLS))
+    )
+    fewest = np.minimum(*(np.bincount(label[rows], minlength=len(names)) for rows in (train, test)))
+    kept = np.flatnonzero(fewest >= max(minimum_cells, 1))
+    if not len(kept) or not (len(kept) > 1 or (fewest[kept[0]] < min(len(train), len(test)))):
+        raise ValueError(
+            f"labels: at least two labels need minimum_cells={minimum_cells} cells or more among the training and the test cells; "
+            f"there are {len(kept)}. Lower minimum_cells, or take coarser labels."
+        )
+    place = np.full(len(names), len(kept))  # the last class pools labels of few cells
+    place[kept] = np.arange(len(kept))
+    target = place[label]
+    inputs = {None: shared} | {name: np.hstack([shared, z]) for name, z in parts.items()}
+    logs = {name: _log_probabilities(x, target, train, test, len(kept), seed) for name, x in inputs.items()}
+    frequency = (target[test][:, None] == np.arange(len(kept))).mean(axis=0)
+    gain = {name: (logs[name] - logs[None]) / frequency for name in parts}
+    return LabelInformation(names[kept], test, gain)
+
+
+def _log_probabilities(
+    source: NDArray[np.floating],
+    target: NDArray[np.intp],
+    train: NDArray[np.intp],
+    test: NDArray[np.intp],
+    n_labels: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Log2 of the probability that each test cell has, or has not, each label as it is, shape ``(n_test, n_labels)``."""
+    x, known = standardise(source, train), target[train]
+    prior = np.bincount(known, minlength=n_labels + 1) / len(known)
+    predicted = np.zeros((len(test), n_labels + 1))
+    for probe in (
+        LogisticRegression(max_iter=200, tol=1e-3),
+        HistGradientBoostingClassifier(
+            max_iter=60,
+            max_leaf_nodes=8,
+            l2_regularization=1.0,
+            max_features=0.3,
+            early_stopping=False,
+            random_state=seed,
+        ),
+    ):
+        probe.fit(x[train], known)
+        predicted[:, probe.classes_] += probe.predict_proba(x[test]) / 2
+    probability = ((1 - _PRIOR_WEIGHT) * predicted + _PRIOR_WEIGHT * prior)[:, :n_labels]
+    has = target[test][:, None] == np.arange(n_labels)
+    return np.log2(np.where(has, probability, 1 - probability))

@@ -1,0 +1,384 @@
+"""What holds for labels whatever cells a model was trained on: estimates over refits, each evaluated on cells that it never saw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import brentq
+from scipy.special import digamma, polygamma
+from scipy.stats import false_discovery_control, t
+
+from indiseek_sc._checks import check_share, check_whole
+from indiseek_sc.metrics._checks import as_labels
+from indiseek_sc.metrics._information import label_information
+from indiseek_sc.metrics._theta import PURITY_COLUMNS, expected_purity, find_neighbors, log_purity_ratio
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+Claim = Literal["rna", "adt", "undecided", "neither", "not assessed"]
+"""Which modality resolves a label better: undecided where one resolves it and the difference is not significant."""
+
+FALSE_DISCOVERY_RATE = 0.05
+
+FEWEST_LABELS_TO_MODERATE = 3
+
+MOST_DEGREES_OF_FREEDOM = 1e4
+"""Of a variance that is the same, relative to the sampling variance, for all labels."""
+
+
+class Refit(NamedTuple):
+    """Latent representations of one refit, by role, shape ``(n_cells, n_dimensions)``, and the cells that it never saw."""
+
+    shared: Mapping[str, NDArray[np.floating]]
+    specific: Mapping[str, NDArray[np.floating]]
+    held_out: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Estimates:
+    """Estimates over refits with standard errors and degrees of freedom, each of shape ``(n_labels,)``."""
+
+    value: NDArray[np.float64]
+    standard_error: NDArray[np.float64]
+    degrees_of_freedom: NDArray[np.float64]
+
+    def interval(self, confidence: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return both ends of the two-sided interval."""
+        half = t.ppf((1 + confidence) / 2, self.degrees_of_freedom) * self.standard_error
+        return self.value - half, self.value + half
+
+    def p_value(self, *, above_zero: bool = False) -> NDArray[np.float64]:
+        """Return p-values of the hypothesis that the value is 0, or at most 0."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            statistic = self.value / self.standard_error
+        df = self.degrees_of_freedom
+        return t.sf(statistic, df) if above_zero else 2 * t.sf(np.abs(statistic), df)
+
+
+def combine_refits(
+    means: NDArray[np.float64], variances: NDArray[np.float64], n_sampled: NDArray[np.float64]
+) -> Estimates:
+    r"""Combine the means that several refits give.
+
+    With :math:`m_r` the mean of refit :math:`r` of :math:`R`, :math:`v` the sampling variance of the mean over all cells and
+    :math:`s^2` the variance of :math:`m_r` over refits, the squared standard error of the mean over refits is
+    :math:`v (1 + \tilde\rho / R)`. Here :math:`\tilde\rho` is :math:`\rho = s^2 / v` of the label, moderated towards what is usual
+    among the labels by empirical Bayes [1]_, since few refits say little about a single variance:
+    :math:`\tilde\rho = (d_0 \rho_0 + (R - 1) \rho) / (d_0 + R - 1)`, with :math:`\rho_0, d_0` fitted to all labels. Degrees of freedom
+    are those of Welch and Satterthwaite. Refits are trained and evaluated on different halves of the cells, so that
+    :math:`s^2` holds the effects of training cells and of seeds, and of the sampling of test cells once more, which makes
+    intervals conservative.
+
+    Parameters
+    ----------
+    means
+        Mean of each refit, shape ``(n_refits, n_labels)``; NaN where a refit has too few cells of a label.
+    variances
+        Sampling variance of the mean over all cells, estimated by each refit, same shape.
+    n_sampled
+        Number of cells, or of samples, that the sampling variances were estimated from, same shape.
+
+    Returns
+    -------
+    NaN for labels that fewer than two refits know.
+
+    References
+    ----------
+    .. [1] Smyth. Linear models and empirical Bayes methods for assessing differential expression in microarray
+       experiments. Stat. Appl. Genet. Mol. Biol. 3, 3 (2004).
+    """
+    is_known = np.isfinite(means) & np.isfinite(variances)
+    n_refits = is_known.sum(axis=0)
+    enough = n_refits > 1
+    value, sampling, between, n = (np.full(means.shape[1], np.nan) for _ in range(4))
+    known = np.where(is_known, means, np.nan)[:, enough]
+    value[enough] = np.nanmean(known, axis=0)
+    between[enough] = np.nanvar(known, axis=0, ddof=1)
+    sampling[enough] = np.nanmean(np.where(is_known, variances, np.nan)[:, enough], axis=0)
+    n[enough] = np.nanmean(np.where(is_known, n_sampled, np.nan)[:, enough], axis=0)
+    between, df_between = _moderate(between, sampling, n_refits - 1)
+    of_refits = between / np.maximum(n_refits, 1)
+    total = sampling + of_refits
+    with np.errstate(divide="ignore", invalid="ignore"):
+        df = total**2 / (sampling**2 / np.maximum(n - 1, 1) + of_refits**2 / df_between)
+    return Estimates(value, np.sqrt(total), np.where(total > 0, df, np.inf))
+
+
+def _moderate(
+    between: NDArray[np.float64], sampling: NDArray[np.float64], df: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Variances over refits, moderated relative to the sampling variance, and their degrees of freedom."""
+    own = np.maximum(df, 1).astype(float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = between / sampling
+    used = np.isfinite(ratio) & (ratio > 0)
+    if used.sum() < FEWEST_LABELS_TO_MODERATE:
+        return between, own
+    # Moments of the logarithm of a scaled F distribution.
+    own_used = own[used]
+    logs = np.log(ratio[used]) - digamma(own_used / 2) + np.log(own_used / 2)
+    excess = logs.var(ddof=1) - polygamma(1, own_used / 2).mean()
+    between, df_between = between.copy(), own.copy()
+    if excess <= 0:  # the ratios differ no more than by chance
+        between[used], df_between[used] = np.exp(logs.mean()) * sampling[used], MOST_DEGREES_OF_FREEDOM
+        return between, df_between
+    half = brentq(lambda x: float(polygamma(1, x)) - excess, 1e-3, MOST_DEGREES_OF_FREEDOM)
+    prior = np.exp(logs.mean() + digamma(half) - np.log(half))
+    between[used] = (2 * half * prior + own_used * ratio[used]) / (2 * half + own_used) * sampling[used]
+    df_between[used] += 2 * half
+    return between, df_between
+
+
+@dataclass(frozen=True, eq=False)
+class ReplicatedImportance:
+    """Modality importance over refits.
+
+    Attributes
+    ----------
+    table
+        One row a label, as :func:`indiseek_sc.tl.modality_importance` returns it.
+    theta
+        Theta by cell, mean over the refits that did not see it, shape ``(n_cells,)``; NaN where there is none.
+    theta_of_labels
+        Theta of each label as an estimate: indexed by label, with columns ``value``, ``standard_error`` and ``degrees_of_freedom``.
+    """
+
+    table: pd.DataFrame
+    theta: NDArray[np.float64]
+    theta_of_labels: pd.DataFrame
+
+
+def replicated_importance(
+    refits: Sequence[Refit],
+    labels: ArrayLike,
+    *,
+    code: Literal["specific", "shared", "both"] = "specific",
+    samples: ArrayLike | None = None,
+    batches: ArrayLike | None = None,
+    n_neighbors: int = 10,
+    smoothing: float = 0.5,
+    confidence: float = 0.95,
+    minimum_cells: int = 15,
+    information: bool = True,
+    seed: int = 0,
+) -> ReplicatedImportance:
+    """Compare how well two modalities resolve each label, with intervals over cells, training cells and seeds.
+
+    Each refit is evaluated on cells that it never saw, by theta (:func:`modality_importance`) and by what its specific
+    representations add to the shared ones (:func:`label_information`). A label is claimed for a modality where the difference
+    of information is significant at a false discovery rate of 5 % over labels (Benjamini and Hochberg), and the
+    information of one modality at least is above 0 by the same criterion.
+
+    Parameters
+    ----------
+    refits
+        At least two.
+    labels
+        One label a cell, shape ``(n_cells,)``; None or NaN where it is not known.
+    code
+        Which representations theta is computed from.
+    samples
+        Donor or sample of each cell, shape ``(n_cells,)``: standard errors are then over samples (cluster-robust), not over cells.
+    batches
+        Batch of each cell, shape ``(n_cells,)``: purity expected by chance is that of labels permuted within batches, and
+        information is beyond that of the batch.
+    n_neighbors, smoothing, confidence, minimum_cells
+        As in :func:`modality_importance`.
+    information
+        Whether to compute information too, which takes some seconds for each refit.
+    seed
+        Seed of the probes.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two refits, or as in :func:`modality_importance` and :func:`label_information`.
+    """
+    if len(refits) < 2:
+        raise ValueError(f"refits: at least 2 are needed to see how results vary among them; there are {len(refits)}.")
+    check_share("confidence", confidence)
+    check_whole("minimum_cells", minimum_cells, 0)
+    n_cells = len(refits[0].held_out)
+    label, names = as_labels(labels, "labels", n_cells)
+    groups = [
+        None if x is None else as_labels(x, name, n_cells)[0]
+        for x, name in ((samples, "samples"), (batches, "batches"))
+    ]
+    sample = np.arange(n_cells) if groups[0] is None else groups[0]
+    batch = np.zeros(n_cells, dtype=np.intp) if groups[1] is None else groups[1]
+    labels = np.where(label >= 0, names[label], None)
+
+    collected: dict[str, list[_OfRefit]] = {}
+    total, times = np.zeros(n_cells), np.zeros(n_cells)
+    for number, refit in enumerate(refits):
+        rows = _complete_rows(refit, label)
+        test = rows[refit.held_out[rows]]
+        scores = _score_neighbors(refit, code, test, label, len(names), batch, n_neighbors, smoothing)
+        total[test] += scores["theta"]
+        times[test] += 1
+        summary = {name: _of_labels(values, label[test], sample[test], len(names)) for name, values in scores.items()}
+        if information:
+            summary |= _score_information(refit, rows, test, labels, names, sample, batch, minimum_cells, seed + number)
+        for name, of_refit in summary.items():
+            collected.setdefault(name, []).append(of_refit)
+    counts = np.bincount(label[(times > 0) & (label >= 0)], minlength=len(names))
+    share = np.mean([refit.held_out.mean() for refit in refits])
+    estimates = {
+        name: combine_refits(
+            np.stack([x.mean for x in parts]),
+            np.stack([x.variance for x in parts]) * share,
+            np.stack([x.n for x in parts]),
+        )
+        for name, parts in collected.items()
+    }
+    table = _make_table(estimates, names, counts, confidence, minimum_cells)
+    with np.errstate(invalid="ignore"):
+        theta = np.where(times > 0, total / times, np.nan)
+    theta_of_labels = pd.DataFrame(vars(estimates["theta"]), index=names)
+    return ReplicatedImportance(table, theta, theta_of_labels)
+
+
+class _OfRefit(NamedTuple):
+    """Mean of a score by label, its sampling variance, and of how many cells or samples; each of shape ``(n_labels,)``."""
+
+    mean: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    n: NDArray[np.float64]
+
+
+def _complete_rows(refit: Refit, label: NDArray[np.intp]) -> NDArray[np.intp]:
+    codes = [*refit.shared.values(), *refit.specific.values()]
+    return np.flatnonzero(np.logical_and.reduce([label >= 0, *(np.isfinite(x).all(axis=1) for x in codes)]))
+
+
+def _score_neighbors(
+    refit: Refit,
+    code: str,
+    test: NDArray[np.intp],
+    label: NDArray[np.intp],
+    n_labels: int,
+    batch: NDArray[np.intp],
+    n_neighbors: int,
+    smoothing: float,
+) -> dict[str, NDArray[np.float64]]:
+    """Theta, purities and purities by chance of the test cells, each of shape ``(n_test,)``."""
+    scores = {}
+    for role in refit.specific:
+        kinds = {"specific": [refit.specific], "shared": [refit.shared], "both": [refit.shared, refit.specific]}[code]
+        points = np.hstack([kind[role][test] for kind in kinds])
+        neighbors = find_neighbors(points, n_neighbors)
+        scores[f"purity_{role}"] = (label[test][neighbors] == label[test][:, None]).mean(axis=1)
+        scores[f"chance_{role}"] = expected_purity(neighbors, label[test], batch[test], n_labels)
+    scores["theta"] = log_purity_ratio(scores["purity_rna"], scores["purity_adt"], n_neighbors, smoothing)
+    return scores
+
+
+def _score_information(
+    refit: Refit,
+    rows: NDArray[np.intp],
+    test: NDArray[np.intp],
+    labels: NDArray,
+    names: NDArray[np.str_],
+    sample: NDArray[np.intp],
+    batch: NDArray[np.intp],
+    minimum_cells: int,
+    seed: int,
+) -> dict[str, _OfRefit]:
+    """Information of both modalities and its difference, by label; NaN for labels of too few cells."""
+    indicators = np.eye(batch.max() + 1)[batch] if batch.max() else np.zeros((len(batch), 0))
+    shared = np.hstack([*refit.shared.values(), indicators])
+    # Halves have half of the cells of a label.
+    found = label_information(
+        shared[rows],
+        {role: z[rows] for role, z in refit.specific.items()},
+        labels[rows],
+        np.flatnonzero(~refit.held_out[rows]),
+        np.flatnonzero(refit.held_out[rows]),
+        minimum_cells=-(-minimum_cells // 2),
+        seed=seed,
+    )
+    gain = {f"information_{role}": x for role, x in found.gain.items()}
+    gain["information_difference"] = gain["information_rna"] - gain["information_adt"]
+    place = np.searchsorted(names, found.names)
+    of_sample = sample[rows][found.test]
+    summary = {}
+    for name, values in gain.items():
+        parts = np.full((3, len(names)), np.nan)
+        parts[:, place] = np.transpose([_mean_and_variance(column, of_sample) for column in values.T])
+        summary[name] = _OfRefit(*parts)
+    return summary
+
+
+def _of_labels(values: NDArray, label: NDArray, sample: NDArray, n_labels: int) -> _OfRefit:
+    return _OfRefit(
+        *np.transpose([_mean_and_variance(values[label == l], sample[label == l]) for l in range(n_labels)])
+    )
+
+
+def _mean_and_variance(values: NDArray[np.float64], sample: NDArray[np.intp]) -> tuple[float, float, float]:
+    """Mean, its variance by sums over samples (each cell its own sample if none are known), and the number of samples."""
+    if len(values) < 2:
+        return np.nan, np.nan, np.nan
+    _, place = np.unique(sample, return_inverse=True)
+    n_samples = place.max() + 1
+    if n_samples < 2:
+        return float(values.mean()), np.nan, np.nan
+    sums = np.bincount(place, values - values.mean())
+    variance = (sums**2).sum() / len(values) ** 2 * n_samples / (n_samples - 1)
+    return float(values.mean()), float(variance), float(n_samples)
+
+
+def _make_table(
+    estimates: Mapping[str, Estimates],
+    names: NDArray[np.str_],
+    n_cells: NDArray[np.intp],
+    confidence: float,
+    minimum_cells: int,
+) -> pd.DataFrame:
+    reliable = n_cells >= minimum_cells
+    theta = estimates["theta"]
+    table = pd.DataFrame({"label": names, "n_cells": n_cells, "theta": theta.value})
+    table["lower"], table["upper"] = theta.interval(confidence)
+    table["rank"] = table["theta"].rank(ascending=False, method="min")
+    for name in PURITY_COLUMNS:
+        table[name] = estimates[name].value
+    table["reliable"] = reliable
+    table["theta_q_value"] = _adjust(theta.p_value(), reliable)
+    if "information_difference" in estimates:
+        difference = estimates["information_difference"]
+        for role in ("rna", "adt"):
+            of_role = estimates[f"information_{role}"]
+            table[f"information_{role}"] = of_role.value
+            table[f"information_{role}_lower"], table[f"information_{role}_upper"] = of_role.interval(confidence)
+        table["information_difference"] = difference.value
+        table["information_lower"], table["information_upper"] = difference.interval(confidence)
+        table["p_value"] = np.where(reliable, difference.p_value(), np.nan)
+        table["q_value"] = _adjust(difference.p_value(), reliable)
+        table["claim"] = _claim(estimates, table["q_value"].to_numpy(), reliable)
+    else:
+        table["claim"] = "not assessed"
+    table["rank"] = table["rank"].fillna(len(table)).astype(int)
+    return table.sort_values(["rank", "label"], ignore_index=True)
+
+
+def _adjust(p_value: NDArray[np.float64], used: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Benjamini-Hochberg q-values over the labels that are used; NaN for the others."""
+    used = used & np.isfinite(p_value)
+    q_value = np.full(len(p_value), np.nan)
+    if used.any():
+        q_value[used] = false_discovery_control(p_value[used])
+    return q_value
+
+
+def _claim(estimates: Mapping[str, Estimates], q_value: NDArray[np.float64], reliable: NDArray[np.bool_]) -> NDArray:
+    above = [_adjust(estimates[f"information_{role}"].p_value(above_zero=True), reliable) for role in ("rna", "adt")]
+    resolves = np.fmin(*above) < FALSE_DISCOVERY_RATE
+    better = np.where(estimates["information_difference"].value > 0, "rna", "adt")
+    claim = np.where(resolves, np.where(q_value < FALSE_DISCOVERY_RATE, better, "undecided"), "neither")
+    return np.where(np.isfinite(q_value), claim, "not assessed")
