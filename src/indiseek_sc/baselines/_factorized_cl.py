@@ -66,7 +66,7 @@ class FactorizedCL(IndiSeek):
 
     where the independence is of the *own* shared code, from a critic on concatenated pairs, and a prime marks codes of an augmented
     view of the cell. Small noise is added to :math:`Z_i` in training, for the code is a function of what :math:`C_i` is a function
-    of. There is no decoder; one is fitted to the finished codes for :meth:`get_reconstruction` and the joint code.
+    of. There is no decoder; one is fitted to the finished codes for :meth:`~indiseek_sc.IndiSeek.get_reconstruction` and the joint code.
 
     A recast. FactorCL itself trains shared and unique codes together, the unique ones against the *other* modality too, and
     conditions on augmentations or labels. Of the recast the paper leaves open: what an augmented view is, how large the noise

@@ -117,7 +117,7 @@ class InfoDisen(IndiSeek):
         + \frac{\lambda}{2}\, \frac{1}{\log n}\, \mathcal L_{\mathrm{InfoNCE}}\big((Z_i, C_{3-i}), (Z_i', C_{3-i}')\big),
 
     independence of the *own* shared code, the mean over a cell and an augmented view of it, and a prime marks codes of that view.
-    Nothing learns but the encoder. There is no decoder; one is fitted to the finished codes for :meth:`get_reconstruction` and the
+    Nothing learns but the encoder. There is no decoder; one is fitted to the finished codes for :meth:`~indiseek_sc.IndiSeek.get_reconstruction` and the
     joint code.
 
     Here :math:`\lambda` weighs the completeness as in all our methods; in the source it weighs the independence, as

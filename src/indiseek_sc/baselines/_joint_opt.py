@@ -67,7 +67,7 @@ class JointOpt(IndiSeek):
     became constant in our trial (InfoNCE at chance), which is independent of anything.
 
     A recast: the losses are the published ones, repaired as ours are (standardised :math:`Z`, both critics, at our pace), so that
-    against :class:`IndiSeek` with a plain encoder only the freezing differs. The sources leave widths and lengths open; ours are 16
+    against :class:`~indiseek_sc.IndiSeek` with a plain encoder only the freezing differs. The sources leave widths and lengths open; ours are 16
     dimensions, two hidden layers of 256 units, 100 epochs. Conditional whitening needs shared codes that stand still, so there is
     none here. The shared and the specific stage cannot be trained apart.
 

@@ -132,7 +132,7 @@ class PairCritic(IndependenceCritic):
         return scores.diagonal().mean() - scores.mean()
 
     def diagnostics(self, specific: Tensor, condition: Tensor) -> dict[str, Tensor]:
-        """Return ``accuracy``, see :func:`pair_accuracy`."""
+        """Return ``accuracy``: the share of comparisons that true pairs win; chance is 0.5."""
         return {"accuracy": pair_accuracy(self.scores(specific, condition))}
 
 

@@ -117,7 +117,7 @@ def held_out_r2(
     *,
     seed: int = 0,
 ) -> float:
-    """Share of the variance of ``target`` that ``source`` predicts, by the better of a ridge and an MLP; see :func:`probe`."""
+    """Share of the variance of ``target`` that ``source`` predicts, by the better of a ridge regression and an MLP."""
     return probe(source, target, train, test, seed=seed).r2
 
 

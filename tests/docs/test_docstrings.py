@@ -1,0 +1,66 @@
+"""Docstrings of what is public pass numpydoc's checks."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from importlib import import_module
+
+import pytest
+
+validation = pytest.importorskip("numpydoc.validate", reason="numpydoc (extra 'test') is not installed")
+
+PACKAGES = ["baselines", "datasets", "datasets.synthetic", "io", "losses", "metrics", "model", "pl", "tl"]
+
+LEFT_OUT = {
+    "ES01": "an extended summary, where one line says it",
+    "EX01": "examples, which the tutorials have",
+    "PR01": "parameters of dataclasses, which are documented as attributes, and of overridden methods",
+    "PR02": "`**kwargs` beside a class whose arguments are those of its base",
+    "PR04": "types, which are in signatures",
+    "RT01": "returns of properties, methods and figures that one line describes",
+    "RT03": "descriptions below types, as there are no types",
+    "RT04": "a capital letter, where names are returned",
+    "RT05": "a full stop, where names are returned",
+    "SA01": "a section 'See Also'",
+    "YD01": "yields of context managers",
+}
+"""Checks of numpydoc that are not asked for, and what they would ask."""
+
+TO_MEND = {
+    "GL07": "order of sections",
+    "PR03": "order of parameters",
+    "PR08": "descriptions that start with a capital letter",
+    "SS02": "summaries that start with a capital letter",
+    "SS03": "summaries that end with a full stop",
+    "SS05": "summaries in the infinitive",
+}
+"""Checks that a few docstrings do not pass yet."""
+
+ENFORCED = sorted(set(validation.ERROR_MSGS) - set(LEFT_OUT) - set(TO_MEND))
+
+
+def find_public(package: str) -> Iterator[str]:
+    """Dotted names of functions and classes that a package exports, and of their own public methods."""
+    module = import_module(f"indiseek_sc.{package}")
+    for name in module.__all__:
+        thing = getattr(module, name)
+        if not (inspect.isfunction(thing) or inspect.isclass(thing)):
+            continue
+        yield f"{module.__name__}.{name}"
+        if inspect.isclass(thing):
+            for method, value in vars(thing).items():
+                function = getattr(value, "__func__", value)
+                if inspect.isfunction(function) and not method.startswith("_") and function.__name__ != "<lambda>":
+                    yield f"{module.__name__}.{name}.{method}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_docstrings(package):
+    wrong = [
+        f"{name}: {code} {message}"
+        for name in find_public(package)
+        for code, message in validation.validate(name)["errors"]
+        if code in ENFORCED
+    ]
+    assert wrong == []
