@@ -81,12 +81,13 @@ html_title = project
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_theme_options = {
+    "navbar_persistent": [],  # the search is in the side bar
     "show_navbar_depth": 1,
     "show_toc_level": 2,
     **({"repository_url": repository_url, "use_repository_button": True} if repository_url else {}),
 }
 pygments_style = "default"
-katex_prerender = False
+katex_options = r'{output: "mathml"}'  # drawn by the browser itself, without style sheets and fonts from elsewhere
 
 # -- References to other projects ---------------------------------------------
 

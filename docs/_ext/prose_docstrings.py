@@ -52,7 +52,7 @@ def before_napoleon(app: Sphinx, what: str, name: str, obj: Any, options: Any, l
     if (section := find_section(lines, "Returns")) is None:
         return
     start, end = section
-    body = [line for line in lines[start:end]]
+    body = lines[start:end]
     while body and not body[-1].strip():
         body.pop()
     if any(line.startswith(" ") for line in body):  # names or types with descriptions below them
