@@ -9,6 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 from datetime import datetime
+from importlib import import_module
 from importlib.metadata import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -161,9 +162,18 @@ LINK = re.compile(r"(\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
 
 def copy_tutorials(app: Sphinx) -> None:
     """Bring the notebooks into this folder, where Sphinx looks for pages."""
-    TUTORIALS.mkdir(exist_ok=True)
+    shutil.rmtree(TUTORIALS, ignore_errors=True)
+    TUTORIALS.mkdir()
     for notebook in (ROOT / "tutorials").glob("*.ipynb"):
         shutil.copy2(notebook, TUTORIALS)
+
+
+def remove_old_pages(app: Sphinx) -> None:
+    """Remove pages of the API that an earlier build made of what is gone, since a page outside all contents is a warning."""
+    for page in (HERE / "api" / "generated").glob("*.rst"):
+        module, _, name = page.stem.rpartition(".")
+        if not hasattr(import_module(module), name):
+            page.unlink()
 
 
 def show_file(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -232,6 +242,7 @@ def clean(text: str | None) -> str:
 def setup(app: Sphinx) -> None:
     """Connect what is done before pages are read."""
     app.connect("builder-inited", copy_tutorials, priority=100)
+    app.connect("builder-inited", remove_old_pages, priority=100)
     app.connect("builder-inited", write_commands, priority=100)
     app.connect("source-read", show_file, priority=400)
     app.connect("source-read", redirect_links)

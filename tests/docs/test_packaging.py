@@ -42,7 +42,9 @@ def test_the_conda_recipe_has_the_requirements_of_the_package():
     assert set(recipe) == EXTRAS
 
 
-@pytest.mark.parametrize("workflow", sorted((ROOT / ".github" / "workflows").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "workflow", sorted((ROOT / ".github" / "workflows").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_actions_are_pinned_by_commit(workflow):
     actions = re.findall(r"uses: (\S+)(.*)", workflow.read_text())
     assert actions
