@@ -137,6 +137,7 @@ nitpick_ignore_regex = [
 # Parts of ours that signatures and docstrings name, and that are no part of the API.
 nitpick_ignore = [
     *(("py:class", alias) for alias in ("Cells", "Code", "ModalityCode", "OneModality", "Preset")),
+    ("py:class", "indiseek_sc.metrics._refits.Estimates"),
     ("py:class", "indiseek_sc.module._module.IndiSeekModule"),
     ("py:class", "indiseek_sc.train._fit.StageFit"),
     ("py:class", "indiseek_sc.train._split.Split"),
