@@ -212,7 +212,8 @@ def replicated_importance(
     ]
     sample = np.arange(n_cells) if groups[0] is None else groups[0]
     batch = np.zeros(n_cells, dtype=np.intp) if groups[1] is None else groups[1]
-    labels = np.where(label >= 0, names[label], None)
+    known = names[label].astype(object)
+    known[label < 0] = None
 
     collected: dict[str, list[_OfRefit]] = {}
     total, times = np.zeros(n_cells), np.zeros(n_cells)
@@ -224,7 +225,7 @@ def replicated_importance(
         times[test] += 1
         summary = {name: _of_labels(values, label[test], sample[test], len(names)) for name, values in scores.items()}
         if information:
-            summary |= _score_information(refit, rows, test, labels, names, sample, batch, minimum_cells, seed + number)
+            summary |= _score_information(refit, rows, test, known, names, sample, batch, minimum_cells, seed + number)
         for name, of_refit in summary.items():
             collected.setdefault(name, []).append(of_refit)
     counts = np.bincount(label[(times > 0) & (label >= 0)], minlength=len(names))

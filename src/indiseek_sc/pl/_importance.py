@@ -161,19 +161,20 @@ def _draw_information(ax: Axes, table: pd.DataFrame) -> None:
     ax.set_xscale("symlog", linthresh=_LINEAR, linscale=0.7)
     _draw_frame(ax, table)
     for row, label in table.iterrows():
-        for role, shift in (("rna", -0.17), ("adt", 0.17)):
+        for role, shift in zip(_keys.ROLES, (-0.17, 0.17), strict=True):
             value, lower, upper = (label[f"information_{role}{end}"] for end in ("", "_lower", "_upper"))
             _draw_estimate(ax, row + shift, value, lower, upper, ROLE_COLORS[role], ROLE_COLORS[role])
+    colors = {str(role): color for role, color in ROLE_COLORS.items()}
     for text, claim in zip(ax.get_yticklabels(), table["claim"], strict=True):
-        text.set_color(ROLE_COLORS.get(claim, _UNDECIDED))
-        text.set_fontweight("bold" if claim in ROLE_COLORS else "normal")
+        text.set_color(colors.get(claim, _UNDECIDED))
+        text.set_fontweight("bold" if claim in colors else "normal")
     ends = table[[f"information_{role}_{end}" for role in _keys.ROLES for end in ("lower", "upper")]].to_numpy(float)
     known = ends[np.isfinite(ends)]
     low, high = (min(known.min(), 0), max(known.max(), 0)) if len(known) else (0, 0)
     low, high = min(1.15 * low, -_LINEAR / 2), max(1.15 * high, 1.0)
     ticks = np.array([0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100])
     ticks = np.concatenate([-ticks[[1, 3, 5, 7]][::-1], [0], ticks])
-    ax.xaxis.set_major_locator(FixedLocator(ticks[(ticks >= low) & (ticks <= high)]))
+    ax.xaxis.set_major_locator(FixedLocator(ticks[(ticks >= low) & (ticks <= high)].tolist()))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.set(xlim=(low, high))

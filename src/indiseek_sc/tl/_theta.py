@@ -153,7 +153,7 @@ def modality_importance(
         **settings,
     }
     columns = [label_key, *([batch_key] if batch_key else [])]
-    if refits:
+    if refits and code != "raw":
         sample_key = sample_key or mdata.uns[_keys.REFITS]["sample_key"] or None
         samples = None if sample_key is None else find_labels(mdata, sample_key, "sample_key")
         check_whole("n_neighbors", n_neighbors, 1)
