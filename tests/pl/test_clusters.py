@@ -25,12 +25,12 @@ def test_every_pair_has_its_number(compared: MuData, figure: str, name: str, joi
     assert words[1, 1].get_fontweight() == "bold"
     np.testing.assert_array_equal(np.ma.getmaskarray(ax.images[0].get_array()).sum(axis=1), [2, 1, 0, 0])
     assert name in ax.get_title(loc="left")
-    assert "3 clusters of each representation" in ax.get_title(loc="left")
+    assert "3 clusters each" in ax.get_title(loc="left")
 
 
 def test_numbers_of_clusters_that_differ_are_said(compared: MuData) -> None:
     compared.uns["indiseek_clusters_codes"].loc[1, "n_clusters"] = 5
-    assert "3 to 5 clusters of each representation" in pl.cluster_agreement(compared).get_title(loc="left")
+    assert "3 to 5 clusters each" in pl.cluster_agreement(compared).get_title(loc="left")
 
 
 def test_bad_input(compared: MuData) -> None:

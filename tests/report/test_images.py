@@ -57,7 +57,7 @@ def test_a_figure_of_one_column_is_one_picture():
 def test_the_same_figure_gives_the_same_file():
     drawings = []
     for _ in range(2):
-        figure, ax = plt.subplots(layout="constrained")
+        figure, ax = plt.subplots(figsize=(2, 2), layout="constrained")
         ax.scatter([0, 1], [0, 1], rasterized=True)
         drawings.append(render_figure(figure))
         plt.close(figure)

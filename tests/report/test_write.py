@@ -60,6 +60,12 @@ def test_without_codes_the_error_says_to_fit_first(pbmc_small, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_of_tables_that_is_not_there_is_told_before_the_work(coded, tmp_path):
+    with pytest.raises(ValueError, match="tables: .*there is no such folder. Make it first"):
+        write_report(tmp_path / "report.html", coded, tables=tmp_path / "tables")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_unknown_labels_are_told(coded, tmp_path):
     with pytest.raises(KeyError, match="label_key='type'"):
         write_report(tmp_path / "report.html", coded, label_key="type")

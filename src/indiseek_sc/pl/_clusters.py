@@ -88,7 +88,7 @@ def cluster_agreement(
         n_clusters = codes["n_clusters"]
         few, many = n_clusters.min(), n_clusters.max()
         ax.set_title(
-            f"{_NAMES[figure]}\nLeiden, {few if few == many else f'{few} to {many}'} clusters of each representation",
+            f"{_NAMES[figure]}\nLeiden, {few if few == many else f'{few} to {many}'} clusters each",
             loc="left",
         )
         return finish(page(ax), ax, show=show, save=save)

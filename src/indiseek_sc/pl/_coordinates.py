@@ -184,7 +184,8 @@ def _short(name: object) -> str:
 def _annotate(ax: Axes, table: pd.DataFrame, n_drawn: int) -> None:
     method, kind, modality = (str(table[column].iloc[0]) for column in _ONE_OF_EACH)
     both = " (also through the shared representation)" if kind == "specific" else ""
-    caption = [line.format(kind=kind, modality=display_name(modality), both=both) for line in _CAPTIONS[method]]
+    question = " ".join(_CAPTIONS[method]).format(kind=kind, modality=display_name(modality), both=both)
+    caption = [question]
     caption.append(
         "lines: 95% interval over cells"
         + (f"; the {n_drawn:,} largest of {len(table):,}" if n_drawn < len(table) else "")

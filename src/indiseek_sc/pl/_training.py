@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
 from indiseek_sc import _keys
 from indiseek_sc._checks import check_several
@@ -327,7 +327,7 @@ def frontier(
 ) -> Axes | None:
     """Draw what specific representations leak against what they gain, a line through the lambdas for each modality.
 
-    The best place is the upper left. Numbers are lambdas; the bar through a point is one standard error of its leak. The
+    The best place is the upper left; the axis of the leak is linear within the tolerance and logarithmic beyond. Numbers are lambdas; the bar through a point is one standard error of its leak. The
     shaded part is within the tolerance, and rings mark the chosen lambda.
 
     Parameters
@@ -422,8 +422,12 @@ def _dress(ax: Axes, table: pd.DataFrame, path: Any) -> None:
     ax.margins(0.12)
     right = max(ax.get_xlim()[1], 1.5 * path.tolerance)
     ax.set_xlim(min(0, table["leak_ratio"].min()) - 0.04 * right, right)  # room for a ring around 0
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    # Linear within the tolerance, so that a tenth of it can be seen beside a leak of ten times as much.
+    ax.set_xscale("symlog", linthresh=path.tolerance, linscale=1)
+    ax.xaxis.set_major_locator(FixedLocator([0, *(path.tolerance * step for step in (0.25, 0.5, 1, 2.5, 5, 10, 25))]))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     ax.set_xlabel("leak ratio of the specific representation (0 % is best)")
     ax.set_ylabel("gain (100 % is best)")
     handles, words = ax.get_legend_handles_labels()
