@@ -54,6 +54,14 @@ def test_a_figure_of_one_column_is_one_picture():
     plt.close(figure)
 
 
+def test_panels_that_share_the_names_of_their_rows_stay_together():
+    with plt.rc_context(pl.STYLE):
+        figure, _ = plt.subplots(1, 2, figsize=(pl.PAGE / 25.4, 2), sharey=True, layout="constrained")
+    rows, _ = render_figure(figure)
+    assert [len(row) for row in rows] == [1]
+    plt.close(figure)
+
+
 def test_the_same_figure_gives_the_same_file():
     drawings = []
     for _ in range(2):

@@ -86,21 +86,20 @@ def render_figure(figure: Figure) -> Drawing:
 
 
 def find_panels(figure: Figure) -> list[list[Bbox]]:
-    """Pixels of each panel and legend of a figure that is wider than a column, row by row and without overlaps; nothing of a narrow one.
+    """Pixels of each panel and legend of a figure that is wider than a column, row by row and without overlaps.
+
+    Nothing of a narrow figure, and of one whose panels share the names of their rows.
 
     Parameters
     ----------
     figure
         Drawn before.
     """
-    if figure.get_figwidth() * 25.4 <= COLUMN + 1:
+    # What has the names of its rows in one place is read together.
+    share_rows = any(_share_rows(ax, other) for i, ax in enumerate(figure.axes) for other in figure.axes[:i])
+    if figure.get_figwidth() * 25.4 <= COLUMN + 1 or share_rows:
         return []
     found = [box for ax in figure.axes for box in _boxes_of(ax)]
-    # What has one axis together is read together.
-    for number, ax in enumerate(figure.axes):
-        for other in figure.axes[:number]:
-            if _share_rows(ax, other):
-                found.append(Bbox.union([*filter(None, (ax.get_tightbbox(), other.get_tightbbox()))]))
     found += [legend.get_window_extent() for legend in figure.legends]
     boxes: list[Bbox] = []
     for box in found:
