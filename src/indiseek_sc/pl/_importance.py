@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
@@ -14,6 +15,8 @@ from indiseek_sc import _keys
 from indiseek_sc._checks import check_name
 from indiseek_sc._lookup import check_mdata
 from indiseek_sc.pl._style import (
+    COLUMN,
+    PAGE,
     ROLE_COLORS,
     as_text,
     display_name,
@@ -42,13 +45,16 @@ _COLUMNS = {
 }
 _CODES = ("specific", "shared", "both", "raw")
 _WIDEST_LABEL = 40
-_WIDEST_CAPTION = 90
+_WIDEST_CAPTION, _LETTER = 90, 1.22
+"""Letters of a line of the caption of a figure of a page, and millimetres of a letter."""
+_FOR_A_COLUMN = 20
+"""Letters of the longest label, and of names of modalities, with which the figure is as wide as a column."""
 _UNDECIDED = "0.45"
 _SMALLEST_SIDE = 0.5
 _LINEAR = 0.2
 """Bits up to which the axis of information is linear; beyond, it is logarithmic."""
-_WIDTH, _PITCH, _PITCH_OF_TWO_LINES, _AROUND = 180.0, 5.0, 7.0, 24.0
-"""Millimetres: of the figure, of a row, of a row whose label takes two lines, and of what is above and below the rows."""
+_PITCH, _PITCH_OF_TWO_LINES, _AROUND = 4.4, 7.0, 26.0
+"""Millimetres: of a row, of a row whose label takes two lines, and of what is above and below the rows."""
 
 
 def importance_ranking(
@@ -111,7 +117,9 @@ def importance_ranking(
     names = {role: role for role in _keys.ROLES} if isinstance(mdata, pd.DataFrame) else modality_names(mdata)
     names |= noted.get("modalities", {}) | dict(modalities or {})
     pitch = _PITCH_OF_TWO_LINES if any("\n" in label for label in _wrapped(table["label"])) else _PITCH
-    with one_panel(ax, inches(_WIDTH, pitch * len(table) + _AROUND), show) as (ax, show):
+    longest = max(len(str(name)) for name in [*table["label"], *map(display_name, names.values())])
+    width = COLUMN if longest <= _FOR_A_COLUMN else PAGE
+    with one_panel(ax, inches(width, pitch * len(table) + _AROUND), show) as (ax, show):
         if score == "information":
             _draw_information(ax, table)
             _annotate_information(ax, table, names, noted)
@@ -238,10 +246,12 @@ def _annotate_theta(ax: Axes, table: pd.DataFrame, names: Mapping[str, str], not
     rna, adt = (display_name(str(names[role])) for role in _keys.ROLES)
     above: Any = {**_ABOVE, "xycoords": ax.get_xaxis_transform(), "fontweight": "bold"}
     left, right = (textwrap.fill(name, 18) for name in (adt, rna))
-    ax.annotate(f"{left}\n← resolves it better", (0, 1), (-5, 3), ha="right", color=ROLE_COLORS["adt"], **above)
-    ax.annotate(f"{right}\nresolves it better →", (0, 1), (5, 3), ha="left", color=ROLE_COLORS["rna"], **above)
+    # In a column the word on the right would lie on the heading of the cells.
+    space = "\n" if _is_narrow(ax) else " "
+    ax.annotate(f"{left}\n← resolves it{space}better", (0, 1), (-5, 3), ha="right", color=ROLE_COLORS["adt"], **above)
+    ax.annotate(f"{right}\nresolves it{space}better →", (0, 1), (5, 3), ha="left", color=ROLE_COLORS["rna"], **above)
     _annotate_count(ax, table)
-    caption = textwrap.fill(f"θ: log ratio of neighbourhood purities, {rna} over {adt}", _WIDEST_CAPTION)
+    caption = f"θ: log ratio of neighbourhood purities, {rna} over {adt}"
     code = noted.get("code", "specific")
     if code != "specific":
         which = "shared and specific representations together" if code == "both" else f"the {code} representations"
@@ -252,7 +262,7 @@ def _annotate_theta(ax: Axes, table: pd.DataFrame, names: Mapping[str, str], not
         caption += f"\nhollow dot: {few}"
     if any(_includes_0(label) for _, label in table.iterrows()):
         caption += "\ngrey: the interval includes 0"
-    ax.set_xlabel(caption)
+    _write_caption(ax, caption, table)
 
 
 def _annotate_information(ax: Axes, table: pd.DataFrame, names: Mapping[str, str], noted: Mapping[str, object]) -> None:
@@ -271,7 +281,23 @@ def _annotate_information(ax: Axes, table: pd.DataFrame, names: Mapping[str, str
         caption += "\nlabel in colour: this modality resolves it better (false discovery rate 5 %)"
     if not claimed.all():
         caption += "\nlabel in grey: nothing is claimed"
-    ax.set_xlabel(caption)
+    _write_caption(ax, caption, table)
+
+
+def _is_narrow(ax: Axes) -> bool:
+    """Whether the figure is as wide as a column."""
+    return page(ax).get_figwidth() <= inches(COLUMN, 0)[0] * 1.01
+
+
+def _write_caption(ax: Axes, caption: str, table: pd.DataFrame) -> None:
+    """Below the panel, and in a column below the labels too, for the panel alone would be too narrow for it."""
+    room = COLUMN - _count_offset(table) / 72 * 25.4
+    width = int(room / _LETTER) if _is_narrow(ax) else _WIDEST_CAPTION
+    text = "\n".join(textwrap.fill(line, width) for line in caption.split("\n"))
+    if _is_narrow(ax):
+        ax.set_xlabel(text, loc="right", multialignment="center", fontsize=plt.rcParams["legend.fontsize"])
+    else:
+        ax.set_xlabel(text)
 
 
 def _annotate_count(ax: Axes, table: pd.DataFrame) -> None:
