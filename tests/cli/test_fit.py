@@ -269,6 +269,7 @@ def test_an_interrupted_report_leaves_the_cells(user_file, tmp_path, monkeypatch
     assert [file.name for file in tmp_path.iterdir()] == ["out.h5mu"]
 
 
+@pytest.mark.slow  # it starts other processes
 @pytest.mark.usefixtures("maps_here")
 def test_refits_give_claims(user_file, tmp_path):
     quick = ("--max-epochs", "1", "--accelerator", "cpu", "--label-key", "cell_type", "--adt", "prot")

@@ -15,7 +15,8 @@ from indiseek_sc.model._refits import _Parts
 
 from .conftest import FEW, fit
 
-QUICK = {"max_epochs": FEW, "enable_progress_bar": False}
+FEW_OF_REFITS = dict.fromkeys(FEW, 1)
+QUICK = {"max_epochs": FEW_OF_REFITS, "enable_progress_bar": False}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_refits_are_models_of_these_cells(refitted):
     alone.train(
         held_out=mdata.obsm[_keys.REFITS_HELD_OUT][:, 0],
         lambda_=model.lambda_,
-        **{**QUICK, "max_epochs": FEW | {"decoder": 0}},
+        **{**QUICK, "max_epochs": FEW_OF_REFITS | {"decoder": 0}},
     )
     width = mdata.uns[_keys.REFITS]["widths_rna"][0]
     latents = mdata.obsm[_keys.refits("rna")][:, : width.sum()]
@@ -100,7 +101,7 @@ def test_theta_reads_them(refitted):
 def test_samples_are_in_one_half(refitted):
     model, mdata, _, _ = refitted
     mdata.obs["donor"] = np.random.default_rng(0).choice([f"d{i}" for i in range(12)], mdata.n_obs)
-    model.write_refits(4, sample_key="donor", **QUICK)
+    model.write_refits(4, sample_key="donor", max_epochs=0, enable_progress_bar=False)
     for column in mdata.obsm[_keys.REFITS_HELD_OUT].T:
         of_donor = [set(column[(mdata.obs["donor"] == donor).to_numpy()]) for donor in mdata.obs["donor"].unique()]
         assert all(len(values) == 1 for values in of_donor)
@@ -125,7 +126,7 @@ def test_halves_of_samples_have_all_batches(_pbmc_covid_once):
     mdata.obs["run"] = np.where(mdata.obs["sample"].isin(["s0", "s1"]), "small", "large")
     model = fit(mdata, setup={"batch_key": "run"}, train={"held_out": None, "max_epochs": 0})
     model.write_latents()
-    model.write_refits(8, sample_key="sample", max_epochs=0, enable_progress_bar=False)
+    model.write_refits(6, sample_key="sample", max_epochs=0, enable_progress_bar=False)
     for column in mdata.obsm[_keys.REFITS_HELD_OUT].T:
         assert set(mdata.obs["run"][column]) == set(mdata.obs["run"][~column]) == {"small", "large"}
 

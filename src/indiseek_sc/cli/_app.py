@@ -113,7 +113,7 @@ def demo(
     force: Force = False,
     debug: Debug = False,
 ) -> None:
-    """Run everything on 6,000 blood cells that come with the package, in two to three minutes.
+    """Run everything on 6,000 blood cells that come with the package, in about three minutes.
 
     OUTDIR gets [bold]report.html[/bold] to open in a browser, [bold]summary.md[/bold] to read with its figures,
     [bold]summary.json[/bold] for programs, and [bold]demo.h5mu[/bold]: the cells with their codes, neighbours, clusters, UMAP and theta.
