@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import false_discovery_control
-from sklearn.neighbors import NearestNeighbors
 
 from indiseek_sc._checks import check_whole
 from indiseek_sc.metrics._checks import as_labels, as_matrix
+from indiseek_sc.metrics._theta import find_neighbors
 
 BATCH_MIXING_COLUMNS = ("label", "n_cells", "n_batches", "same_batch", "by_chance", "excess", "p", "p_adjusted")
 
@@ -71,8 +71,7 @@ def batch_mixing(
         counts = np.bincount(batch[cells])
         if len(cells) < minimum_cells or (counts >= n_neighbors).sum() < 2:
             continue
-        nearest = NearestNeighbors(n_neighbors=min(n_neighbors, len(cells) - 1)).fit(points[cells])
-        neighbors = nearest.kneighbors(return_distance=False)
+        neighbors = find_neighbors(points[cells], min(n_neighbors, len(cells) - 1))
         own = batch[cells]
         same = _share(own, neighbors)
         by_chance = float((counts * (counts - 1)).sum() / (len(cells) * (len(cells) - 1)))

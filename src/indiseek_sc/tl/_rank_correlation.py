@@ -10,7 +10,6 @@ import pandas as pd
 
 from indiseek_sc import _keys, metrics
 from indiseek_sc._fingerprint import note_inputs
-from indiseek_sc._lookup import find_labels
 from indiseek_sc.tl._codes import (
     Cells,
     ModalityCode,
@@ -20,7 +19,7 @@ from indiseek_sc.tl._codes import (
     find_several_labels,
     list_places,
 )
-from indiseek_sc.tl._refits import find_refits
+from indiseek_sc.tl._refits import find_refits, find_samples
 from indiseek_sc.tl._theta import measure_importance
 from indiseek_sc.tl._wnn_weights import choose_weights
 
@@ -117,14 +116,17 @@ def rank_correlation(
     tables, by_label = [], []
     for code in codes:
         of_modalities = find_codes(mdata, roles, code, obsm_keys, "codes")
-        theta, _ = measure_importance(of_modalities, labels, within, n_bootstrap=1, **of_theta)
-        known = np.isfinite(theta) & weights.notna().to_numpy()
         estimates = None
         if refits and code != "raw":
+            of_known = labels.where(weights.notna().to_numpy())
+            _, samples = find_samples(mdata)
             found = metrics.replicated_importance(
-                refits, labels.where(known), code=code, samples=_find_samples(mdata), information=False, **of_theta
+                refits, of_known, code=code, samples=samples, information=False, **of_theta
             )
-            estimates = found.theta_of_labels
+            theta, estimates = found.theta, found.theta_of_labels
+        else:
+            theta, _ = measure_importance(of_modalities, labels, within, n_bootstrap=1, **of_theta)
+        known = np.isfinite(theta) & weights.notna().to_numpy()
         ranks = metrics.rank_correlation(
             theta[known], weights.to_numpy()[known], labels[known], estimates=estimates, **of_ranks
         )
@@ -152,12 +154,6 @@ def rank_correlation(
         list_places(mdata, roles, codes, obsm_keys, columns=columns, cells=cells, refits=bool(refits)),
     )
     return table.copy()
-
-
-def _find_samples(mdata: MuData) -> pd.Series | None:
-    """The samples that refits were made of, if they were."""
-    key = mdata.uns[_keys.REFITS]["sample_key"]
-    return find_labels(mdata, key, "sample_key") if key else None
 
 
 def _as_theta_and_weight(column: str) -> str:

@@ -9,11 +9,13 @@ import numpy as np
 
 from indiseek_sc import _keys
 from indiseek_sc._fingerprint import find_changed
+from indiseek_sc._lookup import find_labels
 from indiseek_sc.metrics import Refit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import pandas as pd
     from mudata import MuData
     from numpy.typing import NDArray
 
@@ -43,6 +45,12 @@ def find_refits(mdata: MuData, roles: Mapping[_keys.Role, str]) -> list[Refit]:
         )
         for number in range(held_out.shape[1])
     ]
+
+
+def find_samples(mdata: MuData, sample_key: str | None = None) -> tuple[str, pd.Series | None]:
+    """Return the column of samples that standard errors are over, as given or as refits were made, and its values; nothing if there is none."""
+    key = sample_key or mdata.uns[_keys.REFITS]["sample_key"]
+    return (key, find_labels(mdata, key, "sample_key")) if key else ("", None)
 
 
 def _cut(values: NDArray[np.floating], widths: NDArray[np.integer]) -> list[list[NDArray[np.floating]]]:

@@ -23,7 +23,7 @@ from indiseek_sc.tl._codes import (
     find_several_labels,
     list_places,
 )
-from indiseek_sc.tl._refits import find_refits
+from indiseek_sc.tl._refits import find_refits, find_samples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -154,16 +154,14 @@ def modality_importance(
     }
     columns = [label_key, *([batch_key] if batch_key else [])]
     if refits and code != "raw":
-        sample_key = sample_key or mdata.uns[_keys.REFITS]["sample_key"] or None
-        samples = None if sample_key is None else find_labels(mdata, sample_key, "sample_key")
+        params["sample_key"], samples = find_samples(mdata, sample_key)
         check_whole("n_neighbors", n_neighbors, 1)
         check_number("smoothing", smoothing, above_zero=True)
         found = metrics.replicated_importance(
             refits, labels, code=code, samples=samples, batches=batches, information=code == "specific", **settings
         )
         theta, table = found.theta, found.table
-        params["sample_key"] = sample_key or ""
-        columns += [] if sample_key is None else [sample_key]
+        columns += [] if samples is None else [params["sample_key"]]
     else:
         theta, importance = measure_importance(
             codes, labels, within, batches=batches, n_bootstrap=n_bootstrap, **settings
