@@ -60,7 +60,7 @@ def predict_proteins(mdata: MuData, model: IndiSeek, test: np.ndarray, seed: int
     """
     is_test = np.isin(np.arange(mdata.n_obs), test)
     cells = as_cells(mdata, model, np.where(is_test, "without proteins", "with proteins"))
-    cells.obsm["proteins"].loc[is_test] = 0  # a batch of zeros alone is how TOTALVI is told that they are missing
+    cells.obsm["proteins"].loc[is_test] = 0  # TOTALVI takes proteins for missing in a batch in which all are 0
     _, counts = fit(cells, seed).get_normalized_expression(
         indices=test,
         transform_batch="with proteins",

@@ -4,7 +4,7 @@
         --seeds 3 --totalvi-seeds 1 --codes codes --output results/peers.csv
 
 A data set is named as ``FILE:LABELS``, with several labels separated by commas; of larger sets ``--cells`` are drawn, always the same. All methods have
-their default settings, none is told the batches, and isotype controls are in none:
+their default settings, no method is given the batches, and isotype controls are excluded from all:
 
 - ``IndiSeek``: the joint representation; retrieval in the shared ones. A third of the cells (the seed) is held out of training. **No
   other method here holds cells out**, but for the canonical analysis;
