@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from indiseek_sc.train import StageData, StagePlan
 
 EPOCHS_BETWEEN_PROBES = 5
-"""As in the plan of the specific codes."""
+"""As in the plan of the specific representations."""
 
 
 @dataclass

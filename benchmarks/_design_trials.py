@@ -55,7 +55,7 @@ def cells_apart() -> Iterator[None]:
 
 @contextmanager
 def given_expected(model: IndiSeek, *, by_features: bool = False) -> Iterator[None]:
-    """Let stage 2 know of a cell only what its own shared code, or with ``by_features`` its features as well, say of the other modality's code."""
+    """Let stage 2 know of a cell only what its own shared representation, or with ``by_features`` its features as well, say of the other modality's representation."""
     module, train = model.module, model.split.train
     condition, shared, seen = module.condition, module.shared, {}
 
@@ -63,8 +63,8 @@ def given_expected(model: IndiSeek, *, by_features: bool = False) -> Iterator[No
         seen[role] = features
         return shared(role, features)
 
-    def inputs(role: Role, code: Tensor) -> Tensor:
-        products = torch.cat([code, (code[:, :, None] * code[:, None, :]).flatten(1)], dim=1)
+    def inputs(role: Role, latent: Tensor) -> Tensor:
+        products = torch.cat([latent, (latent[:, :, None] * latent[:, None, :]).flatten(1)], dim=1)
         return torch.cat([products, seen[role]], dim=1) if by_features else products
 
     known, given, expect = {}, {}, {}
@@ -77,8 +77,8 @@ def given_expected(model: IndiSeek, *, by_features: bool = False) -> Iterator[No
         expect[role] = RidgeMap(given[role].shape[1], module.n_shared).to(module.device)
         expect[role].fit(given[role], known[other(role)])
 
-    def expected(role: Role, code: Tensor, batch: Tensor) -> Tensor:
-        return expect[role](inputs(role, condition(role, code, batch)))
+    def expected(role: Role, latent: Tensor, batch: Tensor) -> Tensor:
+        return expect[role](inputs(role, condition(role, latent, batch)))
 
     with patch.object(module, "shared", watch), patch.object(module, "condition", expected):
         yield

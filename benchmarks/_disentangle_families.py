@@ -29,7 +29,7 @@ LEADERS = {
     "no_critics": "indiseek",
     "no_independence": "indiseek",
 }
-"""Whose stage 1 a method has, with the same settings and seed, and the start of its specific codes where that is of the same make."""
+"""Whose stage 1 a method has, with the same settings and seed, and the start of its specific representations where that is of the same make."""
 
 
 class StageClock(Callback):
@@ -55,7 +55,7 @@ class StageClock(Callback):
 
 @dataclass
 class Leader:
-    """A model whose stages others take over, what those cost, and the auditor of its shared codes once there is one."""
+    """A model whose stages others take over, what those cost, and the auditor of its shared representations once there is one."""
 
     model: IndiSeek
     clock: StageClock
@@ -136,7 +136,7 @@ class Case:
         return {stage: min(n, self.max_epochs) for stage, n in (own | dict(changes or {})).items()}
 
     def audit(self, method: str, model: IndiSeek) -> AuditReport:
-        """Audit a model; what depends on shared codes that others have too is probed once."""
+        """Audit a model; what depends on shared representations that others have too is probed once."""
         leader = self.leaders.get(LEADERS.get(method, method))
         if leader is None:
             return model.audit()

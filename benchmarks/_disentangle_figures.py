@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from _disentangle_judge import CODES, COORDINATE_GROUPS
+from _disentangle_evaluate import COORDINATE_GROUPS, LATENTS
 from _slides import DPI, SLIDES
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -35,14 +35,14 @@ def draw_all(table: pd.DataFrame, folder: Path) -> list[Path]:
     drawn: dict[str, Figure] = {}
     with plt.rc_context(SLIDES):
         for data, rows in table.groupby("data", sort=False):
-            drawn[f"frontier_{data}"] = draw_frontier(rows, str(data))
+            drawn[f"frontier_{data}"] = draw_lambda_path(rows, str(data))
             drawn[f"shared_{data}"] = draw_shared(rows, str(data))
         if "rna.private_r2_min" in table:
             told = table[table["rna.private_r2_min"].notna() & (table["n_specific"] > 0)]
             if len(told):
                 drawn["recovery"] = draw_recovery(told)
             if any(f"rna.probe_{group}" in told for group in COORDINATE_GROUPS):
-                drawn["coordinates"] = draw_coordinates(told)
+                drawn["coordinates"] = draw_feature_importance(told)
         if "rho.raw" in table:
             for data, rows in table[table["rho.raw"].notna()].groupby("data", sort=False):
                 drawn[f"rho_{data}"] = draw_rho(rows, str(data))
@@ -54,8 +54,8 @@ def draw_all(table: pd.DataFrame, folder: Path) -> list[Path]:
     return files
 
 
-def draw_frontier(table: pd.DataFrame, data: str) -> Figure:
-    """What specific codes leak against what they gain; the aim is shaded."""
+def draw_lambda_path(table: pd.DataFrame, data: str) -> Figure:
+    """What specific representations leak against what they gain; the aim is shaded."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.8), sharex=True, sharey=True, layout="constrained")
     for ax, role in zip(axes, ROLES, strict=True):
         ax.add_artist(Rectangle((-1, AIM["gain"]), 1 + TOLERANCE, 9, color="0.92", zorder=0))
@@ -69,17 +69,17 @@ def draw_frontier(table: pd.DataFrame, data: str) -> Figure:
         ax.set_title(f"{data}, {display_name(role)}", loc="left")
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_formatter(PercentFormatter(1, symbol=" %", decimals=0))
-        ax.set_xlabel("leak ratio of the specific code (0 % is best)")
+        ax.set_xlabel("leak ratio of the specific representation (0 % is best)")
     axes[0].set_ylim(top=max(1.05, axes[0].get_ylim()[1]))
-    axes[0].set_ylabel("gain of the specific code (100 % is best)")
+    axes[0].set_ylabel("gain of the specific representation (100 % is best)")
     add_legend(figure, titles(table))
     return figure
 
 
 def draw_shared(table: pd.DataFrame, data: str) -> Figure:
-    """How sufficient shared codes are against how purely they are shared; the aim is shaded.
+    """How sufficient shared representations are against how purely they are shared; the aim is shaded.
 
-    Methods of one stage 1 have the same shared codes, and one marker.
+    Methods of one stage 1 have the same shared representations, and one marker.
     """
     columns = [f"{role}.{figure}" for role in ROLES for figure in ("sufficiency", "agreement_flat")]
     names = list(titles(table))
@@ -94,7 +94,7 @@ def draw_shared(table: pd.DataFrame, data: str) -> Figure:
         ax.add_artist(Rectangle((AIM["sufficiency"], AIM["agreement_flat"]), 9, 9, color="0.92", zorder=0))
         draw_points(ax, shown, f"{role}.sufficiency", f"{role}.agreement_flat")
         ax.set_title(f"{data}, {display_name(role)}", loc="left")
-        ax.set_xlabel("sufficiency of the shared code (1 is best)")
+        ax.set_xlabel("sufficiency of the shared representation (1 is best)")
     axes[0].set_ylabel("agreement, directions equal (1 is best)")
     axes[0].set_xlim(right=max(1.05, axes[0].get_xlim()[1]))
     axes[0].set_ylim(min(0, shown[columns[1::2]].min(axis=None)) - 0.04, 1)
@@ -132,13 +132,13 @@ def draw_recovery(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_coordinates(table: pd.DataFrame) -> Figure:
-    """What specific codes use and contain of the coordinates that shared factors make, and of those that private ones make."""
+def draw_feature_importance(table: pd.DataFrame) -> Figure:
+    """What specific representations use and contain of the coordinates that shared factors make, and of those that private ones make."""
     names = sorted(table["data"].unique())
     methods = titles(table)
     labels = {
         "jacobian": "share of the mean squared Jacobian\n(what the encoder uses)",
-        "probe": "mean R2 of a coordinate from the code\n(what it contains)",
+        "probe": "mean R2 of a coordinate from the representation\n(what it contains)",
     }
     figure, axes = plt.subplots(
         2, len(names), figsize=(2.8 + 2.5 * len(names), 7), sharey="row", squeeze=False, layout="constrained"
@@ -188,13 +188,13 @@ def kinds_of_modality() -> list[Line2D]:
 
 
 def draw_rho(table: pd.DataFrame, data: str) -> Figure:
-    """Rank correlation of theta with WNN weights, for each code of each method, with bootstrap intervals."""
+    """Rank correlation of theta with WNN weights, for each representation of each method, with bootstrap intervals."""
     names = list(titles(table))
     figure, ax = plt.subplots(figsize=(11, 4.8), layout="constrained")
     for place, method in enumerate(names):
         rows = table[table["method"] == method]
-        x = np.arange(len(CODES)) + (place - (len(names) - 1) / 2) * 0.8 / len(names)
-        columns = [f"rho.{kind}" for kind in CODES]
+        x = np.arange(len(LATENTS)) + (place - (len(names) - 1) / 2) * 0.8 / len(names)
+        columns = [f"rho.{kind}" for kind in LATENTS]
         middle, lower, upper = (
             rows.reindex(columns=[column + end for column in columns]).mean().to_numpy()
             for end in ("", "_lower", "_upper")
@@ -204,10 +204,10 @@ def draw_rho(table: pd.DataFrame, data: str) -> Figure:
             x, middle, bars, fmt=MARKERS[method], color=COLORS[method], ecolor=(COLORS[method], 0.4), markersize=7
         )
     ax.axhline(0, color="0.8", linewidth=1, zorder=0)
-    for edge in np.arange(len(CODES) - 1) + 0.5:
+    for edge in np.arange(len(LATENTS) - 1) + 0.5:
         ax.axvline(edge, color="0.9", linewidth=1, zorder=0)
-    ax.set_xticks(np.arange(len(CODES)), CODES)
-    ax.set_xlim(-0.5, len(CODES) - 0.5)
+    ax.set_xticks(np.arange(len(LATENTS)), LATENTS)
+    ax.set_xlim(-0.5, len(LATENTS) - 0.5)
     ax.set_ylabel("Spearman correlation with WNN weights")
     ax.set_title(f"{data}: leakage can raise it, so it is no measure of disentanglement", loc="left")
     add_legend(figure, titles(table))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from _disentangle_judge import CODES
+from _disentangle_evaluate import LATENTS
 
 from indiseek_sc._keys import ROLES
 from indiseek_sc.baselines import METHODS
@@ -72,8 +72,8 @@ def report(table: pd.DataFrame) -> str:
         cells = f"{rows['n_train'].iloc[0]:,} cells to learn from, {rows['n_cells'].iloc[0] - rows['n_train'].iloc[0]:,} held out"
         parts += [f"### {data}: {cells}, {rows['seed'].nunique()} seed(s)", _audit_table(rows)]
     if "rna.private_r2_min" in table:
-        parts += ["### Known factors, R2 from the specific codes", _recovery_table(table)]
-    if any(f"rho.{kind}" in table for kind in CODES):
+        parts += ["### Known factors, R2 from the specific representations", _recovery_table(table)]
+    if any(f"rho.{kind}" in table for kind in LATENTS):
         parts += ["### Rank correlation of theta with WNN weights", _rho_table(table)]
     else:
         parts.append("No data set has WNN weights beside labels, so there is no rank correlation of theta with them.")
@@ -126,7 +126,7 @@ def _rho_table(table: pd.DataFrame) -> str:
 
     known = table[table["rho.raw"].notna()]
     rows = [
-        [str(data), title, *(show(rows, kind) for kind in CODES), both(rows, "leak_ratio", 3)]
+        [str(data), title, *(show(rows, kind) for kind in LATENTS), both(rows, "leak_ratio", 3)]
         for data, of_data in known.groupby("data")
         for title, rows in by_method(of_data)
     ]
@@ -134,4 +134,4 @@ def _rho_table(table: pd.DataFrame) -> str:
     if "wnn_source" in known:
         sources = known.dropna(subset="wnn_source").groupby("data")["wnn_source"].unique()
         note += "".join(f" WNN weights of {data}: {'; '.join(names)}." for data, names in sources.items())
-    return as_markdown(["data", "method", *CODES, "leak ratio"], rows) + "\n\n" + note
+    return as_markdown(["data", "method", *LATENTS, "leak ratio"], rows) + "\n\n" + note

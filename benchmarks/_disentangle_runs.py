@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from _disentangle_evaluate import evaluate, evaluate_factors, evaluate_features, evaluate_ranks, latents_of
 from _disentangle_families import Case, StageClock
-from _disentangle_judge import codes_of, judge, judge_coordinates, judge_factors, judge_ranks
 from main_job import find_labels, read
 
 from indiseek_sc import IndiSeek
@@ -33,7 +33,7 @@ LITERAL_EPOCHS = {"shared": 150, "specific": 150}
 """In the place of 2,000 each, which at batches of 128 are beyond two cores."""
 
 TWINS = {"S3": "S1"}
-"""The same cells to the bit: S3 differs from S1 by given shared codes that no method here reads, so its rows are those of S1."""
+"""The same cells to the bit: S3 differs from S1 by given shared representations that no method here reads, so its rows are those of S1."""
 
 SECONDS = {
     "indiseek": 60.0,
@@ -140,13 +140,13 @@ def measure(case: Case, method: str, options: Options) -> tuple[dict[str, Any], 
     figures: dict[str, Any] = {"lambda": model.lambda_, "lambda_chosen": path is not None}
     figures |= {"lambda_within": None if path is None else path.is_within}
     figures |= {"n_cells": case.mdata.n_obs, "n_train": case.train.size, "seconds": seconds}
-    codes = codes_of(model)
-    figures |= judge(case, method, model, codes, options.auditor)
+    latents = latents_of(model)
+    figures |= evaluate(case, method, model, latents, options.auditor)
     if "synthetic" in case.mdata.uns:
-        figures |= judge_factors(model, case.mdata, case.train, case.test, case.seed)
-        figures |= judge_coordinates(model, case.mdata, case.seed)
+        figures |= evaluate_factors(model, case.mdata, case.train, case.test, case.seed)
+        figures |= evaluate_features(model, case.mdata, case.seed)
     else:
-        figures |= judge_ranks(codes, model.modalities, case.mdata, find_labels(case.mdata), case.test, case.seed)
+        figures |= evaluate_ranks(latents, model.modalities, case.mdata, find_labels(case.mdata), case.test, case.seed)
     return figures, path
 
 

@@ -61,7 +61,7 @@ def run_midas(
 
     Returns
     -------
-    For each number of epochs: ``codes`` (the biological state ``c`` of all cells), ``imputed_<modality>`` (counts of all cells), ``hidden_<modality>``
+    For each number of epochs: ``latents`` (the biological state ``c`` of all cells), ``imputed_<modality>`` (counts of all cells), ``hidden_<modality>``
     (``c`` of the hidden values alone, in the batch of their cells), ``epochs`` and ``seconds`` of the processor for the training.
     """
     options = {"batch_key": batch_key, "seed": seed, "epochs": sorted(epochs)}
@@ -77,10 +77,10 @@ def run_midas(
 
 
 def describe(model: Any, hidden: Mapping[str, AnnData], batch_key: str) -> dict[str, np.ndarray]:
-    """Return codes and imputed counts of a model of scmidas as it is now."""
+    """Return representations and imputed counts of a model of scmidas as it is now."""
     import torch
 
-    found = {"codes": model.get_latent_representation()}
+    found = {"latents": model.get_latent_representation()}
     found |= {f"imputed_{modality}": model.get_imputed_values(modality=modality) for modality in model.mods}
     batches = [str(name) for name in model.batch_names]
     for modality, cells in hidden.items():

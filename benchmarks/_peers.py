@@ -24,7 +24,7 @@ N_COMPONENTS = {"rna": 30, "adt": 30}
 class Fitted(NamedTuple):
     """What a method made of the cells."""
 
-    code: np.ndarray
+    latent: np.ndarray
     """Representation of the cells that the method was fitted to, or of all of which some were held out."""
     seconds: float = np.nan
     """Processor time of the fit, on one thread: other programs on the machine do not add to it."""
@@ -54,7 +54,7 @@ def cached(path: Path | None, fit: Callable[[], Fitted]) -> Fitted:
     """Return what a file has, or make it and write it there; without a path, make it."""
     if path is not None and path.exists():
         with np.load(path) as found:
-            return Fitted(found["code"], float(found["seconds"]), found.get("every"))
+            return Fitted(found["latent"], float(found["seconds"]), found.get("every"))
     fitted = fit()
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -39,28 +39,28 @@ LABEL_METRICS = {"cLISI": "clisi_knn", "Isolated labels": "isolated_labels"}
 OTHER_METRICS = {"batch": ("bras", "pcr_comparison"), "label": ("nmi_ari_cluster_labels_kmeans", "silhouette_label")}
 
 
-def score(codes: dict[str, np.ndarray], batch: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
+def score(latents: dict[str, np.ndarray], batch: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
     """Return the metrics of scib-metrics by method, and the means of both kinds."""
     from scib_metrics.benchmark import BatchCorrection, Benchmarker, BioConservation
 
     obs = pd.DataFrame({"batch": pd.Categorical(batch), "label": pd.Categorical(labels)})
     obs.index = obs.index.astype(str)
     cells = AnnData(np.zeros((len(obs), 2), np.float32), obs=obs)
-    for name, code in codes.items():
-        cells.obsm[name] = np.ascontiguousarray(code, dtype=np.float32)
+    for name, latent in latents.items():
+        cells.obsm[name] = np.ascontiguousarray(latent, dtype=np.float32)
     benchmarker = Benchmarker(
         cells,
         "batch",
         "label",
-        list(codes),
+        list(latents),
         BioConservation(**dict.fromkeys(LABEL_METRICS.values(), True), **dict.fromkeys(OTHER_METRICS["label"], False)),
         BatchCorrection(**dict.fromkeys(BATCH_METRICS.values(), True), **dict.fromkeys(OTHER_METRICS["batch"], False)),
-        pre_integrated_embedding_obsm_key=next(iter(codes)),
+        pre_integrated_embedding_obsm_key=next(iter(latents)),
         progress_bar=False,
     )
     benchmarker.prepare()
     benchmarker.benchmark()
-    table = benchmarker.get_results(min_max_scale=False).loc[list(codes), [*BATCH_METRICS, *LABEL_METRICS]]
+    table = benchmarker.get_results(min_max_scale=False).loc[list(latents), [*BATCH_METRICS, *LABEL_METRICS]]
     table = table.astype(float)
     table["batch score"] = table[list(BATCH_METRICS)].mean(axis=1)
     table["label score"] = table[list(LABEL_METRICS)].mean(axis=1)
@@ -72,21 +72,21 @@ def train_ours(mdata: MuData, seed: int, held_out: np.ndarray, **setup: str) -> 
     IndiSeek.setup_mudata(mdata, **setup)
     model = IndiSeek(mdata, seed=seed)
     model.train(held_out=held_out, enable_progress_bar=False)
-    codes = {
+    latents = {
         f"{kind}, {name}": model.get_latent_representation(kind=kind, modality=name)
         for kind in ("shared", "specific")
         for name in model.modalities.values()
     }
-    return model, {"joint": model.get_latent_representation(), **codes}
+    return model, {"joint": model.get_latent_representation(), **latents}
 
 
-def run_harmony(code: np.ndarray, batch: np.ndarray, seed: int) -> np.ndarray:
+def run_harmony(latent: np.ndarray, batch: np.ndarray, seed: int) -> np.ndarray:
     """Return a representation corrected by Harmony, with its defaults."""
     import harmonypy
 
-    found = harmonypy.run_harmony(code, pd.DataFrame({"batch": batch}), ["batch"], verbose=False, random_state=seed)
+    found = harmonypy.run_harmony(latent, pd.DataFrame({"batch": batch}), ["batch"], verbose=False, random_state=seed)
     corrected = np.asarray(found.Z_corr)
-    return corrected if corrected.shape == code.shape else corrected.T
+    return corrected if corrected.shape == latent.shape else corrected.T
 
 
 def run(name: str, seed: int, arguments: argparse.Namespace) -> pd.DataFrame:
@@ -99,27 +99,27 @@ def run(name: str, seed: int, arguments: argparse.Namespace) -> pd.DataFrame:
     )
     held_out = np.sort(rng.permutation(mdata.n_obs)[: mdata.n_obs // 3])
     train = np.setdiff1d(np.arange(mdata.n_obs), held_out)
-    codes: dict[tuple[str, str], np.ndarray] = {}
+    latents: dict[tuple[str, str], np.ndarray] = {}
     audits = {}
     for way, setup in (("without batch_key", {}), ("IndiSeek", {"batch_key": arguments.batch_key})):
         model, ours = train_ours(mdata, seed, held_out, **setup)
-        codes |= {(way, kind): code for kind, code in ours.items()}
+        latents |= {(way, kind): latent for kind, latent in ours.items()}
         audits[way] = model.audit().table
     inputs = read_inputs(mdata, model, train)["plain"]
     parts = [inputs["rna"][:, :30], inputs["adt"]]
-    codes["input", "joint"] = np.hstack([part / np.sqrt(part.var(axis=0).sum()) for part in parts])
-    codes["Harmony", "joint"] = run_harmony(codes["input", "joint"], batch, seed)
+    latents["input", "joint"] = np.hstack([part / np.sqrt(part.var(axis=0).sum()) for part in parts])
+    latents["Harmony", "joint"] = run_harmony(latents["input", "joint"], batch, seed)
     if arguments.totalvi_epochs != 0:
         cells = _totalvi.as_cells(mdata, model, batch)
         totalvi = _totalvi.fit(cells, seed, arguments.totalvi_epochs)
-        codes["TOTALVI", "joint"] = totalvi.get_latent_representation()
-    table = score({" | ".join(key): code for key, code in codes.items()}, batch, labels)
-    table["label accuracy"] = [label_accuracy(code, labels, train, held_out) for code in codes.values()]
+        latents["TOTALVI", "joint"] = totalvi.get_latent_representation()
+    table = score({" | ".join(key): latent for key, latent in latents.items()}, batch, labels)
+    table["label accuracy"] = [label_accuracy(latent, labels, train, held_out) for latent in latents.values()]
     for way, audit in audits.items():
         for modality in audit.index:
             table.loc[f"{way} | shared, {modality}", list(FIGURES)] = audit.loc[modality, list(FIGURES)].to_numpy(float)
-    table.insert(0, "kind", [kind for _, kind in codes])
-    table.insert(0, "method", [method for method, _ in codes])
+    table.insert(0, "kind", [kind for _, kind in latents])
+    table.insert(0, "method", [method for method, _ in latents])
     table.insert(0, "batch_key", arguments.batch_key)
     table.insert(0, "seed", seed)
     table.insert(0, "data", Path(name).stem)

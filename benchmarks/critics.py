@@ -25,18 +25,20 @@ from indiseek_sc import IndiSeek
 from indiseek_sc.datasets import synthetic
 from indiseek_sc.metrics import limit_threads
 from indiseek_sc.model import _stages
-from indiseek_sc.nn import ConditionalCodec
+from indiseek_sc.nn import ConditionalEncoderDecoder
 
-SPOILT = ("mixing", "second", "shift")
+SPOILT = ("cholesky", "second", "shift")
 
-fit_whitening = ConditionalCodec.fit_whitening
+fit_whitening = ConditionalEncoderDecoder.fit_whitening
 
 
-def spoil_whitening(codec: ConditionalCodec, features: torch.Tensor, condition: torch.Tensor, n_fit: int) -> None:
+def spoil_whitening(
+    encoder_decoder: ConditionalEncoderDecoder, features: torch.Tensor, condition: torch.Tensor, n_fit: int
+) -> None:
     """Fit the whitening, and let parts of it be the same for all conditions."""
-    fit_whitening(codec, features, condition, n_fit)
+    fit_whitening(encoder_decoder, features, condition, n_fit)
     for name in SPOILT:
-        getattr(codec.conditional, name).weight.zero_()
+        getattr(encoder_decoder.conditional, name).weight.zero_()
 
 
 def run(name: str, seed: int, lambdas: list[float], *, is_spoilt: bool) -> list[dict[str, Any]]:
@@ -92,8 +94,8 @@ def main() -> None:
                     rows += run(name, seed, a.lambdas, is_spoilt=False)
                 else:
                     with (
-                        patch.object(ConditionalCodec, "fit_whitening", spoil_whitening),
-                        patch.object(_stages, "has_shape", lambda *_: False),
+                        patch.object(ConditionalEncoderDecoder, "fit_whitening", spoil_whitening),
+                        patch.object(_stages, "needs_flow", lambda *_: False),
                     ):
                         rows += run(name, seed, a.lambdas, is_spoilt=True)
             table = pd.DataFrame(rows)

@@ -1,16 +1,16 @@
-"""Choices of stage 2, one changed at a time: the same shared codes, other settings, the same audit.
+"""Choices of stage 2, one changed at a time: the same shared representations, other settings, the same audit.
 
     python benchmarks/design.py DATA.h5mu [DATA.h5mu ...] --seeds 2 --max-cells 3000 --output design.csv
 
 Half of the cells train, the other half judges. Stage 1 is trained once for each data set and seed, and so are the whitening and shape that critics
 start from, except for choices that change these; ``seconds`` are those of what was trained. ``effective`` is the effective number of
-dimensions of each specific code: of the eigenvalues of its correlations, the square of their sum over the sum of their squares.
-``own`` and ``other`` are the decoder's views: the share of the features' variance that probes tell from Z with the own shared code beside it, and with
+dimensions of each specific representation: of the eigenvalues of its correlations, the square of their sum over the sum of their squares.
+``own`` and ``other`` are the decoder's views: the share of the features' variance that probes tell from Z with the own shared representation beside it, and with
 the other modality's. No label is read.
 
 Trials that no setting can make are in ``_design_trials.py``: lambda that comes from elsewhere, critics that see noise, whitening and critics on
-cells apart, whitening that is cross-fitted or of more networks, and whitening given what the own shared code (or that and the own features) says
-of the other one, in the place of the own one itself (a ridge regression on products of two of the code's columns; critics see these expectations of the other
+cells apart, whitening that is cross-fitted or of more networks, and whitening given what the own shared representation (or that and the own features) says
+of the other one, in the place of the own one itself (a ridge regression on products of two of the representation's columns; critics see these expectations of the other
 modality).
 """
 
@@ -75,13 +75,13 @@ CHOICES_OF_START: dict[str, dict] = {
     "whitening without shape": {"max_epochs_shape": 0},
     "Z of 8": {"n_specific": 8},
     "Z of 32": {"n_specific": 32},
-    "no whitening": {"conditional_codec": False, "max_epochs_specific": 60, "keep_least_leak": False},
+    "no whitening": {"conditional_encoder_decoder": False, "max_epochs_specific": 60, "keep_least_leak": False},
 }
 """Choices that change what comes before the critics too, so that all of stage 2 is trained."""
 
 
 def trial(choice: str, model: IndiSeek) -> AbstractContextManager[None]:
-    """Return what has to hold while stage 2 of a choice is trained, and its codes are read."""
+    """Return what has to hold while stage 2 of a choice is trained, and its representations are read."""
     if choice in LAMBDA_FROM:
         return annealing(LAMBDA_FROM[choice], model.settings.optimisation.max_epochs_specific)
     if choice in GIVEN_EXPECTED:
@@ -89,9 +89,9 @@ def trial(choice: str, model: IndiSeek) -> AbstractContextManager[None]:
     return TRIALS.get(choice, nullcontext)()
 
 
-def count_effective(code: np.ndarray) -> float:
-    """Participation ratio of the correlations of a code."""
-    values = np.linalg.eigvalsh(np.atleast_2d(np.corrcoef(code, rowvar=False)))
+def count_effective(latent: np.ndarray) -> float:
+    """Participation ratio of the correlations of a representation."""
+    values = np.linalg.eigvalsh(np.atleast_2d(np.corrcoef(latent, rowvar=False)))
     return float(values.sum() ** 2 / (values**2).sum())
 
 
@@ -127,9 +127,9 @@ def run(name: str, seed: int, max_cells: int) -> list[dict]:
         figures = {f"{m}.{k}": table.loc[m, k] for m in ROLES for k in ("leak_ratio", "gain", "complete")}
         if choice == "default":
             views = {"own": shared, "other": {role: shared[other(role)] for role in ROLES}}
-            for view, codes in views.items():
+            for view, latents in views.items():
                 for role in ROLES:
-                    seen = np.hstack([specific[role], codes[role]])
+                    seen = np.hstack([specific[role], latents[role]])
                     figures[f"{role}.{view}"] = held_out_r2(seen, features[role], train, test, seed=seed)
         sizes = {f"{role}.effective": count_effective(specific[role][test]) for role in ROLES}
         rows.append({"data": Path(name).stem, "seed": seed, "choice": choice, "seconds": seconds, **figures, **sizes})

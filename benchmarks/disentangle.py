@@ -10,9 +10,9 @@ its own from a list of its own: from the largest on they are trained and judged 
 if none is, the one with the smallest leak is taken. No label is read. The literal recipe has lambda 10 and 150 epochs a stage in place of 2,000.
 Then ``model.audit()`` judges on the held-out cells, or another program's ``audit`` (``--auditor FILE.py``).
 
-Methods that have stage 1 in common, and the start of specific codes if that is the same too, train it once for each data set and seed; so
+Methods that have stage 1 in common, and the start of specific representations if that is the same too, train it once for each data set and seed; so
 ablations differ in what they leave out alone, and not in their random numbers up to there. ``seconds`` count it for each of them, as if it had
-been trained alone. A figure does not depend on which runs were made before. S3 has the cells of S1 (it differs by given shared codes, which nothing
+been trained alone. A figure does not depend on which runs were made before. S3 has the cells of S1 (it differs by given shared representations, which nothing
 reads here), so the figures of S1 are its own.
 
 The output folder has ``table.csv`` (a row a run), ``paths.csv`` (what lambdas were chosen by) and figures. A run that is in the table already is not

@@ -1,7 +1,7 @@
 """Gene programmes that cut across cell types: which single dimension of each method follows them, and whether it follows cell types too.
 
     python benchmarks/finding.py liu2021_covid.h5mu:mergedcelltype:Donor:cond_group pbmc10k.h5mu:cell_type teaseq.h5mu:cell_type \
-        --seeds 3 --codes codes --output results/finding.csv --figure ../docs/images/finding.png
+        --seeds 3 --latents representations --output results/finding.csv --figure ../docs/images/finding.png
 
 A data set is named as ``FILE:LABELS:DONORS:GROUPS``, the last two if there are any; of larger sets ``--cells`` are drawn, those of peers.py. Half of
 the donors (or of the cells, where donors are not known) is for discovery, the other half for replication; the seed draws it. The score of a programme is the mean
@@ -15,7 +15,7 @@ score), and the correlation within cell types (``r_within``, of what is left of 
 
 - ``RNA-specific``, ``shared RNA``: IndiSeek, trained on the discovery half alone;
 - ``PCA of RNA``: 30 components of log-normalised genes of the discovery half;
-- ``MOFA+``, ``TOTALVI``: as in peers.py, which makes their representations (``--codes``); **they are fitted to both halves**, without the labels and scores.
+- ``MOFA+``, ``TOTALVI``: as in peers.py, which makes their representations (``--latents``); **they are fitted to both halves**, without the labels and scores.
 
 Donors of two groups are compared by the mean of the chosen dimension over all their cells of a type in the file (10 or more), of the replication half alone:
 area under the curve (the chance that a donor of the first group in alphabetical order has the smaller mean) and Mann-Whitney test over donors. MOFA+ encodes no new cells and has no such row.
@@ -120,30 +120,30 @@ def eta_squared(values: NDArray, labels: NDArray) -> float:
     return float(1 - take_means_off(values, labels).var() / values.var())
 
 
-def correlate(code: NDArray, score: NDArray) -> NDArray:
+def correlate(latent: NDArray, score: NDArray) -> NDArray:
     """Pearson correlation of each dimension with a score; 0 where a dimension does not vary."""
-    code, score = code - code.mean(axis=0), score - score.mean()
-    norms = np.sqrt(np.square(code).sum(axis=0) * np.square(score).sum())
-    return np.divide(code.T @ score, norms, out=np.zeros(code.shape[1]), where=norms > 1e-12)
+    latent, score = latent - latent.mean(axis=0), score - score.mean()
+    norms = np.sqrt(np.square(latent).sum(axis=0) * np.square(score).sum())
+    return np.divide(latent.T @ score, norms, out=np.zeros(latent.shape[1]), where=norms > 1e-12)
 
 
-def pick(code: NDArray, score: NDArray, labels: NDArray | None = None) -> tuple[int, float]:
+def pick(latent: NDArray, score: NDArray, labels: NDArray | None = None) -> tuple[int, float]:
     """Return the dimension of largest absolute correlation with a score, within labels if they are given, and its sign."""
     if labels is not None:
-        code, score = take_means_off(code, labels), take_means_off(score, labels)
-    found = correlate(code, score)
+        latent, score = take_means_off(latent, labels), take_means_off(score, labels)
+    found = correlate(latent, score)
     best = int(np.abs(found).argmax())
     return best, float(np.sign(found[best]))
 
 
-def judge(code: NDArray, score: NDArray, labels: NDArray, discovery: NDArray, replication: NDArray) -> list[dict]:
+def evaluate(latent: NDArray, score: NDArray, labels: NDArray, discovery: NDArray, replication: NDArray) -> list[dict]:
     """Choose a dimension on one set of cells and measure it on another: a row for each way of choosing."""
-    ridge = RidgeCV(np.logspace(-3, 4, 8)).fit(code[discovery], score[discovery])
-    rest = ridge.score(code[replication], score[replication])
+    ridge = RidgeCV(np.logspace(-3, 4, 8)).fit(latent[discovery], score[discovery])
+    rest = ridge.score(latent[replication], score[replication])
     rows = []
     for way, given in (("correlation", None), ("within", labels[discovery])):
-        best, sign = pick(code[discovery], score[discovery], given)
-        values, wanted, of = code[replication, best], score[replication], labels[replication]
+        best, sign = pick(latent[discovery], score[discovery], given)
+        values, wanted, of = latent[replication, best], score[replication], labels[replication]
         within = correlate(take_means_off(values, of)[:, None], take_means_off(wanted, of))
         rows.append(
             {
@@ -183,7 +183,7 @@ def compare_donors(values: NDArray, labels: NDArray, donors: NDArray, groups: ND
     return pd.DataFrame(rows)
 
 
-def make_codes(
+def make_latents(
     data: Data,
     every: MuData,
     mdata: MuData,
@@ -241,17 +241,17 @@ def run(
     drawn_donors, is_known = donors[rows], known[rows]
     is_for_discovery = divide(drawn_donors, np.random.default_rng(seed))
     scores = score_programmes(every, rows[is_for_discovery])
-    codes = make_codes(data, every, mdata, np.flatnonzero(is_for_discovery), seed, fitted_seeds, folder)
+    latents = make_latents(data, every, mdata, np.flatnonzero(is_for_discovery), seed, fitted_seeds, folder)
     parts = [np.flatnonzero(part & is_known) for part in (is_for_discovery, ~is_for_discovery)]
     rna = log_normalise(mdata)[parts[1]]
     is_new = ~np.isin(donors, drawn_donors[is_for_discovery]) & known
     found, compared = [], []
     for programme, score in scores.items():
         about = {"data": data.name, "programme": programme, "seed": seed}
-        for method, (code, _, of_all) in codes.items():
-            judged = judge(code, score.to_numpy()[rows], labels[rows], *parts)
+        for method, (latent, _, of_all) in latents.items():
+            judged = evaluate(latent, score.to_numpy()[rows], labels[rows], *parts)
             for row in judged:
-                values = row["sign"] * code[parts[1], row["dimension"] - 1]
+                values = row["sign"] * latent[parts[1], row["dimension"] - 1]
                 genes = find_genes(rna, values, labels[rows][parts[1]])
                 found.append({**about, "method": method, **row, **genes})
             if data.groups is not None and of_all is not None:
@@ -333,7 +333,7 @@ def main() -> None:
     )
     parser.add_argument("--totalvi-seeds", type=int, default=1, help="the same of TOTALVI")
     parser.add_argument(
-        "--codes", type=Path, default=Path("codes"), help="folder for representations, those of peers.py"
+        "--latents", type=Path, default=Path("latents"), help="folder for representations, those of peers.py"
     )
     parser.add_argument("--output", type=Path, default=Path("finding.csv"), help="table; that of donors is beside it")
     parser.add_argument("--figure", type=Path)
@@ -346,7 +346,7 @@ def main() -> None:
         for seed in range(arguments.seeds):
             n_fits = {"MOFA+": arguments.mofa_seeds, "TOTALVI": arguments.totalvi_seeds}
             fitted_seeds = {method: seed % n for method, n in n_fits.items() if n}
-            of_seed = run(data, seed, arguments.cells, fitted_seeds, arguments.codes)
+            of_seed = run(data, seed, arguments.cells, fitted_seeds, arguments.latents)
             for tables, table, path in zip(
                 (found, compared),
                 of_seed,

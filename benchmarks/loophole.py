@@ -2,14 +2,14 @@
 
     python benchmarks/loophole.py --output loophole.csv --figure docs/images/loophole.png
 
-Stage 1 of ``preset="paper"`` is trained once a seed, then stage 2 from these codes, as published and with one thing changed at a
-time; last the default design, with shared codes of its own. Cells are drawn from the bundled data (or from an h5mu with counts in
+Stage 1 of ``preset="paper"`` is trained once a seed, then stage 2 from these representations, as published and with one thing changed at a
+time; last the default design, with shared representations of its own. Cells are drawn from the bundled data (or from an h5mu with counts in
 ``rna`` and ``adt``); a third of them is held out. The published recipe takes 2,000 epochs at a step size of 1e-4; here it is
 ``--epochs`` at ten times the step size, so that two cores do it in minutes, and all else of it is kept: widths of 50, five layers,
 batches of 128, five critic steps a step, lambda 10.
 
 Each row of the table is one seed, variant, epoch of stage 2 and modality: ``bound``, the sum of the critics' bounds on validation cells in
-nats; ``std``, the standard deviation of a dimension of the code (root of the mean variance); ``leak_ratio`` by fresh probes on held-out
+nats; ``std``, the standard deviation of a dimension of the representation (root of the mean variance); ``leak_ratio`` by fresh probes on held-out
 cells; ``gain``. ``--redraw`` makes the figure from a table that is there.
 """
 
@@ -59,12 +59,12 @@ STEP_SIZE = {"learning_rate": 1e-3, "critic_learning_rate": 1e-3}
 
 
 class Witness(pl.Callback):
-    """Notes bounds and codes at some epochs of stage 2; they are judged when training is over.
+    """Notes bounds and representations at some epochs of stage 2; they are judged when training is over.
 
     Parameters
     ----------
     model
-        The model, with shared codes that are trained.
+        The model, with shared representations that are trained.
     epochs
         Epochs to look at, beside the last one; 0 is before training.
     """
@@ -83,8 +83,8 @@ class Witness(pl.Callback):
         bounds = {role: sum(v for k, v in figures.items() if k.startswith(f"{role}_")) for role in ROLES}
         module = pl_module.module  # in training, not yet the model's own
         features = {role: x.to(module.device) for role, x in self.features.items()}
-        codes = module.describe(features, torch.zeros(len(features["rna"]), dtype=torch.long, device=module.device))
-        kinds = {k: {role: codes[k][role].cpu().numpy() for role in ROLES} for k in ("specific", "reconstruction")}
+        latents = module.describe(features, torch.zeros(len(features["rna"]), dtype=torch.long, device=module.device))
+        kinds = {k: {role: latents[k][role].cpu().numpy() for role in ROLES} for k in ("specific", "reconstruction")}
         self.seen.append({"epoch": epoch, "bound": bounds, **kinds})
 
 
@@ -94,17 +94,17 @@ def train_watched(
     """Train stage 2, which has so many epochs, look at it now and then, and judge what was seen."""
     witness = Witness(model, [0, *np.geomspace(1, n_epochs, n_looks).round().astype(int).tolist()])
     model.train(stages=("specific",), callbacks=[witness], enable_progress_bar=False, **kwargs)
-    return pd.concat([judge(auditor, **seen) for seen in witness.seen])
+    return pd.concat([evaluate(auditor, **seen) for seen in witness.seen])
 
 
-def judge(
+def evaluate(
     auditor: SpecificAuditor,
     epoch: int,
     bound: dict[str, float],
     specific: dict[str, np.ndarray],
     reconstruction: dict[str, np.ndarray],
 ) -> pd.DataFrame:
-    """Figures of specific codes, a row a modality."""
+    """Figures of specific representations, a row a modality."""
     table = auditor(specific, reconstruction)[["leak_ratio", "gain"]].rename_axis("modality").reset_index()
     table["bound"] = [bound[role] for role in table["modality"]]
     table["std"] = [float(np.sqrt(specific[role].var(axis=0).mean())) for role in table["modality"]]

@@ -95,8 +95,8 @@ def score_inputs(inputs: dict[str, dict[str, np.ndarray]], labels: np.ndarray, *
     scores = {}
     for name, features in inputs.items():
         blocks = [[other["rna"][:, :30], features["adt"]] for other in inputs.values()]
-        codes = [np.hstack([block / np.sqrt(block.var(axis=0).sum()) for block in pair]) for pair in blocks]
-        scores[f"accuracy_{name}"] = max(label_accuracy(code, labels, *rows) for code in codes)
+        latents = [np.hstack([block / np.sqrt(block.var(axis=0).sum()) for block in pair]) for pair in blocks]
+        scores[f"accuracy_{name}"] = max(label_accuracy(latent, labels, *rows) for latent in latents)
     return scores
 
 
@@ -108,12 +108,12 @@ def score_across(
     counts = np.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype=float)
     train = rows[0]
     proteins = np.log1p(counts / np.exp(np.log1p(counts[train]).mean(axis=0)))
-    deviation = proteins[train].std(axis=0)
+    std = proteins[train].std(axis=0)
     scores = []
-    for scale in (np.ones_like(deviation), np.where(deviation > 0, 1 / np.maximum(deviation, 1e-9), 0)):
+    for scale in (np.ones_like(std), np.where(std > 0, 1 / np.maximum(std, 1e-9), 0)):
         blocks = [rna[:, :30], (proteins - proteins[train].mean(axis=0)) * scale]
-        code = np.hstack([block / np.sqrt(block.var(axis=0).sum()) for block in blocks])
-        scores.append(label_accuracy(code, labels, *rows))
+        latent = np.hstack([block / np.sqrt(block.var(axis=0).sum()) for block in blocks])
+        scores.append(label_accuracy(latent, labels, *rows))
     return max(scores)
 
 
@@ -125,7 +125,7 @@ def score_cca(features: dict[str, np.ndarray], model: IndiSeek, n: int, test: np
     *maps, correlation = regularized_cca(*arrays, *rows, n, refit=True)
     weighted = [linear(x.double()).numpy()[test] for linear, x in zip(maps, arrays, strict=True)]
     scale = np.where(correlation > 0, correlation, 1.0)
-    plain = [code / scale for code in weighted]
+    plain = [latent / scale for latent in weighted]
     return {
         "cca_foscttm": foscttm(*plain),
         "cca_recall@10": recall_at_k(*plain, k=10),
@@ -135,7 +135,7 @@ def score_cca(features: dict[str, np.ndarray], model: IndiSeek, n: int, test: np
 
 
 def explained(features: np.ndarray, decoded: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:
-    """Share of the variance of held-out cells that their codes decode to, by the decoder itself and no probe of it."""
+    """Share of the variance of held-out cells that their representations decode to, by the decoder itself and no probe of it."""
     around = features[test] - features[train].mean(axis=0)
     return float(1 - np.square(features[test] - decoded[test]).sum() / np.square(around).sum())
 
@@ -162,8 +162,8 @@ def run(name: str, seed: int, auditor: Any, most: int = LARGEST, **kwargs: Any) 
     if auditor is None:
         figures = {f"{role}.{k}": v for role in ROLES for k, v in model.audit().table.loc[names[role]].items()}
     else:
-        codes = {"shared": shared, "specific": specific, "decoded": decoded}
-        figures = auditor.audit(x=features, **codes, train=train, test=test)
+        latents = {"shared": shared, "specific": specific, "decoded": decoded}
+        figures = auditor.audit(x=features, **latents, train=train, test=test)
     row |= {f"{role}.{figure}": figures[f"{role}.{figure}"] for role in ROLES for figure in FIGURES}
     for role in ROLES:
         told = explained(features[role], decoded[role], train, test) - row[f"{role}.r2_shared"]

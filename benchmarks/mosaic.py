@@ -7,10 +7,10 @@ Where all cells have both modalities, one is hidden from some of them, by chance
 proteins of half. What is hidden serves to judge alone. A mosaic stays as it is, with ``--batch-key`` for MIDAS, and labels alone are judged.
 
 Columns that end in ``_rna`` and ``_adt`` are of cells with that modality alone. ``label`` is the accuracy of labels by the 15 nearest cells with both
-modalities, and ``label_whole`` that by everything that a method represents of the modality (ours: both codes, decoded; CCA: the features); ``label_across`` that of cells with proteins alone by the nearest ones with RNA
-alone. ``foscttm`` and ``recall@10`` are of the code of a cell and that of its hidden half, each made without the other. ``r_proteins`` and ``r_genes`` are correlations of
+modalities, and ``label_whole`` that by everything that a method represents of the modality (ours: both representations, decoded; CCA: the features); ``label_across`` that of cells with proteins alone by the nearest ones with RNA
+alone. ``foscttm`` and ``recall@10`` are of the representation of a cell and that of its hidden half, each made without the other. ``r_proteins`` and ``r_genes`` are correlations of
 hidden log-ratios and log-normalised genes with predicted ones over cells, mean of all features. ``cpu_seconds`` are of training, one thread, that of the
-prediction included. ``coded`` is the share of all cells with a code in the space for all of them, and ``coded_jointly`` that of cells with a joint code. Labels choose nothing.
+prediction included. ``coded`` is the share of all cells with a representation in the space for all of them, and ``coded_jointly`` that of cells with a joint representation. Labels choose nothing.
 
 MIDAS runs where ``--midas-python`` says, an interpreter of an environment with scmidas (``_midas.py``), with one batch for each set of modalities if there is no batch key.
 """
@@ -61,16 +61,16 @@ class Known:
 
     Attributes
     ----------
-    codes
+    latents
         Where cells with both modalities and with this one alone lie in the space for all cells, shape ``(n_cells, n_dimensions)``; of cells
         whose values are hidden, by these alone.
     predicted
         Hidden values as :func:`~indiseek_sc.data.read_normalized` gives them, shape ``(n_cells, n_features)``.
     whole
-        All that is known of a modality, if that is more than the codes.
+        All that is known of a modality, if that is more than the representations.
     """
 
-    codes: dict[str, np.ndarray]
+    latents: dict[str, np.ndarray]
     predicted: dict[str, np.ndarray]
     whole: dict[str, np.ndarray] | None = None
 
@@ -145,8 +145,8 @@ def use_indiseek(mosaic: Mosaic, seed: int, n_shared: int | None = None) -> tupl
         found = model.predict_modality(other(name), name, mosaic.whole, units="normalized").mean
         assert list(found.index) == list(mosaic.whole.obs_names)
         predicted[name] = found.to_numpy()
-    codes = by_modality(model, "get_latent_representation", mosaic.whole, kind="shared")
-    return model, Known(codes, predicted, by_modality(model, "get_reconstruction", mosaic.whole)), figures
+    latents = by_modality(model, "get_latent_representation", mosaic.whole, kind="shared")
+    return model, Known(latents, predicted, by_modality(model, "get_reconstruction", mosaic.whole)), figures
 
 
 def use_cca(
@@ -158,7 +158,7 @@ def use_cca(
     start = time.process_time()
     arrays = [torch.from_numpy(features[name]) for name in ROLES]
     *maps, _ = regularized_cca(*arrays, torch.from_numpy(train), torch.from_numpy(validation), width, refit=True)
-    codes = {name: to_code(x.double()).numpy() for name, to_code, x in zip(ROLES, maps, arrays, strict=True)}
+    latents = {name: to_latent(x.double()).numpy() for name, to_latent, x in zip(ROLES, maps, arrays, strict=True)}
     predicted = {}
     for name, y in measured.items():
         x, seen = features[other(name)].astype(float), np.concatenate([train, validation])
@@ -166,7 +166,7 @@ def use_cca(
         best = choose({(p,): guess for p, guess in by_penalty.items()}, y[validation])
         predicted[name] = solve_ridge(x[seen], y[seen], x, best)[best[0]]
     figures = {"cpu_seconds": time.process_time() - start}
-    return Known(codes, predicted, features), figures
+    return Known(latents, predicted, features), figures
 
 
 def use_midas(
@@ -186,18 +186,18 @@ def use_midas(
     cells = mudata.MuData(given)
     for found in run_midas(python, cells, hidden, batch_key, seed=seed, epochs=epochs, **settings):
         order = cells.obs_names.get_indexer(mosaic.whole.obs_names)
-        joint = found["codes"][order]
-        codes = {name: joint.copy() for name in ROLES}
+        joint = found["latents"][order]
+        latents = {name: joint.copy() for name in ROLES}
         predicted = {}
         for name, lacking in hidden.items():
-            codes[name][mosaic.having(other(name))] = found[f"hidden_{name}"]
+            latents[name][mosaic.having(other(name))] = found[f"hidden_{name}"]
             assert list(lacking.obs_names) == list(mosaic.whole.obs_names[mosaic.having(other(name))])
         for name in ROLES if mosaic.is_hidden else ():
             counts = found[f"imputed_{name}"][order]
             predicted[name] = read_normalized(model.module.transforms[name], counts).numpy()
         share = np.isfinite(joint).all(axis=1).mean()
         figures = {"epochs": int(found["epochs"]), "cpu_seconds": float(found["seconds"])}
-        yield Known(codes, predicted), {**figures, "coded": share, "coded_jointly": share}
+        yield Known(latents, predicted), {**figures, "coded": share, "coded_jointly": share}
 
 
 def find_accuracy(known: np.ndarray, labels: np.ndarray, asked: np.ndarray, labels_asked: np.ndarray) -> float:
@@ -206,21 +206,21 @@ def find_accuracy(known: np.ndarray, labels: np.ndarray, asked: np.ndarray, labe
     return label_accuracy(both, np.concatenate([labels, labels_asked]), *np.split(rows, [len(known)]))
 
 
-def judge(mosaic: Mosaic, known: Known, measured: dict[str, np.ndarray]) -> dict[str, float]:
+def evaluate(mosaic: Mosaic, known: Known, measured: dict[str, np.ndarray]) -> dict[str, float]:
     """All figures of a method."""
     rows = {what: mosaic.having(what) for what in ("both", *ROLES)}
     labels = {what: mosaic.labels[of] for what, of in rows.items()}
-    figures = {"n_dimensions": known.codes["rna"].shape[1]}
+    figures = {"n_dimensions": known.latents["rna"].shape[1]}
     alone = [name for name in ROLES if rows[name].size]
-    for kind, codes in (("label", known.codes), ("label_whole", known.whole)):
-        for name in alone if codes is not None else ():
-            points = [codes[name][rows[what]] for what in ("both", name)]
+    for kind, latents in (("label", known.latents), ("label_whole", known.whole)):
+        for name in alone if latents is not None else ():
+            points = [latents[name][rows[what]] for what in ("both", name)]
             figures[f"{kind}_{name}"] = find_accuracy(points[0], labels["both"], points[1], labels[name])
     if len(alone) > 1:
-        points = [known.codes[name][rows[name]] for name in ROLES]
+        points = [known.latents[name][rows[name]] for name in ROLES]
         figures["label_across"] = find_accuracy(points[0], labels["rna"], points[1], labels["adt"])
     for name in alone if mosaic.is_hidden else ():
-        pair = [codes[rows[name]] for codes in known.codes.values()]
+        pair = [latents[rows[name]] for latents in known.latents.values()]
         figures |= {f"foscttm_{name}": foscttm(*pair), f"recall@10_{name}": recall_at_k(*pair, k=10)}
         lacked = other(name)
         found = pearson_per_feature(measured[lacked][rows[name]], known.predicted[lacked][rows[name]])
@@ -245,12 +245,12 @@ def run(name: str, seed: int, arguments: argparse.Namespace) -> Iterator[dict]:
         first = {"data": Path(name).stem, "hidden": what, "seed": seed, **counts}
         model, ours, figures = use_indiseek(mosaic, seed)
         measured = read_measured(mosaic, model)
-        yield {**first, "method": "IndiSeek", **figures, **judge(mosaic, ours, measured)}
+        yield {**first, "method": "IndiSeek", **figures, **evaluate(mosaic, ours, measured)}
         _, wide, figures = use_indiseek(mosaic, seed, WIDE)
-        yield {**first, "method": f"IndiSeek, {WIDE}", **figures, **judge(mosaic, wide, measured)}
-        for method, width in (("CCA", ours.codes["rna"].shape[1]), (f"CCA, {WIDE}", WIDE)):
+        yield {**first, "method": f"IndiSeek, {WIDE}", **figures, **evaluate(mosaic, wide, measured)}
+        for method, width in (("CCA", ours.latents["rna"].shape[1]), (f"CCA, {WIDE}", WIDE)):
             cca, figures = use_cca(mosaic, model, measured, width)
-            yield {**first, "method": method, **figures, **judge(mosaic, cca, measured)}
+            yield {**first, "method": method, **figures, **evaluate(mosaic, cca, measured)}
         if arguments.midas_python is None:
             continue
         settings = {"batch_size": arguments.midas_batch_size, "learning_rate": SETTINGS["learning_rate"]}
@@ -258,7 +258,7 @@ def run(name: str, seed: int, arguments: argparse.Namespace) -> Iterator[dict]:
         for midas, figures in use_midas(
             mosaic, model, seed, arguments.midas_python, arguments.midas_epochs, batch_key, **settings
         ):
-            yield {**first, "method": "scmidas", **figures, **judge(mosaic, midas, measured)}
+            yield {**first, "method": "scmidas", **figures, **evaluate(mosaic, midas, measured)}
 
 
 def main() -> None:

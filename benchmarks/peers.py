@@ -1,7 +1,7 @@
 """IndiSeek beside TOTALVI, weighted nearest neighbours, MOFA+ and PCA with CCA: clusters, labels, retrieval and seconds.
 
     python benchmarks/peers.py liu2021_covid.h5mu:mergedcelltype pbmc10k.h5mu:cell_type,singler_fine teaseq.h5mu:cell_type \
-        --seeds 3 --totalvi-seeds 1 --codes codes --output results/peers.csv
+        --seeds 3 --totalvi-seeds 1 --latents representations --output results/peers.csv
 
 A data set is named as ``FILE:LABELS``, with several labels separated by commas; of larger sets ``--cells`` are drawn, always the same. All methods have
 their default settings, no method is given the batches, and isotype controls are excluded from all:
@@ -73,9 +73,9 @@ def find_clusters(graph: csr_matrix, seed: int) -> dict[float, np.ndarray]:
     return clusters
 
 
-def make_graph(code: np.ndarray, seed: int) -> csr_matrix:
+def make_graph(latent: np.ndarray, seed: int) -> csr_matrix:
     """Scanpy's graph of 15 neighbours."""
-    cells = AnnData(np.zeros((len(code), 1), np.float32), obsm={"X": np.asarray(code, np.float32)})
+    cells = AnnData(np.zeros((len(latent), 1), np.float32), obsm={"X": np.asarray(latent, np.float32)})
     sc.pp.neighbors(cells, use_rep="X", n_neighbors=15, random_state=seed)
     return cells.obsp["connectivities"]
 
@@ -100,13 +100,13 @@ def accuracy_in_graph(
     indices: np.ndarray, labels: pd.Series, train: np.ndarray, test: np.ndarray, n_neighbors: int = 15
 ) -> float:
     """Share of test cells with the commonest label of those of their neighbours, nearest first, that are training cells."""
-    codes, names = pd.factorize(labels)  # -1 where there is no label
-    is_voter = np.isin(np.arange(len(codes)), train) & (codes >= 0)
+    latents, names = pd.factorize(labels)  # -1 where there is no label
+    is_voter = np.isin(np.arange(len(latents)), train) & (latents >= 0)
     hits = []
-    for cell in test[codes[test] >= 0]:
+    for cell in test[latents[test] >= 0]:
         voters = indices[cell][is_voter[indices[cell]]][:n_neighbors]
-        votes = np.bincount(codes[voters], minlength=len(names))
-        hits.append(voters.size > 0 and votes.argmax() == codes[cell])
+        votes = np.bincount(latents[voters], minlength=len(names))
+        hits.append(voters.size > 0 and votes.argmax() == latents[cell])
     return float(np.mean(hits))
 
 
@@ -143,9 +143,9 @@ def run(
 
     for method in methods:
         figures: dict[str, float] = {}
-        code, graph, indices = None, None, None
+        latent, graph, indices = None, None, None
         if method == "IndiSeek":
-            code, seconds = model.get_latent_representation(), seconds_ours
+            latent, seconds = model.get_latent_representation(), seconds_ours
             shared = [model.get_latent_representation(kind="shared", modality=role)[test] for role in ("rna", "adt")]
             figures = {"foscttm": foscttm(*shared), "recall@10": recall_at_k(*shared, k=10)}
         elif method == "WNN":
@@ -153,7 +153,7 @@ def run(
             graph, indices = find_wnn(mdata, components)
             seconds = seconds_components + time.process_time() - start
         elif method == "PCA + CCA":
-            code, seconds = side_by_side(components), seconds_components
+            latent, seconds = side_by_side(components), seconds_components
             if "IndiSeek" in methods:  # which says how many components there are
                 n_shared = model.get_latent_representation(kind="shared", modality="rna", indices=test).shape[1]
                 inputs = read_inputs(mdata, model, train)
@@ -167,14 +167,14 @@ def run(
                 "MOFA+": partial(fit_mofa, mdata, model, seed),
                 "TOTALVI": partial(fit_totalvi, mdata, model, seed, every),
             }[method]
-            code, seconds, _ = cached(None if folder is None else folder / f"{stem}_{method}_{seed}.npz", fit)
-        clusters = find_clusters(make_graph(code, seed) if graph is None else graph, seed)
+            latent, seconds, _ = cached(None if folder is None else folder / f"{stem}_{method}_{seed}.npz", fit)
+        clusters = find_clusters(make_graph(latent, seed) if graph is None else graph, seed)
         for key in label_keys:
             labels = read_labels(mdata, key)
             accuracy = (
                 accuracy_in_graph(indices, labels, train, test)
                 if indices is not None
-                else label_accuracy(code, labels.where(labels.notna(), None), train, test)
+                else label_accuracy(latent, labels.where(labels.notna(), None), train, test)
             )
             yield {
                 **{"data": stem, "labels": key, "method": method, "seed": seed, "n_cells": mdata.n_obs},
@@ -224,7 +224,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--totalvi-seeds", type=int, default=1, help="TOTALVI takes minutes: seeds that it is run with")
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
-    parser.add_argument("--codes", type=Path, help="folder for representations, which are not made again")
+    parser.add_argument("--latents", type=Path, help="folder for representations, which are not made again")
     parser.add_argument("--output", type=Path, default=Path("peers.csv"))
     arguments = parser.parse_args()
     train_quietly()
@@ -233,7 +233,7 @@ def main() -> None:
         for seed in range(arguments.seeds):
             is_left_out = {"TOTALVI"} if seed >= arguments.totalvi_seeds else set()
             methods = [method for method in arguments.methods if method not in is_left_out]
-            for row in run(name, keys.split(","), seed, methods, arguments.cells, arguments.codes):
+            for row in run(name, keys.split(","), seed, methods, arguments.cells, arguments.latents):
                 print(" ".join(f"{x:.3f}" if isinstance(x, float) else str(x) for x in row.values()), flush=True)
                 table = write([row], arguments.output)
     print(show(table))

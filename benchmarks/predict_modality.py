@@ -118,9 +118,9 @@ def run(name: str, seed: int, max_cells: int, donor_key: str, programs: Sequence
         model = IndiSeek(mdata, seed=seed)
         start = time.perf_counter()
         model.train(held_out=test, stages=("shared",), enable_progress_bar=False)  # all that predictions read
-        codes_done = time.perf_counter()
+        latents_done = time.perf_counter()
         model.train_prediction(enable_progress_bar=False)
-        seconds = {"seconds_codes": codes_done - start, "seconds_prediction": time.perf_counter() - codes_done}
+        seconds = {"seconds_latents": latents_done - start, "seconds_prediction": time.perf_counter() - latents_done}
         parts = {part: getattr(model.split, part) for part in ("train", "validation", "test")}
         features = {modality: model.get_features(modality=modality) for modality in ("rna", "adt")}
         for source, target in (("rna", "adt"), ("adt", "rna")):

@@ -2,9 +2,9 @@
 
     python benchmarks/rho_along_lambda.py teaseq.h5mu pbmc10k.h5mu liu2021_covid.h5mu --seeds 3 --output rho_along_lambda
 
-Half of the cells train, the other half is read. Each method (``--methods``) is trained at each lambda from the same shared codes, the literal recipe with 150 epochs a
-stage, IndiSeek from the same whitening as well; JointOpt has no shared codes to begin from. Writes ``OUTPUT.csv``, a row for each data set, seed, method, lambda and kind of code (``both``: shared and specific side by side; ``rho`` with its bootstrap
-interval over cells, leak ratio and gain of the specific codes), and ``OUTPUT.png``. Labels are read for rho alone.
+Half of the cells train, the other half is read. Each method (``--methods``) is trained at each lambda from the same shared representations, the literal recipe with 150 epochs a
+stage, IndiSeek from the same whitening as well; JointOpt has no shared representations to begin from. Writes ``OUTPUT.csv``, a row for each data set, seed, method, lambda and kind of representation (``both``: shared and specific side by side; ``rho`` with its bootstrap
+interval over cells, leak ratio and gain of the specific representations), and ``OUTPUT.png``. Labels are read for rho alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from _disentangle_judge import codes_of, judge_ranks
+from _disentangle_evaluate import evaluate_ranks, latents_of
 from _disentangle_runs import LITERAL, LITERAL_EPOCHS, Options, open_case
 from _quiet import train_quietly
 from _slides import SLIDES
@@ -45,7 +45,9 @@ def run(data: str, method: str, seed: int) -> Iterator[dict]:
         auditor = auditor or model.make_auditor()
         audit = model.audit(auditor=auditor).table
         figures = {f"{r}.{k}": audit.loc[model.modalities[r], k] for r in ROLES for k in ("leak_ratio", "gain")}
-        ranks = judge_ranks(codes_of(model), model.modalities, case.mdata, find_labels(case.mdata), case.test, seed)
+        ranks = evaluate_ranks(
+            latents_of(model), model.modalities, case.mdata, find_labels(case.mdata), case.test, seed
+        )
         for kind in KINDS:
             rho = {f"rho{end}": ranks.get(f"rho.{kind}{end}") for end in ("", "_lower", "_upper")}
             yield {
@@ -53,7 +55,7 @@ def run(data: str, method: str, seed: int) -> Iterator[dict]:
                 "seed": seed,
                 "method": method,
                 "lambda": lambda_,
-                "code": kind,
+                "latent": kind,
                 **rho,
                 **figures,
             }
@@ -70,11 +72,11 @@ def draw(table: pd.DataFrame, path: Path) -> None:
         for (data, method), rows in table.groupby(["data", "method"], sort=False):
             ax = axes[methods.index(method), sets.index(data)]
             for color, kind in zip(PALETTE, KINDS, strict=False):
-                means = rows[rows["code"] == kind].groupby("lambda")[["rho", "rho_lower", "rho_upper"]].mean()
+                means = rows[rows["latent"] == kind].groupby("lambda")[["rho", "rho_lower", "rho_upper"]].mean()
                 ax.plot(means.index, means["rho"], "o-", color=color, label=f"rho, {kind}")
                 ax.fill_between(means.index, means["rho_lower"], means["rho_upper"], color=color, alpha=0.1, lw=0)
             leak = rows.groupby("lambda")[["rna.leak_ratio", "adt.leak_ratio"]].mean().mean(axis=1)
-            ax.plot(leak.index, leak, "k--", lw=1.5, label="leak ratio of the specific codes")
+            ax.plot(leak.index, leak, "k--", lw=1.5, label="leak ratio of the specific representations")
             ax.axhline(0, color="0.8", lw=1, zorder=0)
             ax.set(xscale="log", title=f"{METHODS[method].title}, {data}")
         for ax in axes[-1]:

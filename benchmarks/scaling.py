@@ -1,4 +1,4 @@
-"""Seconds and memory by number of cells: set-up, both stages, codes, and audit if asked for.
+"""Seconds and memory by number of cells: set-up, both stages, representations, and audit if asked for.
 
     python benchmarks/scaling.py pbmc_covid --cells 10000 100000 --audit --output scaling.csv
     python benchmarks/scaling.py synthetic --cells 10000 100000 1000000 --output scaling_synthetic.csv
@@ -8,7 +8,7 @@
 are drawn with replacement, and of each count a tenth of the molecules is lost at random, so that no two cells are alike: synthetic in
 number, real in kind. A fifth is held out. Each size has a process of its own, on one thread; on a CPU seconds are those of the processor, so that
 other programs do not count. ``gigabytes_beside`` is its largest memory less what the
-values themselves take; on a GPU ``gpu_gigabytes`` is the largest memory of the device. ``codes of shared`` are the seconds of the shared codes of RNA
+values themselves take; on a GPU ``gpu_gigabytes`` is the largest memory of the device. ``latents of shared`` are the seconds of the shared representations of RNA
 alone, which are part of no total. ``exponent`` is that of the growth of the total from one size to the next: 1 is linear.
 """
 
@@ -115,13 +115,13 @@ def measure(name: str, n_cells: int, accelerator: str, *, with_audit: bool) -> d
     model.train(stages=("specific",), **options)
     note("specific")
     model.write_latents()
-    note("codes")
+    note("latents")
     if with_audit:
         model.audit()
         note("audit")
     total = sum(seconds.values())
     model.get_latent_representation(kind="shared", modality="rna")
-    note("codes of shared")
+    note("representations of shared")
     gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     memory = {"gigabytes": gigabytes, "gigabytes_beside": gigabytes - count_bytes(mdata) / 2**30}
     if model.device.type == "cuda":

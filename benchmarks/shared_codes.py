@@ -1,12 +1,12 @@
-"""Shared codes alone: what stage 1 agrees on and what it tells, beside other ways to make shared codes.
+"""Shared representations alone: what stage 1 agrees on and what it tells, beside other ways to make shared representations.
 
-    python benchmarks/shared_codes.py DATA.h5mu [DATA.h5mu ...] --seeds 2 --max-cells 6000 --output shared_codes
+    python benchmarks/shared_latents.py DATA.h5mu [DATA.h5mu ...] --seeds 2 --max-cells 6000 --output shared_latents
 
 Writes ``OUTPUT.csv`` and ``OUTPUT.png``. Half of the cells train (and choose), the other half judges, by the probes of
-``metrics.audit``: agreement of a code with the other modality (directions weighed equally) against sufficiency, both modalities, and
-how well the two codes of a cell find each other. Regularised CCA has its ridges chosen on the same validation cells. Deep CCA,
+``metrics.audit``: agreement of a representation with the other modality (directions weighed equally) against sufficiency, both modalities, and
+how well the two representations of a cell find each other. Regularised CCA has its ridges chosen on the same validation cells. Deep CCA,
 CLIP and the spectral contrastive loss share our encoders (linear start but for CLIP), pace and early stopping: recasts, not
-the programs of their authors. "Three networks" are the codes of three seeds side by side, by regularised CCA as narrow as those of the first. No label is
+the programs of their authors. "Three networks" are the representations of three seeds side by side, by regularised CCA as narrow as those of the first. No label is
 read.
 """
 
@@ -67,7 +67,7 @@ class NoisyModule(IndiSeekModule):
 
 
 class Noisy(IndiSeek):
-    """IndiSeek that learns shared codes through noise."""
+    """IndiSeek that learns shared representations through noise."""
 
     _module_cls = NoisyModule
 
@@ -100,18 +100,18 @@ METHODS = {
 BATCH_SIZES = {"IndiSeek, batches of 256": 256}
 
 
-def judge(features: dict, codes: dict, train: np.ndarray, test: np.ndarray, seed: int) -> dict[str, float]:
+def evaluate(features: dict, latents: dict, train: np.ndarray, test: np.ndarray, seed: int) -> dict[str, float]:
     """Agreement, sufficiency and retrieval on held-out cells."""
     rng = np.random.default_rng([20261124, seed])
-    row: dict[str, float] = {"n_shared": codes["rna"].shape[1]}
+    row: dict[str, float] = {"n_shared": latents["rna"].shape[1]}
     for role in ROLES:
-        target, told_by = features[other(role)], through_floor(codes[role], train, rng)
-        flat = flat_directions(codes[role], train)
+        target, told_by = features[other(role)], through_floor(latents[role], train, rng)
+        flat = flat_directions(latents[role], train)
         row[f"{role}.agreement_flat"] = held_out_r2(target, flat, train, test, seed=seed)
         told, most = (held_out_r2(source, target, train, test, seed=seed) for source in (told_by, features[role]))
         row[f"{role}.sufficiency"] = told / most
     few = test[:4000]
-    pair = codes["rna"][few], codes["adt"][few]
+    pair = latents["rna"][few], latents["adt"][few]
     return row | {"foscttm": foscttm(*pair), "recall@10": recall_at_k(*pair, k=10)}
 
 
@@ -136,26 +136,26 @@ def run(name: str, seed: int, max_cells: int) -> list[dict]:
     rows = []
     for method in METHODS:
         start = time.perf_counter()
-        model, codes = fit(method, seed)
+        model, latents = fit(method, seed)
         seconds = time.perf_counter() - start
         features = {role: model.get_features(modality=model.modalities[role]) for role in ROLES}
         if method == "IndiSeek":
-            ours = codes
-        figures = judge(features, codes, train, test, seed)
+            ours = latents
+        figures = evaluate(features, latents, train, test, seed)
         rows.append({"data": Path(name).stem, "seed": seed, "method": method, "seconds": seconds, **figures})
     cells = [torch.from_numpy(part) for part in (model.split.train, model.split.validation)]
     several = [ours, *(fit("IndiSeek", seed + 1000 * k)[1] for k in range(1, N_NETWORKS))]
-    beside = [torch.from_numpy(np.hstack([codes[role] for codes in several])) for role in ROLES]
+    beside = [torch.from_numpy(np.hstack([latents[role] for latents in several])) for role in ROLES]
     *maps, _ = regularized_cca(*beside, *cells, ours["rna"].shape[1], refit=True)
-    codes = {r: m(x.double()).numpy() for r, m, x in zip(ROLES, maps, beside, strict=True)}
-    figures = judge(features, codes, train, test, seed)
+    latents = {r: m(x.double()).numpy() for r, m, x in zip(ROLES, maps, beside, strict=True)}
+    figures = evaluate(features, latents, train, test, seed)
     rows.append({"data": Path(name).stem, "seed": seed, "method": "IndiSeek, three networks", **figures})
     arrays = [torch.from_numpy(features[role]) for role in ROLES]
     for width in (w for w in CCA_WIDTHS if w <= min(x.shape[1] for x in arrays)):
         *maps, correlation = regularized_cca(*arrays, *cells, width, refit=True)
         scale = np.where(correlation > 0, correlation, 1.0)
-        codes = {r: m(x.double()).numpy() / scale for r, m, x in zip(ROLES, maps, arrays, strict=True)}
-        figures = judge(features, codes, train, test, seed)
+        latents = {r: m(x.double()).numpy() / scale for r, m, x in zip(ROLES, maps, arrays, strict=True)}
+        figures = evaluate(features, latents, train, test, seed)
         rows.append({"data": Path(name).stem, "seed": seed, "method": f"CCA, {width}", **figures})
     return rows
 
@@ -192,7 +192,7 @@ def main() -> None:
     parser.add_argument("data", nargs="+")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--max-cells", type=int, default=6000)
-    parser.add_argument("--output", type=Path, default=Path("shared_codes"))
+    parser.add_argument("--output", type=Path, default=Path("shared_latents"))
     arguments = parser.parse_args()
     logging.disable(logging.INFO)
     warnings.filterwarnings("ignore", module="mudata")

@@ -1,12 +1,12 @@
-"""What the specific codes hold of known factors: the synthetic suite S1-S6 (ours, not the paper's), default settings.
+"""What the specific representations hold of known factors: the synthetic suite S1-S6 (ours, not the paper's), default settings.
 
     python benchmarks/synthetic_recovery.py S1 S2 S3 S4 S5 S6 --n-cells 4000 --seeds 2 --output synthetic_recovery.csv
 
-Half of the cells is held out. Each row of the table is one data set, seed, modality whose specific code is read, and factor: its
-held-out R2 from the code (``r2``; for factors marked ``given_shared`` from the code, the true shared factors and their signs, with the
-code alone in ``r2_alone``), whether the code should hold it, the most that the data could tell (``limit``), and what the same probes
-tell from the model's features (``r2_features``). The aim is .95 or more of what a code
-should hold, .02 or less of what it must not. ``S3-oracle`` is S3 with shared codes that are given: the factors s and a private one.
+Half of the cells is held out. Each row of the table is one data set, seed, modality whose specific representation is read, and factor: its
+held-out R2 from the representation (``r2``; for factors marked ``given_shared`` from the representation, the true shared factors and their signs, with the
+representation alone in ``r2_alone``), whether the representation should hold it, the most that the data could tell (``limit``), and what the same probes
+tell from the model's features (``r2_features``). The aim is .95 or more of what a representation
+should hold, .02 or less of what it must not. ``S3-oracle`` is S3 with shared representations that are given: the factors s and a private one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ORACLE = "S3-oracle"
 
 
 def fit(mdata: MuData, test: np.ndarray, seed: int, *, oracle: bool) -> IndiSeek:
-    """Train with default settings; with ``oracle``, from given shared codes (as regressed on the features) on.
+    """Train with default settings; with ``oracle``, from given shared representations (as regressed on the features) on.
 
     The end of stage 1 still turns them into canonical directions and drops those that are not shared.
     """
@@ -48,11 +48,11 @@ def fit(mdata: MuData, test: np.ndarray, seed: int, *, oracle: bool) -> IndiSeek
     model.train(held_out=test, stages=("shared",), max_epochs=1, enable_progress_bar=False)
     for role in ROLES:
         features = model.get_features(modality=role)
-        code = mdata.obsm[_keys.oracle_shared(role)]
+        latent = mdata.obsm[_keys.oracle_shared(role)]
         train = model.split.train
         center = features[train].mean(axis=0)
-        weight = np.linalg.lstsq(features[train] - center, code[train], rcond=None)[0]
-        linear = np.pad(weight, ((0, 0), (0, model.module.n_shared - code.shape[1])))
+        weight = np.linalg.lstsq(features[train] - center, latent[train], rcond=None)[0]
+        linear = np.pad(weight, ((0, 0), (0, model.module.n_shared - latent.shape[1])))
         # The encoder becomes this regression; its network starts at zero.
         model.module.encoders[role].start_from(LinearMap(torch.from_numpy(center), torch.from_numpy(linear).float()))
     device = model.module.device
@@ -66,13 +66,15 @@ def fit(mdata: MuData, test: np.ndarray, seed: int, *, oracle: bool) -> IndiSeek
 def read_factors(
     model: IndiSeek, mdata: MuData, train: np.ndarray, test: np.ndarray, seed: int, *, from_features: bool = True
 ) -> pd.DataFrame:
-    """Read all factors from both specific codes, and with ``from_features`` from the model's features too."""
+    """Read all factors from both specific representations, and with ``from_features`` from the model's features too."""
     truth = mdata.uns[_keys.SYNTHETIC]["factors"]
     factors = {row.factor: mdata.obsm[row.obsm][:, row.column] for row in truth.itertuples()}
     rows = []
     for role in ROLES:
-        code = model.get_latent_representation(kind="specific", modality=role)
-        read = code if code.shape[1] else np.zeros((len(code), 1))  # a code without columns tells what a constant tells
+        latent = model.get_latent_representation(kind="specific", modality=role)
+        read = (
+            latent if latent.shape[1] else np.zeros((len(latent), 1))
+        )  # a representation without columns tells what a constant tells
         table = truth[["factor", "kind", "given_shared"]].copy()
         table["should"], table["limit"] = truth[f"specific_{role}"], truth[f"limit_{role}"]
         table["r2_alone"] = factor_recovery(read, factors, train, test, seed=seed)["r2"]
@@ -80,7 +82,7 @@ def read_factors(
         coupled = truth["given_shared"] & (table["should"] == "should")
         if coupled.any():
             shared = mdata.obsm[_keys.FACTOR_SHARED]
-            # Of the ideal code p * sign(s_0) of S4, probes of 2,000 cells read .955 of p with s given, and .994 with its signs.
+            # Of the ideal representation p * sign(s_0) of S4, probes of 2,000 cells read .955 of p with s given, and .994 with its signs.
             given = np.hstack([shared, np.sign(shared)])
             asked = {factor: factors[factor] for factor in truth.loc[coupled, "factor"]}
             recovered = factor_recovery(read, asked, train, test, given=given, seed=seed)
@@ -88,14 +90,14 @@ def read_factors(
         if from_features:
             features = model.get_features(modality=role)
             table["r2_features"] = factor_recovery(features, factors, train, test, seed=seed)["r2"]
-        table.insert(0, "code", f"specific_{role}")
-        table["n_specific"], table["n_shared"] = code.shape[1], model.module.rotations[role].n_kept
+        table.insert(0, "latent", f"specific_{role}")
+        table["n_specific"], table["n_shared"] = latent.shape[1], model.module.rotations[role].n_kept
         rows.append(table)
     return pd.concat(rows, ignore_index=True)
 
 
 def run(name: str, n_cells: int, seed: int) -> pd.DataFrame:
-    """Draw, train, and read all factors from both specific codes."""
+    """Draw, train, and read all factors from both specific representations."""
     mdata = synthetic.make("S3" if name == ORACLE else name, n_cells, seed=seed)
     train, test = np.arange(n_cells // 2), np.arange(n_cells // 2, n_cells)
     start = time.perf_counter()

@@ -136,7 +136,7 @@ nitpick_ignore_regex = [
 ]
 # Parts of ours that signatures and docstrings name, and that are no part of the API.
 nitpick_ignore = [
-    *(("py:class", alias) for alias in ("Cells", "Code", "ModalityCode", "OneModality", "Preset")),
+    *(("py:class", alias) for alias in ("Cells", "Latent", "ModalityLatent", "OneModality", "Preset")),
     ("py:class", "indiseek_sc.metrics._refits.Estimates"),
     ("py:class", "indiseek_sc.module._module.IndiSeekModule"),
     ("py:class", "indiseek_sc.train._fit.StageFit"),
@@ -151,7 +151,7 @@ TUTORIALS = HERE / "tutorials"
 PLACES = {
     "benchmarks/RESULTS.md": "benchmarks",
     "CHANGELOG.md": "changelog",
-    "CODE_OF_CONDUCT.md": "contributing/code_of_conduct",
+    "LATENT_OF_CONDUCT.md": "contributing/latent_of_conduct",
     "CONTRIBUTING.md": "contributing/index",
     "data/README.md": "data",
     "docs/decisions/README.md": "decisions/index",

@@ -74,17 +74,17 @@ NAMES: dict[str, Callable[[IndiSeek, Any], Any]] = {
     "label_key of theta": lambda m, v: tl.modality_importance(m.adata, v),
     "label_key of ranks": lambda m, v: tl.rank_correlation(m.adata, v),
     "label_key of a report": lambda m, v: m.report("/nowhere/report.html", label_key=v or []),
-    "code": lambda m, v: tl.modality_importance(m.adata, "cell_type", code=v),
+    "latent": lambda m, v: tl.modality_importance(m.adata, "cell_type", latent=v),
     "cells": lambda m, v: tl.modality_importance(m.adata, "cell_type", cells=v),
     "label_key of dimensions": lambda m, v: tl.describe_dimensions(m.adata, v or []),
     "kind of dimensions": lambda m, v: tl.describe_dimensions(m.adata, kind=v),
     "modality of markers": lambda m, v: tl.dimension_markers(m.adata, 0, modality=v),
-    "rna_obsm_key": lambda m, v: tl.modality_importance(m.adata, "cell_type", code="raw", rna_obsm_key=v),
+    "rna_obsm_key": lambda m, v: tl.modality_importance(m.adata, "cell_type", latent="raw", rna_obsm_key=v),
     "search": lambda m, v: tl.wnn_weights(m.adata, search=v),
     "key_added": lambda m, v: tl.wnn_neighbors(m.adata, key_added=v if isinstance(v, list) else []),
-    "codes of ranks": lambda m, v: tl.rank_correlation(m.adata, "cell_type", codes=[v]),
-    "codes of clusters": lambda m, v: tl.compare_clusters(m.adata, codes=[v]),
-    "reference": lambda m, v: tl.compare_clusters(m.adata, codes=("joint", "shared"), reference=v),
+    "latents of ranks": lambda m, v: tl.rank_correlation(m.adata, "cell_type", latents=[v]),
+    "latents of clusters": lambda m, v: tl.compare_clusters(m.adata, latents=[v]),
+    "reference": lambda m, v: tl.compare_clusters(m.adata, latents=("joint", "shared"), reference=v),
     "legend_loc": lambda m, v: pl.umap(m.adata, legend_loc=v or [], show=False),
     "figure": lambda m, v: pl.cluster_agreement(m.adata, figure=v, show=False),
     "of": lambda m, v: pl.rank_correlation(m.adata, of=v, show=False),
@@ -108,7 +108,7 @@ NUMBERS: dict[str, Callable[[IndiSeek, Any], Any]] = {
     "n_neighbors of weights": lambda m, v: tl.wnn_weights(m.adata, n_neighbors=v),
     "n_candidates": lambda m, v: tl.wnn_neighbors(m.adata, n_candidates=v),
     "prune": lambda m, v: tl.wnn_neighbors(m.adata, prune=v),
-    "n_neighbors of clusters": lambda m, v: tl.compare_clusters(m.adata, codes=("joint", "shared"), n_neighbors=v),
+    "n_neighbors of clusters": lambda m, v: tl.compare_clusters(m.adata, latents=("joint", "shared"), n_neighbors=v),
     "n_bootstrap": lambda m, v: tl.modality_importance(m.adata, "cell_type", n_bootstrap=v),
     "confidence": lambda m, v: tl.modality_importance(m.adata, "cell_type", confidence=v),
     "smoothing": lambda m, v: tl.modality_importance(m.adata, "cell_type", smoothing=v),
@@ -120,7 +120,7 @@ NUMBERS: dict[str, Callable[[IndiSeek, Any], Any]] = {
     "seed of dimensions": lambda m, v: tl.describe_dimensions(m.adata, seed=v),
     "dimension": lambda m, v: tl.dimension_markers(m.adata, v, modality="rna"),
     "share": lambda m, v: tl.dimension_markers(m.adata, 0, modality="rna", share=v),
-    "n_repeats": lambda m, v: tl.compare_clusters(m.adata, codes=("joint", "shared"), n_repeats=v),
+    "n_repeats": lambda m, v: tl.compare_clusters(m.adata, latents=("joint", "shared"), n_repeats=v),
     "ks": lambda m, v: tl.retrieval(m.adata, cells="all", ks=[v]),
     "ncols": lambda m, v: pl.umap(m.adata, ncols=v, show=False),
     "max_cells": lambda m, v: m.feature_attribution(modality="rna", max_cells=v),
@@ -178,8 +178,8 @@ def test_a_mudata_is_asked_for(call: Callable, value: Any) -> None:
 
 def test_names_and_numbers_of_numpy_do(model: IndiSeek) -> None:
     table = tl.modality_importance(
-        model.adata, np.str_("cell_type"), code=np.str_("shared"), n_neighbors=np.int64(5), n_bootstrap=np.int32(5)
+        model.adata, np.str_("cell_type"), latent=np.str_("shared"), n_neighbors=np.int64(5), n_bootstrap=np.int32(5)
     )
     assert len(table)
-    code = model.get_latent_representation(kind=np.str_("shared"), modality=np.str_("rna"))
-    assert len(code) == model.adata.n_obs
+    latent = model.get_latent_representation(kind=np.str_("shared"), modality=np.str_("rna"))
+    assert len(latent) == model.adata.n_obs

@@ -304,7 +304,7 @@ SET_UP: dict[str, tuple[Spoil, dict[str, Any], type[Exception], list[str], str |
         with_obsm(np.ones((N_CELLS, 2)), None, "X_indiseek"),
         {"rna_obsm_key": "X_indiseek"},
         ValueError,
-        ["rna_obsm_key='X_indiseek'", "would be overwritten", "mdata.obsm['my_codes']"],
+        ["rna_obsm_key='X_indiseek'", "would be overwritten", "mdata.obsm['my_latents']"],
         None,
     ),
     "an axis too many": (
@@ -548,7 +548,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> IndiSeek:
-    """This model beside its cells, to which it wrote their codes."""
+    """This model beside its cells, to which it wrote their representations."""
     mdata = draw_cells()
     IndiSeek.setup_mudata(mdata, batch_key="donor")
     mdata.obs["cell_type"] = pd.Categorical(np.array(["B", "CD4 T", "CD8 T", "NK"])[np.arange(240) % 4])
@@ -596,7 +596,7 @@ def attribute(**arguments: Any) -> Callable[[IndiSeek], Any]:
 
 
 def rank(**arguments: Any) -> Callable[[IndiSeek], Any]:
-    return lambda model: model.coordinate_importance(**{"modality": "rna", **arguments})
+    return lambda model: model.feature_importance(**{"modality": "rna", **arguments})
 
 
 def walk(**arguments: Any) -> Callable[[IndiSeek], Any]:
@@ -647,7 +647,7 @@ MODEL: dict[str, tuple[Callable[[IndiSeek], Any], type[Exception], list[str]]] =
     "a row that is not there": (train(held_out=[240]), ValueError, ["held_out must lie below the number of cells, 240, but reach 240 to 240"]),
     "too few cells": (train(held_out=np.arange(220)), ValueError, ["Too few cells: ", "hold out fewer"]),
     "cells held out of stage 2": (train(stages=("specific",), held_out=[0]), ValueError, ["held_out: stage 2 alone keeps the cells", "Leave it out"]),
-    "a start of new codes": (train(keep_start=True), ValueError, ["keep_start: ", "give stages=('specific',)"]),
+    "a start of new representations": (train(keep_start=True), ValueError, ["keep_start: ", "give stages=('specific',)"]),
     "a flag of training": (train(early_stopping="no"), ValueError, ["early_stopping must be True or False, but is 'no'"]),
     "an empty batch": (train(batch_size=0), ValueError, ["batch_size must be at least 1, but is 0"]),
     "an unknown plan": (train(plan_kwargs={"learning_rates": 1}), ValueError, ["plan_kwargs: 'learning_rates' is not known", "Did you mean 'learning_rate'?"]),
@@ -673,22 +673,22 @@ MODEL: dict[str, tuple[Callable[[IndiSeek], Any], type[Exception], list[str]]] =
     "a seed of a walk": (walk(seed="x"), ValueError, ["seed must be a whole number, but is 'x'"]),
     "a flag of a walk": (walk(apply="yes"), ValueError, ["apply must be True or False, but is 'yes'"]),
     "taking over a path": (lambda m: m.take_over("model"), TypeError, ["other must be a model", "but is str"]),
-    # Codes
-    "an unknown kind of code": (encode(kind="sahred", modality="rna"), ValueError, ["kind='sahred' is not known", "Did you mean 'shared'?"]),
+    # Representations
+    "an unknown kind of representation": (encode(kind="sahred", modality="rna"), ValueError, ["kind='sahred' is not known", "Did you mean 'shared'?"]),
     "an unknown modality": (encode(kind="shared", modality="prot"), ValueError, ["modality='prot' is not known. There is: 'rna', 'adt'"]),
     "no modality": (encode(kind="shared"), ValueError, ["modality must be one name, but is None", "'rna', 'adt'"]),
-    "a modality of the joint code": (encode(modality="rna"), ValueError, ["modality: the joint code is of both modalities"]),
+    "a modality of the joint representation": (encode(modality="rna"), ValueError, ["modality: the joint representation is of both modalities"]),
     "a cell beyond the last": (encode(indices=[240]), ValueError, ["indices must lie below the number of cells, 240"]),
     "a mask that is too short": (encode(indices=[True, False]), ValueError, ["indices: a mask needs one value a cell (240)"]),
     "cells that are not there": (encode(indices=["cell1", "nobody"]), ValueError, ["indices: 1 names are of no cell: 'nobody'", "such as 'cell0'"]),
     "half a cell": (encode(indices=[0.5]), ValueError, ["indices must be whole row numbers, names of cells or a mask"]),
     "rows of several lengths": (encode(indices=[[1], [2, 3]]), ValueError, ["indices must be one list of cells or a mask"]),
     "max_missing in words": (encode(max_missing="all"), ValueError, ["max_missing must be a number, but is 'all'"]),
-    "codes of an AnnData": (lambda m: m.get_latent_representation(m.adata["rna"]), TypeError, ["mdata must be a MuData, but is AnnData"]),
-    "codes written to a view": (lambda m: m.write_latents(m.adata[:9]), ValueError, ["mdata: it is a view", "mdata = mdata.copy()"]),
-    "codes before training": (untrained(lambda m: m.write_latents()), RuntimeError, ["specific codes are not trained yet", "model.train()"]),
+    "representations of an AnnData": (lambda m: m.get_latent_representation(m.adata["rna"]), TypeError, ["mdata must be a MuData, but is AnnData"]),
+    "representations written to a view": (lambda m: m.write_latents(m.adata[:9]), ValueError, ["mdata: it is a view", "mdata = mdata.copy()"]),
+    "representations before training": (untrained(lambda m: m.write_latents()), RuntimeError, ["specific representations are not trained yet", "model.train()"]),
     "features of nothing": (lambda m: m.get_features(modality="x"), ValueError, ["modality='x' is not known"]),
-    "features before training": (untrained(lambda m: m.get_features(modality="rna")), RuntimeError, ["shared codes are not trained yet"]),
+    "features before training": (untrained(lambda m: m.get_features(modality="rna")), RuntimeError, ["shared representations are not trained yet"]),
     # Prediction
     "a source misspelt": (predict("RNA"), ValueError, ["source='RNA' is not known", "Did you mean 'rna'?"]),
     "a target that is none": (predict(target=None), ValueError, ["target must be one name, but is None"]),
@@ -703,7 +703,7 @@ MODEL: dict[str, tuple[Callable[[IndiSeek], Any], type[Exception], list[str]]] =
     # Audit and attribution
     "a seed of an audit": (lambda m: m.audit(seed=1.5), ValueError, ["seed must be a whole number, but is 1.5"]),
     "an auditor that is none": (lambda m: m.audit(auditor=3), TypeError, ["auditor must be what make_auditor() returned, but is int"]),
-    "an audit before training": (untrained(lambda m: m.audit()), RuntimeError, ["specific codes are not trained yet"]),
+    "an audit before training": (untrained(lambda m: m.audit()), RuntimeError, ["specific representations are not trained yet"]),
     "attribution by another method": (attribute(method="shap"), ValueError, ["method='shap' is not known. There is: 'decoder_jacobian'"]),
     "attribution to raw values": (attribute(values="raw"), ValueError, ["values='raw': ", "use method='integrated_gradients'"]),
     "attribution of few cells": (attribute(max_cells=np.int64(0)), ValueError, ["max_cells must be at least 1, but is 0"]),
@@ -713,14 +713,14 @@ MODEL: dict[str, tuple[Callable[[IndiSeek], Any], type[Exception], list[str]]] =
     "groups in another order": (lambda m: m.feature_attribution(groups=m.adata.obs["cell_type"][::-1]), ValueError, ["groups: its index is not that of the cells", "groups.reindex(mdata.obs_names)"]),
     "no label in any cell": (attribute(groups=[np.nan] * 240), ValueError, ["groups: none of the cells looked at has a label"]),
     "no cell to look at": (attribute(indices=[]), ValueError, ["indices: there is no cell to look at"]),
-    "importance of the joint code": (rank(kind="joint"), ValueError, ["kind='joint' is not known. There is: 'shared', 'specific'"]),
+    "importance of the joint representation": (rank(kind="joint"), ValueError, ["kind='joint' is not known. There is: 'shared', 'specific'"]),
     "importance by another method": (rank(method="gradient"), ValueError, ["method='gradient' is not known. There is: 'jacobian'"]),
     "no repeats": (rank(n_repeats=0), ValueError, ["n_repeats must be at least 1, but is 0"]),
     # Reports and files
     "a report in no folder": (lambda m: m.report("/nowhere/report.html"), ValueError, ["path: /nowhere/report.html: there is no folder /nowhere"]),
     "a report of no labels": (lambda m: m.report("report.html", label_key="celltype"), KeyError, ["label_key='celltype'", "Did you mean 'cell_type'?"]),
     "a report without a path": (lambda m: m.report(None), ValueError, ["path must be a path, but is None"]),
-    "a report before training": (untrained(lambda m: m.report("report.html")), RuntimeError, ["specific codes are not trained yet"]),
+    "a report before training": (untrained(lambda m: m.report("report.html")), RuntimeError, ["specific representations are not trained yet"]),
     "a folder that is there": (lambda m: m.save(Path(__file__).parent), ValueError, ["dir_path: ", "already exists", "overwrite=True"]),
     "a folder that is none": (lambda m: m.save(None), ValueError, ["dir_path must be a path, but is None"]),
     "a prefix with a folder": (lambda m: m.save("new", prefix="../x-"), ValueError, ["prefix must be the beginning of names of files, without folders"]),
@@ -798,7 +798,7 @@ QUERIES: dict[str, tuple[Spoil, type[Exception], list[str]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("entrance", ["codes", "load"])
+@pytest.mark.parametrize("entrance", ["latents", "load"])
 @pytest.mark.parametrize("name", QUERIES)
 def test_a_query(name: str, entrance: str, model: IndiSeek, folder: Path) -> None:
     spoil, error, pieces = QUERIES[name]
@@ -807,7 +807,7 @@ def test_a_query(name: str, entrance: str, model: IndiSeek, folder: Path) -> Non
         adata.X = adata.X.toarray()
     query = spoil(query)
     calls = {
-        "codes": lambda: model.get_latent_representation(query),
+        "latents": lambda: model.get_latent_representation(query),
         "load": lambda: IndiSeek.load(folder, query, accelerator="cpu"),
     }
     before = state_of(model), fingerprint(query) if isinstance(query, MuData) else None
@@ -818,7 +818,7 @@ def test_a_query(name: str, entrance: str, model: IndiSeek, folder: Path) -> Non
 # --- tools and figures ------------------------------------------------------------------------------------------------
 
 
-def without_codes(mdata: MuData) -> MuData:
+def without_latents(mdata: MuData) -> MuData:
     return draw_cells(40)
 
 
@@ -866,7 +866,7 @@ def only_training(mdata: MuData) -> MuData:
     return mdata
 
 
-def narrow_code(mdata: MuData) -> MuData:
+def narrow_latent(mdata: MuData) -> MuData:
     mdata = mdata.copy()
     mdata.obsm[_keys.JOINT] = mdata.obsm[_keys.JOINT][:, :2]
     return mdata
@@ -941,15 +941,15 @@ def draw(figure: Callable, *given: Any, **arguments: Any) -> Callable[[MuData], 
 TOOLS: dict[str, tuple[Spoil, Callable[[MuData], Any], type[Exception], list[str]]] = {
     # Modality importance
     "theta of an AnnData": (lambda m: m["rna"], importance(), TypeError, ["mdata must be a MuData, but is AnnData"]),
-    "theta without codes": (without_codes, importance(), KeyError, ["does not say which modality is which", "model.write_latents(mdata)"]),
-    "theta of a code that is gone": (dropped("obsm", "X_indiseek_specific_adt"), importance(), KeyError, ["X_indiseek_specific_adt", "of modality 'adt'", "model.write_latents(mdata)"]),
+    "theta without representations": (without_latents, importance(), KeyError, ["does not say which modality is which", "model.write_latents(mdata)"]),
+    "theta of a representation that is gone": (dropped("obsm", "X_indiseek_specific_adt"), importance(), KeyError, ["X_indiseek_specific_adt", "of modality 'adt'", "model.write_latents(mdata)"]),
     "labels misspelt": (same, importance("celltype"), KeyError, ["label_key='celltype' is not a column of any obs", "mdata.obs: donor", "Did you mean 'cell_type'?"]),
     "two columns of labels": (same, importance(["cell_type", "donor"]), ValueError, ["label_key must be the name of one column", "mdata.obs['cell_type_donor'] = ", "label_key='cell_type_donor'"]),
     "no labels": (labelled(np.nan), importance(), ValueError, ["label_key='cell_type' must have at least 2 labels among the 240 cells looked at; it has 0", "Name another column"]),
     "one label": (labelled("B"), importance(), ValueError, ["label_key='cell_type' must have at least 2 labels among the 240 cells looked at; it has 1"]),
-    "an unknown code": (same, importance(code="specifc"), ValueError, ["code='specifc' is not known", "Did you mean 'specific'?"]),
-    "theta of the joint code": (same, importance(code="joint"), ValueError, ["code='joint' is the one representation of both", "Name 'both'"]),
-    "theta of an embedding that is not there": (same, importance(code="raw", rna_obsm_key="pca"), KeyError, ["rna_obsm_key='pca'", "scanpy.pp.pca(mdata['rna'])"]),
+    "an unknown code": (same, importance(latent="specifc"), ValueError, ["latent='specifc' is not known", "Did you mean 'specific'?"]),
+    "theta of the joint representation": (same, importance(latent="joint"), ValueError, ["latent='joint' is the one representation of both", "Name 'both'"]),
+    "theta of an embedding that is not there": (same, importance(latent="raw", rna_obsm_key="pca"), KeyError, ["rna_obsm_key='pca'", "scanpy.pp.pca(mdata['rna'])"]),
     "unknown cells": (same, importance(cells="test"), ValueError, ["cells='test' is not known. There is: 'all', 'held_out'"]),
     "no split": (dropped("obs", _keys.SPLIT), importance(cells="held_out"), KeyError, ["cells='held_out' needs", "use cells='all'"]),
     "a split that holds nothing out": (only_training, importance(cells="held_out"), ValueError, ["has neither test nor validation cells", "Use cells='all'"]),
@@ -958,7 +958,7 @@ TOOLS: dict[str, tuple[Spoil, Callable[[MuData], Any], type[Exception], list[str
     "a modality that is not there": (same, importance(modalities={"rna": "gex", "adt": "adt"}), KeyError, ["modalities['rna']='gex' is not a modality of mdata", "'rna', 'adt'"]),
     "no neighbours": (same, importance(n_neighbors=0), ValueError, ["n_neighbors must be at least 1, but is 0"]),
     "more neighbours than cells": (same, importance(n_neighbors=240), ValueError, ["n_neighbors=240 needs more cells", "there are 240", "Lower n_neighbors"]),
-    "codes of few cells": (with_nan("X_indiseek_specific_adt", 5), importance(), ValueError, ["n_neighbors=10 needs more cells", "there are 5"]),
+    "representations of few cells": (with_nan("X_indiseek_specific_adt", 5), importance(), ValueError, ["n_neighbors=10 needs more cells", "there are 5"]),
     "no smoothing": (same, importance(smoothing=0), ValueError, ["smoothing must be above 0, but is 0.0"]),
     "smoothing of NaN": (same, importance(smoothing=np.float64("nan")), ValueError, ["smoothing must be"]),
     "confidence of all": (same, importance(confidence=1), ValueError, ["confidence=1 must lie between 0 and 1"]),
@@ -966,8 +966,8 @@ TOOLS: dict[str, tuple[Spoil, Callable[[MuData], Any], type[Exception], list[str
     "true draws": (same, importance(n_bootstrap=True), ValueError, ["n_bootstrap must be a whole number, but is True"]),
     "a seed of theta": (same, importance(seed=-1), ValueError, ["seed must not be negative, but is -1"]),
     # Ranks
-    "codes that are one text": (same, ranks(codes="shared"), ValueError, ["codes='shared' must be a sequence of codes"]),
-    "codes that are none": (with_weights([0.5]), ranks(codes=["private"]), ValueError, ["codes='private' is not known"]),
+    "representations that are one text": (same, ranks(latents="shared"), ValueError, ["latents='shared' must be a sequence of representations"]),
+    "representations that are none": (with_weights([0.5]), ranks(latents=["private"]), ValueError, ["latents='private' is not known"]),
     "no weights": (same, ranks(), KeyError, ["looked for 'rna:wnn_weight'", "tl.wnn_weights(mdata)", "weight_key"]),
     "weights misspelt": (with_weights([0.5]), ranks(weight_key="rna.weight"), KeyError, ["weight_key='rna.weight'", "Did you mean 'RNA.weight'?"]),
     "weights beyond 1": (with_weights([0.5, 2.0]), ranks(), ValueError, ["'RNA.weight' does not hold weights between 0 and 1", "cell1"]),
@@ -975,10 +975,10 @@ TOOLS: dict[str, tuple[Spoil, Callable[[MuData], Any], type[Exception], list[str
     "an audit that is none": (with_weights([0.5]), ranks(audit=0.5), TypeError, ["audit must be what model.audit() returned, but is float"]),
     "labels of too few cells": (with_weights([0.2, 0.4, 0.6]), ranks(minimum_cells=61), ValueError, ["at least 3 labels of minimum_cells=61"]),
     # Clusters
-    "clusters without the joint code": (dropped("obsm", _keys.JOINT), clusters(), KeyError, ["X_indiseek", "the joint code, is missing", "model.write_latents(mdata)"]),
+    "clusters without the joint representation": (dropped("obsm", _keys.JOINT), clusters(), KeyError, ["X_indiseek", "the joint representation, is missing", "model.write_latents(mdata)"]),
     "clusters of one label": (labelled("B"), clusters(), ValueError, ["label_key='cell_type' must have at least 2 labels", "it has 1"]),
     "an unknown reference": (same, clusters(reference="shared_gex"), ValueError, ["reference='shared_gex' is not among what is compared"]),
-    "only the reference": (same, clusters(codes=["joint"]), ValueError, ["codes=['joint'] are but the reference", "Name more"]),
+    "only the reference": (same, clusters(latents=["joint"]), ValueError, ["latents=['joint'] are but the reference", "Name more"]),
     "one repeat": (same, clusters(n_repeats=1), ValueError, ["n_repeats=1 must be at least 2"]),
     "one cluster": (same, clusters(n_clusters=1), ValueError, ["n_clusters=1 must be at least 2"]),
     "a share of all cells": (same, clusters(minimum_share=1.0), ValueError, ["minimum_share=1.0 must lie between 0 and 1"]),
@@ -987,9 +987,9 @@ TOOLS: dict[str, tuple[Spoil, Callable[[MuData], Any], type[Exception], list[str
     "one number of candidates": (same, retrieve(ks=5), ValueError, ["ks=5 must be whole numbers"]),
     "candidates by number": (same, retrieve(ks=[1.0]), ValueError, ["ks=[1.0] must be whole numbers"]),
     "no candidate": (same, retrieve(ks=(0,)), ValueError, ["ks=(0,) must be whole numbers of at least 1"]),
-    "retrieval of one cell": (with_nan("X_indiseek_shared_rna", 1), retrieve(cells="all"), ValueError, ["needs at least 2 cells with both shared codes", "there are 1"]),
+    "retrieval of one cell": (with_nan("X_indiseek_shared_rna", 1), retrieve(cells="all"), ValueError, ["needs at least 2 cells with both shared representations", "there are 1"]),
     # Weights
-    "no embedding": (without_codes, weigh(), KeyError, ["rna_obsm_key='X_pca': neither mdata['rna'].obsm nor mdata.obsm", "scanpy.pp.pca(mdata['rna'])"]),
+    "no embedding": (without_latents, weigh(), KeyError, ["rna_obsm_key='X_pca': neither mdata['rna'].obsm nor mdata.obsm", "scanpy.pp.pca(mdata['rna'])"]),
     "an embedding with NaN": (with_nan("X_pca", 238, "adt"), weigh(), ValueError, ["adt_obsm_key='X_pca'", "modality 'adt' that are not finite in cells cell238, cell239"]),
     "one embedding for both": (one_embedding, weigh(), ValueError, ["are both mdata.obsm['X_pca']", "Name an embedding of each"]),
     "more dimensions than there are": (same, weigh(rna_dimensions=9), ValueError, ["rna_dimensions=9 must be between 1 and the 4 columns"]),
@@ -1002,11 +1002,11 @@ TOOLS: dict[str, tuple[Spoil, Callable[[MuData], Any], type[Exception], list[str
     # Transfer
     "a reference that is an AnnData": (lambda m: m["rna"], lambda m: tl.transfer_labels(m, m, "cell_type"), TypeError, ["reference must be a MuData, but is AnnData"]),
     "a query that is an AnnData": (same, transfer(lambda m: m["rna"]), TypeError, ["query must be a MuData, but is AnnData"]),
-    "a query without codes": (same, transfer(without_codes), KeyError, ["use_rep='X_indiseek': query.obsm has nothing", "model.write_latents(query)"]),
-    "codes of another model": (same, transfer(narrow_code), ValueError, ["use_rep='X_indiseek': it has", "and 2 in query", "of different models", "model.write_latents(query)"]),
+    "a query without representations": (same, transfer(without_latents), KeyError, ["use_rep='X_indiseek': query.obsm has nothing", "model.write_latents(query)"]),
+    "representations of another model": (same, transfer(narrow_latent), ValueError, ["use_rep='X_indiseek': it has", "and 2 in query", "of different models", "model.write_latents(query)"]),
     "a reference without labels": (labelled(np.nan), transfer(), ValueError, ["label_key='cell_type': no cell of reference has both"]),
     "no votes": (same, transfer(n_neighbors=0), ValueError, ["n_neighbors must be at least 1, but is 0"]),
-    "codes by number": (same, transfer(use_rep=3), ValueError, ["use_rep must be one name, but is 3"]),
+    "representations by number": (same, transfer(use_rep=3), ValueError, ["use_rep must be one name, but is 3"]),
     # Tables of attributions
     "attributions of nothing": (same, write_loadings("table"), TypeError, ["table must be that of model.feature_attribution, but is str"]),
     "attributions without a column": (same, write_loadings(ATTRIBUTIONS.drop(columns="magnitude")), KeyError, ["table lacks the columns ['magnitude']"]),
@@ -1018,10 +1018,10 @@ TOOLS: dict[str, tuple[Spoil, Callable[[MuData], Any], type[Exception], list[str
     "loadings of somebody else": (own_varm, write_loadings(), ValueError, ["mdata['adt'].varm['indiseek_specific'] is there already", "Rename or delete"]),
     # Figures
     "a map of an AnnData": (lambda m: m["rna"], maps(), TypeError, ["mdata must be a MuData, but is AnnData"]),
-    "no map": (without_codes, maps(), KeyError, ["no embedding of a code", "sc.tl.umap(mdata)"]),
-    "no map of a code": (same, maps(codes=["shared_rna"]), KeyError, ["mdata.obsm['X_indiseek_shared_rna_umap'] is missing", "neighbors_key='X_indiseek_shared_rna'"]),
+    "no map": (without_latents, maps(), KeyError, ["no embedding of a representation", "sc.tl.umap(mdata)"]),
+    "no map of a representation": (same, maps(latents=["shared_rna"]), KeyError, ["mdata.obsm['X_indiseek_shared_rna_umap'] is missing", "neighbors_key='X_indiseek_shared_rna'"]),
     "a map of one column": (narrow, maps(), ValueError, ["mdata.obsm['X_umap'] has shape (240, 1)", "needs two columns"]),
-    "a map of an unknown code": (same, maps(codes="shared"), ValueError, ["codes='shared' is not known", "'shared_rna'"]),
+    "a map of an unknown code": (same, maps(latents="shared"), ValueError, ["latents='shared' is not known", "'shared_rna'"]),
     "a colour misspelt": (same, maps(color="celltype"), KeyError, ["color='celltype' is not a column of any obs", "Did you mean 'cell_type'?"]),
     "no colour": (same, maps(color=[]), ValueError, ["color=[] names no column"]),
     "colour by theta": (same, maps(color=_keys.THETA), KeyError, ["mdata.obs['indiseek_theta'] is missing", "tl.modality_importance(mdata, label_key=...)"]),
@@ -1048,7 +1048,7 @@ TOOLS: dict[str, tuple[Spoil, Callable[[MuData], Any], type[Exception], list[str
     "no history": (same, draw(pl.history, 3), TypeError, ["model must be a trained model or its history", "model.train()"]),
     "a curve that is not there": (same, draw(pl.history, {"shared/loss": pd.Series([1.0])}, keys="shared/los"), KeyError, ["keys=['shared/los'] are not in the history", "shared/loss"]),
     "no curves": (same, draw(pl.history, {}), ValueError, ["The history has no curves", "model.train()"]),
-    "no path": (same, draw(pl.frontier, 3), TypeError, ["path must be what model.lambda_path() returns"]),
+    "no path": (same, draw(pl.lambda_path, 3), TypeError, ["path must be what model.lambda_path() returns"]),
     "no features": (same, draw(pl.attribution, ATTRIBUTIONS, n_top=0), ValueError, ["n_top must be at least 1, but is 0"]),
     "a dimension that is not there": (same, draw(pl.attribution, ATTRIBUTIONS, dimensions=[7]), ValueError, ["dimensions: the table has no dimension 7, only [0, 1]"]),
     "a group that is not there": (same, draw(pl.attribution, ATTRIBUTIONS, groups=["NK"]), ValueError, ["groups: the table has no group 'NK', only ['all']"]),
@@ -1258,15 +1258,15 @@ COMMANDS: dict[str, tuple[Spoil, tuple[str, ...], int, list[str]]] = {
     "epochs below 1": (same, (*FIT, "--max-epochs", "0"), 2, ["'--max-epochs'"]),
     "a seed in words": (same, (*FIT, "--seed", "x"), 2, ["'--seed'"]),
     "an unknown accelerator": (same, (*FIT, "--accelerator", "abacus"), 2, ["'--accelerator'"]),
-    "codes by no model": (same, ("encode", "nowhere", "{cells}", "out.h5mu"), 1, ["nowhere is not the folder of a saved model", "fit wrote by --save-model"]),
-    "codes by half a model": (same, ("encode", "half", "{cells}", "out.h5mu"), 1, ["half cannot be loaded as a model", "model.pt is damaged", "Copy the folder again"]),
-    "codes without genes": (rename_features("rna", lambda names: [*names[:20], *names[20:] + "b"]), ENCODE, 1, ["of the 30 genes that the model uses 10 are missing", "'rna20'"]),
-    "codes of another batch": (of_donors("c"), ENCODE, 1, ["--batch-key: 40 cells of mdata.obs['donor']", "does not know: 'c'", "Have what they add estimated: encode with --new-batches"]),
-    "codes without proteins": (lambda m: MuData({"rna": m["rna"].copy()}), ENCODE, 1, ["no modality of proteins among 'rna'", "--adt NAME"]),
+    "representations by no model": (same, ("encode", "nowhere", "{cells}", "out.h5mu"), 1, ["nowhere is not the folder of a saved model", "fit wrote by --save-model"]),
+    "representations by half a model": (same, ("encode", "half", "{cells}", "out.h5mu"), 1, ["half cannot be loaded as a model", "model.pt is damaged", "Copy the folder again"]),
+    "representations without genes": (rename_features("rna", lambda names: [*names[:20], *names[20:] + "b"]), ENCODE, 1, ["of the 30 genes that the model uses 10 are missing", "'rna20'"]),
+    "representations of another batch": (of_donors("c"), ENCODE, 1, ["--batch-key: 40 cells of mdata.obs['donor']", "does not know: 'c'", "Have what they add estimated: encode with --new-batches"]),
+    "representations without proteins": (lambda m: MuData({"rna": m["rna"].copy()}), ENCODE, 1, ["no modality of proteins among 'rna'", "--adt NAME"]),
     "a prediction that was not learnt": (same, PREDICT, 1, ["has not learnt to predict", "run fit again, with --predict and --save-model"]),
     "a prediction from what is not there": (lambda m: MuData({"rna": m["rna"].copy()}), (*PREDICT, "--from", "adt"), 1, ["no modality of proteins among 'rna'"]),
     "a prediction from something else": (same, (*PREDICT, "--from", "atac"), 2, ["'--from'"]),
-    "a report without codes": (same, REPORT, 1, ["cells.h5mu lacks the codes X_indiseek", "Run indiseek-sc fit first"]),
+    "a report without representations": (same, REPORT, 1, ["cells.h5mu lacks the representations X_indiseek", "Run indiseek-sc fit first"]),
     "a report by no model": (same, ("report", "coded.h5mu", "--output", "out.html", "--model", "nowhere"), 1, ["--model nowhere is not the folder of a saved model"]),
     "a report of unknown labels": (same, ("report", "coded.h5mu", "--output", "out.html", "--label-key", "celltype"), 1, ["--label-key='celltype' is not a column", "Did you mean 'cell_type'?"]),
     "a report of a file of something else": (same, ("report", "model.h5ad", "--output", "out.html"), 1, ["model.h5ad cannot be read"]),
@@ -1281,7 +1281,7 @@ OF_PYTHON = re.compile(
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command(name: str, folder: Path, coded: MuData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spoil, arguments, code, pieces = COMMANDS[name]
+    spoil, arguments, latent, pieces = COMMANDS[name]
     monkeypatch.chdir(tmp_path)
     cells_of("cells.h5mu", spoil)(tmp_path, folder)
     shutil.copytree(folder, "model")
@@ -1292,9 +1292,9 @@ def test_a_command(name: str, folder: Path, coded: MuData, tmp_path: Path, monke
         coded.write_h5mu("coded.h5mu")
     before = contents(tmp_path)
     result = CliRunner().invoke(app, [word.format(cells="cells.h5mu") for word in arguments])
-    assert result.exit_code == code, result.output
-    *_, message = result.output.splitlines() if code == 1 else [" ".join(result.output.replace("│", " ").split())]
-    assert message.startswith("error: ") or code == 2
+    assert result.exit_code == latent, result.output
+    *_, message = result.output.splitlines() if latent == 1 else [" ".join(result.output.replace("│", " ").split())]
+    assert message.startswith("error: ") or latent == 2
     assert [piece for piece in pieces if piece not in message] == [], message
-    assert code == 2 or not OF_PYTHON.search(message), message
+    assert latent == 2 or not OF_PYTHON.search(message), message
     assert contents(tmp_path) == before

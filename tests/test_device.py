@@ -55,20 +55,20 @@ def make_model(mdata: MuData | None = None, method: str = "indiseek", **settings
     return model
 
 
-def get_codes(model: IndiSeek) -> dict[str, np.ndarray]:
-    codes = {"joint": model.get_latent_representation()}
+def get_latents(model: IndiSeek) -> dict[str, np.ndarray]:
+    latents = {"joint": model.get_latent_representation()}
     for name in model.modalities.values():
         for kind in ("shared", "specific"):
-            codes[f"{kind}_{name}"] = model.get_latent_representation(kind=kind, modality=name)
-        codes[f"decoded_{name}"] = model.get_reconstruction(modality=name)
-        codes[f"features_{name}"] = model.get_features(modality=name)
-    return codes
+            latents[f"{kind}_{name}"] = model.get_latent_representation(kind=kind, modality=name)
+        latents[f"decoded_{name}"] = model.get_reconstruction(modality=name)
+        latents[f"features_{name}"] = model.get_features(modality=name)
+    return latents
 
 
-def assert_same_codes(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> None:
+def assert_same_latents(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> None:
     assert first.keys() == second.keys()
-    for name, code in first.items():
-        np.testing.assert_array_equal(code, second[name], err_msg=name)
+    for name, latent in first.items():
+        np.testing.assert_array_equal(latent, second[name], err_msg=name)
 
 
 def run_on_both(act: Callable[[str], Any]) -> tuple[Any, Any]:
@@ -183,9 +183,9 @@ def test_methods_train_on_the_gpu_as_on_the_cpu(method: str, train: dict[str, An
     def act(accelerator: str) -> dict[str, np.ndarray]:
         model = make_model(method=method)
         model.train(**SHORT, accelerator=accelerator, held_out=HELD_OUT, **train)
-        return get_codes(model)
+        return get_latents(model)
 
-    assert_same_codes(*run_on_both(act))
+    assert_same_latents(*run_on_both(act))
 
 
 @pytest.fixture(scope="module")
@@ -206,13 +206,13 @@ def on_gpu(on_cpu: IndiSeek, gpu: PretendGpu) -> IndiSeek:
 
 
 def test_what_a_trained_model_does(on_cpu: IndiSeek, on_gpu: IndiSeek) -> None:
-    assert_same_codes(get_codes(on_cpu), get_codes(on_gpu))
+    assert_same_latents(get_latents(on_cpu), get_latents(on_gpu))
     pd.testing.assert_frame_equal(on_cpu.audit().table, on_gpu.audit().table)
     for pair in (("rna", "adt"), ("adt", "rna")):
         for units in ("features", "normalized"):
             first, second = (model.predict_modality(*pair, units=units) for model in (on_cpu, on_gpu))
             pd.testing.assert_frame_equal(first.mean, second.mean)
-            pd.testing.assert_frame_equal(first.deviation, second.deviation)
+            pd.testing.assert_frame_equal(first.std, second.std)
             first, second = (model.audit_prediction(*pair, units=units) for model in (on_cpu, on_gpu))
             pd.testing.assert_frame_equal(first.table, second.table)
     for kind, modality in (("specific", "adt"), ("shared", "rna"), ("joint", None)):
@@ -222,7 +222,7 @@ def test_what_a_trained_model_does(on_cpu: IndiSeek, on_gpu: IndiSeek) -> None:
             pd.testing.assert_frame_equal(first, second)
     for method in ("jacobian", "permutation", "probe"):
         arguments = {"modality": "adt", "method": method, "max_cells": 30, "n_repeats": 1}
-        first, second = (model.coordinate_importance(**arguments) for model in (on_cpu, on_gpu))
+        first, second = (model.feature_importance(**arguments) for model in (on_cpu, on_gpu))
         # The Jacobian is computed by functions of functions, which torch sums in another order where it is looked at.
         pd.testing.assert_frame_equal(first, second, rtol=1e-4, atol=1e-6)
 
@@ -245,17 +245,17 @@ def test_training_goes_on_across_devices(on_cpu: IndiSeek, gpu: PretendGpu) -> N
     (first, path), (second, other_path) = go_on("gpu"), go_on("cpu")
     assert first.device != second.device
     pd.testing.assert_frame_equal(path, other_path)
-    assert_same_codes(get_codes(first), get_codes(second))
+    assert_same_latents(get_latents(first), get_latents(second))
 
 
 def test_models_are_loaded_on_the_other_device(on_cpu: IndiSeek, on_gpu: IndiSeek, tmp_path) -> None:
-    expected = get_codes(on_cpu)
+    expected = get_latents(on_cpu)
     for model, accelerator in ((on_gpu, "cpu"), (on_cpu, "gpu"), (on_gpu, "gpu")):
         folder = str(tmp_path / f"{model.device.type}_{accelerator}")
         model.save(folder)
         loaded = IndiSeek.load(folder, adata=draw_counts(), accelerator=accelerator)
         assert loaded.device.type == {"cpu": "cpu", "gpu": "cuda"}[accelerator]
-        assert_same_codes(get_codes(loaded), expected)
+        assert_same_latents(get_latents(loaded), expected)
         loaded.train(**CPU, stages=("specific",))
 
 
@@ -275,9 +275,9 @@ def test_training_goes_on_from_a_checkpoint_on_the_device(tmp_path, monkeypatch:
         model = make_model()
         model.train(**arguments)
         assert list((tmp_path / accelerator).iterdir()) == []
-        return get_codes(model)
+        return get_latents(model)
 
-    assert_same_codes(*run_on_both(act))
+    assert_same_latents(*run_on_both(act))
 
 
 CLOSED_FORMS = (
@@ -295,7 +295,7 @@ CLOSED_FORMS = (
 @pytest.mark.parametrize("method", ["indiseek", "indiseek_literal", "factorized_cl", "info_disen", "joint_opt"])
 def test_no_step_waits_for_the_device(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With more steps in each of as many epochs, the host waits as often."""
-    monkeypatch.setattr(_stages, "has_shape", lambda *_: True)  # the same stages, whatever the data show
+    monkeypatch.setattr(_stages, "needs_flow", lambda *_: True)  # the same stages, whatever the data show
 
     def count(n_steps: int) -> int:
         model = make_model(draw_counts(300), method)
@@ -325,16 +325,16 @@ def test_a_real_gpu_agrees_with_the_cpu(method: str) -> None:
     if not torch.cuda.is_available():
         pytest.skip("torch finds no GPU here")
     untrained = {"max_epochs": 0, "enable_progress_bar": False, "held_out": HELD_OUT}
-    features, codes = {}, {}
+    features, latents = {}, {}
     for accelerator in ("cpu", "gpu"):
         model = make_model(method=method)
         model.train(**untrained, accelerator=accelerator)
         features[accelerator] = model.get_features(modality="rna")
-        codes[accelerator] = get_codes(model)
+        latents[accelerator] = get_latents(model)
     np.testing.assert_allclose(features["gpu"], features["cpu"], atol=1e-4)
     if method == "indiseek":  # from closed forms alone; the published recipe starts at random
         for name in ("shared_rna", "shared_adt"):
-            np.testing.assert_allclose(codes["gpu"][name], codes["cpu"][name], atol=1e-2)
+            np.testing.assert_allclose(latents["gpu"][name], latents["cpu"][name], atol=1e-2)
     tables = {}
     for accelerator, seed in (("cpu", 0), ("cpu", 1), ("gpu", 0)):
         model = make_model(draw_counts(2000), method, seed=seed)

@@ -1,4 +1,4 @@
-"""Results that are of other codes, labels or cells than are there now are known for it, and made again where that is possible."""
+"""Results that are of other representations, labels or cells than are there now are known for it, and made again where that is possible."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def cells() -> MuData:
     kind = np.arange(N) % 3
     mdata.obs["cell_type"] = pd.Categorical(np.array(list("ABC"))[kind])
     mdata.obs["count"] = rng.integers(9, size=N)
-    for key in (_keys.JOINT, *(code(name) for code in (_keys.shared, _keys.specific) for name in mods)):
+    for key in (_keys.JOINT, *(latent(name) for latent in (_keys.shared, _keys.specific) for name in mods)):
         mdata.obsm[key] = 2 * rng.normal(size=(3, 3))[kind] + rng.normal(size=(N, 3))
     for name in mods:
         mdata[name].obsm["X_pca"] = rng.normal(size=(N, 4))
@@ -81,7 +81,7 @@ def test_what_is_gone_has_changed(cells: MuData) -> None:
     assert list(map(str, find_changed(cells, "result"))) == [f"mdata.obsm[{_keys.JOINT!r}]", "the column 'cell_type'"]
 
 
-def new_codes(mdata: MuData) -> None:
+def new_latents(mdata: MuData) -> None:
     for key in list(mdata.obsm):
         if key.startswith("X_indiseek"):
             mdata.obsm[key] = mdata.obsm[key] + 1.0
@@ -98,7 +98,7 @@ RESULTS: dict[str, tuple[Callable, list[Callable]]] = {
     ),
     "retrieval": (lambda m: tl.retrieval(m), [pl.retrieval]),
     "clusters": (
-        lambda m: tl.compare_clusters(m, "cell_type", codes=("joint", "shared"), n_repeats=2),
+        lambda m: tl.compare_clusters(m, "cell_type", latents=("joint", "shared"), n_repeats=2),
         [pl.cluster_agreement, pl.cluster_splits, partial(pl.umap, color=_keys.clusters("joint"))],
     ),
     "ranks": (
@@ -122,7 +122,7 @@ def test_figures_of_old_results_say_so(cells: MuData, name: str, tmp_path) -> No
     cells.write(tmp_path / "cells.h5mu")
     cells = mudata.read(tmp_path / "cells.h5mu")
     draw_without_a_word()
-    for change in (new_codes, new_labels):
+    for change in (new_latents, new_labels):
         change(cells)
         if name == "retrieval" and change is new_labels:
             draw_without_a_word()
@@ -138,13 +138,13 @@ def test_a_report_makes_old_tables_again_as_they_were_asked_for(cells: MuData, t
     from indiseek_sc.report._compute import compute_missing
 
     tl.modality_importance(cells, "cell_type", n_neighbors=5, n_bootstrap=7)
-    tl.compare_clusters(cells, "cell_type", codes=("joint", "shared"), n_repeats=2)
-    new_codes(cells)
+    tl.compare_clusters(cells, "cell_type", latents=("joint", "shared"), n_repeats=2)
+    new_latents(cells)
     cells.obsm[_keys.specific("rna")] = np.random.default_rng(1).normal(size=(N, 3))
     wanted = tl.modality_importance(cells.copy(), "cell_type", n_neighbors=5, n_bootstrap=7)
     failures = compute_missing(cells, "cell_type", None, None, compare=False, seed=3)
     pd.testing.assert_frame_equal(cells.uns[_keys.IMPORTANCE], wanted)
-    assert _keys.CLUSTERS not in cells.uns  # it takes minutes, and is not shown as if it were of these codes
+    assert _keys.CLUSTERS not in cells.uns  # it takes minutes, and is not shown as if it were of these representations
     assert "compare" in failures[_keys.CLUSTERS]
     path = tmp_path / "report.html"
     write_report(path, cells, label_key="cell_type")
@@ -160,11 +160,11 @@ def trained() -> IndiSeek:
     return model
 
 
-def test_maps_that_were_there_before_the_codes_are_known(trained: IndiSeek, tmp_path) -> None:
+def test_maps_that_were_there_before_the_representations_are_known(trained: IndiSeek, tmp_path) -> None:
     mdata = trained.adata
     mdata.obsm["X_umap"] = np.random.default_rng(0).normal(size=(mdata.n_obs, 2))
     trained.write_latents()
-    with pytest.warns(UserWarning, match=r"obsm\['X_umap'\] was there before the codes"):
+    with pytest.warns(UserWarning, match=r"obsm\['X_umap'\] was there before the representations"):
         pl.umap(mdata, show=False)
     mdata.obsm["X_umap"] = mdata.obsm[_keys.JOINT][:, :2]  # as scanpy would
     trained.write_latents()  # the same again
@@ -177,8 +177,8 @@ def test_maps_that_were_there_before_the_codes_are_known(trained: IndiSeek, tmp_
     other.report(path)
     assert "are not those of this model as it is now" in path.read_text()
     other.write_latents()
-    with pytest.warns(UserWarning, match="was there before the codes"):
+    with pytest.warns(UserWarning, match="was there before the representations"):
         pl.umap(mdata, show=False)
     other.report(path)
     assert "are not those of this model as it is now" not in path.read_text()
-    assert "was there before the codes" in path.read_text()
+    assert "was there before the representations" in path.read_text()

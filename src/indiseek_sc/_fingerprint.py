@@ -1,4 +1,4 @@
-"""What a result in a MuData was made of: fingerprints of codes, labels and cells, noted beside it."""
+"""What a result in a MuData was made of: fingerprints of representations, labels and cells, noted beside it."""
 
 from __future__ import annotations
 

@@ -10,10 +10,10 @@ Role = Literal["rna", "adt"]
 ROLES: tuple[Role, Role] = ("rna", "adt")
 
 JOINT = "X_indiseek"
-"""``obsm``: the joint code, made for neighbours and clustering."""
+"""``obsm``: the joint representation, made for neighbours and clustering."""
 
 THETA = "indiseek_theta"
-"""``obs``: log ratio of the neighbourhood purities of a cell in the two specific codes."""
+"""``obs``: log ratio of the neighbourhood purities of a cell in the two specific representations."""
 
 SPLIT = "indiseek_split"
 """``obs``: ``train``, ``validation`` or ``test``: what the model did with a cell."""
@@ -25,25 +25,25 @@ SETTINGS = "indiseek"
 """``uns``: which modality plays which role, the settings of the model, its version."""
 
 MAPS_BEFORE = "indiseek_maps"
-"""``uns``: the UMAPs that were there before the codes were written, and so are not of them."""
+"""``uns``: the UMAPs that were there before the representations were written, and so are not of them."""
 
 IMPORTANCE = "indiseek_importance"
 """``uns``: the table of theta by label, with intervals."""
 
 RANK_CORRELATION = "indiseek_rank_correlation"
-"""``uns``: the table of rank correlations of theta with weights of weighted nearest neighbours, by code."""
+"""``uns``: the table of rank correlations of theta with weights of weighted nearest neighbours, by representation."""
 
 RETRIEVAL = "indiseek_retrieval"
 """``uns``: how well cells find themselves in the other modality, by direction."""
 
 CLUSTERS = "indiseek_clusters"
-"""``uns``: how alike the clusters of codes are."""
+"""``uns``: how alike the clusters of representations are."""
 
 DIMENSIONS = "indiseek_dimensions"
 """``uns``: what each dimension of the specific representations follows."""
 
 ATTRIBUTION = "indiseek_attribution"
-"""``uns``: by modality and kind of code, what the loadings in ``varm`` are."""
+"""``uns``: by modality and kind of representation, what the loadings in ``varm`` are."""
 
 WNN = "indiseek_wnn"
 """``uns``: what the weights of weighted nearest neighbours were computed from, and how."""
@@ -63,10 +63,10 @@ THETA_SMOOTHED = "indiseek_theta_smoothed"
 THETAS = (THETA, THETA_SMOOTHED)
 
 RESULTS = (
-    *(f"{IMPORTANCE}{code}" for code in ("", "_shared", "_both", "_raw")),
+    *(f"{IMPORTANCE}{latent}" for latent in ("", "_shared", "_both", "_raw")),
     *(RANK_CORRELATION, RETRIEVAL, CLUSTERS, WNN, DIMENSIONS, f"{DIMENSIONS}_shared"),
 )
-"""``uns``: all that is made of codes and noted with what it was made of."""
+"""``uns``: all that is made of representations and noted with what it was made of."""
 
 SYNTHETIC = "synthetic"
 """``uns``: what is true of a synthetic data set, factor by factor and coordinate by coordinate."""
@@ -75,7 +75,7 @@ FACTOR_SHARED = "factor_shared"
 """``obsm``: the true shared factors of a synthetic data set."""
 
 FACTOR_SHARED_SQUARED = "factor_shared_squared"
-"""``obsm``: their standardised squares, which a code may hold while it tells nothing of the sign."""
+"""``obsm``: their standardised squares, which a representation may hold while it tells nothing of the sign."""
 
 
 def factor_private(modality: str) -> str:
@@ -84,7 +84,7 @@ def factor_private(modality: str) -> str:
 
 
 def oracle_shared(modality: str) -> str:
-    """``obsm`` key of a shared code that is given with a synthetic data set instead of being learnt."""
+    """``obsm`` key of a shared representation that is given with a synthetic data set instead of being learnt."""
     return f"oracle_shared_{modality}"
 
 
@@ -94,12 +94,12 @@ def has(modality: str) -> str:
 
 
 def shared(modality: str) -> str:
-    """``obsm`` key of the shared code of ``modality`` (the user's own name of it)."""
+    """``obsm`` key of the shared representation of ``modality`` (the user's own name of it)."""
     return f"X_indiseek_shared_{modality}"
 
 
 def specific(modality: str) -> str:
-    """``obsm`` key of the specific code of ``modality`` (the user's own name of it)."""
+    """``obsm`` key of the specific representation of ``modality`` (the user's own name of it)."""
     return f"X_indiseek_specific_{modality}"
 
 
@@ -109,7 +109,7 @@ def refits(modality: str) -> str:
 
 
 def loadings(kind: str) -> str:
-    """``varm`` key, in each modality, of what its features have for the dimensions of a ``kind`` of code."""
+    """``varm`` key, in each modality, of what its features have for the dimensions of a ``kind`` of representation."""
     return f"indiseek_{kind}"
 
 
@@ -138,14 +138,14 @@ def transferred_confidence(label_key: str) -> str:
     return f"indiseek_{label_key}_confidence"
 
 
-def of_code(key: str, code: str) -> str:
-    """:data:`THETA`, :data:`IMPORTANCE` or :data:`DIMENSIONS` of a code: that of the specific one has no suffix."""
-    return key if code == "specific" else f"{key}_{code}"
+def of_latent(key: str, latent: str) -> str:
+    """:data:`THETA`, :data:`IMPORTANCE` or :data:`DIMENSIONS` of a representation: that of the specific one has no suffix."""
+    return key if latent == "specific" else f"{key}_{latent}"
 
 
-def clusters(code: str) -> str:
-    """``obs`` key of the clusters of a code, by its name such as ``"joint"`` or ``"shared_<modality>"``."""
-    return f"{CLUSTERS}_{code}"
+def clusters(latent: str) -> str:
+    """``obs`` key of the clusters of a representation, by its name such as ``"joint"`` or ``"shared_<modality>"``."""
+    return f"{CLUSTERS}_{latent}"
 
 
 def other(role: Role) -> Role:
@@ -154,10 +154,10 @@ def other(role: Role) -> Role:
 
 
 REGRESSION_TITLES = {
-    "shape": "Conditional shape",
+    "flow": "Normalizing flow",
     "critics": "Critics alone",
     "decoder": "Decoder",
     "prediction": "Prediction of the other modality",
     "prediction_again": "Prediction, validation cells too",
 }
-"""What the stages that do not end in codes are called where people read it: progress bars and figures."""
+"""What the stages that do not end in representations are called where people read it: progress bars and figures."""

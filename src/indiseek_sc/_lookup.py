@@ -184,13 +184,13 @@ def as_categories(values: pd.Series) -> pd.Series:
     Categories are those that occur, in the order that they have, or else of numbers, or else of text.
     """
     values = values.cat.remove_unused_categories() if isinstance(values.dtype, pd.CategoricalDtype) else values
-    codes, found = pd.factorize(values)
+    latents, found = pd.factorize(values)
     names = np.array([name_of(value) for value in found], dtype=object)
     if isinstance(values.dtype, pd.CategoricalDtype):
         order: Iterable[Any] = map(name_of, values.cat.categories)
     else:
         order = names[np.argsort(np.asarray(found))] if pd.api.types.is_numeric_dtype(values) else sorted(names)
-    text = np.where(codes < 0, None, names[codes]) if len(names) else codes.astype(object)
+    text = np.where(latents < 0, None, names[latents]) if len(names) else latents.astype(object)
     return pd.Series(pd.Categorical(text, categories=list(dict.fromkeys(order))), index=values.index, name=values.name)
 
 

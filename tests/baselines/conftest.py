@@ -38,16 +38,16 @@ def features() -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def prepare(features) -> Callable[[IndiSeekModule], dict[str, dict[str, torch.Tensor]]]:
-    """Return a function that fits the codecs and returns what stage 2 reads."""
+    """Return a function that fits the encoder-decoders and returns what stage 2 reads."""
 
     @torch.no_grad()
     def prepare(module: IndiSeekModule) -> dict[str, dict[str, torch.Tensor]]:
         module.eval()
         conditions = {r: module.condition(r, module.shared(r, features[r]), BATCH) for r in ROLES}
         for role in ROLES:
-            module.codecs[role].fit(features[role], conditions[role], module.n_shared)
-            if module.architecture.conditional_codec:
-                module.codecs[role].fit_whitening(features[role], conditions[role], N_CELLS * 3 // 4)
+            module.encoder_decoders[role].fit(features[role], conditions[role], module.n_shared)
+            if module.architecture.conditional_encoder_decoder:
+                module.encoder_decoders[role].fit_whitening(features[role], conditions[role], N_CELLS * 3 // 4)
         return {role: module.prepare_specific(role, features, conditions) for role in ROLES}
 
     return prepare

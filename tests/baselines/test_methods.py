@@ -13,7 +13,7 @@ from indiseek_sc.baselines import METHODS, JointOpt, make
 from indiseek_sc.model._cells import read_features
 from indiseek_sc.nn._encoder_decoders import FEWEST
 
-FEW = {"shared": 2, "shape": 2, "specific": 2, "decoder": 1}
+FEW = {"shared": 2, "flow": 2, "specific": 2, "decoder": 1}
 HELD_OUT = np.arange(0, 300, 3)
 RIVALS = [
     name for name, method in METHODS.items() if method.model is not IndiSeek
@@ -34,49 +34,49 @@ def fit(mdata, name, seed=0, **train):
     return model
 
 
-def all_codes(model):
-    codes = {"joint": model.get_latent_representation()}
+def all_latents(model):
+    latents = {"joint": model.get_latent_representation()}
     for name in model.modalities.values():
         for kind in ("shared", "specific"):
-            codes[f"{kind}_{name}"] = model.get_latent_representation(kind=kind, modality=name)
-        codes[f"decoded_{name}"] = model.get_reconstruction(modality=name)
-    return codes
+            latents[f"{kind}_{name}"] = model.get_latent_representation(kind=kind, modality=name)
+        latents[f"decoded_{name}"] = model.get_reconstruction(modality=name)
+    return latents
 
 
-def assert_equal_codes(first, second):
+def assert_equal_latents(first, second):
     assert first.keys() == second.keys()
-    for name, code in first.items():
-        np.testing.assert_array_equal(code, second[name], err_msg=name)
+    for name, latent in first.items():
+        np.testing.assert_array_equal(latent, second[name], err_msg=name)
 
 
 @pytest.mark.parametrize("name", RIVALS)
 def test_train_encode_write_save_load(mdata, name, tmp_path):
     model = fit(mdata, name)
-    codes = all_codes(model)
-    # Few cells give the conditional codec few dimensions, and RNA few components to have them of.
-    is_conditional = model.settings.architecture.conditional_codec
+    latents = all_latents(model)
+    # Few cells give the conditional encoder-decoder few dimensions, and RNA few components to have them of.
+    is_conditional = model.settings.architecture.conditional_encoder_decoder
     widths = {0} if name == "clip" else set(range(1, FEWEST + 1)) if is_conditional else {16}
-    for key, code in codes.items():
-        assert code.shape[0] == 300, key
-        assert np.isfinite(code).all(), key
+    for key, latent in latents.items():
+        assert latent.shape[0] == 300, key
+        assert np.isfinite(latent).all(), key
         if key.startswith("specific"):
-            assert code.shape[1] in widths
+            assert latent.shape[1] in widths
         else:
-            assert code.shape[1] > 0
+            assert latent.shape[1] > 0
     model.write_latents()
-    np.testing.assert_array_equal(mdata.obsm["X_indiseek_specific_adt"], codes["specific_adt"])
+    np.testing.assert_array_equal(mdata.obsm["X_indiseek_specific_adt"], latents["specific_adt"])
     model.save(tmp_path / "model")
-    assert_equal_codes(codes, all_codes(METHODS[name].model.load(tmp_path / "model", adata=mdata)))
+    assert_equal_latents(latents, all_latents(METHODS[name].model.load(tmp_path / "model", adata=mdata)))
 
 
 @pytest.mark.parametrize("name", ["factorized_cl", "info_disen", "joint_opt"])
 def test_seeds_decide_everything(mdata, name):
-    first = all_codes(fit(mdata.copy(), name))
+    first = all_latents(fit(mdata.copy(), name))
     torch.manual_seed(123)  # the state of the program must not matter
     state = torch.get_rng_state()
-    assert_equal_codes(first, all_codes(fit(mdata.copy(), name)))
+    assert_equal_latents(first, all_latents(fit(mdata.copy(), name)))
     assert torch.equal(torch.get_rng_state(), state)
-    assert not np.array_equal(first["specific_rna"], all_codes(fit(mdata.copy(), name, seed=1))["specific_rna"])
+    assert not np.array_equal(first["specific_rna"], all_latents(fit(mdata.copy(), name, seed=1))["specific_rna"])
 
 
 def test_whitening_alone_ends_where_ours_starts(mdata):
@@ -86,14 +86,14 @@ def test_whitening_alone_ends_where_ours_starts(mdata):
     with torch.no_grad():
         shared = module.shared("rna", features["rna"])
         condition = module.condition("rna", shared, torch.zeros(300, dtype=torch.long))
-        start = module.codecs["rna"].prepare(features["rna"], condition)["start"]
+        start = module.encoder_decoders["rna"].prepare(features["rna"], condition)["start"]
     train = model.split.train
     start = (start - start[train].mean(dim=0)) / start[train].std(dim=0, correction=0)
     specific = model.get_latent_representation(kind="specific", modality="rna")
     np.testing.assert_allclose(specific, start[:, : specific.shape[1]], atol=2e-3)
 
 
-def test_audit_of_an_empty_specific_code(mdata):
+def test_audit_of_an_empty_specific_representation(mdata):
     report = fit(mdata, "clip").audit()
     assert (report.table["leak"].abs() < 0.05).all()
     assert np.isfinite(report.table["r2_shared"]).all()
@@ -127,7 +127,7 @@ def test_users_settings_win_over_those_of_a_method(mdata, capsys):
     architecture = model.settings.architecture
     assert (architecture.n_specific, architecture.n_shared, architecture.against) == (5, 7, "own")
     repr(model)  # scvi-tools prints it
-    assert "InfoDisen with shared codes" in capsys.readouterr().out
+    assert "InfoDisen with shared representations" in capsys.readouterr().out
     assert make("indiseek_literal", mdata).settings.architecture.n_layers == 5
 
 

@@ -21,35 +21,37 @@ def gradients(term, parts):
 
 
 @pytest.mark.parametrize("model", [CLIP, FactorizedCL, InfoDisen, JointOpt])
-def test_shared_codes_are_unit_vectors_and_the_batch_stands_beside_them(make_module, features, prepare, model):
+def test_shared_representations_are_unit_vectors_and_the_batch_stands_beside_them(
+    make_module, features, prepare, model
+):
     module = make_module(model)
     cells = prepare(module)
     for role in ROLES:
-        code = module.shared(role, features[role])
-        torch.testing.assert_close(code.norm(dim=1), torch.ones(60))
+        latent = module.shared(role, features[role])
+        torch.testing.assert_close(latent.norm(dim=1), torch.ones(60))
         condition = cells[role]["condition"]
         assert condition.shape == (60, 5)
-        torch.testing.assert_close(condition[:, :3], math.sqrt(3) * code)
+        torch.testing.assert_close(condition[:, :3], math.sqrt(3) * latent)
         assert torch.equal(condition[:, 3:].argmax(dim=1), torch.arange(60) % 2)
         torch.testing.assert_close(module.condition_of(role, features[role], condition), condition)
 
 
-def test_clip_has_no_specific_code_but_a_decoder(make_module, features, prepare):
+def test_clip_has_no_specific_representation_but_a_decoder(make_module, features, prepare):
     module = make_module(CLIP)
     cells = prepare(module)
     assert module.learners() == []
-    codes = module.describe(features, torch.eye(2)[torch.zeros(60, dtype=torch.long)])
-    assert {role: tuple(codes["specific"][role].shape) for role in ROLES} == {"rna": (60, 0), "adt": (60, 0)}
-    codec, condition = module.codecs["rna"], cells["rna"]["condition"]
+    latents = module.describe(features, torch.eye(2)[torch.zeros(60, dtype=torch.long)])
+    assert {role: tuple(latents["specific"][role].shape) for role in ROLES} == {"rna": (60, 0), "adt": (60, 0)}
+    encoder_decoder, condition = module.encoder_decoders["rna"], cells["rna"]["condition"]
     empty = condition[:, :0]
-    codec.start_decoder(features["rna"], empty, condition)
-    error = (features["rna"] - codec.decode(empty, condition)).square().sum()
+    encoder_decoder.start_decoder(features["rna"], empty, condition)
+    error = (features["rna"] - encoder_decoder.decode(empty, condition)).square().sum()
     assert error < (features["rna"] - features["rna"].mean(dim=0)).square().sum()
 
 
 @pytest.mark.parametrize("model", [FactorizedCL, InfoDisen, IntraModal])
 @pytest.mark.parametrize("role", ROLES)
-def test_independence_is_of_the_own_shared_code_alone(make_module, prepare, model, role):
+def test_independence_is_of_the_own_shared_representation_alone(make_module, prepare, model, role):
     module = make_module(model)
     cells = prepare(module)[role]
     assert torch.equal(cells["against"], cells["condition"])
@@ -70,7 +72,7 @@ def test_independence_is_of_the_own_shared_code_alone(make_module, prepare, mode
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_joint_codes_hold_the_own_shared_code_or_the_other(make_module, prepare, role):
+def test_joint_representations_hold_the_own_shared_representation_or_the_other(make_module, prepare, role):
     def error(module, cells):
         torch.manual_seed(0)
         return module.specific_terms(role, cells)["error"]
@@ -95,11 +97,16 @@ def test_every_term_moves_the_encoder_and_nothing_that_is_frozen(make_module, pr
         part.requires_grad_(False)
     for role in ROLES:
         for name, term in module.specific_terms(role, cells[role]).items():
-            assert gradients(term, [module.codecs[role].encoder]) > 0, name
-            assert gradients(term, [module.codecs[other(role)].encoder, module.codecs[role].refinement]) == 0, name
+            assert gradients(term, [module.encoder_decoders[role].encoder]) > 0, name
+            assert (
+                gradients(
+                    term, [module.encoder_decoders[other(role)].encoder, module.encoder_decoders[role].refinement]
+                )
+                == 0
+            ), name
 
 
-def test_only_disen_reads_the_shared_code_in_its_encoder(make_module, prepare):
+def test_only_disen_reads_the_shared_representation_in_its_encoder(make_module, prepare):
     for model, reads in ((FactorizedCL, False), (InfoDisen, True)):
         module = make_module(model)
         cells = prepare(module)["rna"]
@@ -108,24 +115,24 @@ def test_only_disen_reads_the_shared_code_in_its_encoder(make_module, prepare):
         assert same != reads
 
 
-def test_factorized_codes_are_noisy_in_training_only(make_module, prepare):
+def test_factorized_representations_are_noisy_in_training_only(make_module, prepare):
     module = make_module(FactorizedCL)
     cells = prepare(module)["adt"]
-    module.codecs["adt"].freeze_statistics(cells, cells["condition"])
-    code = module.encode_prepared("adt", cells)
-    assert torch.equal(code, module.encode_prepared("adt", cells))
-    torch.testing.assert_close(code.std(dim=0, correction=0), torch.ones(4), atol=1e-2, rtol=0)
+    module.encoder_decoders["adt"].freeze_statistics(cells, cells["condition"])
+    latent = module.encode_prepared("adt", cells)
+    assert torch.equal(latent, module.encode_prepared("adt", cells))
+    torch.testing.assert_close(latent.std(dim=0, correction=0), torch.ones(4), atol=1e-2, rtol=0)
     module.train()
-    noise = module.encode_prepared("adt", cells) - code
+    noise = module.encode_prepared("adt", cells) - latent
     assert 0.08 < noise.std().item() < 0.12
 
 
 def test_stage_1_of_disen(make_module, features):
     module = make_module(InfoDisen).eval()
     terms = module.shared_terms(features)
-    codes = [F.normalize(module.encoders[role](features[role]), dim=1) for role in ROLES]
-    torch.testing.assert_close(terms["info_nce"], info_nce(*codes, torch.tensor(math.log(1 / TEMPERATURE))))
-    torch.testing.assert_close(terms["distance"], -F.cosine_similarity(*codes).mean())
+    latents = [F.normalize(module.encoders[role](features[role]), dim=1) for role in ROLES]
+    torch.testing.assert_close(terms["info_nce"], info_nce(*latents, torch.tensor(math.log(1 / TEMPERATURE))))
+    torch.testing.assert_close(terms["distance"], -F.cosine_similarity(*latents).mean())
     torch.testing.assert_close(module.shared_objective(terms), terms["info_nce"] + 0.1 * terms["distance"])
     module.train()
     assert not torch.isclose(module.shared_terms(features)["info_nce"], terms["info_nce"])
@@ -135,7 +142,7 @@ def test_stage_1_of_disen(make_module, features):
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_joint_optimisation_moves_shared_codes_by_all_but_independence(make_module, prepare, role):
+def test_joint_optimisation_moves_shared_representations_by_all_but_independence(make_module, prepare, role):
     module = make_module(JointOpt)
     cells = prepare(module)[role]
     terms = module.specific_terms(role, cells)
@@ -143,14 +150,14 @@ def test_joint_optimisation_moves_shared_codes_by_all_but_independence(make_modu
     own, others = module.encoders[role], module.encoders[other(role)]
     for name in ("gaussian_bound", "nce_bound"):
         assert gradients(terms[name], [own, others]) == 0
-        assert gradients(terms[name], [module.codecs[role].encoder]) > 0
+        assert gradients(terms[name], [module.encoder_decoders[role].encoder]) > 0
     assert gradients(terms["error"], [own]) > 0
     assert gradients(terms["error"], [others]) == 0
     assert gradients(terms["contrast"], [own]) > 0
     assert gradients(terms["contrast"], [others]) > 0
 
 
-def test_joint_optimisation_reads_shared_codes_as_they_are_now(make_module, prepare):
+def test_joint_optimisation_reads_shared_representations_as_they_are_now(make_module, prepare):
     module = make_module(JointOpt)
     cells = prepare(module)["rna"]
     stale = cells | {name: cells[name].clone() for name in ("condition", "against")}

@@ -23,19 +23,19 @@ def test_views_drop_features_to_their_mean_and_add_noise_in_their_own_units():
 
 def test_contrast_in_loops():
     generator = torch.Generator().manual_seed(0)
-    codes, view = torch.randn(5, 3, generator=generator), torch.randn(5, 3, generator=generator)
+    latents, view = torch.randn(5, 3, generator=generator), torch.randn(5, 3, generator=generator)
     score = [
         [
             sum(x * y for x, y in zip(a, b, strict=True)) / math.hypot(*a) / math.hypot(*b) / TEMPERATURE
             for b in view.tolist()
         ]
-        for a in codes.tolist()
+        for a in latents.tolist()
     ]
     loss = 0.0
     for i in range(5):
         loss -= score[i][i] - math.log(sum(math.exp(score[i][j]) for j in range(5)))
         loss -= score[i][i] - math.log(sum(math.exp(score[j][i]) for j in range(5)))
-    assert contrast_error(codes, view).item() == pytest.approx(loss / 10 / math.log(5), rel=1e-5)
+    assert contrast_error(latents, view).item() == pytest.approx(loss / 10 / math.log(5), rel=1e-5)
 
 
 def test_contrast_is_1_at_chance_and_0_where_complete():

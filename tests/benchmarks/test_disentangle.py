@@ -24,7 +24,7 @@ def script(load_script, monkeypatch):
 
 @pytest.fixture
 def auditor(tmp_path):
-    """An auditor that costs nothing: the leak ratio is the width of the specific code."""
+    """An auditor that costs nothing: the leak ratio is the width of the specific representation."""
     file = tmp_path / "width.py"
     file.write_text(AUDITOR)
     return ["--auditor", str(file)]
@@ -50,11 +50,11 @@ def test_runs_and_goes_on_where_it_ended(script, auditor, tmp_path, monkeypatch,
     assert set(path["method"]) == {"info_disen"} and set(path["modality"]) == {"rna", "adt"}
     assert set(path["lambda"]) == {METHODS["info_disen"].lambdas[0]} == set(path["chosen"])
     assert list(table["lambda_chosen"]) == [False, True, False]
-    # Known factors of S1 alone; the code tells private ones and not shared ones.
+    # Known factors of S1 alone; the representation tells private ones and not shared ones.
     assert table["rna.private_r2_mean"].isna().tolist() == [True, True, False]
     assert table.loc[("S1", "no_critics"), "rna.private_r2_mean"] > 0.2
     assert table.loc[("S1", "no_critics"), "rna.shared_r2_mean"] < 0.1
-    # The code is made of coordinates of private factors, and tells those.
+    # The representation is made of coordinates of private factors, and tells those.
     of_s1 = table.loc[("S1", "no_critics")]
     assert of_s1["rna.jacobian_shared"] + of_s1["rna.jacobian_private"] == pytest.approx(1)
     assert of_s1["rna.probe_private"] > of_s1["rna.probe_shared"]

@@ -49,7 +49,7 @@ def test_seconds_count_what_was_taken_over(runs, options):
     assert 0 < clock.shared < clock.before_critics < seconds < clock.before_critics + time.perf_counter() - start
 
 
-def test_a_leader_has_the_same_shared_codes(runs, load_script):
+def test_a_leader_has_the_same_shared_representations(runs, load_script):
     for method, leader in load_script("_disentangle_families").LEADERS.items():
         own, other = ({**METHODS[name].model._changed_settings} for name in (method, leader))
         names = ("n_shared", "linear_start", "info_nce_weight", "canonical_weight", "prediction_weight", "batch_size")

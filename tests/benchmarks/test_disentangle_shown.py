@@ -20,25 +20,25 @@ class Codes:
         rng = np.random.default_rng(0)
         noise = rng.normal(size=(len(labels), 2))
         place = 10 * np.c_[labels, labels]
-        self.codes = {
+        self.latents = {
             "rna": place + noise * (1 + 4 * labels[:, None]),
             "adt": place + noise * (9 - 4 * labels[:, None]),
         }
 
     def get_features(self, modality):
-        return self.codes[modality]
+        return self.latents[modality]
 
     get_reconstruction = get_features
 
     def get_latent_representation(self, kind, modality):
-        return self.codes[modality][:, :0] if kind == "specific" else self.codes[modality]
+        return self.latents[modality][:, :0] if kind == "specific" else self.latents[modality]
 
 
 RHO = {f"rho.{kind}{end}" for kind in ("raw", "shared", "both", "decoded") for end in ("", "_lower", "_upper")}
 
 
-def judge_ranks(judge, model, mdata, *arguments, **kwargs):
-    return judge.judge_ranks(judge.codes_of(model), model.modalities, mdata, *arguments, **kwargs)
+def evaluate_ranks(evaluate, model, mdata, *arguments, **kwargs):
+    return evaluate.evaluate_ranks(evaluate.latents_of(model), model.modalities, mdata, *arguments, **kwargs)
 
 
 @pytest.fixture
@@ -52,31 +52,31 @@ def cells():
 
 @pytest.mark.parametrize("column", ["RNA.weight", "rna:mod_weight", "rna:wnn_weight"])
 def test_rho_where_weights_are_known(load_script, cells, column):
-    judge = load_script("_disentangle_judge")
+    evaluate = load_script("_disentangle_evaluate")
     labels, mdata = cells
     mdata.obs[column] = 1.0 - labels / 2
-    figures = judge_ranks(judge, Codes(labels), mdata, labels.astype(str), np.arange(120), seed=0)
+    figures = evaluate_ranks(evaluate, Codes(labels), mdata, labels.astype(str), np.arange(120), seed=0)
     assert column in figures.pop("wnn_source")
     assert set(figures) == RHO
     assert figures["rho.raw"] == pytest.approx(1)
 
 
 def test_rho_where_weights_are_computed(load_script, cells):
-    judge = load_script("_disentangle_judge")
+    evaluate = load_script("_disentangle_evaluate")
     labels, mdata = cells
     model = Codes(labels)
-    figures = judge_ranks(judge, model, mdata, labels.astype(str), np.arange(120), seed=0)
+    figures = evaluate_ranks(evaluate, model, mdata, labels.astype(str), np.arange(120), seed=0)
     assert figures.pop("wnn_source") == "indiseek_sc.metrics.wnn_weights of principal components (2, 2)"
     assert set(figures) == RHO
     # Principal components of two features are a turn of them about their mean.
-    centred = [model.codes[role] - model.codes[role].mean(axis=0) for role in ("rna", "adt")]
-    weights, _ = judge.get_wnn_weights(mdata, model.modalities, model.codes)
+    centred = [model.latents[role] - model.latents[role].mean(axis=0) for role in ("rna", "adt")]
+    weights, _ = evaluate.get_wnn_weights(mdata, model.modalities, model.latents)
     np.testing.assert_allclose(weights, wnn_weights(*centred), atol=1e-6)
     known = rank_correlation(modality_importance(*centred, labels, n_bootstrap=1).theta, weights, labels)
     assert figures["rho.raw"] == pytest.approx(known.table["estimate"][0])
     two = np.minimum(labels, 1).astype(str)
-    assert set(judge_ranks(judge, model, mdata, two, np.arange(120), seed=0)) == {"wnn_source"}
-    assert judge_ranks(judge, model, mdata, None, np.arange(120), seed=0) == {}
+    assert set(evaluate_ranks(evaluate, model, mdata, two, np.arange(120), seed=0)) == {"wnn_source"}
+    assert evaluate_ranks(evaluate, model, mdata, None, np.arange(120), seed=0) == {}
 
 
 def test_report(load_script, make_rows):

@@ -32,22 +32,22 @@ def test_the_shares_say_which_cells_lack_what_and_nothing_is_lost(mosaic, pbmc_s
     assert other.having("adt").size == 0
 
 
-def test_codes_that_tell_all_are_judged_right(mosaic, pbmc_small):
+def test_representations_that_tell_all_are_judged_right(mosaic, pbmc_small):
     pbmc_small.obs["celltype"] = pbmc_small.obs["cell_type"]
     made = mosaic.hide(pbmc_small, mosaic.SHARES["quarters"], seed=1)
     rng = np.random.default_rng(0)
     kinds = np.unique(made.labels, return_inverse=True)[1]
-    code = np.eye(kinds.max() + 1)[kinds] + 1e-3 * rng.normal(size=(kinds.size, kinds.max() + 1))
+    latent = np.eye(kinds.max() + 1)[kinds] + 1e-3 * rng.normal(size=(kinds.size, kinds.max() + 1))
     measured = {name: rng.normal(size=(kinds.size, 4)) for name in ("rna", "adt")}
-    codes = {"rna": code, "adt": code.copy()}
-    codes["rna"][made.having("rna")[0]] = codes["adt"][made.having("rna")[0]]
-    found = mosaic.judge(made, mosaic.Known(codes, measured), measured)
+    latents = {"rna": latent, "adt": latent.copy()}
+    latents["rna"][made.having("rna")[0]] = latents["adt"][made.having("rna")[0]]
+    found = mosaic.evaluate(made, mosaic.Known(latents, measured), measured)
     assert min(found[key] for key in ("label_rna", "label_adt", "label_across")) > 0.9
     assert found["foscttm_rna"] == found["foscttm_adt"] == 0
     assert found["recall@10_rna"] == 1
     assert found["r_proteins"] == pytest.approx(1)
     assert found["r_genes"] == pytest.approx(1)
     assert not any(key.startswith("label_whole") for key in found)
-    shuffled = {"rna": code, "adt": code[rng.permutation(kinds.size)]}
-    found = mosaic.judge(made, mosaic.Known(shuffled, measured), measured)
+    shuffled = {"rna": latent, "adt": latent[rng.permutation(kinds.size)]}
+    found = mosaic.evaluate(made, mosaic.Known(shuffled, measured), measured)
     assert 0.3 < found["foscttm_rna"] < 0.7

@@ -28,8 +28,8 @@ def finding(load_script):
 
 
 def test_clusters_of_separate_types_are_those_types(peers, rng):
-    code = 20 * np.eye(3)[pd.factorize(LABELS)[0]] + rng.normal(size=(LABELS.size, 3))
-    clusters = peers.find_clusters(kneighbors_graph(code, 10, mode="connectivity"), seed=0)
+    latent = 20 * np.eye(3)[pd.factorize(LABELS)[0]] + rng.normal(size=(LABELS.size, 3))
+    clusters = peers.find_clusters(kneighbors_graph(latent, 10, mode="connectivity"), seed=0)
     row = peers.score_clusters(clusters, pd.Series(LABELS))
     assert set(clusters) == set(peers.RESOLUTIONS)
     assert (row["n_labels"], row["n_clusters_matched"]) == (3, 3)
@@ -86,16 +86,16 @@ def test_wnn_writes_nothing_to_the_cells_it_is_given(peers, pbmc_small, rng):
 
 def test_components_of_both_modalities_weigh_the_same(load_script, rng):
     script = load_script("_peers")
-    code = script.side_by_side({"rna": 9 * rng.normal(size=(50, 6)), "adt": rng.normal(size=(50, 2))})
-    assert code[:, :6].var(axis=0).sum() == pytest.approx(code[:, 6:].var(axis=0).sum())
+    latent = script.side_by_side({"rna": 9 * rng.normal(size=(50, 6)), "adt": rng.normal(size=(50, 2))})
+    assert latent[:, :6].var(axis=0).sum() == pytest.approx(latent[:, 6:].var(axis=0).sum())
 
 
 def test_what_was_fitted_is_not_fitted_again(load_script, tmp_path):
     script = load_script("_peers")
-    path, fitted = tmp_path / "codes" / "one.npz", script.Fitted(np.eye(3), 1.5, np.ones((4, 3)))
+    path, fitted = tmp_path / "latents" / "one.npz", script.Fitted(np.eye(3), 1.5, np.ones((4, 3)))
     script.cached(path, lambda: fitted)
     found = script.cached(path, lambda: pytest.fail("fitted again"))
-    np.testing.assert_array_equal(found.code, fitted.code)
+    np.testing.assert_array_equal(found.latent, fitted.latent)
     np.testing.assert_array_equal(found.every, fitted.every)
     assert found.seconds == 1.5
 
@@ -108,22 +108,22 @@ def test_a_dimension_of_the_programme_alone_is_told_from_one_that_mixes(finding,
     score = programme + 0.2 * level
     pure, mixed = np.c_[noise, -programme], np.c_[noise, programme + level]
     halves = np.arange(200), np.arange(200, 400)
-    for code, eta2 in ((pure, 0), (mixed, 0.9)):
-        for row in finding.judge(code, score, kinds, *halves):
+    for latent, eta2 in ((pure, 0), (mixed, 0.9)):
+        for row in finding.evaluate(latent, score, kinds, *halves):
             assert row["dimension"] == 2
             assert row["r"] > 0.5
             assert row["r_within"] == pytest.approx(1)
             assert row["eta2"] == pytest.approx(eta2, abs=0.05)
             assert row["eta2_score"] == pytest.approx(0.26, abs=0.1)
     # By correlation, a dimension of cell types may win; within types it does not.
-    rows = finding.judge(np.c_[level + 0.1 * noise, programme], score - 0.2 * level + level, kinds, *halves)
+    rows = finding.evaluate(np.c_[level + 0.1 * noise, programme], score - 0.2 * level + level, kinds, *halves)
     assert [row["dimension"] for row in rows] == [1, 2]
 
 
 def test_the_sign_is_that_of_the_discovery_half(finding, rng):
     score = rng.normal(size=100)
-    code = np.where(np.arange(100) < 50, -1, 1)[:, None] * score[:, None]
-    rows = finding.judge(code, score, np.repeat("T", 100), np.arange(50), np.arange(50, 100))
+    latent = np.where(np.arange(100) < 50, -1, 1)[:, None] * score[:, None]
+    rows = finding.evaluate(latent, score, np.repeat("T", 100), np.arange(50), np.arange(50, 100))
     assert [row["r"] for row in rows] == pytest.approx([-1, -1])
 
 

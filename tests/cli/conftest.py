@@ -10,7 +10,7 @@ from mudata import MuData
 from typer.testing import CliRunner, Result
 
 from indiseek_sc.cli import _pipeline, app
-from indiseek_sc.cli._maps import map_codes
+from indiseek_sc.cli._maps import map_latents
 
 
 def run(*arguments: str | Path) -> Result:
@@ -52,7 +52,7 @@ class MapsHere:
         self.arguments = arguments
 
     def finish(self) -> AnnData:
-        return map_codes(*self.arguments)
+        return map_latents(*self.arguments)
 
 
 @pytest.fixture

@@ -31,12 +31,12 @@ def test_help_teaches(arguments, taught):
 
 
 def test_help_loads_nothing_heavy_and_comes_at_once():
-    code = (
+    latent = (
         "import sys; from indiseek_sc.cli import app; app(['--help'], standalone_mode=False);"
         "sys.exit(', '.join({'torch', 'scvi', 'scanpy', 'pandas', 'matplotlib'} & set(sys.modules)) or None)"
     )
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", latent], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Usage" in done.stdout
     assert time.perf_counter() - start < 5  # 0.4 s on a free machine; with torch and scanpy it takes 8

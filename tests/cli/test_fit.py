@@ -17,22 +17,22 @@ from mudata import MuData
 
 from indiseek_sc import IndiSeek, datasets, pl
 from indiseek_sc.cli import _pipeline
-from indiseek_sc.cli._maps import map_codes
+from indiseek_sc.cli._maps import map_latents
 from indiseek_sc.cli._outcome import Clock
 from indiseek_sc.train import NonFiniteLossError, StageProgress
 
 from .conftest import make_user_data, run
 
-CODES = [f"X_indiseek_{kind}_{name}" for kind in ("shared", "specific") for name in ("rna", "prot")]
+LATENTS = [f"X_indiseek_{kind}_{name}" for kind in ("shared", "specific") for name in ("rna", "prot")]
 
 
 def refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def test_codes_maps_clusters_and_theta_are_in_the_file(fitted):
+def test_representations_maps_clusters_and_theta_are_in_the_file(fitted):
     mdata = mudata.read_h5mu(fitted / "coded.h5mu")
-    for key in ["X_umap", *CODES, *(f"{code}_umap" for code in CODES), "X_indiseek"]:
+    for key in ["X_umap", *LATENTS, *(f"{latent}_umap" for latent in LATENTS), "X_indiseek"]:
         assert np.isfinite(mdata.obsm[key]).all()
         assert np.ptp(mdata.obsm[key], axis=0).min() > 0
     assert mdata.obsm["X_indiseek_shared_rna_umap"].shape == (300, 2)
@@ -63,11 +63,11 @@ def test_earlier_results_of_scanpy_get_another_name(user_file, fitted):
 def test_an_earlier_graph_still_names_its_matrices(pbmc_small):
     rng = np.random.default_rng(0)
     pbmc_small.obsm["X_indiseek"] = rng.normal(size=(600, 3))
-    map_codes(pbmc_small, "X_indiseek", (), seed=0, n_epochs=1)
+    map_latents(pbmc_small, "X_indiseek", (), seed=0, n_epochs=1)
     earlier = pbmc_small.obsp["distances"].copy()
     _pipeline._set_aside(pbmc_small, Clock())
     pbmc_small.obsm["X_indiseek"] = rng.normal(size=(600, 3))
-    map_codes(pbmc_small, "X_indiseek", (), seed=0, n_epochs=1)
+    map_latents(pbmc_small, "X_indiseek", (), seed=0, n_epochs=1)
     key = pbmc_small.uns["neighbors_before_indiseek"]["distances_key"]
     assert abs(pbmc_small.obsp[key] - earlier).nnz == 0
     assert abs(pbmc_small.obsp[pbmc_small.uns["neighbors"]["distances_key"]] - earlier).nnz > 0

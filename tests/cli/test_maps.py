@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from anndata import AnnData
 
-from indiseek_sc.cli._maps import MapMaker, map_codes
+from indiseek_sc.cli._maps import MapMaker, map_latents
 
 
 @pytest.fixture
 def cells() -> AnnData:
-    """60 cells in two heaps, with two codes."""
+    """60 cells in two heaps, with two representations."""
     rng = np.random.default_rng(0)
     joint = rng.normal(size=(60, 3)) + 20 * (np.arange(60) < 30)[:, None]
     return AnnData(obsm={"joint": joint.astype(np.float32), "single": joint[:, :2].astype(np.float32)})
@@ -22,7 +22,7 @@ def cells() -> AnnData:
 def test_maps_are_those_that_the_function_makes(cells):
     with MapMaker() as maps:
         maps.begin(cells, "joint", ["single"], seed=1)
-        expected = map_codes(cells.copy(), "joint", ["single"], seed=1)
+        expected = map_latents(cells.copy(), "joint", ["single"], seed=1)
         made = maps.finish()
     assert list(made.obs_names) == list(cells.obs_names)
     assert list(made.obs["leiden"]) == list(expected.obs["leiden"])
@@ -34,8 +34,8 @@ def test_maps_are_those_that_the_function_makes(cells):
 
 
 def test_an_error_in_the_process_is_one_here(cells):
-    with MapMaker() as maps, pytest.raises(ValueError, match="no such code"):
-        maps.begin(cells, "no such code", [], seed=0)
+    with MapMaker() as maps, pytest.raises(ValueError, match="no such representation"):
+        maps.begin(cells, "no such representation", [], seed=0)
         maps.finish()
 
 

@@ -13,14 +13,14 @@ from indiseek_sc.io import join_modalities
 
 from .conftest import run
 
-CODES = ["X_indiseek", *(f"X_indiseek_{kind}_{name}" for kind in ("shared", "specific") for name in ("rna", "prot"))]
+LATENTS = ["X_indiseek", *(f"X_indiseek_{kind}_{name}" for kind in ("shared", "specific") for name in ("rna", "prot"))]
 
 
-def test_the_cells_of_a_fit_have_its_codes_again(user_file, fitted, tmp_path):
+def test_the_cells_of_a_fit_have_its_representations_again(user_file, fitted, tmp_path):
     result = run("encode", fitted / "model", user_file, tmp_path / "out.zarr")
     assert result.exit_code == 0, result.output
     before, after = mudata.read_h5mu(fitted / "coded.h5mu"), mudata.read_zarr(tmp_path / "out.zarr")
-    for key in CODES:
+    for key in LATENTS:
         np.testing.assert_array_equal(after.obsm[key], before.obsm[key])
     assert list(after.mod) == ["rna", "prot", "atac"]
     assert (after.obs["indiseek_split"] == before.obs["indiseek_split"]).all()

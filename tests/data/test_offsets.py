@@ -21,7 +21,7 @@ COMPOSITIONS = {
 
 
 def draw(composition: np.ndarray, shift: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Synthetic cells of eight states in two batches: values, batch codes, and what the second batch adds."""
+    """Synthetic cells of eight states in two batches: values, batch representations, and what the second batch adds."""
     rng = np.random.default_rng(seed)
     centers, batch = 2 * rng.normal(size=(8, 30)), rng.integers(0, 2, N)
     states = np.array([rng.choice(8, p=composition[b]) for b in batch])

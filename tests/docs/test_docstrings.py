@@ -58,9 +58,9 @@ def find_public(package: str) -> Iterator[str]:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_docstrings(package):
     wrong = [
-        f"{name}: {code} {message}"
+        f"{name}: {number} {message}"
         for name in find_public(package)
-        for code, message in validation.validate(name)["errors"]
-        if code in ENFORCED
+        for number, message in validation.validate(name)["errors"]
+        if number in ENFORCED
     ]
     assert wrong == []

@@ -191,8 +191,8 @@ def test_an_older_folder_says_nothing_of_antibodies(tmp_path: Path):
 
 
 def test_reading_does_not_load_torch():
-    code = "import sys, indiseek_sc; indiseek_sc.read; sys.exit(', '.join({'torch', 'scvi', 'scanpy'} & set(sys.modules)) or None)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    latent = "import sys, indiseek_sc; indiseek_sc.read; sys.exit(', '.join({'torch', 'scvi', 'scanpy'} & set(sys.modules)) or None)"
+    done = subprocess.run([sys.executable, "-c", latent], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 

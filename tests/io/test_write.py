@@ -14,7 +14,7 @@ from indiseek_sc.io import write
 CELLS = [f"cell{i}" for i in range(20)]
 
 
-def make_coded(proteins: tuple[str, ...] = ("CD4", "CD19", "HLA-A,B,C")) -> MuData:
+def make_encoded(proteins: tuple[str, ...] = ("CD4", "CD19", "HLA-A,B,C")) -> MuData:
     generator = np.random.default_rng(0)
     obs = pd.DataFrame({"donor": ["a", "b"] * 10}, index=CELLS)
     rna = ad.AnnData(sp.csr_matrix(generator.poisson(1.0, (20, 6)).astype(np.float32)), obs.copy())
@@ -38,7 +38,7 @@ def make_coded(proteins: tuple[str, ...] = ("CD4", "CD19", "HLA-A,B,C")) -> MuDa
 @pytest.mark.parametrize("layer", [None, "counts"])
 @pytest.mark.parametrize("proteins", [("CD4", "CD19", "HLA-A,B,C"), ("CD4", "TCR a/b", "CD8")])
 def test_an_anndata_holds_all_that_scanpy_reads(proteins, layer, tmp_path):
-    mdata = make_coded(proteins)
+    mdata = make_encoded(proteins)
     write(mdata, tmp_path / "coded.h5ad", rna="rna", adt="prot", adt_layer=layer)
     adata = ad.read_h5ad(tmp_path / "coded.h5ad")
     np.testing.assert_array_equal(adata.X.toarray(), mdata["rna"].X.toarray())
@@ -59,7 +59,7 @@ def test_an_anndata_holds_all_that_scanpy_reads(proteins, layer, tmp_path):
 
 @pytest.mark.parametrize("ending", [".h5mu", ".zarr"])
 def test_a_mudata_is_written_as_it_is(ending, tmp_path):
-    mdata = make_coded()
+    mdata = make_encoded()
     write(mdata, tmp_path / f"coded{ending}", rna="rna", adt="prot")
     again = isk.read(tmp_path / f"coded{ending}")
     assert list(again.mod) == ["rna", "prot"]
@@ -67,7 +67,7 @@ def test_a_mudata_is_written_as_it_is(ending, tmp_path):
 
 
 def test_modalities_without_a_place_are_told(tmp_path):
-    coded = make_coded()
+    coded = make_encoded()
     mdata = MuData({**coded.mod, "atac": ad.AnnData(np.ones((20, 2)), pd.DataFrame(index=CELLS))})
     with pytest.warns(UserWarning, match="no place for the modalities 'atac'"):
         write(mdata, tmp_path / "coded.h5ad", rna="rna", adt="prot")

@@ -141,20 +141,20 @@ def test_scores_of_a_pair_need_no_other_pair(name):
     torch.manual_seed(0)
     critic = CRITICS[name](3, 2)
     assert isinstance(critic, PairCritic)
-    code, condition = torch.randn(7, 3), torch.randn(7, 2)
-    scores = critic.scores(code, condition)
+    latent, condition = torch.randn(7, 3), torch.randn(7, 2)
+    scores = critic.scores(latent, condition)
     assert scores.shape == (7, 7)
     if name != "adversarial":  # whose errors are in units of the batch's variance
-        torch.testing.assert_close(critic.scores(code[2:3], condition[5:6])[0, 0], scores[2, 5])
+        torch.testing.assert_close(critic.scores(latent[2:3], condition[5:6])[0, 0], scores[2, 5])
 
 
 @pytest.mark.parametrize("name", ["gaussian", "gaussian_bounded", "gaussian_full"])
 def test_closed_forms_are_the_mean_over_all_pairs(name):
     torch.manual_seed(0)
     critic = CRITICS[name](3, 2)
-    code, condition = torch.randn(40, 3), torch.randn(40, 2)
+    latent, condition = torch.randn(40, 3), torch.randn(40, 2)
     torch.testing.assert_close(
-        critic.bound(code, condition), PairCritic.bound(critic, code, condition), rtol=1e-4, atol=1e-6
+        critic.bound(latent, condition), PairCritic.bound(critic, latent, condition), rtol=1e-4, atol=1e-6
     )
 
 
@@ -162,5 +162,7 @@ def test_closed_forms_are_the_mean_over_all_pairs(name):
 def test_the_loss_of_a_density_is_the_mean_score_of_true_pairs(name):
     torch.manual_seed(0)
     critic = CRITICS[name](3, 2)
-    code, condition = torch.randn(40, 3), torch.randn(40, 2)
-    torch.testing.assert_close(critic.critic_loss(code, condition), -critic.scores(code, condition).diagonal().mean())
+    latent, condition = torch.randn(40, 3), torch.randn(40, 2)
+    torch.testing.assert_close(
+        critic.critic_loss(latent, condition), -critic.scores(latent, condition).diagonal().mean()
+    )

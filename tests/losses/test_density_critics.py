@@ -10,7 +10,7 @@ from indiseek_sc.losses import FullGaussianCritic, GaussianCritic, LeaveOneOutCr
 from indiseek_sc.nn import Whitening
 
 RHO = 0.8
-"""Correlation of each dimension of the code with one of the condition.
+"""Correlation of each dimension of the representation with one of the condition.
 
 For standard normal z and c, q(z|c) = N(rho c, 1 - rho^2) is the truth. E (z - rho c)^2 is 1 - rho^2 over true pairs and
 1 + rho^2 over all, so that vCLUB = (1 + rho^2 - 1 + rho^2) / (2 (1 - rho^2)) = rho^2 / (1 - rho^2) in each dimension.
@@ -46,7 +46,7 @@ def test_gaussian_loss_and_bound_by_loops_over_pairs(bounded):
     scale = (torch.tanh(log_variance) if bounded else log_variance).exp().sqrt()
 
     def log_density(i: int, j: int) -> torch.Tensor:
-        """Of the code of cell i, given the condition of cell j."""
+        """Of the representation of cell i, given the condition of cell j."""
         return Normal(mean[j], scale[j]).log_prob(specific[i]).sum()
 
     paired = torch.stack([log_density(i, i) for i in range(9)]).mean()
@@ -90,7 +90,7 @@ def test_the_bounded_variance_stops_at_e():
     condition = 1e6 * torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         mean = critic.network(condition).chunk(2, dim=1)[0]
-        # Codes at their mean leave the log-variance alone in the loss.
+        # Representations at their mean leave the log-variance alone in the loss.
         assert -1 <= critic.critic_loss(mean, condition).item() <= 1
 
 
@@ -110,14 +110,14 @@ def make_leave_one_out() -> LeaveOneOutCritic:
 
 def test_loops_over_pairs_give_the_same():
     critic = make_leave_one_out().double()
-    code, condition = torch.randn(7, 2).double(), torch.randn(7, 2).double()
+    latent, condition = torch.randn(7, 2).double(), torch.randn(7, 2).double()
     mean, log_variance = critic._moments(condition)
 
     def density(i: int, j: int) -> float:
-        return Normal(mean[j], (log_variance[j] / 2).exp()).log_prob(code[i]).sum().exp().item()
+        return Normal(mean[j], (log_variance[j] / 2).exp()).log_prob(latent[i]).sum().exp().item()
 
     expected = sum(math.log(density(i, i) / (sum(density(i, j) for j in range(7) if j != i) / 6)) for i in range(7))
-    assert critic.bound(code, condition).item() == pytest.approx(expected / 7)
+    assert critic.bound(latent, condition).item() == pytest.approx(expected / 7)
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.8, 0.95])
@@ -126,11 +126,11 @@ def test_the_true_density_gives_an_upper_bound_tighter_than_club(monkeypatch, rh
     information, club = -math.log(1 - rho**2), 2 * rho**2 / (1 - rho**2)
     generator = torch.Generator().manual_seed(0)
     condition, noise = torch.randn(2, 4000, 2, generator=generator)
-    code = rho * condition + math.sqrt(1 - rho**2) * noise
+    latent = rho * condition + math.sqrt(1 - rho**2) * noise
     critic = make_leave_one_out()
     truth = rho * condition, torch.full((4000, 2), math.log(1 - rho**2))
     monkeypatch.setattr(critic, "_moments", lambda condition: truth)
-    bound = critic.bound(code, condition).item()
+    bound = critic.bound(latent, condition).item()
     assert information - 0.02 < bound
     assert bound < club + 1e-6
     assert bound == pytest.approx(information, abs=0.1)  # with thousands of cells it has come down to the information
@@ -143,26 +143,26 @@ def test_smaller_batches_give_more():
     generator = torch.Generator().manual_seed(0)
     condition = torch.randn(2000, 2, generator=generator)
     mean, log_variance = critic._moments(condition)
-    code = mean + (log_variance / 2).exp() * torch.randn(2000, 2, generator=generator)
+    latent = mean + (log_variance / 2).exp() * torch.randn(2000, 2, generator=generator)
     with torch.no_grad():
-        small = torch.stack([critic.bound(z, c) for z, c in zip(code.split(5), condition.split(5), strict=True)])
-        assert small.mean() > critic.bound(code, condition) + 0.02
+        small = torch.stack([critic.bound(z, c) for z, c in zip(latent.split(5), condition.split(5), strict=True)])
+        assert small.mean() > critic.bound(latent, condition) + 0.02
 
 
 def test_two_cells_compare_with_each_other():
     critic = make_leave_one_out()
-    code, condition = torch.randn(2, 2), torch.randn(2, 2)
-    scores = critic.scores(code, condition)
+    latent, condition = torch.randn(2, 2), torch.randn(2, 2)
+    scores = critic.scores(latent, condition)
     expected = (scores[0, 0] - scores[0, 1] + scores[1, 1] - scores[1, 0]) / 2
-    torch.testing.assert_close(critic.bound(code, condition), expected)
+    torch.testing.assert_close(critic.bound(latent, condition), expected)
 
 
 def test_it_is_taught_as_the_gaussian_critic():
     critic = make_leave_one_out()
     twin = GaussianCritic(2, 2, 32)
     twin.load_state_dict(critic.state_dict())
-    code, condition = torch.randn(30, 2), torch.randn(30, 2)
-    assert torch.equal(critic.critic_loss(code, condition), twin.critic_loss(code, condition))
+    latent, condition = torch.randn(30, 2), torch.randn(30, 2)
+    assert torch.equal(critic.critic_loss(latent, condition), twin.critic_loss(latent, condition))
 
 
 def make_full_gaussian(n_specific: int = 3) -> FullGaussianCritic:
@@ -172,21 +172,21 @@ def make_full_gaussian(n_specific: int = 3) -> FullGaussianCritic:
 
 def test_full_gaussian_loss_and_bound_by_loops_over_pairs():
     critic = make_full_gaussian().double()
-    code, condition = torch.randn(9, 3).double(), torch.randn(9, 2).double()
-    mean, log_scale, mixing = critic.network(condition).split(critic.sizes, dim=1)
+    latent, condition = torch.randn(9, 3).double(), torch.randn(9, 2).double()
+    mean, log_scale, cholesky = critic.network(condition).split(critic.sizes, dim=1)
 
     def log_density(i: int, j: int) -> torch.Tensor:
-        """Of the code of cell i, given the condition of cell j."""
+        """Of the representation of cell i, given the condition of cell j."""
         lower = torch.eye(3).double()
-        lower[1, 0], lower[2, 0], lower[2, 1] = mixing[j]
+        lower[1, 0], lower[2, 0], lower[2, 1] = cholesky[j]
         root = lower @ torch.diag((-log_scale[j]).exp())
-        return MultivariateNormal(mean[j], precision_matrix=root.T @ root).log_prob(code[i])
+        return MultivariateNormal(mean[j], precision_matrix=root.T @ root).log_prob(latent[i])
 
     each = torch.stack([torch.stack([log_density(i, j) for j in range(9)]) for i in range(9)])
     constant = 3 * 0.5 * math.log(2 * math.pi)
-    torch.testing.assert_close(critic.scores(code, condition), each + constant)
-    torch.testing.assert_close(critic.bound(code, condition), each.diagonal().mean() - each.mean())
-    torch.testing.assert_close(critic.critic_loss(code, condition), -each.diagonal().mean() - constant)
+    torch.testing.assert_close(critic.scores(latent, condition), each + constant)
+    torch.testing.assert_close(critic.bound(latent, condition), each.diagonal().mean() - each.mean())
+    torch.testing.assert_close(critic.critic_loss(latent, condition), -each.diagonal().mean() - constant)
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.6, 0.9])
@@ -194,51 +194,51 @@ def test_full_gaussian_bound_of_the_true_density_is_the_closed_form(monkeypatch,
     # The condition is the sign of the correlation. Of a true pair E |A z|^2 is 2; of the wrong sign, with precision
     # ((1, -s rho), (-s rho, 1)) / (1 - rho^2), it is 2 (1 + rho^2) / (1 - rho^2). Half of all pairs are of the wrong sign.
     generator = torch.Generator().manual_seed(0)
-    n_cells, deviation = 100_000, math.sqrt(1 - rho**2)
+    n_cells, std = 100_000, math.sqrt(1 - rho**2)
     sign = torch.randint(0, 2, (n_cells, 1), generator=generator) * 2.0 - 1.0
     first, noise = torch.randn(2, n_cells, 1, generator=generator)
-    code = torch.cat([first, rho * sign * first + deviation * noise], dim=1)
+    latent = torch.cat([first, rho * sign * first + std * noise], dim=1)
     critic = FullGaussianCritic(2, 1)
-    log_scale = torch.tensor([0.0, math.log(deviation)]).expand(n_cells, 2)
-    truth = Whitening(torch.zeros(n_cells, 2), log_scale, -rho * sign / deviation)
+    log_scale = torch.tensor([0.0, math.log(std)]).expand(n_cells, 2)
+    truth = Whitening(torch.zeros(n_cells, 2), log_scale, -rho * sign / std)
     monkeypatch.setattr(critic, "_whitening", lambda condition: truth)
     expected = ((1 + rho**2) / (1 - rho**2) - 1) / 2
-    assert critic.bound(code, sign).item() == pytest.approx(expected, rel=0.02, abs=0.01)
+    assert critic.bound(latent, sign).item() == pytest.approx(expected, rel=0.02, abs=0.01)
 
 
 def test_one_dimension_has_no_correlation():
     critic = make_full_gaussian(1)
-    code, condition = torch.randn(20, 1), torch.randn(20, 2)
-    assert torch.isfinite(critic.bound(code, condition))
-    assert critic.scores(code, condition).shape == (20, 20)
+    latent, condition = torch.randn(20, 1), torch.randn(20, 2)
+    assert torch.isfinite(critic.bound(latent, condition))
+    assert critic.scores(latent, condition).shape == (20, 20)
 
 
 def test_full_gaussian_stays_finite_at_extreme_conditions():
     critic = make_full_gaussian()
-    code = torch.randn(20, 3).requires_grad_()
-    bound = critic.bound(code, 1e3 * torch.randn(20, 2))
+    latent = torch.randn(20, 3).requires_grad_()
+    bound = critic.bound(latent, 1e3 * torch.randn(20, 2))
     bound.backward()
     assert torch.isfinite(bound)
-    assert torch.isfinite(code.grad).all()
+    assert torch.isfinite(latent.grad).all()
 
 
 def test_mixture_loss_and_bound_by_loops_over_pairs():
     torch.manual_seed(0)
     critic = MixtureCritic(2, 3, 32, n_components=3).double()
-    code, condition = torch.randn(8, 2).double(), torch.randn(8, 3).double()
+    latent, condition = torch.randn(8, 2).double(), torch.randn(8, 3).double()
     log_weight, mean, log_variance = critic._components(condition)
     assert mean.shape == log_variance.shape == (8, 3, 2)
 
     def log_density(i: int, j: int) -> torch.Tensor:
-        """Of the code of cell i, given the condition of cell j."""
+        """Of the representation of cell i, given the condition of cell j."""
         components = Independent(Normal(mean[j], (log_variance[j] / 2).exp()), 1)
-        return MixtureSameFamily(Categorical(logits=log_weight[j]), components).log_prob(code[i])
+        return MixtureSameFamily(Categorical(logits=log_weight[j]), components).log_prob(latent[i])
 
     each = torch.stack([torch.stack([log_density(i, j) for j in range(8)]) for i in range(8)])
     constant = 2 * 0.5 * math.log(2 * math.pi)
-    torch.testing.assert_close(critic.scores(code, condition), each + constant)
-    torch.testing.assert_close(critic.bound(code, condition), each.diagonal().mean() - each.mean())
-    torch.testing.assert_close(critic.critic_loss(code, condition), -each.diagonal().mean() - constant)
+    torch.testing.assert_close(critic.scores(latent, condition), each + constant)
+    torch.testing.assert_close(critic.bound(latent, condition), each.diagonal().mean() - each.mean())
+    torch.testing.assert_close(critic.critic_loss(latent, condition), -each.diagonal().mean() - constant)
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.8])
@@ -246,13 +246,13 @@ def test_mixture_bound_of_the_true_density_is_the_closed_form(monkeypatch, rho):
     # As of the diagonal Gaussian: rho^2 / (1 - rho^2) for each dimension, here with the truth in two equal components.
     generator = torch.Generator().manual_seed(0)
     condition, noise = torch.randn(2, 1500, 2, generator=generator)
-    code = rho * condition + math.sqrt(1 - rho**2) * noise
+    latent = rho * condition + math.sqrt(1 - rho**2) * noise
     critic = MixtureCritic(2, 2, n_components=2)
     log_weight = torch.tensor([0.3, 0.7]).log().expand(1500, 2)
     mean = (rho * condition)[:, None].expand(1500, 2, 2)
     log_variance = torch.full((1500, 2, 2), math.log(1 - rho**2))
     monkeypatch.setattr(critic, "_components", lambda condition: (log_weight, mean, log_variance))
-    assert critic.bound(code, condition).item() == pytest.approx(2 * rho**2 / (1 - rho**2), rel=0.08, abs=1e-4)
+    assert critic.bound(latent, condition).item() == pytest.approx(2 * rho**2 / (1 - rho**2), rel=0.08, abs=1e-4)
 
 
 def test_components_start_apart():
@@ -261,11 +261,11 @@ def test_components_start_apart():
     assert torch.pdist(mean[0]).min() > 0.5
 
 
-def test_a_code_far_from_all_components_stays_finite():
+def test_a_representation_far_from_all_components_stays_finite():
     torch.manual_seed(0)
     critic = MixtureCritic(2, 2, 32)
-    code = (1e3 * torch.randn(10, 2)).requires_grad_()
-    bound = critic.bound(code, torch.randn(10, 2))
+    latent = (1e3 * torch.randn(10, 2)).requires_grad_()
+    bound = critic.bound(latent, torch.randn(10, 2))
     bound.backward()
     assert torch.isfinite(bound)
-    assert torch.isfinite(code.grad).all()
+    assert torch.isfinite(latent.grad).all()

@@ -15,7 +15,7 @@ NO_ESTIMATORS = {"orthogonality", "none"}
 
 
 def draw(case: str, n_cells: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two dimensions of code and one of condition, each of mean 0 and variance 1."""
+    """Two dimensions of representation and one of condition, each of mean 0 and variance 1."""
     generator = torch.Generator().manual_seed(seed)
     first, second = torch.randn(2, n_cells, 2, generator=generator)
     level = torch.randint(0, 2, (n_cells, 1), generator=generator) * 2.0 - 1.0
@@ -30,7 +30,7 @@ def draw(case: str, n_cells: int, seed: int) -> tuple[torch.Tensor, torch.Tensor
             return torch.stack([first[:, 0], 0.9 * level[:, 0] * first[:, 0] + 0.19**0.5 * second[:, 0]], dim=1), level
         case "shape":  # one peak or two
             return torch.where(level > 0, first, 0.95 * second.sign() + 0.0975**0.5 * first), level
-        case "spread":  # the code tells the variance of the condition, and nothing else
+        case "spread":  # the representation tells the variance of the condition, and nothing else
             return first, second[:, :1] * torch.where(first[:, :1].abs() > 0.6745, 1.34, 0.45)
     raise ValueError(case)
 
@@ -94,9 +94,11 @@ def test_the_bound_of_a_lagging_critic_is_too_low(name):
     untaught = held_out(critic, "linear")
     fresh = held_out(teach(critic, "linear"), "linear")
     assert fresh > untaught + 0.2
-    code, condition = draw("linear", 1000, seed=10_000)
+    latent, condition = draw("linear", 1000, seed=10_000)
     with torch.no_grad():
-        assert critic.bound(-code, condition).item() < -0.2  # as informative a code, but not the one that it knows
+        assert (
+            critic.bound(-latent, condition).item() < -0.2
+        )  # as informative a representation, but not the one that it knows
 
 
 @pytest.mark.parametrize("name", ["gaussian", "nce", "adversarial"])
@@ -113,97 +115,97 @@ def test_accuracy_tells_a_taught_critic_from_a_blind_one(name):
 @pytest.mark.parametrize("name", ["hsic", "distance_correlation"])
 def test_kernel_terms_do_not_depend_on_scales(name):
     critic = make(name)
-    code, condition = draw("variance", 200, seed=0)
+    latent, condition = draw("variance", 200, seed=0)
     torch.testing.assert_close(
-        critic.bound(1e-3 * code, 50 * condition), critic.bound(code, condition), rtol=1e-3, atol=0
+        critic.bound(1e-3 * latent, 50 * condition), critic.bound(latent, condition), rtol=1e-3, atol=0
     )
 
 
 def test_adversarial_regression_does_not_depend_on_the_scale_of_the_condition():
     critic = make("adversarial")
-    code, condition = draw("linear", 200, seed=0)
-    expected = critic.bound(code, condition)
+    latent, condition = draw("linear", 200, seed=0)
+    expected = critic.bound(latent, condition)
     with torch.no_grad():
         critic.network[-1].weight *= 1e3
         critic.network[-1].bias *= 1e3
-    torch.testing.assert_close(critic.bound(code, 1e3 * condition), expected)
-    loss = critic.critic_loss(code, 1e3 * condition)
+    torch.testing.assert_close(critic.bound(latent, 1e3 * condition), expected)
+    loss = critic.critic_loss(latent, 1e3 * condition)
     assert loss.item() == pytest.approx(0.5, rel=0.5)  # of the order of the variance's share that is left
 
 
 def test_densities_gain_and_lose_nothing_by_scale():
     # q(z) in units of z: a critic that is scaled along gives the same bound, one that is not does not.
     critic = make("gaussian")
-    code, condition = draw("linear", 200, seed=0)
-    expected = critic.bound(code, condition).item()
-    assert critic.bound(10 * code, condition).item() != pytest.approx(expected, rel=0.5)
+    latent, condition = draw("linear", 200, seed=0)
+    expected = critic.bound(latent, condition).item()
+    assert critic.bound(10 * latent, condition).item() != pytest.approx(expected, rel=0.5)
     with torch.no_grad():
         critic.network[-1].weight[:2] *= 10
         critic.network[-1].bias[:2] *= 10
         critic.network[-1].bias[2:] += 2 * torch.tensor(10.0).log()
-    assert critic.bound(10 * code, condition).item() == pytest.approx(expected, rel=1e-4)
+    assert critic.bound(10 * latent, condition).item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", [name for name in CRITICS if name not in NO_ESTIMATORS])
 def test_a_single_cell_tells_nothing(name):
     critic = make(name)
-    code, condition = draw("linear", 1, seed=0)
-    assert critic.bound(code, condition).item() == pytest.approx(0, abs=1e-6)
-    assert torch.isfinite(critic.critic_loss(code, condition))
-    assert all(value.item() == 0.5 for value in critic.diagnostics(code, condition).values())
+    latent, condition = draw("linear", 1, seed=0)
+    assert critic.bound(latent, condition).item() == pytest.approx(0, abs=1e-6)
+    assert torch.isfinite(critic.critic_loss(latent, condition))
+    assert all(value.item() == 0.5 for value in critic.diagnostics(latent, condition).values())
 
 
 @pytest.mark.parametrize("name", [name for name in CRITICS if name not in NO_ESTIMATORS])
-@pytest.mark.parametrize("constant", ["code", "condition", "both", "a column"])
+@pytest.mark.parametrize("constant", ["latent", "condition", "both", "a column"])
 def test_what_does_not_vary_tells_nothing_and_has_finite_slopes(name, constant):
     critic = make(name)
-    code, condition = draw("linear", 50, seed=0)
-    if constant in ("code", "both"):
-        code = torch.full_like(code, 0.3)
+    latent, condition = draw("linear", 50, seed=0)
+    if constant in ("latent", "both"):
+        latent = torch.full_like(latent, 0.3)
     if constant in ("condition", "both"):
         condition = torch.full_like(condition, 7.7)
     if constant == "a column":
-        code = code.clone()
-        code[:, 1] = 0.0
-    code.requires_grad_()
-    bound = critic.bound(code, condition)
-    loss = critic.critic_loss(code, condition)
-    slopes = torch.autograd.grad(bound, code, retain_graph=True)
+        latent = latent.clone()
+        latent[:, 1] = 0.0
+    latent.requires_grad_()
+    bound = critic.bound(latent, condition)
+    loss = critic.critic_loss(latent, condition)
+    slopes = torch.autograd.grad(bound, latent, retain_graph=True)
     if critic.learns:
         slopes += torch.autograd.grad(loss, list(critic.parameters()), allow_unused=True)
     assert all(torch.isfinite(x).all() for x in (bound, loss, *slopes))
     if constant == "a column":
         return
-    # Untaught, a regression predicts worse than the mean, and densities differ by condition where no code tells them apart.
-    is_below = constant == "code" and name in ("adversarial", "leave_one_out")
+    # Untaught, a regression predicts worse than the mean, and densities differ by condition where no representation tells them apart.
+    is_below = constant == "latent" and name in ("adversarial", "leave_one_out")
     assert -0.2 < bound.item() < 0 if is_below else bound.item() == pytest.approx(0, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", [name for name in CRITICS if name not in NO_ESTIMATORS])
 def test_equal_cells_have_finite_slopes(name):
     critic = make(name)
-    code, condition = (x.repeat(3, 1) for x in draw("linear", 10, seed=0))
-    code.requires_grad_()
-    critic.bound(code, condition).backward()
-    assert torch.isfinite(code.grad).all()
-    assert code.grad.abs().sum() > 0
-    torch.testing.assert_close(code.grad[:10], code.grad[10:20])
+    latent, condition = (x.repeat(3, 1) for x in draw("linear", 10, seed=0))
+    latent.requires_grad_()
+    critic.bound(latent, condition).backward()
+    assert torch.isfinite(latent.grad).all()
+    assert latent.grad.abs().sum() > 0
+    torch.testing.assert_close(latent.grad[:10], latent.grad[10:20])
 
 
 @pytest.mark.parametrize("name", [name for name in CRITICS if name not in NO_ESTIMATORS])
 def test_the_order_of_cells_does_not_matter_but_the_pairing_does(name):
     critic = make(name)
-    code, condition = draw("linear", 50, seed=0)
+    latent, condition = draw("linear", 50, seed=0)
     order = torch.randperm(50, generator=torch.Generator().manual_seed(1))
-    expected = critic.bound(code, condition)
-    torch.testing.assert_close(critic.bound(code[order], condition[order]), expected, rtol=1e-4, atol=1e-6)
-    assert abs(critic.bound(code[order], condition) - expected) > 1e-4
+    expected = critic.bound(latent, condition)
+    torch.testing.assert_close(critic.bound(latent[order], condition[order]), expected, rtol=1e-4, atol=1e-6)
+    assert abs(critic.bound(latent[order], condition) - expected) > 1e-4
 
 
 @pytest.mark.parametrize("name", [name for name in CRITICS if name not in NO_ESTIMATORS])
 def test_slopes_are_those_of_differences(name):
     critic = make(name).double()
-    code, condition = (x.double() for x in draw("linear", 12, seed=3))
+    latent, condition = (x.double() for x in draw("linear", 12, seed=3))
     options = {"bandwidth": 1.3} if name == "hsic" else {}  # no slope goes through the median
     critic = CRITICS[name](2, 1, **options) if options else critic
-    assert torch.autograd.gradcheck(lambda x: critic.bound(x, condition), code.requires_grad_(), atol=1e-4)
+    assert torch.autograd.gradcheck(lambda x: critic.bound(x, condition), latent.requires_grad_(), atol=1e-4)

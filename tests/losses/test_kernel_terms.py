@@ -73,7 +73,7 @@ def test_distance_correlation_by_sums_over_pairs():
 
 
 @pytest.mark.parametrize("critic", [HSICCritic(), DistanceCorrelationCritic()], ids=["hsic", "distance"])
-def test_independence_reads_zero_on_average_however_wide_the_code(critic):
+def test_independence_reads_zero_on_average_however_wide_the_representation(critic):
     # The plain estimates of 20 columns and 30 cells are about 0.4 and 0.6 here.
     values = torch.stack([critic.bound(*draw(30, 20, seed=seed)) for seed in range(200)])
     assert abs(values.mean().item()) < 3 * values.std().item() / math.sqrt(200)
@@ -97,8 +97,8 @@ def test_fewer_than_four_cells_tell_nothing(critic, n_cells):
 def test_a_condition_that_is_mostly_one_level_has_a_width():
     generator = torch.Generator().manual_seed(0)
     level = (torch.rand(200, 1, generator=generator) < 0.1).float()
-    code = level + 0.3 * torch.randn(200, 1, generator=generator)
-    assert HSICCritic().bound(code, level).item() > 0.3
+    latent = level + 0.3 * torch.randn(200, 1, generator=generator)
+    assert HSICCritic().bound(latent, level).item() > 0.3
 
 
 def test_a_fixed_width_depends_on_the_scale():
@@ -137,9 +137,9 @@ def test_loops_give_the_same():
 
 
 def test_its_range():
-    codes = torch.zeros(8, 2)
-    codes[:, 0] = 2.0
-    assert ORTHOGONALITY.bound(codes, codes).item() == pytest.approx(8)
+    latents = torch.zeros(8, 2)
+    latents[:, 0] = 2.0
+    assert ORTHOGONALITY.bound(latents, latents).item() == pytest.approx(8)
     orthogonal = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
     assert ORTHOGONALITY.bound(orthogonal[:, :1], orthogonal[:, 1:]).item() == pytest.approx(0, abs=1e-5)
 
@@ -152,7 +152,7 @@ def test_it_is_blind_to_what_is_not_linear():
     assert ORTHOGONALITY.bound(sign * axis, condition) < 0.1 * ORTHOGONALITY.bound(axis, condition)
 
 
-def test_constant_codes_have_a_finite_gradient():
+def test_constant_representations_have_a_finite_gradient():
     specific = torch.zeros(4, 3, requires_grad=True)
     ORTHOGONALITY.bound(specific, torch.ones(4, 2)).backward()
     assert torch.isfinite(specific.grad).all()

@@ -73,9 +73,9 @@ def test_objects_make_critics(independence, names):
     critics = make_critic(independence, 3, 2)
     assert isinstance(critics, CriticSum)
     assert list(critics.critics) == names
-    code, condition = torch.randn(9, 3), torch.randn(9, 2)
-    assert list(critics.bounds(code, condition)) == names
-    torch.testing.assert_close(critics.bound(code, condition), sum(critics.bounds(code, condition).values()))
+    latent, condition = torch.randn(9, 3), torch.randn(9, 2)
+    assert list(critics.bounds(latent, condition)) == names
+    torch.testing.assert_close(critics.bound(latent, condition), sum(critics.bounds(latent, condition).values()))
 
 
 def test_options_reach_the_critic():
@@ -85,13 +85,13 @@ def test_options_reach_the_critic():
 
 def test_only_critics_that_learn_have_losses_and_figures():
     critics = make_critic("hsic+nce", 3, 2)
-    code, condition = torch.randn(9, 3), torch.randn(9, 2)
-    assert list(critics.losses(code, condition)) == ["nce"]
-    assert list(critics.diagnostics(code, condition)) == ["nce_accuracy"]
-    torch.testing.assert_close(critics.critic_loss(code, condition), critics.losses(code, condition)["nce"])
+    latent, condition = torch.randn(9, 3), torch.randn(9, 2)
+    assert list(critics.losses(latent, condition)) == ["nce"]
+    assert list(critics.diagnostics(latent, condition)) == ["nce_accuracy"]
+    torch.testing.assert_close(critics.critic_loss(latent, condition), critics.losses(latent, condition)["nce"])
     kernel_terms = make_critic("hsic+distance_correlation", 3, 2)
     assert not kernel_terms.learns
-    assert kernel_terms.critic_loss(code, condition).item() == 0
+    assert kernel_terms.critic_loss(latent, condition).item() == 0
 
 
 def test_a_critic_that_learns_must_say_how():

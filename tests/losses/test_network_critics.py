@@ -80,26 +80,26 @@ def make_concatenated(n_specific: int = 3, n_condition: int = 2) -> Concatenated
 
 def test_scores_are_of_a_network_on_concatenated_pairs():
     critic = make_concatenated()
-    code, condition = torch.randn(6, 3), torch.randn(6, 2)
+    latent, condition = torch.randn(6, 3), torch.randn(6, 2)
     weight = torch.cat([critic.read_specific.weight, critic.read_condition.weight], dim=1)
     for i in range(6):
         for j in range(6):
-            pair = torch.cat([code[i], condition[j]])
+            pair = torch.cat([latent[i], condition[j]])
             hidden = F.linear(pair, weight, critic.read_specific.bias).relu()
             torch.testing.assert_close(
-                critic.scores(code, condition)[i, j], critic.output(critic.hidden(hidden).relu())[0]
+                critic.scores(latent, condition)[i, j], critic.output(critic.hidden(hidden).relu())[0]
             )
-    scores = critic.scores(code, condition)
-    torch.testing.assert_close(critic.bound(code, condition), scores.diagonal().mean() - scores.mean())
-    torch.testing.assert_close(critic.critic_loss(code, condition), contrastive_loss(scores))
+    scores = critic.scores(latent, condition)
+    torch.testing.assert_close(critic.bound(latent, condition), scores.diagonal().mean() - scores.mean())
+    torch.testing.assert_close(critic.critic_loss(latent, condition), contrastive_loss(scores))
 
 
 def test_blocks_change_nothing(monkeypatch):
     critic = make_concatenated()
-    code, condition = torch.randn(11, 3), torch.randn(11, 2)
-    whole = critic.scores(code, condition)
+    latent, condition = torch.randn(11, 3), torch.randn(11, 2)
+    whole = critic.scores(latent, condition)
     monkeypatch.setattr(_network_critics, "LARGEST_BLOCK", 30)  # two rows a block, and one left over
-    torch.testing.assert_close(critic.scores(code, condition), whole)
+    torch.testing.assert_close(critic.scores(latent, condition), whole)
 
 
 @pytest.mark.slow
@@ -124,36 +124,36 @@ def test_a_taught_concatenated_critic_gives_the_jeffreys_divergence(critic_class
 
 
 class Best(nn.Module):
-    """The mean of the condition given the code, for correlated Gaussians."""
+    """The mean of the condition given the representation, for correlated Gaussians."""
 
     def __init__(self, rho: float) -> None:
         super().__init__()
         self.rho = rho
 
-    def forward(self, code: torch.Tensor) -> torch.Tensor:
-        return self.rho * code
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        return self.rho * latent
 
 
 def draw_predictable(n_cells: int, rho: float) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    code, noise = torch.randn(2, n_cells, 2, generator=generator)
-    return code, rho * code + math.sqrt(1 - rho**2) * noise
+    latent, noise = torch.randn(2, n_cells, 2, generator=generator)
+    return latent, rho * latent + math.sqrt(1 - rho**2) * noise
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
 def test_the_best_network_gives_the_information_of_correlated_gaussians(rho):
     critic = AdversarialCritic(2, 2)
     critic.network = Best(rho)
-    code, condition = draw_predictable(20_000, rho)
-    assert critic.bound(code, condition).item() == pytest.approx(-math.log(1 - rho**2), abs=0.02)
-    assert critic.critic_loss(code, condition).item() == pytest.approx(1 - rho**2, rel=0.03)
+    latent, condition = draw_predictable(20_000, rho)
+    assert critic.bound(latent, condition).item() == pytest.approx(-math.log(1 - rho**2), abs=0.02)
+    assert critic.critic_loss(latent, condition).item() == pytest.approx(1 - rho**2, rel=0.03)
 
 
 def test_loops_give_the_same():
     torch.manual_seed(0)
     critic = AdversarialCritic(3, 2, 16).double()
-    code, condition = torch.randn(11, 3).double(), torch.randn(11, 2).double()
-    predicted = critic.network(code)
+    latent, condition = torch.randn(11, 3).double(), torch.randn(11, 2).double()
+    predicted = critic.network(latent)
     expected, loss = 0.0, 0.0
     for k in range(2):
         mean = sum(condition[:, k].tolist()) / 11
@@ -161,25 +161,25 @@ def test_loops_give_the_same():
         unexplained = error / sum((c - mean) ** 2 for c in condition[:, k].tolist())
         expected -= 0.5 * math.log(unexplained)
         loss += unexplained / 2
-    assert critic.bound(code, condition).item() == pytest.approx(expected, abs=1e-5)
-    assert critic.critic_loss(code, condition).item() == pytest.approx(loss)
+    assert critic.bound(latent, condition).item() == pytest.approx(expected, abs=1e-5)
+    assert critic.critic_loss(latent, condition).item() == pytest.approx(loss)
 
 
 def test_an_exact_prediction_stays_finite():
     critic = AdversarialCritic(2, 2)
     critic.network = nn.Identity()
-    code = draw_predictable(30, 0.5)[0].requires_grad_()
-    bound = critic.bound(code, code.detach())
+    latent = draw_predictable(30, 0.5)[0].requires_grad_()
+    bound = critic.bound(latent, latent.detach())
     bound.backward()
     assert bound.item() == pytest.approx(2 * 0.5 * math.log(1e6), rel=1e-3)
-    assert torch.isfinite(code.grad).all()
+    assert torch.isfinite(latent.grad).all()
 
 
 def test_scores_are_errors_in_units_of_variance():
     torch.manual_seed(0)
     critic = AdversarialCritic(3, 2, 16)
-    code, condition = torch.randn(11, 3), torch.randn(11, 2) * torch.tensor([1.0, 100.0])
-    scores = critic.scores(code, condition)
-    errors = (critic.network(code)[3] - condition[4]).square() / condition.var(dim=0, correction=0)
+    latent, condition = torch.randn(11, 3), torch.randn(11, 2) * torch.tensor([1.0, 100.0])
+    scores = critic.scores(latent, condition)
+    errors = (critic.network(latent)[3] - condition[4]).square() / condition.var(dim=0, correction=0)
     torch.testing.assert_close(scores[3, 4], -errors.sum() / 2)
-    torch.testing.assert_close(-scores.diagonal().mean(), critic.critic_loss(code, condition))
+    torch.testing.assert_close(-scores.diagonal().mean(), critic.critic_loss(latent, condition))

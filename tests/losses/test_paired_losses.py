@@ -42,15 +42,15 @@ def test_a_loop_over_cells_gives_the_same(scale):
 
 
 @pytest.mark.parametrize("n_cells", [1, 2, 16])
-def test_codes_that_tell_nothing_apart_are_at_chance(n_cells):
+def test_representations_that_tell_nothing_apart_are_at_chance(n_cells):
     same = torch.ones(n_cells, 3)
     torch.testing.assert_close(info_nce(same, same, torch.tensor(2.0)), torch.tensor(math.log(n_cells)))
 
 
 @pytest.mark.parametrize("scale", [1.0, 5.0])
-def test_orthogonal_codes_that_match(scale):
-    codes = torch.eye(6, dtype=torch.float64)
-    value = info_nce(codes, 3 * codes, torch.tensor(scale, dtype=torch.float64).log())
+def test_orthogonal_representations_that_match(scale):
+    latents = torch.eye(6, dtype=torch.float64)
+    value = info_nce(latents, 3 * latents, torch.tensor(scale, dtype=torch.float64).log())
     assert value.item() == pytest.approx(math.log1p(5 * math.exp(-scale)))
 
 
@@ -106,13 +106,13 @@ def test_extreme_inputs_stay_finite():
 @pytest.mark.parametrize(
     ("first", "second"), [((4, 3), (5, 3)), ((4, 3), (4, 2)), ((4,), (4,)), ((2, 4, 3), (2, 4, 3))]
 )
-def test_codes_without_partners_are_refused(first, second):
+def test_representations_without_partners_are_refused(first, second):
     with pytest.raises(ValueError, match="one shape"):
         info_nce(torch.ones(first), torch.ones(second), torch.tensor(0.0))
 
 
-def draw_codes(n_cells: int = 300, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes of 4 and 3 dimensions that share two, away from the origin."""
+def draw_latents(n_cells: int = 300, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Representations of 4 and 3 dimensions that share two, away from the origin."""
     rng = np.random.default_rng(seed)
     common = rng.standard_normal((n_cells, 2))
     first = np.hstack([common, rng.standard_normal((n_cells, 2))]) @ rng.standard_normal((4, 4)) + 5
@@ -121,7 +121,7 @@ def draw_codes(n_cells: int = 300, seed: int = 0) -> tuple[torch.Tensor, torch.T
 
 
 def test_without_ridge_it_is_the_squared_canonical_correlations():
-    first, second = draw_codes()
+    first, second = draw_latents()
     bases = [np.linalg.qr(x.numpy() - x.numpy().mean(axis=0))[0] for x in (first, second)]
     correlations = np.linalg.svd(bases[0].T @ bases[1], compute_uv=False)
     value = canonical_correlation_loss(first, second, ridge=0.0)
@@ -130,7 +130,7 @@ def test_without_ridge_it_is_the_squared_canonical_correlations():
 
 @pytest.mark.parametrize("ridge", [1e-3, 0.5])
 def test_the_ridge_is_added_to_both_covariances(ridge):
-    first, second = draw_codes()
+    first, second = draw_latents()
     a, b = (x.numpy() - x.numpy().mean(axis=0) for x in (first, second))
     inverse_a, inverse_b = (np.linalg.inv(x.T @ x / 300 + ridge * np.eye(x.shape[1])) for x in (a, b))
     cross = a.T @ b / 300
@@ -139,7 +139,7 @@ def test_the_ridge_is_added_to_both_covariances(ridge):
 
 
 def test_affine_maps_do_not_matter_up_to_the_ridge():
-    first, second = draw_codes()
+    first, second = draw_latents()
     generator = torch.Generator().manual_seed(1)
     turn = torch.randn(4, 4, generator=generator, dtype=torch.float64)
     value = canonical_correlation_loss(first, second, ridge=1e-9)
@@ -150,7 +150,7 @@ def test_affine_maps_do_not_matter_up_to_the_ridge():
     assert canonical_correlation_loss(1e-3 * first, second, ridge=1e-3) > value + 0.5  # tiny dimensions are discounted
 
 
-def test_independent_codes_earn_nothing_and_equal_ones_all():
+def test_independent_representations_earn_nothing_and_equal_ones_all():
     generator = torch.Generator().manual_seed(0)
     first, second = torch.randn(2, 20_000, 3, generator=generator)
     assert -2e-3 < canonical_correlation_loss(first, second).item() <= 0  # by chance, 9 pairs / 20,000 cells
@@ -158,7 +158,7 @@ def test_independent_codes_earn_nothing_and_equal_ones_all():
 
 
 def test_gradients_are_those_of_the_formula():
-    first, second = (x[:12].clone().requires_grad_() for x in draw_codes())
+    first, second = (x[:12].clone().requires_grad_() for x in draw_latents())
     assert torch.autograd.gradcheck(lambda a, b: canonical_correlation_loss(a, b, ridge=0.1), (first, second))
 
 
@@ -224,12 +224,12 @@ def test_negatives_of_the_same_batch_alone():
     torch.testing.assert_close(info_nce(first, second, scale, everyone), info_nce(first, second, scale))
 
 
-def test_what_a_batch_adds_to_both_codes_does_not_help_within_batches():
+def test_what_a_batch_adds_to_both_representations_does_not_help_within_batches():
     first, second = torch.randn(2, 400, 3)
     batch = torch.eye(4)[torch.arange(400) % 4]
     shift = batch @ (5 * torch.randn(4, 3))
     assert canonical_correlation_loss(first + shift, second + shift) < -0.9
-    removed = [remove_linear(code + shift, batch) for code in (first, second)]
+    removed = [remove_linear(latent + shift, batch) for latent in (first, second)]
     assert canonical_correlation_loss(*removed) > -0.1
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from indiseek_sc.metrics import AUDIT_FIGURES, AuditReport, SpecificAuditor, _probes, audit, limit_threads
-from indiseek_sc.metrics._judge import Cells, Judge, Known, _ratio_error
+from indiseek_sc.metrics._evaluator import Cells, Evaluator, Known, _ratio_error
 
 TRAIN, TEST = np.arange(0, 600), np.arange(600, 1000)
 SPLIT = {"train": TRAIN, "test": TEST}
@@ -19,7 +19,7 @@ AUDITOR = Path(__file__).parents[3] / "shared" / "tools" / "audit.py"
 
 
 class World:
-    """Features that hold 3 shared and, each, 3 private factors; codes are made of the factors at will."""
+    """Features that hold 3 shared and, each, 3 private factors; representations are made of the factors at will."""
 
     def __init__(self, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
@@ -58,7 +58,7 @@ class TestTruthIsKnown:
         np.testing.assert_allclose(report.table["r2_shared"], 0.5, atol=0.05)
         assert report.pair == {"foscttm": 0.0, "recall@10": 1.0}
 
-    def test_the_other_shared_code_leaks_fully_and_gains_nothing(self, world):
+    def test_the_other_shared_representation_leaks_fully_and_gains_nothing(self, world):
         table = world.audit({"gex": world.both, "prot": world.prot}).table
         assert table.loc["gex", "leak_ratio"] == pytest.approx(1, abs=0.02)
         assert table.loc["gex", "gain"] == pytest.approx(0, abs=0.03)
@@ -75,16 +75,18 @@ class TestTruthIsKnown:
         np.testing.assert_allclose(table["gain"], [1 / 3, 2 / 3], atol=0.08)
 
     def test_scale_hides_no_leak(self, world):
-        table = world.audit({name: np.hstack([code, 1e-4 * world.both]) for name, code in world.private.items()}).table
+        table = world.audit(
+            {name: np.hstack([latent, 1e-4 * world.both]) for name, latent in world.private.items()}
+        ).table
         assert (table["leak_ratio"] > 0.95).all()
 
     def test_what_is_hidden_at_a_tiny_scale_earns_nothing(self, world):
-        specific = {name: np.hstack([world.noise[name], 1e-3 * code]) for name, code in world.private.items()}
+        specific = {name: np.hstack([world.noise[name], 1e-3 * latent]) for name, latent in world.private.items()}
         shared = {name: np.hstack([world.noise[name], 1e-3 * world.both]) for name in world.private}
         assert (world.audit(specific).table["gain"] < 0.05).all()
         assert (world.audit(world.private, shared).table["sufficiency"] < 0.05).all()
 
-    def test_a_shared_code_that_keeps_private_factors_disagrees(self, world):
+    def test_a_shared_representation_that_keeps_private_factors_disagrees(self, world):
         """Its directions weigh by variance in one figure and equally in the other; nothing is left to gain."""
         shared = {"gex": np.hstack([4 * world.both, world.gex]), "prot": np.hstack([world.both, -world.both])}
         table = world.audit(world.private, shared).table
@@ -93,7 +95,7 @@ class TestTruthIsKnown:
         np.testing.assert_allclose(table["sufficiency"], 1, atol=0.05)
         np.testing.assert_allclose(table["complete"], 1, atol=0.02)
 
-    def test_a_shared_code_that_holds_everything_leaves_nothing_to_gain(self, world):
+    def test_a_shared_representation_that_holds_everything_leaves_nothing_to_gain(self, world):
         table = world.audit(world.private, world.features).table
         assert table["gain"].isna().all()
         np.testing.assert_allclose(table["complete"], 1, atol=0.01)
@@ -104,7 +106,7 @@ class TestTruthIsKnown:
         assert report.pair["foscttm"] == pytest.approx(0.5, abs=0.05)
         np.testing.assert_allclose(report.table["gain"], 1, atol=0.02)
 
-    def test_collapsed_codes_have_an_answer(self, world):
+    def test_collapsed_representations_have_an_answer(self, world):
         constant = {name: np.full((1000, 3), 0.1) for name in world.features}
         report = world.audit(constant, constant)
         assert report.table[["agreement", "agreement_flat", "leak", "leak_ratio"]].isna().all(axis=None)
@@ -112,8 +114,8 @@ class TestTruthIsKnown:
         assert report.pair["foscttm"] == 0.5
 
     def test_the_models_own_decoder_helps_the_probes(self, world):
-        """A code that no probe here can read, but that its decoder could: a fine alternation, and the absolute value."""
-        fine = {name: np.hstack([np.floor(40 * code) % 2, np.abs(code)]) for name, code in world.private.items()}
+        """A representation that no probe here can read, but that its decoder could: a fine alternation, and the absolute value."""
+        fine = {name: np.hstack([np.floor(40 * latent) % 2, np.abs(latent)]) for name, latent in world.private.items()}
         np.testing.assert_allclose(world.audit(fine).table["gain"], 0, atol=0.1)
         np.testing.assert_allclose(world.audit(fine, decoded=world.features).table["gain"], 1, atol=0.02)
 
@@ -160,13 +162,13 @@ class TestIsThereAnyLeak:
         constant = {name: np.full((1000, 3), 0.1) for name in world.features}
         assert world.audit(world.private, constant).table["leak_p"].isna().all()
 
-    def test_a_constant_code_is_told_from_nothing(self, world):
+    def test_a_constant_representation_is_told_from_nothing(self, world):
         constant = {name: np.full((1000, 3), 0.1) for name in world.features}
         np.testing.assert_array_equal(world.audit(constant).table["leak_p"], 1)
 
 
 @pytest.mark.usefixtures("by_ridge_alone")
-def test_one_set_of_codes_after_another_has_the_figures_of_the_audit(world):
+def test_one_set_of_representations_after_another_has_the_figures_of_the_audit(world):
     shared = {"gex": world.both, "prot": world.both}
     auditor = SpecificAuditor(world.features, shared, **SPLIT, seed=3)
     for specific in (world.private, world.noise):
@@ -182,13 +184,13 @@ def test_the_error_of_the_leak_ratio_is_its_spread_over_cells():
     rng = np.random.default_rng(0)
     both, noise = rng.normal(size=(2, 31_000, 2))
     features = {"gex": both + 0.3 * noise, "prot": both - 0.2 * noise}
-    judge = Judge(
+    evaluate = Evaluator(
         *(Known(features[name], both) for name in features),
         Cells(np.arange(1000), np.arange(1000, 31_000)),
         seed=0,
         place=0,
     )
-    leak, largest = judge._read_leak(noise + 0.5 * both), judge._read_leak(features["gex"])
+    leak, largest = evaluate._read_leak(noise + 0.5 * both), evaluate._read_leak(features["gex"])
     parts = np.split(np.arange(30_000), 100)
     ratios = [leak.told[part].sum() / largest.told[part].sum() for part in parts]
     errors = [_ratio_error(leak.told[part], largest.told[part]) for part in parts]
@@ -196,7 +198,7 @@ def test_the_error_of_the_leak_ratio_is_its_spread_over_cells():
 
 
 def test_a_nonlinear_leak_is_found(world):
-    bent = {name: np.hstack([code, world.both**2, np.sign(world.both)]) for name, code in world.private.items()}
+    bent = {name: np.hstack([latent, world.both**2, np.sign(world.both)]) for name, latent in world.private.items()}
     assert (world.audit(bent).table["leak_ratio"] > 0.8).all()
 
 

@@ -12,9 +12,9 @@ def cells() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     labels = np.repeat(["apart", "mixed"], 200)
     batches = rng.choice(["a", "b"], p=[0.75, 0.25], size=400)
-    code = rng.normal(size=(400, 3)) + 100 * (labels == "mixed")[:, None]
-    code[(labels == "apart") & (batches == "a")] += 20
-    return code, labels, batches
+    latent = rng.normal(size=(400, 3)) + 100 * (labels == "mixed")[:, None]
+    latent[(labels == "apart") & (batches == "a")] += 20
+    return latent, labels, batches
 
 
 def test_batches_that_are_apart_and_mixed(cells):
@@ -31,25 +31,25 @@ def test_batches_that_are_apart_and_mixed(cells):
 
 def test_p_values_of_mixed_batches_are_uniform():
     rng = np.random.default_rng(1)
-    code, labels = rng.normal(size=(1800, 2)), np.repeat(np.arange(30), 60)
-    p = batch_mixing(code, labels, rng.choice(["a", "b"], size=1800))["p"]
+    latent, labels = rng.normal(size=(1800, 2)), np.repeat(np.arange(30), 60)
+    p = batch_mixing(latent, labels, rng.choice(["a", "b"], size=1800))["p"]
     assert 0.3 < p.mean() < 0.7
 
 
 def test_labels_that_say_nothing_are_left_out(cells):
-    code, labels, batches = cells
+    latent, labels, batches = cells
     few = np.where(np.arange(400) < 40, "few", labels)
-    assert list(batch_mixing(code, few, batches)["label"]) == ["apart", "mixed"]
+    assert list(batch_mixing(latent, few, batches)["label"]) == ["apart", "mixed"]
     of_one = np.where(labels == "apart", "a", batches)
-    assert list(batch_mixing(code, labels, of_one)["label"]) == ["mixed"]
-    assert len(batch_mixing(code, labels, np.full(400, "a"))) == 0
+    assert list(batch_mixing(latent, labels, of_one)["label"]) == ["mixed"]
+    assert len(batch_mixing(latent, labels, np.full(400, "a"))) == 0
     missing = np.where(np.arange(400) < 100, None, batches)
-    assert batch_mixing(code, labels, missing).set_index("label").loc["apart", "n_cells"] == 100
+    assert batch_mixing(latent, labels, missing).set_index("label").loc["apart", "n_cells"] == 100
 
 
 def test_bad_arguments(cells):
-    code, labels, batches = cells
+    latent, labels, batches = cells
     with pytest.raises(ValueError, match="batches has 399 entries"):
-        batch_mixing(code, labels, batches[1:])
+        batch_mixing(latent, labels, batches[1:])
     with pytest.raises(ValueError, match="n_permutations must be at least 1"):
-        batch_mixing(code, labels, batches, n_permutations=0)
+        batch_mixing(latent, labels, batches, n_permutations=0)

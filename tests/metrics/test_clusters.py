@@ -81,37 +81,37 @@ CLOUD = np.random.default_rng(0).integers(5, size=(100, 3))
 
 def test_verdicts():
     table = cluster_splits(REFERENCE, {"same": SAME, "halves": HALVES_OF_A, "cloud": CLOUD}).set_index(
-        ["cluster", "code"]
+        ["cluster", "latent"]
     )
-    assert table["n_cells"].xs("same", level="code").tolist() == [40, 40, 20]
-    assert (table["verdict"].xs("same", level="code") == "kept").all()
-    assert table["verdict"].xs("halves", level="code").tolist() == ["split", "kept", "kept"]
-    assert (table["verdict"].xs("cloud", level="code") == "unstable").all()
+    assert table["n_cells"].xs("same", level="latent").tolist() == [40, 40, 20]
+    assert (table["verdict"].xs("same", level="latent") == "kept").all()
+    assert table["verdict"].xs("halves", level="latent").tolist() == ["split", "kept", "kept"]
+    assert (table["verdict"].xs("cloud", level="latent") == "unstable").all()
     assert table.index[table["only_here"]].tolist() == [("a", "halves")]
     half = table.loc[("a", "halves")]
     assert (half["largest_share"], half["effective_clusters"], half["stability"]) == pytest.approx((0.5, 2, 1))
     whole = table.loc[("b", "halves")]
     assert (whole["largest_share"], whole["effective_clusters"], whole["stability"]) == pytest.approx((1, 1, 1))
-    assert (table["stability"].xs("cloud", level="code").abs() < 0.2).all()
+    assert (table["stability"].xs("cloud", level="latent").abs() < 0.2).all()
 
 
-def test_what_falls_apart_in_two_codes_is_in_neither_alone():
+def test_what_falls_apart_in_two_representations_is_in_neither_alone():
     table = cluster_splits(REFERENCE, {"one": HALVES_OF_A, "other": by_seed([10, 30], [20, 20], [20])})
-    assert table.loc[table["only_here"], ["cluster", "code"]].to_numpy().tolist() == [["b", "other"]]
+    assert table.loc[table["only_here"], ["cluster", "latent"]].to_numpy().tolist() == [["b", "other"]]
 
 
 @pytest.mark.parametrize(("away", "share", "verdict"), [(7, 0.2, "kept"), (8, 0.2, "split"), (8, 0.25, "kept")])
 def test_how_much_may_lie_elsewhere(away, share, verdict):
-    table = cluster_splits(REFERENCE, {"code": by_seed([40 - away, away], [40], [20])}, minimum_share=share)
+    table = cluster_splits(REFERENCE, {"latent": by_seed([40 - away, away], [40], [20])}, minimum_share=share)
     assert table["verdict"][0] == verdict
 
 
 def test_from_which_stability_a_split_is_believed():
     seeds = HALVES_OF_A.copy()
     seeds[:4, 1] = 99
-    stability = cluster_splits(REFERENCE, {"code": seeds})["stability"][0]
+    stability = cluster_splits(REFERENCE, {"latent": seeds})["stability"][0]
     assert 0.5 < stability < 1
-    strict = cluster_splits(REFERENCE, {"code": seeds}, minimum_stability=stability + 0.01)
+    strict = cluster_splits(REFERENCE, {"latent": seeds}, minimum_stability=stability + 0.01)
     assert strict["verdict"].tolist() == ["unstable", "kept", "kept"]
 
 
@@ -130,12 +130,21 @@ def test_cells_outside_of_the_reference_and_clusters_of_one_cell():
     [
         ({"minimum_share": 0.0}, "minimum_share=0.0 must lie between 0 and 1"),
         ({"minimum_stability": 1.1}, "minimum_stability=1.1 must be between 0 and 1"),
-        ({"clusterings": {"code": SAME[:, 0]}}, r"clusterings\['code'\] has one repeat; stability needs at least 2"),
-        ({"clusterings": {"code": SAME[1:]}}, r"clusterings\['code'\] has 99 entries, but there are 100 cells"),
-        ({"clusterings": {"code": np.where(CLOUD == 1, np.nan, CLOUD)}}, r"clusterings\['code'\] lacks cells"),
+        (
+            {"clusterings": {"latent": SAME[:, 0]}},
+            r"clusterings\['representation'\] has one repeat; stability needs at least 2",
+        ),
+        (
+            {"clusterings": {"latent": SAME[1:]}},
+            r"clusterings\['representation'\] has 99 entries, but there are 100 cells",
+        ),
+        (
+            {"clusterings": {"latent": np.where(CLOUD == 1, np.nan, CLOUD)}},
+            r"clusterings\['representation'\] lacks cells",
+        ),
         ({"clusterings": {}}, "clusterings is empty"),
     ],
 )
 def test_splits_refuse_bad_input(change, message):
     with pytest.raises(ValueError, match=message):
-        cluster_splits(**{"reference": REFERENCE, "clusterings": {"code": SAME}, **change})
+        cluster_splits(**{"reference": REFERENCE, "clusterings": {"latent": SAME}, **change})

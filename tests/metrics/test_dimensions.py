@@ -19,7 +19,7 @@ def test_shares_are_those_that_were_drawn(rng):
     batch = rng.choice(["a", "b", "c"], size=N)
     of_batch = pd.Series(batch).map({"a": -1.2, "b": 0.0, "c": 1.2}).to_numpy()
     noise = rng.normal(size=(N, 4))
-    code = np.column_stack(
+    latent = np.column_stack(
         [
             np.sqrt(0.6) * np.sin(2 * np.log(depth)) / 0.7 + np.sqrt(0.4) * noise[:, 0],  # no line sees it
             np.sqrt(0.5) * quality + np.sqrt(0.5) * noise[:, 1],
@@ -27,7 +27,7 @@ def test_shares_are_those_that_were_drawn(rng):
             noise[:, 3],
         ]
     )
-    r2 = explained_variance(code, {"depth": depth, "quality": quality, "batch": batch})
+    r2 = explained_variance(latent, {"depth": depth, "quality": quality, "batch": batch})
     assert r2.columns.tolist() == ["depth", "quality", "batch", ALL_COVARIATES]
     expected = [[0.5, 0, 0, 0.5], [0, 0.5, 0, 0.5], [0, 0, 0.3, 0.3], [0, 0, 0, 0]]
     np.testing.assert_allclose(r2, expected, atol=0.08)
@@ -38,19 +38,19 @@ def test_what_is_known_already_is_not_counted_again(rng):
     place = np.where(labels == "T", 2.0, -2.0)
     size = place + rng.normal(size=N)  # types differ in library size
     separates_types, follows_size = place + 0.3 * rng.normal(size=N), size - place
-    code = np.column_stack([separates_types, follows_size])
-    alone = explained_variance(code, {"size": size})[ALL_COVARIATES]
-    beyond = explained_variance(code, {"size": size}, given=labels)[ALL_COVARIATES]
+    latent = np.column_stack([separates_types, follows_size])
+    alone = explained_variance(latent, {"size": size})[ALL_COVARIATES]
+    beyond = explained_variance(latent, {"size": size}, given=labels)[ALL_COVARIATES]
     assert alone[0] > 0.7
     assert beyond[0] < 0.02
     assert beyond[1] > 0.95
 
 
 def test_noise_of_many_covariates_explains_nothing(rng):
-    code = rng.normal(size=(200, 2))
+    latent = rng.normal(size=(200, 2))
     covariates = {f"x{i}": rng.normal(size=200) for i in range(8)}
     covariates["donor"] = rng.integers(30, size=200).astype(str)
-    assert explained_variance(code, covariates).to_numpy().max() < 0.05
+    assert explained_variance(latent, covariates).to_numpy().max() < 0.05
 
 
 def test_one_cell_with_very_many_counts_does_not_spoil_the_others(rng):
@@ -63,10 +63,10 @@ def test_one_cell_with_very_many_counts_does_not_spoil_the_others(rng):
 
 
 def test_a_dimension_that_does_not_vary_has_no_share(rng):
-    code = np.column_stack([np.ones(N), rng.normal(size=N)])
-    r2 = explained_variance(code, {"x": rng.normal(size=N)})
+    latent = np.column_stack([np.ones(N), rng.normal(size=N)])
+    r2 = explained_variance(latent, {"x": rng.normal(size=N)})
     assert r2.isna().all(axis=1).tolist() == [True, False]
-    assert label_use(code, ["a", "b"] * (N // 2)).groupby("dimension")["use"].count().tolist() == [0, 2]
+    assert label_use(latent, ["a", "b"] * (N // 2)).groupby("dimension")["use"].count().tolist() == [0, 2]
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,9 @@ def test_errors(rng, changed, message):
 
 
 def test_use_of_labels_by_hand():
-    code = np.array([[0.0], [2.0], [10.0], [12.0], [6.0]])
-    use = label_use(code, ["a", "a", "b", "b", None]).set_index("label")
-    variance = code.var()  # of all five
+    latent = np.array([[0.0], [2.0], [10.0], [12.0], [6.0]])
+    use = label_use(latent, ["a", "a", "b", "b", None]).set_index("label")
+    variance = latent.var()  # of all five
     assert use["n_cells"].to_dict() == {"a": 2, "b": 2}
     assert use.loc["a", "mean"] == pytest.approx(-5 / np.sqrt(variance))
     assert use.loc["a", "variance_ratio"] == pytest.approx(1 / variance)
@@ -98,8 +98,8 @@ def test_use_of_labels_by_hand():
 
 def test_use_is_1_over_all_cells(rng):
     labels = rng.choice(list("abc"), p=[0.6, 0.3, 0.1], size=N)
-    code = rng.normal(size=(N, 2)) * np.where(labels == "c", 3.0, 1.0)[:, None]
-    use = label_use(code, labels)
+    latent = rng.normal(size=(N, 2)) * np.where(labels == "c", 3.0, 1.0)[:, None]
+    use = label_use(latent, labels)
     for _, part in use.groupby("dimension"):
         assert np.average(part["use"], weights=part["n_cells"]) == pytest.approx(1)
         assert part.set_index("label")["use"].idxmax() == "c"

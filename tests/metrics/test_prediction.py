@@ -53,7 +53,7 @@ def test_shapes_and_values_are_checked(compared):
 def test_a_report_has_all_figures(compared):
     names = {"index": [f"cell_{i}" for i in range(40)], "columns": [f"CD{j}" for j in range(6)]}
     measured, mean = (pd.DataFrame(x, **names) for x in compared)
-    report = metrics.judge_prediction(measured, mean, mean - 1, mean + 1, level=0.68)
+    report = metrics.evaluate_prediction(measured, mean, mean - 1, mean + 1, level=0.68)
     assert list(report.table.index) == list(names["columns"])
     np.testing.assert_array_equal(report.table["pearson"], metrics.pearson_per_feature(*compared))
     assert report.coverage == pytest.approx(report.table["coverage"].mean())
@@ -62,4 +62,4 @@ def test_a_report_has_all_figures(compared):
     assert "6 features in 40 cells" in str(report)
     assert "within 68% intervals" in str(report)
     with pytest.raises(ValueError, match="lower must have the cells and features of measured"):
-        metrics.judge_prediction(measured, mean, (mean - 1)[::-1], mean + 1, level=0.9)
+        metrics.evaluate_prediction(measured, mean, (mean - 1)[::-1], mean + 1, level=0.9)

@@ -16,43 +16,43 @@ def blurred():
 
 
 def test_agrees_with_a_slow_vote(blurred):
-    code, labels = blurred
+    latent, labels = blurred
     train, test, k = np.arange(0, 60), np.arange(60, 90), 3
     correct = []
     for i in test:
-        nearest = sorted(train, key=lambda j: ((code[i] - code[j]) ** 2).sum())[:k]
+        nearest = sorted(train, key=lambda j: ((latent[i] - latent[j]) ** 2).sum())[:k]
         votes = Counter(labels[nearest])
         most = max(votes.values())
         correct.append(min(label for label, n in votes.items() if n == most) == labels[i])
-    accuracy = label_accuracy(code, labels, train, test, n_neighbors=k)
+    accuracy = label_accuracy(latent, labels, train, test, n_neighbors=k)
     assert accuracy == pytest.approx(np.mean(correct))
     assert 0.5 < accuracy < 1
 
 
 def test_cells_without_a_label_are_left_out_of_both_parts(blurred):
-    code, labels = blurred
+    latent, labels = blurred
     known = np.flatnonzero(np.arange(90) % 3 > 0)
     some = labels.astype(object)
     some[np.arange(90) % 3 == 0] = None
     train, test = np.arange(0, 60), np.arange(60, 90)
-    expected = label_accuracy(code, labels, np.intersect1d(train, known), np.intersect1d(test, known))
-    assert label_accuracy(code, some, train, test) == expected
+    expected = label_accuracy(latent, labels, np.intersect1d(train, known), np.intersect1d(test, known))
+    assert label_accuracy(latent, some, train, test) == expected
 
 
 def test_errors_of_accuracy(blurred):
-    code, labels = blurred
+    latent, labels = blurred
     with pytest.raises(ValueError, match=r"train and test share rows 2, 3 \(2 in all\)"):
-        label_accuracy(code, labels, [0, 1, 2, 3], [2, 3, 4])
+        label_accuracy(latent, labels, [0, 1, 2, 3], [2, 3, 4])
     with pytest.raises(ValueError, match="n_neighbors=15 must be 1 or more, up to the 10 labelled cells of train"):
-        label_accuracy(code, labels, np.arange(10), np.arange(10, 20))
+        label_accuracy(latent, labels, np.arange(10), np.arange(10, 20))
     with pytest.raises(ValueError, match="No cell of test has a label"):
-        label_accuracy(code, ["a"] * 60 + [None] * 30, np.arange(60), np.arange(60, 90))
+        label_accuracy(latent, ["a"] * 60 + [None] * 30, np.arange(60), np.arange(60, 90))
     with pytest.raises(ValueError, match="test points outside of the 90 cells: 90"):
-        label_accuracy(code, labels, np.arange(60), [88, 89, 90])
+        label_accuracy(latent, labels, np.arange(60), [88, 89, 90])
     with pytest.raises(ValueError, match="train names rows more than once: 5"):
-        label_accuracy(code, labels, [5, 5, 6], [7, 8])
+        label_accuracy(latent, labels, [5, 5, 6], [7, 8])
     with pytest.raises(ValueError, match="train must be a one-dimensional array of row numbers; got bool"):
-        label_accuracy(code, labels, np.arange(90) < 60, np.arange(90) >= 60)
+        label_accuracy(latent, labels, np.arange(90) < 60, np.arange(90) >= 60)
 
 
 TRAIN, TEST = np.arange(600), np.arange(600, 1600)
@@ -64,9 +64,9 @@ def factors() -> np.ndarray:
 
 
 def test_what_is_held_what_is_not_and_what_is_noisy(factors: np.ndarray) -> None:
-    code = factors[:, :2] @ np.array([[1.0, 2.0], [-1.0, 1.0]])
+    latent = factors[:, :2] @ np.array([[1.0, 2.0], [-1.0, 1.0]])
     noisy = factors[:, 0] + np.random.default_rng(1).normal(size=1600)
-    table = factor_recovery(code, {"s": factors, "noisy": noisy}, TRAIN, TEST).set_index("factor")["r2"]
+    table = factor_recovery(latent, {"s": factors, "noisy": noisy}, TRAIN, TEST).set_index("factor")["r2"]
     assert table.index.tolist() == ["s_0", "s_1", "s_2", "noisy"]
     assert table[["s_0", "s_1"]].min() > 0.99
     assert abs(table["s_2"]) < 0.03

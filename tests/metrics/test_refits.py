@@ -166,8 +166,8 @@ def test_chance_is_within_batches():
     rng = np.random.default_rng(0)
     batch = rng.integers(2, size=400)
     labels = np.where(batch == 0, "a", "b")
-    code = 20.0 * batch[:, None] + rng.normal(size=(400, 2))
-    without, within = (modality_importance(code, code, labels, batches=b).table for b in (None, batch))
+    latent = 20.0 * batch[:, None] + rng.normal(size=(400, 2))
+    without, within = (modality_importance(latent, latent, labels, batches=b).table for b in (None, batch))
     assert (without["chance_rna"] < 0.6).all()
     np.testing.assert_allclose(within["chance_rna"], 1.0)
     np.testing.assert_allclose(within["purity_rna"], 1.0)
@@ -177,14 +177,16 @@ def test_chance_is_what_permuted_labels_give():
     rng = np.random.default_rng(1)
     labels, batch = rng.choice(["a", "b", "c"], 300, p=[0.6, 0.3, 0.1]), rng.integers(2, size=300)
     labels[batch == 1] = rng.choice(["a", "c"], (batch == 1).sum())
-    code = rng.normal(size=(300, 2)) + 20.0 * batch[:, None]
-    expected = modality_importance(code, code, labels, batches=batch).table.set_index("label")["chance_rna"]
+    latent = rng.normal(size=(300, 2)) + 20.0 * batch[:, None]
+    expected = modality_importance(latent, latent, labels, batches=batch).table.set_index("label")["chance_rna"]
     found = []
     for _ in range(150):
         permuted = labels.copy()
         for b in (0, 1):
             permuted[batch == b] = rng.permutation(permuted[batch == b])
-        found.append(modality_importance(code, code, permuted, n_bootstrap=1).table.set_index("label")["purity_rna"])
+        found.append(
+            modality_importance(latent, latent, permuted, n_bootstrap=1).table.set_index("label")["purity_rna"]
+        )
     error = pd.concat(found, axis=1).std(axis=1) / np.sqrt(150)
     assert (np.abs(pd.concat(found, axis=1).mean(axis=1) - expected) < 4 * error + 0.003).all()
 

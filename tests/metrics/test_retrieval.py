@@ -74,16 +74,16 @@ def test_numbers_of_candidates_are_checked(pairs, ks):
         retrieval(*pairs, ks=ks)
 
 
-def test_identical_codes_are_best():
-    code = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-    assert (foscttm(code, code), recall_at_k(code, code, 1), median_rank(code, code)) == (0, 1, 1)
+def test_identical_representations_are_best():
+    latent = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    assert (foscttm(latent, latent), recall_at_k(latent, latent, 1), median_rank(latent, latent)) == (0, 1, 1)
 
 
-def test_a_collapsed_code_is_at_chance_and_not_perfect():
-    code = np.full((50, 3), 0.1)
-    assert foscttm(code, code) == 0.5
-    assert recall_at_k(code, code, 10) == pytest.approx(10 / 50)
-    assert median_rank(code, code) == 25.5
+def test_a_collapsed_representation_is_at_chance_and_not_perfect():
+    latent = np.full((50, 3), 0.1)
+    assert foscttm(latent, latent) == 0.5
+    assert recall_at_k(latent, latent, 10) == pytest.approx(10 / 50)
+    assert median_rank(latent, latent) == 25.5
 
 
 def test_a_constant_partner_is_at_chance(pairs):
@@ -91,13 +91,13 @@ def test_a_constant_partner_is_at_chance(pairs):
     assert foscttm(*one_sided) == pytest.approx(0.5, abs=0.02)
 
 
-def test_unrelated_codes_are_near_chance():
+def test_unrelated_representations_are_near_chance():
     a, b = np.random.default_rng(0).normal(size=(2, 800, 4))
     assert foscttm(a, b) == pytest.approx(0.5, abs=0.03)
     assert recall_at_k(a, b) == pytest.approx(10 / 800, abs=0.01)
 
 
-def test_measures_do_not_depend_on_which_code_is_first_nor_on_the_order_of_cells(pairs):
+def test_measures_do_not_depend_on_which_representation_is_first_nor_on_the_order_of_cells(pairs):
     a, b = pairs
     order = np.random.default_rng(1).permutation(len(a))
     for measure in (foscttm, recall_at_k, median_rank):

@@ -13,7 +13,7 @@ from indiseek_sc.metrics import _rank_correlation, label_purity, modality_import
 
 
 @pytest.fixture
-def two_codes():
+def two_latents():
     """RNA tells ``a`` apart, ADT tells ``c`` apart, both tell ``b`` from them, and ``rare`` is lost in ``a``."""
     labels = np.repeat(["a", "b", "c", "rare"], [60, 50, 40, 4])
     rng = np.random.default_rng(0)
@@ -22,11 +22,11 @@ def two_codes():
     return rna, adt, labels
 
 
-def test_theta_agrees_with_its_formula(two_codes):
-    rna, adt, labels = two_codes
+def test_theta_agrees_with_its_formula(two_latents):
+    rna, adt, labels = two_latents
     k, a = 7, 0.3
     result = modality_importance(rna, adt, labels, n_neighbors=k, smoothing=a)
-    beta = [(k * label_purity(code, labels, n_neighbors=k) + a) / (k + 2 * a) for code in (rna, adt)]
+    beta = [(k * label_purity(latent, labels, n_neighbors=k) + a) / (k + 2 * a) for latent in (rna, adt)]
     np.testing.assert_allclose(result.theta, np.log(beta[0] / beta[1]))
     for row in result.table.itertuples():
         of_label = labels == row.label
@@ -36,8 +36,8 @@ def test_theta_agrees_with_its_formula(two_codes):
         assert row.purity_adt == pytest.approx(result.purity_adt[of_label].mean())
 
 
-def test_the_modality_that_separates_a_label_has_its_sign(two_codes):
-    theta = modality_importance(*two_codes).table.set_index("label")["theta"]
+def test_the_modality_that_separates_a_label_has_its_sign(two_latents):
+    theta = modality_importance(*two_latents).table.set_index("label")["theta"]
     assert theta["a"] > 0 > theta["c"]
     assert abs(theta["b"]) < 0.01
 
@@ -50,8 +50,8 @@ def test_extremes_in_closed_form():
     np.testing.assert_allclose(result.theta, np.log((1 + 0.5) / 0.5))
 
 
-def test_swapping_the_modalities_turns_every_sign(two_codes):
-    rna, adt, labels = two_codes
+def test_swapping_the_modalities_turns_every_sign(two_latents):
+    rna, adt, labels = two_latents
     forth, back = modality_importance(rna, adt, labels), modality_importance(adt, rna, labels)
     np.testing.assert_allclose(forth.theta, -back.theta)
     merged = forth.table.merge(back.table, on="label")
@@ -67,10 +67,10 @@ def test_one_label_gives_zero_everywhere():
     assert (row["theta"], row["lower"], row["upper"], row["rank"]) == (0, 0, 0, 1)
 
 
-def test_rare_labels_are_kept_and_flagged(two_codes):
-    table = modality_importance(*two_codes, minimum_cells=15).table.set_index("label")
+def test_rare_labels_are_kept_and_flagged(two_latents):
+    table = modality_importance(*two_latents, minimum_cells=15).table.set_index("label")
     assert table["reliable"].to_dict() == {"a": True, "b": True, "c": True, "rare": False}
-    assert modality_importance(*two_codes, minimum_cells=4).table["reliable"].all()
+    assert modality_importance(*two_latents, minimum_cells=4).table["reliable"].all()
 
 
 def test_a_single_cell_has_no_interval():
@@ -81,8 +81,8 @@ def test_a_single_cell_has_no_interval():
     assert np.isnan(table.loc["alone", "lower"]) and np.isnan(table.loc["alone", "upper"])
 
 
-def test_rows_are_sorted_by_rank_and_equal_thetas_share_one(two_codes):
-    table = modality_importance(*two_codes).table
+def test_rows_are_sorted_by_rank_and_equal_thetas_share_one(two_latents):
+    table = modality_importance(*two_latents).table
     assert table["theta"].is_monotonic_decreasing
     assert list(table["rank"]) == [1, 2, 3, 4]
     apart = np.arange(12.0)[:, None] // 6 * 50
@@ -90,8 +90,8 @@ def test_rows_are_sorted_by_rank_and_equal_thetas_share_one(two_codes):
     assert list(zip(tied["rank"], tied["label"], strict=True)) == [(1, "a"), (1, "b")]
 
 
-def test_interval_is_the_bootstrap_of_cells(two_codes):
-    rna, adt, labels = two_codes
+def test_interval_is_the_bootstrap_of_cells(two_latents):
+    rna, adt, labels = two_latents
     result = modality_importance(rna, adt, labels, n_bootstrap=20_000, confidence=0.9)
     rng = np.random.default_rng(1)
     for row in result.table.query("n_cells > 10").itertuples():  # means of few cells move in steps
@@ -101,27 +101,27 @@ def test_interval_is_the_bootstrap_of_cells(two_codes):
         np.testing.assert_allclose([row.lower, row.upper], np.quantile(means, [0.05, 0.95]), atol=0.06 * spread + 1e-9)
 
 
-def test_interval_widens_with_confidence_and_holds_the_mean(two_codes):
-    narrow, wide = (modality_importance(*two_codes, confidence=c).table for c in (0.5, 0.99))
+def test_interval_widens_with_confidence_and_holds_the_mean(two_latents):
+    narrow, wide = (modality_importance(*two_latents, confidence=c).table for c in (0.5, 0.99))
     assert (wide["upper"] - wide["lower"] >= narrow["upper"] - narrow["lower"]).all()
     assert wide["theta"].between(wide["lower"], wide["upper"]).all()
 
 
-def test_seed_fixes_the_interval(two_codes):
-    pd.testing.assert_frame_equal(modality_importance(*two_codes).table, modality_importance(*two_codes).table)
-    other = modality_importance(*two_codes, seed=1).table
-    assert not other["lower"].equals(modality_importance(*two_codes).table["lower"])
+def test_seed_fixes_the_interval(two_latents):
+    pd.testing.assert_frame_equal(modality_importance(*two_latents).table, modality_importance(*two_latents).table)
+    other = modality_importance(*two_latents, seed=1).table
+    assert not other["lower"].equals(modality_importance(*two_latents).table["lower"])
 
 
-def test_cells_without_a_label_are_nan_and_change_nothing(two_codes):
-    rna, adt, labels = two_codes
+def test_cells_without_a_label_are_nan_and_change_nothing(two_latents):
+    rna, adt, labels = two_latents
     rng = np.random.default_rng(3)
     place = np.sort(rng.choice(len(labels) + 10, len(labels), replace=False))
     longer = [rng.normal(size=(len(labels) + 10, 2)) for _ in range(2)]
     longer[0][place], longer[1][place] = rna, adt
     sparse = np.full(len(labels) + 10, None, dtype=object)
     sparse[place] = labels
-    result, plain = modality_importance(*longer, sparse), modality_importance(*two_codes)
+    result, plain = modality_importance(*longer, sparse), modality_importance(*two_latents)
     np.testing.assert_array_equal(result.theta[place], plain.theta)
     assert np.isnan(np.delete(result.theta, place)).all()
     pd.testing.assert_frame_equal(result.table, plain.table)
@@ -138,17 +138,17 @@ def test_cells_without_a_label_are_nan_and_change_nothing(two_codes):
         ({"n_neighbors": 154}, "n_neighbors=154 .* labelled cells, 154"),
     ],
 )
-def test_importance_refuses_arguments_out_of_range(two_codes, arguments, message):
+def test_importance_refuses_arguments_out_of_range(two_latents, arguments, message):
     with pytest.raises(ValueError, match=message):
-        modality_importance(*two_codes, **arguments)
+        modality_importance(*two_latents, **arguments)
 
 
-def slow_purity(code, labels, k):
+def slow_purity(latent, labels, k):
     """Sort all other cells by distance, one cell at a time."""
     purity = []
-    for i in range(len(code)):
-        others = [j for j in range(len(code)) if j != i]
-        others.sort(key=lambda j: float(((code[i] - code[j]) ** 2).sum()))
+    for i in range(len(latent)):
+        others = [j for j in range(len(latent)) if j != i]
+        others.sort(key=lambda j: float(((latent[i] - latent[j]) ** 2).sum()))
         purity.append(np.mean([labels[j] == labels[i] for j in others[:k]]))
     return np.array(purity)
 
@@ -157,59 +157,59 @@ def slow_purity(code, labels, k):
 @given(n_cells=st.integers(3, 25), n_features=st.sampled_from([1, 3, 20]), seed=st.integers(0, 10_000), data=st.data())
 def test_purity_agrees_with_a_slow_loop(n_cells, n_features, seed, data):
     rng = np.random.default_rng(seed)
-    code, labels = rng.normal(size=(n_cells, n_features)), rng.integers(0, 3, n_cells)
+    latent, labels = rng.normal(size=(n_cells, n_features)), rng.integers(0, 3, n_cells)
     k = data.draw(st.integers(1, n_cells - 1))
-    np.testing.assert_allclose(label_purity(code, labels, n_neighbors=k), slow_purity(code, labels, k))
+    np.testing.assert_allclose(label_purity(latent, labels, n_neighbors=k), slow_purity(latent, labels, k))
 
 
 @pytest.mark.parametrize("n_features", [2, 40], ids=["tree", "brute force"])
 def test_a_cell_is_not_its_own_neighbor_among_duplicates(n_features):
     places = 100.0 * np.random.default_rng(0).normal(size=(30, n_features))
-    code, labels = np.repeat(places, 3, axis=0), np.tile(["a", "a", "b"], 30)
-    np.testing.assert_array_equal(label_purity(code, labels, n_neighbors=2), np.tile([0.5, 0.5, 0.0], 30))
+    latent, labels = np.repeat(places, 3, axis=0), np.tile(["a", "a", "b"], 30)
+    np.testing.assert_array_equal(label_purity(latent, labels, n_neighbors=2), np.tile([0.5, 0.5, 0.0], 30))
 
 
 def test_more_duplicates_than_neighbors():
-    code, labels = np.zeros((20, 3)), np.arange(20)
-    np.testing.assert_array_equal(label_purity(code, labels, n_neighbors=4), np.zeros(20))
+    latent, labels = np.zeros((20, 3)), np.arange(20)
+    np.testing.assert_array_equal(label_purity(latent, labels, n_neighbors=4), np.zeros(20))
 
 
 def test_purity_of_two_cells():
-    code = np.array([[0.0], [1.0]])
-    np.testing.assert_array_equal(label_purity(code, ["a", "a"], n_neighbors=1), [1, 1])
-    np.testing.assert_array_equal(label_purity(code, ["a", "b"], n_neighbors=1), [0, 0])
+    latent = np.array([[0.0], [1.0]])
+    np.testing.assert_array_equal(label_purity(latent, ["a", "a"], n_neighbors=1), [1, 1])
+    np.testing.assert_array_equal(label_purity(latent, ["a", "b"], n_neighbors=1), [0, 0])
     with pytest.raises(ValueError, match="n_neighbors=2 .* labelled cells, 2"):
-        label_purity(code, ["a", "a"], n_neighbors=2)
+        label_purity(latent, ["a", "a"], n_neighbors=2)
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
 def test_cells_without_a_label_are_nobodys_neighbor(missing):
-    code = np.array([[0.0], [0.1], [0.2], [5.0], [5.1]])
-    purity = label_purity(code, pd.Series(["a", missing, "a", "b", "a"], dtype=object), n_neighbors=1)
+    latent = np.array([[0.0], [0.1], [0.2], [5.0], [5.1]])
+    purity = label_purity(latent, pd.Series(["a", missing, "a", "b", "a"], dtype=object), n_neighbors=1)
     np.testing.assert_array_equal(purity, [1, np.nan, 1, 0, 0])
 
 
 @pytest.mark.parametrize("convert", [list, np.array, pd.Categorical, lambda x: pd.Series(x, index=list("wxyz"))])
 def test_labels_may_come_in_any_container(convert):
-    code = np.array([[0.0], [0.1], [5.0], [5.1]])
-    np.testing.assert_array_equal(label_purity(code, convert(["a", "a", "b", "b"]), n_neighbors=1), np.ones(4))
+    latent = np.array([[0.0], [0.1], [5.0], [5.1]])
+    np.testing.assert_array_equal(label_purity(latent, convert(["a", "a", "b", "b"]), n_neighbors=1), np.ones(4))
 
 
-def test_integer_codes_are_welcome():
+def test_integer_representations_are_welcome():
     np.testing.assert_array_equal(label_purity([[0], [1], [9], [8]], [1, 1, 2, 2], n_neighbors=1), np.ones(4))
 
 
 def test_errors_of_purity_name_the_offenders():
-    code, labels = np.zeros((8, 2)), ["a"] * 8
+    latent, labels = np.zeros((8, 2)), ["a"] * 8
     with pytest.raises(ValueError, match="labels has 7 entries, but there are 8 cells"):
-        label_purity(code, labels[:7])
+        label_purity(latent, labels[:7])
     with pytest.raises(ValueError, match="labels is missing in every cell"):
-        label_purity(code, [None] * 8)
-    with pytest.raises(ValueError, match=r"code must have shape \(n_cells, n_features\).*\(8,\)"):
-        label_purity(code[:, 0], labels)
-    code[1:8] = np.inf
+        label_purity(latent, [None] * 8)
+    with pytest.raises(ValueError, match=r"representation must have shape \(n_cells, n_features\).*\(8,\)"):
+        label_purity(latent[:, 0], labels)
+    latent[1:8] = np.inf
     with pytest.raises(ValueError, match=r"not finite in rows 1, 2, 3, 4, 5, \.\.\. \(7 in all\)"):
-        label_purity(code, labels)
+        label_purity(latent, labels)
 
 
 SHIFT = {"a": 0.0, "b": 0.3, "c": 0.5, "d": 0.9, "e": 0.4, "few": 9.0}

@@ -1,4 +1,4 @@
-"""What tests of whole models have in common: a quick training, and all codes of a model."""
+"""What tests of whole models have in common: a quick training, and all representations of a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from indiseek_sc import IndiSeek
 
-FEW = {"shared": 5, "shape": 3, "critics": 2, "specific": 2, "decoder": 3}
+FEW = {"shared": 5, "flow": 3, "critics": 2, "specific": 2, "decoder": 3}
 HELD_OUT = np.arange(0, 600, 5)
 UNGATED = {"gate_critics": False, "n_critic_warmup_steps": 8}
 """So few cells and epochs leave little to find: encoders learn against critics all the same."""
@@ -34,19 +34,21 @@ def fit(mdata, *, setup=None, train=None, **kwargs):
     return model
 
 
-def all_codes(model, mdata=None, indices=None):
-    codes = {"joint": model.get_latent_representation(mdata, indices=indices)}
+def all_latents(model, mdata=None, indices=None):
+    latents = {"joint": model.get_latent_representation(mdata, indices=indices)}
     for role, name in model.modalities.items():
         for kind in ("shared", "specific"):
-            codes[f"{kind}_{role}"] = model.get_latent_representation(mdata, kind=kind, modality=name, indices=indices)
-        codes[f"decoded_{role}"] = model.get_reconstruction(mdata, modality=name, indices=indices)
-    return codes
+            latents[f"{kind}_{role}"] = model.get_latent_representation(
+                mdata, kind=kind, modality=name, indices=indices
+            )
+        latents[f"decoded_{role}"] = model.get_reconstruction(mdata, modality=name, indices=indices)
+    return latents
 
 
-def assert_equal_codes(first, second):
+def assert_equal_latents(first, second):
     assert first.keys() == second.keys()
-    for name, code in first.items():
-        np.testing.assert_array_equal(code, second[name], err_msg=name)
+    for name, latent in first.items():
+        np.testing.assert_array_equal(latent, second[name], err_msg=name)
 
 
 @pytest.fixture(scope="module")

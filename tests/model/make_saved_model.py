@@ -1,4 +1,4 @@
-"""Makes ``data/saved_model.zip``, a model as this version saves it, with cells and their codes: ``python tests/model/make_saved_model.py``.
+"""Makes ``data/saved_model.zip``, a model as this version saves it, with cells and their representations: ``python tests/model/make_saved_model.py``.
 
 Later versions must load it (``test_saving.py``). Make it anew only together with a new number of the format, and keep the former one.
 """
@@ -18,7 +18,7 @@ from indiseek_sc import IndiSeek
 
 ARCHIVE = Path(__file__).parent / "data" / "saved_model.zip"
 LARGEST = 4_000
-"""Weights of larger layers are set to 0, so that the archive is small; codes are taken after that."""
+"""Weights of larger layers are set to 0, so that the archive is small; representations are taken after that."""
 
 
 def draw_cells(n_cells: int = 240, n_genes: int = 30, n_proteins: int = 8) -> MuData:
@@ -38,18 +38,18 @@ def draw_cells(n_cells: int = 240, n_genes: int = 30, n_proteins: int = 8) -> Mu
     return mdata
 
 
-def codes_of(model: IndiSeek, mdata: MuData) -> dict[str, np.ndarray]:
-    """All codes of the cells, and what they decode to."""
-    codes = {"joint": model.get_latent_representation(mdata)}
+def latents_of(model: IndiSeek, mdata: MuData) -> dict[str, np.ndarray]:
+    """All representations of the cells, and what they decode to."""
+    latents = {"joint": model.get_latent_representation(mdata)}
     for name in ("rna", "adt"):
         for kind in ("shared", "specific"):
-            codes[f"{kind}_{name}"] = model.get_latent_representation(mdata, kind=kind, modality=name)
-        codes[f"decoded_{name}"] = model.get_reconstruction(mdata, modality=name)
-    return codes
+            latents[f"{kind}_{name}"] = model.get_latent_representation(mdata, kind=kind, modality=name)
+        latents[f"decoded_{name}"] = model.get_reconstruction(mdata, modality=name)
+    return latents
 
 
 def make() -> None:
-    """Train, save, and note the codes."""
+    """Train, save, and note the representations."""
     mdata = draw_cells()
     IndiSeek.setup_mudata(mdata, batch_key="donor")
     model = IndiSeek(mdata, n_shared=3, n_specific=3, n_hidden=8, n_layers=1, n_components=5)
@@ -60,7 +60,7 @@ def make() -> None:
     ARCHIVE.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         model.save(folder, overwrite=True)
-        np.savez_compressed(Path(folder) / "codes.npz", **codes_of(model, mdata))
+        np.savez_compressed(Path(folder) / "latents.npz", **latents_of(model, mdata))
         shutil.make_archive(str(ARCHIVE.with_suffix("")), "zip", folder)
 
 

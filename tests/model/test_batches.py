@@ -1,4 +1,4 @@
-"""Batches that handling has set apart, made of real cells: what of them is left in features and codes."""
+"""Batches that handling has set apart, made of real cells: what of them is left in features and representations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from indiseek_sc.data import apply_transform
 from indiseek_sc.metrics import label_accuracy
 from indiseek_sc.model._cells import get_design, get_matrix
 
-FEW = {"shared": 5, "shape": 3, "specific": 2, "decoder": 3}
+FEW = {"shared": 5, "flow": 3, "specific": 2, "decoder": 3}
 HELD_OUT = np.arange(0, 1200, 5)
 
 
@@ -57,7 +57,7 @@ def plain(handled) -> IndiSeek:
     return fit(handled.copy(), batch_offsets=False)
 
 
-def told_batch(model: IndiSeek, code: np.ndarray) -> float:
+def told_batch(model: IndiSeek, latent: np.ndarray) -> float:
     """Share of held-out cells whose batch neighbours of the same type name, as how far it is from chance to certainty."""
     obs = model.adata.obs
     is_held_out = np.isin(np.arange(len(obs)), HELD_OUT)
@@ -66,7 +66,7 @@ def told_batch(model: IndiSeek, code: np.ndarray) -> float:
         of_type = (obs["cell_type"] == cell_type).to_numpy()
         train, test = np.flatnonzero(of_type & ~is_held_out), np.flatnonzero(of_type & is_held_out)
         if len(train) > 40 and len(test) > 5:
-            right += label_accuracy(code, obs["handling"].to_numpy(), train, test) * len(test)
+            right += label_accuracy(latent, obs["handling"].to_numpy(), train, test) * len(test)
             chance += obs["handling"].iloc[test].value_counts(normalize=True).max() * len(test)
             n += len(test)
     return (right - chance) / (n - chance)
@@ -77,8 +77,8 @@ def test_neighbours_of_the_same_type_do_not_tell_the_batch(corrected, plain):
     assert told_batch(corrected, corrected.get_latent_representation()) < 0.15
     for name in corrected.modalities.values():
         for kind in ("shared", "specific"):
-            code = corrected.get_latent_representation(kind=kind, modality=name)
-            assert told_batch(corrected, code) < 0.15, (name, kind)
+            latent = corrected.get_latent_representation(kind=kind, modality=name)
+            assert told_batch(corrected, latent) < 0.15, (name, kind)
 
 
 def test_types_are_told_as_well_as_with_the_batches_apart(corrected, plain):
@@ -113,8 +113,8 @@ def test_new_cells_lose_the_offset_of_their_batch_whatever_the_order_of_categori
     )
     moved = corrected.adata[rows].copy()
     moved.obs["handling"] = "first"
-    code = corrected.get_latent_representation(moved)
-    assert not np.allclose(code, corrected.get_latent_representation(indices=rows), atol=0.1)
+    latent = corrected.get_latent_representation(moved)
+    assert not np.allclose(latent, corrected.get_latent_representation(indices=rows), atol=0.1)
 
 
 def test_inference_of_the_module_is_that_of_the_model(corrected):

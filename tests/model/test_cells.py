@@ -194,7 +194,9 @@ def test_the_audit_reads_the_same_cells_in_another_order(
     known: IndiSeek, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Held-out cells come first, so that rows are others but the order within each part is the same, and with it what probes draw."""
-    monkeypatch.setattr("indiseek_sc.metrics._judge.through_floor", lambda code, train, rng: code)  # noise by row
+    monkeypatch.setattr(
+        "indiseek_sc.metrics._evaluator.through_floor", lambda latent, train, rng: latent
+    )  # noise by row
     order = np.r_[HELD_OUT, np.setdiff1d(np.arange(N_CELLS), HELD_OUT)]
     loaded = IndiSeek.load(folder, adata=make_cells()[order].copy())
     own, other = known.audit(), loaded.audit()
@@ -207,8 +209,8 @@ NEEDS: dict[str, tuple[Callable[[IndiSeek], Any], tuple[str, ...]]] = {
     "lambda_path": (lambda model: model.lambda_path([10], **QUICK), ("train", "validation")),
     "train_prediction": (lambda model: model.train_prediction(**QUICK), ("train", "validation")),
     "train(stages=('specific',))": (lambda model: model.train(stages=("specific",), **QUICK), ("train", "validation")),
-    "coordinate_importance": (
-        lambda model: model.coordinate_importance(modality="rna"),
+    "feature_importance": (
+        lambda model: model.feature_importance(modality="rna"),
         ("train", "validation", "test"),
     ),
     "audit_prediction": (lambda model: model.audit_prediction("rna", "adt"), ("test",)),
@@ -258,7 +260,7 @@ def test_other_cells_are_not_taken_for_known_ones(has_own_names: bool, folder: s
         for cells in other.mod.values():
             cells.obs_names = [f"other_{name}" for name in cells.obs_names]
         other.update()
-    other.obs[_keys.SPLIT] = "train"  # of codes that another model wrote
+    other.obs[_keys.SPLIT] = "train"  # of representations that another model wrote
     loaded = IndiSeek.load(folder, adata=other)
     assert loaded.split.n_cells == 0
     loaded.write_latents()
@@ -278,7 +280,7 @@ def test_nothing_is_written_before_an_error(known: IndiSeek) -> None:
     assert {key: list(getattr(new, key)) for key in before} == before
 
 
-def test_a_model_without_data_codes_a_query_and_stays_without(
+def test_a_model_without_data_representations_a_query_and_stays_without(
     known: IndiSeek, folder: str, truth: pd.Series, tmp_path: Any
 ) -> None:
     loaded = IndiSeek.load(folder, adata=False)

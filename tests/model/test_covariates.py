@@ -10,7 +10,7 @@ from mudata import MuData
 from indiseek_sc import IndiSeek, _keys
 from indiseek_sc.data import find_covariates
 
-from .conftest import all_codes, assert_equal_codes, fit
+from .conftest import all_latents, assert_equal_latents, fit
 
 SETUP = {
     "batch_key": "batch",
@@ -67,7 +67,7 @@ def test_the_note_in_uns_names_them(model, mdata):
 def test_a_saved_model_has_them(model, mdata, tmp_path):
     model.save(tmp_path / "model")
     loaded = IndiSeek.load(tmp_path / "model", adata=mdata.copy())
-    assert_equal_codes(all_codes(model), all_codes(loaded))
+    assert_equal_latents(all_latents(model), all_latents(loaded))
     assert find_covariates(loaded.registry_) == find_covariates(model.registry_)
 
 
@@ -75,12 +75,12 @@ def test_levels_of_a_query_are_matched_by_name(model, mdata):
     query = mdata[:40].copy()
     query.obs["donor"] = pd.Categorical(query.obs["donor"].astype(str), categories=["2", "1", "0"])
     query["rna"].obs["kit"] = query["rna"].obs["kit"].astype(str)
-    assert_equal_codes(all_codes(model, query), all_codes(model, mdata, indices=np.arange(40)))
+    assert_equal_latents(all_latents(model, query), all_latents(model, mdata, indices=np.arange(40)))
     moved = mdata[:40].copy()
     moved.obs["age"] += 30
-    code = model.get_latent_representation(moved, kind="specific", modality="rna")
+    latent = model.get_latent_representation(moved, kind="specific", modality="rna")
     assert not np.allclose(
-        code, model.get_latent_representation(kind="specific", modality="rna", indices=np.arange(40))
+        latent, model.get_latent_representation(kind="specific", modality="rna", indices=np.arange(40))
     )
 
 
@@ -89,7 +89,7 @@ def test_a_new_batch_is_added_and_a_new_donor_is_not(model, mdata):
     query.obs["batch"] = "new"
     later = IndiSeek.load_query_data(query, model)
     assert np.isfinite(later.get_latent_representation()).all()
-    assert_equal_codes(all_codes(model), all_codes(later, mdata.copy()))
+    assert_equal_latents(all_latents(model), all_latents(later, mdata.copy()))
     query.obs["donor"] = "unknown"
     with pytest.raises(
         ValueError, match=r"categorical_covariate_keys: 200 cells of mdata.obs\['donor'\] are of levels"
@@ -119,8 +119,8 @@ def test_a_continuous_covariate_alone(mdata):
     explained = {}
     for given in ([], ["depth"]):
         with_it = fit(cells.copy(), setup={"continuous_covariate_keys": given}, train={"stages": ("shared",)})
-        code = with_it.get_latent_representation(kind="shared", modality="rna")
-        table = np.column_stack([np.ones(len(code)), code])
+        latent = with_it.get_latent_representation(kind="shared", modality="rna")
+        table = np.column_stack([np.ones(len(latent)), latent])
         residual = cells.obs["depth"] - table @ np.linalg.lstsq(table, cells.obs["depth"], rcond=None)[0]
         explained[bool(given)] = 1 - residual.var() / cells.obs["depth"].var()
     assert explained[False] > 0.8

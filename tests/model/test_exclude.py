@@ -12,7 +12,7 @@ from mudata import MuData, read_h5mu
 from indiseek_sc import IndiSeek, tl
 from indiseek_sc.data import read_input
 
-from .conftest import all_codes, assert_equal_codes, fit
+from .conftest import all_latents, assert_equal_latents, fit
 
 CONTROLS = ["IgG1Kiso", "IgG2aKiso", "IgG2bKiso", "ratIgG2bKiso"]
 
@@ -64,18 +64,18 @@ def test_wrong_names_change_nothing(panel: MuData):
     assert "_scvi_batch" not in panel.obs
 
 
-def test_codes_do_not_depend_on_what_is_left_out_and_queries_need_not_have_it(pbmc_small: MuData, tmp_path):
+def test_representations_do_not_depend_on_what_is_left_out_and_queries_need_not_have_it(pbmc_small: MuData, tmp_path):
     model = fit(pbmc_small)
-    codes = all_codes(model)
+    latents = all_latents(model)
     model.save(tmp_path / "model")
     without = MuData({"rna": pbmc_small["rna"], "adt": pbmc_small["adt"][:, names_read(model)].copy()})
     changed = pbmc_small.copy()
     factor = np.where(changed["adt"].var_names.isin(CONTROLS), 50, 1)
     changed["adt"].X = sp.csr_matrix(changed["adt"].X.multiply(factor), dtype=np.float32)
     for query in (without, changed):
-        assert_equal_codes(codes, all_codes(model, query))
+        assert_equal_latents(latents, all_latents(model, query))
         loaded = IndiSeek.load(tmp_path / "model", adata=query)
-        assert_equal_codes(codes, all_codes(loaded))
+        assert_equal_latents(latents, all_latents(loaded))
         assert loaded.split.train.size == model.split.train.size
     table = model.feature_attribution(modality="adt", kind="shared", max_cells=50)
     assert not set(CONTROLS) & set(table["feature"])

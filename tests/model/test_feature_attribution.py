@@ -14,7 +14,7 @@ from indiseek_sc.datasets import synthetic
 from indiseek_sc.model import _attribution_methods
 from indiseek_sc.model._cells import get_design
 
-FEW = {"shared": 1, "shape": 2, "specific": 1, "decoder": 2}
+FEW = {"shared": 1, "flow": 2, "specific": 1, "decoder": 2}
 COLUMNS = [
     *("modality", "kind", "method", "dimension", "group", "n_cells", "feature"),
     *("attribution", "standard_error", "magnitude"),
@@ -58,7 +58,11 @@ def test_the_jacobian_is_the_slope_of_what_is_decoded(counts, kind: str, modalit
         shared = module.shared(modality, features)
         specific = module.specific(modality, features, module.condition(modality, shared, batch))
         moved = specific if kind == "specific" else shared
-        used = module.codecs[modality].used.tolist() if kind == "specific" else range(module.rotations[modality].n_kept)
+        used = (
+            module.encoder_decoders[modality].used.tolist()
+            if kind == "specific"
+            else range(module.rotations[modality].n_kept)
+        )
         assert wide(table, modality).shape[1] == len(used)
         for dimension, column in enumerate(used):
             step = torch.zeros_like(moved)
@@ -66,7 +70,7 @@ def test_the_jacobian_is_the_slope_of_what_is_decoded(counts, kind: str, modalit
             ends = []
             for sign in (1, -1):
                 z, c = (specific + sign * step, shared) if kind == "specific" else (specific, shared + sign * step)
-                ends.append(module.codecs[modality].decode(z, module.condition(modality, c, batch)))
+                ends.append(module.encoder_decoders[modality].decode(z, module.condition(modality, c, batch)))
             slope = (ends[0] - ends[1]).double().numpy() / 0.04
             if modality == "rna":  # back through the components, then out of units of standard deviations
                 slope = slope @ np.linalg.pinv(transform.components.double().numpy())
@@ -79,8 +83,8 @@ def test_the_jacobian_is_the_slope_of_what_is_decoded(counts, kind: str, modalit
 
 
 def test_dimensions_that_are_not_in_use_are_left_out(counts) -> None:
-    """Those of a specific code may lie between others; the numbers are those of the columns that a user gets."""
-    in_use = counts.module.codecs["rna"].in_use
+    """Those of a specific representation may lie between others; the numbers are those of the columns that a user gets."""
+    in_use = counts.module.encoder_decoders["rna"].in_use
     kept = in_use.clone()
     before = wide(counts.feature_attribution(modality="rna", indices=range(20)), "rna")
     try:
@@ -94,9 +98,9 @@ def test_dimensions_that_are_not_in_use_are_left_out(counts) -> None:
         assert np.corrcoef(after[:, column], before[:, same])[0, 1] > 0.8
 
 
-def test_the_jacobian_of_the_joint_code_is_its_axes(counts) -> None:
+def test_the_jacobian_of_the_joint_representation_is_its_axes(counts) -> None:
     table = counts.feature_attribution(kind="joint")
-    code = counts.get_latent_representation()
+    latent = counts.get_latent_representation()
     module, specific, conditions = counts.module, {}, {}
     with torch.no_grad():
         for m in ("rna", "adt"):
@@ -105,9 +109,9 @@ def test_the_jacobian_of_the_joint_code_is_its_axes(counts) -> None:
             specific[m] = module.specific(m, features, conditions[m])
         decoded = np.hstack(module.join(specific, conditions))
     assert (table["standard_error"] < 1e-6).all()
-    slopes = np.vstack([wide(table, "rna"), wide(table, "adt")]) / np.maximum(code.std(axis=0), 1e-12)
+    slopes = np.vstack([wide(table, "rna"), wide(table, "adt")]) / np.maximum(latent.std(axis=0), 1e-12)
     transforms = counts.module.transforms
-    change = (code[0] - code[1]) @ slopes.T
+    change = (latent[0] - latent[1]) @ slopes.T
     for modality, part, moved in (
         ("rna", change[:30], (decoded[0] - decoded[1])[:10]),
         ("adt", change[30:], (decoded[0] - decoded[1])[10:]),
@@ -119,22 +123,22 @@ def test_the_jacobian_of_the_joint_code_is_its_axes(counts) -> None:
 @pytest.mark.parametrize("values", ["normalized", "raw"])
 @pytest.mark.parametrize("kind", ["shared", "specific", "joint"])
 def test_contributions_add_up_in_every_group(counts, kind: str, values: str) -> None:
-    """Completeness: over features, they sum to the distance of the codes of cells and baseline."""
+    """Completeness: over features, they sum to the distance of the representations of cells and baseline."""
     pytest.importorskip("captum")
     rows, options = np.arange(0, 300, 30), {"kind": kind, "values": values, "method": "integrated_gradients"}
     table = counts.feature_attribution(groups="half", indices=rows, **options)
     batch = get_design(counts, counts.adata, rows)
-    modules, codes, starts = counts.module.transforms, {}, {}
+    modules, latents, starts = counts.module.transforms, {}, {}
     with torch.no_grad():
         for role in ("rna", "adt"):
             x = torch.from_numpy(counts.adata[role].X[rows].toarray())
             transform = modules[role]
-            codes[role] = transform(x)
+            latents[role] = transform(x)
             zero = torch.zeros(1, transform.n_features)
             start = transform.project(zero) if values == "normalized" else transform(x.mean(dim=0, keepdim=True))
             correct = counts.module.covariate_offsets[role]
-            codes[role], starts[role] = (correct(y.expand(len(rows), -1), batch) for y in (codes[role], start))
-        ends = [counts.module.describe(features, batch)[kind] for features in (codes, starts)]
+            latents[role], starts[role] = (correct(y.expand(len(rows), -1), batch) for y in (latents[role], start))
+        ends = [counts.module.describe(features, batch)[kind] for features in (latents, starts)]
     is_first = (counts.adata.obs["half"] == "first").to_numpy()[rows]
     for group, chosen in (("first", is_first), ("second", ~is_first)):
         of_group = table[table["group"] == group]
@@ -146,7 +150,7 @@ def test_contributions_add_up_in_every_group(counts, kind: str, values: str) -> 
             np.testing.assert_allclose(told, distance.numpy(), atol=0.02 * float(distance.abs().max()) + 2e-3)
 
 
-def test_contributions_to_a_linear_code_have_their_closed_form(linear) -> None:
+def test_contributions_to_a_linear_representation_have_their_closed_form(linear) -> None:
     pytest.importorskip("captum")
     module = linear.module
     network = module.encoders["adt"].network[-1]
@@ -245,7 +249,7 @@ def test_the_form_of_the_matrix_makes_no_difference(counts) -> None:
 
 
 def test_specific_dimensions_are_attributed_to_private_features(linear) -> None:
-    """What is known of S1: a coordinate that copies a private factor is decoded from the specific code, the others are not."""
+    """What is known of S1: a coordinate that copies a private factor is decoded from the specific representation, the others are not."""
     truth = linear.adata.uns["synthetic"]["coordinates"].set_index("coordinate")["group"]
     for kind, told in (("specific", "private"), ("shared", "shared")):
         block = tl.block_attribution(linear.feature_attribution(kind=kind))
@@ -285,7 +289,7 @@ def test_20000_genes_fit_in_little_memory(values: str) -> None:
     model = train(synthetic.make("S6", 300, n_genes=20_000, n_proteins=30, gene_counts=20_000.0), n_top_genes=20_000)
     model.feature_attribution(modality="rna", indices=range(2))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    n_dimensions = model.module.codecs["rna"].n_used
+    n_dimensions = model.module.encoder_decoders["rna"].n_used
     n_cells = 300 if values == "normalized" else 60
     table = model.feature_attribution(
         modality="rna", method="integrated_gradients", values=values, max_cells=n_cells, n_steps=16

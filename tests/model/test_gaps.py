@@ -14,7 +14,7 @@ from indiseek_sc import IndiSeek
 from indiseek_sc._keys import ROLES
 from indiseek_sc.model._cells import get_design
 
-from .conftest import all_codes, assert_equal_codes, fit
+from .conftest import all_latents, assert_equal_latents, fit
 
 LACKING = ("CD3", "CD19", "CD14", "CD56", "CD8")
 
@@ -108,13 +108,13 @@ def test_they_have_no_part_in_losses(model, mdata):
 
     def find_losses(changed: torch.Tensor) -> tuple[float, float]:
         with torch.no_grad():
-            codes = module.encoders["adt"](full["adt"])
+            latents = module.encoders["adt"](full["adt"])
             prediction = module._prediction_error(
-                "rna", {"rna": codes, "adt": codes}, {**full, "adt": changed, "design": design}, lambda x: x
+                "rna", {"rna": latents, "adt": latents}, {**full, "adt": changed, "design": design}, lambda x: x
             )
             condition = module.condition("adt", module.shared("adt", full["adt"]), design)
             specific = module.specific("adt", full["adt"], condition)
-            closed = module.codecs["adt"].decode_closed(specific, condition)
+            closed = module.encoder_decoders["adt"].decode_closed(specific, condition)
             cells = {"features": changed, "closed": closed, "specific": specific, "condition": condition}
             return float(prediction), float(module.decoding_error("adt", cells))
 
@@ -126,13 +126,13 @@ def test_they_have_no_part_in_losses(model, mdata):
     assert find_losses(elsewhere)[1] > 1.05 * find_losses(full["adt"])[1]
 
 
-def test_codes_predictions_and_audit_are_finite(model, mdata, tmp_path):
-    codes = all_codes(model)
-    assert all(np.isfinite(code).all() for code in codes.values())
+def test_representations_predictions_and_audit_are_finite(model, mdata, tmp_path):
+    latents = all_latents(model)
+    assert all(np.isfinite(latent).all() for latent in latents.values())
     assert np.isfinite(model.audit().table.to_numpy(float)).all()
     model.save(tmp_path / "model")
     loaded = IndiSeek.load(tmp_path / "model", adata=mdata.copy())
-    assert_equal_codes(codes, all_codes(loaded))
+    assert_equal_latents(latents, all_latents(loaded))
     report = loaded.audit_prediction("rna", "adt", units="normalized")
     rows, _ = find_gaps(mdata)
     assert not set(report.measured.index) & set(mdata.obs_names[rows])
@@ -141,9 +141,9 @@ def test_codes_predictions_and_audit_are_finite(model, mdata, tmp_path):
 
 def test_sparse_values_give_the_same(model, whole):
     sparse = lose(whole, is_sparse=True)
-    codes = all_codes(model, sparse, indices=np.arange(60))
-    for name, code in all_codes(model, indices=np.arange(60)).items():
-        np.testing.assert_allclose(codes[name], code, atol=1e-5, err_msg=name)
+    latents = all_latents(model, sparse, indices=np.arange(60))
+    for name, latent in all_latents(model, indices=np.arange(60)).items():
+        np.testing.assert_allclose(latents[name], latent, atol=1e-5, err_msg=name)
 
 
 def test_a_query_may_lack_the_same_proteins_and_no_others(model, whole):

@@ -18,7 +18,7 @@ from indiseek_sc.model._lambda_path import LambdaWalk
 from indiseek_sc.model._runs import RunOptions, copy_module, start_run
 from indiseek_sc.model._stages import FORMER_START, run_stages
 
-FEW = {"shared": 2, "shape": 2, "specific": 4, "decoder": 1}
+FEW = {"shared": 2, "flow": 2, "specific": 4, "decoder": 1}
 HELD_OUT = np.arange(0, 600, 5)
 QUICK = {"max_epochs": FEW, "enable_progress_bar": False}
 LAMBDAS = (1, 1000)
@@ -91,7 +91,7 @@ def test_a_row_for_each_lambda_and_modality(path, fitted):
     assert (path.n_train, path.n_test) == (fitted.split.train.size, fitted.split.validation.size)
 
 
-def test_what_depends_on_shared_codes_alone_is_the_same_all_along(path):
+def test_what_depends_on_shared_representations_alone_is_the_same_all_along(path):
     for _, rows in path.table.groupby("modality"):
         assert rows["leak_max"].nunique() == rows["r2_shared"].nunique() == 1
         assert rows["leak"].nunique() == 2
@@ -113,16 +113,16 @@ def test_the_walk_starts_where_the_trained_critics_did(fitted):
         for role in ("rna", "adt"):
             module, features = fitted.module, values["features"][role]
             condition = module.condition(role, module.shared(role, features), values["design"])
-            start = module.codecs[role].prepare(features, condition)["start"]
+            start = module.encoder_decoders[role].prepare(features, condition)["start"]
             torch.testing.assert_close(values["cells"][role]["start"], start)
             specific = run.module.encode_prepared(role, values["cells"][role])
             assert torch.corrcoef(torch.stack([specific[:, 0], start[:, 0]]))[0, 1] > 0.999
 
 
-def test_a_model_with_shared_codes_alone_is_walked_and_stays_so(pbmc_small):
+def test_a_model_with_shared_representations_alone_is_walked_and_stays_so(pbmc_small):
     model = fit(pbmc_small, stages=("shared",))
     model.lambda_path([100], tolerance=1.0, **QUICK)
-    with pytest.raises(RuntimeError, match="specific codes are not trained yet"):
+    with pytest.raises(RuntimeError, match="specific representations are not trained yet"):
         model.audit()
 
 
@@ -150,20 +150,20 @@ def test_the_smallest_leak_is_chosen_with_a_warning_where_none_is_within(fitted)
     assert not path.is_within
 
 
-def test_applied_codes_are_those_that_were_judged(fitted, path):
+def test_applied_representations_are_those_that_were_judged(fitted, path):
     model = fitted_copy(fitted)
     applied = model.lambda_path(LAMBDAS, tolerance=1.0, apply=True, **QUICK)
     assert model.lambda_ == model.chosen_path.chosen == 1000
     split, names = model.split, ("rna", "adt")
     rows = np.concatenate([split.train, split.validation])
-    codes = {
+    latents = {
         kind: {name: model.get_latent_representation(kind=kind, modality=name, indices=np.sort(rows)) for name in names}
         for kind in ("shared", "specific")
     }
     features = {name: model.get_features(modality=name, indices=np.sort(rows)) for name in names}
     place = {part: np.searchsorted(np.sort(rows), getattr(split, part)) for part in ("train", "validation")}
-    judge = SpecificAuditor(features, codes["shared"], train=place["train"], test=place["validation"])
-    leaks = judge(codes["specific"])["leak"]
+    evaluate = SpecificAuditor(features, latents["shared"], train=place["train"], test=place["validation"])
+    leaks = evaluate(latents["specific"])["leak"]
     np.testing.assert_allclose(leaks, applied.table["leak"][:2], atol=2e-3)
     np.testing.assert_array_equal(applied.table, path.table)
 
@@ -178,7 +178,7 @@ def test_auto_walks_to_the_first_within_and_is_saved(pbmc_small, tmp_path, monke
     assert model.lambda_ == 1000
     assert model.chosen_path.table["lambda"].unique().tolist() == [1000]
     stages = {key.split("/")[0] for key in model.history}
-    assert stages - {"shape", "critics"} == {"shared", "specific", "decoder"}
+    assert stages - {"flow", "critics"} == {"shared", "specific", "decoder"}
     model.save(str(tmp_path / "model"))
     loaded = IndiSeek.load(str(tmp_path / "model"), adata=pbmc_small)
     assert loaded.lambda_ == 1000
@@ -186,10 +186,10 @@ def test_auto_walks_to_the_first_within_and_is_saved(pbmc_small, tmp_path, monke
     np.testing.assert_array_equal(loaded.get_latent_representation(), model.get_latent_representation())
     repr(loaded)
     assert "Lambda 1000, chosen by the audit" in " ".join(capsys.readouterr().out.split())
-    codes = model.get_latent_representation()
+    latents = model.get_latent_representation()
     model.train(lambda_=1000, held_out=HELD_OUT, **QUICK)
     assert model.chosen_path is None
-    np.testing.assert_array_equal(model.get_latent_representation(), codes)  # the walk leaves no trace in them
+    np.testing.assert_array_equal(model.get_latent_representation(), latents)  # the walk leaves no trace in them
 
 
 def test_order_does_not_matter(fitted, path):
@@ -234,7 +234,7 @@ def test_what_cannot_be_asked(fitted, pbmc_small, monkeypatch):
     with pytest.raises(ValueError, match="lambda_ must be a number or 'auto', but is 'best'"):
         fitted.train(lambda_="best")
     IndiSeek.setup_mudata(pbmc_small)
-    with pytest.raises(RuntimeError, match="shared codes are not trained yet"):
+    with pytest.raises(RuntimeError, match="shared representations are not trained yet"):
         IndiSeek(pbmc_small).lambda_path()
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r'n_jobs=2 needs Ray Tune. Install it by pip install "indiseek_sc\[tune\]"'):

@@ -1,4 +1,4 @@
-"""Where memory does not suffice: fewer cells at a time where codes are computed, and words that say what to do in training."""
+"""Where memory does not suffice: fewer cells at a time where representations are computed, and words that say what to do in training."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 
 from indiseek_sc import IndiSeek
 from indiseek_sc.module import IndiSeekModule
-from indiseek_sc.nn import ConditionalCodec, is_out_of_memory, map_parts, take_parts
+from indiseek_sc.nn import ConditionalEncoderDecoder, is_out_of_memory, map_parts, take_parts
 
 from .conftest import UNGATED
-from .make_saved_model import ARCHIVE, codes_of, draw_cells
+from .make_saved_model import ARCHIVE, draw_cells, latents_of
 
 QUICK = {"max_epochs": 2, "enable_progress_bar": False}
 ERRORS = {
@@ -52,8 +52,8 @@ def test_what_says_that_memory_does_not_suffice():
 
 
 @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
-def test_codes_are_computed_of_half_as_many_cells_where_memory_is_short(model, monkeypatch, error):
-    whole = codes_of(model, None)
+def test_representations_are_computed_of_half_as_many_cells_where_memory_is_short(model, monkeypatch, error):
+    whole = latents_of(model, None)
     describe, calls = fail_beyond(100, error, IndiSeekModule.describe)
     monkeypatch.setattr(IndiSeekModule, "describe", describe)
     with pytest.warns(UserWarning, match="Memory is short: 60 cells are computed at a time") as caught:
@@ -106,8 +106,10 @@ def test_training_says_which_stage_and_what_to_do(model, monkeypatch, error):
             model.train(**QUICK)
         assert str(error) in str(caught.value)
         patch.undo()
-        patch.setattr(ConditionalCodec, "fit", fail)
-        with pytest.raises(MemoryError, match=r"Stage 'codecs'.*does not suffice for 240 cells\. Give fewer cells"):
+        patch.setattr(ConditionalEncoderDecoder, "fit", fail)
+        with pytest.raises(
+            MemoryError, match=r"Stage 'encoder-decoders'.*does not suffice for 240 cells\. Give fewer cells"
+        ):
             model.train(**QUICK)
         patch.undo()
         patch.setattr(IndiSeekModule, "specific_terms", fail)

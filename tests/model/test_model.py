@@ -13,28 +13,28 @@ import pytest
 from indiseek_sc import IndiSeek, _keys
 from indiseek_sc.data import apply_transform
 from indiseek_sc.losses import HSICCritic, NCECritic
-from indiseek_sc.nn import ConditionalCodec
+from indiseek_sc.nn import ConditionalEncoderDecoder
 
-from .conftest import HELD_OUT, all_codes, assert_equal_codes, fit
+from .conftest import HELD_OUT, all_latents, assert_equal_latents, fit
 
 
-def test_codes_have_documented_shapes_and_scales(fitted):
+def test_representations_have_documented_shapes_and_scales(fitted):
     model, mdata = fitted
-    codes = all_codes(model)
-    for name, code in codes.items():
-        assert code.shape[0] == mdata.n_obs, name
-        assert code.dtype == np.float32, name
-        assert np.isfinite(code).all(), name
-    assert codes["shared_rna"].shape == codes["shared_adt"].shape
+    latents = all_latents(model)
+    for name, latent in latents.items():
+        assert latent.shape[0] == mdata.n_obs, name
+        assert latent.dtype == np.float32, name
+        assert np.isfinite(latent).all(), name
+    assert latents["shared_rna"].shape == latents["shared_adt"].shape
     train = model.split.train
-    np.testing.assert_allclose(codes["specific_rna"][train].std(axis=0), 1, atol=1e-2)
+    np.testing.assert_allclose(latents["specific_rna"][train].std(axis=0), 1, atol=1e-2)
     seen = np.setdiff1d(np.arange(600), HELD_OUT)  # directions are fitted on training and validation cells
-    spread = codes["shared_rna"][seen].std(axis=0)
+    spread = latents["shared_rna"][seen].std(axis=0)
     np.testing.assert_allclose(spread, model.module.rotations["rna"].correlation[: spread.size], rtol=1e-3)
     assert (np.diff(spread) <= 1e-6).all()  # the most shared direction first
 
 
-def test_reconstruction_is_made_from_codes_and_explains_features(fitted):
+def test_reconstruction_is_made_from_representations_and_explains_features(fitted):
     model, _ = fitted
     for name in ("rna", "adt"):
         features = model.get_features(modality=name)
@@ -45,22 +45,22 @@ def test_reconstruction_is_made_from_codes_and_explains_features(fitted):
 def test_a_model_shows_the_widths_in_use(fitted, pbmc_small):
     IndiSeek.setup_mudata(pbmc_small)
     repr(untrained := IndiSeek(pbmc_small))
-    assert "shared codes of at most 10 dimensions" in untrained._model_summary_string
-    assert "specific codes of at most 16 (rna), 16 (adt)" in untrained._model_summary_string
+    assert "shared representations of at most 10 dimensions" in untrained._model_summary_string
+    assert "specific representations of at most 16 (rna), 16 (adt)" in untrained._model_summary_string
     model, _ = fitted
     repr(model)
-    codes = all_codes(model)
-    assert f"shared codes of {codes['shared_rna'].shape[1]} dimensions" in model._model_summary_string
-    wanted = f"{codes['specific_rna'].shape[1]} (rna), {codes['specific_adt'].shape[1]} (adt)"
-    assert f"specific codes of {wanted}" in model._model_summary_string
+    latents = all_latents(model)
+    assert f"shared representations of {latents['shared_rna'].shape[1]} dimensions" in model._model_summary_string
+    wanted = f"{latents['specific_rna'].shape[1]} (rna), {latents['specific_adt'].shape[1]} (adt)"
+    assert f"specific representations of {wanted}" in model._model_summary_string
 
 
 def test_rows_follow_indices(fitted):
     model, _ = fitted
-    whole = all_codes(model)
+    whole = all_latents(model)
     rows = np.array([9, 3, 7, 1, 3, -1])
-    for name, code in all_codes(model, indices=rows).items():
-        np.testing.assert_allclose(code, whole[name][rows], atol=1e-5, err_msg=name)
+    for name, latent in all_latents(model, indices=rows).items():
+        np.testing.assert_allclose(latent, whole[name][rows], atol=1e-5, err_msg=name)
     mask = np.zeros(600, dtype=bool)
     mask[[4, 8]] = True
     np.testing.assert_allclose(model.get_latent_representation(indices=mask), whole["joint"][[4, 8]], atol=1e-5)
@@ -72,20 +72,20 @@ def test_rows_follow_indices(fitted):
     ("kind", "modality", "n_read"),
     [("shared", "rna", 1), ("shared", "adt", 1), ("specific", "rna", 1), ("joint", None, 2)],
 )
-def test_a_code_is_made_of_no_more_than_it_needs(fitted, monkeypatch, kind, modality, n_read):
+def test_a_representation_is_made_of_no_more_than_it_needs(fitted, monkeypatch, kind, modality, n_read):
     model, mdata = fitted
     model.write_latents(written := mdata.copy())
     expected = written.obsm["X_indiseek" if modality is None else f"X_indiseek_{kind}_{modality}"]
     read = note_what_is_read(monkeypatch)
     if kind != "joint":
-        monkeypatch.setattr(ConditionalCodec, "decode", None)
-    code = model.get_latent_representation(kind=kind, modality=modality, indices=np.arange(50))
-    np.testing.assert_allclose(code, expected[:50], atol=1e-4)
+        monkeypatch.setattr(ConditionalEncoderDecoder, "decode", None)
+    latent = model.get_latent_representation(kind=kind, modality=modality, indices=np.arange(50))
+    np.testing.assert_allclose(latent, expected[:50], atol=1e-4)
     assert len(read) == n_read
     assert modality is None or read == [model.module.transforms[modality]]
 
 
-def test_all_codes_are_written_in_one_pass(fitted, monkeypatch):
+def test_all_representations_are_written_in_one_pass(fitted, monkeypatch):
     model, mdata = fitted
     read = note_what_is_read(monkeypatch)
     model.write_latents(mdata.copy())
@@ -104,7 +104,7 @@ def note_what_is_read(monkeypatch):
     return read
 
 
-def test_codes_of_cells_in_parts_are_those_of_all_at_once(fitted, monkeypatch):
+def test_representations_of_cells_in_parts_are_those_of_all_at_once(fitted, monkeypatch):
     model, mdata = fitted
     rows = np.random.default_rng(0).permutation(mdata.n_obs)[:45]
     for kind, modality in (("joint", None), ("specific", "adt")):
@@ -115,7 +115,7 @@ def test_codes_of_cells_in_parts_are_those_of_all_at_once(fitted, monkeypatch):
         np.testing.assert_allclose(parts, whole, atol=1e-4)
 
 
-def test_backed_data_give_the_same_codes_in_the_order_asked_for(fitted, tmp_path, pbmc_small):
+def test_backed_data_give_the_same_representations_in_the_order_asked_for(fitted, tmp_path, pbmc_small):
     model, _ = fitted
     pbmc_small.write(tmp_path / "cells.h5mu")
     backed = mudata.read_h5mu(tmp_path / "cells.h5mu", backed=True)
@@ -129,7 +129,7 @@ def test_backed_data_give_the_same_codes_in_the_order_asked_for(fitted, tmp_path
 def test_write_latents(fitted, tmp_path):
     model, mdata = fitted
     model.write_latents()
-    expected = all_codes(model)
+    expected = all_latents(model)
     for key, name in {
         "X_indiseek": "joint",
         "X_indiseek_shared_rna": "shared_rna",
@@ -139,8 +139,8 @@ def test_write_latents(fitted, tmp_path):
     }.items():
         np.testing.assert_allclose(mdata.obsm[key], expected[name], atol=1e-5)
     assert (mdata.obs[_keys.SPLIT] == "test").to_numpy().nonzero()[0].tolist() == HELD_OUT.tolist()
-    mdata.write(tmp_path / "codes.h5mu")
-    back = mudata.read_h5mu(tmp_path / "codes.h5mu")
+    mdata.write(tmp_path / "latents.h5mu")
+    back = mudata.read_h5mu(tmp_path / "latents.h5mu")
     np.testing.assert_array_equal(back.obsm["X_indiseek"], mdata.obsm["X_indiseek"])
     assert back.uns["indiseek"]["modalities"] == {"rna": "rna", "adt": "adt"}
 
@@ -149,7 +149,7 @@ def test_save_and_load_to_the_bit(fitted, tmp_path):
     model, mdata = fitted
     model.save(str(tmp_path / "model"))
     loaded = IndiSeek.load(str(tmp_path / "model"), adata=mdata)
-    assert_equal_codes(all_codes(model), all_codes(loaded))
+    assert_equal_latents(all_latents(model), all_latents(loaded))
     assert loaded.stages_ == ["shared", "specific"]
     assert loaded.lambda_ == model.lambda_
     assert set(loaded.history) == set(model.history)
@@ -157,12 +157,12 @@ def test_save_and_load_to_the_bit(fitted, tmp_path):
     without = IndiSeek.load(str(tmp_path / "model"), adata=False)
     new = mdata[:100].copy()
     rows = np.arange(100)
-    assert_equal_codes(all_codes(model, indices=rows), all_codes(without, new))
+    assert_equal_latents(all_latents(model, indices=rows), all_latents(without, new))
     backwards = mdata[:100].copy()
     backwards.mod["rna"] = backwards["rna"][:, ::-1].copy()
     backwards.update()
     beside = IndiSeek.load(str(tmp_path / "model"), adata=backwards)  # features are known by name
-    np.testing.assert_allclose(all_codes(beside)["joint"], all_codes(model, indices=rows)["joint"], atol=2e-5)
+    np.testing.assert_allclose(all_latents(beside)["joint"], all_latents(model, indices=rows)["joint"], atol=2e-5)
 
 
 @pytest.mark.parametrize("kind", ["normalized", "representation"])
@@ -176,7 +176,7 @@ def test_other_inputs_than_counts(pbmc_small, kind):
         pbmc_small["adt"].layers["log"] = np.log1p(pbmc_small["adt"].X.toarray())
         setup = {"rna_layer": "log", "adt_layer": "log"}
     model = fit(pbmc_small, setup=setup)
-    assert all(np.isfinite(code).all() for code in all_codes(model).values())
+    assert all(np.isfinite(latent).all() for latent in all_latents(model).values())
 
 
 def test_the_user_names_modalities(pbmc_small):
@@ -220,7 +220,7 @@ def test_independence_by_objects_is_named_in_a_saved_model_and_given_again(pbmc_
     assert np.isfinite(model.history["specific/adt_wide_validation_bound"].to_numpy(dtype=float)).all()
     model.write_latents()
     assert pbmc_small.uns["indiseek"]["settings"]["independence"] == "wide+small"
-    pbmc_small.write(tmp_path / "codes.h5mu")
+    pbmc_small.write(tmp_path / "latents.h5mu")
     model.save(str(tmp_path / "model"))
     with pytest.raises(ValueError, match=r"independence: .* made with code of its own, .*HSICCritic\(bandwidth=6.0\)"):
         IndiSeek.load(tmp_path / "model", adata=False)
@@ -229,6 +229,6 @@ def test_independence_by_objects_is_named_in_a_saved_model_and_given_again(pbmc_
     loaded = IndiSeek.load(str(tmp_path / "model"), adata=pbmc_small, independence=independence)
     assert loaded.module.critics["rna"].critics["wide"].bandwidth == 6.0
     assert loaded.module.critics["rna"].critics["small"].embed_specific[0].out_features == 8
-    assert_equal_codes(all_codes(model), all_codes(loaded))
+    assert_equal_latents(all_latents(model), all_latents(loaded))
     query = IndiSeek.load_query_data(pbmc_small, tmp_path / "model", independence=independence)
-    assert_equal_codes(all_codes(model), all_codes(query))
+    assert_equal_latents(all_latents(model), all_latents(query))

@@ -37,7 +37,7 @@ def only(mdata, modality, rows=slice(None), *, with_batch=True):
 
 def assert_equal_predictions(first, second):
     pd.testing.assert_frame_equal(first.mean, second.mean, check_exact=True)
-    pd.testing.assert_frame_equal(first.deviation, second.deviation, check_exact=True)
+    pd.testing.assert_frame_equal(first.std, second.std, check_exact=True)
     pd.testing.assert_frame_equal(first.half_widths, second.half_widths, check_exact=True)
 
 
@@ -60,8 +60,8 @@ def test_means_and_deviations_have_the_names_of_cells_and_features(fitted):
     genes = model.predict_modality("adt", "rna", indices=rows, units="normalized")
     assert list(genes.mean.columns) == list(mdata["rna"].var_names[model.module.transforms["rna"].features.numpy()])
     for found in (proteins, components, genes):
-        assert found.deviation.shape == found.mean.shape
-        assert (found.deviation.to_numpy() > 0).all()
+        assert found.std.shape == found.mean.shape
+        assert (found.std.to_numpy() > 0).all()
         lower, upper = found.interval(0.9)
         assert ((lower < found.mean) & (found.mean < upper)).all(axis=None)
         narrower = found.interval(0.5)
@@ -93,7 +93,7 @@ def test_log_ratios_are_the_same_prediction_in_other_units(fitted):
     back = transform.unstandardize(with_offsets).numpy()
     np.testing.assert_allclose(ratios.mean, back, rtol=1e-5, atol=1e-5)
     # offsets depend on the state of a cell, which its prediction tells a little otherwise than its measured values
-    np.testing.assert_allclose(ratios.deviation, features.deviation * transform.spread.numpy(), rtol=0.05)
+    np.testing.assert_allclose(ratios.std, features.std * transform.spread.numpy(), rtol=0.05)
 
 
 def test_a_source_alone_is_enough_in_any_order_of_cells(fitted):
@@ -132,7 +132,7 @@ def test_an_audit_reads_held_out_cells_and_measured_values(fitted):
     assert model.audit_prediction("adt", "rna", units="normalized").measured.shape == (120, 200)
 
 
-def test_it_is_learnt_at_the_first_call_and_codes_stay_as_they_are(pbmc_small):
+def test_it_is_learnt_at_the_first_call_and_representations_stay_as_they_are(pbmc_small):
     model = fit(pbmc_small)
     before = {name: x.clone() for name, x in model.module.state_dict().items() if "modality_predictors" not in name}
     optimisation = replace(model.settings.optimisation, max_epochs_prediction=2)
@@ -237,7 +237,7 @@ def test_deviations_and_coverage_are_right_on_held_out_linear_gaussian_cells():
     found = model.predict_modality("gex", "prot", indices=model.split.test, units="normalized")
     # The noise is what the best predictor misses; a network of 900 cells misses little more.
     np.testing.assert_allclose(report.table["rmse"], noise, rtol=0.15)
-    np.testing.assert_allclose(found.deviation.mean(axis=0), noise, rtol=0.15)
+    np.testing.assert_allclose(found.std.mean(axis=0), noise, rtol=0.15)
     n_validation, n_test = model.split.validation.size, model.split.test.size
     chance = np.sqrt(0.9 * 0.1 * (1 / n_validation + 1 / n_test))
     assert (abs(report.table["coverage"] - 0.9) < 4 * chance).all()

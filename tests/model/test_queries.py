@@ -16,7 +16,7 @@ from indiseek_sc import IndiSeek, _keys, tl
 from indiseek_sc.data import MAX_MISSING
 from indiseek_sc.model._cells import find_cells
 
-from .conftest import all_codes, assert_equal_codes, fit
+from .conftest import all_latents, assert_equal_latents, fit
 
 if TYPE_CHECKING:
     pass
@@ -32,7 +32,7 @@ def change(mdata: MuData, name: str, order: np.ndarray | list[str], n_cells: int
 
 
 def in_use(model: IndiSeek, name: str) -> np.ndarray:
-    """Names of the features that codes are made of."""
+    """Names of the features that representations are made of."""
     role = next(role for role, modality in model.modalities.items() if modality == name)
     return model.get_var_names()[name][model.module.transforms[role].features.numpy()]
 
@@ -48,9 +48,9 @@ def test_the_order_of_features_and_others_beside_them_make_no_difference(fitted,
     query = MuData({**query.mod, name: ad.concat([others, query[name]], axis=1)})
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        codes = all_codes(model, query)
-    for kind, code in all_codes(model, indices=np.arange(N_QUERY)).items():
-        np.testing.assert_allclose(codes[kind], code, atol=2e-5, err_msg=kind)
+        latents = all_latents(model, query)
+    for kind, latent in all_latents(model, indices=np.arange(N_QUERY)).items():
+        np.testing.assert_allclose(latents[kind], latent, atol=2e-5, err_msg=kind)
     told = [record.message for record in messages.records if "by name" in record.message]
     assert len(told) == 1  # not at each call
     assert told[0].endswith("not read: 'x', 'y', 'z'.")
@@ -81,9 +81,9 @@ def test_what_is_missing_counts_as_average(fitted, name):
         np.testing.assert_allclose(features[:, ~is_missing], expected[:, ~is_missing], atol=0.15)
     correlation = [np.corrcoef(a, b)[0, 1] for a, b in zip(features.T[:5], expected.T[:5], strict=True) if a.std() > 0]
     assert min(correlation) > 0.9
-    code = model.get_latent_representation(query, kind="shared", modality=name)
+    latent = model.get_latent_representation(query, kind="shared", modality=name)
     whole = model.get_latent_representation(kind="shared", modality=name, indices=np.arange(N_QUERY))
-    assert np.corrcoef(code.ravel(), whole.ravel())[0, 1] > 0.95
+    assert np.corrcoef(latent.ravel(), whole.ravel())[0, 1] > 0.95
 
 
 @pytest.mark.parametrize("which", ["many counts", "few counts"])
@@ -136,9 +136,9 @@ def test_genes_that_are_not_in_use_may_all_be_missing(pbmc_small):
     used = in_use(model, "rna")
     query = change(pbmc_small, "rna", list(used), pbmc_small.n_obs)
     with pytest.warns(UserWarning, match=r"800 of the 1,000 genes .* missing, 0 of them among the 200 in use \(0%\)"):
-        code = model.get_latent_representation(query, kind="shared", modality="rna")
+        latent = model.get_latent_representation(query, kind="shared", modality="rna")
     whole = model.get_latent_representation(kind="shared", modality="rna")
-    assert np.corrcoef(code.ravel(), whole.ravel())[0, 1] > 0.9
+    assert np.corrcoef(latent.ravel(), whole.ravel())[0, 1] > 0.9
 
 
 def test_a_loaded_model_beside_other_features_encodes_but_does_not_train(fitted, tmp_path):
@@ -158,13 +158,13 @@ def test_a_loaded_model_beside_other_features_encodes_but_does_not_train(fitted,
 
 
 @pytest.mark.parametrize("name", ["rna", "adt"])
-def test_one_modality_alone_has_its_codes(fitted, name, tmp_path):
+def test_one_modality_alone_has_its_representations(fitted, name, tmp_path):
     model, mdata = fitted
     query = MuData({name: mdata[name][:N_QUERY].copy()})
-    expected = all_codes(model, indices=np.arange(N_QUERY))
+    expected = all_latents(model, indices=np.arange(N_QUERY))
     for kind in ("shared", "specific"):
-        code = model.get_latent_representation(query, kind=kind, modality=name)
-        np.testing.assert_allclose(code, expected[f"{kind}_{name}"], atol=2e-5)
+        latent = model.get_latent_representation(query, kind=kind, modality=name)
+        np.testing.assert_allclose(latent, expected[f"{kind}_{name}"], atol=2e-5)
     assert np.isfinite(model.get_reconstruction(query, modality=name)).all()
     other = {"rna": "adt", "adt": "rna"}[name]
     with pytest.raises(ValueError, match=f"no modality '{other}' in mdata"):
@@ -178,7 +178,7 @@ def test_one_modality_alone_has_its_codes(fitted, name, tmp_path):
     model.save(tmp_path / "model", overwrite=True)
     alone = IndiSeek.load(tmp_path / "model", adata=False)
     again = MuData({name: mdata[name][:N_QUERY].copy()})
-    assert_equal_codes(
+    assert_equal_latents(
         {"shared": alone.get_latent_representation(again, kind="shared", modality=name)},
         {"shared": query.obsm[_keys.shared(name)]},
     )
@@ -214,28 +214,32 @@ def test_a_mosaic_trains_on_the_cells_with_both(mosaic):
     assert set(mdata.obs_names[model.split.test]) == set(paired) & set(mdata.obs_names[::5])
 
 
-def test_each_cell_has_the_codes_that_it_can_have(mosaic, messages):
+def test_each_cell_has_the_representations_that_it_can_have(mosaic, messages):
     model, mdata, whole = mosaic
     model.write_latents()
     has = {name: mdata.obs_names.isin(mdata[name].obs_names) for name in ("rna", "adt")}
-    expected = all_codes(model, whole)
+    expected = all_latents(model, whole)
     place = whole.obs_names.get_indexer(mdata.obs_names)
     for name, of in has.items():
         np.testing.assert_array_equal(mdata.obs[_keys.has(name)], of)
         for kind, key in (("shared", _keys.shared(name)), ("specific", _keys.specific(name))):
-            code = mdata.obsm[key]
-            assert np.isnan(code[~of]).all()
-            np.testing.assert_allclose(code[of], expected[f"{kind}_{name}"][place[of]], atol=2e-5)
+            latent = mdata.obsm[key]
+            assert np.isnan(latent[~of]).all()
+            np.testing.assert_allclose(latent[of], expected[f"{kind}_{name}"][place[of]], atol=2e-5)
             rows = model.get_latent_representation(kind=kind, modality=name, indices=[3, 2])
-            np.testing.assert_allclose(rows, code[[3, 2]], atol=2e-5)
+            np.testing.assert_allclose(rows, latent[[3, 2]], atol=2e-5)
     both = has["rna"] & has["adt"]
     np.testing.assert_allclose(mdata.obsm[_keys.JOINT][both], expected["joint"][place[both]], atol=2e-5)
     assert np.isnan(mdata.obsm[_keys.JOINT][~both]).all()
     assert mdata.obs[_keys.SPLIT].isna().to_numpy()[~both].all()
-    told = [record.message for record in messages.records if "Codes that a cell cannot have are NaN" in record.message]
+    told = [
+        record.message
+        for record in messages.records
+        if "Representations that a cell cannot have are NaN" in record.message
+    ]
     assert told == [
         f"Of {mdata.n_obs:,} cells not all have both modalities: {has['rna'].sum()} (obs['indiseek_has_rna']); "
-        f"{has['adt'].sum()} (obs['indiseek_has_adt']). Codes that a cell cannot have are NaN."
+        f"{has['adt'].sum()} (obs['indiseek_has_adt']). Representations that a cell cannot have are NaN."
     ]
     model.write_latents(whole)
     assert not {_keys.has("rna"), _keys.has("adt")} & set(whole.obs)

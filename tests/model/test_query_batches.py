@@ -13,7 +13,7 @@ from indiseek_sc.baselines import JointOpt
 from indiseek_sc.data import fit_added_offset, fit_offsets
 from indiseek_sc.metrics import label_accuracy
 
-from .conftest import all_codes, assert_equal_codes, fit
+from .conftest import all_latents, assert_equal_latents, fit
 
 # --- the estimate -----------------------------------------------------------------------------------------------------
 
@@ -80,9 +80,9 @@ def reference(cells) -> IndiSeek:
 
 
 def test_what_a_new_batch_adds_is_taken_out_and_the_reference_stays(cells, reference, tmp_path):
-    before = all_codes(reference)
+    before = all_latents(reference)
     names = list(reference.registry_["field_registries"]["batch"]["state_registry"]["categorical_mapping"])
-    truth = all_codes(reference, cells["query"].copy())
+    truth = all_latents(reference, cells["query"].copy())
     new = handle(cells["query"], name="new")
     with pytest.raises(
         ValueError, match=r"does not know: 'new'.*model = IndiSeek\.load_query_data\(mdata, model\)"
@@ -92,29 +92,31 @@ def test_what_a_new_batch_adds_is_taken_out_and_the_reference_stays(cells, refer
     exec(str(error.value).partition("estimated: ")[2].partition(";")[0], variables)
     model = variables["model"]
     assert model is not reference
-    codes = all_codes(model)
-    assert_equal_codes(before, all_codes(reference))
-    assert_equal_codes(before, all_codes(model, cells["reference"].copy()))
+    latents = all_latents(model)
+    assert_equal_latents(before, all_latents(reference))
+    assert_equal_latents(before, all_latents(model, cells["reference"].copy()))
 
     # As if the cells were of a batch that is known, without an estimate.
     as_known = new.copy()
     as_known.obs["batch"] = names[0]
-    without = all_codes(reference, as_known)
+    without = all_latents(reference, as_known)
     labels = np.concatenate([x.obs["cell_type"].astype(str) for x in (reference.adata, new)])
     n = reference.adata.n_obs
     parts = np.arange(n), np.arange(n, len(labels))
     for kind in ("joint", "shared_rna", "shared_adt"):
-        error_with, error_without = (np.square(x[kind] - truth[kind]).mean() for x in (codes, without))
+        error_with, error_without = (np.square(x[kind] - truth[kind]).mean() for x in (latents, without))
         assert error_with < 0.7 * error_without, kind
-        accuracy = [label_accuracy(np.vstack([before[kind], x[kind]]), labels, *parts) for x in (codes, without, truth)]
+        accuracy = [
+            label_accuracy(np.vstack([before[kind], x[kind]]), labels, *parts) for x in (latents, without, truth)
+        ]
         assert accuracy[0] > accuracy[1], kind
         assert accuracy[0] > accuracy[2] - 0.08, kind
 
     model.save(tmp_path / "model")
     loaded = IndiSeek.load(tmp_path / "model", adata=new)
-    assert_equal_codes(codes, all_codes(loaded))
+    assert_equal_latents(latents, all_latents(loaded))
     both = IndiSeek.load_query_data(handle(cells["query"], name="newer"), tmp_path / "model")
-    assert_equal_codes(codes, all_codes(both, new.copy()))
+    assert_equal_latents(latents, all_latents(both, new.copy()))
     model.write_latents()
     assert np.isfinite(new.obsm[_keys.JOINT]).all()
     assert np.isfinite(model.feature_attribution(modality="adt", max_cells=10)["attribution"]).all()
@@ -128,12 +130,12 @@ def test_one_modality_is_enough(cells, reference, name):
     alone = MuData({name: new[name].copy()})
     alone.obs["batch"] = "new"
     model = IndiSeek.load_query_data(alone, reference)
-    code = model.get_latent_representation(kind="shared", modality=name)
+    latent = model.get_latent_representation(kind="shared", modality=name)
     truth = reference.get_latent_representation(cells["query"].copy(), kind="shared", modality=name)
     known = alone.copy()
     known.obs["batch"] = reference.adata.obs["batch"].iloc[0]
     without = reference.get_latent_representation(known, kind="shared", modality=name)
-    assert np.square(code - truth).mean() < 0.7 * np.square(without - truth).mean()
+    assert np.square(latent - truth).mean() < 0.7 * np.square(without - truth).mean()
     other = {"rna": "adt", "adt": "rna"}[name]
     role = next(r for r, m in model.modalities.items() if m == other)
     assert not model.module.covariate_offsets[role].overall[-1].any()
@@ -143,14 +145,14 @@ def test_cells_of_known_batches_need_no_estimate(cells, reference):
     query = cells["query"].copy()
     model = IndiSeek.load_query_data(query, reference)
     assert model.module.design.n_added == 0
-    assert_equal_codes(all_codes(model), all_codes(reference, cells["query"].copy()))
+    assert_equal_latents(all_latents(model), all_latents(reference, cells["query"].copy()))
     mixed = handle(cells["query"], name="new")
     mixed.obs.loc[mixed.obs_names[:300], "batch"] = cells["query"].obs["batch"][:300]
-    codes = all_codes(IndiSeek.load_query_data(mixed, reference), indices=np.arange(300))
+    latents = all_latents(IndiSeek.load_query_data(mixed, reference), indices=np.arange(300))
     before = handle(cells["query"], name="any")[:300].copy()
     before.obs["batch"] = cells["query"].obs["batch"][:300]
-    for kind, code in all_codes(reference, before).items():
-        np.testing.assert_allclose(codes[kind], code, atol=2e-5)
+    for kind, latent in all_latents(reference, before).items():
+        np.testing.assert_allclose(latents[kind], latent, atol=2e-5)
 
 
 @pytest.mark.parametrize("settings", [{"setup": None}, {"batch_offsets": False}, {"one": True}])
@@ -166,7 +168,7 @@ def test_references_of_one_batch_and_without_offsets(cells, settings):
     added = query.module.covariate_offsets["adt"].overall[model.module.design.n_columns :]
     assert added.shape[0] == (0 if setup is None else 1)
     assert bool(added.any()) == (setup is not None and not settings)
-    assert_equal_codes(all_codes(model), all_codes(query, mdata.copy()))
+    assert_equal_latents(all_latents(model), all_latents(query, mdata.copy()))
 
 
 def test_a_prediction_for_a_new_batch(cells, reference):
@@ -213,11 +215,11 @@ def test_an_aligned_copy_has_the_features_of_the_model(cells, reference, tmp_pat
     assert (prepared.obs["cell_type"] == query.obs["cell_type"]).all()
     assert prepared.obsm["X_other"].shape == (query.n_obs, 2)
     with pytest.warns(UserWarning, match=f"{len(lacking)} of the 188 proteins"):
-        codes = all_codes(reference, query)
+        latents = all_latents(reference, query)
     prepared.write_h5mu(tmp_path / "prepared.h5mu")
     with pytest.warns(UserWarning, match=f"{len(lacking)} of the 188 proteins"):
-        for kind, code in all_codes(reference, prepared).items():
-            np.testing.assert_allclose(codes[kind], code, atol=2e-5)
+        for kind, latent in all_latents(reference, prepared).items():
+            np.testing.assert_allclose(latents[kind], latent, atol=2e-5)
     with pytest.warns(UserWarning, match="missing"):
         again = IndiSeek.prepare_query_mudata(prepared, reference)
     assert list(again["adt"].var_names[again["adt"].var[_keys.PADDED]]) == lacking

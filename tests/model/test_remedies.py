@@ -213,8 +213,8 @@ def test_the_batch_may_be_in_the_other_modality(model: IndiSeek) -> None:
 def test_the_batch_of_the_modality_that_was_named_counts() -> None:
     mdata = of_two_minds(make_cells())
     model = train(mdata, batch_key="batch", modalities={"batch_key": "rna"})
-    codes = mdata.obs["_scvi_batch"].to_numpy()
-    np.testing.assert_array_equal(codes, np.arange(N) % 2)
+    latents = mdata.obs["_scvi_batch"].to_numpy()
+    np.testing.assert_array_equal(latents, np.arange(N) % 2)
     before = model.predict_modality("adt", "rna").mean
     mdata["adt"].obs["batch"] = mdata["rna"].obs["batch"]
     pd.testing.assert_frame_equal(model.predict_modality("adt", "rna").mean, before)
@@ -232,12 +232,12 @@ def test_a_copy_of_a_column_that_mudata_keeps_is_no_batch() -> None:
 
 def test_views_are_read_as_they_are(model: IndiSeek, tmp_path) -> None:
     mdata, names = model.adata, model.adata.obs_names[[7, 2, 30]]
-    code = model.get_latent_representation()
-    np.testing.assert_allclose(model.get_latent_representation(mdata[:10]), code[:10], atol=1e-6)
-    np.testing.assert_allclose(model.get_latent_representation(mdata[names]), code[[7, 2, 30]], atol=1e-6)
-    np.testing.assert_allclose(model.get_latent_representation(mdata[10:30], indices=names[:0]), code[:0])
+    latent = model.get_latent_representation()
+    np.testing.assert_allclose(model.get_latent_representation(mdata[:10]), latent[:10], atol=1e-6)
+    np.testing.assert_allclose(model.get_latent_representation(mdata[names]), latent[[7, 2, 30]], atol=1e-6)
+    np.testing.assert_allclose(model.get_latent_representation(mdata[10:30], indices=names[:0]), latent[:0])
     assert mdata.is_view is False
-    np.testing.assert_allclose(model.get_latent_representation(), code)
+    np.testing.assert_allclose(model.get_latent_representation(), latent)
     assert len(model.predict_modality("rna", "adt", mdata[:10]).mean) == 10
     assert len(IndiSeek._per_instance_manager_store[model.id]) <= 2  # copies are let go
     with pytest.raises(ValueError, match=r"view of other data.* mdata = mdata\.copy\(\)"):
@@ -245,13 +245,13 @@ def test_views_are_read_as_they_are(model: IndiSeek, tmp_path) -> None:
 
 
 def test_cells_are_chosen_by_name_mask_or_number(model: IndiSeek) -> None:
-    code, names = model.get_latent_representation(), model.adata.obs_names
+    latent, names = model.get_latent_representation(), model.adata.obs_names
     mask = pd.Series(np.arange(N) < 2, index=names)
     for form in ([1, 0], list(names[[1, 0]]), names[[1, 0]], np.array(names[[1, 0]])):
-        np.testing.assert_allclose(model.get_latent_representation(indices=form), code[[1, 0]], atol=1e-6)
+        np.testing.assert_allclose(model.get_latent_representation(indices=form), latent[[1, 0]], atol=1e-6)
     for form in (mask, mask[::-1], mask.to_numpy(), mask.tolist()):
         np.testing.assert_allclose(
-            np.sort(model.get_latent_representation(indices=form), 0), np.sort(code[:2], 0), atol=1e-6
+            np.sort(model.get_latent_representation(indices=form), 0), np.sort(latent[:2], 0), atol=1e-6
         )
     assert list(model.predict_modality("rna", "adt", indices=["cell7", "cell3"]).mean.index) == ["cell7", "cell3"]
     with pytest.raises(ValueError, match="indices: 2 names are of no cell: 'nobody', 'no one'"):
@@ -268,16 +268,16 @@ def test_cells_without_the_target_are_left_out_by_name(model: IndiSeek) -> None:
     assert len(model.audit_prediction("rna", "adt", query, indices=query["adt"].obs_names).measured) == 15
 
 
-@pytest.mark.parametrize("code", ["joint", "shared_rna"])
-def test_a_missing_map_is_made_as_the_error_says(model: IndiSeek, code: str) -> None:
+@pytest.mark.parametrize("latent", ["joint", "shared_rna"])
+def test_a_missing_map_is_made_as_the_error_says(model: IndiSeek, latent: str) -> None:
     mdata = model.adata
     mdata.obsm.pop("X_umap", None)
     with pytest.raises(KeyError) as error:
-        pl.umap(mdata, codes=code, show=False)
+        pl.umap(mdata, latents=latent, show=False)
     calls = re.search(r"Call (.*), (sc\.pp.*\)) and (sc\.tl.*\)) first", error.value.args[0]).groups()
     for call in calls:
         exec(call, {"model": model, "mdata": mdata, "sc": sc})
-    pl.umap(mdata, codes=code, show=False)
+    pl.umap(mdata, latents=latent, show=False)
     plt.close("all")
 
 

@@ -49,12 +49,12 @@ def test_what_is_given_changes_one_run_alone():
 
 def test_epochs_of_all_stages_or_of_some():
     assert read(max_epochs=np.int16(3)).max_epochs == dict.fromkeys(EPOCH_STAGES, 3)
-    given = read(max_epochs={"shape": np.int64(0), "decoder": 2}).max_epochs
-    assert given == {"shape": 0, "decoder": 2}
+    given = read(max_epochs={"flow": np.int64(0), "decoder": 2}).max_epochs
+    assert given == {"flow": 0, "decoder": 2}
     assert all(type(number) is int for number in given.values())
-    run = StageRun(None, read(max_epochs={"shape": 4}), None, {}, 0)
+    run = StageRun(None, read(max_epochs={"flow": 4}), None, {}, 0)
     optimisation = MODEL.settings.optimisation
-    assert run.max_epochs("shape") == 4
+    assert run.max_epochs("flow") == 4
     assert run.max_epochs("shared") == optimisation.max_epochs_shared
     assert run.max_epochs("prediction") == run.max_epochs("prediction_again") == optimisation.max_epochs_prediction
 
@@ -62,8 +62,8 @@ def test_epochs_of_all_stages_or_of_some():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"max_epochs": {"shape": -1}}, "max_epochs must be whole numbers of at least 0"),
-        ({"max_epochs": {"shapes": 1}}, "max_epochs: the stage 'shapes' is not known. There is: 'shared', 'shape'"),
+        ({"max_epochs": {"flow": -1}}, "max_epochs must be whole numbers of at least 0"),
+        ({"max_epochs": {"flows": 1}}, "max_epochs: the stage 'flows' is not known. There is: 'shared', 'flow'"),
         ({"max_epochs": "all"}, "max_epochs must be whole numbers of at least 0, but is 'all'"),
         ({"plan_kwargs": {"lambda_": 1.0}}, "plan_kwargs: give lambda_ to train"),
         ({"plan_kwargs": {"specific_batch_size": 9}}, "plan_kwargs: give batch_size to train"),

@@ -21,8 +21,8 @@ from indiseek_sc import IndiSeek
 from indiseek_sc.model import _files
 from indiseek_sc.model._files import decode, encode, read_values, write_values
 
-from .conftest import all_codes, assert_equal_codes
-from .make_saved_model import ARCHIVE, codes_of, draw_cells
+from .conftest import all_latents, assert_equal_latents
+from .make_saved_model import ARCHIVE, draw_cells, latents_of
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_values_come_back_as_they_were():
         "numbers": [1, 2.5, np.float32(0.5), np.int64(7), True, np.bool_(False), None, float("inf")],
         "text": np.array(["x", "yy"]),
         "objects": np.array(["x", 1, None], dtype=object),
-        "codes": np.array([[1, -1]], dtype=np.int8),
+        "latents": np.array([[1, -1]], dtype=np.int8),
         "pair": (1, ("a", torch.arange(3))),
         "keys": {1: "one", ("a", 2): "two", "$name": 3},
         "table": table,
@@ -49,7 +49,7 @@ def test_values_come_back_as_they_were():
     assert found["numbers"] == [1, 2.5, 0.5, 7, True, False, None, float("inf")]
     np.testing.assert_array_equal(found["text"], values["text"])
     assert found["objects"].tolist() == ["x", 1, None]
-    assert found["codes"].dtype == np.int8
+    assert found["latents"].dtype == np.int8
     assert found["pair"][1][1].tolist() == [0, 1, 2]
     assert found["keys"] == values["keys"]
     assert found["empty"] == values["empty"]
@@ -64,15 +64,15 @@ def test_of_a_part_of_a_tensor_only_the_part_is_written(tmp_path):
     assert read_values(tmp_path, "x")["part"].shape == (3,)
 
 
-def test_a_model_of_the_first_format_loads_and_gives_its_codes(folder, capsys):
+def test_a_model_of_the_first_format_loads_and_gives_its_representations(folder, capsys):
     assert ARCHIVE.stat().st_size < 200_000
     mdata, noted = draw_cells(), dict(np.load(folder / "codes.npz"))
     for model, cells in (
         (IndiSeek.load(folder, mdata, accelerator="cpu"), None),
         (IndiSeek.load(folder, adata=False), mdata.copy()),
     ):
-        for name, code in codes_of(model, cells).items():
-            np.testing.assert_allclose(code, noted[name], atol=1e-4, err_msg=name)
+        for name, latent in latents_of(model, cells).items():
+            np.testing.assert_allclose(latent, noted[name], atol=1e-4, err_msg=name)
     model = IndiSeek.load(folder, mdata)
     assert model.stages_ == ["shared", "specific"]
     assert model.split.test.tolist() == list(range(40))
@@ -87,7 +87,7 @@ def test_what_is_loaded_is_saved_again(folder, tmp_path):
     model.save(tmp_path / "again", prefix="b-", save_anndata=True)
     assert {file.name for file in (tmp_path / "again").iterdir()} == {"b-model.pt", "b-model.json", "b-mdata.h5mu"}
     again = IndiSeek.load(tmp_path / "again", prefix="b-")
-    assert_equal_codes(all_codes(model), all_codes(again))
+    assert_equal_latents(all_latents(model), all_latents(again))
     pd.testing.assert_frame_equal(model.history["shared/validation_loss"], again.history["shared/validation_loss"])
     assert again.run_name == model.run_name
     with pytest.raises(FileNotFoundError, match=r"model.pt: there is no such file.*prefix"):
@@ -128,7 +128,7 @@ def _sign(folder: Path) -> None:
 
 @pytest.mark.parametrize("how", ["pickle", "torch", "legacy"])
 def test_a_folder_of_a_stranger_runs_nothing(folder, tmp_path, how):
-    mark, weights = tmp_path / "code ran", folder / "model.pt"
+    mark, weights = tmp_path / "representation ran", folder / "model.pt"
     if how == "pickle":
         weights.write_bytes(pickle.dumps(Bomb(mark)))
     else:

@@ -200,14 +200,14 @@ def test_the_user_reads_what_was_understood(messages: pytest.LogCaptureFixture):
 
 @pytest.mark.parametrize("place", ["modality", "top", "both"])
 def test_a_representation_may_be_of_the_modality_or_of_all(place: str):
-    mdata, codes = make_mdata(), {"modality": np.ones((N_CELLS, 2)), "top": np.full((N_CELLS, 4), 2.0)}
+    mdata, latents = make_mdata(), {"modality": np.ones((N_CELLS, 2)), "top": np.full((N_CELLS, 4), 2.0)}
     if place != "top":
-        mdata["adt"].obsm["codes"] = codes["modality"]
+        mdata["adt"].obsm["latents"] = latents["modality"]
     if place != "modality":
-        mdata.obsm["codes"] = codes["top"]
-    TinyModel.setup_mudata(mdata, adt_obsm_key="codes")
+        mdata.obsm["latents"] = latents["top"]
+    TinyModel.setup_mudata(mdata, adt_obsm_key="latents")
     model = TinyModel(mdata)
-    expected = codes["top" if place == "top" else "modality"]
+    expected = latents["top" if place == "top" else "modality"]
     assert model.summary_stats.n_adt == expected.shape[1]
     minibatch = next(iter(model._make_data_loader(mdata, batch_size=N_CELLS)))
     np.testing.assert_array_equal(minibatch["adt"], expected)
@@ -245,8 +245,8 @@ def test_the_batch_is_found(name: str):
     TinyModel.setup_mudata(mdata, batch_key=key, **arguments)
     model = TinyModel(mdata)
     assert model.summary_stats.n_batch == 2
-    codes = model.adata_manager.get_from_registry("batch").ravel()
-    assert codes[0] != codes[1]
+    latents = model.adata_manager.get_from_registry("batch").ravel()
+    assert latents[0] != latents[1]
 
 
 # --- later data -----------------------------------------------------------------------------------------------------
@@ -312,7 +312,7 @@ def test_data_normalised_in_place_after_the_set_up_are_noticed(model: TinyModel)
         model._validate_anndata()
 
 
-def test_new_data_are_read_with_the_codes_of_the_model(model: TinyModel):
+def test_new_data_are_read_with_the_representations_of_the_model(model: TinyModel):
     mdata = batch_column(["b"] * 20)(make_mdata(n_cells=20, seed=1))
     assert model._validate_anndata(mdata) is mdata
     minibatch = next(iter(model._make_data_loader(mdata, batch_size=20)))

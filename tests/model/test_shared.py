@@ -125,10 +125,10 @@ def test_a_network_that_found_nothing_gives_way_to_the_linear_start():
     finish_shared(module, features, ROWS, ALL, start)
     for role in ROLES:
         assert (module.encoders[role].network(features[role]) == 0).all()
-    codes = [module.rotations[role](module.encoders[role](features[role])).detach() for role in ROLES]
+    latents = [module.rotations[role](module.encoders[role](features[role])).detach() for role in ROLES]
     kept = module.rotations["rna"].n_kept
     assert kept == 4
-    spread = torch.cat([code[:2000].std(dim=0, correction=0)[None] for code in codes])
+    spread = torch.cat([latent[:2000].std(dim=0, correction=0)[None] for latent in latents])
     torch.testing.assert_close(
         spread[:, :kept], module.rotations["rna"].correlation[:kept].expand(2, -1), rtol=1e-3, atol=0
     )
@@ -143,18 +143,18 @@ def test_a_network_that_found_more_stays():
 
 
 @pytest.mark.parametrize("n_active", [1, 2, 3, 4, 5])
-def test_codes_are_sufficient_from_as_many_columns_as_there_are_directions(n_active):
+def test_representations_are_sufficient_from_as_many_columns_as_there_are_directions(n_active):
     features, module = draw_pairs(hidden=False), make_module(n_active)
     finish_shared(module, features, ROWS, ALL, start_shared(module, features, ROWS, ALL))
     for role in ROLES:
         assert module.rotations[role].n_kept == min(n_active, 4)
-        code = module.shared(role, features[role])
-        assert (code[:, min(n_active, 4) :] == 0).all()
-        assert (code[:, : min(n_active, 4)].std(dim=0) > 0.1).all()
+        latent = module.shared(role, features[role])
+        assert (latent[:, min(n_active, 4) :] == 0).all()
+        assert (latent[:, : min(n_active, 4)].std(dim=0) > 0.1).all()
     assert is_sufficient(module, features, ROWS, ALL) == (n_active >= 4)
 
 
-def test_one_code_that_is_not_sufficient_is_enough_to_say_so():
+def test_one_representation_that_is_not_sufficient_is_enough_to_say_so():
     features, module = draw_pairs(hidden=False), make_module()
     finish_shared(module, features, ROWS, ALL, start_shared(module, features, ROWS, ALL))
     lost = torch.diag(torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0]))
@@ -175,9 +175,9 @@ def test_what_batches_add_to_both_modalities_is_no_shared_direction():
     for within in (ALL, Within(design, ROWS.train)):
         module = make_module()
         finish_shared(module, features, ROWS, within, start_shared(module, features, ROWS, within))
-        code = module.shared("rna", features["rna"]).detach()
-        means = design.T @ code / design.sum(dim=0)[:, None]
-        told[within is ALL] = float((means.var(dim=0) / code.var(dim=0).clamp(min=1e-9)).max())
+        latent = module.shared("rna", features["rna"]).detach()
+        means = design.T @ latent / design.sum(dim=0)[:, None]
+        told[within is ALL] = float((means.var(dim=0) / latent.var(dim=0).clamp(min=1e-9)).max())
     assert told[True] > 0.8
     assert told[False] < 0.1
 

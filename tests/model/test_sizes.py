@@ -45,9 +45,9 @@ def test_what_works(sizes, setup):
     model = IndiSeek(mdata)
     model.train(**QUICK)
     model.write_latents()
-    codes = {key: mdata.obsm[key] for key in mdata.obsm if key not in mdata.mod}
-    assert len(codes) == 5
-    assert all(code.shape[0] == sizes[0] and np.isfinite(code).all() for code in codes.values())
+    latents = {key: mdata.obsm[key] for key in mdata.obsm if key not in mdata.mod}
+    assert len(latents) == 5
+    assert all(latent.shape[0] == sizes[0] and np.isfinite(latent).all() for latent in latents.values())
     for source, target in (("rna", "adt"), ("adt", "rna")):
         model.train_prediction(**QUICK)
         assert np.isfinite(model.predict_modality(source, target, units="normalized").mean).all(axis=None)

@@ -20,14 +20,14 @@ from indiseek_sc.model._stages import (
     explains,
     find_dependence,
     find_information,
-    has_shape,
+    needs_flow,
     learn_critics,
-    learn_shape,
+    train_flow,
     learn_specific,
     run_stages,
 )
 from indiseek_sc.module import Optimisation
-from indiseek_sc.nn import ConditionalCodec
+from indiseek_sc.nn import ConditionalEncoderDecoder
 from indiseek_sc.train import Rows
 
 ROWS = Rows(torch.arange(0, 100), torch.arange(100, 200))
@@ -40,15 +40,15 @@ class Shape:
         self.told = told
         self.given_up = False
 
-    def surprise(self, values: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    def negative_log_likelihood(self, values: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         return 5 - 2 * (self.told + values[:, 2]) * (condition == values[:, :2]).all(dim=1)
 
     def give_up(self) -> None:
         self.given_up = True
 
 
-class WhitenedAlready(ConditionalCodec):
-    """Stands for a codec whose whitening changes nothing."""
+class WhitenedAlready(ConditionalEncoderDecoder):
+    """Stands for an encoder-decoder whose whitening changes nothing."""
 
     def __init__(self, shape: Shape) -> None:
         torch.nn.Module.__init__(self)
@@ -63,13 +63,15 @@ class WhitenedAlready(ConditionalCodec):
     [(1.0, None, False), (0.0, None, True), (0.04, None, True), (-1.0, None, True), (1.0, "stopped", True)],
 )
 def test_shapes_are_bent_only_where_the_condition_tells_of_them(told, reason, given_up, monkeypatch):
-    monkeypatch.setattr(_stages, "has_shape", lambda *_: True)
+    monkeypatch.setattr(_stages, "needs_flow", lambda *_: True)
     shapes = {role: Shape(told) for role in ROLES}
     stages_run = []
 
     class Run:
         seed = 0
-        module = SimpleNamespace(modalities=ROLES, codecs={role: WhitenedAlready(shapes[role]) for role in ROLES})
+        module = SimpleNamespace(
+            modalities=ROLES, encoder_decoders={role: WhitenedAlready(shapes[role]) for role in ROLES}
+        )
         rows = ROWS
         reason = None
 
@@ -81,10 +83,10 @@ def test_shapes_are_bent_only_where_the_condition_tells_of_them(told, reason, gi
     values = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
     values[100:, 2] -= values[100:, 2].mean()
     run = Run()
-    assert learn_shape(run, dict.fromkeys(ROLES, values), dict.fromkeys(ROLES, values[:, :2])) == {}
+    assert train_flow(run, dict.fromkeys(ROLES, values), dict.fromkeys(ROLES, values[:, :2])) == {}
     assert run.reason == reason
     assert [shapes[role].given_up for role in ROLES] == [given_up] * 2
-    assert stages_run == ["shape"]
+    assert stages_run == ["flow"]
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.2, 0.6])
@@ -92,7 +94,7 @@ def test_information_of_gaussians_is_half_their_jeffreys_divergence(correlation)
     class Gaussian:
         """The true conditional density, in the place of a trained one."""
 
-        def surprise(self, values, condition):
+        def negative_log_likelihood(self, values, condition):
             return (values - correlation * condition).square().sum(dim=1) / (2 * (1 - correlation**2))
 
     condition, noise = torch.randn(2, 40_000, 1, generator=torch.Generator().manual_seed(0))
@@ -173,32 +175,32 @@ def test_a_number_of_epochs_that_is_given_holds_for_critics_alone_too(max_epochs
 
 
 def draw_pair(kind: str, seed: int, n_cells: int = 2400) -> tuple[torch.Tensor, torch.Tensor, Rows]:
-    """Codes of four columns, a condition of two, and which cells are learned from."""
+    """Representations of four columns, a condition of two, and which cells are learned from."""
     generator = torch.Generator().manual_seed(seed)
     condition = torch.randn(n_cells, 2, generator=generator)
-    codes = torch.randn(n_cells, 4, generator=generator)
+    latents = torch.randn(n_cells, 4, generator=generator)
     if (
         kind == "skewed"
     ):  # the condition decides on which side the long tail of a hidden factor is; two columns hold a part of it
         tail = torch.empty(n_cells).exponential_(generator=generator) - 1
-        codes[:, 0] = tail * condition[:, 0].sign()
-        codes[:, :2] = codes[:, :2] @ torch.tensor([[0.6, 0.8], [-0.8, 0.6]])
+        latents[:, 0] = tail * condition[:, 0].sign()
+        latents[:, :2] = latents[:, :2] @ torch.tensor([[0.6, 0.8], [-0.8, 0.6]])
     elif kind == "linear":
-        codes[:, 1] += 0.5 * condition[:, 0]
+        latents[:, 1] += 0.5 * condition[:, 0]
     elif kind == "shifted":
-        codes[:, 1] += 0.5 * condition[:, 0].square()
-    return codes, condition, Rows(torch.arange(0, 1800), torch.arange(1800, n_cells))
+        latents[:, 1] += 0.5 * condition[:, 0].square()
+    return latents, condition, Rows(torch.arange(0, 1800), torch.arange(1800, n_cells))
 
 
 @pytest.mark.parametrize("kind", ["skewed", "shifted"])
 def test_dependence_is_found_where_there_is_some(kind):
     for seed in range(5):
-        codes, condition, rows = draw_pair(kind, seed)
-        assert has_shape(codes, condition, rows)
+        latents, condition, rows = draw_pair(kind, seed)
+        assert needs_flow(latents, condition, rows)
 
 
 def test_chance_is_seldom_taken_for_dependence():
-    found = [has_shape(*draw_pair("independent", seed)) for seed in range(40)]
+    found = [needs_flow(*draw_pair("independent", seed)) for seed in range(40)]
     assert sum(found) <= 4
     found = [explains(*draw_pair("independent", seed)) for seed in range(40)]
     assert sum(found) <= 2
@@ -224,14 +226,14 @@ def test_a_bound_counts_where_blocks_of_cells_agree_that_it_is_above_zero():
 
 
 def make_run(names: dict[str, torch.Tensor], gate: bool, learn: bool = True) -> tuple[SimpleNamespace, dict]:
-    """A run whose critics learn nothing, and cells whose codes stand still."""
-    codes, condition, rows = (dict(zip(ROLES, x, strict=True)) for x in zip(*names.values(), strict=True))
-    cells = {role: {"against": condition[role], "codes": codes[role]} for role in ROLES}
+    """A run whose critics learn nothing, and cells whose representations stand still."""
+    latents, condition, rows = (dict(zip(ROLES, x, strict=True)) for x in zip(*names.values(), strict=True))
+    cells = {role: {"against": condition[role], "latents": latents[role]} for role in ROLES}
     module = SimpleNamespace(
         modalities=ROLES,
         critics_learn=learn,
         critics={role: CriticSum({"recall": Recall()}) for role in ROLES},
-        encode_prepared=lambda role, x: x["codes"],
+        encode_prepared=lambda role, x: x["latents"],
     )
     run = SimpleNamespace(
         module=module,

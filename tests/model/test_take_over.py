@@ -12,7 +12,7 @@ from indiseek_sc import IndiSeek
 from indiseek_sc.baselines import CLIP, FactorizedCL, NoCritics, NoIndependence
 from indiseek_sc.metrics import _probes
 
-FEW = {"shared": 2, "shape": 2, "specific": 2, "decoder": 1}
+FEW = {"shared": 2, "flow": 2, "specific": 2, "decoder": 1}
 HELD_OUT = np.arange(0, 300, 3)
 QUICK = {"max_epochs": FEW, "enable_progress_bar": False}
 
@@ -52,8 +52,8 @@ def test_all_is_taken_over_where_it_is_of_the_same_make(mdata, leader):
     model.take_over(leader)
     assert model.stages_ == ["shared", "specific"] and model.is_trained_
     for kind in ("shared", "specific"):
-        codes = [m.get_latent_representation(kind=kind, modality="rna") for m in (leader, model)]
-        np.testing.assert_array_equal(*codes)
+        latents = [m.get_latent_representation(kind=kind, modality="rna") for m in (leader, model)]
+        np.testing.assert_array_equal(*latents)
     np.testing.assert_array_equal(model.test_indices, HELD_OUT)
 
 
@@ -62,7 +62,9 @@ def test_training_goes_on_from_the_start_and_leaves_the_other_model_alone(mdata,
     model = make(NoCritics, mdata)
     model.take_over(leader)
     model.train(stages=("specific",), keep_start=True, **QUICK)
-    start = [f"codecs.{role}.{part}." for role in ("rna", "adt") for part in ("conditional", "shape", "principal")]
+    start = [
+        f"encoder_decoders.{role}.{part}." for role in ("rna", "adt") for part in ("conditional", "flow", "principal")
+    ]
     assert_same(state_of(model, *start, "encoders", "rotations"), state_of(leader, *start, "encoders", "rotations"))
     assert_same(before, leader.module.state_dict())
     # Without it the start is made anew.
@@ -71,10 +73,14 @@ def test_training_goes_on_from_the_start_and_leaves_the_other_model_alone(mdata,
 
 
 def _a_weight(model):
-    return next(name for name in model.module.state_dict() if name.startswith("codecs.rna.shape.") and "weight" in name)
+    return next(
+        name
+        for name in model.module.state_dict()
+        if name.startswith("encoder_decoders.rna.shape.") and "weight" in name
+    )
 
 
-def test_shared_codes_alone_are_taken_over_where_specific_ones_are_made_otherwise(mdata, leader):
+def test_shared_representations_alone_are_taken_over_where_specific_ones_are_made_otherwise(mdata, leader):
     model = make(NoIndependence, mdata)
     model.take_over(leader)
     assert model.stages_ == ["shared"] and not model.is_trained_
@@ -82,7 +88,7 @@ def test_shared_codes_alone_are_taken_over_where_specific_ones_are_made_otherwis
     assert_same(state_of(model, "encoders", "rotations"), state_of(leader, "encoders", "rotations"))
 
 
-def test_a_walk_on_shared_codes_taken_over_is_that_on_own_ones(mdata, monkeypatch):
+def test_a_walk_on_shared_representations_taken_over_is_that_on_own_ones(mdata, monkeypatch):
     monkeypatch.setattr(_probes, "_MAX_EPOCHS", 0)
     clip = make(CLIP, mdata)
     clip.train(held_out=HELD_OUT, **QUICK)
@@ -104,7 +110,7 @@ def test_cells_are_taken_over_by_their_names(mdata, leader):
         assert own == theirs
 
 
-def test_an_auditor_of_the_same_shared_codes_gives_the_same_report(mdata, leader, monkeypatch):
+def test_an_auditor_of_the_same_shared_representations_gives_the_same_report(mdata, leader, monkeypatch):
     monkeypatch.setattr(_probes, "_MAX_EPOCHS", 1)
     model = make(NoCritics, mdata)
     model.take_over(leader)
@@ -123,7 +129,7 @@ def test_what_cannot_be_taken_over(mdata, leader):
         make(IndiSeek, mdata).take_over(make(IndiSeek, mdata))
 
 
-def test_a_start_cannot_be_kept_for_new_shared_codes(mdata, leader):
+def test_a_start_cannot_be_kept_for_new_shared_representations(mdata, leader):
     model = make(IndiSeek, mdata)
     with pytest.raises(ValueError, match="keep_start"):
         model.train(keep_start=True, **QUICK)

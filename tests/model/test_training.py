@@ -23,14 +23,14 @@ from indiseek_sc.model._cells import read_features
 from indiseek_sc.module import IndiSeekModule
 from indiseek_sc.train import EarlyEndWarning, LeakProbe, RegressionPlan, SharedPlan, SpecificPlan, StageData, StageFit
 
-from .conftest import FEW, HELD_OUT, UNGATED, all_codes, assert_equal_codes, fit
+from .conftest import FEW, HELD_OUT, UNGATED, all_latents, assert_equal_latents, fit
 
 
 def test_same_seed_same_bits_and_another_seed_differs(pbmc_small, fitted):
     model, _ = fitted
     torch.manual_seed(987)  # the state of the program must not matter
     again = fit(pbmc_small.copy())
-    assert_equal_codes(all_codes(model), all_codes(again))
+    assert_equal_latents(all_latents(model), all_latents(again))
     other = fit(pbmc_small.copy(), seed=1)
     assert not np.array_equal(
         model.get_latent_representation(kind="specific", modality="rna"),
@@ -41,18 +41,18 @@ def test_same_seed_same_bits_and_another_seed_differs(pbmc_small, fitted):
 @pytest.mark.slow
 def test_a_second_training_starts_anew(fitted, pbmc_small):
     model = fit(pbmc_small)
-    first = all_codes(model)
+    first = all_latents(model)
     model.train(max_epochs=FEW, held_out=HELD_OUT, enable_progress_bar=False)
-    assert_equal_codes(first, all_codes(model))
+    assert_equal_latents(first, all_latents(model))
 
 
-def test_stage_two_alone_leaves_shared_codes_alone(pbmc_small):
+def test_stage_two_alone_leaves_shared_representations_alone(pbmc_small):
     model = fit(pbmc_small)
-    before = all_codes(model)
+    before = all_latents(model)
     history = model.history["shared/train_loss"]
     longer = {"max_epochs": {**FEW, "specific": 8}, "plan_kwargs": {**UNGATED, "keep_least_leak": False}}
     model.train(stages=("specific",), lambda_=1.0, enable_progress_bar=False, **longer)
-    after = all_codes(model)
+    after = all_latents(model)
     np.testing.assert_array_equal(before["shared_rna"], after["shared_rna"])
     np.testing.assert_array_equal(before["shared_adt"], after["shared_adt"])
     assert not np.array_equal(before["specific_rna"], after["specific_rna"])
@@ -66,7 +66,7 @@ def test_stage_two_may_have_no_epochs(pbmc_small):
     assert np.isfinite(model.get_latent_representation()).all()
 
 
-def test_wider_shared_codes_are_tried_where_narrow_ones_do_not_suffice(pbmc_small, monkeypatch):
+def test_wider_shared_representations_are_tried_where_narrow_ones_do_not_suffice(pbmc_small, monkeypatch):
     asked = []
 
     def answer(sufficient, module, features, rows, within):
@@ -91,7 +91,7 @@ def test_held_out_cells_have_no_influence(pbmc_small):
         changed[name].X = matrix
     first, second = fit(pbmc_small), fit(changed)
     kept = np.setdiff1d(np.arange(600), HELD_OUT)
-    assert_equal_codes(all_codes(first, indices=kept), all_codes(second, indices=kept))
+    assert_equal_latents(all_latents(first, indices=kept), all_latents(second, indices=kept))
     np.testing.assert_array_equal(first.split.test, HELD_OUT)
 
 
@@ -101,21 +101,21 @@ def test_a_loaded_model_trains_as_the_first_one_did(fitted, tmp_path):
     model.save(str(tmp_path / "model"))
     loaded = IndiSeek.load(str(tmp_path / "model"), adata=mdata)
     loaded.train(max_epochs=FEW, held_out=HELD_OUT, enable_progress_bar=False)
-    assert_equal_codes(all_codes(model), all_codes(loaded))
+    assert_equal_latents(all_latents(model), all_latents(loaded))
 
 
 def test_histories_are_named_by_stage(fitted):
     model, _ = fitted
     stages = {key.split("/")[0] for key in model.history}
-    assert stages - {"shape"} == {"shared", "specific", "decoder"}
+    assert stages - {"flow"} == {"shared", "specific", "decoder"}
     assert len(model.history["shared/validation_info_nce"]) == FEW["shared"]
     assert np.isfinite(model.history["specific/rna_gaussian_validation_bound"].to_numpy(dtype=float)).all()
 
 
 def test_the_published_recipe_trains(pbmc_small):
     model = fit(pbmc_small, preset="paper", train={"max_epochs": 2})
-    codes = all_codes(model)
-    assert codes["shared_rna"].shape[1] == codes["specific_adt"].shape[1] == 50
+    latents = all_latents(model)
+    assert latents["shared_rna"].shape[1] == latents["specific_adt"].shape[1] == 50
     assert {key.split("/")[0] for key in model.history} == {"shared", "specific"}
 
 
@@ -128,7 +128,7 @@ class _Stop(Callback):
             raise self.error
 
 
-def test_interrupting_stage_one_keeps_shared_codes(pbmc_small):
+def test_interrupting_stage_one_keeps_shared_representations(pbmc_small):
     IndiSeek.setup_mudata(pbmc_small)
     model = IndiSeek(pbmc_small)
     stop = _Stop("train_loss", KeyboardInterrupt())
@@ -138,13 +138,13 @@ def test_interrupting_stage_one_keeps_shared_codes(pbmc_small):
     assert outcome.is_interrupted
     assert model.stages_ == ["shared"]
     assert np.isfinite(model.get_latent_representation(kind="shared", modality="rna")).all()
-    with pytest.raises(RuntimeError, match=r"specific codes are not trained yet.*stages=\('specific',\)"):
+    with pytest.raises(RuntimeError, match=r"specific representations are not trained yet.*stages=\('specific',\)"):
         model.get_latent_representation()
     model.train(stages="specific", max_epochs=2, enable_progress_bar=False)
     assert np.isfinite(model.get_latent_representation()).all()
 
 
-def test_interrupting_stage_two_keeps_all_codes(pbmc_small):
+def test_interrupting_stage_two_keeps_all_representations(pbmc_small):
     IndiSeek.setup_mudata(pbmc_small)
     model = IndiSeek(pbmc_small)
     with pytest.warns(UserWarning, match="Stage 'specific': Interrupted"):
@@ -154,7 +154,7 @@ def test_interrupting_stage_two_keeps_all_codes(pbmc_small):
             plan_kwargs=UNGATED,
             enable_progress_bar=False,
         )
-    assert all(np.isfinite(code).all() for code in all_codes(model).values())
+    assert all(np.isfinite(latent).all() for latent in all_latents(model).values())
 
 
 def test_a_loss_that_is_not_finite_ends_the_stage_with_whole_weights(pbmc_small, monkeypatch):
@@ -211,8 +211,8 @@ def test_critics_that_lag_are_warned_of(fitted, tmp_path):
     assert sum("stayed negative" in str(warning.message) for warning in caught) == 1
 
 
-def test_each_modality_keeps_the_code_that_a_fresh_probe_read_least_from(fitted, tmp_path):
-    """With no regard for the error, codes come to evade their critics."""
+def test_each_modality_keeps_the_representation_that_a_fresh_probe_read_least_from(fitted, tmp_path):
+    """With no regard for the error, representations come to evade their critics."""
     model, mdata = fitted
     model.save(str(tmp_path / "model"))
     model = IndiSeek.load(str(tmp_path / "model"), adata=mdata)
@@ -266,7 +266,7 @@ def trained():
 
 def state_of(model):
     return {
-        "codes": all_codes(model),
+        "latents": all_latents(model),
         "weights": {name: x.clone() for name, x in model.module.state_dict().items()},
         "history": {key: x.copy() for key, x in model.history.items()},
         "split": {"cells": model.split_["cells"].copy(), "part": model.split_["part"].copy()},
@@ -279,13 +279,13 @@ def state_of(model):
 
 
 def assert_same_state(first, second):
-    assert_equal_codes(first["codes"], second["codes"])
+    assert_equal_latents(first["latents"], second["latents"])
     assert all(torch.equal(x, second["weights"][name]) for name, x in first["weights"].items())
     assert first["history"].keys() == second["history"].keys()
     for key, x in first["history"].items():
         pd.testing.assert_frame_equal(x, second["history"][key])
     for part in ("split", "sums"):
-        assert_equal_codes(first[part], second[part])
+        assert_equal_latents(first[part], second[part])
     assert first["others"] == second["others"]
     assert all(x is y for x, y in zip(first["objects"], second["objects"], strict=True))
     assert torch.equal(first["torch"], second["torch"])
@@ -316,11 +316,11 @@ def test_an_error_in_any_stage_changes_nothing(plan, trained):
     [
         (("shared", "specific"), SharedPlan, "shared"),
         (("shared",), SharedPlan, "shared"),
-        (("specific",), RegressionPlan, "shape"),
+        (("specific",), RegressionPlan, "flow"),
     ],
 )
 def test_ctrl_c_in_the_first_stage_changes_nothing(stages, plan, first, trained, monkeypatch):
-    monkeypatch.setattr(_stages, "has_shape", lambda *_: True)
+    monkeypatch.setattr(_stages, "needs_flow", lambda *_: True)
     before = state_of(trained)
     with pytest.warns(EarlyEndWarning) as caught:
         outcome = trained.train(stages=stages, callbacks=[_Fail(plan, KeyboardInterrupt())], **ONE)
@@ -347,7 +347,7 @@ def test_ctrl_c_behind_the_first_stage_keeps_what_is_there(trained):
     assert outcome.is_interrupted
     assert model.module is not before
     assert model.lambda_ == 10.0
-    assert all(np.isfinite(code).all() for code in all_codes(model).values())
+    assert all(np.isfinite(latent).all() for latent in all_latents(model).values())
 
 
 def test_a_modality_without_variation_changes_nothing(trained):
@@ -389,13 +389,13 @@ def test_values_that_are_not_finite_change_nothing(trained):
 
 @pytest.mark.parametrize(("max_epochs", "n_epochs"), [(1, 1), (np.int64(2), 2)])
 def test_a_number_of_epochs_is_that_of_every_stage(max_epochs, n_epochs, trained, monkeypatch):
-    monkeypatch.setattr(_stages, "has_shape", lambda *_: True)
+    monkeypatch.setattr(_stages, "needs_flow", lambda *_: True)
     monkeypatch.setattr(_stages, "explains", lambda *_: True)
     model = IndiSeek(trained.adata, n_shared=4)
     outcome = model.train(max_epochs, enable_progress_bar=False)
     figures = {
         "shared": "train_loss",
-        "shape": "rna_train_loss",
+        "flow": "rna_train_loss",
         "critics": "adt_train_loss",
         "specific": "rna_nce_train_loss",
         "decoder": "adt_train_loss",
@@ -403,7 +403,7 @@ def test_a_number_of_epochs_is_that_of_every_stage(max_epochs, n_epochs, trained
     assert {stage: len(model.history[f"{stage}/{figure}"]) for stage, figure in figures.items()} == dict.fromkeys(
         figures, n_epochs
     )
-    stages = ["shared", "shape", "critics", "specific", "decoder"]
+    stages = ["shared", "flow", "critics", "specific", "decoder"]
     assert [fit.stage for fit in outcome.fits] == stages
     assert [fit.n_epochs for fit in outcome.fits] == [n_epochs] * len(stages)
     assert outcome.reason is None
@@ -416,20 +416,20 @@ def test_a_number_of_epochs_is_that_of_every_stage(max_epochs, n_epochs, trained
 def test_an_outcome_is_told_in_a_line():
     fits = (
         StageFit("shared", {}, {}, 3, 1.4, None, False),
-        StageFit("shape", {}, {}, 2, 12.6, "Interrupted. The best weights so far were kept.", True),
+        StageFit("flow", {}, {}, 2, 12.6, "Interrupted. The best weights so far were kept.", True),
     )
     whole = TrainingOutcome(fits[:1])
     assert repr(whole) == "TrainingOutcome: shared 3 epochs (1 s)."
-    early = TrainingOutcome(fits, "Stage 'shape': Interrupted. The best weights so far were kept.", True)
+    early = TrainingOutcome(fits, "Stage 'flow': Interrupted. The best weights so far were kept.", True)
     assert repr(early) == (
         "TrainingOutcome: shared 3 epochs (1 s), shape 2 epochs (13 s). Ended early. "
-        "Stage 'shape': Interrupted. The best weights so far were kept."
+        "Stage 'flow': Interrupted. The best weights so far were kept."
     )
     assert early.seconds == pytest.approx(14.0)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_codes_that_are_not_finite_end_the_stage_with_whole_weights(value, trained, monkeypatch):
+def test_representations_that_are_not_finite_end_the_stage_with_whole_weights(value, trained, monkeypatch):
     """They reach the Cholesky factor of the canonical term before any loss is looked at."""
     terms, calls = IndiSeekModule.shared_terms, []
 
@@ -472,7 +472,7 @@ def test_the_trainer_that_a_model_keeps_holds_no_data(pbmc_small, monkeypatch):
     assert model.trainer is not None
 
 
-def test_compressed_columns_are_turned_once_a_training_and_once_for_codes(pbmc_small, monkeypatch):
+def test_compressed_columns_are_turned_once_a_training_and_once_for_representations(pbmc_small, monkeypatch):
     expected = fit(pbmc_small.copy(), train={"stages": ("shared",)})
     mdata = pbmc_small.copy()
     mdata["rna"].X = sp.csc_matrix(mdata["rna"].X)
@@ -482,6 +482,6 @@ def test_compressed_columns_are_turned_once_a_training_and_once_for_codes(pbmc_s
     model = fit(mdata, train={"stages": ("shared",)})
     assert turned == [mdata["rna"].shape]
     monkeypatch.setattr("indiseek_sc.model._latents.CELLS_AT_ONCE", 100)
-    code = model.get_latent_representation(kind="shared", modality="rna")
+    latent = model.get_latent_representation(kind="shared", modality="rna")
     assert turned == [mdata["rna"].shape] * 2
-    np.testing.assert_array_equal(code, expected.get_latent_representation(kind="shared", modality="rna"))
+    np.testing.assert_array_equal(latent, expected.get_latent_representation(kind="shared", modality="rna"))

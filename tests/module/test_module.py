@@ -16,47 +16,47 @@ BATCH = torch.eye(3)[torch.arange(60) % 3]
 OTHER_BATCH = BATCH.roll(1, dims=1)
 
 
-def fit_codecs(module, features, batch=NO_BATCH):
+def fit_encoder_decoders(module, features, batch=NO_BATCH):
     """Set the closed forms of stage 2 from all cells, and return what the critics' stage reads of them."""
     names = module.modalities
     with torch.no_grad():
         conditions = {m: module.condition(m, module.shared(m, features[m]), batch) for m in names}
         for name in names:
-            module.codecs[name].fit(features[name], conditions[name], module.n_shared)
+            module.encoder_decoders[name].fit(features[name], conditions[name], module.n_shared)
         module.eval()
-        if module.architecture.conditional_codec:
+        if module.architecture.conditional_encoder_decoder:
             for name in names:
-                module.codecs[name].fit_whitening(features[name], conditions[name], 45)
-                module.codecs[name].freeze_start(features[name], conditions[name])
+                module.encoder_decoders[name].fit_whitening(features[name], conditions[name], 45)
+                module.encoder_decoders[name].freeze_start(features[name], conditions[name])
         cells = {name: module.prepare_specific(name, features, conditions) for name in names}
         for name in names:
-            module.codecs[name].freeze_statistics(cells[name], conditions[name])
+            module.encoder_decoders[name].freeze_statistics(cells[name], conditions[name])
         module.joint.fit(list(module.describe(features, batch)["reconstruction"].values()))
     return cells
 
 
-def flatten(codes):
+def flatten(latents):
     return {
         f"{kind}/{role}": x
-        for kind, by_role in codes.items()
+        for kind, by_role in latents.items()
         for role, x in (by_role.items() if isinstance(by_role, dict) else [("both", by_role)])
     }
 
 
-def assert_equal_codes(first, second):
+def assert_equal_latents(first, second):
     first, second = flatten(first), flatten(second)
     assert first.keys() == second.keys()
-    for name, code in first.items():
-        assert torch.equal(code, second[name]), name
+    for name, latent in first.items():
+        assert torch.equal(latent, second[name]), name
 
 
 @pytest.mark.parametrize("n_batches", [1, 3])
 def test_shapes(make_module, features, n_batches):
     module = make_module(n_batches=n_batches)
     design = BATCH if n_batches > 1 else NO_BATCH
-    fit_codecs(module, features, design)
-    codes = module.describe(features, design)
-    assert {name: tuple(x.shape) for name, x in flatten(codes).items()} == {
+    fit_encoder_decoders(module, features, design)
+    latents = module.describe(features, design)
+    assert {name: tuple(x.shape) for name, x in flatten(latents).items()} == {
         "shared/rna": (60, 3),
         "shared/adt": (60, 3),
         "specific/rna": (60, 4),
@@ -65,12 +65,12 @@ def test_shapes(make_module, features, n_batches):
         "reconstruction/adt": (60, 5),
         "joint/both": (60, 12),
     }
-    assert all(torch.isfinite(x).all() for x in flatten(codes).values())
+    assert all(torch.isfinite(x).all() for x in flatten(latents).values())
 
 
 def test_shapes_of_the_published_recipe(make_module, features):
     module = make_module("paper", n_shared=8, n_specific=9)
-    fit_codecs(module, features)
+    fit_encoder_decoders(module, features)
     shapes = {name: x.shape[1] for name, x in flatten(module.describe(features, NO_BATCH)).items()}
     assert shapes["shared/rna"] == shapes["shared/adt"] == 8  # wider than the features, as asked for
     assert shapes["specific/rna"] == shapes["specific/adt"] == 9
@@ -88,9 +88,9 @@ def test_dropped_directions_are_not_shown_and_tell_nothing(make_module, features
         rotation = module.rotations[role]
         rotation.weight[:, 1:] = 0
         rotation.correlation[1:] = 0
-    fit_codecs(module, features)
-    codes = module.describe(features, NO_BATCH)
-    assert codes["shared"]["rna"].shape == (60, 1)
+    fit_encoder_decoders(module, features)
+    latents = module.describe(features, NO_BATCH)
+    assert latents["shared"]["rna"].shape == (60, 1)
     condition = module.condition("rna", module.shared("rna", features["rna"]), NO_BATCH)
     assert condition.shape == (60, 3)
     assert (condition[:, 1:] == 0).all()
@@ -105,10 +105,10 @@ def test_the_batch_stands_in_the_condition_as_one_hot(make_module, features):
     assert torch.equal(condition[:, 3:], BATCH)
 
 
-def test_the_batch_is_no_part_of_shared_codes(make_module, features, disturb):
+def test_the_batch_is_no_part_of_shared_representations(make_module, features, disturb):
     module = make_module(n_batches=3)
     disturb(module)
-    fit_codecs(module, features, BATCH)
+    fit_encoder_decoders(module, features, BATCH)
     first, second = module.describe(features, BATCH), module.describe(features, OTHER_BATCH)
     assert torch.equal(first["shared"]["adt"], second["shared"]["adt"])
     assert not torch.equal(first["specific"]["adt"], second["specific"]["adt"])
@@ -117,7 +117,7 @@ def test_the_batch_is_no_part_of_shared_codes(make_module, features, disturb):
 def test_each_modality_is_encoded_from_itself(make_module, features, disturb):
     module = make_module()
     disturb(module)
-    fit_codecs(module, features)
+    fit_encoder_decoders(module, features)
     before = module.describe(features, NO_BATCH)
     after = module.describe({**features, "adt": features["adt"].flip(0)}, NO_BATCH)
     for kind in ("shared", "specific", "reconstruction"):
@@ -140,16 +140,16 @@ def test_frozen_parts_stay_in_evaluation(make_module, frozen):
 def test_a_fresh_module_takes_the_weights_over(make_module, features, disturb, preset):
     module = make_module(preset, n_batches=3)
     disturb(module)
-    fit_codecs(module, features, BATCH)
+    fit_encoder_decoders(module, features, BATCH)
     fresh = make_module(preset, n_batches=3, seed=99)
     fresh.load_state_dict(module.state_dict(), strict=True)
-    assert_equal_codes(module.describe(features, BATCH), fresh.eval().describe(features, BATCH))
+    assert_equal_latents(module.describe(features, BATCH), fresh.eval().describe(features, BATCH))
 
 
 def test_the_interface_of_scvi_tools(make_module, features, disturb):
     module = make_module(n_batches=3)
     disturb(module)
-    fit_codecs(module, features, BATCH)
+    fit_encoder_decoders(module, features, BATCH)
     tensors = {
         REGISTRY_KEYS.X_KEY: features["rna"],
         "adt": features["adt"],
@@ -159,8 +159,8 @@ def test_the_interface_of_scvi_tools(make_module, features, disturb):
     read = inference.pop("features")
     assert all(torch.equal(read[role], features[role]) for role in ROLES)
     expected = module.describe(features, BATCH)
-    assert_equal_codes(inference, expected)
-    assert_equal_codes(generative, {"reconstruction": expected["reconstruction"]})
+    assert_equal_latents(inference, expected)
+    assert_equal_latents(generative, {"reconstruction": expected["reconstruction"]})
     assert isinstance(losses, LossOutput)
     errors = [
         (features[r] - expected["reconstruction"][r]).square().sum() / 60 / features[r].var(dim=0).sum() for r in ROLES
@@ -171,22 +171,22 @@ def test_the_interface_of_scvi_tools(make_module, features, disturb):
 
 def test_without_batches_all_cells_are_of_one(make_module, features):
     module = make_module()
-    fit_codecs(module, features)
+    fit_encoder_decoders(module, features)
     tensors = {REGISTRY_KEYS.X_KEY: features["rna"], "adt": features["adt"]}
     inference = module.inference(**module._get_inference_input(tensors))
     del inference["features"]
-    assert_equal_codes(inference, module.describe(features, NO_BATCH))
+    assert_equal_latents(inference, module.describe(features, NO_BATCH))
 
 
 def test_terms_of_stage_one(make_module, features):
     module = make_module(info_nce_weight=0.2, canonical_weight=0.7, prediction_weight=3.0, dropout=0.0).eval()
-    codes = {role: module.encoders[role](features[role]) for role in ROLES}
+    latents = {role: module.encoders[role](features[role]) for role in ROLES}
     terms = module.shared_terms(features)
-    torch.testing.assert_close(terms["info_nce"], info_nce(*codes.values(), module.log_scale))
-    torch.testing.assert_close(terms["canonical"], canonical_correlation_loss(*codes.values()))
+    torch.testing.assert_close(terms["info_nce"], info_nce(*latents.values(), module.log_scale))
+    torch.testing.assert_close(terms["canonical"], canonical_correlation_loss(*latents.values()))
     shares = []
     for source, target in (("rna", "adt"), ("adt", "rna")):
-        missed = features[target] - module.predictors[source](codes[source])
+        missed = features[target] - module.predictors[source](latents[source])
         around = features[target] - features[target].mean(dim=0)
         shares.append(missed.square().sum() / around.square().sum())
     torch.testing.assert_close(terms["prediction"], (shares[0] + shares[1]) / 2)
@@ -204,8 +204,8 @@ def test_the_temperature_has_a_floor(make_module, features):
     module = make_module(dropout=0.0)
     with torch.no_grad():
         module.log_scale.fill_(50.0)
-    codes = [module.encoders[role](features[role]) for role in ROLES]
-    expected = info_nce(*codes, torch.tensor(math.log(100.0)))
+    latents = [module.encoders[role](features[role]) for role in ROLES]
+    expected = info_nce(*latents, torch.tensor(math.log(100.0)))
     torch.testing.assert_close(module.shared_terms(features)["info_nce"], expected)
 
 
@@ -213,12 +213,12 @@ def test_the_temperature_has_a_floor(make_module, features):
 def test_critics_judge_by_the_other_modality(make_module, features, disturb, role):
     module = make_module()
     disturb(module)
-    cells = fit_codecs(module, features)
+    cells = fit_encoder_decoders(module, features)
     assert torch.equal(cells[role]["against"], cells[other(role)]["condition"])
     terms = module.specific_terms(role, cells[role])
     assert list(terms) == ["gaussian_bound", "nce_bound", "error"]
-    code = module.encode_prepared(role, cells[role])
-    bounds = module.critics[role].bounds(code, cells[other(role)]["condition"])
+    latent = module.encode_prepared(role, cells[role])
+    bounds = module.critics[role].bounds(latent, cells[other(role)]["condition"])
     torch.testing.assert_close(terms["nce_bound"], bounds["nce"])
     torch.testing.assert_close(terms["gaussian_bound"], bounds["gaussian"])
 
@@ -226,7 +226,7 @@ def test_critics_judge_by_the_other_modality(make_module, features, disturb, rol
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_teaching_critics_leaves_everything_else_alone(make_module, features, preset):
     module = make_module(preset)
-    cells = fit_codecs(module, features)
+    cells = fit_encoder_decoders(module, features)
     losses = module.critic_losses("rna", cells["rna"])
     assert list(losses) == list(module.critics["rna"].critics)
     torch.stack(list(losses.values())).sum().backward()
@@ -237,10 +237,12 @@ def test_teaching_critics_leaves_everything_else_alone(make_module, features, pr
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_the_encoder_learns_from_bounds_and_error(make_module, features, preset):
     module = make_module(preset)
-    cells = fit_codecs(module, features)
+    cells = fit_encoder_decoders(module, features)
     if preset == "default":  # at the start the error is 0, and so is its gradient
-        torch.nn.init.normal_(module.codecs["adt"].correction[-1].weight)
-    trained = module.codecs["adt"].correction if preset == "default" else module.codecs["adt"].encoder
+        torch.nn.init.normal_(module.encoder_decoders["adt"].correction[-1].weight)
+    trained = (
+        module.encoder_decoders["adt"].correction if preset == "default" else module.encoder_decoders["adt"].encoder
+    )
     for name, term in module.specific_terms("adt", cells["adt"]).items():
         gradients = torch.autograd.grad(term, list(trained.parameters()), retain_graph=True)
         assert sum(g.abs().sum() for g in gradients) > 0, name
@@ -248,19 +250,19 @@ def test_the_encoder_learns_from_bounds_and_error(make_module, features, preset)
 
 def test_the_error_is_zero_where_stage_two_starts(make_module, features):
     module = make_module()
-    cells = fit_codecs(module, features)
+    cells = fit_encoder_decoders(module, features)
     assert module.specific_terms("rna", cells["rna"])["error"].item() == pytest.approx(0, abs=1e-6)
 
 
-def test_the_decoding_error_is_a_share_of_what_the_code_could_hold(make_module, features):
+def test_the_decoding_error_is_a_share_of_what_the_representation_could_hold(make_module, features):
     module = make_module()
-    cells = fit_codecs(module, features)["adt"]
-    code = module.encode_prepared("adt", cells)
-    codec = module.codecs["adt"]
-    missed = (features["adt"] - codec.decode(code, cells["condition"])).square().sum(dim=1).mean()
-    closed = codec.decode_closed(code, cells["condition"])
-    error = module.decoding_error("adt", {**cells, "features": features["adt"], "specific": code, "closed": closed})
-    torch.testing.assert_close(error, missed / codec.error_scale)
+    cells = fit_encoder_decoders(module, features)["adt"]
+    latent = module.encode_prepared("adt", cells)
+    encoder_decoder = module.encoder_decoders["adt"]
+    missed = (features["adt"] - encoder_decoder.decode(latent, cells["condition"])).square().sum(dim=1).mean()
+    closed = encoder_decoder.decode_closed(latent, cells["condition"])
+    error = module.decoding_error("adt", {**cells, "features": features["adt"], "specific": latent, "closed": closed})
+    torch.testing.assert_close(error, missed / encoder_decoder.error_scale)
 
 
 def test_stages_can_start_anew(make_module):
@@ -269,10 +271,10 @@ def test_stages_can_start_anew(make_module):
     before = {name: x.clone() for name, x in module.state_dict().items()}
     module.reset_specific()
     changed = {name.split(".")[0] for name, x in module.state_dict().items() if not torch.equal(x, before[name])}
-    assert changed == {"codecs", "critics"}
+    assert changed == {"encoder_decoders", "critics"}
     module.reset_shared()
     changed = {name.split(".")[0] for name, x in module.state_dict().items() if not torch.equal(x, before[name])}
-    assert changed == {"codecs", "critics", "encoders", "predictors"}
+    assert changed == {"encoder_decoders", "critics", "encoders", "predictors"}
     assert set(module.state_dict()) == names
 
 
@@ -287,7 +289,7 @@ def test_only_the_named_parts_are_trainable(make_module):
 def test_critics_can_judge_by_the_own_modality(make_module, features, disturb, role):
     module = make_module(against="own")
     disturb(module)
-    cells = fit_codecs(module, features)
+    cells = fit_encoder_decoders(module, features)
     assert torch.equal(cells[role]["against"], cells[role]["condition"])
     assert not torch.equal(cells[role]["against"], cells[other(role)]["condition"])
 
@@ -311,12 +313,12 @@ def test_batch_offsets_are_subtracted_where_there_are_batches(make_module, n_bat
 
 
 @pytest.mark.parametrize("batch_offsets", [True, False])
-def test_the_joint_code_is_of_no_certain_batch_where_offsets_are_subtracted(
+def test_the_joint_representation_is_of_no_certain_batch_where_offsets_are_subtracted(
     make_module, features, disturb, batch_offsets
 ):
     module = make_module(n_batches=3, batch_offsets=batch_offsets)
     disturb(module)
-    fit_codecs(module, features, BATCH)
+    fit_encoder_decoders(module, features, BATCH)
     module.design.mean.copy_(torch.tensor([0.5, 0.3, 0.2]))
     conditions = {role: module.condition(role, module.shared(role, features[role]), BATCH) for role in ROLES}
     specific = {role: module.specific(role, features[role], conditions[role]) for role in ROLES}
@@ -324,15 +326,15 @@ def test_the_joint_code_is_of_no_certain_batch_where_offsets_are_subtracted(
     batch = module.design.mean.expand(60, 3) if batch_offsets else BATCH
     for role, values in zip(ROLES, joined, strict=True):
         known = torch.cat([conditions[role][:, :3], batch], dim=1)
-        assert torch.equal(values, module.codecs[role].decode(specific[role], known))
+        assert torch.equal(values, module.encoder_decoders[role].decode(specific[role], known))
     assert torch.equal(module.describe(features, BATCH)["joint"], module.joint(joined))
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_one_code_alone_is_that_of_all_codes(make_module, features, disturb, role):
+def test_one_representation_alone_is_that_of_all_representations(make_module, features, disturb, role):
     module = make_module(n_batches=3)
     disturb(module)
-    fit_codecs(module, features, BATCH)
+    fit_encoder_decoders(module, features, BATCH)
     described = module.describe(features, BATCH)
     for kind in ("shared", "specific"):
         assert torch.equal(module.encode(kind, role, features[role], BATCH), described[kind][role])
@@ -352,17 +354,17 @@ PAIRS = [("rna", "adt"), ("rna", "atac"), ("adt", "atac")]
 @pytest.mark.parametrize("prediction_weight", [0.0, 3.0])
 def test_terms_of_three_modalities_are_means_over_pairs(make_module_of_three, features_of_three, prediction_weight):
     module = make_module_of_three(prediction_weight=prediction_weight).eval()
-    codes = {name: module.encoders[name](x) for name, x in features_of_three.items()}
+    latents = {name: module.encoders[name](x) for name, x in features_of_three.items()}
     terms = module.shared_terms(features_of_three)
-    nce = [info_nce(codes[a], codes[b], module.log_scale) for a, b in PAIRS]
+    nce = [info_nce(latents[a], latents[b], module.log_scale) for a, b in PAIRS]
     torch.testing.assert_close(terms["info_nce"], (nce[0] + nce[1] + nce[2]) / 3)
-    canonical = [canonical_correlation_loss(codes[a], codes[b]) for a, b in PAIRS]
+    canonical = [canonical_correlation_loss(latents[a], latents[b]) for a, b in PAIRS]
     torch.testing.assert_close(terms["canonical"], (canonical[0] + canonical[1] + canonical[2]) / 3)
     if prediction_weight:
         shares = []
         for source in module.modalities:
             others = torch.cat([x for name, x in features_of_three.items() if name != source], dim=1)
-            missed = others - module.predictors[source](codes[source])
+            missed = others - module.predictors[source](latents[source])
             shares.append(missed.square().sum() / (others - others.mean(dim=0)).square().sum())
         torch.testing.assert_close(terms["prediction"], (shares[0] + shares[1] + shares[2]) / 3)
     else:
@@ -376,10 +378,10 @@ def test_terms_of_three_modalities_are_means_over_pairs(make_module_of_three, fe
 
 
 @pytest.mark.parametrize("against", ["other", "own"])
-@pytest.mark.parametrize("conditional_codec", [True, False])
-def test_stage_two_of_three_modalities(make_module_of_three, features_of_three, conditional_codec, against):
-    module = make_module_of_three(conditional_codec=conditional_codec, against=against)
-    cells = fit_codecs(module, features_of_three)
+@pytest.mark.parametrize("conditional_encoder_decoder", [True, False])
+def test_stage_two_of_three_modalities(make_module_of_three, features_of_three, conditional_encoder_decoder, against):
+    module = make_module_of_three(conditional_encoder_decoder=conditional_encoder_decoder, against=against)
+    cells = fit_encoder_decoders(module, features_of_three)
     for name in module.modalities:
         compared = [name] if against == "own" else [m for m in module.modalities if m != name]
         expected = torch.cat([cells[m]["condition"] for m in compared], dim=1)
@@ -394,21 +396,21 @@ def test_stage_two_of_three_modalities(make_module_of_three, features_of_three, 
         assert 0 <= module.critic_diagnostics(name, cells[name])["nce_accuracy"] <= 1
 
 
-@pytest.mark.parametrize("conditional_codec", [True, False])
+@pytest.mark.parametrize("conditional_encoder_decoder", [True, False])
 @pytest.mark.parametrize("n_batches", [1, 3])
-def test_shapes_of_three_modalities(make_module_of_three, features_of_three, conditional_codec, n_batches):
-    module = make_module_of_three(n_batches=n_batches, conditional_codec=conditional_codec)
+def test_shapes_of_three_modalities(make_module_of_three, features_of_three, conditional_encoder_decoder, n_batches):
+    module = make_module_of_three(n_batches=n_batches, conditional_encoder_decoder=conditional_encoder_decoder)
     design = BATCH if n_batches > 1 else NO_BATCH
-    fit_codecs(module, features_of_three, design)
-    codes = flatten(module.describe(features_of_three, design))
-    widths = {"rna": 4, "adt": 2, "atac": 3} if conditional_codec else dict.fromkeys(module.modalities, 4)
-    assert {name: tuple(x.shape) for name, x in codes.items()} == {
+    fit_encoder_decoders(module, features_of_three, design)
+    latents = flatten(module.describe(features_of_three, design))
+    widths = {"rna": 4, "adt": 2, "atac": 3} if conditional_encoder_decoder else dict.fromkeys(module.modalities, 4)
+    assert {name: tuple(x.shape) for name, x in latents.items()} == {
         **{f"shared/{name}": (60, 3) for name in module.modalities},
         **{f"specific/{name}": (60, width) for name, width in widths.items()},
         **{f"reconstruction/{name}": (60, n) for name, n in module.n_features.items()},
         "joint/both": (60, 18),
     }
-    assert all(torch.isfinite(x).all() for x in codes.values())
+    assert all(torch.isfinite(x).all() for x in latents.values())
 
 
 def test_one_modality_is_predicted_from_the_other_of_two_alone(make_module, make_module_of_three):

@@ -20,7 +20,7 @@ def test_presets():
     assert sizes == (5, 50, 50, 50)
     assert (optimisation.batch_size, optimisation.learning_rate, optimisation.n_critic_steps) == (128, 1e-4, 5)
     assert not architecture.linear_start
-    assert not architecture.conditional_codec
+    assert not architecture.conditional_encoder_decoder
     assert architecture.canonical_weight == 0
 
 

@@ -84,9 +84,9 @@ def test_columns_have_their_validation_correlation_for_a_deviation(refit):
     *maps, correlation = regularized_cca(first, second, train, validation, 4, refit=refit)
     fitted = torch.arange(400) if refit else train
     for linear, x in zip(maps, (first, second), strict=True):
-        codes = linear(x[fitted])
-        torch.testing.assert_close(codes.std(dim=0, correction=0), correlation)
-        torch.testing.assert_close(codes.mean(dim=0), torch.zeros(4, dtype=torch.float64))
+        latents = linear(x[fitted])
+        torch.testing.assert_close(latents.std(dim=0, correction=0), correlation)
+        torch.testing.assert_close(latents.mean(dim=0), torch.zeros(4, dtype=torch.float64))
     if not refit:
         torch.testing.assert_close(correlate(maps[0](first[validation]), maps[1](second[validation])), correlation)
     assert correlation[0] > 0.9
@@ -166,10 +166,10 @@ def test_standardized_directions_have_unit_variance():
     first = first[:, :5]
     linear, _, correlation = regularized_cca(first, second, everyone, everyone, 5)
     rotation.set(linear, correlation)
-    codes = rotation(first.float())
-    torch.testing.assert_close(codes.std(dim=0, correction=0), correlation.float(), rtol=1e-4, atol=0)
-    deviation = rotation.standardize(codes).std(dim=0, correction=0)
-    torch.testing.assert_close(deviation, torch.ones(5), rtol=1e-4, atol=0)
+    latents = rotation(first.float())
+    torch.testing.assert_close(latents.std(dim=0, correction=0), correlation.float(), rtol=1e-4, atol=0)
+    std = rotation.standardize(latents).std(dim=0, correction=0)
+    torch.testing.assert_close(std, torch.ones(5), rtol=1e-4, atol=0)
 
 
 def test_strength_leaves_out_what_chance_could_give():

@@ -80,7 +80,9 @@ def test_the_loss_is_the_negative_log_likelihood_by_the_change_of_variables():
         row, given = values[[cell]], condition[[cell]]
         jacobian = torch.autograd.functional.jacobian(lambda x, given=given: spline(x, given), row)[0, :, 0]
         slow.append(0.5 * spline(row, given).square().sum() - jacobian.det().log())
-    torch.testing.assert_close(spline.surprise(values, condition), torch.stack(slow), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        spline.negative_log_likelihood(values, condition), torch.stack(slow), rtol=1e-4, atol=1e-4
+    )
     torch.testing.assert_close(spline.loss(values, condition), torch.stack(slow).mean(), rtol=1e-4, atol=1e-4)
 
 
@@ -105,9 +107,9 @@ def test_the_condition_helps_where_it_tells_of_the_shape_and_not_else(trained):
     """As the mutual information of both, estimated by the difference of log-likelihoods of fresh cells."""
     values, side = draw_lopsided(4000, seed=0)
     fresh, fresh_side = draw_lopsided(2000, seed=1)
-    without = train(values, torch.zeros_like(side)).surprise(fresh, torch.zeros_like(fresh_side))
-    gain = (without - trained.surprise(fresh, fresh_side)).detach()
-    useless = (without - train(values, side.flip(0)).surprise(fresh, fresh_side.flip(0))).detach()
+    without = train(values, torch.zeros_like(side)).negative_log_likelihood(fresh, torch.zeros_like(fresh_side))
+    gain = (without - trained.negative_log_likelihood(fresh, fresh_side)).detach()
+    useless = (without - train(values, side.flip(0)).negative_log_likelihood(fresh, fresh_side.flip(0))).detach()
     assert gain.shape == (2000,)
     # One of two sides is at most log 2 of information.
     assert 0.1 < gain.mean() < math.log(2)

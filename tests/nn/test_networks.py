@@ -148,11 +148,11 @@ def test_without_a_linear_start_it_is_the_network_alone():
 def test_columns_that_are_not_in_use_are_zero_and_learn_nothing():
     encoder = make_encoder(n_active=2)
     torch.nn.init.normal_(encoder.network[-1].weight)
-    code = encoder(torch.randn(20, 6))
+    latent = encoder(torch.randn(20, 6))
     assert encoder.n_active == 2
-    assert (code[:, :2] != 0).all()
-    assert (code[:, 2] == 0).all()
-    code.sum().backward()
+    assert (latent[:, :2] != 0).all()
+    assert (latent[:, 2] == 0).all()
+    latent.sum().backward()
     assert (encoder.network[-1].weight.grad[2] == 0).all()
     assert (encoder.network[-1].weight.grad[:2] != 0).any()
 
@@ -172,22 +172,22 @@ def predictor():
     return CrossPredictor(3, 5, 16)
 
 
-def test_a_code_is_read_free_of_scale(predictor):
-    code = torch.randn(500, 3)
+def test_a_representation_is_read_free_of_scale(predictor):
+    latent = torch.randn(500, 3)
     predictor.standardize.momentum = 1.0
     predictor.train()
-    predictor(code)
-    plain = predictor.eval()(code)
+    predictor(latent)
+    plain = predictor.eval()(latent)
     predictor.train()
-    predictor(1000 * code)
-    torch.testing.assert_close(predictor.eval()(1000 * code), plain, rtol=1e-3, atol=1e-3)
+    predictor(1000 * latent)
+    torch.testing.assert_close(predictor.eval()(1000 * latent), plain, rtol=1e-3, atol=1e-3)
 
 
 def test_there_is_noise_in_training_alone(predictor):
-    code = torch.randn(50, 3)
+    latent = torch.randn(50, 3)
     predictor.network = torch.nn.Identity()
     predictor.train()
-    difference = predictor(code) - predictor(code)
+    difference = predictor(latent) - predictor(latent)
     assert 0.1 < difference.std() < 0.2  # two draws of 0.1 each
     predictor.eval()
-    torch.testing.assert_close(predictor(code), predictor(code), rtol=0, atol=0)
+    torch.testing.assert_close(predictor(latent), predictor(latent), rtol=0, atol=0)

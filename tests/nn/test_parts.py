@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from indiseek_sc.nn import ConditionalCodec, PrincipalMap, RidgeMap, _parts, map_parts, regularized_cca
+from indiseek_sc.nn import ConditionalEncoderDecoder, PrincipalMap, RidgeMap, _parts, map_parts, regularized_cca
 
 
 @pytest.fixture
@@ -58,17 +58,17 @@ def test_components_of_columns_that_are_never_there_at_once(few_at_once: None):
 
 
 @torch.no_grad()
-def test_codes_do_not_depend_on_the_parts(monkeypatch: pytest.MonkeyPatch):
+def test_representations_do_not_depend_on_the_parts(monkeypatch: pytest.MonkeyPatch):
     x, known = draw(6, 2)
-    codec = ConditionalCodec(6, 2, 4).eval()
+    encoder_decoder = ConditionalEncoderDecoder(6, 2, 4).eval()
 
     def compute() -> dict[str, Tensor]:
-        codec.fit(x, known, 2)
-        codec.freeze_start(x, known)
-        prepared = codec.prepare(x, known)
-        codec.freeze_statistics(prepared, known)
-        code = codec(x, known)
-        return {**prepared, "code": code, "decoded": codec.decode(code, known)}
+        encoder_decoder.fit(x, known, 2)
+        encoder_decoder.freeze_start(x, known)
+        prepared = encoder_decoder.prepare(x, known)
+        encoder_decoder.freeze_statistics(prepared, known)
+        latent = encoder_decoder(x, known)
+        return {**prepared, "latent": latent, "decoded": encoder_decoder.decode(latent, known)}
 
     whole = compute()
     monkeypatch.setattr(_parts, "CELLS_AT_ONCE", 32)

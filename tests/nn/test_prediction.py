@@ -12,9 +12,9 @@ def draw(n_cells: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(n_cells, 5, generator=generator)
     weight = torch.tensor([[1.0, 0.0], [0.5, 30.0], [-0.5, 0.0], [0.0, 10.0], [0.0, 0.0]])
-    deviation = torch.stack([0.3 + 0.7 * torch.sigmoid(2 * x[:, 0]), torch.full((n_cells,), 20.0)], dim=1)
+    std = torch.stack([0.3 + 0.7 * torch.sigmoid(2 * x[:, 0]), torch.full((n_cells,), 20.0)], dim=1)
     mean = x @ weight + torch.tensor([5.0, -100.0])
-    return x, mean + deviation * torch.randn(n_cells, 2, generator=generator), mean, deviation
+    return x, mean + std * torch.randn(n_cells, 2, generator=generator), mean, std
 
 
 def fit(x: torch.Tensor, y: torch.Tensor, n_steps: int = 400, **kwargs) -> PredictionHead:
@@ -34,25 +34,25 @@ def fit(x: torch.Tensor, y: torch.Tensor, n_steps: int = 400, **kwargs) -> Predi
 
 def test_linear_gaussian_data_are_predicted_as_by_ridge_with_their_true_deviations():
     x, y, _, _ = draw(3000, seed=0)
-    new, measured, mean, deviation = draw(2000, seed=1)
+    new, measured, mean, std = draw(2000, seed=1)
     head = fit(x, y)
     with torch.no_grad():
         found, told = head(new)
     ridge = RidgeMap(5, 2)
     ridge.fit(x, y)
-    error, least = (((guess - measured) / deviation).square().mean() for guess in (found, ridge(new)))
+    error, least = (((guess - measured) / std).square().mean() for guess in (found, ridge(new)))
     assert error < 1.05 * least
-    assert ((told / deviation).log().abs().mean(dim=0) < 0.12).all()
-    assert torch.corrcoef(torch.stack([told[:, 0], deviation[:, 0]]))[0, 1] > 0.9
+    assert ((told / std).log().abs().mean(dim=0) < 0.12).all()
+    assert torch.corrcoef(torch.stack([told[:, 0], std[:, 0]]))[0, 1] > 0.9
 
 
 def test_it_starts_as_the_overall_distribution_and_begins_anew_in_place():
     x, y, _, _ = draw(500, seed=0)
     head = fit(x, y, n_steps=5)
     head.start_from(x, y)
-    mean, deviation = head(x)
+    mean, std = head(x)
     torch.testing.assert_close(mean, y.mean(dim=0).expand_as(mean))
-    torch.testing.assert_close(deviation, y.std(dim=0, correction=0).expand_as(mean))
+    torch.testing.assert_close(std, y.std(dim=0, correction=0).expand_as(mean))
 
 
 def test_what_members_disagree_on_adds_to_the_deviation():
@@ -60,9 +60,9 @@ def test_what_members_disagree_on_adds_to_the_deviation():
     head = fit(x, y, n_steps=20)
     mean, log_scale = head.members(x)
     within = (2 * log_scale).exp().mean(dim=0)
-    _, deviation = head(x)
+    _, std = head(x)
     expected = (within + mean.var(dim=0, correction=0)).sqrt() * y.std(dim=0, correction=0)
-    torch.testing.assert_close(deviation, expected)
+    torch.testing.assert_close(std, expected)
     far = head.members(100 * x)[0].var(dim=0).mean()
     assert far > mean.var(dim=0).mean()
 
@@ -81,9 +81,9 @@ def test_constant_columns_are_neither_read_nor_missed():
     x, y, _, _ = draw(200, seed=0)
     x[:, 2], y[:, 1] = 3.0, 7.0
     head = fit(x, y, n_steps=5)
-    mean, deviation = head(x)
+    mean, std = head(x)
     assert (mean[:, 1] == 7).all()
-    assert (deviation[:, 1] == 0).all()
+    assert (std[:, 1] == 0).all()
     moved = x.clone()
     moved[:, 2] += 1000
     assert torch.equal(head(moved)[0], mean)
@@ -92,26 +92,26 @@ def test_constant_columns_are_neither_read_nor_missed():
 
 def test_scaled_deviations_are_standard_deviations():
     generator = torch.Generator().manual_seed(0)
-    deviation = torch.rand(4000, 2, generator=generator) + 0.5
-    error = deviation * torch.randn(4000, 2, generator=generator) * torch.tensor([0.5, 3.0])
+    std = torch.rand(4000, 2, generator=generator) + 0.5
+    error = std * torch.randn(4000, 2, generator=generator) * torch.tensor([0.5, 3.0])
     calibration = IntervalCalibration(2)
-    calibration.fit(error, deviation)
+    calibration.fit(error, std)
     torch.testing.assert_close(calibration.scale, torch.tensor([0.5, 3.0]), rtol=0.05, atol=0)
-    torch.testing.assert_close((error / calibration(deviation)).square().mean(dim=0), torch.ones(2))
+    torch.testing.assert_close((error / calibration(std)).square().mean(dim=0), torch.ones(2))
     normal = torch.distributions.Normal(0, 1).icdf(torch.tensor(0.95))
     torch.testing.assert_close(calibration.half_widths[LEVELS.index(0.9)], normal.expand(2), rtol=0.05, atol=0)
 
 
 def test_deviations_that_errors_do_not_follow_are_evened_out():
     generator = torch.Generator().manual_seed(0)
-    deviation = (torch.randn(2000, 2, generator=generator) / 2).exp()
+    std = (torch.randn(2000, 2, generator=generator) / 2).exp()
     noise = torch.randn(2000, 2, generator=generator)
     powers = []
-    for truth in (deviation, deviation.sqrt(), torch.full_like(deviation, 3.0)):
+    for truth in (std, std.sqrt(), torch.full_like(std, 3.0)):
         calibration = IntervalCalibration(2)
-        calibration.fit(truth * noise, deviation)
+        calibration.fit(truth * noise, std)
         powers.append(float(calibration.power))
-        torch.testing.assert_close(calibration(deviation), truth, rtol=0.1, atol=0)
+        torch.testing.assert_close(calibration(std), truth, rtol=0.1, atol=0)
     assert powers == [1.0, 0.5, 0.0]
 
 
@@ -127,11 +127,11 @@ def test_half_widths_are_the_conformal_ranks():
 def test_new_cells_are_covered_whatever_the_shape_of_errors():
     generator = torch.Generator().manual_seed(1)
     error = torch.randn(6000, 1, generator=generator) ** 3
-    deviation = torch.ones(6000, 1)
+    std = torch.ones(6000, 1)
     calibration = IntervalCalibration(1)
-    calibration.fit(error[:3000], deviation[:3000])
+    calibration.fit(error[:3000], std[:3000])
     for level in (0.5, 0.9, 0.95):
-        reach = calibration.half_widths[LEVELS.index(level)] * calibration(deviation[3000:])
+        reach = calibration.half_widths[LEVELS.index(level)] * calibration(std[3000:])
         inside = (error[3000:].abs() <= reach).float().mean().item()
         # Both halves are drawn, so the difference of two binomial shares.
         assert abs(inside - level) < 4 * math.sqrt(2 * level * (1 - level) / 3000)

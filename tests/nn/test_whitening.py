@@ -13,8 +13,8 @@ from indiseek_sc.nn import ConditionalWhitening, Whitening
 
 def make_whitening(n_cells: int = 5, n_columns: int = 4) -> Whitening:
     torch.manual_seed(0)
-    n_mixing = n_columns * (n_columns - 1) // 2
-    return Whitening(*(torch.randn(n_cells, n, dtype=torch.float64) for n in (n_columns, n_columns, n_mixing)))
+    n_cholesky = n_columns * (n_columns - 1) // 2
+    return Whitening(*(torch.randn(n_cells, n, dtype=torch.float64) for n in (n_columns, n_columns, n_cholesky)))
 
 
 def test_it_agrees_with_a_loop_over_cells_and_columns():
@@ -25,7 +25,7 @@ def test_it_agrees_with_a_loop_over_cells_and_columns():
         scaled = [(values[cell, j] - whitening.mean[cell, j]) / whitening.log_scale[cell, j].exp() for j in range(4)]
         for row in range(4):
             first = row * (row - 1) // 2
-            mixed = sum(whitening.mixing[cell, first + column] * scaled[column] for column in range(row))
+            mixed = sum(whitening.cholesky[cell, first + column] * scaled[column] for column in range(row))
             torch.testing.assert_close(whitened[cell, row], scaled[row] + mixed)
 
 
@@ -111,7 +111,7 @@ def test_it_finds_a_known_mean_scale_and_correlation(fitted):
     error = ((found.mean - mean) / log_scale.exp()).square().mean(dim=0).sqrt()
     assert (error < 0.2).all()  # in units of the true scale
     assert ((found.log_scale - log_scale).square().mean(dim=0).sqrt() < 0.15).all()
-    assert (found.mixing[:, 0] + slope).square().mean().sqrt() < 0.15
+    assert (found.cholesky[:, 0] + slope).square().mean().sqrt() < 0.15
 
 
 def test_further_cells_have_the_same_moments_wherever_they_lie(fitted):
@@ -132,7 +132,7 @@ def test_of_what_does_not_depend_on_the_condition_it_keeps_the_distribution():
     assert (found.log_scale.std(dim=0) < 0.1).all()
     assert (found.mean.std(dim=0) < 0.1 * values.std(dim=0)).all()
     # The second column is (first + independent noise of variance 1) with slope 1/2 on the first, in units of their residual scales.
-    assert found.mixing[:, 0].mean() == pytest.approx(-0.5 * 2 / 1, abs=0.1)
+    assert found.cholesky[:, 0].mean() == pytest.approx(-0.5 * 2 / 1, abs=0.1)
 
 
 def test_constant_columns_take_no_part_and_stay_as_they_are():

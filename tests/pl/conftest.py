@@ -16,7 +16,7 @@ from indiseek_sc import _keys, metrics
 
 RANKED_LABELS = ["CD4 naive", "CD4 memory", "NK", "B", "few"]
 
-CODE_KEYS = (
+LATENT_KEYS = (
     _keys.JOINT,
     *(kind(modality) for kind in (_keys.shared, _keys.specific) for modality in ("rna", "adt")),
 )
@@ -48,10 +48,10 @@ def importance_table() -> pd.DataFrame:
 
 @pytest.fixture
 def embedded(pbmc_small: MuData, importance_table: pd.DataFrame) -> MuData:
-    """600 real cells with an embedding of each code (noise around a place for each cell type), theta and its table."""
+    """600 real cells with an embedding of each representation (noise around a place for each cell type), theta and its table."""
     rng = np.random.default_rng(0)
     types = pbmc_small.obs["cell_type"].cat.codes.to_numpy()
-    for key in CODE_KEYS:
+    for key in LATENT_KEYS:
         places = rng.normal(scale=5, size=(types.max() + 1, 2))
         embedding = places[types] + rng.normal(size=(len(types), 2))
         pbmc_small.obsm["X_umap" if key == _keys.JOINT else f"{key}_umap"] = embedding
@@ -69,8 +69,8 @@ def embedded(pbmc_small: MuData, importance_table: pd.DataFrame) -> MuData:
 
 @pytest.fixture
 def compared(embedded: MuData) -> MuData:
-    """Three codes and labels compared; of three clusters one falls apart in a code alone, and the specific code is a cloud."""
-    codes = ["shared_rna", "specific_adt", "joint"]
+    """Three representations and labels compared; of three clusters one falls apart in a representation alone, and the specific representation is a cloud."""
+    latents = ["shared_rna", "specific_adt", "joint"]
     embedded.uns[_keys.CLUSTERS] = pd.DataFrame(
         [
             ("shared_rna", "shared_rna", 0.9, 0.95, 600),
@@ -85,9 +85,9 @@ def compared(embedded: MuData) -> MuData:
         ],
         columns=["one", "other", "ari", "nmi", "n_cells"],
     )
-    embedded.uns[f"{_keys.CLUSTERS}_codes"] = pd.DataFrame(
+    embedded.uns[f"{_keys.CLUSTERS}_latents"] = pd.DataFrame(
         {
-            "code": codes,
+            "latent": latents,
             "kind": ["shared", "specific", "joint"],
             "modality": ["rna", "adt", ""],
             "resolution": [0.5, 1.0, 0.3],
@@ -98,7 +98,7 @@ def compared(embedded: MuData) -> MuData:
         {
             "cluster": np.repeat(["0", "1", "2"], 2),
             "n_cells": np.repeat([1_300, 250, 200], 2),
-            "code": codes[:2] * 3,
+            "latent": latents[:2] * 3,
             "largest_share": [0.5, 0.1, 1.0, 0.1, 0.99, 0.12],
             "effective_clusters": [2.04, 15.0, 1.0, 14.0, 1.1, 13.0],
             "stability": [0.9, 0.25, 1.0, 0.2, 0.9, 0.3],
@@ -193,8 +193,8 @@ def attribution_table() -> pd.DataFrame:
 @pytest.fixture
 def recalls() -> pd.DataFrame:
     rng = np.random.default_rng(0)
-    code = rng.normal(size=(200, 4))
-    recalls = metrics.retrieval(code, code + rng.normal(size=code.shape), ks=(1, 10, 100))
+    latent = rng.normal(size=(200, 4))
+    recalls = metrics.retrieval(latent, latent + rng.normal(size=latent.shape), ks=(1, 10, 100))
     return recalls.assign(direction=["rna to adt", "adt to rna"])
 
 
@@ -204,24 +204,24 @@ def predicted() -> metrics.PredictionReport:
     names = {"index": [f"cell_{i}" for i in range(300)], "columns": [f"CD{j}" for j in range(20)]}
     measured = pd.DataFrame(rng.normal(size=(300, 20)), **names)
     mean = measured + rng.normal(size=measured.shape) * np.linspace(0.2, 3, 20)
-    return metrics.judge_prediction(measured, mean, mean - 1, mean + 1, level=0.9)
+    return metrics.evaluate_prediction(measured, mean, mean - 1, mean + 1, level=0.9)
 
 
 @pytest.fixture
 def ranked(embedded: MuData) -> MuData:
     rows = []
-    for code in ("shared", "specific"):
+    for latent in ("shared", "specific"):
         for statistic in ("spearman", "kendall"):
             rows.append(
                 {
-                    "code": code,
+                    "latent": latent,
                     "statistic": statistic,
                     "estimate": 0.4,
                     "jackknife_lower": -0.2,
                     "jackknife_upper": 0.9,
                     "n_labels": 4,
-                    "leak_ratio_rna": 0.01 if code == "specific" else np.nan,
-                    "leak_ratio_adt": 0.2 if code == "specific" else np.nan,
+                    "leak_ratio_rna": 0.01 if latent == "specific" else np.nan,
+                    "leak_ratio_adt": 0.2 if latent == "specific" else np.nan,
                 }
             )
     embedded.uns[_keys.RANK_CORRELATION] = pd.DataFrame(rows)
@@ -232,7 +232,7 @@ def ranked(embedded: MuData) -> MuData:
             "weight": [0.5, 0.5, 0.51, 0.2, 0.9] * 2,
             "n_cells": [50, 40, 30, 20, 3] * 2,
             "ranked": [True, True, True, True, False] * 2,
-            "code": ["shared"] * 5 + ["specific"] * 5,
+            "latent": ["shared"] * 5 + ["specific"] * 5,
         }
     )
     for figure, wide in (("theta", 0.1), ("weight", 0.02)):
@@ -290,8 +290,8 @@ def drawable(
         "umap": embedded,
         "importance_ranking": embedded,
         "audit": audit_table,
-        "frontier": lambda_path,
-        "coordinate_importance": coordinate_table,
+        "lambda_path": lambda_path,
+        "feature_importance": coordinate_table,
         "cluster_agreement": compared,
         "cluster_splits": compared,
         "attribution": attribution_table,

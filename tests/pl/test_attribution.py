@@ -85,7 +85,7 @@ def test_what_cancels_over_all_cells_is_not_drawn(attribution_table: pd.DataFram
         assert "mean over cells" in drawn.figure.axes[-1].get_xlabel().replace("\n", " ")
 
 
-def test_a_code_of_zeros_is_drawn(attribution_table: pd.DataFrame) -> None:
+def test_a_representation_of_zeros_is_drawn(attribution_table: pd.DataFrame) -> None:
     ax = pl.attribution(attribution_table.assign(attribution=0.0), n_top=5)
     assert len(rows(ax)) == 5
 

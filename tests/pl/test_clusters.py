@@ -29,7 +29,7 @@ def test_every_pair_has_its_number(compared: MuData, figure: str, name: str, joi
 
 
 def test_numbers_of_clusters_that_differ_are_said(compared: MuData) -> None:
-    compared.uns["indiseek_clusters_codes"].loc[1, "n_clusters"] = 5
+    compared.uns["indiseek_clusters_latents"].loc[1, "n_clusters"] = 5
     assert "3 to 5 clusters each" in pl.cluster_agreement(compared).get_title(loc="left")
 
 

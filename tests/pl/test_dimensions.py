@@ -56,9 +56,9 @@ def test_a_file_is_written_and_nothing_shown(described: MuData, tmp_path) -> Non
 
 
 def test_old_results_are_warned_of(described: MuData) -> None:
-    described.obsm["code"] = np.zeros((described.n_obs, 2))
-    note_inputs(described, _keys.DIMENSIONS, [Place("obsm", "code")])
-    described.obsm["code"] = np.ones((described.n_obs, 2))
+    described.obsm["latent"] = np.zeros((described.n_obs, 2))
+    note_inputs(described, _keys.DIMENSIONS, [Place("obsm", "latent")])
+    described.obsm["latent"] = np.ones((described.n_obs, 2))
     with pytest.warns(
         UserWarning, match=r"Call indiseek_sc\.tl\.describe_dimensions\(mdata, \.\.\., kind='specific'\)"
     ):

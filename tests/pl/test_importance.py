@@ -57,13 +57,13 @@ def test_words_come_from_the_mudata(embedded: MuData) -> None:
     assert "grey: the interval includes 0" in caption
 
 
-def test_another_code(embedded: MuData) -> None:
-    with pytest.raises(KeyError, match=r"indiseek_importance_shared.*label_key=\.\.\., code='shared'"):
-        pl.importance_ranking(embedded, code="shared")
-    key = _keys.of_code(_keys.IMPORTANCE, "shared")
+def test_another_representation(embedded: MuData) -> None:
+    with pytest.raises(KeyError, match=r"indiseek_importance_shared.*label_key=\.\.\., latent='shared'"):
+        pl.importance_ranking(embedded, latent="shared")
+    key = _keys.of_latent(_keys.IMPORTANCE, "shared")
     embedded.uns[key] = embedded.uns[_keys.IMPORTANCE].assign(n_cells=1234)
-    embedded.uns[f"{key}_params"] = {"code": "shared"}
-    ax = pl.importance_ranking(embedded, code="shared")
+    embedded.uns[f"{key}_params"] = {"latent": "shared"}
+    ax = pl.importance_ranking(embedded, latent="shared")
     assert "in the shared representations" in ax.get_xlabel()
     assert "1,234" in texts_of(ax)
 

@@ -35,7 +35,7 @@ ODD: dict[str, list[Any]] = {
 
 @pytest.fixture
 def cells() -> MuData:
-    """Cells of three kinds with codes, embeddings of them, and weights of weighted nearest neighbours."""
+    """Cells of three kinds with representations, embeddings of them, and weights of weighted nearest neighbours."""
     rng = np.random.default_rng(0)
     names = [f"cell{i}" for i in range(N)]
     mods = {
@@ -44,7 +44,7 @@ def cells() -> MuData:
     }
     mdata = MuData(mods)
     kind = np.arange(N) % 3
-    for key in (_keys.JOINT, *(code(name) for code in (_keys.shared, _keys.specific) for name in mods)):
+    for key in (_keys.JOINT, *(latent(name) for latent in (_keys.shared, _keys.specific) for name in mods)):
         mdata.obsm[key] = 2 * rng.normal(size=(3, 3))[kind] + rng.normal(size=(N, 3))
     mdata.obsm["X_umap"] = mdata.obsm[_keys.JOINT][:, :2]
     mdata.obs[_keys.wnn_weight("rna")] = rng.uniform(size=N)
@@ -82,7 +82,7 @@ def test_odd_labels_are_drawn(cells: MuData, name: str) -> None:
     for where in ("right margin", "on data"):
         pl.umap(cells, ["type", _keys.THETA], legend_loc=where, show=False)
     if len(labels) > 2:
-        tl.rank_correlation(cells, "type", codes=("specific",), n_bootstrap=10, minimum_cells=1)
+        tl.rank_correlation(cells, "type", latents=("specific",), n_bootstrap=10, minimum_cells=1)
         for of in ("ranks", "means"):
             pl.rank_correlation(cells, of=of, show=False)
     drawn()
@@ -91,7 +91,7 @@ def test_odd_labels_are_drawn(cells: MuData, name: str) -> None:
 @pytest.mark.parametrize("name", ["blank", "numbers and text", "signs", "missing", "long"])
 def test_odd_labels_are_compared_with_clusters(cells: MuData, name: str) -> None:
     cells.obs["type"] = pd.Series(np.resize(np.array(ODD[name], dtype=object), N), index=cells.obs_names)
-    _, agreement, splits = tl.compare_clusters(cells, "type", codes=("shared", "joint"), n_repeats=2)
+    _, agreement, splits = tl.compare_clusters(cells, "type", latents=("shared", "joint"), n_repeats=2)
     assert (agreement["other"] == "labels").any()
     assert splits["label_share"].notna().all()
     pl.cluster_agreement(cells, show=False)

@@ -32,7 +32,7 @@ OF_BUNDLED = [
     ("T_gd", 79, -2.002, -2.176, -1.816, 0.149, 0.102, 0.201),
     ("pDC", 35, -0.164, -0.547, 0.216, 0.234, 0.155, 0.330),
 ]
-"""Of the joint code of a model trained on the bundled data: label, cells, and theta and WNN weight with their intervals."""
+"""Of the joint representation of a model trained on the bundled data: label, cells, and theta and WNN weight with their intervals."""
 
 
 def find_overlaps(ax) -> list[tuple[str, str]]:
@@ -91,10 +91,10 @@ def test_means_of_one_cell_have_no_interval(ranked: MuData) -> None:
 @pytest.mark.parametrize("of", ["means", "ranks"])
 def test_names_of_the_bundled_types_do_not_overlap(ranked: MuData, of: str) -> None:
     columns = ["label", "n_cells", "theta", "theta_lower", "theta_upper", "weight", "weight_lower", "weight_upper"]
-    table = pd.DataFrame(OF_BUNDLED, columns=columns).assign(ranked=True, code="specific")
+    table = pd.DataFrame(OF_BUNDLED, columns=columns).assign(ranked=True, latent="specific")
     assert set(table["label"]) == set(ranked.obs["cell_type"].cat.categories)
     ranked.uns[f"{KEY}_labels"] = table
-    ranked.uns[KEY] = ranked.uns[KEY][ranked.uns[KEY]["code"] == "specific"]
+    ranked.uns[KEY] = ranked.uns[KEY][ranked.uns[KEY]["latent"] == "specific"]
     ranked.uns[f"{KEY}_params"]["label_key"] = "cell_type"
     (ax,) = pl.rank_correlation(ranked, of=of)
     assert sum(bool(text.get_text()) for text in ax.texts) == 17

@@ -13,7 +13,7 @@ from mudata import MuData
 from scanpy.plotting.palettes import default_20
 
 from indiseek_sc import pl
-from indiseek_sc.pl._coordinates import _GROUP_COLORS
+from indiseek_sc.pl._feature_importance import _GROUP_COLORS
 from indiseek_sc.pl._style import (
     COLUMN,
     DIVERGING,
@@ -88,7 +88,7 @@ def test_what_is_shown_is_not_returned(
 
 
 ONE_PANEL = [
-    *("importance_ranking", "audit", "frontier", "coordinate_importance"),
+    *("importance_ranking", "audit", "lambda_path", "feature_importance"),
     *("cluster_agreement", "cluster_splits", "attribution", "retrieval"),
 ]
 
@@ -125,7 +125,7 @@ def test_a_saved_figure_goes_into_a_paper_as_it_is(name: str, drawable: dict[str
 
 def test_a_figure_is_saved_as_pixels(embedded: MuData, tmp_path: Path) -> None:
     path = tmp_path / "umap.png"
-    assert pl.umap(embedded, "batch", codes=["joint", "shared_rna"], save=path) is not None
+    assert pl.umap(embedded, "batch", latents=["joint", "shared_rna"], save=path) is not None
     pixels = plt.imread(path)
     assert pixels.shape[1] == pytest.approx(PAGE / 25.4 * pl.DPI, abs=1)
     assert (pixels[..., :3] < 0.9).mean() > 0.005  # not an empty page

@@ -147,7 +147,7 @@ def test_errors_of_a_history(recorded: dict[str, pd.DataFrame]) -> None:
 
 
 def test_a_line_for_each_modality_through_its_lambdas(lambda_path: SimpleNamespace) -> None:
-    ax = pl.frontier(lambda_path)
+    ax = pl.lambda_path(lambda_path)
     for name, container in zip(("rna", "adt"), ax.containers, strict=True):
         rows = lambda_path.table.query("modality == @name").sort_values("lambda")
         line, _, (bars,) = container
@@ -158,7 +158,7 @@ def test_a_line_for_each_modality_through_its_lambdas(lambda_path: SimpleNamespa
 
 
 def test_lambdas_are_written_beside_their_points_and_apart(lambda_path: SimpleNamespace) -> None:
-    ax = pl.frontier(lambda_path)
+    ax = pl.lambda_path(lambda_path)
     assert sorted(text.get_text() for text in ax.texts) == ["10", "10", "100", "100", "1000", "1000"]
     ax.figure.draw_without_rendering()
     boxes = [Text.get_window_extent(text) for text in ax.texts]  # without the lines to the points
@@ -169,7 +169,7 @@ def test_lambdas_are_written_beside_their_points_and_apart(lambda_path: SimpleNa
 
 
 def test_tolerance_and_chosen_lambda_are_marked(lambda_path: SimpleNamespace) -> None:
-    ax = pl.frontier(lambda_path)
+    ax = pl.lambda_path(lambda_path)
     (span,) = ax.patches
     assert (span.get_x(), span.get_width()) == (0, 0.02)
     rings = [line.get_xydata() for line in ax.lines if line.get_markersize() == 8.5]
@@ -182,15 +182,15 @@ def test_tolerance_and_chosen_lambda_are_marked(lambda_path: SimpleNamespace) ->
 
 def test_points_without_a_gain_are_left_out(lambda_path: SimpleNamespace) -> None:
     lambda_path.table.loc[lambda_path.table["modality"] == "adt", "gain"] = np.nan
-    ax = pl.frontier(lambda_path)
+    ax = pl.lambda_path(lambda_path)
     assert len(ax.containers) == 1
     lambda_path.table["gain"] = np.nan
     with pytest.raises(ValueError, match="path has no lambda with both a leak ratio and a gain"):
-        pl.frontier(lambda_path)
+        pl.lambda_path(lambda_path)
 
 
 def test_names_of_the_user_and_a_negative_axis(lambda_path: SimpleNamespace) -> None:
     lambda_path.table["modality"] = lambda_path.table["modality"].map({"rna": "gex", "adt": "atac"})
-    ax = pl.frontier(lambda_path)
+    ax = pl.lambda_path(lambda_path)
     assert {"gex", "atac"} < {text.get_text() for text in ax.get_legend().get_texts()}
     assert ax.get_xlim()[0] <= 0 < 0.02 < ax.get_xlim()[1]

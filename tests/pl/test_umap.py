@@ -58,8 +58,8 @@ def test_all_embeddings_by_label_with_one_legend(embedded: MuData) -> None:
         assert ax.collections[0].get_rasterized()
 
 
-def test_rows_are_colours_and_columns_codes(embedded: MuData) -> None:
-    axes = pl.umap(embedded, ["cell_type", "batch", _keys.THETA], codes=["specific_adt", "joint"])
+def test_rows_are_colours_and_columns_representations(embedded: MuData) -> None:
+    axes = pl.umap(embedded, ["cell_type", "batch", _keys.THETA], latents=["specific_adt", "joint"])
     assert axes.shape == (3, 2)
     assert [ax.get_title() for ax in axes[0]] == ["Specific, protein", "Joint representation"]
     assert not any(ax.get_title() for ax in axes[1:].flat)
@@ -68,18 +68,18 @@ def test_rows_are_colours_and_columns_codes(embedded: MuData) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n_codes", "ncols", "n_rows"), [(3, None, 1), (4, None, 2), (5, None, 2), (5, 1, 5), (5, 2, 3)]
+    ("n_latents", "ncols", "n_rows"), [(3, None, 1), (4, None, 2), (5, None, 2), (5, 1, 5), (5, 2, 3)]
 )
-def test_panels_of_one_colour_are_wrapped(embedded: MuData, n_codes: int, ncols: int | None, n_rows: int) -> None:
-    codes = ["joint", "shared_rna", "shared_adt", "specific_rna", "specific_adt"][:n_codes]
-    axes = pl.umap(embedded, codes=codes, ncols=ncols)
-    assert axes.shape == (1, n_codes)
+def test_panels_of_one_colour_are_wrapped(embedded: MuData, n_latents: int, ncols: int | None, n_rows: int) -> None:
+    latents = ["joint", "shared_rna", "shared_adt", "specific_rna", "specific_adt"][:n_latents]
+    axes = pl.umap(embedded, latents=latents, ncols=ncols)
+    assert axes.shape == (1, n_latents)
     axes[0, 0].figure.draw_without_rendering()
     assert len({round(ax.get_window_extent().y0) for ax in axes.flat}) == n_rows
 
 
 @pytest.mark.parametrize(
-    ("color", "codes"),
+    ("color", "latents"),
     [
         ("cell_type", ["joint"]),
         ("cell_type", ["shared_rna", "shared_adt", "specific_rna", "specific_adt"]),
@@ -88,9 +88,9 @@ def test_panels_of_one_colour_are_wrapped(embedded: MuData, n_codes: int, ncols:
         (["cell_type", "long", _keys.THETA], ["joint", "shared_rna"]),
     ],
 )
-def test_nothing_overlaps_or_is_cut(embedded: MuData, color: str, codes: list[str] | None) -> None:
+def test_nothing_overlaps_or_is_cut(embedded: MuData, color: str, latents: list[str] | None) -> None:
     embedded.obs["long"] = [f"donor {donor} of the second cohort" for donor in embedded.obs["Donor"].cat.codes % 40]
-    axes = pl.umap(embedded, color, codes=codes)
+    axes = pl.umap(embedded, color, latents=latents)
     figure = axes[0, 0].figure
     figure.draw_without_rendering()
     panels = [ax.get_window_extent() for ax in axes.flat]
@@ -113,9 +113,9 @@ def test_nothing_overlaps_or_is_cut(embedded: MuData, color: str, codes: list[st
 def test_palette_of_scanpy_is_respected(embedded: MuData) -> None:
     categories = embedded.obs["batch"].cat.categories
     embedded.uns["batch_colors"] = np.array(["#111111", "#222222", "#333333"])
-    (legend,) = legends(pl.umap(embedded, "batch", codes=["joint"]))
+    (legend,) = legends(pl.umap(embedded, "batch", latents=["joint"]))
     assert entries(legend) == dict(zip(categories, ["#111111", "#222222", "#333333"], strict=True))
-    (legend,) = legends(pl.umap(embedded, "batch", codes=["joint"], palette={categories[1]: "red"}))
+    (legend,) = legends(pl.umap(embedded, "batch", latents=["joint"], palette={categories[1]: "red"}))
     assert entries(legend) == dict(zip(categories, ["#111111", "#ff0000", "#333333"], strict=True))
 
 
@@ -125,14 +125,14 @@ def test_palette_and_column_of_a_modality(embedded: MuData) -> None:
     rna.obs["phase"] = pd.Categorical(["S" if i % 2 else "G1" for i in range(rna.n_obs)], categories=["S", "M", "G1"])
     rna.uns["phase_colors"] = ["#111111", "#222222", "#333333"]
     for key in ("phase", "rna:phase"):
-        (legend,) = legends(pl.umap(embedded, key, codes=["joint"]))
+        (legend,) = legends(pl.umap(embedded, key, latents=["joint"]))
         assert entries(legend) == {"S": "#111111", "G1": "#333333"}
 
 
 def test_missing_values_are_grey_and_beneath(embedded: MuData) -> None:
     embedded.obs["part"] = embedded.obs["batch"].where(np.arange(600) % 3 > 0)
     embedded.obs.loc[embedded.obs_names[:100], _keys.THETA] = np.nan
-    axes = pl.umap(embedded, ["part", _keys.THETA], codes=["joint"])
+    axes = pl.umap(embedded, ["part", _keys.THETA], latents=["joint"])
     for ax, n_missing in zip(axes[:, 0], [200, 100], strict=True):
         colors = [to_hex(color) for color in ax.collections[0].get_facecolors()]
         assert colors[:n_missing] == [MISSING] * n_missing
@@ -144,7 +144,7 @@ def test_missing_values_are_grey_and_beneath(embedded: MuData) -> None:
 def test_a_column_of_nothing_but_missing_values(embedded: MuData) -> None:
     embedded.obs["nothing"] = pd.Categorical([None] * 600, categories=["a"])
     embedded.obs["no_number"] = np.nan
-    axes = pl.umap(embedded, ["nothing", "no_number"], codes=["joint"])
+    axes = pl.umap(embedded, ["nothing", "no_number"], latents=["joint"])
     assert set(drawn(axes[0, 0]).values()) == set(drawn(axes[1, 0]).values()) == {MISSING}
     assert entries(legends(axes)[0]) == {"missing": MISSING}
 
@@ -153,7 +153,7 @@ def test_theta_diverges_from_0(embedded: MuData) -> None:
     theta = np.abs(embedded.obs[_keys.THETA].to_numpy()) + 0.1  # all on one side
     theta[:3] = [0, 1e6, -1e6]
     embedded.obs[_keys.THETA] = theta
-    axes = pl.umap(embedded, _keys.THETA, codes=["joint"])
+    axes = pl.umap(embedded, _keys.THETA, latents=["joint"])
     points = embedded.obsm["X_umap"]
     color_of = drawn(axes[0, 0])
     assert [color_of[tuple(points[i])] for i in range(3)] == [to_hex(DIVERGING(x)) for x in (0.5, 1.0, 0.0)]
@@ -167,34 +167,34 @@ def test_theta_diverges_from_0(embedded: MuData) -> None:
 
 def test_positive_numbers_do_not_diverge(embedded: MuData) -> None:
     embedded.obs["depth"] = np.arange(600)
-    axes = pl.umap(embedded, "depth", codes=["joint"])
+    axes = pl.umap(embedded, "depth", latents=["joint"])
     (bar,) = color_bars(axes)
     assert bar.get_ylim()[0] > 0
     assert bar.get_title(loc="left") == "depth"
 
 
-def test_cells_without_a_code_are_left_out(embedded: MuData) -> None:
+def test_cells_without_a_representation_are_left_out(embedded: MuData) -> None:
     embedded.obsm["X_indiseek_shared_adt_umap"][:50] = np.nan
-    axes = pl.umap(embedded, "batch", codes=["joint", "shared_adt"])
+    axes = pl.umap(embedded, "batch", latents=["joint", "shared_adt"])
     assert [len(ax.collections[0].get_offsets()) for ax in axes[0]] == [600, 550]
 
 
 def test_order_is_shuffled_the_same_way_each_time(embedded: MuData) -> None:
-    first, second = (pl.umap(embedded, "batch", codes=["joint"])[0, 0].collections[0].get_offsets() for _ in range(2))
+    first, second = (pl.umap(embedded, "batch", latents=["joint"])[0, 0].collections[0].get_offsets() for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert not np.array_equal(first, embedded.obsm["X_umap"])
 
 
 def test_points_are_smaller_where_there_are_more(embedded: MuData) -> None:
-    few = pl.umap(embedded[:100].copy(), "batch", codes=["joint"])
-    many = pl.umap(embedded, "batch", codes=["joint"])
-    chosen = pl.umap(embedded, "batch", codes=["joint"], size=3)
+    few = pl.umap(embedded[:100].copy(), "batch", latents=["joint"])
+    many = pl.umap(embedded, "batch", latents=["joint"])
+    chosen = pl.umap(embedded, "batch", latents=["joint"], size=3)
     sizes = [axes[0, 0].collections[0].get_sizes()[0] for axes in (few, many, chosen)]
     assert sizes[0] >= sizes[1] > sizes[2] == 3
 
 
 def test_names_on_data_do_not_overlap(embedded: MuData) -> None:
-    axes = pl.umap(embedded, legend_loc="on data", codes=["joint", "specific_rna"])
+    axes = pl.umap(embedded, legend_loc="on data", latents=["joint", "specific_rna"])
     assert not legends(axes)
     types = embedded.obs["cell_type"].to_numpy()
     for ax, key in zip(axes[0], ["X_umap", "X_indiseek_specific_rna_umap"], strict=True):
@@ -212,7 +212,7 @@ def test_names_on_data_do_not_overlap(embedded: MuData) -> None:
 def test_many_categories_are_named_where_their_cells_lie_together(embedded: MuData) -> None:
     rng = np.random.default_rng(0)
     embedded.obsm["X_indiseek_specific_rna_umap"] = rng.normal(size=(600, 2))  # no category lies together
-    axes = pl.umap(embedded, codes=["joint", "specific_rna"])
+    axes = pl.umap(embedded, latents=["joint", "specific_rna"])
     types = embedded.obs["cell_type"]
     common = set(types.value_counts()[lambda counts: counts > 20].index)
     named = {text.get_text() for text in axes[0, 0].texts}
@@ -220,13 +220,13 @@ def test_many_categories_are_named_where_their_cells_lie_together(embedded: MuDa
     assert named < set(types)
     assert len(axes[0, 1].texts) == 0
     assert len(legends(axes)) == 1
-    assert len(pl.umap(embedded, "batch", codes=["joint"])[0, 0].texts) == 0  # few colours are told apart
+    assert len(pl.umap(embedded, "batch", latents=["joint"])[0, 0].texts) == 0  # few colours are told apart
     embedded.obs["few"] = types.astype(str).where(types.isin(list(common)[:3]), "other")
-    assert len(pl.umap(embedded, "few", codes=["joint"])[0, 0].texts) == 0
+    assert len(pl.umap(embedded, "few", latents=["joint"])[0, 0].texts) == 0
 
 
 def test_no_legend(embedded: MuData) -> None:
-    axes = pl.umap(embedded, "cell_type", codes=["joint"], legend_loc=None)
+    axes = pl.umap(embedded, "cell_type", latents=["joint"], legend_loc=None)
     assert not legends(axes)
     assert len(axes[0, 0].figure.axes) == 1
 
@@ -246,7 +246,7 @@ def test_modalities_of_any_name() -> None:
 def test_more_categories_than_colours(embedded: MuData) -> None:
     embedded.obs["many"] = [f"{i % 50:02d}" for i in range(600)]
     with pytest.warns(UserWarning, match=r"color='many' has 50 categories, but there are only 40 colours"):
-        axes = pl.umap(embedded, "many", codes=["joint"])
+        axes = pl.umap(embedded, "many", latents=["joint"])
     assert len(entries(legends(axes)[0])) == 50
 
 
@@ -268,20 +268,22 @@ def test_missing_embeddings_say_how_to_make_them(embedded: MuData) -> None:
         r"sc.tl.umap\(mdata, neighbors_key='X_indiseek_shared_rna', key_added='X_indiseek_shared_rna_umap'\) first."
     )
     with pytest.raises(KeyError, match=remedy):
-        pl.umap(embedded, codes=["joint", "shared_rna"])
+        pl.umap(embedded, latents=["joint", "shared_rna"])
     for key in list(embedded.obsm):
         if key.endswith("umap"):
             del embedded.obsm[key]
-    with pytest.raises(KeyError, match=r"no embedding of a code.*use_rep='X_indiseek'\) and sc.tl.umap\(mdata\) first"):
+    with pytest.raises(
+        KeyError, match=r"no embedding of a representation.*use_rep='X_indiseek'\) and sc.tl.umap\(mdata\) first"
+    ):
         pl.umap(embedded)
 
 
-@pytest.mark.parametrize("code", ["joint", "shared_rna", "specific_adt"])
-def test_the_remedy_makes_what_was_missing(embedded: MuData, code: str) -> None:
+@pytest.mark.parametrize("latent", ["joint", "shared_rna", "specific_adt"])
+def test_the_remedy_makes_what_was_missing(embedded: MuData, latent: str) -> None:
     for key in ("X_umap", "X_indiseek_shared_rna_umap", "X_indiseek_specific_adt_umap"):
         del embedded.obsm[key]
     with pytest.raises(KeyError) as error:
-        pl.umap(embedded, codes=[code])
+        pl.umap(embedded, latents=[latent])
     neighbors, umap = create_autospec(sc.pp.neighbors), create_autospec(sc.tl.umap)
     names = {
         "mdata": embedded,
@@ -292,4 +294,4 @@ def test_the_remedy_makes_what_was_missing(embedded: MuData, code: str) -> None:
     neighbors.assert_called_once()
     assert neighbors.call_args.kwargs.get("key_added") == umap.call_args.kwargs.get("neighbors_key")
     embedded.obsm[umap.call_args.kwargs.get("key_added", "X_umap")] = np.zeros((600, 2))
-    assert pl.umap(embedded, codes=[code]).shape == (1, 1)
+    assert pl.umap(embedded, latents=[latent]).shape == (1, 1)

@@ -17,7 +17,7 @@ HOSTILE = "<script>alert('rna')</script>"
 HOSTILE_LABEL = '"><img src=x onerror=alert(1)>'
 
 
-def add_codes(mdata: MuData, rna: str = "rna", adt: str = "adt") -> MuData:
+def add_latents(mdata: MuData, rna: str = "rna", adt: str = "adt") -> MuData:
     """Noise around a place for each cell type, as a model of these modalities would have written it."""
     rng = np.random.default_rng(0)
     types = mdata.obs["cell_type"].astype("category").cat.codes.to_numpy()
@@ -39,7 +39,7 @@ def make_hostile(pbmc: MuData) -> MuData:
     mdata = MuData({HOSTILE: some["rna"].copy(), "adt": some["adt"].copy()})
     labels = some.obs["cell_type"].astype(str)
     mdata.obs["cell_type"] = labels.replace("NK", HOSTILE_LABEL).to_numpy()
-    return add_codes(mdata, rna=HOSTILE)
+    return add_latents(mdata, rna=HOSTILE)
 
 
 def make_audit() -> AuditReport:
@@ -54,14 +54,14 @@ def make_audit() -> AuditReport:
 
 @pytest.fixture
 def coded(pbmc_small: MuData) -> MuData:
-    return add_codes(pbmc_small)
+    return add_latents(pbmc_small)
 
 
 @pytest.fixture(scope="session")
 def page_of_file(_pbmc_covid_once: MuData, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a MuData alone."""
     path = tmp_path_factory.mktemp("file") / "report.html"
-    mdata = add_codes(_pbmc_covid_once[::10].copy())
+    mdata = add_latents(_pbmc_covid_once[::10].copy())
     write_report(path, mdata, label_key="cell_type", audit=make_audit(), source="600 cells")
     return path
 
@@ -75,7 +75,7 @@ def hostile_page(_pbmc_covid_once: MuData, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def trained(_pbmc_covid_once: MuData) -> IndiSeek:
-    """Hardly trained, with what a user may have done to the cells: codes and a UMAP of the joint code."""
+    """Hardly trained, with what a user may have done to the cells: representations and a UMAP of the joint representation."""
     mdata = _pbmc_covid_once[::10].copy()
     IndiSeek.setup_mudata(mdata, batch_key="batch")
     model = IndiSeek(mdata)

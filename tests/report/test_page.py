@@ -37,9 +37,9 @@ def test_every_picture_is_inside_and_is_a_picture(page):
     images = page.all("img")
     assert images
     for image in images:
-        kind, _, code = image["src"].partition(",")
+        kind, _, latent = image["src"].partition(",")
         assert kind == "data:image/png;base64"
-        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(code, validate=True))).convert("RGB"))
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(latent, validate=True))).convert("RGB"))
         assert pixels.std() > 3
         assert int(image["width"]) / int(image["height"]) == pytest.approx(pixels.shape[1] / pixels.shape[0], rel=0.02)
         assert len(image["alt"]) > 30
@@ -150,7 +150,7 @@ def test_every_dimension_has_a_row_and_technical_ones_are_counted(name, request)
         assert "mitochondrial genes" in page.text[:begin]
 
 
-def test_warnings_name_what_speaks_against_the_codes(page_of_file: Path):
+def test_warnings_name_what_speaks_against_the_representations(page_of_file: Path):
     text = Page(page_of_file).text
     assert "misses an aim (specific: leak ratio): 0.300 (rna), where ≤ 0.02 is aimed for" in text
     assert "labels of fewer than 15 cells: Erythrocyte, Platelet" in text or "labels of fewer than 15 cells:" in text

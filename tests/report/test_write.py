@@ -54,7 +54,7 @@ def test_what_was_overwritten_or_deleted_is_put_back(coded):
     assert "cell_type" in coded.obs
 
 
-def test_without_codes_the_error_says_to_fit_first(pbmc_small, tmp_path):
+def test_without_representations_the_error_says_to_fit_first(pbmc_small, tmp_path):
     with pytest.raises(KeyError, match="indiseek-sc fit first"):
         write_report(tmp_path / "report.html", pbmc_small)
     assert list(tmp_path.iterdir()) == []
@@ -82,7 +82,7 @@ def test_a_picture_that_fails_costs_that_picture_alone():
         plt.figure()
         raise ValueError("too few cells")
 
-    picture = Picture("x", "codes", "X", "Look.", fail)
+    picture = Picture("x", "latents", "X", "Look.", fail)
     (figure,) = draw_figures([picture])
     assert (figure.rows, figure.svg, figure.missing) == ((), "", "too few cells")
     assert plt.get_fignums() == []
@@ -144,7 +144,7 @@ def test_labels_within_which_batches_lie_apart_are_named(coded):
     coded.obsm[_keys.JOINT] = rng.normal(size=(coded.n_obs, 3))
     moved = ((coded.obs["run"] == "a") & (coded.obs["type"] == "apart")).to_numpy()
     coded.obsm[_keys.JOINT][moved] += 6
-    material = Material(coded, "cells", "type", facts=facts, mixing=mix_batches(coded, "type", "run", seed=0))
+    material = Material(coded, "cells", "type", facts=facts, cholesky=mix_batches(coded, "type", "run", seed=0))
     (caution,) = (caution for caution in find_cautions(material) if "Batch structure" in caution)
     assert "within 1 of 2 labels" in caution
     assert "apart (100%, 50% by chance)" in caution or "apart (100%, 51% by chance)" in caution
@@ -160,7 +160,7 @@ def test_batches_that_lie_apart_are_told_and_others_not(coded):
     (caution,) = (caution for caution in find_cautions(material) if "lie apart" in caution)
     assert "100% (joint)" in caution
     share = float(re.search(r"(\d+)% \(rna-specific\)", caution).group(1))
-    assert abs(share - 50) < 10  # two batches, of which this code tells nothing
+    assert abs(share - 50) < 10  # two batches, of which this representation tells nothing
     assert "kinds of cells that only one batch has" in caution
 
 

@@ -26,7 +26,7 @@ def blobs(groups: np.ndarray, seed: int) -> np.ndarray:
 
 @pytest.fixture
 def mdata():
-    """All codes know the types but the specific code of RNA, which halves type a and has the rest of it with b."""
+    """All representations know the types but the specific representation of RNA, which halves type a and has the rest of it with b."""
     names = [f"cell{i}" for i in range(N_CELLS)]
     parts = {name: AnnData(np.ones((N_CELLS, 2)), obs=pd.DataFrame(index=names)) for name in ROLES.values()}
     for seed, (name, part) in enumerate(parts.items()):
@@ -44,12 +44,12 @@ def mdata():
 
 
 def test_clusters_are_matched_compared_and_asked_where_they_fall_apart(mdata):
-    codes, agreement, splits = tl.compare_clusters(mdata, "cell_type")
+    latents, agreement, splits = tl.compare_clusters(mdata, "cell_type")
     names = ["shared_gex", "shared_prot", "specific_gex", "specific_prot", "joint"]
-    assert codes["code"].tolist() == names
-    assert codes["kind"].tolist() == ["shared", "shared", "specific", "specific", "joint"]
-    assert codes["modality"].tolist() == ["gex", "prot", "gex", "prot", ""]
-    assert (codes["n_clusters"] == 3).all()
+    assert latents["latent"].tolist() == names
+    assert latents["kind"].tolist() == ["shared", "shared", "specific", "specific", "joint"]
+    assert latents["modality"].tolist() == ["gex", "prot", "gex", "prot", ""]
+    assert (latents["n_clusters"] == 3).all()
 
     figures = agreement.set_index(["one", "other"])["ari"]
     assert figures["shared_gex", "joint"] == figures["joint", "labels"] == figures["specific_gex", "specific_gex"] == 1
@@ -60,17 +60,17 @@ def test_clusters_are_matched_compared_and_asked_where_they_fall_apart(mdata):
     assert splits["label"].tolist() == [name for name in splits.drop_duplicates("cluster")["label"] for _ in range(4)]
     assert (splits["label_share"] == 1).all()
     assert splits["verdict"].value_counts().to_dict() == {"kept": 11, "split": 1}
-    assert splits.loc[splits["only_here"], ["label", "code"]].to_numpy().tolist() == [["a", "specific_gex"]]
+    assert splits.loc[splits["only_here"], ["label", "latent"]].to_numpy().tolist() == [["a", "specific_gex"]]
 
 
-def test_both_codes_of_a_modality_side_by_side(mdata):
-    found = tl.compare_clusters(mdata, codes=["both", "joint"], n_repeats=2)
-    assert found.codes["code"].tolist() == ["both_gex", "both_prot", "joint"]
+def test_both_representations_of_a_modality_side_by_side(mdata):
+    found = tl.compare_clusters(mdata, latents=["both", "joint"], n_repeats=2)
+    assert found.latents["latent"].tolist() == ["both_gex", "both_prot", "joint"]
 
 
 def test_a_cloud_does_not_agree_with_itself(mdata):
     mdata.obsm[_keys.specific("prot")] = np.random.default_rng(4).normal(size=(N_CELLS, 5))
-    figures = tl.compare_clusters(mdata, "cell_type", codes=["specific", "joint"]).agreement.set_index(
+    figures = tl.compare_clusters(mdata, "cell_type", latents=["specific", "joint"]).agreement.set_index(
         ["one", "other"]
     )["ari"]
     assert abs(figures["specific_prot", "labels"]) < 0.1
@@ -79,17 +79,17 @@ def test_a_cloud_does_not_agree_with_itself(mdata):
 
 def test_what_is_written_survives_h5mu(mdata, tmp_path):
     mdata.obsm[_keys.JOINT][7] = np.nan
-    found = tl.compare_clusters(mdata, "cell_type", codes=["joint", "raw"], n_repeats=2, cells="held_out")
+    found = tl.compare_clusters(mdata, "cell_type", latents=["joint", "raw"], n_repeats=2, cells="held_out")
     used = (mdata.obs[_keys.SPLIT] == "test").to_numpy() & (np.arange(N_CELLS) != 7)
     assert (found.agreement["n_cells"] == used.sum()).all()
-    mdata.write(tmp_path / "codes.h5mu")
-    back = mudata.read(tmp_path / "codes.h5mu")
+    mdata.write(tmp_path / "latents.h5mu")
+    back = mudata.read(tmp_path / "latents.h5mu")
     pd.testing.assert_frame_equal(back.uns[KEY], found.agreement)
-    pd.testing.assert_frame_equal(back.uns[f"{KEY}_codes"], found.codes)
+    pd.testing.assert_frame_equal(back.uns[f"{KEY}_latents"], found.latents)
     pd.testing.assert_frame_equal(back.uns[f"{KEY}_splits"], found.splits)
     assert back.uns[f"{KEY}_params"]["n_clusters"] == 3
-    for code in ("joint", "raw_gex", "raw_prot"):
-        clusters = back.obs[_keys.clusters(code)]
+    for latent in ("joint", "raw_gex", "raw_prot"):
+        clusters = back.obs[_keys.clusters(latent)]
         np.testing.assert_array_equal(clusters.notna(), used)
         assert clusters.cat.categories.tolist() == ["0", "1", "2"]
         sizes = clusters.value_counts(sort=False)
@@ -97,13 +97,13 @@ def test_what_is_written_survives_h5mu(mdata, tmp_path):
 
 
 def test_labels_may_be_the_reference_or_not_be_there(mdata):
-    of_types = tl.compare_clusters(mdata, "cell_type", codes=["specific"], reference="labels", n_repeats=2).splits
+    of_types = tl.compare_clusters(mdata, "cell_type", latents=["specific"], reference="labels", n_repeats=2).splits
     assert of_types["cluster"].unique().tolist() == ["a", "b", "c"]
     assert "label" not in of_types
-    assert of_types.loc[of_types["only_here"], ["cluster", "code"]].to_numpy().tolist() == [["a", "specific_gex"]]
-    one, other = (tl.compare_clusters(mdata, codes=["shared", "joint"], n_repeats=2) for _ in range(2))
+    assert of_types.loc[of_types["only_here"], ["cluster", "latent"]].to_numpy().tolist() == [["a", "specific_gex"]]
+    one, other = (tl.compare_clusters(mdata, latents=["shared", "joint"], n_repeats=2) for _ in range(2))
     assert "labels" not in [*one.agreement["one"], *one.agreement["other"]]
-    assert one.codes["n_clusters"].nunique() == 1
+    assert one.latents["n_clusters"].nunique() == 1
     for first, second in zip(one, other, strict=True):
         pd.testing.assert_frame_equal(first, second)
 
@@ -111,5 +111,8 @@ def test_labels_may_be_the_reference_or_not_be_there(mdata):
 def test_numbers_that_cannot_be_reached_are_said(mdata, caplog, monkeypatch):
     caplog.set_level(logging.WARNING)
     monkeypatch.setattr(logging.getLogger("scvi"), "propagate", True)
-    tl.compare_clusters(mdata, codes=["shared", "joint"], n_clusters=2, n_repeats=2)
-    assert "makes 2 clusters of every code; nearest: 3 in 'shared_gex', 3 in 'shared_prot', 3 in 'joint'" in caplog.text
+    tl.compare_clusters(mdata, latents=["shared", "joint"], n_clusters=2, n_repeats=2)
+    assert (
+        "makes 2 clusters of every representation; nearest: 3 in 'shared_gex', 3 in 'shared_prot', 3 in 'joint'"
+        in caplog.text
+    )

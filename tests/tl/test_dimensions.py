@@ -97,11 +97,11 @@ def test_a_shared_dimension_that_separates_types_is_not_technical(mdata):
 
 
 def test_labels_that_use_a_dimension_are_named(mdata):
-    code = mdata.obsm[_keys.specific("rna")]
+    latent = mdata.obsm[_keys.specific("rna")]
     rare = np.arange(N) < 40
     mdata.obs["cell_type"] = pd.Categorical(np.where(rare, "rare", mdata.obs["cell_type"].astype(str)))
     mdata.obs.loc[mdata.obs_names[:10], "cell_type"] = np.nan
-    code[rare, 3] *= 3
+    latent[rare, 3] *= 3
     table = tl.describe_dimensions(mdata, "cell_type")
     assert table["labels"].tolist() == ["", "", "", "rare", "", ""]
     use = mdata.uns[f"{_keys.DIMENSIONS}_labels"].set_index(["modality", "dimension", "label"])

@@ -77,9 +77,9 @@ def test_survives_a_file(mdata: MuData, tmp_path) -> None:
     pd.testing.assert_frame_equal(tl.modality_importance(back, "cell_type"), table)
 
 
-def test_other_codes_have_theta_over_refits_alone(mdata: MuData) -> None:
-    table = tl.modality_importance(mdata, "cell_type", code="both")
-    expected = metrics.replicated_importance(as_refits(mdata), mdata.obs["cell_type"], code="both", information=False)
+def test_other_representations_have_theta_over_refits_alone(mdata: MuData) -> None:
+    table = tl.modality_importance(mdata, "cell_type", latent="both")
+    expected = metrics.replicated_importance(as_refits(mdata), mdata.obs["cell_type"], latent="both", information=False)
     pd.testing.assert_frame_equal(table, expected.table)
     assert "information_rna" not in table
 
@@ -124,7 +124,7 @@ def test_rank_correlation_has_refits_in_its_interval(mdata: MuData) -> None:
         mdata.obs["cell_type"] == "B", 0.8, np.where(mdata.obs["cell_type"] == "T", 0.2, 0.5)
     )
     mdata.obs["RNA.weight"] += np.random.default_rng(1).uniform(-0.05, 0.05, N)
-    table = tl.rank_correlation(mdata, "cell_type", codes=["specific"], n_bootstrap=50, n_neighbors=7).iloc[0]
+    table = tl.rank_correlation(mdata, "cell_type", latents=["specific"], n_bootstrap=50, n_neighbors=7).iloc[0]
     assert table["estimate"] == 1.0
     assert mdata.uns[f"{_keys.RANK_CORRELATION}_params"]["n_refits"] == N_REFITS
     theta = metrics.replicated_importance(

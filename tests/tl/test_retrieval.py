@@ -19,9 +19,9 @@ def mdata():
         part.var_names = [f"{name}0", f"{name}1"]
     mdata = MuData(parts)
     mdata.obs[_keys.SPLIT] = pd.Categorical(np.resize(["train", "test"], 60))
-    code = rng.normal(size=(60, 3))
-    mdata.obsm[_keys.shared("gex")] = code
-    mdata.obsm[_keys.shared("prot")] = code + rng.normal(size=code.shape)
+    latent = rng.normal(size=(60, 3))
+    mdata.obsm[_keys.shared("gex")] = latent
+    mdata.obsm[_keys.shared("prot")] = latent + rng.normal(size=latent.shape)
     mdata.uns[_keys.SETTINGS] = {"modalities": {"rna": "gex", "adt": "prot"}}
     return mdata
 
@@ -40,5 +40,5 @@ def test_the_table_is_that_of_the_metric(mdata, cells):
 
 def test_survives_h5mu(mdata, tmp_path):
     table = tl.retrieval(mdata)
-    mdata.write(tmp_path / "codes.h5mu")
-    pd.testing.assert_frame_equal(mudata.read(tmp_path / "codes.h5mu").uns[_keys.RETRIEVAL], table)
+    mdata.write(tmp_path / "latents.h5mu")
+    pd.testing.assert_frame_equal(mudata.read(tmp_path / "latents.h5mu").uns[_keys.RETRIEVAL], table)

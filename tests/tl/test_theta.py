@@ -18,7 +18,7 @@ PARAMS = f"{_keys.IMPORTANCE}_params"
 
 @pytest.fixture
 def mdata():
-    """As after ``model.write_latents``: codes of modalities of unusual names, a split, settings."""
+    """As after ``model.write_latents``: representations of modalities of unusual names, a split, settings."""
     rng = np.random.default_rng(0)
     labels = rng.choice(["B cell", "T cell", "NK"], N_CELLS, p=[0.45, 0.45, 0.1])
     names = [f"cell{i}" for i in range(N_CELLS)]
@@ -35,7 +35,7 @@ def mdata():
     return mdata
 
 
-def codes_of(mdata):
+def latents_of(mdata):
     return mdata.obsm[_keys.specific("gex")], mdata.obsm[_keys.specific("prot")]
 
 
@@ -53,7 +53,7 @@ def content(mdata):
 def test_writes_what_the_metric_says(mdata):
     table = tl.modality_importance(mdata, "cell_type", n_neighbors=6, smoothing=0.2, seed=3, n_bootstrap=50)
     expected = metrics.modality_importance(
-        *codes_of(mdata), mdata["gex"].obs["cell_type"], n_neighbors=6, smoothing=0.2, seed=3, n_bootstrap=50
+        *latents_of(mdata), mdata["gex"].obs["cell_type"], n_neighbors=6, smoothing=0.2, seed=3, n_bootstrap=50
     )
     np.testing.assert_array_equal(mdata.obs[_keys.THETA], expected.theta)
     pd.testing.assert_frame_equal(table, expected.table.assign(claim="not assessed"))
@@ -62,7 +62,7 @@ def test_writes_what_the_metric_says(mdata):
     assert mdata.uns[PARAMS]["n_neighbors"] == 6
 
 
-def test_other_codes_are_written_beside(mdata):
+def test_other_representations_are_written_beside(mdata):
     rng = np.random.default_rng(1)
     for name, n in (("gex", 3), ("prot", 2)):
         mdata.obsm[_keys.shared(name)] = rng.normal(size=(N_CELLS, 2))
@@ -72,15 +72,15 @@ def test_other_codes_are_written_beside(mdata):
         "shared": [mdata.obsm[_keys.shared(name)] for name in ("gex", "prot")],
         "both": both,
         "raw": [mdata[name].obsm["X_pca"] for name in ("gex", "prot")],
-        "specific": codes_of(mdata),
+        "specific": latents_of(mdata),
     }
-    for code, pair in pairs.items():
-        table = tl.modality_importance(mdata, "cell_type", code=code)
+    for latent, pair in pairs.items():
+        table = tl.modality_importance(mdata, "cell_type", latent=latent)
         expected = metrics.modality_importance(*pair, mdata["gex"].obs["cell_type"])
         pd.testing.assert_frame_equal(table, expected.table.assign(claim="not assessed"))
-        suffix = "" if code == "specific" else f"_{code}"
+        suffix = "" if latent == "specific" else f"_{latent}"
         np.testing.assert_array_equal(mdata.obs[f"indiseek_theta{suffix}"], expected.theta)
-        assert mdata.uns[f"indiseek_importance{suffix}_params"]["code"] == code
+        assert mdata.uns[f"indiseek_importance{suffix}_params"]["latent"] == latent
 
 
 def test_raw_needs_no_model(mdata):
@@ -90,7 +90,7 @@ def test_raw_needs_no_model(mdata):
     mdata.uns.clear()
     roles = {"rna": "gex", "adt": "prot"}
     found = tl.modality_importance(
-        mdata, "cell_type", code="raw", rna_obsm_key="pc", adt_obsm_key="pc", modalities=roles
+        mdata, "cell_type", latent="raw", rna_obsm_key="pc", adt_obsm_key="pc", modalities=roles
     )
     pd.testing.assert_frame_equal(found, known)
 
@@ -114,8 +114,8 @@ def test_survives_h5mu(mdata, tmp_path):
     mdata["gex"].obs.loc["cell7", "cell_type"] = "alone"
     mdata["gex"].obs.loc["cell8", "cell_type"] = np.nan
     table = tl.modality_importance(mdata, "cell_type")
-    mdata.write(tmp_path / "codes.h5mu")
-    back = mudata.read(tmp_path / "codes.h5mu")
+    mdata.write(tmp_path / "latents.h5mu")
+    back = mudata.read(tmp_path / "latents.h5mu")
     pd.testing.assert_frame_equal(back.uns[_keys.IMPORTANCE], table)
     np.testing.assert_array_equal(back.obs[_keys.THETA], mdata.obs[_keys.THETA])
     assert back.uns[PARAMS] == mdata.uns[PARAMS]
@@ -140,7 +140,7 @@ def test_modalities_may_be_given(mdata):
     )
 
 
-def test_cells_without_code_or_label_are_nan_and_nobodys_neighbor(mdata):
+def test_cells_without_representation_or_label_are_nan_and_nobodys_neighbor(mdata):
     mdata.obsm[_keys.specific("gex")][:10] = np.nan
     mdata.obsm[_keys.specific("prot")][5:15] = np.nan
     mdata["gex"].obs.loc[mdata.obs_names[15:20], "cell_type"] = np.nan
@@ -165,7 +165,7 @@ def test_held_out_cells_are_the_test_cells_or_else_the_validation_cells(mdata, p
 
 
 def test_real_cells(pbmc_small):
-    """With principal components as codes: T cell subsets are told apart by their proteins, in which they were named."""
+    """With principal components as representations: T cell subsets are told apart by their proteins, in which they were named."""
     import scanpy as sc
 
     rna = pbmc_small["rna"].copy()
@@ -191,7 +191,7 @@ ROLES = {"rna": "gex", "adt": "prot"}
 
 @pytest.fixture
 def ranked():
-    """Cell types that RNA tells apart ever worse and proteins ever better, in their shared and specific codes."""
+    """Cell types that RNA tells apart ever worse and proteins ever better, in their shared and specific representations."""
     rng = np.random.default_rng(0)
     names = [f"cell{i}" for i in range(len(TYPES))]
     order = np.unique(TYPES, return_inverse=True)[1][:, None]
@@ -215,34 +215,36 @@ class Report:
 
 
 def test_rows_are_what_theta_and_weights_say(ranked):
-    table = tl.rank_correlation(ranked, "cell_type", codes=("raw", "specific"), n_bootstrap=20, n_neighbors=7, seed=4)
-    assert table["code"].tolist() == ["raw", "raw", "specific", "specific"]
-    for code in ("raw", "specific"):
-        tl.modality_importance(ranked, "cell_type", code=code, n_neighbors=7)
-        theta = ranked.obs[_keys.of_code(_keys.THETA, code)]
+    table = tl.rank_correlation(ranked, "cell_type", latents=("raw", "specific"), n_bootstrap=20, n_neighbors=7, seed=4)
+    assert table["latent"].tolist() == ["raw", "raw", "specific", "specific"]
+    for latent in ("raw", "specific"):
+        tl.modality_importance(ranked, "cell_type", latent=latent, n_neighbors=7)
+        theta = ranked.obs[_keys.of_latent(_keys.THETA, latent)]
         expected = metrics.rank_correlation(theta, ranked.obs["RNA.weight"], TYPES, n_bootstrap=20, seed=4).table
-        found = table[table["code"] == code].reset_index(drop=True)
+        found = table[table["latent"] == latent].reset_index(drop=True)
         pd.testing.assert_frame_equal(found[list(expected)], expected)
     assert table["estimate"][0] > 0.7
     assert (table["left_out"] == "few").all()
     assert table["weights"].str.contains("RNA.weight.*Seurat").all()
     pd.testing.assert_frame_equal(ranked.uns[_keys.RANK_CORRELATION], table)
     by_label = ranked.uns[f"{_keys.RANK_CORRELATION}_labels"]
-    assert by_label["code"].value_counts().to_dict() == {"raw": 5, "specific": 5}
+    assert by_label["latent"].value_counts().to_dict() == {"raw": 5, "specific": 5}
     for _, row in by_label.iterrows():
         of_label = ranked.obs["cell_type"] == row["label"]
         assert row["n_cells"] == of_label.sum()
         assert row["ranked"] == (row["label"] != "few")
-        assert row["theta"] == pytest.approx(ranked.obs.loc[of_label, _keys.of_code(_keys.THETA, row["code"])].mean())
+        assert row["theta"] == pytest.approx(
+            ranked.obs.loc[of_label, _keys.of_latent(_keys.THETA, row["latent"])].mean()
+        )
         assert row["weight"] == pytest.approx(ranked.obs.loc[of_label, "RNA.weight"].mean())
         for figure in ("theta", "weight"):
             assert row[f"{figure}_lower"] <= row[figure] <= row[f"{figure}_upper"]
 
 
-def test_the_leak_stands_beside_the_specific_code_and_words_say_why(ranked, caplog, monkeypatch):
+def test_the_leak_stands_beside_the_specific_representation_and_words_say_why(ranked, caplog, monkeypatch):
     caplog.set_level(logging.WARNING)
     monkeypatch.setattr(logging.getLogger("scvi"), "propagate", True)
-    table = tl.rank_correlation(ranked, "cell_type", audit=Report(), n_bootstrap=2).set_index("code")
+    table = tl.rank_correlation(ranked, "cell_type", audit=Report(), n_bootstrap=2).set_index("latent")
     assert table.loc["specific", "leak_ratio_rna"].tolist() == [0.01, 0.01]
     assert table.loc["specific", "leak_ratio_adt"].tolist() == [0.3, 0.3]
     assert table.loc[["shared", "both"], "leak_ratio_rna"].isna().all()
@@ -251,10 +253,10 @@ def test_the_leak_stands_beside_the_specific_code_and_words_say_why(ranked, capl
 
 def test_cells_without_a_weight_take_no_part(ranked):
     ranked.obs["known"] = ranked.obs["RNA.weight"].where(np.arange(len(TYPES)) % 2 == 0)
-    table = tl.rank_correlation(ranked, "cell_type", codes=["shared"], weight_key="known", n_bootstrap=2)
-    tl.modality_importance(ranked, "cell_type", code="shared")
+    table = tl.rank_correlation(ranked, "cell_type", latents=["shared"], weight_key="known", n_bootstrap=2)
+    tl.modality_importance(ranked, "cell_type", latent="shared")
     even = ranked.obs["known"].notna().to_numpy()
-    theta = ranked.obs[_keys.of_code(_keys.THETA, "shared")][even]
+    theta = ranked.obs[_keys.of_latent(_keys.THETA, "shared")][even]
     expected = metrics.rank_correlation(theta, ranked.obs["known"][even], TYPES[even], n_bootstrap=2).table
     np.testing.assert_allclose(table["estimate"], expected["estimate"])
     assert table["weights"].str.contains("as given by weight_key").all()
@@ -262,7 +264,7 @@ def test_cells_without_a_weight_take_no_part(ranked):
 
 def test_rank_correlation_survives_h5mu(ranked, tmp_path):
     table = tl.rank_correlation(ranked, "cell_type", n_bootstrap=2)
-    ranked.write(tmp_path / "codes.h5mu")
-    back = mudata.read(tmp_path / "codes.h5mu")
+    ranked.write(tmp_path / "latents.h5mu")
+    back = mudata.read(tmp_path / "latents.h5mu")
     pd.testing.assert_frame_equal(back.uns[_keys.RANK_CORRELATION], table)
     assert back.uns[f"{_keys.RANK_CORRELATION}_params"]["label_key"] == "cell_type"

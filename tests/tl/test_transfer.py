@@ -51,7 +51,7 @@ def test_labels_are_right_and_as_sure_as_they_are_right(coded, truth):
 
 
 @pytest.mark.parametrize("name", ["rna", "adt"])
-def test_cells_with_one_modality_are_labelled_by_its_code(coded, truth, name):
+def test_cells_with_one_modality_are_labelled_by_its_representation(coded, truth, name):
     model, reference, query = coded
     alone = MuData({name: query[name].copy()})
     model.write_latents(alone)
@@ -63,7 +63,7 @@ def test_cells_with_one_modality_are_labelled_by_its_code(coded, truth, name):
         tl.transfer_labels(reference, alone, "cell_type")
 
 
-def test_cells_without_code_or_label_are_left_out(coded):
+def test_cells_without_representation_or_label_are_left_out(coded):
     _, reference, query = (x.copy() if isinstance(x, MuData) else x for x in coded)
     query.obsm[_keys.JOINT][:3] = np.nan
     reference.obs["cell_type"] = reference.obs["cell_type"].astype(str).where(np.arange(reference.n_obs) % 2 == 0)

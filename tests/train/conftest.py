@@ -65,11 +65,11 @@ def prepare_cells() -> Callable[..., dict[str, dict[str, torch.Tensor]]]:
         no_batch = torch.zeros(N_CELLS, dtype=torch.long)
         with torch.no_grad():
             conditions = {m: module.condition(m, module.shared(m, x), no_batch) for m, x in features.items()}
-            for name, codec in module.codecs.items():
-                codec.fit(features[name], conditions[name], module.n_shared)
-                if module.architecture.conditional_codec:
-                    codec.fit_whitening(features[name], conditions[name], N_CELLS * 3 // 4)
-                    codec.freeze_start(features[name], conditions[name])
+            for name, encoder_decoder in module.encoder_decoders.items():
+                encoder_decoder.fit(features[name], conditions[name], module.n_shared)
+                if module.architecture.conditional_encoder_decoder:
+                    encoder_decoder.fit_whitening(features[name], conditions[name], N_CELLS * 3 // 4)
+                    encoder_decoder.freeze_start(features[name], conditions[name])
             return {name: module.prepare_specific(name, features, conditions) for name in module.modalities}
 
     return bring

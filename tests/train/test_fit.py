@@ -87,7 +87,7 @@ def test_a_stage_ends_in_evaluation_without_a_word(make_module, features, run):
 
 def test_training_is_in_training_mode_except_for_what_is_frozen(make_module, features, run):
     module = make_module()
-    module.frozen = ("rotations", "codecs")
+    module.frozen = ("rotations", "encoder_decoders")
     modes = []
 
     class Look(Callback):
@@ -99,7 +99,7 @@ def test_training_is_in_training_mode_except_for_what_is_frozen(make_module, fea
     for mode in modes:
         assert mode["encoders"]
         assert not mode["rotations"]
-        assert not mode["codecs"]
+        assert not mode["encoder_decoders"]
 
 
 def test_histories_of_stages_stand_side_by_side(make_module, features, run):
@@ -125,10 +125,10 @@ def test_in_a_history_the_last_of_a_stage_counts_and_names_are_told_apart(make_m
     module = make_module()
     fits = [
         run(SharedPlan(module, PLAIN), features, stage=stage, max_epochs=n)
-        for stage, n in (("shape", 1), ("shape_again", 2), ("shape", 3))
+        for stage, n in (("flow", 1), ("flow_again", 2), ("flow", 3))
     ]
     history = merge_history({}, fits)
-    assert (len(history["shape/train_loss"]), len(history["shape_again/train_loss"])) == (3, 2)
+    assert (len(history["shape/train_loss"]), len(history["flow_again/train_loss"])) == (3, 2)
     assert fits[0].without_history().history == {}
     assert fits[0].without_history().n_epochs == 1
     assert fits[0].history
@@ -330,7 +330,7 @@ def test_gradients_of_both_optimisers_of_stage_two_are_clipped(make_module, prep
     module = make_module()
     cells = prepare(module)
     for role in ROLES:
-        torch.nn.init.normal_(module.codecs[role].correction[-1].weight, std=0.5)
+        torch.nn.init.normal_(module.encoder_decoders[role].correction[-1].weight, std=0.5)
     plan, read = fit_and_read(
         lambda: SpecificPlan(module, Optimisation(n_critic_warmup_steps=0), lambda_=1.0, n_steps=6),
         cells,
@@ -468,8 +468,8 @@ def test_all_that_was_trained_stays_on_the_device_that_was_asked_for(make_module
     module = make_module()
     cells = prepare(module)
     for role in ROLES:
-        cells[role]["values"] = module.codecs[role].scores(features[role], cells[role]["condition"])
-    parts = {role: copy.deepcopy(module.codecs[role].shape) for role in ROLES}  # not parts of the module
+        cells[role]["values"] = module.encoder_decoders[role].scores(features[role], cells[role]["condition"])
+    parts = {role: copy.deepcopy(module.encoder_decoders[role].shape) for role in ROLES}  # not parts of the module
 
     def loss(role, cells):
         return parts[role].loss(cells["values"], cells["condition"])

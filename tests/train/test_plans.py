@@ -20,7 +20,7 @@ def state(module):
 
 
 def is_statistic(name):
-    """Whether a code is standardised by it in training; set anew when the stage is over."""
+    """Whether a representation is standardised by it in training; set anew when the stage is over."""
     return ".standardize." in name
 
 
@@ -110,14 +110,14 @@ def test_each_step_changes_its_own_side_alone(make_module, prepare, run, changed
     assert order == ["critics"] * 2 + (["critics"] * 2 + ["encoders"]) * 5
     for optimizer, names in steps.changes:
         moved = {name for name in names if not is_statistic(name)}
-        sides = ["critics."] if optimizer is critics else [f"codecs.{role}.{trained}" for role in ROLES]
+        sides = ["critics."] if optimizer is critics else [f"encoder_decoders.{role}.{trained}" for role in ROLES]
         assert all(any(name.startswith(side) for side in sides) for name in moved)
         assert all(any(name.startswith(side) for name in moved) for side in sides)
     untouched = {name for name in before if name.split(".")[0] in ("encoders", "rotations", "transforms", "log_scale")}
     assert not untouched & changed(before, state(module))
 
 
-def test_shared_codes_are_the_same_to_the_bit_after_stage_two(make_module, features, prepare, run):
+def test_shared_representations_are_the_same_to_the_bit_after_stage_two(make_module, features, prepare, run):
     module = make_module()
     cells = prepare(module)
     before = {role: module.shared(role, features[role]) for role in ROLES}
@@ -160,7 +160,7 @@ def test_the_step_size_of_encoders_falls_to_zero_and_that_of_critics_stays(make_
 def test_the_objective_weighs_the_error_by_half_of_lambda(make_module, prepare, lambda_):
     module = make_module()
     cells = prepare(module)
-    torch.nn.init.normal_(module.codecs["rna"].correction[-1].weight)
+    torch.nn.init.normal_(module.encoder_decoders["rna"].correction[-1].weight)
     terms = module.specific_terms("rna", cells["rna"])
     objective = SpecificPlan(module, Optimisation(), lambda_=lambda_, n_steps=1)._objective(terms)
     expected = terms["gaussian_bound"] + terms["nce_bound"] + lambda_ / 2 * terms["error"]
@@ -173,7 +173,7 @@ def test_more_lambda_keeps_more(make_module, prepare, run):
         module, optimisation = make_module(), Optimisation(n_critic_warmup_steps=0, specific_learning_rate=2e-2)
         cells = prepare(module)
         for role in ROLES:
-            torch.nn.init.normal_(module.codecs[role].correction[-1].weight, std=0.5)
+            torch.nn.init.normal_(module.encoder_decoders[role].correction[-1].weight, std=0.5)
         plan = SpecificPlan(module, optimisation, lambda_=lambda_, n_steps=24)
         history = run(plan, cells, n_extra=1, stage="specific", max_epochs=8).history
         errors.append(float(history["specific/rna_error"].iloc[-1, 0]))
@@ -195,9 +195,9 @@ def test_a_regression_trains_its_parts_alone(make_module, features, prepare, run
     module = make_module()
     cells = prepare(module)
     for role in ROLES:
-        cells[role]["values"] = module.codecs[role].scores(features[role], cells[role]["condition"])
+        cells[role]["values"] = module.encoder_decoders[role].scores(features[role], cells[role]["condition"])
     before = state(module)
-    parts = {r: module.codecs[r].shape for r in ROLES}
+    parts = {r: module.encoder_decoders[r].flow for r in ROLES}
     plan = RegressionPlan(
         module,
         parts,
@@ -206,8 +206,10 @@ def test_a_regression_trains_its_parts_alone(make_module, features, prepare, run
         learning_rate=1e-2,
         weight_decay=1e-2,
     )
-    history = run(plan, cells, stage="shape", max_epochs=5).history
-    trained = {f"codecs.{r}.shape.{n}" for r in ROLES for n, _ in module.codecs[r].shape.named_parameters()}
+    history = run(plan, cells, stage="flow", max_epochs=5).history
+    trained = {
+        f"encoder_decoders.{r}.flow.{n}" for r in ROLES for n, _ in module.encoder_decoders[r].flow.named_parameters()
+    }
     assert changed(before, state(module)) == trained
     for role in ROLES:
         losses = history[f"shape/{role}_train_loss"].to_numpy(dtype=float).ravel()
@@ -217,11 +219,11 @@ def test_a_regression_trains_its_parts_alone(make_module, features, prepare, run
 
 def test_in_a_regression_only_what_is_trained_is_in_training_mode(make_module):
     module = make_module()
-    parts = {r: module.codecs[r].refinement for r in ROLES}
+    parts = {r: module.encoder_decoders[r].refinement for r in ROLES}
     plan = RegressionPlan(module, parts, module.decoding_error, n_steps=1, learning_rate=1e-2, weight_decay=1e-2)
     plan.train()
-    assert all(part.training for role in ROLES for part in module.codecs[role].refinement.modules())
-    assert not any(part.training for role in ROLES for part in module.codecs[role].shape.modules())
+    assert all(part.training for role in ROLES for part in module.encoder_decoders[role].refinement.modules())
+    assert not any(part.training for role in ROLES for part in module.encoder_decoders[role].flow.modules())
     plan.eval()
     assert not any(part.training for part in module.modules())
 
@@ -230,8 +232,8 @@ def test_the_step_size_of_a_regression_falls_to_zero(make_module, features, prep
     module = make_module()
     cells = prepare(module)
     for role in ROLES:
-        cells[role]["values"] = module.codecs[role].scores(features[role], cells[role]["condition"])
-    parts = {r: module.codecs[r].shape for r in ROLES}
+        cells[role]["values"] = module.encoder_decoders[role].scores(features[role], cells[role]["condition"])
+    parts = {r: module.encoder_decoders[r].flow for r in ROLES}
     plan = RegressionPlan(
         module,
         parts,
@@ -292,11 +294,11 @@ def test_staleness_is_what_the_first_critic_steps_of_an_epoch_gain(make_module, 
     noted = []
 
     class Note(Callback):
-        """Reads the loss on the codes that validation cells had before the critic steps, before and after those."""
+        """Reads the loss on the representations that validation cells had before the critic steps, before and after those."""
 
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             pl_module.eval()
-            self.code = module.encode_prepared("rna", held_out["rna"]).detach()
+            self.latent = module.encode_prepared("rna", held_out["rna"]).detach()
             pl_module.train()
             self.read(batch_idx)
 
@@ -305,7 +307,7 @@ def test_staleness_is_what_the_first_critic_steps_of_an_epoch_gain(make_module, 
 
         def read(self, batch_idx):
             if batch_idx == 0:
-                loss = module.critics["rna"].losses(self.code, held_out["rna"]["against"])["gaussian"]
+                loss = module.critics["rna"].losses(self.latent, held_out["rna"]["against"])["gaussian"]
                 noted.append(loss.item())
 
     plan = SpecificPlan(module, optimisation, lambda_=1.0, n_steps=6)
@@ -328,11 +330,11 @@ def test_looking_at_validation_cells_leaves_statistics_alone(make_module, prepar
         module = make_module()
         cells = prepare(module)
         plan = SpecificPlan(module, NO_WARMUP, lambda_=1.0, n_steps=6)
-        look = plan._held_out_codes
-        plan._held_out_codes = lambda look=look, n_looks=n_looks: [look() for _ in range(n_looks)][-1]
+        look = plan._held_out_latents
+        plan._held_out_latents = lambda look=look, n_looks=n_looks: [look() for _ in range(n_looks)][-1]
         run(plan, cells, n_extra=2)
-        running.append(module.codecs["rna"].standardize.running_mean.clone())
-        assert module.codecs["rna"].standardize.num_batches_tracked > 0
+        running.append(module.encoder_decoders["rna"].standardize.running_mean.clone())
+        assert module.encoder_decoders["rna"].standardize.num_batches_tracked > 0
     assert torch.equal(*running)
 
 
@@ -343,7 +345,7 @@ def test_critics_learn_alone_first_and_live_on(make_module, prepare, run):
     plan = SpecificPlan(module, optimisation, lambda_=1.0, n_steps=12)
     watch = Watch(module)
     run(plan, cells, n_extra=2, max_epochs=5, callbacks=(watch,))
-    encoder = [start["codecs.rna.correction.4.bias"] for start in watch.starts]
+    encoder = [start["encoder_decoders.rna.correction.4.bias"] for start in watch.starts]
     moved = [not torch.equal(a, b) for a, b in zip(encoder, encoder[1:], strict=False)]
     assert moved == [False, True, True, True]
     assert (plan.n_critic_updates, plan.n_encoder_steps) == (30, 12)
@@ -356,10 +358,10 @@ def test_terms_without_parameters_train_encoders_from_the_first_step(make_module
     module = make_module(independence=independence)
     cells = prepare(module)
     plan = SpecificPlan(module, ALL_WARMUP, lambda_=1.0, n_steps=6)
-    before = module.codecs["rna"].correction[-1].weight.detach().clone()
+    before = module.encoder_decoders["rna"].correction[-1].weight.detach().clone()
     history = run(plan, cells, stage="specific").history
     assert len(plan.trainer.optimizers) == 1
-    assert not torch.equal(module.codecs["rna"].correction[-1].weight, before)
+    assert not torch.equal(module.encoder_decoders["rna"].correction[-1].weight, before)
     assert plan.trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
     terms = independence.split("+")
     logged = {f"specific/{r}_{t}_{s}_bound" for r in ROLES for t in terms for s in ("train", "validation")}
@@ -379,10 +381,12 @@ def test_a_kernel_term_beside_a_critic(make_module, prepare, run):
     assert "specific/rna_hsic_validation_loss" not in history
 
 
-def test_hsic_alone_makes_codes_less_dependent(make_module, prepare, run):
+def test_hsic_alone_makes_representations_less_dependent(make_module, prepare, run):
     module, optimisation = make_module(independence="hsic"), Optimisation(specific_learning_rate=2e-2)
     cells = prepare(module)
-    torch.nn.init.normal_(module.codecs["rna"].correction[-1].weight, std=1.0)  # the condition shows in the code
+    torch.nn.init.normal_(
+        module.encoder_decoders["rna"].correction[-1].weight, std=1.0
+    )  # the condition shows in the representation
     plan = SpecificPlan(module, optimisation, lambda_=0.0, n_steps=45)
     bounds = values(run(plan, cells, stage="specific", max_epochs=15).history, "rna_hsic_train_bound")
     assert bounds[-1] < bounds[0] - 0.02
@@ -395,10 +399,10 @@ def test_the_plan_goes_by_its_own_settings(make_module, prepare, run):
     )
     plan = SpecificPlan(module, optimisation, lambda_=1.0, n_steps=6)
     cells = prepare(module)
-    before = module.codecs["rna"].correction[-1].weight.detach().clone()
+    before = module.encoder_decoders["rna"].correction[-1].weight.detach().clone()
     run(plan, cells, n_extra=2)
     assert [optimizer.param_groups[0]["lr"] for optimizer in plan.trainer.optimizers] == [0.05, 0.07]
-    assert torch.equal(module.codecs["rna"].correction[-1].weight, before)
+    assert torch.equal(module.encoder_decoders["rna"].correction[-1].weight, before)
 
 
 def test_the_warm_up_can_be_shorter_than_that_of_the_settings(make_module, prepare, run):
@@ -417,14 +421,20 @@ def test_plans_train_three_modalities_too(make_module_of_three, features_of_thre
     assert np.isfinite(losses).all()
     assert losses[-1] < losses[0] - 0.1
     cells = prepare_cells(module, features_of_three)
-    before = {name: codec.correction[-1].weight.detach().clone() for name, codec in module.codecs.items()}
+    before = {
+        name: encoder_decoder.correction[-1].weight.detach().clone()
+        for name, encoder_decoder in module.encoder_decoders.items()
+    }
     probe = LeakProbe(cells, torch.arange(90), torch.arange(90, 120))
     plan = SpecificPlan(module, NO_WARMUP, lambda_=1.0, n_steps=6, probe=probe)
-    keep_best = KeepBest({f"{name}_leak": codec.learner for name, codec in module.codecs.items()}, patience=0)
+    keep_best = KeepBest(
+        {f"{name}_leak": encoder_decoder.learner for name, encoder_decoder in module.encoder_decoders.items()},
+        patience=0,
+    )
     history = run(plan, cells, n_extra=2, stage="specific", keep_best=keep_best).history
     for name in module.modalities:
         for figure in ("error", "leak", "best_epoch", "nce_validation_bound", "gaussian_staleness"):
             assert np.isfinite(values(history, f"{name}_{figure}")).all(), (name, figure)
         if keep_best.best_epochs[f"{name}_leak"]:
-            assert not torch.equal(module.codecs[name].correction[-1].weight, before[name])
+            assert not torch.equal(module.encoder_decoders[name].correction[-1].weight, before[name])
     assert {name.split("_")[0] for name in history} == {f"specific/{name}" for name in module.modalities}

@@ -61,7 +61,7 @@ def follow(keep_best: KeepBest, parts: list[Part], figures: list[dict[str, float
     return epoch
 
 
-def judge(scores: list[float], patience: int = 0, **kwargs) -> tuple[int, int]:
+def evaluate(scores: list[float], patience: int = 0, **kwargs) -> tuple[int, int]:
     """Return which epoch was kept, and in which one training stopped."""
     part = Part()
     keep_best = KeepBest({"loss": part}, patience=patience, **kwargs)
@@ -73,7 +73,7 @@ def judge(scores: list[float], patience: int = 0, **kwargs) -> tuple[int, int]:
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=10))
 def test_the_best_epoch_is_kept_and_the_first_of_equals(scores):
-    assert judge(scores, smallest_gain=0.0) == (scores.index(min(scores)), len(scores) - 1)
+    assert evaluate(scores, smallest_gain=0.0) == (scores.index(min(scores)), len(scores) - 1)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_the_best_epoch_is_kept_and_the_first_of_equals(scores):
     ],
 )
 def test_which_epoch_is_kept(scores, best):
-    assert judge(scores, smallest_gain=0.1)[0] == best
+    assert evaluate(scores, smallest_gain=0.1)[0] == best
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_which_epoch_is_kept(scores, best):
     ],
 )
 def test_patience(scores, patience, last):
-    assert judge(scores, patience)[1] == last
+    assert evaluate(scores, patience)[1] == last
 
 
 def test_parts_are_kept_apart_and_any_gain_goes_on():
@@ -220,7 +220,7 @@ def make_probe(module, cells, **kwargs) -> LeakProbe:
     return LeakProbe(cells, torch.arange(90), torch.arange(90, 120), **kwargs)
 
 
-def test_the_probe_reads_codes_as_they_are(make_module, prepare):
+def test_the_probe_reads_representations_as_they_are(make_module, prepare):
     module = make_module()
     cells = prepare(module)
     probe = make_probe(module, cells)
@@ -245,7 +245,7 @@ def test_the_plan_asks_the_probe_at_the_start_every_fifth_epoch_and_at_the_end(m
     module = make_module(independence="hsic")
     cells = prepare(module)
     plan = SpecificPlan(module, Optimisation(), lambda_=1.0, n_steps=21, probe=make_probe(module, cells))
-    keep_best = KeepBest({f"{role}_leak": module.codecs[role].learner for role in ROLES}, patience=0)
+    keep_best = KeepBest({f"{role}_leak": module.encoder_decoders[role].learner for role in ROLES}, patience=0)
     history = run(plan, cells, keep_best=keep_best, stage="specific", max_epochs=7).history
     for role in ROLES:
         assert history[f"specific/{role}_leak"].index.tolist() == [4, 6]  # Lightning logs nothing before the first
@@ -271,7 +271,7 @@ def test_the_probe_is_asked_no_less_where_validations_are_apart(make_module, pre
 
 
 @pytest.mark.parametrize("leaks", [(0.3, 0.1, 0.2), (0.1, 0.2, 0.3), (0.3, 0.2, 0.1)])
-def test_a_modality_keeps_the_code_that_the_probe_read_least_from(make_module, prepare, run, leaks):
+def test_a_modality_keeps_the_representation_that_the_probe_read_least_from(make_module, prepare, run, leaks):
     module = make_module(independence="hsic")
     cells = prepare(module)
     states = []
@@ -282,12 +282,12 @@ def test_a_modality_keeps_the_code_that_the_probe_read_least_from(make_module, p
         return {"rna_leak": torch.tensor(leak), "adt_leak": torch.tensor(1 - leak)}
 
     plan = SpecificPlan(module, Optimisation(), lambda_=0.0, n_steps=21, probe=scripted)
-    keep_best = KeepBest({f"{role}_leak": module.codecs[role].learner for role in ROLES}, patience=0)
+    keep_best = KeepBest({f"{role}_leak": module.encoder_decoders[role].learner for role in ROLES}, patience=0)
     run(plan, cells, keep_best=keep_best, max_epochs=7)
     assert len(states) == 3
 
-    def standardized(code):  # statistics of a code are fixed after the stage
-        return (code - code.mean(dim=0)) / code.std(dim=0, correction=0)
+    def standardized(latent):  # statistics of a representation are fixed after the stage
+        return (latent - latent.mean(dim=0)) / latent.std(dim=0, correction=0)
 
     for role, best in (("rna", np.argmin(leaks)), ("adt", np.argmax(leaks))):
         found = standardized(module.encode_prepared(role, cells[role]))

@@ -8,7 +8,7 @@ from indiseek_sc.model import IndiSeek
 
 
 class IntraModal(IndiSeek):
-    """Independence of the *own* shared code, where :class:`indiseek_sc.IndiSeek` asks it of the other's. Ours, an ablation.
+    """Independence of the *own* shared representation, where :class:`indiseek_sc.IndiSeek` asks it of the other's. Ours, an ablation.
 
     Critics see :math:`(Z_i, C_i)` in the place of :math:`(Z_i, C_{3-i})`; everything else is the same, conditional whitening too.
 
@@ -22,9 +22,9 @@ class IntraModal(IndiSeek):
 
 
 class NoReconstruction(IndiSeek):
-    """Nothing asks the specific code to be complete: ``lambda_`` is 0 by default. Ours, an ablation.
+    """Nothing asks the specific representation to be complete: ``lambda_`` is 0 by default. Ours, an ablation.
 
-    The code still starts from conditional whitening, and is decoded afterwards.
+    The representation still starts from conditional whitening, and is decoded afterwards.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class NoReconstruction(IndiSeek):
 
 
 class NoCritics(IndiSeek):
-    """Conditional whitening as it is, without critics: whitened codes are not tuned at all. Ours, an ablation.
+    """Conditional whitening as it is, without critics: whitened representations are not tuned at all. Ours, an ablation.
 
     Parameters
     ----------
@@ -48,9 +48,9 @@ class NoCritics(IndiSeek):
 
 
 class NoIndependence(IndiSeek):
-    """Neither critics nor conditional whitening: an autoencoder of what the shared code leaves. Ours, an ablation.
+    """Neither critics nor conditional whitening: an autoencoder of what the shared representation leaves. Ours, an ablation.
 
-    A plain encoder and decoder of two hidden layers each and a standardised code, on the same shared codes. ``lambda_`` scales
+    A plain encoder and decoder of two hidden layers each and a standardised representation, on the same shared representations. ``lambda_`` scales
     the whole loss and changes nothing but Adam's first steps.
 
     Parameters
@@ -61,7 +61,7 @@ class NoIndependence(IndiSeek):
 
     _changed_settings: ClassVar[dict[str, Any]] = {
         "independence": "none",
-        "conditional_codec": False,
+        "conditional_encoder_decoder": False,
         "gate_critics": False,
         "keep_least_leak": False,
         "specific_learning_rate": 1e-3,

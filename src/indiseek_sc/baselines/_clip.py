@@ -9,34 +9,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from indiseek_sc.baselines._codecs import EmptyCodec
+from indiseek_sc.baselines._encoder_decoders import EmptyEncoderDecoder
 from indiseek_sc.model import IndiSeek
 from indiseek_sc.module import IndiSeekModule
 
 if TYPE_CHECKING:
     from indiseek_sc._keys import Role
-    from indiseek_sc.nn import SpecificCodec
+    from indiseek_sc.nn import SpecificEncoderDecoder
 
 
 class UnitModule(IndiSeekModule):
-    """Shared codes are unit vectors, as the contrastive loss sees them, in no particular directions."""
+    """Shared representations are unit vectors, as the contrastive loss sees them, in no particular directions."""
 
     def shared(self, role: Role, features: Tensor) -> Tensor:
-        """Return the shared code, shape ``(n_cells, n_shared)``, each row of length 1."""
+        """Return the shared representation, shape ``(n_cells, n_shared)``, each row of length 1."""
         return F.normalize(super().shared(role, features), dim=1)
 
     def condition(self, role: Role, shared: Tensor, design: Tensor) -> Tensor:
-        """Return the shared code with a mean square of 1 as networks read it, and the covariates beside it."""
+        """Return the shared representation with a mean square of 1 as networks read it, and the covariates beside it."""
         return super().condition(role, math.sqrt(self.n_shared) * shared, design)
 
     def condition_of(self, role: Role, features: Tensor, condition: Tensor) -> Tensor:
         """Return the condition of features as encoders are now, with the covariates as they stand in ``condition``."""
-        code = self.rotations[role].standardize(math.sqrt(self.n_shared) * self.shared(role, features))
-        return torch.cat([code, condition[:, self.n_shared :]], dim=1)
+        latent = self.rotations[role].standardize(math.sqrt(self.n_shared) * self.shared(role, features))
+        return torch.cat([latent, condition[:, self.n_shared :]], dim=1)
 
 
 class ClipModule(UnitModule):
-    """No specific codes."""
+    """No specific representations."""
 
     def learners(self) -> list[nn.Module]:
         """Nothing learns in stage 2 but the decoders."""
@@ -45,8 +45,8 @@ class ClipModule(UnitModule):
     def _count_specific(self, role: Role) -> int:
         return 0
 
-    def _make_codec(self, role: Role) -> SpecificCodec:
-        return EmptyCodec(self.n_features[role], self.n_condition)
+    def _make_encoder_decoder(self, role: Role) -> SpecificEncoderDecoder:
+        return EmptyEncoderDecoder(self.n_features[role], self.n_condition)
 
 
 CLIP_SETTINGS: dict[str, Any] = {
@@ -56,7 +56,7 @@ CLIP_SETTINGS: dict[str, Any] = {
     "info_nce_weight": 1.0,
     "canonical_weight": 0.0,
     "prediction_weight": 0.0,
-    "conditional_codec": False,
+    "conditional_encoder_decoder": False,
     "gate_critics": False,
     "batch_size": 1024,
     "specific_batch_size": 512,
@@ -71,7 +71,7 @@ CLIP_SETTINGS: dict[str, Any] = {
 
 
 class CLIP(IndiSeek):
-    r"""Shared codes by InfoNCE and nothing else (Radford et al. 2021, arXiv 2103.00020); the specific codes have no columns.
+    r"""Shared representations by InfoNCE and nothing else (Radford et al. 2021, arXiv 2103.00020); the specific representations have no columns.
 
     The temperature is learned. In the audit an empty :math:`Z_i` tells what a constant tells, so leak and gain are 0 but for the
     probes' chance, and what is decoded from :math:`C_i` alone does not count as gain. ``lambda_`` weighs nothing here.

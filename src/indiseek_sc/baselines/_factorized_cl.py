@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from indiseek_sc.baselines._clip import CLIP_SETTINGS, UnitModule
-from indiseek_sc.baselines._codecs import EncoderCodec
+from indiseek_sc.baselines._encoder_decoders import TrainedEncoderDecoder
 from indiseek_sc.baselines._views import augment, contrast_error
 from indiseek_sc.model import IndiSeek
 
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from indiseek_sc._keys import Role
-    from indiseek_sc.nn import NamedModules, SpecificCodec
+    from indiseek_sc.nn import NamedModules, SpecificEncoderDecoder
 
-CODE_NOISE = 0.1
-"""Standard deviation of the noise of a code while it is trained; that of the code itself is 1."""
+LATENT_NOISE = 0.1
+"""Standard deviation of the noise of a representation while it is trained; that of the representation itself is 1."""
 
 
 class FactorizedCLModule(UnitModule):
     """Stage 2 of FactorizedCL."""
 
-    codecs: NamedModules[Role, EncoderCodec]
+    encoder_decoders: NamedModules[Role, TrainedEncoderDecoder]
 
-    def _make_codec(self, role: Role) -> SpecificCodec:
+    def _make_encoder_decoder(self, role: Role) -> SpecificEncoderDecoder:
         a, sizes = self.architecture, (self.n_features[role], self.n_condition, self.n_specific[role])
-        return EncoderCodec(*sizes, a.n_hidden, n_layers=a.n_layers, reads_condition=False, standardize=True)
+        return TrainedEncoderDecoder(*sizes, a.n_hidden, n_layers=a.n_layers, reads_condition=False, standardize=True)
 
     def encode_prepared(self, role: Role, cells: Mapping[str, Tensor]) -> Tensor:
-        """Return the specific code; with noise in training, without which its information on a function of X is infinite."""
+        """Return the specific representation; with noise in training, without which its information on a function of X is infinite."""
         specific = super().encode_prepared(role, cells)
-        return specific + CODE_NOISE * torch.randn_like(specific) if self.training else specific
+        return specific + LATENT_NOISE * torch.randn_like(specific) if self.training else specific
 
     def specific_terms(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the bound of the critic, in nats, and ``error``, the contrast of the joint codes of two views."""
-        codec = self.codecs[role]
-        view = augment(cells["features"], codec.center, codec.spread)
+        """Return the bound of the critic, in nats, and ``error``, the contrast of the joint representations of two views."""
+        encoder_decoder = self.encoder_decoders[role]
+        view = augment(cells["features"], encoder_decoder.center, encoder_decoder.spread)
         seen = {"features": view, "condition": self.condition_of(role, view, cells["condition"])}
         specific = self.encode_prepared(role, cells)
         bounds = self.critics[role].bounds(specific, cells["against"])
@@ -64,13 +64,13 @@ class FactorizedCL(IndiSeek):
         \min\; I_{\mathrm{NCE\text{-}CLUB}}(Z_i; C_i)
         + \frac{\lambda}{2}\, \frac{1}{\log n}\, \mathcal L_{\mathrm{InfoNCE}}\big((Z_i, C_i), (Z_i', C_i')\big),
 
-    where the independence is of the *own* shared code, from a critic on concatenated pairs, and a prime marks codes of an augmented
-    view of the cell. Small noise is added to :math:`Z_i` in training, for the code is a function of what :math:`C_i` is a function
-    of. There is no decoder; one is fitted to the finished codes for :meth:`~indiseek_sc.IndiSeek.get_reconstruction` and the joint code.
+    where the independence is of the *own* shared representation, from a critic on concatenated pairs, and a prime marks representations of an augmented
+    view of the cell. Small noise is added to :math:`Z_i` in training, for the representation is a function of what :math:`C_i` is a function
+    of. There is no decoder; one is fitted to the finished representations for :meth:`~indiseek_sc.IndiSeek.get_reconstruction` and the joint representation.
 
-    A recast. FactorCL itself trains shared and unique codes together, the unique ones against the *other* modality too, and
+    A recast. FactorCL itself trains shared and unique representations together, the unique ones against the *other* modality too, and
     conditions on augmentations or labels. Of the recast the paper leaves open: what an augmented view is, how large the noise
-    (.1 of a standardised code), temperature (.07), widths and lengths. Ours: 16 dimensions, two hidden layers of 256 units,
+    (.1 of a standardised representation), temperature (.07), widths and lengths. Ours: 16 dimensions, two hidden layers of 256 units,
     a critic of two layers of 64, batches of 128 since the critic reads every pair, five critic steps a step. The critic's InfoNCE
     is symmetric here, one-sided there.
 

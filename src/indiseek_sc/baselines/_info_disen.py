@@ -11,7 +11,7 @@ from torch import Tensor
 
 from indiseek_sc._keys import ROLES, other
 from indiseek_sc.baselines._clip import CLIP_SETTINGS, UnitModule
-from indiseek_sc.baselines._codecs import EncoderCodec
+from indiseek_sc.baselines._encoder_decoders import TrainedEncoderDecoder
 from indiseek_sc.baselines._views import TEMPERATURE, augment, contrast_error
 from indiseek_sc.losses import info_nce
 from indiseek_sc.model import IndiSeek
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from indiseek_sc._keys import Role
-    from indiseek_sc.nn import NamedModules, SpecificCodec
+    from indiseek_sc.nn import NamedModules, SpecificEncoderDecoder
 
 BETA = 0.1
 """Weight of the agreement of mean directions in stage 1; the source's value on synthetic data."""
 
 KAPPA = 1000.0
-"""Concentration of a shared code around its mean direction."""
+"""Concentration of a shared representation around its mean direction."""
 
 
 class InfoDisenModule(UnitModule):
     """Both stages of DisentangledSSL."""
 
-    codecs: NamedModules[Role, EncoderCodec]
+    encoder_decoders: NamedModules[Role, TrainedEncoderDecoder]
 
     def reset_shared(self, n_active: int | None = None) -> None:
         """Make new encoders of stage 1; the temperature is fixed."""
@@ -40,7 +40,7 @@ class InfoDisenModule(UnitModule):
         self.log_scale.data.fill_(-math.log(TEMPERATURE))
 
     def shared_terms(self, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the terms of stage 1, unweighted: ``info_nce`` of drawn codes and ``distance`` of their mean directions."""
+        """Return the terms of stage 1, unweighted: ``info_nce`` of drawn representations and ``distance`` of their mean directions."""
         means = [self.shared(role, cells[role]) for role in ROLES]
         drawn = [draw_direction(mean, KAPPA) for mean in means] if self.training else means
         return {
@@ -52,19 +52,19 @@ class InfoDisenModule(UnitModule):
         """Weigh the terms of stage 1."""
         return terms["info_nce"] + BETA * terms["distance"]
 
-    def _make_codec(self, role: Role) -> SpecificCodec:
+    def _make_encoder_decoder(self, role: Role) -> SpecificEncoderDecoder:
         a, sizes = self.architecture, (self.n_features[role], self.n_condition, self.n_specific[role])
-        return EncoderCodec(*sizes, a.n_hidden, n_layers=a.n_layers, reads_condition=True, standardize=False)
+        return TrainedEncoderDecoder(*sizes, a.n_hidden, n_layers=a.n_layers, reads_condition=True, standardize=False)
 
     def prepare_specific(
         self, role: Role, features: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]
     ) -> dict[str, Tensor]:
-        """Compute once what the last stage reads of each cell: both modalities, since the joint code has the other's C."""
+        """Compute once what the last stage reads of each cell: both modalities, since the joint representation has the other's C."""
         prepared = super().prepare_specific(role, features, conditions)
         return prepared | {"other_features": features[other(role)], "other_condition": conditions[other(role)]}
 
     def specific_terms(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the independence term, and ``error``, the contrast of the joint codes of two views."""
+        """Return the independence term, and ``error``, the contrast of the joint representations of two views."""
         seen = self._view(role, cells)
         specific, specific_view = self.encode_prepared(role, cells), self.encode_prepared(role, seen)
         bounds = self.critics[role].bounds(specific, cells["against"])
@@ -76,11 +76,11 @@ class InfoDisenModule(UnitModule):
         }
 
     def _view(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return another view of prepared cells, with the shared codes that go with it."""
+        """Return another view of prepared cells, with the shared representations that go with it."""
         view: dict[str, Tensor] = {}
         for name, player in (("", role), ("other_", other(role))):
-            codec = self.codecs[player]
-            features = augment(cells[f"{name}features"], codec.center, codec.spread)
+            encoder_decoder = self.encoder_decoders[player]
+            features = augment(cells[f"{name}features"], encoder_decoder.center, encoder_decoder.spread)
             condition = self.condition_of(player, features, cells[f"{name}condition"])
             view |= {f"{name}features": features, f"{name}condition": condition}
         return view | {"against": view["condition" if self.architecture.against == "own" else "other_condition"]}
@@ -108,7 +108,7 @@ def draw_direction(mean: Tensor, kappa: float) -> Tensor:
 class InfoDisen(IndiSeek):
     r"""DisentangledSSL (Wang et al. 2024, arXiv 2410.23996), which IndiSeek's paper calls InfoDisen.
 
-    Step 1 is InfoNCE at a temperature of .07 on unit codes drawn around mean directions (von Mises-Fisher, :math:`\kappa = 1000`), plus
+    Step 1 is InfoNCE at a temperature of .07 on unit representations drawn around mean directions (von Mises-Fisher, :math:`\kappa = 1000`), plus
     :math:`\beta` times the mean of :math:`-\cos(\mu_1, \mu_2)`. Step 2 is, for each modality, with :math:`Z_i = h_i(X_i, C_i)`,
 
     .. math::
@@ -116,16 +116,16 @@ class InfoDisen(IndiSeek):
         \min\; \Big\| \sum_n \frac{z_n}{\|z_n\|} \frac{c_n^\top}{\|c_n\|} \Big\|_F
         + \frac{\lambda}{2}\, \frac{1}{\log n}\, \mathcal L_{\mathrm{InfoNCE}}\big((Z_i, C_{3-i}), (Z_i', C_{3-i}')\big),
 
-    independence of the *own* shared code, the mean over a cell and an augmented view of it, and a prime marks codes of that view.
-    Nothing learns but the encoder. There is no decoder; one is fitted to the finished codes for :meth:`~indiseek_sc.IndiSeek.get_reconstruction` and the
-    joint code.
+    independence of the *own* shared representation, the mean over a cell and an augmented view of it, and a prime marks representations of that view.
+    Nothing learns but the encoder. There is no decoder; one is fitted to the finished representations for :meth:`~indiseek_sc.IndiSeek.get_reconstruction` and the
+    joint representation.
 
     Here :math:`\lambda` weighs the completeness as in all our methods; in the source it weighs the independence, as
     :math:`2 \log n / \lambda` does here. Taken from the source: losses, temperature, :math:`\kappa`, :math:`\beta = .1`, batches of
     256, cosine decay in step 2. Ours: 16 dimensions in place of 100, two hidden layers of 256 units in place of 512, step size 1e-3
     in place of 1e-4 with fewer steps, no decay but early stopping in step 1, views that count each feature by its standard deviation
     (features of a tenth dropped, noise of a tenth), step 1 without augmentation, no growth of :math:`\beta` and :math:`\lambda` in
-    training, and shared codes of unit length in step 2 too.
+    training, and shared representations of unit length in step 2 too.
 
     Parameters
     ----------

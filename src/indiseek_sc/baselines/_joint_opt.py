@@ -47,9 +47,9 @@ class JointOptModule(UnitModule):
         """Return how good the critics of ``role`` are."""
         return super().critic_diagnostics(role, self._update_against(role, cells))
 
-    @torch.no_grad()  # else the cheapest independence is that of a shared code that tells nothing
+    @torch.no_grad()  # else the cheapest independence is that of a shared representation that tells nothing
     def _update_against(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return cells with what critics see as the encoders give it now; the plain encoder of specific codes reads no condition."""
+        """Return cells with what critics see as the encoders give it now; the plain encoder of specific representations reads no condition."""
         player, name = (role, "") if self.architecture.against == "own" else (other(role), "other_")
         return {**cells, "against": self.condition_of(player, cells[f"{name}features"], cells["against"])}
 
@@ -62,13 +62,13 @@ class JointOpt(IndiSeek):
         \min\; \mathcal L_{\mathrm{InfoNCE}}(C_1, C_2) + \sum_i \Big[ I_{up}(Z_i; C_{3-i}) + \frac{\lambda}{2}\,
         \frac{E \lVert g_i(Z_i, C_i) - X_i \rVert^2}{E \lVert X_i - E X_i \rVert^2} \Big]
 
-    over all encoders and decoders at once: shared codes learn to be of use to the decoder too, and specific codes to be independent
-    of shared codes that move. The independence term leaves the shared codes themselves alone. With its gradient in them as well they
+    over all encoders and decoders at once: shared representations learn to be of use to the decoder too, and specific representations to be independent
+    of shared representations that move. The independence term leaves the shared representations themselves alone. With its gradient in them as well they
     became constant in our trial (InfoNCE at chance), which is independent of anything.
 
     A recast: the losses are the published ones, repaired as ours are (standardised :math:`Z`, both critics, at our pace), so that
     against :class:`~indiseek_sc.IndiSeek` with a plain encoder only the freezing differs. The sources leave widths and lengths open; ours are 16
-    dimensions, two hidden layers of 256 units, 100 epochs. Conditional whitening needs shared codes that stand still, so there is
+    dimensions, two hidden layers of 256 units, 100 epochs. Conditional whitening needs shared representations that stand still, so there is
     none here. The shared and the specific stage cannot be trained apart.
 
     Parameters

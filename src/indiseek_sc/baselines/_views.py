@@ -1,4 +1,4 @@
-"""Completeness by contrast: codes of a cell must find those of another view of it."""
+"""Completeness by contrast: representations of a cell must find those of another view of it."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def augment(features: Tensor, center: Tensor, spread: Tensor) -> Tensor:
     return center + kept * (features - center) + NOISE * spread * torch.randn_like(features)
 
 
-def contrast_error(codes: Tensor, view: Tensor) -> Tensor:
-    """Return InfoNCE between codes of cells and of a view of them, as a share of log n, which is chance.
+def contrast_error(latents: Tensor, view: Tensor) -> Tensor:
+    """Return InfoNCE between representations of cells and of a view of them, as a share of log n, which is chance.
 
     Parameters
     ----------
-    codes
+    latents
         Shape ``(n_cells, n_dimensions)``.
     view
-        Codes of the same cells in another view, same shape.
+        Representations of the same cells in another view, same shape.
 
     Returns
     -------
     Scalar; 0 is complete, so that lambda weighs a share as it does with the reconstruction.
     """
-    log_scale = codes.new_tensor(-math.log(TEMPERATURE))
-    return info_nce(codes, view, log_scale) / math.log(max(len(codes), 2))
+    log_scale = latents.new_tensor(-math.log(TEMPERATURE))
+    return info_nce(latents, view, log_scale) / math.log(max(len(latents), 2))

@@ -116,7 +116,7 @@ def demo(
     """Run everything on 6,000 blood cells that come with the package, in about three minutes.
 
     OUTDIR gets [bold]report.html[/bold] to open in a browser, [bold]summary.md[/bold] to read with its figures,
-    [bold]summary.json[/bold] for programs, and [bold]demo.h5mu[/bold]: the cells with their codes, neighbours, clusters, UMAP and theta.
+    [bold]summary.json[/bold] for programs, and [bold]demo.h5mu[/bold]: the cells with their representations, neighbours, clusters, UMAP and theta.
     """
     with reported(debug):
         clock = Clock()
@@ -169,7 +169,7 @@ def fit(
         list[str] | None,
         typer.Option(
             metavar="PROTEIN|none",
-            help="A protein to leave out of the codes; may be given several times. [default: isotype controls, hashtags, empty rows]",
+            help="A protein to leave out of the representations; may be given several times. [default: isotype controls, hashtags, empty rows]",
         ),
     ] = None,
     batch_key: Annotated[str | None, typer.Option(help="Column of obs that names the batch of a cell.")] = None,
@@ -203,7 +203,7 @@ def fit(
             "--lambda",
             metavar="NUMBER|auto",
             callback=_check_lambda,
-            help="More keeps more in the specific codes; less makes them more independent. "
+            help="More keeps more in the specific representations; less makes them more independent. "
             "[bold]auto[/bold] takes the largest that leaks next to nothing on validation cells.",
         ),
     ] = None,
@@ -239,17 +239,17 @@ def fit(
     force: Force = False,
     debug: Debug = False,
 ) -> None:
-    """Do the same for a file of yours: write a copy with codes, neighbours, clusters, UMAP and theta.
+    """Do the same for a file of yours: write a copy with representations, neighbours, clusters, UMAP and theta.
 
     [bold]In:[/bold] cells that have both modalities, as counts or normalised values, in any kind of matrix. Modalities called rna, gex,
     adt, prot, protein or ab are found, and so are antibodies of Cell Ranger and in obsm.
 
-    [bold]Out:[/bold] all that was in the file, and in obsm [bold]X_indiseek[/bold] (the joint code, made for clusters),
+    [bold]Out:[/bold] all that was in the file, and in obsm [bold]X_indiseek[/bold] (the joint representation, made for clusters),
     [bold]X_indiseek_shared_rna[/bold] (what both modalities know), [bold]X_indiseek_specific_rna[/bold] (what RNA alone
     knows), the same for proteins, and a UMAP of each; in obs [bold]leiden[/bold] and [bold]indiseek_theta[/bold] (above 0
     where RNA keeps a cell's type together better, below 0 where proteins do), with its table by type in uns.
 
-    A fifth of the cells takes no part in training, so that the report can tell how independent the codes are on cells
+    A fifth of the cells takes no part in training, so that the report can tell how independent the representations are on cells
     that the model never saw.
 
     [bold]Example:[/bold] indiseek-sc fit filtered_feature_bc_matrix.h5 coded.h5mu --report figures
@@ -318,7 +318,7 @@ def encode(
     force: Force = False,
     debug: Debug = False,
 ) -> None:
-    """Give cells the codes of a saved model: a copy of them with all codes in obsm.
+    """Give cells the representations of a saved model: a copy of them with all representations in obsm.
 
     Features are found by their names, so they may lie in another order, and there may be more. Proteins that the model leaves out,
     such as isotype controls, may be missing.
@@ -373,11 +373,15 @@ def predict_other(
 def write_report(
     source: Annotated[
         Path,
-        typer.Argument(metavar="FILE.h5mu", help="MuData with codes, as [bold]fit[/bold] or write_latents left it."),
+        typer.Argument(
+            metavar="FILE.h5mu", help="MuData with representations, as [bold]fit[/bold] or write_latents left it."
+        ),
     ],
     model: Annotated[
         Path | None,
-        typer.Option(help="Folder of the saved model: for the audit, histories and which features drive the codes."),
+        typer.Option(
+            help="Folder of the saved model: for the audit, histories and which features drive the representations."
+        ),
     ] = None,
     label_key: Annotated[
         str | None,
@@ -387,7 +391,7 @@ def write_report(
     compare: Annotated[
         bool,
         typer.Option(
-            "--compare", help="Also compare clusters of the codes, and theta with WNN weights; takes minutes."
+            "--compare", help="Also compare clusters of the representations, and theta with WNN weights; takes minutes."
         ),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Decides what the report computes.")] = 0,
@@ -406,9 +410,9 @@ def write_report(
         check_input(source, output)
         with new_file(output, force=force) as file:
             with clock.step("Loading libraries and data"):
-                from indiseek_sc.cli._pipeline import read_coded, report_file
+                from indiseek_sc.cli._pipeline import read_encoded, report_file
 
-                mdata = read_coded(source)
+                mdata = read_encoded(source)
             report_file(
                 mdata,
                 clock,

@@ -1,4 +1,4 @@
-"""Neighbours, clusters and UMAPs of the codes, in a process of its own that is ready by the time the codes are."""
+"""Neighbours, clusters and UMAPs of the representations, in a process of its own that is ready by the time the representations are."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 CLUSTERS = "leiden"
 
-CODE_UMAP_EPOCHS = 200
-"""The maps of single codes are for a look; that of the joint code has scanpy's own number."""
+LATENT_UMAP_EPOCHS = 200
+"""The maps of single representations are for a look; that of the joint representation has scanpy's own number."""
 
 FEWEST_CELLS = 50
 """Cells to warm up with."""
@@ -27,7 +27,7 @@ class MapMaker:
     """Makes maps of cells beside what else is done, in a context that ends it.
 
     Importing and compiling UMAP takes as long as five maps of a few thousand cells. A process of its own does so while the model is trained,
-    which keeps one core busy, and makes the maps while the codes are audited.
+    which keeps one core busy, and makes the maps while the representations are audited.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class MapMaker:
         self._connection.close()
 
     def begin(self, cells: AnnData, joint: str, single: Sequence[str], seed: int) -> None:
-        """Begin to map codes, which are in ``cells.obsm``: see :func:`map_codes`."""
+        """Begin to map representations, which are in ``cells.obsm``: see :func:`map_latents`."""
         # The process may have ended; what ended it is raised when the maps are asked for.
         with suppress(ConnectionError):
             self._connection.send((cells, joint, tuple(single), seed))
@@ -83,7 +83,7 @@ def _serve(connection: Connection) -> None:
     made: Any
     with warnings.catch_warnings(record=True) as caught:
         try:
-            made = map_codes(*connection.recv())
+            made = map_latents(*connection.recv())
         except EOFError:  # nobody is there any more
             return
         except Exception as error:  # noqa: BLE001 (raised in the main process)
@@ -96,25 +96,25 @@ def _warm_up() -> None:
     import numpy as np
     from anndata import AnnData
 
-    code = np.random.default_rng(0).normal(size=(FEWEST_CELLS, 3)).astype(np.float32)
-    map_codes(AnnData(obsm={"code": code}), "code", (), seed=0, n_epochs=1)
+    latent = np.random.default_rng(0).normal(size=(FEWEST_CELLS, 3)).astype(np.float32)
+    map_latents(AnnData(obsm={"latent": latent}), "latent", (), seed=0, n_epochs=1)
 
 
-def map_codes(cells: AnnData, joint: str, single: Sequence[str], seed: int, n_epochs: int | None = None) -> AnnData:
-    """Find neighbours, clusters and a UMAP of the joint code, and a UMAP of each single code; the graphs behind those are not kept.
+def map_latents(cells: AnnData, joint: str, single: Sequence[str], seed: int, n_epochs: int | None = None) -> AnnData:
+    """Find neighbours, clusters and a UMAP of the joint representation, and a UMAP of each single representation; the graphs behind those are not kept.
 
     Parameters
     ----------
     cells
-        With codes in ``obsm``; what scanpy makes of the joint code is added under scanpy's names, and ``<key>_umap`` for the others.
+        With representations in ``obsm``; what scanpy makes of the joint representation is added under scanpy's names, and ``<key>_umap`` for the others.
     joint
-        Key of the joint code.
+        Key of the joint representation.
     single
         Keys of the others.
     seed
         Decides clusters and maps.
     n_epochs
-        Of the map of the joint code; as many as scanpy thinks right if not given.
+        Of the map of the joint representation; as many as scanpy thinks right if not given.
     """
     import scanpy as sc
     from anndata import AnnData
@@ -125,6 +125,6 @@ def map_codes(cells: AnnData, joint: str, single: Sequence[str], seed: int, n_ep
     for key in single:
         one = AnnData(obs=cells.obs[[]], obsm={key: cells.obsm[key]})
         sc.pp.neighbors(one, use_rep=key, random_state=seed)
-        sc.tl.umap(one, maxiter=CODE_UMAP_EPOCHS, random_state=seed)
+        sc.tl.umap(one, maxiter=LATENT_UMAP_EPOCHS, random_state=seed)
         cells.obsm[f"{key}_umap"] = one.obsm["X_umap"]
     return cells

@@ -1,4 +1,4 @@
-"""From a MuData to codes, clusters, theta, descriptions of dimensions and a report of them, and a report of a file that was coded before."""
+"""From a MuData to representations, clusters, theta, descriptions of dimensions and a report of them, and a report of a file that was coded before."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from indiseek_sc.cli._outcome import or_warned
 from indiseek_sc.cli._summary import PAGE, TABLES, draw_figures, summarize, tell_story, write_json
 from indiseek_sc.io import read, read_anndata_or_mudata, write
 from indiseek_sc.model import EarlyEndWarning
-from indiseek_sc.report import Material, check_codes, collect_facts, summarize_dimensions, write_report
+from indiseek_sc.report import Material, check_latents, collect_facts, summarize_dimensions, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,8 +105,8 @@ def read_input(path: Path, *, rna: str | None = None, adt: str | None = None) ->
     return mdata, names
 
 
-def read_coded(path: Path) -> MuData:
-    """Read a MuData with codes.
+def read_encoded(path: Path) -> MuData:
+    """Read a MuData with representations.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def read_coded(path: Path) -> MuData:
     """
     mdata = read_anndata_or_mudata(path)
     if not isinstance(mdata, MuData):
-        raise ValueError(f"{path} holds no MuData with codes. Give an .h5mu or .zarr file that fit wrote.")
+        raise ValueError(f"{path} holds no MuData with representations. Give an .h5mu or .zarr file that fit wrote.")
     return mdata
 
 
@@ -134,7 +134,7 @@ def run_job(
     Parameters
     ----------
     mdata
-        The data; codes, clusters, UMAPs and theta are added.
+        The data; representations, clusters, UMAPs and theta are added.
     job
         What to do.
     clock
@@ -167,11 +167,13 @@ def run_job(
                 model.train_prediction(job.max_epochs, accelerator=job.accelerator)
         if report is not None:
             with (
-                clock.step("Audit of the codes on the cells that were held out, and maps of all cells beside it"),
+                clock.step(
+                    "Audit of the representations on the cells that were held out, and maps of all cells beside it"
+                ),
                 or_warned("The audit, and so the report,"),
             ):
                 audit = model.audit(seed=job.seed)
-        with clock.step("Neighbours, clusters and UMAPs of the codes"):
+        with clock.step("Neighbours, clusters and UMAPs of the representations"):
             _set_aside(mdata, clock)
             _take_maps(mdata, maps.finish())
     table = None
@@ -232,7 +234,7 @@ def _train(model: IndiSeek, job: Job) -> None:
             n_threads=job.n_threads,
             checkpoint_dir=job.checkpoint,
         )
-    # Codes of a stage that ended before its time are worth something to who trained it, but not as a result.
+    # Representations of a stage that ended before its time are worth something to who trained it, but not as a result.
     if outcome.is_interrupted:
         raise KeyboardInterrupt(
             "nothing was written, but the same command goes on after the last stage that was finished"
@@ -275,8 +277,8 @@ def _set_aside(mdata: MuData, clock: Clock) -> None:
 
 def _begin_maps(maps: MapMaker, mdata: MuData, job: Job) -> None:
     single = [key(modality) for modality in (job.rna, job.adt) for key in (_keys.shared, _keys.specific)]
-    codes = {key: mdata.obsm[key] for key in (_keys.JOINT, *single)}
-    maps.begin(AnnData(obs=mdata.obs[[]], obsm=codes), _keys.JOINT, single, job.seed)
+    latents = {key: mdata.obsm[key] for key in (_keys.JOINT, *single)}
+    maps.begin(AnnData(obs=mdata.obs[[]], obsm=latents), _keys.JOINT, single, job.seed)
 
 
 def _take_maps(mdata: MuData, cells: AnnData) -> None:
@@ -342,7 +344,7 @@ def report_file(
     compare: bool,
     seed: int,
 ) -> None:
-    """Write a report of cells that have codes.
+    """Write a report of cells that have representations.
 
     Parameters
     ----------
@@ -362,11 +364,11 @@ def report_file(
     Raises
     ------
     KeyError
-        If there are no codes, or no such labels.
+        If there are no representations, or no such labels.
     ValueError
         If the model is of other cells, or cannot be loaded.
     """
-    check_codes(mdata, str(source))
+    check_latents(mdata, str(source))
     if label_key is not None:
         find_obs(mdata, label_key, "--label-key")
     if folder is None:
@@ -375,7 +377,7 @@ def report_file(
         return
     with clock.step("Loading the model"), clock.speaking_for("scvi"):
         model = _load(folder, mdata)
-    with clock.step("Audit of the codes on the cells that were held out"):
+    with clock.step("Audit of the representations on the cells that were held out"):
         audit = model.audit(seed=seed)
     with clock.step("Drawing figures"):
         model.report(output, label_key=label_key, audit=audit, compare=compare, source=source.name, seed=seed)
@@ -390,7 +392,7 @@ def _load(folder: Path, mdata: MuData) -> IndiSeek:
     noted = mdata.obs[_keys.SPLIT].astype(str).to_numpy() if _keys.SPLIT in mdata.obs else None
     if noted is None or not np.array_equal(noted, model.split.as_column()):
         raise ValueError(
-            f"--model {folder} learned from other cells than obs[{_keys.SPLIT!r}] says. Give the model that wrote these codes, or leave --model out."
+            f"--model {folder} learned from other cells than obs[{_keys.SPLIT!r}] says. Give the model that wrote these representations, or leave --model out."
         )
     return model
 

@@ -91,7 +91,7 @@ def predict_file(model_folder: Path, source: Path, output: Path, clock: Clock, *
     with clock.step(f"Predicting {target} from {name}, {mdata.n_obs:,} cells"), clock.speaking_for("scvi"):
         found = model.predict_modality(name, target, mdata, units="normalized")
     lower, upper = found.interval(LEVEL)
-    predicted = AnnData(found.mean, layers={"deviation": found.deviation, "lower": lower, "upper": upper})
+    predicted = AnnData(found.mean, layers={"std": found.std, "lower": lower, "upper": upper})
     predicted.uns["indiseek_prediction"] = {"source": name, "target": target, "units": found.units, "level": LEVEL}
     with clock.step("Writing the predictions"):
         if output.suffix == ".h5ad":

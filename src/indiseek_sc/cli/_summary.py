@@ -52,7 +52,7 @@ def summarize(
     audit
         What ``model.audit()`` found.
     is_clustered
-        Whether the labels are clusters of the codes themselves.
+        Whether the labels are clusters of the representations themselves.
     seconds
         How long each step took.
     files
@@ -245,7 +245,7 @@ def draw_figures(
     model
         The trained model.
     mdata
-        With codes, their UMAPs and theta.
+        With representations, their UMAPs and theta.
     audit
         What ``model.audit()`` found.
     colors

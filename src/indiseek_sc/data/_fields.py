@@ -128,7 +128,7 @@ def check_features(
     excluded
         Names of features that are left out of the model.
     is_used
-        Which features codes are made of, shape ``(n_features,)``; all if not given.
+        Which features representations are made of, shape ``(n_features,)``; all if not given.
     max_missing
         Share of these that may be missing; never all.
     is_quiet

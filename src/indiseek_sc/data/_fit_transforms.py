@@ -71,12 +71,12 @@ def fit_transform(transform: FeatureTransform, matrix: Any, rows: np.ndarray, *,
         genes = _choose_genes(transform, matrix, rows, np.random.default_rng(seed))
         transform.features.copy_(torch.from_numpy(genes))
 
-    mean, deviation, n_measured = _moments(_read(transform, matrix, rows), has_gaps=transform.is_common is not None)
+    mean, std, n_measured = _moments(_read(transform, matrix, rows), has_gaps=transform.is_common is not None)
     transform.center.copy_(mean)
     noise = None
     if transform.recipe.subtract_noise:
         noise = counting_noise(transform, matrix, rows) * (rows.size / n_measured)  # what is not measured adds nothing
-    transform.scale.copy_(_find_scale(mean, deviation, transform, noise))
+    transform.scale.copy_(_find_scale(mean, std, transform, noise))
     if transform.components is not None and transform.offset is not None:
         weights, offset = _fit_components(transform, matrix, rows, seed)
         transform.components.copy_(torch.from_numpy(weights))
@@ -204,20 +204,20 @@ def _moments(chunks: Iterable[torch.Tensor], *, has_gaps: bool) -> tuple[torch.T
 
 
 def _find_scale(
-    mean: torch.Tensor, deviation: torch.Tensor, transform: FeatureTransform, noise: torch.Tensor | None
+    mean: torch.Tensor, std: torch.Tensor, transform: FeatureTransform, noise: torch.Tensor | None
 ) -> torch.Tensor:
     """Return what to multiply each feature with, 0 for features that do not vary; ``noise`` is variance that is not signal."""
-    size = (mean**2 + deviation**2).sqrt()
+    size = (mean**2 + std**2).sqrt()
     if transform.recipe.cell_step is not None:
         size = size.clamp(min=1.0)  # logarithms of counts: a log-ratio of exactly 0 is rounded at the size of the logs
-    varies = deviation > SMALLEST_SPREAD * size
-    deviation = deviation.where(varies, torch.ones_like(deviation))
+    varies = std > SMALLEST_SPREAD * size
+    std = std.where(varies, torch.ones_like(std))
     if not transform.recipe.shared_scale:
-        return torch.where(varies, 1.0 / deviation, 0.0)
+        return torch.where(varies, 1.0 / std, 0.0)
     weight = varies.double()
     if noise is not None:
-        weight = weight * (1 - noise / deviation**2).clamp(min=LEAST_SIGNAL).sqrt()
-    widest = (weight * deviation).max()
+        weight = weight * (1 - noise / std**2).clamp(min=LEAST_SIGNAL).sqrt()
+    widest = (weight * std).max()
     return weight / widest.clamp(min=torch.finfo(torch.float64).tiny)
 
 

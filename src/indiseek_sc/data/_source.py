@@ -339,7 +339,7 @@ def _check_is_actual(mdata: MuData, modalities: Mapping[Role, str]) -> None:
 
 
 def _check_written_keys(mdata: MuData, modalities: Mapping[Role, str]) -> None:
-    """MuData keeps under ``obsm[modality]`` which cells it has; writing codes there would break the pairing."""
+    """MuData keeps under ``obsm[modality]`` which cells it has; writing representations there would break the pairing."""
     for key in get_written_keys(modalities):
         if key in mdata.mod:
             raise ValueError(
@@ -482,5 +482,5 @@ def check_not_overwritten(sources: Mapping[Role, InputSource]) -> None:
         if source.is_top_level and source.key in written:
             raise ValueError(
                 f"{role}_obsm_key={source.key!r}: the model writes this obsm entry, so its input would be overwritten. "
-                f"Copy it under another name: mdata.obsm['my_codes'] = mdata.obsm[{source.key!r}].copy()"
+                f"Copy it under another name: mdata.obsm['my_latents'] = mdata.obsm[{source.key!r}].copy()"
             )

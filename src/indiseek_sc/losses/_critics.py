@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class IndependenceCritic(nn.Module, ABC):
-    r"""Estimates how much a specific code :math:`Z` tells of a condition :math:`C`.
+    r"""Estimates how much a specific representation :math:`Z` tells of a condition :math:`C`.
 
     It plays two parts, with parameters that only the first one moves: ``critic_loss`` is minimised by the critic's own
     optimiser, ``bound`` by the encoder. The bound of a critic that learns means something only while the critic keeps up
@@ -32,7 +32,7 @@ class IndependenceCritic(nn.Module, ABC):
         return next(self.parameters(), None) is not None
 
     def critic_loss(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """Loss that teaches the critic, scalar; codes of shapes ``(n_cells, n_specific)`` and ``(n_cells, n_condition)``."""
+        """Loss that teaches the critic, scalar; representations of shapes ``(n_cells, n_specific)`` and ``(n_cells, n_condition)``."""
         if self.learns:
             raise NotImplementedError(f"{type(self).__name__} has parameters, so it must define critic_loss.")
         return specific.new_zeros(())
@@ -90,12 +90,12 @@ class CriticSum(IndependenceCritic):
 
 
 class NoCritic(IndependenceCritic):
-    """Asks nothing of a specific code, for ablations.
+    """Asks nothing of a specific representation, for ablations.
 
     Parameters
     ----------
     n_specific
-        Columns of the specific code; not needed.
+        Columns of the specific representation; not needed.
     n_condition
         Columns of the condition; not needed.
     """
@@ -124,7 +124,7 @@ class PairCritic(IndependenceCritic):
 
     @abstractmethod
     def scores(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """Return f of all pairs, shape ``(n_cells, n_cells)``: codes by row, conditions by column, true pairs on the diagonal."""
+        """Return f of all pairs, shape ``(n_cells, n_cells)``: representations by row, conditions by column, true pairs on the diagonal."""
 
     def bound(self, specific: Tensor, condition: Tensor) -> Tensor:
         """Mean score of true pairs less that of all pairs."""
@@ -137,7 +137,7 @@ class PairCritic(IndependenceCritic):
 
 
 def pair_accuracy(scores: Tensor) -> Tensor:
-    """Share of comparisons in which a code's own condition scores higher than another cell's; chance is 0.5.
+    """Share of comparisons in which a representation's own condition scores higher than another cell's; chance is 0.5.
 
     Unlike the share of cells whose own condition comes first, it does not depend on the size of the batch. Ties count as half.
 
@@ -171,12 +171,12 @@ def contrastive_loss(scores: Tensor) -> Tensor:
 
 
 def gaussian_scores(specific: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    r"""Log-densities of all codes under all diagonal Gaussians, up to a constant, by matrix products.
+    r"""Log-densities of all representations under all diagonal Gaussians, up to a constant, by matrix products.
 
     Parameters
     ----------
     specific
-        Codes, shape ``(n_cells, n_specific)``.
+        Representations, shape ``(n_cells, n_specific)``.
     mean
         Means, shape ``(n_densities, n_specific)``.
     log_variance

@@ -1,4 +1,4 @@
-"""Critics that model the density of the code given the condition, with vCLUB or leave-one-out bounds."""
+"""Critics that model the density of the representation given the condition, with vCLUB or leave-one-out bounds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from indiseek_sc.losses._critics import PairCritic, gaussian_scores
 from indiseek_sc.nn import Whitening, last_layer, make_mlp
 
 LOG_VARIANCE_LIMIT = 8.0
-"""For numerics only: standard deviations from 0.02 to 55, far beyond what a standardised code needs."""
+"""For numerics only: standard deviations from 0.02 to 55, far beyond what a standardised representation needs."""
 
 
 class GaussianCritic(PairCritic):
@@ -25,19 +25,19 @@ class GaussianCritic(PairCritic):
     :math:`E_z (z - \mu)^2 = (\bar z - \mu)^2 + \operatorname{var} z` over the batch.
 
     It sees dependence of mean and variance of each dimension, and is blind to that of correlations and of shape. Its value does
-    not depend on the scale of the code where :math:`q` is the truth, but the network learns best on standardised codes.
+    not depend on the scale of the representation where :math:`q` is the truth, but the network learns best on standardised representations.
 
     Parameters
     ----------
     n_specific
-        Columns of the specific code.
+        Columns of the specific representation.
     n_condition
         Columns of the condition.
     n_hidden
         Width of the critic's two hidden layers.
     bounded_variance
         Squash the log-variance to (-1, 1), as CLUB's reference code does. An encoder can cheat such a critic by shrinking
-        its code, so this is for the literal recipe alone.
+        its representation, so this is for the literal recipe alone.
     """
 
     name = "gaussian"
@@ -60,7 +60,7 @@ class GaussianCritic(PairCritic):
         return gaussian_scores(specific, *self._moments(condition))
 
     def critic_loss(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """Mean negative log-likelihood of the codes, up to a constant, summed over dimensions."""
+        """Mean negative log-likelihood of the representations, up to a constant, summed over dimensions."""
         mean, log_variance = self._moments(condition)
         return ((specific - mean).square() / log_variance.exp() + log_variance).sum(dim=1).mean() / 2
 
@@ -79,16 +79,16 @@ class LeaveOneOutCritic(GaussianCritic):
 
         I_{\mathrm{L1Out}} = \frac1n \sum_i \Big[ \log q(z_i|c_i) - \log \frac{1}{n-1} \sum_{j \ne i} q(z_i|c_j) \Big].
 
-    The other cells' conditions make up the marginal density of a code. For the true :math:`q` it is an upper bound of the
+    The other cells' conditions make up the marginal density of a representation. For the true :math:`q` it is an upper bound of the
     mutual information, tighter than CLUB where dependence is strong; it falls towards the information as batches grow.
 
     It sees dependence of mean and variance of each dimension, and is blind to that of correlations and of shape. With many
-    informative dimensions the few densities of a batch miss a code altogether, and the bound is far too high.
+    informative dimensions the few densities of a batch miss a representation altogether, and the bound is far too high.
 
     Parameters
     ----------
     n_specific
-        Columns of the specific code.
+        Columns of the specific representation.
     n_condition
         Columns of the condition.
     n_hidden
@@ -127,12 +127,12 @@ class FullGaussianCritic(PairCritic):
         E_z \lVert A(z - \mu) \rVert^2 = \lVert A(\bar z - \mu) \rVert^2 + \operatorname{tr} A S A^\top .
 
     It sees dependence of means, variances and correlations, and is blind to that of shape. The number of outputs grows with the
-    square of the code's width, and so does what it can learn by heart from few cells.
+    square of the representation's width, and so does what it can learn by heart from few cells.
 
     Parameters
     ----------
     n_specific
-        Columns of the specific code.
+        Columns of the specific representation.
     n_condition
         Columns of the condition.
     n_hidden
@@ -147,8 +147,8 @@ class FullGaussianCritic(PairCritic):
         self.network = make_mlp(n_condition, sum(self.sizes), n_hidden, n_layers=2)
 
     def _whitening(self, condition: Tensor) -> Whitening:
-        mean, log_scale, mixing = self.network(condition).split(self.sizes, dim=1)
-        return Whitening(mean, log_scale.clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT), mixing)
+        mean, log_scale, cholesky = self.network(condition).split(self.sizes, dim=1)
+        return Whitening(mean, log_scale.clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT), cholesky)
 
     def scores(self, specific: Tensor, condition: Tensor) -> Tensor:
         """Return log q of all pairs up to a constant, shape ``(n_cells, n_cells)``."""
@@ -162,7 +162,7 @@ class FullGaussianCritic(PairCritic):
         return -squares / 2 - whitening.log_scale.sum(1)
 
     def critic_loss(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """Mean negative log-likelihood of the codes, up to a constant."""
+        """Mean negative log-likelihood of the representations, up to a constant."""
         return self._whitening(condition).negative_log_likelihood(specific).mean()
 
     def bound(self, specific: Tensor, condition: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ class MixtureCritic(PairCritic):
     Parameters
     ----------
     n_specific
-        Columns of the specific code.
+        Columns of the specific representation.
     n_condition
         Columns of the condition.
     n_hidden
@@ -225,7 +225,7 @@ class MixtureCritic(PairCritic):
         return (each.unflatten(1, log_weight.shape) + log_weight).logsumexp(dim=2)
 
     def critic_loss(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """Mean negative log-likelihood of the codes, up to a constant."""
+        """Mean negative log-likelihood of the representations, up to a constant."""
         log_weight, mean, log_variance = self._components(condition)
         each = ((specific[:, None] - mean).square() / log_variance.exp() + log_variance).sum(dim=2) / 2
         return -(log_weight - each).logsumexp(dim=1).mean()

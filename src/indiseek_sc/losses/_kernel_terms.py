@@ -25,7 +25,7 @@ def matrix_correlation(first: Tensor, second: Tensor) -> Tensor:
 
     the U-centring of Szekely and Rizzo (2014, Ann. Statist. 42, 2382; arXiv 1310.2926). Diagonals are left out. The numerator has
     expectation 0 at independence, so the value may be slightly negative; centred by plain means it would be positive there, the
-    more so the wider the code and the smaller the batch, and the encoder would chase that.
+    more so the wider the representation and the smaller the batch, and the encoder would chase that.
 
     Parameters
     ----------
@@ -75,17 +75,17 @@ class HSICCritic(IndependenceCritic):
 
     The kernels are characteristic, so with cells enough it sees any dependence; but what it sees at a width :math:`h` that suits
     all dimensions at once is mostly broad and of few dimensions. Dependence of shape or of correlations alone it reads as small
-    values, and the less the wider the code. With the median for a width it does not depend on the scales of code and condition;
+    values, and the less the wider the representation. With the median for a width it does not depend on the scales of representation and condition;
     with a fixed width it does.
 
     Parameters
     ----------
     n_specific
-        Columns of the specific code; not used, as the next.
+        Columns of the specific representation; not used, as the next.
     n_condition
         Columns of the condition.
     bandwidth
-        Width :math:`h` for code and condition; if not given, the median distance in the batch of each (the root
+        Width :math:`h` for representation and condition; if not given, the median distance in the batch of each (the root
         mean square, if most are 0). No gradient goes through the median.
     """
 
@@ -125,12 +125,12 @@ class DistanceCorrelationCritic(IndependenceCritic):
 
     With cells enough it sees any dependence. It is HSIC with distances for a kernel (Sejdinovic et al. 2013, arXiv 1207.6076), which
     weigh far cells most: dependence of means it sees best, and of variances, correlations or shape it reads as small values.
-    It does not depend on the common scale of the code, nor of the condition, but on the scales of columns relative to each other.
+    It does not depend on the common scale of the representation, nor of the condition, but on the scales of columns relative to each other.
 
     Parameters
     ----------
     n_specific
-        Columns of the specific code; not used, as the next.
+        Columns of the specific representation; not used, as the next.
     n_condition
         Columns of the condition.
     """
@@ -152,7 +152,7 @@ def _distances(values: Tensor) -> Tensor:
 
 
 class OrthogonalityCritic(IndependenceCritic):
-    r"""Products of normalised codes, as in DisentangledSSL (Wang et al. 2024, arXiv 2410.23996).
+    r"""Products of normalised representations, as in DisentangledSSL (Wang et al. 2024, arXiv 2410.23996).
 
     .. math::
 
@@ -164,7 +164,7 @@ class OrthogonalityCritic(IndependenceCritic):
     Parameters
     ----------
     n_specific
-        Columns of the specific code; not needed.
+        Columns of the specific representation; not needed.
     n_condition
         Columns of the condition; not needed.
     """
@@ -176,6 +176,6 @@ class OrthogonalityCritic(IndependenceCritic):
 
     def bound(self, specific: Tensor, condition: Tensor) -> Tensor:
         """Frobenius norm of the products, summed over the cells; not in nats."""
-        # A matrix that is exactly 0, as that of constant codes, has a gradient of 0 only with a floor under the root.
+        # A matrix that is exactly 0, as that of constant representations, has a gradient of 0 only with a floor under the root.
         products = F.normalize(specific, dim=1).T @ F.normalize(condition, dim=1)
         return products.square().sum().clamp(min=1e-12).sqrt()

@@ -42,7 +42,7 @@ def make_critic(independence: Independence, n_specific: int, n_condition: int) -
     independence
         See :data:`Independence`; the names are those of :data:`CRITICS`.
     n_specific
-        Columns of the specific code.
+        Columns of the specific representation.
     n_condition
         Columns of the condition.
 
@@ -78,7 +78,7 @@ def check_independence(independence: Independence) -> None:
         If there is something else than names and callables.
     """
     for _, factory in _read(independence):
-        name = _name_code(factory)
+        name = _name_latent(factory)
         if "<" in name.partition("(")[0] or " at 0x" in name:
             raise ValueError(
                 f"independence: {factory!r} cannot be saved with the model, since {name} is no name to find it by. Give a class or a "
@@ -88,14 +88,14 @@ def check_independence(independence: Independence) -> None:
 
 
 def describe_independence(independence: Independence) -> Any:
-    """Return names as they are, and code as ``module:name``, with the options of a ``functools.partial``; in lists and mappings too."""
+    """Return names as they are, and representation as ``module:name``, with the options of a ``functools.partial``; in lists and mappings too."""
     if isinstance(independence, str):
         return independence
     if isinstance(independence, Mapping):
         return {name: describe_independence(x) for name, x in independence.items()}
     if isinstance(independence, Sequence):
         return [describe_independence(x) for x in independence]
-    return _name_code(independence)
+    return _name_latent(independence)
 
 
 def is_named(description: Any) -> bool:
@@ -107,10 +107,10 @@ def is_named(description: Any) -> bool:
     return description is None or ":" not in description
 
 
-def _name_code(factory: CriticFactory) -> str:
+def _name_latent(factory: CriticFactory) -> str:
     if isinstance(factory, partial):
         options = [*map(repr, factory.args), *(f"{name}={x!r}" for name, x in factory.keywords.items())]
-        return f"{_name_code(factory.func)}({', '.join(options)})"
+        return f"{_name_latent(factory.func)}({', '.join(options)})"
     named = factory if hasattr(factory, "__qualname__") else type(factory)
     return f"{named.__module__}:{named.__qualname__}"
 

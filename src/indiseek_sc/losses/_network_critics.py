@@ -27,7 +27,7 @@ class NCECritic(PairCritic):
     Parameters
     ----------
     n_specific
-        Columns of the specific code.
+        Columns of the specific representation.
     n_condition
         Columns of the condition.
     n_hidden
@@ -67,7 +67,7 @@ class ConcatenatedNCECritic(PairCritic):
     Parameters
     ----------
     n_specific
-        Columns of the specific code.
+        Columns of the specific representation.
     n_condition
         Columns of the condition.
     n_hidden
@@ -106,7 +106,7 @@ SMALLEST_SHARE = 1e-6
 
 
 class AdversarialCritic(PairCritic):
-    r"""A network predicts the condition from the code, and the encoder makes its error large.
+    r"""A network predicts the condition from the representation, and the encoder makes its error large.
 
     With :math:`R^2_k = 1 - E (c_k - \hat c_k(z))^2 / \operatorname{var} c_k` over the batch,
 
@@ -119,14 +119,14 @@ class AdversarialCritic(PairCritic):
     Storkey (arXiv 1511.05897) and Xie et al. (arXiv 1705.11122), the form above is ours. It is 0 where nothing is predicted and
     does not depend on the scale of the condition.
 
-    It sees whatever moves the mean of the condition given the code, and is blind to a code that tells only its variance,
-    correlations or shape. It approaches the information from below: a network that is too small, or lags, flatters the code,
+    It sees whatever moves the mean of the condition given the representation, and is blind to a representation that tells only its variance,
+    correlations or shape. It approaches the information from below: a network that is too small, or lags, flatters the representation,
     and an encoder can earn a negative bound by misleading it.
 
     Parameters
     ----------
     n_specific
-        Columns of the specific code.
+        Columns of the specific representation.
     n_condition
         Columns of the condition.
     n_hidden

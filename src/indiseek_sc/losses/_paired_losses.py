@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def info_nce(first: Tensor, second: Tensor, log_scale: Tensor, is_compared: Tensor | None = None) -> Tensor:
-    r"""Symmetric InfoNCE between paired codes, as in CLIP (Radford et al. 2021, arXiv 2103.00020).
+    r"""Symmetric InfoNCE between paired representations, as in CLIP (Radford et al. 2021, arXiv 2103.00020).
 
     With :math:`s_{ij} = e^{\alpha} \cos(a_i, b_j)`,
 
@@ -23,9 +23,9 @@ def info_nce(first: Tensor, second: Tensor, log_scale: Tensor, is_compared: Tens
     Parameters
     ----------
     first
-        Codes of one modality, shape ``(n_cells, n_dimensions)``.
+        Representations of one modality, shape ``(n_cells, n_dimensions)``.
     second
-        Codes of the same cells in the other modality, same shape.
+        Representations of the same cells in the other modality, same shape.
     log_scale
         Logarithm of the inverse temperature, scalar; learned.
     is_compared
@@ -37,7 +37,9 @@ def info_nce(first: Tensor, second: Tensor, log_scale: Tensor, is_compared: Tens
     Scalar, in nats.
     """
     if first.shape != second.shape or first.ndim != 2:
-        raise ValueError(f"Paired codes need one shape (n_cells, n_dimensions), got {first.shape} and {second.shape}.")
+        raise ValueError(
+            f"Paired representations need one shape (n_cells, n_dimensions), got {first.shape} and {second.shape}."
+        )
     # The scale multiplies before anything is exponentiated, so that a large one cannot overflow.
     similarity = log_scale.exp() * F.normalize(first, dim=1) @ F.normalize(second, dim=1).T
     if is_compared is not None:
@@ -54,17 +56,17 @@ def canonical_correlation_loss(first: Tensor, second: Tensor, *, ridge: float = 
         \mathcal L = - \big\| \Sigma_{aa}^{-1/2}\, \Sigma_{ab}\, \Sigma_{bb}^{-1/2} \big\|_F^2,
         \qquad \Sigma_{aa} = \tfrac1n A^\top A + r I,
 
-    deep CCA (Andrew et al. 2013, ICML) in its squared form. A direction of a code that the other modality cannot predict
+    deep CCA (Andrew et al. 2013, ICML) in its squared form. A direction of a representation that the other modality cannot predict
     earns nothing, whereas InfoNCE lets it stay. This term is not part of the published IndiSeek.
 
     Parameters
     ----------
     first
-        Codes of one modality, shape ``(n_cells, n_dimensions)``.
+        Representations of one modality, shape ``(n_cells, n_dimensions)``.
     second
-        Codes of the same cells in the other modality, shape ``(n_cells, n_other_dimensions)``.
+        Representations of the same cells in the other modality, shape ``(n_cells, n_other_dimensions)``.
     ridge
-        Added to the diagonal of both covariances, in squared units of the codes. It keeps constant dimensions finite and
+        Added to the diagonal of both covariances, in squared units of the representations. It keeps constant dimensions finite and
         discounts tiny ones.
 
     Returns

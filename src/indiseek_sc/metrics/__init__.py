@@ -1,22 +1,22 @@
-"""Arrays in, numbers out: what codes hold, what they leak, and which modality tells cell types apart."""
+"""Arrays in, numbers out: what representations hold, what they leak, and which modality tells cell types apart."""
 
 from indiseek_sc.metrics._audit import AUDIT_FIGURES, AUDIT_PAIR_FIGURES, AuditReport, SpecificAuditor, audit
 from indiseek_sc.metrics._batch_mixing import batch_mixing
 from indiseek_sc.metrics._checks import first_of
 from indiseek_sc.metrics._clusters import check_split_minima, cluster_agreement, cluster_splits
-from indiseek_sc.metrics._coordinates import (
-    CoordinateImportance,
+from indiseek_sc.metrics._dimensions import ALL_COVARIATES, explained_variance, label_use
+from indiseek_sc.metrics._feature_importance import (
+    FeatureImportance,
     mean_squared_jacobian,
     permutation_importance,
     probe_r2,
 )
-from indiseek_sc.metrics._dimensions import ALL_COVARIATES, explained_variance, label_use
 from indiseek_sc.metrics._information import LabelInformation, label_information
 from indiseek_sc.metrics._lambda_path import LambdaChoice, LambdaPath, choose_lambda
 from indiseek_sc.metrics._prediction import (
     PredictionReport,
+    evaluate_prediction,
     interval_coverage,
-    judge_prediction,
     pearson_per_cell,
     pearson_per_feature,
     root_mean_squared_error,
@@ -37,7 +37,7 @@ __all__ = [
     "AUDIT_PAIR_FIGURES",
     "FEWEST_LABELS",
     "AuditReport",
-    "CoordinateImportance",
+    "FeatureImportance",
     "LabelInformation",
     "LambdaChoice",
     "LambdaPath",
@@ -64,7 +64,7 @@ __all__ = [
     "foscttm",
     "held_out_r2",
     "interval_coverage",
-    "judge_prediction",
+    "evaluate_prediction",
     "label_accuracy",
     "label_information",
     "label_purity",

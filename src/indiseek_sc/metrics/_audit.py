@@ -1,4 +1,4 @@
-"""The audit: shared and specific codes, judged on held-out cells by models that never saw their training."""
+"""The audit: shared and specific representations, judged on held-out cells by models that never saw their training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from indiseek_sc._checks import check_whole
 from indiseek_sc.metrics._checks import as_labels, as_matrix, as_split
-from indiseek_sc.metrics._judge import NOISE_STREAM, Cells, Judge, Known
+from indiseek_sc.metrics._evaluator import NOISE_STREAM, Cells, Evaluator, Known
 from indiseek_sc.metrics._retrieval import foscttm, recall_at_k
 
 if TYPE_CHECKING:
@@ -33,42 +33,42 @@ def audit(
     max_retrieval: int = 4000,
     seed: int = 0,
 ) -> AuditReport:
-    r"""Judge the codes of two paired modalities by what fresh probes can and cannot read from them.
+    r"""Judge the representations of two paired modalities by what fresh probes can and cannot read from them.
 
     A probe is the better of a ridge regression and an MLP, and for the leak of nearest neighbours too, fitted on
     ``train`` and read on ``test``; :math:`R^2(A \to B)` is the share of the variance of B that it predicts from A. With X the features, C the shared
-    and Z the specific code of modality :math:`m`, and :math:`o` the other modality:
+    and Z the specific representation of modality :math:`m`, and :math:`o` the other modality:
 
     - ``agreement`` :math:`= R^2(X_o \to C_m)`, and ``agreement_flat`` with the directions of C weighed equally;
     - ``sufficiency`` :math:`= R^2(C_m \to X_o) / R^2(X_m \to X_o)`;
     - ``leak`` :math:`= R^2(Z_m \to C_o)`, ``leak_max`` :math:`= R^2(X_m \to C_o)`, and their ``leak_ratio``, the
       directions of :math:`C_o` weighed equally;
     - ``leak_p``, the p-value of a permutation test of whether :math:`Z_m` tells anything of :math:`C_o` at all: how often
-      the same probes' predictions agree as well with the codes of other test cells. Probes are fitted on ``train``, so it
+      the same probes' predictions agree as well with the representations of other test cells. Probes are fitted on ``train``, so it
       is exact where test cells are exchangeable. It says whether there is any leak, and ``leak_ratio`` how much: with
       many cells a negligible leak is significant;
     - ``r2_shared`` :math:`= R^2(C_m \to X_m)`, ``r2_both`` :math:`= R^2((Z_m, C_m) \to X_m)`, and ``r2_best``, the
       same with as many principal components (at least 10) of what a ridge from :math:`C_m` leaves of :math:`X_m` in
       the place of Z, or ``r2_both`` if that is more;
     - ``complete``, ``r2_both`` over ``r2_best``, and ``gain``, the same after taking ``r2_shared`` from both;
-    - ``foscttm`` and ``recall@10`` of the two shared codes.
+    - ``foscttm`` and ``recall@10`` of the two shared representations.
 
-    Where a code is praised for what it holds (sufficiency, complete, gain) it is read through noise of 5 % of its
+    Where a representation is praised for what it holds (sufficiency, complete, gain) it is read through noise of 5 % of its
     widest direction, so that nothing counts that it hides at a tiny scale; where it is blamed (leak), every direction
     is read at full strength. A ratio is NaN where there is less than 0.02 to refer to.
 
     Parameters
     ----------
     features
-        By modality, what the codes were made from (such as 50 principal components), shape ``(n_cells, n_features)``.
+        By modality, what the representations were made from (such as 50 principal components), shape ``(n_cells, n_features)``.
         There are two modalities, of any names; all arrays hold the same cells in the same order.
     shared, specific
-        By modality, its codes, shape ``(n_cells, n_code)``. The two shared codes have the same width.
+        By modality, its representations, shape ``(n_cells, n_latent)``. The two shared representations have the same width.
     train, test
         Row numbers of the cells to fit probes on and to read figures on; without a cell in common.
     decoded
         By modality, what the model itself decodes from (Z, C) and nothing else, shape ``(n_cells, n_decoded)``: a help
-        for the probes of ``r2_both``, since what a decoder can make of a code was in the code.
+        for the probes of ``r2_both``, since what a decoder can make of a representation was in the representation.
     groups
         Group of each cell, such as its batch, shape ``(n_cells,)``: ``leak_p`` then permutes within groups, and asks whether Z
         tells of C what the group does not.
@@ -88,9 +88,9 @@ def audit(
 
 
 class SpecificAuditor:
-    """Judges one set of specific codes after another beside the same shared codes, such as along a path of lambdas.
+    """Judges one set of specific representations after another beside the same shared representations, such as along a path of lambdas.
 
-    What depends on features and shared codes alone is probed once, and all codes are read through the same noise by probes
+    What depends on features and shared representations alone is probed once, and all representations are read through the same noise by probes
     of the same seed, so that their figures can be compared.
 
     Parameters
@@ -117,7 +117,7 @@ class SpecificAuditor:
         self.features, self.shared, self.seed = features, shared, check_whole("seed", seed, 0)
         modalities = _gather(features, shared, shared, None)
         self.cells = _as_cells(train, test, groups, len(next(iter(modalities.values())).features))
-        self._judges = _make_judges(modalities, self.cells, seed)
+        self._evaluators = _make_evaluators(modalities, self.cells, seed)
 
     def __call__(
         self, specific: Mapping[str, ArrayLike], decoded: Mapping[str, ArrayLike] | None = None
@@ -129,9 +129,9 @@ class SpecificAuditor:
         """
         modalities = _gather(self.features, self.shared, specific, decoded)
         figures = {
-            name: judge.judge_leak(modalities[name].specific)
-            | judge.judge_completeness(modalities[name].specific, modalities[name].decoded)
-            for name, judge in self._judges.items()
+            name: evaluate.evaluate_leak(modalities[name].specific)
+            | evaluate.evaluate_completeness(modalities[name].specific, modalities[name].decoded)
+            for name, evaluate in self._evaluators.items()
         }
         return pd.DataFrame(figures).T
 
@@ -142,16 +142,16 @@ class SpecificAuditor:
         *,
         max_retrieval: int = 4000,
     ) -> AuditReport:
-        """Return what :func:`audit` returns: the figures of the shared codes too."""
+        """Return what :func:`audit` returns: the figures of the shared representations too."""
         table = self(specific, decoded)
-        for name, judge in self._judges.items():
-            table.loc[name, ["agreement", "sufficiency"]] = judge.shared_figures
+        for name, evaluate in self._evaluators.items():
+            table.loc[name, ["agreement", "sufficiency"]] = evaluate.shared_figures
         first, second = table.index
         # One question, asked once: what does X_o tell of C_m?
         table["agreement_flat"] = [table.at[second, "leak_max"], table.at[first, "leak_max"]]
         sought = np.random.default_rng([NOISE_STREAM, self.seed]).permutation(self.cells.test)[:max_retrieval]
-        code, partner = (np.asarray(self.shared[name])[sought] for name in (first, second))
-        pair = {"foscttm": foscttm(code, partner), "recall@10": recall_at_k(code, partner, k=10)}
+        latent, partner = (np.asarray(self.shared[name])[sought] for name in (first, second))
+        pair = {"foscttm": foscttm(latent, partner), "recall@10": recall_at_k(latent, partner, k=10)}
         n_train, n_test = len(self.cells.train), len(self.cells.test)
         return AuditReport(table[list(AUDIT_FIGURES)], pair, n_train=n_train, n_test=n_test, n_retrieval=len(sought))
 
@@ -165,11 +165,11 @@ class _Modality(NamedTuple):
     decoded: NDArray[np.floating] | None = None
 
 
-def _make_judges(modalities: Mapping[str, _Modality], cells: Cells, seed: int) -> dict[str, Judge]:
+def _make_evaluators(modalities: Mapping[str, _Modality], cells: Cells, seed: int) -> dict[str, Evaluator]:
     known = {name: Known(modality.features, modality.shared) for name, modality in modalities.items()}
     first, second = known
     return {
-        own: Judge(known[own], known[other], cells, seed=seed, place=place)
+        own: Evaluator(known[own], known[other], cells, seed=seed, place=place)
         for place, (own, other) in enumerate(((first, second), (second, first)))
     }
 
@@ -203,7 +203,7 @@ def _gather(
     }
     widths = {name: modality.shared.shape[1] for name, modality in modalities.items()}
     if len(set(widths.values())) > 1:
-        raise ValueError(f"The shared codes must have the same width to be compared; got {widths}.")
+        raise ValueError(f"The shared representations must have the same width to be compared; got {widths}.")
     return modalities
 
 
@@ -245,7 +245,7 @@ class AuditReport:
         One row a modality, one column a figure; what each says is in the printed report. NaN where a ratio has
         nothing to refer to.
     pair
-        Figures of both shared codes together: ``foscttm`` and ``recall@10``.
+        Figures of both shared representations together: ``foscttm`` and ``recall@10``.
     n_train, n_test
         Cells that the probes were fitted on, and cells that the figures were read on.
     n_retrieval

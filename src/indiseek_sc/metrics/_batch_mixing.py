@@ -15,7 +15,7 @@ BATCH_MIXING_COLUMNS = ("label", "n_cells", "n_batches", "same_batch", "by_chanc
 
 
 def batch_mixing(
-    code: ArrayLike,
+    latent: ArrayLike,
     labels: ArrayLike,
     batches: ArrayLike,
     *,
@@ -30,7 +30,7 @@ def batch_mixing(
 
     Parameters
     ----------
-    code
+    latent
         A representation, shape ``(n_cells, n_dimensions)``.
     labels, batches
         Of each cell, shape ``(n_cells,)``; cells that lack one are left out.
@@ -61,7 +61,7 @@ def batch_mixing(
     for name, number in (("n_neighbors", n_neighbors), ("minimum_cells", minimum_cells)):
         check_whole(name, number, 1)
     check_whole("n_permutations", n_permutations, 1)
-    points = as_matrix(code, "code")
+    points = as_matrix(latent, "latent")
     label, names = as_labels(labels, "labels", len(points))
     batch, _ = as_labels(batches, "batches", len(points))
     rng = np.random.default_rng(seed)

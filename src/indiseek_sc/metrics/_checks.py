@@ -68,17 +68,17 @@ def _as_numbers(value: ArrayLike, name: str) -> NDArray[np.float64]:
 
 
 def as_labels(value: ArrayLike, name: str, n_cells: int) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
-    """Integer codes of shape ``(n_cells,)``, -1 where a label is missing, and the label that each code stands for.
+    """Integer representations of shape ``(n_cells,)``, -1 where a label is missing, and the label that each representation stands for.
 
     Labels are compared as strings, so that numbers, categories and strings are all welcome.
     """
     labels = pd.Series(value).reset_index(drop=True)
     if len(labels) != n_cells:
         raise ValueError(f"{name} has {len(labels)} entries, but there are {n_cells} cells: one label a cell.")
-    codes, names = pd.factorize(labels.astype(object).map(str, na_action="ignore"), sort=True)
+    latents, names = pd.factorize(labels.astype(object).map(str, na_action="ignore"), sort=True)
     if len(names) == 0:
         raise ValueError(f"{name} is missing in every cell.")
-    return codes, np.asarray(names, dtype=str)
+    return latents, np.asarray(names, dtype=str)
 
 
 def as_index(value: ArrayLike, name: str, n_cells: int) -> NDArray[np.intp]:

@@ -23,10 +23,10 @@ def cluster_agreement(clusterings: Mapping[str, ArrayLike]) -> pd.DataFrame:
 
     Both are 1 where two clusterings are the same; ARI is 0 on average where they have nothing to do with each other, NMI is a little more than that.
     Compare at equal numbers of clusters only. The functions are those of scikit-learn, NMI with the arithmetic mean. scib-metrics calls the same two,
-    but on clusters that it makes itself, at the resolution that agrees best with the labels or by k-means, and never between two codes.
+    but on clusters that it makes itself, at the resolution that agrees best with the labels or by k-means, and never between two representations.
 
     Clusterings may be given several times over, once for each seed of their algorithm. Figures are then means over seeds, and there is a row for each
-    clustering against itself from other seeds: no code can be expected to agree with another one better than with itself.
+    clustering against itself from other seeds: no representation can be expected to agree with another one better than with itself.
 
     Parameters
     ----------
@@ -110,12 +110,12 @@ def cluster_splits(
 ) -> pd.DataFrame:
     r"""Ask of each cluster of a reference whether other clusterings keep its cells together.
 
-    For a cluster and a code, the verdict is
+    For a cluster and a representation, the verdict is
 
-    - ``"kept"`` if the cluster of the code with most of its cells holds all but less than ``minimum_share`` of them;
-    - ``"split"`` if not, and the code divides these cells much the same way from every seed: their ARI between seeds, the *stability*, is at least
+    - ``"kept"`` if the cluster of the representation with most of its cells holds all but less than ``minimum_share`` of them;
+    - ``"split"`` if not, and the representation divides these cells much the same way from every seed: their ARI between seeds, the *stability*, is at least
       ``minimum_stability``;
-    - ``"unstable"`` if not, and it does not. The code knows of no groups among these cells: what Leiden makes of a round cloud are cuts, another
+    - ``"unstable"`` if not, and it does not. The representation knows of no groups among these cells: what Leiden makes of a round cloud are cuts, another
       one from each seed.
 
     Seeds say whether Leiden finds the same clusters again in the same cells, not whether it would in others: of a few hundred cells and a handful of
@@ -126,7 +126,7 @@ def cluster_splits(
     reference
         The cluster of each cell, shape ``(n_cells,)``; cells without one take no part.
     clusterings
-        By name of the code, its clusters of the same cells, shape ``(n_cells, n_repeats)`` from at least 2 seeds. Of the shares the first seed decides.
+        By name of the representation, its clusters of the same cells, shape ``(n_cells, n_repeats)`` from at least 2 seeds. Of the shares the first seed decides.
     minimum_share
         Share of a cluster that may lie elsewhere before it is no longer kept; between 0 and 1.
     minimum_stability
@@ -134,18 +134,18 @@ def cluster_splits(
 
     Returns
     -------
-    A row for each cluster of the reference and each code: ``cluster``, ``n_cells``, ``code``, ``largest_share`` (of its cells in one cluster of the code),
-    ``effective_clusters`` (:math:`e^H` with :math:`H` the entropy of its cells over the clusters of the code: 1 if they are in one, 2 if in two halves),
-    ``stability``, ``verdict``, and ``only_here`` (whether it is split in this code and in no other). Stability is NaN for a single cell.
+    A row for each cluster of the reference and each representation: ``cluster``, ``n_cells``, ``latent``, ``largest_share`` (of its cells in one cluster of the representation),
+    ``effective_clusters`` (:math:`e^H` with :math:`H` the entropy of its cells over the clusters of the representation: 1 if they are in one, 2 if in two halves),
+    ``stability``, ``verdict``, and ``only_here`` (whether it is split in this representation and in no other). Stability is NaN for a single cell.
 
     Raises
     ------
     ValueError
-        If there is no clustering, shapes do not fit each other, a cell has no cluster in a code, there is one seed only, or a minimum is out of its range.
+        If there is no clustering, shapes do not fit each other, a cell has no cluster in a representation, there is one seed only, or a minimum is out of its range.
     """
     check_split_minima(minimum_share, minimum_stability)
     if not clusterings:
-        raise ValueError("clusterings is empty: there is no code in which a cluster could fall apart.")
+        raise ValueError("clusterings is empty: there is no representation in which a cluster could fall apart.")
     label, names = as_labels(reference, "reference", len(np.asarray(reference)))
     repeats = as_repeats(clusterings, len(label))
     for name, clusters in repeats.items():
@@ -160,8 +160,8 @@ def cluster_splits(
     rows = []
     for place, cluster in enumerate(names):
         members = np.flatnonzero(label == place)
-        for code, clusters in repeats.items():
-            row = {"cluster": str(cluster), "n_cells": len(members), "code": code}
+        for latent, clusters in repeats.items():
+            row = {"cluster": str(cluster), "n_cells": len(members), "latent": latent}
             rows.append(row | _describe(clusters[members], minimum_share, minimum_stability))
     table = pd.DataFrame(rows)
     is_split = table["verdict"] == "split"
@@ -177,7 +177,7 @@ def check_split_minima(minimum_share: float, minimum_stability: float) -> None:
 
 
 def _describe(clusters: NDArray[np.intp], minimum_share: float, minimum_stability: float) -> dict[str, float | str]:
-    """What a code makes of the cells of one cluster: ``clusters``, shape ``(n_members, n_repeats)``."""
+    """What a representation makes of the cells of one cluster: ``clusters``, shape ``(n_members, n_repeats)``."""
     _, sizes = np.unique(clusters[:, 0], return_counts=True)
     shares = sizes / sizes.sum()
     stability = np.nan

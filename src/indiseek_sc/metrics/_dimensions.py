@@ -29,7 +29,7 @@ _KNOTS = np.linspace(0, 1, 5)
 
 
 def explained_variance(
-    code: ArrayLike,
+    latent: ArrayLike,
     covariates: Mapping[str, ArrayLike],
     *,
     given: ArrayLike | None = None,
@@ -51,7 +51,7 @@ def explained_variance(
 
     Parameters
     ----------
-    code
+    latent
         Representation of the cells, shape ``(n_cells, n_dimensions)``.
     covariates
         One value a cell for each, by name, each of shape ``(n_cells,)``: numbers, which must be
@@ -80,8 +80,8 @@ def explained_variance(
         raise ValueError(
             f"covariates: {ALL_COVARIATES!r} is the name of all of them together. Give this one another name."
         )
-    code = as_matrix(code, "code").astype(np.float64)
-    n_cells = len(code)
+    latent = as_matrix(latent, "latent").astype(np.float64)
+    n_cells = len(latent)
     if check_whole("n_folds", n_folds, 2) > n_cells // 2:
         raise ValueError(f"n_folds={n_folds} needs at least {2 * n_folds} cells, but there are {n_cells}.")
     check_whole("seed", seed, 0)
@@ -89,20 +89,20 @@ def explained_variance(
     base = np.empty((n_cells, 0)) if given is None else _indicators(given, "given", n_cells)
     designs[ALL_COVARIATES] = np.hstack([base[:, :0], *designs.values()])
     folds = KFold(n_folds, shuffle=True, random_state=seed)
-    known = _cross_fitted_r2(base, code, folds)
-    explained = {name: _cross_fitted_r2(np.hstack([base, own]), code, folds) - known for name, own in designs.items()}
-    return pd.DataFrame(explained, index=pd.RangeIndex(code.shape[1], name="dimension"))
+    known = _cross_fitted_r2(base, latent, folds)
+    explained = {name: _cross_fitted_r2(np.hstack([base, own]), latent, folds) - known for name, own in designs.items()}
+    return pd.DataFrame(explained, index=pd.RangeIndex(latent.shape[1], name="dimension"))
 
 
-def _cross_fitted_r2(design: NDArray[np.float64], code: NDArray[np.float64], folds: KFold) -> NDArray[np.float64]:
-    variance = ((code - code.mean(axis=0)) ** 2).sum(axis=0)
+def _cross_fitted_r2(design: NDArray[np.float64], latent: NDArray[np.float64], folds: KFold) -> NDArray[np.float64]:
+    variance = ((latent - latent.mean(axis=0)) ** 2).sum(axis=0)
     if design.shape[1] == 0:
         return np.where(variance > 0, 0.0, np.nan)
     # Scaled over all cells, which reads nothing of what is predicted.
     scaled = standardise(design, np.arange(len(design)))
-    ridge = RidgeCV(_PENALTIES, alpha_per_target=code.shape[1] > 1)
-    predicted = cross_val_predict(ridge, scaled, code, cv=folds)
-    error = ((code - predicted.reshape(code.shape)) ** 2).sum(axis=0)
+    ridge = RidgeCV(_PENALTIES, alpha_per_target=latent.shape[1] > 1)
+    predicted = cross_val_predict(ridge, scaled, latent, cv=folds)
+    error = ((latent - predicted.reshape(latent.shape)) ** 2).sum(axis=0)
     return np.where(variance > 0, 1 - error / np.where(variance > 0, variance, 1.0), np.nan)
 
 
@@ -128,16 +128,16 @@ def _design(values: ArrayLike, name: str, n_cells: int) -> NDArray[np.float64]:
 
 def _indicators(values: ArrayLike, name: str, n_cells: int) -> NDArray[np.float64]:
     """A column for each category; cells without one have 0 in all."""
-    codes, names = as_labels(values, name, n_cells)
-    return (codes[:, None] == np.arange(len(names))).astype(np.float64)
+    latents, names = as_labels(values, name, n_cells)
+    return (latents[:, None] == np.arange(len(names))).astype(np.float64)
 
 
-def label_use(code: ArrayLike, labels: ArrayLike) -> pd.DataFrame:
+def label_use(latent: ArrayLike, labels: ArrayLike) -> pd.DataFrame:
     """Which labels use which dimension: how far their cells lie from the mean, and from each other.
 
     Parameters
     ----------
-    code
+    latent
         Representation of the cells, shape ``(n_cells, n_dimensions)``.
     labels
         Label of each cell, shape ``(n_cells,)``; cells without one take part in the variance of
@@ -157,18 +157,18 @@ def label_use(code: ArrayLike, labels: ArrayLike) -> pd.DataFrame:
     ValueError
         If there is not one label for each cell, or none at all.
     """
-    code = as_matrix(code, "code").astype(np.float64)
-    codes, names = as_labels(labels, "labels", len(code))
-    width = code.std(axis=0)
-    scores = (code - code.mean(axis=0)) / np.where(width > 0, width, np.nan)
+    latent = as_matrix(latent, "latent").astype(np.float64)
+    latents, names = as_labels(labels, "labels", len(latent))
+    width = latent.std(axis=0)
+    scores = (latent - latent.mean(axis=0)) / np.where(width > 0, width, np.nan)
     rows = []
     for number, name in enumerate(names):
-        own = scores[codes == number]
+        own = scores[latents == number]
         mean, variance = own.mean(axis=0), own.var(axis=0)
         rows.append(
             pd.DataFrame(
                 {
-                    "dimension": np.arange(code.shape[1]),
+                    "dimension": np.arange(latent.shape[1]),
                     "label": name,
                     "n_cells": len(own),
                     "mean": mean,

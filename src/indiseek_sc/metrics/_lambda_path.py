@@ -66,13 +66,13 @@ def choose_lambda(table: pd.DataFrame, tolerance: float) -> LambdaChoice:
 
 @dataclass(frozen=True, eq=False)
 class LambdaPath:
-    """Independence against completeness along lambda; print it to read it, or draw it by :func:`indiseek_sc.pl.frontier`.
+    """Independence against completeness along lambda; print it to read it, or draw it by :func:`indiseek_sc.pl.lambda_path`.
 
     Attributes
     ----------
     table
         A row for each lambda (largest first) and modality: ``lambda``, ``modality``, the figures of
-        :func:`indiseek_sc.metrics.audit` that depend on the specific code, and ``leak_ratio_se``.
+        :func:`indiseek_sc.metrics.audit` that depend on the specific representation, and ``leak_ratio_se``.
     chosen
         The chosen lambda.
     tolerance

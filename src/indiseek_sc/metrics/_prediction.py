@@ -147,7 +147,7 @@ class PredictionReport:
         )
 
 
-def judge_prediction(
+def evaluate_prediction(
     measured: pd.DataFrame, mean: pd.DataFrame, lower: pd.DataFrame, upper: pd.DataFrame, *, level: float
 ) -> PredictionReport:
     """Compare a prediction with what was measured.

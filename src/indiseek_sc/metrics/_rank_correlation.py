@@ -120,7 +120,7 @@ def rank_correlation(
             f"and {len(names) - n_labels} with fewer. Lower minimum_cells, or take coarser or finer labels."
         )
     figures = np.stack([values, reference])
-    groups = [np.flatnonzero(label == code) for code in order]
+    groups = [np.flatnonzero(label == latent) for latent in order]
     means = np.stack([figures[:, cells].mean(axis=1) for cells in groups], axis=1)
     rng = np.random.default_rng(seed)
     drawn = np.stack([_draw_means(figures[:, cells], n_bootstrap, rng) for cells in groups], axis=2)

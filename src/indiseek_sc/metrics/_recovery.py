@@ -1,4 +1,4 @@
-"""What can be told from a code of unseen cells: labels, and true factors where they are known."""
+"""What can be told from a representation of unseen cells: labels, and true factors where they are known."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def label_accuracy(
-    code: ArrayLike, labels: ArrayLike, train: ArrayLike, test: ArrayLike, *, n_neighbors: int = 15
+    latent: ArrayLike, labels: ArrayLike, train: ArrayLike, test: ArrayLike, *, n_neighbors: int = 15
 ) -> float:
     """Share of test cells whose label is the commonest among their nearest training cells.
 
     Parameters
     ----------
-    code
+    latent
         Positions of the cells, shape ``(n_cells, n_features)``.
     labels
         One label a cell, shape ``(n_cells,)``; cells without one are left out of both parts.
@@ -41,10 +41,10 @@ def label_accuracy(
     Raises
     ------
     ValueError
-        If ``code`` is not a finite matrix, ``train`` and ``test`` overlap or point outside, or a part has too few
+        If ``latent`` is not a finite matrix, ``train`` and ``test`` overlap or point outside, or a part has too few
         labelled cells.
     """
-    points = as_matrix(code, "code")
+    points = as_matrix(latent, "latent")
     label, _ = as_labels(labels, "labels", len(points))
     known, unseen = (rows[label[rows] >= 0] for rows in as_split(train, test, len(points)))
     if not 1 <= check_whole("n_neighbors", n_neighbors, 0) <= len(known):
@@ -58,7 +58,7 @@ def label_accuracy(
 
 
 def factor_recovery(
-    code: ArrayLike,
+    latent: ArrayLike,
     factors: Mapping[str, ArrayLike],
     train: ArrayLike,
     test: ArrayLike,
@@ -66,22 +66,22 @@ def factor_recovery(
     given: ArrayLike | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Say how much of each known factor fresh probes read from a code, on held-out cells.
+    """Say how much of each known factor fresh probes read from a representation, on held-out cells.
 
-    Each factor has probes of its own, the better of which counts. For a specific code of the synthetic suite the aim is at
+    Each factor has probes of its own, the better of which counts. For a specific representation of the synthetic suite the aim is at
     least .95 for factors that only its modality sees, and at most .02 for shared ones and their squares. This figure is ours.
 
     Parameters
     ----------
-    code
-        Shape ``(n_cells, n_code)``.
+    latent
+        Shape ``(n_cells, n_latent)``.
     factors
         By name, one or more factors of the same cells, shape ``(n_cells,)`` or ``(n_cells, n_factors)``.
     train, test
         Row numbers of the cells to fit probes on and to read figures on; without a cell in common.
     given
-        What probes may read besides the code, shape ``(n_cells, n_given)``. In the data s * p only the size of p is sure: p and
-        p * sign(s) are equally independent of a symmetric s. A code of either is read fairly with s given, which tells
+        What probes may read besides the representation, shape ``(n_cells, n_given)``. In the data s * p only the size of p is sure: p and
+        p * sign(s) are equally independent of a symmetric s. A representation of either is read fairly with s given, which tells
         nothing of p by itself.
     seed
         Seed of the probes.
@@ -99,7 +99,7 @@ def factor_recovery(
     """
     if not factors:
         raise ValueError("factors is empty. Give at least one array by name.")
-    source = as_matrix(code, "code")
+    source = as_matrix(latent, "latent")
     if given is not None:
         source = np.hstack([source, as_matrix(given, "given", len(source))])
     fitted, read = as_split(train, test, len(source))

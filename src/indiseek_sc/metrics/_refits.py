@@ -158,7 +158,7 @@ def replicated_importance(
     refits: Sequence[Refit],
     labels: ArrayLike,
     *,
-    code: Literal["specific", "shared", "both"] = "specific",
+    latent: Literal["specific", "shared", "both"] = "specific",
     samples: ArrayLike | None = None,
     batches: ArrayLike | None = None,
     n_neighbors: int = 10,
@@ -181,7 +181,7 @@ def replicated_importance(
         At least two.
     labels
         One label a cell, shape ``(n_cells,)``; None or NaN where it is not known.
-    code
+    latent
         Which representations theta is computed from.
     samples
         Donor or sample of each cell, shape ``(n_cells,)``: standard errors are then over samples (cluster-robust), not over cells.
@@ -220,7 +220,7 @@ def replicated_importance(
     for number, refit in enumerate(refits):
         rows = _complete_rows(refit, label)
         test = rows[refit.held_out[rows]]
-        scores = _score_neighbors(refit, code, test, label, len(names), batch, n_neighbors, smoothing)
+        scores = _score_neighbors(refit, latent, test, label, len(names), batch, n_neighbors, smoothing)
         total[test] += scores["theta"]
         times[test] += 1
         summary = {name: _of_labels(values, label[test], sample[test], len(names)) for name, values in scores.items()}
@@ -254,13 +254,13 @@ class _OfRefit(NamedTuple):
 
 
 def _complete_rows(refit: Refit, label: NDArray[np.intp]) -> NDArray[np.intp]:
-    codes = [*refit.shared.values(), *refit.specific.values()]
-    return np.flatnonzero(np.logical_and.reduce([label >= 0, *(np.isfinite(x).all(axis=1) for x in codes)]))
+    latents = [*refit.shared.values(), *refit.specific.values()]
+    return np.flatnonzero(np.logical_and.reduce([label >= 0, *(np.isfinite(x).all(axis=1) for x in latents)]))
 
 
 def _score_neighbors(
     refit: Refit,
-    code: str,
+    latent: str,
     test: NDArray[np.intp],
     label: NDArray[np.intp],
     n_labels: int,
@@ -271,7 +271,7 @@ def _score_neighbors(
     """Theta, purities and purities by chance of the test cells, each of shape ``(n_test,)``."""
     scores = {}
     for role in refit.specific:
-        kinds = {"specific": [refit.specific], "shared": [refit.shared], "both": [refit.shared, refit.specific]}[code]
+        kinds = {"specific": [refit.specific], "shared": [refit.shared], "both": [refit.shared, refit.specific]}[latent]
         points = np.hstack([kind[role][test] for kind in kinds])
         neighbors = find_neighbors(points, n_neighbors)
         scores[f"purity_{role}"] = (label[test][neighbors] == label[test][:, None]).mean(axis=1)

@@ -1,4 +1,4 @@
-"""How well cells find their own partner in the other modality's code. Exact, both directions, ties at chance."""
+"""How well cells find their own partner in the other modality's representation. Exact, both directions, ties at chance."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def foscttm(a: ArrayLike, b: ArrayLike) -> float:
     Parameters
     ----------
     a, b
-        Codes of the same cells in the same order, shape ``(n_cells, n_features)`` both.
+        Representations of the same cells in the same order, shape ``(n_cells, n_features)`` both.
 
     Returns
     -------
@@ -42,12 +42,12 @@ def foscttm(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def recall_at_k(a: ArrayLike, b: ArrayLike, k: int = 10) -> float:
-    """Share of cells whose partner is among the ``k`` nearest of the other code, averaged over both directions.
+    """Share of cells whose partner is among the ``k`` nearest of the other representation, averaged over both directions.
 
     Parameters
     ----------
     a, b
-        Codes of the same cells in the same order, shape ``(n_cells, n_features)`` both.
+        Representations of the same cells in the same order, shape ``(n_cells, n_features)`` both.
     k
         Number of candidates that a cell may name.
 
@@ -71,7 +71,7 @@ def median_rank(a: ArrayLike, b: ArrayLike) -> float:
     Parameters
     ----------
     a, b
-        Codes of the same cells in the same order, shape ``(n_cells, n_features)`` both.
+        Representations of the same cells in the same order, shape ``(n_cells, n_features)`` both.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def retrieval(a: ArrayLike, b: ArrayLike, ks: Sequence[int] = (1, 5, 10, 50, 100
     Parameters
     ----------
     a, b
-        Codes of the same cells in the same order, shape ``(n_cells, n_features)`` both.
+        Representations of the same cells in the same order, shape ``(n_cells, n_features)`` both.
     ks
         Numbers of candidates for the recall.
 
@@ -156,10 +156,12 @@ def _match_ranks(a: ArrayLike, b: ArrayLike) -> _MatchRanks:
 
 
 def _centred(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both codes in float64 about their common mean, which keeps the norms, and so the rounding, small."""
+    """Both representations in float64 about their common mean, which keeps the norms, and so the rounding, small."""
     left, right = as_matrix(a, "a").astype(np.float64), as_matrix(b, "b").astype(np.float64)
     if left.shape != right.shape:
-        raise ValueError(f"a and b must be codes of the same cells and width; got {left.shape} and {right.shape}.")
+        raise ValueError(
+            f"a and b must be representations of the same cells and width; got {left.shape} and {right.shape}."
+        )
     if len(left) < 2:
         raise ValueError(f"a and b need at least 2 cells to choose between; got {len(left)}.")
     mean = (left.mean(axis=0) + right.mean(axis=0)) / 2

@@ -25,7 +25,7 @@ class ModalityImportance:
     theta
         Theta by cell, shape ``(n_cells,)``; NaN where the label is missing.
     purity_rna, purity_adt
-        Share of a cell's neighbours with its own label in each code, shape ``(n_cells,)``.
+        Share of a cell's neighbours with its own label in each representation, shape ``(n_cells,)``.
     table
         One row a label, highest theta first: ``label``, ``n_cells``, ``theta`` (mean over its cells), ``lower`` and
         ``upper`` (bootstrap interval of that mean; NaN for a single cell), ``rank`` (1 is the highest theta),
@@ -40,8 +40,8 @@ class ModalityImportance:
 
 
 def modality_importance(
-    code_rna: ArrayLike,
-    code_adt: ArrayLike,
+    latent_rna: ArrayLike,
+    latent_adt: ArrayLike,
     labels: ArrayLike,
     *,
     batches: ArrayLike | None = None,
@@ -52,9 +52,9 @@ def modality_importance(
     minimum_cells: int = 15,
     seed: int = 0,
 ) -> ModalityImportance:
-    r"""Compare how well two codes keep each label together.
+    r"""Compare how well two representations keep each label together.
 
-    With :math:`\beta_m(c)` the share of the :math:`k` nearest neighbours of cell :math:`c` in code :math:`m` that
+    With :math:`\beta_m(c)` the share of the :math:`k` nearest neighbours of cell :math:`c` in representation :math:`m` that
     carry its label, smoothed by :math:`a` pseudo-neighbours of each kind so that it is never 0,
 
     .. math::
@@ -65,8 +65,8 @@ def modality_importance(
 
     Parameters
     ----------
-    code_rna, code_adt
-        Codes of the same cells, shapes ``(n_cells, n_rna)`` and ``(n_cells, n_adt)``.
+    latent_rna, latent_adt
+        Representations of the same cells, shapes ``(n_cells, n_rna)`` and ``(n_cells, n_adt)``.
     labels
         One label a cell, shape ``(n_cells,)``; a cell without one gets NaN and is nobody's neighbour.
     batches
@@ -87,22 +87,22 @@ def modality_importance(
     Raises
     ------
     ValueError
-        If an argument is out of its range, lengths differ, a code is not finite, or cells are too few.
+        If an argument is out of its range, lengths differ, a representation is not finite, or cells are too few.
     """
     _check_settings(smoothing, n_bootstrap, confidence)
     check_whole("minimum_cells", minimum_cells, 0)
     check_whole("seed", seed, 0)
     scores = {}
-    for role, code in (("rna", code_rna), ("adt", code_adt)):
-        label, names, neighbors = _find_labelled(code, f"code_{role}", labels, n_neighbors)
+    for role, latent in (("rna", latent_rna), ("adt", latent_adt)):
+        label, names, neighbors = _find_labelled(latent, f"latent_{role}", labels, n_neighbors)
         batch = np.zeros(len(label), dtype=np.intp) if batches is None else as_labels(batches, "batches", len(label))[0]
         scores[f"purity_{role}"] = _purity(neighbors, label)
         scores[f"chance_{role}"] = expected_purity(neighbors, label, batch, len(names))
     theta = log_purity_ratio(scores["purity_rna"], scores["purity_adt"], n_neighbors, smoothing)
     rng = np.random.default_rng(seed)
     rows = []
-    for code, name in enumerate(names):
-        of_label = label == code
+    for latent, name in enumerate(names):
+        of_label = label == latent
         lower, upper = _bootstrap_interval(theta[of_label], n_bootstrap, confidence, rng)
         row = {"label": str(name), "n_cells": int(of_label.sum()), "theta": theta[of_label].mean()}
         row |= {"lower": lower, "upper": upper}
@@ -131,14 +131,14 @@ def find_neighbors(points: NDArray[np.floating], n_neighbors: int) -> NDArray[np
     return NearestNeighbors(n_neighbors=n_neighbors).fit(points).kneighbors(return_distance=False)
 
 
-def smooth_over_neighbors(values: ArrayLike, code: ArrayLike, n_neighbors: int = 50) -> NDArray[np.float64]:
+def smooth_over_neighbors(values: ArrayLike, latent: ArrayLike, n_neighbors: int = 50) -> NDArray[np.float64]:
     """Mean of the values of the nearest cells, the cell itself included.
 
     Parameters
     ----------
     values
         One number a cell, shape ``(n_cells,)``.
-    code
+    latent
         Positions of the cells, shape ``(n_cells, n_features)``.
     n_neighbors
         Number of cells that are averaged, the bandwidth; all cells where there are fewer.
@@ -152,7 +152,7 @@ def smooth_over_neighbors(values: ArrayLike, code: ArrayLike, n_neighbors: int =
     ValueError
         If shapes differ, values are not finite, or ``n_neighbors`` is less than 1.
     """
-    points = as_matrix(code, "code")
+    points = as_matrix(latent, "latent")
     values = as_vector(values, "values", len(points))
     n_others = min(check_whole("n_neighbors", n_neighbors, 1), len(points)) - 1
     if n_others == 0:
@@ -183,15 +183,15 @@ def _check_settings(smoothing: float, n_bootstrap: int, confidence: float) -> No
     check_share("confidence", confidence)
 
 
-def label_purity(code: ArrayLike, labels: ArrayLike, *, n_neighbors: int = 10) -> NDArray[np.float64]:
+def label_purity(latent: ArrayLike, labels: ArrayLike, *, n_neighbors: int = 10) -> NDArray[np.float64]:
     """Share of a cell's nearest neighbours that carry its own label.
 
-    Neighbours are exact (Euclidean) and never the cell itself, also where cells have identical codes. A cell without
+    Neighbours are exact (Euclidean) and never the cell itself, also where cells have identical representations. A cell without
     a label can neither agree nor disagree: it gets NaN and is nobody's neighbour.
 
     Parameters
     ----------
-    code
+    latent
         Positions of the cells, shape ``(n_cells, n_features)``.
     labels
         One label a cell, shape ``(n_cells,)``; None or NaN where it is not known.
@@ -205,17 +205,17 @@ def label_purity(code: ArrayLike, labels: ArrayLike, *, n_neighbors: int = 10) -
     Raises
     ------
     ValueError
-        If ``code`` is not a finite matrix, lengths differ, or there are not more labelled cells than ``n_neighbors``.
+        If ``latent`` is not a finite matrix, lengths differ, or there are not more labelled cells than ``n_neighbors``.
     """
-    label, _, neighbors = _find_labelled(code, "code", labels, n_neighbors)
+    label, _, neighbors = _find_labelled(latent, "latent", labels, n_neighbors)
     return _purity(neighbors, label)
 
 
 def _find_labelled(
-    code: ArrayLike, name: str, labels: ArrayLike, n_neighbors: int
+    latent: ArrayLike, name: str, labels: ArrayLike, n_neighbors: int
 ) -> tuple[NDArray[np.intp], NDArray[np.str_], NDArray[np.intp]]:
     """Labels as numbers, their names, and neighbours among labelled cells, -1 for cells without a label."""
-    points = as_matrix(code, name)
+    points = as_matrix(latent, name)
     label, names = as_labels(labels, "labels", len(points))
     labelled = np.flatnonzero(label >= 0)
     if not check_whole("n_neighbors", n_neighbors, 1) < len(labelled):

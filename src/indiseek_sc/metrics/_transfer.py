@@ -24,11 +24,11 @@ def transfer_labels(
     Parameters
     ----------
     reference
-        Codes of labelled cells, shape ``(n_reference, n_dimensions)``.
+        Representations of labelled cells, shape ``(n_reference, n_dimensions)``.
     labels
         Their labels, shape ``(n_reference,)``.
     query
-        Codes of the cells to label, shape ``(n_query, n_dimensions)``.
+        Representations of the cells to label, shape ``(n_query, n_dimensions)``.
     n_neighbors
         How many cells vote; all if there are fewer.
 

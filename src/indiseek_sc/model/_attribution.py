@@ -1,4 +1,4 @@
-"""Which features a code is made of and which it responds to. Public functions here are methods of the model."""
+"""Which features a representation is made of and which it responds to. Public functions here are methods of the model."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Method = Literal["jacobian", "permutation", "probe"]
 OneModality = Literal["shared", "specific"]
 
 CELLS_FOR_DEVIATIONS = 2_000
-"""Standard deviations of codes are those of at most so many cells, drawn at random."""
+"""Standard deviations of representations are those of at most so many cells, drawn at random."""
 
 ALL = "all"
 """Name of the one group where no groups are given."""
@@ -61,17 +61,17 @@ def feature_attribution(
     seed: int = 0,
     max_missing: float = MAX_MISSING,
 ) -> pd.DataFrame:
-    r"""Say which genes and proteins drive each dimension of a code, by group of cells.
+    r"""Say which genes and proteins drive each dimension of a representation, by group of cells.
 
     There are two questions:
 
     - what changes along a dimension: ``"decoder_jacobian"``, the slope of each decoded feature, in normalised values
       (logarithms of expression, log-ratios of proteins) per standard deviation of the dimension among the cells of
-      ``indices``. The other code of the modality is held fixed. This is the one to name a dimension by;
+      ``indices``. The other representation of the modality is held fixed. This is the one to name a dimension by;
     - what puts cells where they are: ``"integrated_gradients"``, the contribution of each feature to the distance between
-      the codes of a cell and of the mean cell (with the covariates of the cell), in units of the code. Over features they add
+      the representations of a cell and of the mean cell (with the covariates of the cell), in units of the representation. Over features they add
       up to that distance; over all cells they nearly cancel, so give ``groups``, or look at ``magnitude``. What the
-      encoder uses to take something *out* of a code contributes too.
+      encoder uses to take something *out* of a representation contributes too.
 
     Arrays of cells by features are made in parts of 16 MiB, so memory does not grow with cells; it grows with the table.
 
@@ -80,9 +80,9 @@ def feature_attribution(
     mdata
         Cells to look at, as in :meth:`get_latent_representation`.
     modality
-        Whose code, by the name in the MuData; both, one after the other, if not given. The joint code is of both.
+        Whose representation, by the name in the MuData; both, one after the other, if not given. The joint representation is of both.
     kind
-        ``"specific"``, ``"shared"`` or ``"joint"``; the last is the slowest, as it has the dimensions of all codes and asks the encoders of both modalities.
+        ``"specific"``, ``"shared"`` or ``"joint"``; the last is the slowest, as it has the dimensions of all representations and asks the encoders of both modalities.
     method
         See above; integrated gradients need Captum (extra ``attribution``).
     values
@@ -105,10 +105,10 @@ def feature_attribution(
 
     Returns
     -------
-    One row for each modality, dimension (column of the code, from 0), group and feature: ``modality``, ``kind``,
+    One row for each modality, dimension (column of the representation, from 0), group and feature: ``modality``, ``kind``,
     ``method``, ``dimension``, ``group``, ``n_cells``, ``feature``, ``attribution`` (mean over the cells of the group),
     its ``standard_error`` (over cells; the model is taken as given; NaN of a single cell), and ``magnitude`` (root mean
-    square over cells). For a code as a whole see :func:`indiseek_sc.tl.block_attribution`.
+    square over cells). For a representation as a whole see :func:`indiseek_sc.tl.block_attribution`.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def feature_attribution(
     KeyError
         If no ``obs`` has a column of that name.
     RuntimeError
-        If the stages that make the code, and for the Jacobian its decoder, were not trained.
+        If the stages that make the representation, and for the Jacobian its decoder, were not trained.
     ImportError
         If Captum is needed and not installed.
     """
@@ -140,7 +140,7 @@ def feature_attribution(
     parts["get_design"] = lambda some: get_design(model, mdata, some)
     attributor: DecoderJacobian | IntegratedGradients
     if method == "decoder_jacobian":
-        attributor = DecoderJacobian(**parts, deviations=_deviations(model, mdata, kind, roles, rows, rng))
+        attributor = DecoderJacobian(**parts, stds=_stds(model, mdata, kind, roles, rows, rng))
     else:
         baseline_rows = looked_at if values == "raw" else None
         attributor = IntegratedGradients(**parts, baseline_rows=baseline_rows, n_steps=n_steps)
@@ -158,17 +158,19 @@ def _find_attributed(model: IndiSeek, modality: str | None, kind: str) -> list[R
     if modality is None:
         return list(model.modalities)
     if kind == "joint":
-        raise ValueError("modality: the joint code is of both modalities; leave it out, or choose another kind.")
+        raise ValueError(
+            "modality: the joint representation is of both modalities; leave it out, or choose another kind."
+        )
     return [find_role(model, modality)]
 
 
-def _deviations(
+def _stds(
     model: IndiSeek, mdata: MuData, kind: str, roles: list[Role], rows: np.ndarray, rng: np.random.Generator
 ) -> dict[Role, torch.Tensor]:
     """Return the standard deviation of each dimension among cells, whatever their groups."""
     some = rng.permutation(rows)[:CELLS_FOR_DEVIATIONS]
-    codes = encode_all(model, mdata, some, [(kind, None if kind == "joint" else role) for role in roles])
-    return {role: torch.from_numpy(code.std(axis=0)) for role, code in zip(roles, codes, strict=True)}
+    latents = encode_all(model, mdata, some, [(kind, None if kind == "joint" else role) for role in roles])
+    return {role: torch.from_numpy(latent.std(axis=0)) for role, latent in zip(roles, latents, strict=True)}
 
 
 def _check_attribution(kind: str, method: str, values: str, max_cells: int, n_steps: int) -> None:
@@ -184,7 +186,7 @@ def _check_attribution(kind: str, method: str, values: str, max_cells: int, n_st
     check_whole("n_steps", n_steps, 1)
 
 
-def coordinate_importance(
+def feature_importance(
     model: IndiSeek,
     *,
     modality: str,
@@ -194,17 +196,17 @@ def coordinate_importance(
     n_repeats: int = 5,
     seed: int = 0,
 ) -> pd.DataFrame:
-    r"""Say how much of each input coordinate an encoder uses, or how much its code contains.
+    r"""Say how much of each input feature an encoder uses, or how much its representation contains.
 
-    A coordinate is a feature of the modality as the model normalises it within a cell, in units of its standard
+    A feature is a feature of the modality as the model normalises it within a cell, in units of its standard
     deviation; genes that are not among the highly variable ones take no part. There are two questions:
 
     - what the encoder *uses*: ``"jacobian"``, mean over cells of :math:`\sum_k (\partial z_k / \partial x_j)^2`, and
-      ``"permutation"``, how far the code moves when the coordinate is exchanged among cells, as a share of twice the
-      variance of the code. The specific encoder also reads the own shared code, which is a function of the same
-      coordinates: both paths count, as a total derivative. So a coordinate that is used to take something *out* of the
-      code counts too;
-    - what the code *contains*: ``"probe"``, held-out R2 with which fresh probes tell the coordinate from the code.
+      ``"permutation"``, how far the representation moves when the feature is exchanged among cells, as a share of twice the
+      variance of the representation. The specific encoder also reads the own shared representation, which is a function of the same
+      features: both paths count, as a total derivative. So a feature that is used to take something *out* of the
+      representation counts too;
+    - what the representation *contains*: ``"probe"``, held-out R2 with which fresh probes tell the feature from the representation.
 
     Cells are those that were held out, or the validation cells if none were; probes learn on the others. How the paper
     measures importance is not known to us in detail; these definitions are ours.
@@ -212,22 +214,22 @@ def coordinate_importance(
     Parameters
     ----------
     modality
-        Whose coordinates and code, by the name in the MuData.
+        Whose features and representation, by the name in the MuData.
     kind
         ``"specific"`` or ``"shared"``.
     method
-        See above. A permutation encodes all cells ``n_repeats`` times for each coordinate.
+        See above. A permutation encodes all cells ``n_repeats`` times for each feature.
     max_cells
         At most so many cells to look at, and for probes to learn on, drawn at random. Memory grows with this number
-        times that of coordinates (160 MB for 2,000 cells and 20,000 genes), twice that for probes.
+        times that of features (160 MB for 2,000 cells and 20,000 genes), twice that for probes.
     n_repeats
-        Exchanges of each coordinate, for ``"permutation"``.
+        Exchanges of each feature, for ``"permutation"``.
     seed
         Decides which cells, the exchanges and the probes' starts.
 
     Returns
     -------
-    One row a coordinate, in the order of the input: ``coordinate``, ``importance``, ``standard_error`` (over cells; the
+    One row a feature, in the order of the input: ``feature``, ``importance``, ``standard_error`` (over cells; the
     model is taken as given), ``method``, ``kind``, ``modality``.
 
     Raises
@@ -235,7 +237,7 @@ def coordinate_importance(
     ValueError
         If an argument is not known or out of range.
     RuntimeError
-        If the stage that makes the code was not trained.
+        If the stage that makes the representation was not trained.
     """
     _check_importance(kind, method, max_cells, n_repeats)
     role = find_role(model, modality)
@@ -247,21 +249,21 @@ def coordinate_importance(
     )
     if method == "probe":
         rows = np.concatenate([others, looked_at])
-        code = encode_all(model, mdata, rows, [(kind, role)])[0]
+        latent = encode_all(model, mdata, rows, [(kind, role)])[0]
         parts = np.split(np.arange(len(rows)), [len(others)])
-        importance = probe_r2(code, _coordinates(model, mdata, role, rows).cpu().numpy(), *parts, seed=seed)
+        importance = probe_r2(latent, _features(model, mdata, role, rows).cpu().numpy(), *parts, seed=seed)
     else:
-        coordinates, components = _coordinates(model, mdata, role, looked_at), model.module.transforms[role].components
+        features, components = _features(model, mdata, role, looked_at), model.module.transforms[role].components
         encode = _make_encode(model, kind, role, get_design(model, mdata, looked_at))
-        inner = model.module.transforms[role].project(coordinates)
+        inner = model.module.transforms[role].project(features)
         if method == "permutation":
             settings = {"n_repeats": n_repeats, "seed": seed}
-            importance = permutation_importance(encode, inner, coordinates, components, **settings)
+            importance = permutation_importance(encode, inner, features, components, **settings)
         else:
             per_unit = mean_squared_jacobian(encode, inner, components)
-            variance = coordinates.double().var(dim=0, correction=0).cpu().numpy()
+            variance = features.double().var(dim=0, correction=0).cpu().numpy()
             importance = type(per_unit)(*(values * variance for values in per_unit))
-    table = {"coordinate": _coordinate_names(model, role), "importance": importance.value}
+    table = {"feature": _feature_names(model, role), "importance": importance.value}
     table |= {"standard_error": importance.standard_error}
     return pd.DataFrame({**table, "method": method, "kind": kind, "modality": modality})
 
@@ -270,23 +272,23 @@ def _draw_seen_and_unseen(
     model: IndiSeek, mdata: MuData, max_cells: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers of cells that the model did not learn from, and of those that it did."""
-    split = require_own_cells(model, mdata, evaluation_parts(model), "coordinate_importance")
+    split = require_own_cells(model, mdata, evaluation_parts(model), "feature_importance")
     seen, unseen = split.for_judging()
     unseen, seen = (np.sort(rng.permutation(rows)[:max_cells]) for rows in (unseen, seen))
     return unseen, seen
 
 
-def _coordinates(model: IndiSeek, mdata: Any, role: Role, rows: np.ndarray) -> Tensor:
+def _features(model: IndiSeek, mdata: Any, role: Role, rows: np.ndarray) -> Tensor:
     return read_coordinates(model.module.transforms[role], get_matrix(model, mdata, role), rows)
 
 
-def _coordinate_names(model: IndiSeek, role: Role) -> np.ndarray:
+def _feature_names(model: IndiSeek, role: Role) -> np.ndarray:
     names = np.asarray(read_input(model.registry_, role)[1]["column_names"])
     return names[model.module.transforms[role].features.cpu().numpy()]
 
 
 def _make_encode(model: IndiSeek, kind: OneModality, role: Role, design: Tensor) -> Callable[[Tensor, slice], Tensor]:
-    """Return the encoder of a code, as a function of features and of which cells they are of."""
+    """Return the encoder of a representation, as a function of features and of which cells they are of."""
     correct = model.module.covariate_offsets[role]
     return lambda features, cells: model.module.encode(kind, role, correct(features, design[cells]), design[cells])
 
@@ -332,10 +334,10 @@ def draw_cells(
     ValueError
         If none of the cells has a label.
     """
-    codes = labels.codes[rows]
+    latents = labels.codes[rows]
     cells = {}
-    for code, name in enumerate(labels.categories):
-        of_group = rows[codes == code]
+    for latent, name in enumerate(labels.categories):
+        of_group = rows[latents == latent]
         if of_group.size:
             cells[name] = np.sort(rng.permutation(of_group)[:max_cells])
     if not cells:

@@ -1,4 +1,4 @@
-"""How features are attributed to the dimensions of a code: slopes of the decoder, integrated gradients, and tables of both."""
+"""How features are attributed to the dimensions of a representation: slopes of the decoder, integrated gradients, and tables of both."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ LARGEST_MISS = 0.05
 
 
 class DecoderJacobian:
-    r"""Slopes of decoded features along the dimensions of a code, :math:`\sigma_k\, \partial \hat y_j / \partial z_k`.
+    r"""Slopes of decoded features along the dimensions of a representation, :math:`\sigma_k\, \partial \hat y_j / \partial z_k`.
 
     :math:`\hat y` is in normalised values (logarithms of expression, log-ratios of proteins), to which a slope of decoded
-    principal components is taken back through their axes. The other code of the modality and the covariates stay as they are.
-    For the joint code, which nothing is decoded from, slopes are those of its principal components, the same in every cell.
+    principal components is taken back through their axes. The other representation of the modality and the covariates stay as they are.
+    For the joint representation, which nothing is decoded from, slopes are those of its principal components, the same in every cell.
 
     Parameters
     ----------
@@ -52,8 +52,8 @@ class DecoderJacobian:
         ``"shared"``, ``"specific"`` or ``"joint"``.
     matrices
         Raw values of each modality that is looked at.
-    deviations
-        :math:`\sigma_k` of each modality's code (or of the joint one), shape ``(n_dimensions,)``: slopes are per standard deviation.
+    stds
+        :math:`\sigma_k` of each modality's representation (or of the joint one), shape ``(n_dimensions,)``: slopes are per standard deviation.
     get_design
         Covariates of rows.
     """
@@ -63,13 +63,13 @@ class DecoderJacobian:
         module: IndiSeekModule,
         kind: str,
         matrices: Mapping[Role, Any],
-        deviations: Mapping[Role, Tensor],
+        stds: Mapping[Role, Tensor],
         get_design: Callable[[np.ndarray], Tensor],
     ) -> None:
         self.module = module
         self.kind = kind
         self.matrices = matrices
-        self.deviations = deviations
+        self.stds = stds
         self.get_design = get_design
         self.columns: dict[Role, np.ndarray] = {
             role: module.transforms[role].features.cpu().numpy() for role in matrices
@@ -93,17 +93,17 @@ class DecoderJacobian:
 
         def decode(moved: Tensor) -> Tensor:
             if self.kind == "specific":
-                return module.codecs[role].decode(moved, condition)
-            return module.codecs[role].decode(specific, module.condition(role, moved, design))
+                return module.encoder_decoders[role].decode(moved, condition)
+            return module.encoder_decoders[role].decode(specific, module.condition(role, moved, design))
 
         is_specific = self.kind == "specific"
         place = specific if is_specific else shared
-        # A code is given without the columns that are not in use.
-        columns = module.codecs[role].used.tolist() if is_specific else range(module.rotations[role].n_kept)
-        for column, deviation in zip(columns, self.deviations[role].tolist(), strict=True):
+        # A representation is given without the columns that are not in use.
+        columns = module.encoder_decoders[role].used.tolist() if is_specific else range(module.rotations[role].n_kept)
+        for column, std in zip(columns, self.stds[role].tolist(), strict=True):
             direction = torch.zeros_like(place)
-            direction[:, column] = deviation
-            # Forward mode: one pass for each dimension of the code, which has fewer than the features have.
+            direction[:, column] = std
+            # Forward mode: one pass for each dimension of the representation, which has fewer than the features have.
             yield torch.func.jvp(decode, (place,), (direction,))[1]
 
     def _of_joint(self, role: Role, rows: np.ndarray) -> Iterator[Tensor]:
@@ -111,8 +111,8 @@ class DecoderJacobian:
         widths = list(module.n_features.values())
         components = module.joint.principal.components[:, module.joint.used]
         loadings = components.split(widths)[place] / module.joint.scales[place]
-        for loading, deviation in zip(loadings.T, self.deviations[role].tolist(), strict=True):
-            yield (loading * deviation).expand(rows.size, -1)
+        for loading, std in zip(loadings.T, self.stds[role].tolist(), strict=True):
+            yield (loading * std).expand(rows.size, -1)
 
 
 class Path(NamedTuple):
@@ -137,7 +137,7 @@ class Path(NamedTuple):
 
 
 class IntegratedGradients:
-    r"""Contributions of features to the dimensions of a code, which add up to its distance from the code of a baseline.
+    r"""Contributions of features to the dimensions of a representation, which add up to its distance from the representation of a baseline.
 
     .. math::
 
@@ -156,7 +156,7 @@ class IntegratedGradients:
     kind
         ``"shared"``, ``"specific"`` or ``"joint"``.
     matrices
-        Raw values of each modality that is looked at; of both for the joint code.
+        Raw values of each modality that is looked at; of both for the joint representation.
     get_design
         Covariates of rows.
     baseline_rows
@@ -206,7 +206,7 @@ class IntegratedGradients:
     def attribute(self, rows: np.ndarray) -> Iterator[tuple[Role, int, Tensor]]:
         """Yield modality, dimension, and the contributions in some cells in ascending order, shape ``(n_cells, n_features)``."""
         paths = {role: self._read(role, rows) for role in self.matrices}
-        # One set of modalities at a time that a code is a function of.
+        # One set of modalities at a time that a representation is a function of.
         for roles in [tuple(paths)] if self.kind == "joint" else [(role,) for role in paths]:
             yield from self._follow({role: paths[role] for role in roles}, self.get_design(rows))
 
@@ -272,7 +272,7 @@ class IntegratedGradients:
 
 
 class Attributor(Protocol):
-    """What attributes the dimensions of a code to features, cell by cell."""
+    """What attributes the dimensions of a representation to features, cell by cell."""
 
     @property
     def columns(self) -> Mapping[Role, NDArray[np.intp]]:

@@ -1,4 +1,4 @@
-"""Evaluation of the codes by probes that never saw the critics. Functions here are methods of the model."""
+"""Evaluation of the representations by probes that never saw the critics. Functions here are methods of the model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def audit(model: IndiSeek, *, seed: int = 0, auditor: SpecificAuditor | None = None) -> AuditReport:
-    """Evaluate the codes on cells that the model never saw, by probes that never saw the training critics.
+    """Evaluate the representations on cells that the model never saw, by probes that never saw the training critics.
 
     Probes are fitted on the cells that the model learned from and chose by, and evaluated on the cells that were held out
     (``held_out`` of :meth:`train`), or on the validation cells if none were.
@@ -27,7 +27,7 @@ def audit(model: IndiSeek, *, seed: int = 0, auditor: SpecificAuditor | None = N
         Decides the probes' starts.
     auditor
         One that :meth:`make_auditor` made, of this model before stage 2 was trained again or of another one with the same
-        shared codes (:meth:`take_over`): what depends on these alone is then probed no second time. It has its own seed.
+        shared representations (:meth:`take_over`): what depends on these alone is then probed no second time. It has its own seed.
 
     Returns
     -------
@@ -44,16 +44,16 @@ def audit(model: IndiSeek, *, seed: int = 0, auditor: SpecificAuditor | None = N
     if auditor is not None and not isinstance(auditor, SpecificAuditor):
         raise TypeError(f"auditor must be what make_auditor() returned, but is {type(auditor).__name__}.")
     auditor = model.make_auditor(seed=seed) if auditor is None else auditor
-    codes = encode_by_name(model, "specific", "reconstruction")
-    for name in [name for name, code in codes["specific"].items() if code.shape[1] == 0]:
-        # An empty code explains as much as a constant one, and what is decoded then was in the shared code alone.
-        n_cells = len(codes["reconstruction"][name])
-        codes["specific"][name] = codes["reconstruction"][name] = np.zeros((n_cells, 1))
-    return auditor.report(codes["specific"], codes["reconstruction"])
+    latents = encode_by_name(model, "specific", "reconstruction")
+    for name in [name for name, latent in latents["specific"].items() if latent.shape[1] == 0]:
+        # An empty representation explains as much as a constant one, and what is decoded then was in the shared representation alone.
+        n_cells = len(latents["reconstruction"][name])
+        latents["specific"][name] = latents["reconstruction"][name] = np.zeros((n_cells, 1))
+    return auditor.report(latents["specific"], latents["reconstruction"])
 
 
 def make_auditor(model: IndiSeek, *, seed: int = 0) -> SpecificAuditor:
-    """Make what evaluates specific codes beside the shared codes that are there, for :meth:`audit`.
+    """Make what evaluates specific representations beside the shared representations that are there, for :meth:`audit`.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def make_auditor(model: IndiSeek, *, seed: int = 0) -> SpecificAuditor:
     Raises
     ------
     RuntimeError
-        If the shared codes are not trained, or the data lack cells that they were trained with.
+        If the shared representations are not trained, or the data lack cells that they were trained with.
     """
     require(model, "shared")
     mdata = model._validate_anndata()

@@ -38,7 +38,7 @@ def require(model: IndiSeek, stage: str) -> None:
     """Raise a RuntimeError unless a stage is trained."""
     if stage not in model.stages_:
         raise RuntimeError(
-            f"The {stage} codes are not trained yet. Call model.train() first"
+            f"The {stage} representations are not trained yet. Call model.train() first"
             + (f", or go on with model.train(stages=({stage!r},))." if model.stages_ else ".")
         )
 

@@ -33,7 +33,7 @@ MOST_BLOCKS = 20
 
 
 @torch.no_grad()
-def has_shape(whitened: Tensor, condition: Tensor, rows: Rows) -> bool:
+def needs_flow(whitened: Tensor, condition: Tensor, rows: Rows) -> bool:
     r"""Whether the shape of whitened values depends on a condition, at one look and before any spline is trained.
 
     Regressions in closed form go both ways: from the condition to what skewness, kurtosis and clusters change of each column
@@ -77,8 +77,8 @@ def find_information(spline: ConditionalSpline, values: Tensor, condition: Tenso
     """
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(len(values), generator=generator).to(values.device) for _ in range(N_PERMUTATIONS)]
-    others = torch.stack([spline.surprise(values, condition[order]) for order in orders]).mean(dim=0)
-    ratios = (others - spline.surprise(values, condition)) / 2
+    others = torch.stack([spline.negative_log_likelihood(values, condition[order]) for order in orders]).mean(dim=0)
+    ratios = (others - spline.negative_log_likelihood(values, condition)) / 2
     return float(ratios.mean()), float(ratios.std()) / len(ratios) ** 0.5
 
 

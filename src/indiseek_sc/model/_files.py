@@ -18,7 +18,7 @@ import torch
 if TYPE_CHECKING:
     from pathlib import Path
 
-FORMAT = 1
+FORMAT = 2
 """Number of the way in which values are written; a later version reads those of before, or says what to do."""
 
 NEW = ".new"

@@ -1,4 +1,4 @@
-"""Choosing lambda without labels: specific codes are trained at one lambda after another, and each evaluated on validation cells."""
+"""Choosing lambda without labels: specific representations are trained at one lambda after another, and each evaluated on validation cells."""
 
 from __future__ import annotations
 
@@ -100,9 +100,9 @@ class LambdaWalk:
         return values
 
     def evaluate(self, lambda_: float) -> pd.DataFrame:
-        """Figures of the codes as they are, a row a modality."""
+        """Figures of the representations as they are, a row a modality."""
         features, shared, specific, decoded = self._encode()
-        # What does not depend on Z is probed once, unless a method changes its shared codes along the way.
+        # What does not depend on Z is probed once, unless a method changes its shared representations along the way.
         known = self._auditor
         if known is None or any(not np.array_equal(shared[name], known.shared[name]) for name in shared):
             self._auditor = known = SpecificAuditor(features, shared, **self.parts, seed=self.seed)
@@ -112,12 +112,12 @@ class LambdaWalk:
 
     @torch.inference_mode()
     def _encode(self) -> list[dict[str, np.ndarray]]:
-        """Features, shared codes, specific codes and what they decode to, by modality, of training and validation cells."""
+        """Features, shared representations, specific representations and what they decode to, by modality, of training and validation cells."""
         module, names = self.run.module, self.run.names
         module.eval()
         features = {role: x[self.rows] for role, x in self.values["features"].items()}
-        codes = module.describe(features, self.values["design"][self.rows])
-        kinds = (features, codes["shared"], codes["specific"], codes["reconstruction"])
+        latents = module.describe(features, self.values["design"][self.rows])
+        kinds = (features, latents["shared"], latents["specific"], latents["reconstruction"])
         return [{names[role]: x.cpu().numpy() for role, x in kind.items()} for kind in kinds]
 
     def _copy_state(self) -> dict[str, Tensor]:
@@ -143,10 +143,10 @@ def lambda_path(
 ) -> LambdaPath:
     """Train stage 2 at one lambda after another, evaluate each, and choose: no label is read.
 
-    From the largest lambda, whose specific codes stay next to where they start, down to the smallest; each begins where
+    From the largest lambda, whose specific representations stay next to where they start, down to the smallest; each begins where
     :meth:`train` would at that lambda. Probes, fitted on the training
     cells, evaluate each on the **validation cells**. Held-out cells are never read here, neither for training nor for
-    the choice, so that :meth:`audit` can evaluate the chosen codes on them afterwards. Validation cells also stopped the
+    the choice, so that :meth:`audit` can evaluate the chosen representations on them afterwards. Validation cells also stopped the
     stages before this one, so figures here may flatter a little; the leak hardly, since critics do not read them.
 
     The chosen lambda is the largest whose leak ratio is within ``tolerance`` in both modalities; if there is none, the one
@@ -163,7 +163,7 @@ def lambda_path(
         Go on to smaller lambdas once one is within ``tolerance``. The choice is the same without, since it is the largest one;
         what is saved is the rest of the walk. With several ``n_jobs`` all are trained in any case.
     apply
-        Take over the codes of the chosen lambda, and train their decoder. Else the model is left as it was.
+        Take over the representations of the chosen lambda, and train their decoder. Else the model is left as it was.
     n_jobs
         Lambdas to train at a time, by Ray Tune (``pip install "indiseek_sc[tune]"``).
     max_epochs, batch_size, accelerator, devices, early_stopping, enable_progress_bar, **trainer_kwargs
@@ -173,12 +173,12 @@ def lambda_path(
 
     Returns
     -------
-    The figures of each lambda, and which is chosen; prints as a table. See :func:`indiseek_sc.pl.frontier`.
+    The figures of each lambda, and which is chosen; prints as a table. See :func:`indiseek_sc.pl.lambda_path`.
 
     Raises
     ------
     RuntimeError
-        If the shared codes are not trained, the data lack cells that they were trained with, or not even the largest lambda could be
+        If the shared representations are not trained, the data lack cells that they were trained with, or not even the largest lambda could be
         finished.
     ValueError
         If a lambda is not above 0, ``tolerance`` is negative, ``n_jobs`` is less than 1, or an argument of :meth:`train` makes no sense.
@@ -246,7 +246,7 @@ def walk_in_training(run: StageRun, **values: Any) -> dict[str, Any]:
     The values of the stages there, lambda, and the walk as the model keeps it: None if not even the largest lambda was finished.
     """
     walk = LambdaWalk(run, values, seed=run.seed)
-    # Where no encoder moves, all lambdas give the same codes.
+    # Where no encoder moves, all lambdas give the same representations.
     lambdas = LAMBDAS if values["dependent"] else LAMBDAS[:1]
     path = walk.walk(lambdas, TOLERANCE, to_the_end=False)
     if path is None:

@@ -1,4 +1,4 @@
-"""Codes of cells, of the model's own data or any other with the same features. Functions here are methods of the model."""
+"""Representations of cells, of the model's own data or any other with the same features. Functions here are methods of the model."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ logger = logging.getLogger("scvi.indiseek_sc")
 Kind = Literal["shared", "specific", "joint"]
 
 CELLS_AT_ONCE = 16_384
-"""Cells whose features are held at once while codes are computed."""
+"""Cells whose features are held at once while representations are computed."""
 
 
 def get_latent_representation(
@@ -54,18 +54,18 @@ def get_latent_representation(
     indices: Sequence[int] | Sequence[str] | np.ndarray | pd.Series | None = None,
     max_missing: float = MAX_MISSING,
 ) -> np.ndarray:
-    """Return codes of cells.
+    """Return representations of cells.
 
     Parameters
     ----------
     mdata
         Cells to encode; the model's own data if not given. Features are matched by their names: others are not read, and those that
-        are missing count as average in each cell. For the code of one modality the other one need not be there.
+        are missing count as average in each cell. For the representation of one modality the other one need not be there.
     kind
         ``"shared"`` (what the other modality holds too), ``"specific"`` (what it does not), or ``"joint"`` (both of both
         modalities, made for neighbours and clusters).
     modality
-        Whose code, by the name in the MuData; needed for all but the joint code.
+        Whose representation, by the name in the MuData; needed for all but the joint representation.
     indices
         Row numbers or names of the cells in any order, or a mask; all if not given.
     max_missing
@@ -73,8 +73,8 @@ def get_latent_representation(
 
     Returns
     -------
-    Codes, float32, shape ``(n_cells, n_dimensions)``, rows in the order of ``indices``; NaN of a cell that lacks a modality which the code is made of. A shared code has its directions
-    in the order of how much they are shared; each dimension of a specific code has unit variance in the training cells.
+    Representations, float32, shape ``(n_cells, n_dimensions)``, rows in the order of ``indices``; NaN of a cell that lacks a modality which the representation is made of. A shared representation has its directions
+    in the order of how much they are shared; each dimension of a specific representation has unit variance in the training cells.
 
     Raises
     ------
@@ -82,14 +82,16 @@ def get_latent_representation(
         If the modality or the kind is unknown, or ``mdata`` lacks a modality that is needed, too many features, or holds values
         or batches that cannot be.
     RuntimeError
-        If the stage that makes the code was not trained.
+        If the stage that makes the representation was not trained.
     MemoryError
         If memory does not suffice even for a few cells at a time.
     """
     check_name("kind", kind, get_args(Kind))
     if kind == "joint":
         if modality is not None:
-            raise ValueError("modality: the joint code is of both modalities; leave it out, or choose another kind.")
+            raise ValueError(
+                "modality: the joint representation is of both modalities; leave it out, or choose another kind."
+            )
         return _encode(model, mdata, indices, "joint", None, max_missing)
     return _encode(model, mdata, indices, kind, find_role(model, modality), max_missing)
 
@@ -102,7 +104,7 @@ def get_reconstruction(
     indices: Sequence[int] | Sequence[str] | np.ndarray | pd.Series | None = None,
     max_missing: float = MAX_MISSING,
 ) -> np.ndarray:
-    """Return what the two codes of a modality decode to.
+    """Return what the two representations of a modality decode to.
 
     Parameters
     ----------
@@ -115,7 +117,7 @@ def get_reconstruction(
 
     Returns
     -------
-    Features decoded from the specific and the shared code of the modality and nothing else (but the covariates), shape
+    Features decoded from the specific and the shared representation of the modality and nothing else (but the covariates), shape
     ``(n_cells, n_features)``: principal components of RNA, scaled log-ratios of proteins; see :meth:`get_features`.
     """
     role = find_role(model, modality)
@@ -157,13 +159,13 @@ def get_features(
 
 
 def write_latents(model: IndiSeek, mdata: MuData | None = None, *, max_missing: float = MAX_MISSING) -> None:
-    """Write all codes to ``mdata.obsm``; the one method that writes.
+    """Write all representations to ``mdata.obsm``; the one method that writes.
 
     Adds ``X_indiseek`` (joint), ``X_indiseek_shared_<modality>`` and ``X_indiseek_specific_<modality>`` to ``obsm`` and the
-    model's settings to ``uns["indiseek"]``; ``uns["indiseek_maps_made_of"]`` tells of the UMAPs that are there which are of other codes. Where the data hold cells that the model was trained with, ``obs["indiseek_split"]``
+    model's settings to ``uns["indiseek"]``; ``uns["indiseek_maps_made_of"]`` tells of the UMAPs that are there which are of other representations. Where the data hold cells that the model was trained with, ``obs["indiseek_split"]``
     says of each of them what it was used for, and is missing for the others.
 
-    Where cells lack a modality, each has the codes that it can have and NaN for the others, and ``obs["indiseek_has_<modality>"]`` says which
+    Where cells lack a modality, each has the representations that it can have and NaN for the others, and ``obs["indiseek_has_<modality>"]`` says which
     have it. Neighbours and maps need cells without NaN: ``mdata[mdata.obs["indiseek_has_<modality>"]].copy()``.
 
     Parameters
@@ -176,23 +178,23 @@ def write_latents(model: IndiSeek, mdata: MuData | None = None, *, max_missing: 
     ValueError
         If ``mdata`` is a view, or cannot be read, as in :meth:`get_latent_representation`.
     RuntimeError
-        If the specific codes are not trained.
+        If the specific representations are not trained.
     """
     require(model, "specific")
     if mdata is not None and is_view(mdata):
         raise ValueError(
-            "mdata: it is a view of other data, to which codes cannot be written. "
+            "mdata: it is a view of other data, to which representations cannot be written. "
             "Make it an object of its own: mdata = mdata.copy()"
         )
     given = mdata if isinstance(mdata, MuData) else model.adata
     there = tuple(role for role, name in model.modalities.items() if given is None or name in given.mod)
     mdata = model._validate_anndata(mdata, roles=there or ROLES, max_missing=max_missing)
-    wanted = list_codes(model, there)
+    wanted = list_latents(model, there)
     # All of this before anything is written.
-    codes = encode_all(model, mdata, np.arange(mdata.n_obs), list(wanted.values()))
+    latents = encode_all(model, mdata, np.arange(mdata.n_obs), list(wanted.values()))
     split, covariates = find_split(model, mdata), find_covariates(model.registry_)
     _write_masks(model, mdata)
-    _write_codes(mdata, dict(zip(wanted, codes, strict=True)))
+    _write_latents(mdata, dict(zip(wanted, latents, strict=True)))
     mdata.uns[_keys.SETTINGS] = {
         "modalities": dict(model.modalities),
         "batch_key": covariates.batch or "",  # None does not survive a file
@@ -206,7 +208,7 @@ def write_latents(model: IndiSeek, mdata: MuData | None = None, *, max_missing: 
     if any(getattr(split, part).size for part in PARTS):
         mdata.obs[_keys.SPLIT] = pd.Categorical(split.as_column(mdata.n_obs), categories=PARTS)
     elif _keys.SPLIT in mdata.obs:
-        del mdata.obs[_keys.SPLIT]  # of codes of another model, which are gone
+        del mdata.obs[_keys.SPLIT]  # of representations of another model, which are gone
 
 
 def _describe_input(model: IndiSeek, role: Role) -> dict[str, str]:
@@ -227,40 +229,42 @@ def _write_masks(model: IndiSeek, mdata: MuData) -> None:
     if not is_whole:
         counts = "; ".join(f"{of.sum():,} (obs[{key!r}])" for key, of in has.items())
         logger.info(
-            f"Of {mdata.n_obs:,} cells not all have both modalities: {counts}. Codes that a cell cannot have are NaN."
+            f"Of {mdata.n_obs:,} cells not all have both modalities: {counts}. Representations that a cell cannot have are NaN."
         )
 
 
-def list_codes(model: IndiSeek, roles: Sequence[Role] = ROLES) -> dict[str, tuple[str, Role | None]]:
-    """Return the codes that are written of some modalities, by their key in ``obsm``, as :func:`encode_all` takes them."""
+def list_latents(model: IndiSeek, roles: Sequence[Role] = ROLES) -> dict[str, tuple[str, Role | None]]:
+    """Return the representations that are written of some modalities, by their key in ``obsm``, as :func:`encode_all` takes them."""
     keys: dict[str, tuple[str, Role | None]] = {_keys.JOINT: ("joint", None)} if len(roles) == len(ROLES) else {}
     for kind, key_of in (("shared", _keys.shared), ("specific", _keys.specific)):
         keys |= {key_of(model.modalities[role]): (kind, role) for role in roles}
     return keys
 
 
-def _write_codes(mdata: MuData, codes: dict[str, np.ndarray]) -> None:
-    """Write codes, and note which UMAPs are not of them since they were there before; scanpy does not."""
+def _write_latents(mdata: MuData, latents: dict[str, np.ndarray]) -> None:
+    """Write representations, and note which UMAPs are not of them since they were there before; scanpy does not."""
     were_there = all(
         key in mdata.obsm
-        and np.shape(mdata.obsm[key]) == code.shape
-        and np.allclose(mdata.obsm[key], code, atol=1e-5, equal_nan=True)
-        for key, code in codes.items()
+        and np.shape(mdata.obsm[key]) == latent.shape
+        and np.allclose(mdata.obsm[key], latent, atol=1e-5, equal_nan=True)
+        for key, latent in latents.items()
     )
-    for key, code in codes.items():
-        mdata.obsm[key] = code
+    for key, latent in latents.items():
+        mdata.obsm[key] = latent
     if were_there:
         return
-    maps = ["X_umap" if key == _keys.JOINT else f"{key}_umap" for key in codes]
+    maps = ["X_umap" if key == _keys.JOINT else f"{key}_umap" for key in latents]
     maps = [key for key in maps if key in mdata.obsm]
     if maps or is_noted(mdata, _keys.MAPS_BEFORE):
         note_inputs(mdata, _keys.MAPS_BEFORE, [Place("obsm", key) for key in maps])
     former = [f"obsm[{key!r}]" for key in maps]
     former += [f"uns[{key!r}]" for key in _keys.RESULTS if find_changed(mdata, key)]
     use_rep = mdata.uns.get("neighbors", {}).get("params", {}).get("use_rep")
-    former += ["uns['neighbors']"] if use_rep in codes else []
+    former += ["uns['neighbors']"] if use_rep in latents else []
     if former:
-        logger.info(f"The codes are new. What is there of former ones has to be made again: {', '.join(former)}.")
+        logger.info(
+            f"The representations are new. What is there of former ones has to be made again: {', '.join(former)}."
+        )
 
 
 def _encode(
@@ -277,9 +281,9 @@ def _encode(
 def encode_all(
     model: IndiSeek, mdata: MuData, rows: np.ndarray, wanted: Sequence[tuple[str, Role | None]]
 ) -> list[np.ndarray]:
-    """Return several codes of some cells of registered data, each by its kind and its modality (None for the joint one).
+    """Return several representations of some cells of registered data, each by its kind and its modality (None for the joint one).
 
-    All are computed in one pass, from features that are read once, of the modalities that are needed alone. A code that a cell cannot have
+    All are computed in one pass, from features that are read once, of the modalities that are needed alone. A representation that a cell cannot have
     is NaN.
     """
     model.module.eval()
@@ -296,22 +300,22 @@ def encode_all(
         features = {role: read_features(model, mdata, role, some, matrix=x) for role, x in matrices.items()}
         described = model.module.describe(features, get_design(model, mdata, some), kinds)
         found = (described[kind] if role is None else described[kind][role] for kind, role in wanted)
-        return [code.cpu().numpy() for code in found]
+        return [latent.cpu().numpy() for latent in found]
 
-    codes: list[np.ndarray] = []
+    latents: list[np.ndarray] = []
     for part, found in take_parts(encode, rows.size, CELLS_AT_ONCE):
-        codes = codes or [np.empty((rows.size, some.shape[1]), np.float32) for some in found]
-        for code, some in zip(codes, found, strict=True):
-            code[part] = some
-    for code, (_, role) in zip(codes, wanted, strict=True):
-        code[~find_cells(model, mdata, model.modalities if role is None else (role,))[rows]] = np.nan
-    return codes
+        latents = latents or [np.empty((rows.size, some.shape[1]), np.float32) for some in found]
+        for latent, some in zip(latents, found, strict=True):
+            latent[part] = some
+    for latent, (_, role) in zip(latents, wanted, strict=True):
+        latent[~find_cells(model, mdata, model.modalities if role is None else (role,))[rows]] = np.nan
+    return latents
 
 
 def encode_by_name(model: IndiSeek, *kinds: str) -> dict[str, dict[str, np.ndarray]]:
-    """Return codes of the cells of the model's own data that have all modalities, by kind and by the user's name of the modality."""
+    """Return representations of the cells of the model's own data that have all modalities, by kind and by the user's name of the modality."""
     mdata = model._validate_anndata()
     rows = np.flatnonzero(find_cells(model, mdata, model.modalities))
     wanted: list[tuple[str, Role | None]] = [(kind, role) for kind in kinds for role in model.modalities]
-    codes = dict(zip(wanted, encode_all(model, mdata, rows, wanted), strict=True))
-    return {kind: {name: codes[kind, role] for role, name in model.modalities.items()} for kind in kinds}
+    latents = dict(zip(wanted, encode_all(model, mdata, rows, wanted), strict=True))
+    return {kind: {name: latents[kind, role] for role, name in model.modalities.items()} for kind in kinds}

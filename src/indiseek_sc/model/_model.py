@@ -1,4 +1,4 @@
-"""The model class: set-up, codes, and training; what else it does are functions on a model, attached here."""
+"""The model class: set-up, representations, and training; what else it does are functions on a model, attached here."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ if TYPE_CHECKING:
 class IndiSeek(BaseModelClass):
     r"""Split what RNA and surface proteins of a cell share from what each alone knows.
 
-    Stage 1 learns *shared codes* :math:`C_i` that find their partner in the other modality (InfoNCE), agree with it and tell
-    of it all that can be told (a canonical term and a prediction; ours). Stage 2 learns *specific codes* :math:`Z_i` of each modality by
+    Stage 1 learns *shared representations* :math:`C_i` that find their partner in the other modality (InfoNCE), agree with it and tell
+    of it all that can be told (a canonical term and a prediction; ours). Stage 2 learns *specific representations* :math:`Z_i` of each modality by
 
     .. math::
 
         \min\; I_{up}(Z_i; C_{3-i}) + \frac{\lambda}{2}\,
         \frac{E \lVert g_i(Z_i, C_i) - X_i \rVert^2}{E \lVert X_i - E X_i \rVert^2},
 
-    independence of the *other* modality's shared code, and completeness together with the own one (IndiSeek [1]_). By
+    independence of the *other* modality's shared representation, and completeness together with the own one (IndiSeek [1]_). By
     default the encoder of stage 2 starts as a conditional whitening, where it is nearly independent already; that
     design is ours, and ``preset="paper"`` gives the published one.
 
@@ -66,11 +66,11 @@ class IndiSeek(BaseModelClass):
     registry
         The registry of a saved model, given by :meth:`load`.
     n_shared
-        Width of the shared codes. If not given, 6, or 10 where codes of 6 do not tell nearly all of the other modality that can be told
+        Width of the shared representations. If not given, 6, or 10 where representations of 6 do not tell nearly all of the other modality that can be told
         (validation cells, no labels). Directions that are not shared on validation cells are dropped, and those that the
-        others can spare. A narrower code agrees better with the other modality, a wider one finds partners better.
+        others can spare. A narrower representation agrees better with the other modality, a wider one finds partners better.
     n_specific
-        Largest width of the specific codes. They are narrower where the data leave less to hold, where dimensions would lie idle, and
+        Largest width of the specific representations. They are narrower where the data leave less to hold, where dimensions would lie idle, and
         where cells are few; the widths in use are those of what :meth:`get_latent_representation` returns, and the model shows them.
     n_hidden
         Width of hidden layers.
@@ -79,14 +79,14 @@ class IndiSeek(BaseModelClass):
     dropout
         Dropout of the shared encoders.
     info_nce_weight
-        Weight of InfoNCE, the loss of CLIP, in stage 1. More of it helps to find a cell's partner, less makes shared codes
+        Weight of InfoNCE, the loss of CLIP, in stage 1. More of it helps to find a cell's partner, less makes shared representations
         hold less that is not shared.
     canonical_weight
         Weight of the canonical term in stage 1, for each dimension.
     prediction_weight
-        Weight of the error of predicting each modality from the other one's shared code in stage 1.
+        Weight of the error of predicting each modality from the other one's shared representation in stage 1.
     independence
-        What specific codes are trained against: names joined by ``+`` of ``"gaussian"``, ``"gaussian_full"``, ``"mixture"`` (vCLUB
+        What specific representations are trained against: names joined by ``+`` of ``"gaussian"``, ``"gaussian_full"``, ``"mixture"`` (vCLUB
         with these densities), ``"nce"``, ``"nce_concatenated"`` (NCE-CLUB), ``"leave_one_out"``, ``"adversarial"`` (critics that learn),
         ``"hsic"``, ``"distance_correlation"`` (kernel terms, at most 1, so they ask for another ``lambda_``),
         ``"gaussian_bounded"`` (the published recipe), ``"orthogonality"`` (DisentangledSSL's) and ``"none"``. Or what makes a critic from ``n_specific`` and ``n_condition``: a
@@ -121,7 +121,7 @@ class IndiSeek(BaseModelClass):
     >>> mdata = indiseek_sc.datasets.pbmc_covid()
     >>> IndiSeek.setup_mudata(mdata)
     >>> model = IndiSeek(mdata)
-    >>> model.train()
+    >>> model.train(max_epochs=1)  # leave max_epochs out for a full training
     >>> model.write_latents()
     """
 
@@ -129,7 +129,7 @@ class IndiSeek(BaseModelClass):
     _changed_settings: ClassVar[dict[str, Any]] = {}
     """What a method that departs from this one has in the place of the preset's settings."""
     _shared_stages: ClassVar[tuple[Stage, ...]] = (SHARED,)
-    """How shared codes are trained."""
+    """How shared representations are trained."""
     _trains_stages_apart: ClassVar[bool] = True
     """Whether stage 1 and stage 2 can be trained one without the other."""
     _copied: MuData | None = None
@@ -430,7 +430,7 @@ class IndiSeek(BaseModelClass):
     prepare_query_mudata = classmethod(_queries.prepare_query_mudata)
     load_query_data = classmethod(_queries.load_query_data)
 
-    # Codes
+    # Representations
 
     get_latent_representation = _latents.get_latent_representation
     get_reconstruction = _latents.get_reconstruction
@@ -444,7 +444,7 @@ class IndiSeek(BaseModelClass):
     make_auditor = _audit.make_auditor
     predict_modality = _prediction.predict_modality
     audit_prediction = _prediction.audit_prediction
-    coordinate_importance = _attribution.coordinate_importance
+    feature_importance = _attribution.feature_importance
     feature_attribution = _attribution.feature_attribution
     report = _report.report
 
@@ -452,11 +452,15 @@ class IndiSeek(BaseModelClass):
         module, is_trained = self.module, "specific" in self.stages_
         first = module.modalities[0]
         n_shared = module.rotations[first].n_kept if self.stages_ else module.n_shared
-        n_specific = {role: codec.n_used for role, codec in module.codecs.items()} if is_trained else module.n_specific
+        n_specific = (
+            {role: encoder_decoder.n_used for role, encoder_decoder in module.encoder_decoders.items()}
+            if is_trained
+            else module.n_specific
+        )
         widths = ", ".join(f"{n} ({self.modalities[role]})" for role, n in n_specific.items())
         self._model_summary_string = (
-            f"{type(self).__name__} with shared codes of {'' if self.stages_ else 'at most '}{n_shared} dimensions and specific "
-            f"codes of {'' if is_trained else 'at most '}{widths}; preset {self.preset!r}, seed {self.seed}."
+            f"{type(self).__name__} with shared representations of {'' if self.stages_ else 'at most '}{n_shared} dimensions and specific "
+            f"representations of {'' if is_trained else 'at most '}{widths}; preset {self.preset!r}, seed {self.seed}."
         )
         if is_trained:
             chosen = "" if self.chosen_path is None else ", chosen by the audit"

@@ -13,7 +13,7 @@ import torch
 from indiseek_sc._checks import check_name, check_number
 from indiseek_sc._text import listing
 from indiseek_sc.data import MAX_MISSING, read_input, read_modality, read_normalized
-from indiseek_sc.metrics import judge_prediction, limit_threads
+from indiseek_sc.metrics import evaluate_prediction, limit_threads
 from indiseek_sc.model._cells import (
     as_rows,
     compute_features,
@@ -59,7 +59,7 @@ class ModalityPrediction:
     ----------
     mean
         Predicted values, shape ``(n_cells, n_features)``: a row a cell, a column a feature.
-    deviation
+    std
         Standard deviation of the error of each value, in the same units and shape.
     half_widths
         Half the width of an interval in deviations, by the share of values that it holds (index) and feature (columns).
@@ -70,7 +70,7 @@ class ModalityPrediction:
     """
 
     mean: pd.DataFrame
-    deviation: pd.DataFrame
+    std: pd.DataFrame
     half_widths: pd.DataFrame
     source: str
     target: str
@@ -99,14 +99,14 @@ class ModalityPrediction:
         _check_level(level)
         levels = self.half_widths.index.to_numpy()
         width = np.array([np.interp(level, levels, column) for column in self.half_widths.to_numpy().T])
-        reach = self.deviation * width.astype(np.float32)
+        reach = self.std * width.astype(np.float32)
         return self.mean - reach, self.mean + reach
 
     def __repr__(self) -> str:
         n_cells, n_features = self.mean.shape
         return (
             f"{type(self).__name__} of {self.target!r} from {self.source!r}: {n_cells:,} cells, {n_features:,} features, "
-            f"units {self.units!r}; mean deviation {np.nanmean(self.deviation.to_numpy()):.3f}."
+            f"units {self.units!r}; mean deviation {np.nanmean(self.std.to_numpy()):.3f}."
         )
 
 
@@ -123,7 +123,7 @@ def train_prediction(
 ) -> None:
     """Learn to predict each modality from the other; :meth:`predict_modality` calls it if nobody has.
 
-    Codes and transforms stay as they are. Training cells of :meth:`train` are learnt from, and its validation cells say when to stop
+    Representations and transforms stay as they are. Training cells of :meth:`train` are learnt from, and its validation cells say when to stop
     and calibrate deviations and intervals; then it is learnt once more, for as long, from both. Held-out cells are not read.
     Training the model anew forgets it.
 
@@ -167,7 +167,7 @@ def train_prediction(
 def _learn_and_calibrate(
     run: StageRun, matrices: Mapping[Role, Any], validation: np.ndarray, features: Mapping[Role, Tensor], design: Tensor
 ) -> None:
-    """Learn both directions; codes stay as they are.
+    """Learn both directions; representations stay as they are.
 
     Networks learn from training cells, and validation cells stop them and calibrate their uncertainty. Then new ones learn for as
     long from both: where cells are few, the validation cells are a quarter of all. The calibration stays that of the first ones,
@@ -268,9 +268,9 @@ def predict_modality(
 ) -> ModalityPrediction:
     """Predict one modality from the other, for any cells that have the other one.
 
-    An ensemble of networks reads the shared code of the source, the covariates, and the features that the code was made of. The shared
-    code alone is a few directions, which tell less of single proteins than kernel ridge regression on the features does; the specific
-    code is made to tell nothing of what is shared, and was no help. The ensemble learns at the first call, if
+    An ensemble of networks reads the shared representation of the source, the covariates, and the features that the representation was made of. The shared
+    representation alone is a few directions, which tell less of single proteins than kernel ridge regression on the features does; the specific
+    representation is made to tell nothing of what is shared, and was no help. The ensemble learns at the first call, if
     :meth:`train_prediction` was not called before, and is saved with the model.
 
     Deviations are of two parts, what varies among cells that look alike and what the members of the ensemble do not agree on, and are
@@ -322,7 +322,7 @@ def predict_modality(
         model.train_prediction()
     columns = _feature_names(model, model.module.other(role), units)
     in_use = _columns_in_use(model, model.module.other(role), units)
-    mean, deviation = np.empty((2, rows.size, columns.size), dtype=np.float32)
+    mean, std = np.empty((2, rows.size, columns.size), dtype=np.float32)
     model.module.eval()
     with torch.inference_mode():
 
@@ -331,13 +331,13 @@ def predict_modality(
             return model.module.predict_other(role, features, design, units)
 
         for part, found in take_parts(predict, rows.size, CELLS_AT_ONCE):
-            for values, predicted in zip((mean, deviation), found, strict=True):
+            for values, predicted in zip((mean, std), found, strict=True):
                 values[part] = predicted[:, in_use].cpu().numpy()
     half_widths = model.module.modality_predictors[role].calibrations[units].half_widths[:, in_use].cpu().numpy()
     names = {"index": cells.names[rows], "columns": columns}
     return ModalityPrediction(
         pd.DataFrame(mean, **names),
-        pd.DataFrame(deviation, **names),
+        pd.DataFrame(std, **names),
         pd.DataFrame(half_widths, index=pd.Index(LEVELS, name="level"), columns=columns),
         source,
         target,
@@ -403,7 +403,7 @@ def audit_prediction(
     truth = pd.DataFrame(values.cpu().numpy(), index=prediction.mean.index, columns=prediction.mean.columns)
     is_complete = _find_complete(model.module, target_role, design).cpu().numpy()
     compared = (x[is_complete] for x in (truth, prediction.mean, *prediction.interval(level)))
-    return judge_prediction(*compared, level=level)
+    return evaluate_prediction(*compared, level=level)
 
 
 def _check_prediction(model: IndiSeek, source: str, target: str, units: str) -> Role:

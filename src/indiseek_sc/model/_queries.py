@@ -120,8 +120,8 @@ def load_query_data(
 
     What such a batch adds to the features of its cells is estimated in closed form, by comparing them with the kinds of cells that the
     reference was trained on (:func:`~indiseek_sc.data.fit_added_offset`), and is taken out of them. Nothing is trained, and nothing else changes:
-    codes of the reference's cells are the same to the bit. Decoders have learnt nothing of such a batch, and take its cells for those of no certain
-    one, as the joint code does.
+    representations of the reference's cells are the same to the bit. Decoders have learnt nothing of such a batch, and take its cells for those of no certain
+    one, as the joint representation does.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ from indiseek_sc._fingerprint import Place, note_inputs
 from indiseek_sc._lookup import find_labels
 from indiseek_sc._text import listing
 from indiseek_sc.model._cells import find_cells, get_design, require
-from indiseek_sc.model._latents import encode_all, list_codes
+from indiseek_sc.model._latents import encode_all, list_latents
 from indiseek_sc.train import EarlyEndWarning
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def write_refits(
         if name in train_kwargs:
             raise TypeError(f"{name}: a refit decides it itself; leave it out.")
     mdata = model._validate_anndata(max_missing=0.0)
-    lacking = [key for key in list_codes(model) if key not in mdata.obsm]
+    lacking = [key for key in list_latents(model) if key not in mdata.obsm]
     if lacking:
         raise KeyError(f"mdata.obsm[{lacking[0]!r}] is missing. Call model.write_latents() first.")
     rows = np.flatnonzero(find_cells(model, mdata, model.modalities))
@@ -123,18 +123,18 @@ def write_refits(
     )
     parallel = Parallel(n_jobs=min(n_jobs, n_refits), return_as="generator")
     bar = {"total": n_refits, "disable": not enable_progress_bar, "style": "tqdm"}
-    codes = list(track(parallel(jobs), "Refits on halves of the cells", **bar))
+    latents = list(track(parallel(jobs), "Refits on halves of the cells", **bar))
     held_out = np.zeros((mdata.n_obs, n_refits), dtype=bool)
     for number, half in enumerate(halves):
         held_out[np.setdiff1d(rows, half), number] = True
     params: dict[str, Any] = {"n_refits": n_refits, "sample_key": sample_key or "", "seed": seed}
     for place, (role, name) in enumerate(model.modalities.items()):
-        pairs = [of_refit[2 * place : 2 * place + 2] for of_refit in codes]
+        pairs = [of_refit[2 * place : 2 * place + 2] for of_refit in latents]
         mdata.obsm[_keys.refits(name)] = np.hstack([np.hstack(pair) for pair in pairs])
         params[f"widths_{role}"] = np.array([[x.shape[1] for x in pair] for pair in pairs])
     mdata.obsm[_keys.REFITS_HELD_OUT] = held_out
     mdata.uns[_keys.REFITS] = params
-    note_inputs(mdata, _keys.REFITS, [Place("obsm", key) for key in list_codes(model)])
+    note_inputs(mdata, _keys.REFITS, [Place("obsm", key) for key in list_latents(model)])
 
 
 class _Parts(NamedTuple):

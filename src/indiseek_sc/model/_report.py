@@ -8,7 +8,7 @@ import numpy as np
 
 from indiseek_sc.data import find_covariates, read_input
 from indiseek_sc.model._cells import describe_settings, require
-from indiseek_sc.model._latents import encode_all, list_codes
+from indiseek_sc.model._latents import encode_all, list_latents
 from indiseek_sc.model._prediction import STAGE
 from indiseek_sc.train import find_negative_bounds
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from indiseek_sc.report import ModelFacts
 
 
-CODES_COMPARED = 200
+LATENTS_COMPARED = 200
 """Cells by which it is seen whether the data have the representations of the model."""
 
 PREDICTED_CELLS = 2000
@@ -56,7 +56,7 @@ def report(
     audit
         What :meth:`audit` returned; computed if not given.
     compare
-        Also compare clusters of the codes, and theta with WNN weights, where the data have no such tables yet. It takes minutes.
+        Also compare clusters of the representations, and theta with WNN weights, where the data have no such tables yet. It takes minutes.
     source
         What the cells are, for the title.
     seed
@@ -107,7 +107,7 @@ def _gather_facts(model: IndiSeek, seed: int) -> ModelFacts:
         covariates=[name for names in covariates.others.values() for name in names],
         lambda_path=model.chosen_path,
         cautions=_find_cautions(model),
-        predictions=_judge_predictions(model, seed),
+        predictions=_evaluate_predictions(model, seed),
     )
 
 
@@ -125,7 +125,7 @@ def _describe_preprocessing(model: IndiSeek, role: Role) -> str:
     return steps + (f" to {len(transform.used)} components" if transform.recipe.project else "")
 
 
-def _judge_predictions(model: IndiSeek, seed: int) -> dict[tuple[str, str], PredictionReport]:
+def _evaluate_predictions(model: IndiSeek, seed: int) -> dict[tuple[str, str], PredictionReport]:
     """Both directions, on some of the cells that were held out; nothing if nobody asked for the model to learn it."""
     if STAGE not in model.stages_:
         return {}
@@ -137,16 +137,16 @@ def _judge_predictions(model: IndiSeek, seed: int) -> dict[tuple[str, str], Pred
 
 
 def _are_own(model: IndiSeek) -> bool:
-    """Whether codes of some cells in the data are those that the model makes of them."""
+    """Whether representations of some cells in the data are those that the model makes of them."""
     mdata = model._validate_anndata()
-    rows = np.unique(np.linspace(0, mdata.n_obs - 1, CODES_COMPARED, dtype=int))
-    wanted = list_codes(model)
-    for key, code in zip(wanted, encode_all(model, mdata, rows, list(wanted.values())), strict=True):
+    rows = np.unique(np.linspace(0, mdata.n_obs - 1, LATENTS_COMPARED, dtype=int))
+    wanted = list_latents(model)
+    for key, latent in zip(wanted, encode_all(model, mdata, rows, list(wanted.values())), strict=True):
         written = mdata.obsm.get(key)
         if (
             written is None
-            or written.shape[1] != code.shape[1]
-            or not np.allclose(written[rows], code, atol=1e-3, equal_nan=True)
+            or written.shape[1] != latent.shape[1]
+            or not np.allclose(written[rows], latent, atol=1e-3, equal_nan=True)
         ):
             return False
     return True

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from indiseek_sc.model._model import IndiSeek
     from indiseek_sc.train import StagePlan
 
-EPOCH_STAGES = ("shared", "shape", "critics", "specific", "decoder")
+EPOCH_STAGES = ("shared", "flow", "critics", "specific", "decoder")
 """Stages that ``max_epochs`` may name."""
 
 BATCH_SIZES = ("batch_size", "specific_batch_size", "regression_batch_size")

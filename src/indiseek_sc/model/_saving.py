@@ -149,7 +149,7 @@ def load(
     for name in values.keys() & vars(model).keys():
         setattr(model, name, values[name])
     try:
-        model.module.load_state_dict(weights)
+        model.module.load_state_dict({_current_name(name): weight for name, weight in weights.items()})
     except RuntimeError as error:
         raise ValueError(
             f"{folder}: the weights are those of other parts than version {version('indiseek_sc')} has. "
@@ -162,6 +162,17 @@ def load(
             raise ValueError("adata: it is a view of other data. Make it an object of its own: mdata = mdata.copy()")
         model.adata = adata
     return model
+
+
+FORMER_NAMES = {"codecs.": "encoder_decoders.", ".mixing.": ".cholesky.", ".shape.": ".flow.", ".deviation": ".std"}
+"""Parts of names of weights in format 1, and what they are called since."""
+
+
+def _current_name(name: str) -> str:
+    """Return what a weight of format 1 is called in this version; names of this version stay as they are."""
+    for former, current in FORMER_NAMES.items():
+        name = name.replace(former, current)
+    return name
 
 
 def _check_prefix(prefix: str | None) -> str:

@@ -55,7 +55,7 @@ logger = logging.getLogger("scvi.indiseek_sc")  # below scvi's logger, whose mes
 
 
 OF_OTHER_MODELS = {
-    "labels_key": "No labels are read: give them to the functions of tl that compare codes with labels.",
+    "labels_key": "No labels are read: give them to the functions of tl that compare representations with labels.",
     "layer": "Give rna_layer or adt_layer.",
     "protein_layer": "Give adt_layer.",
     "protein_expression_obsm_key": "Put the proteins into a modality of the MuData.",
@@ -213,7 +213,7 @@ def check_query(
 
 
 def find_features_in_use(model: IndiSeek, role: Role) -> np.ndarray:
-    """Return which features of a modality codes are made of, shape ``(n_features,)``: of RNA, the highly variable genes."""
+    """Return which features of a modality representations are made of, shape ``(n_features,)``: of RNA, the highly variable genes."""
     transform = model.module.transforms[role]
     is_used = np.zeros(transform.n_input, dtype=bool)
     is_used[transform.features.cpu().numpy()] = True

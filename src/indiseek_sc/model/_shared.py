@@ -1,4 +1,4 @@
-"""Stage 1: shared codes between two closed forms."""
+"""Stage 1: shared representations between two closed forms."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SUFFICIENT = 0.94
 """Directions are dropped as long as the others tell this share of what all of them tell of the other modality."""
 
 ENOUGH = 0.95
-"""Codes that tell a smaller share than this of what the features tell of the other modality are too narrow."""
+"""Representations that tell a smaller share than this of what the features tell of the other modality are too narrow."""
 
 MOST_CELLS = 20_000
 """Directions are compared on every n-th cell of more than about this many, training and validation each."""
@@ -57,7 +57,7 @@ class Within(NamedTuple):
 
 
 def learn_shared(run: StageRun, features: Mapping[Role, Tensor], design: Tensor) -> dict[str, Any]:
-    """Train shared codes between two closed forms; once more and wider where narrow ones are not sufficient."""
+    """Train shared representations between two closed forms; once more and wider where narrow ones are not sufficient."""
     module, a = run.module, run.module.architecture
     within = Within(design if a.within_batches and module.design.n_learned else None, run.rows.train)
     first = min(a.n_shared_first, module.n_shared) if a.linear_start else module.n_shared
@@ -88,7 +88,7 @@ def _learn_shared_of(
         KeepBest(
             {"validation_loss": _SharedParts(module)}, patience=0 if o.one_cycle else o.patience, smallest_gain=1e-3
         ),
-        f"Shared codes of {width}",
+        f"Shared representations of {width}",
         {
             "validation_correlation": "correlation²",
             "validation_prediction": "predicted",
@@ -117,8 +117,8 @@ def reset_encoders(run: StageRun, n_active: int | None = None) -> dict[str, Any]
     return {}
 
 
-def _analyse(codes: list[Tensor], rows: Rows, n: int, *, refit: bool = False) -> tuple:
-    first, second = codes
+def _analyse(latents: list[Tensor], rows: Rows, n: int, *, refit: bool = False) -> tuple:
+    first, second = latents
     return regularized_cca(first, second, rows.train, rows.validation, n, refit=refit)
 
 
@@ -128,7 +128,7 @@ def _start_from(module: IndiSeekModule, maps: list[LinearMap]) -> None:
 
 
 def _encode(module: IndiSeekModule, features: Mapping[Role, Tensor]) -> list[Tensor]:
-    """Return the columns of the raw codes that are in use."""
+    """Return the columns of the raw representations that are in use."""
     return [map_parts(encoder, features[name])[:, : encoder.n_active] for name, encoder in module.encoders.items()]
 
 
@@ -156,31 +156,32 @@ def finish_shared(
     within: Within,
     start: list[LinearMap] | None = None,
 ) -> None:
-    """Turn the codes into canonical directions, and drop those that are not shared and those that sufficiency can spare.
+    """Turn the representations into canonical directions, and drop those that are not shared and those that sufficiency can spare.
 
-    A direction is not shared if its correlation on validation cells is no more than chance gives. So what a code holds
-    privately is taken out of it here, and stays for the specific code. Where the networks have found hardly more than the linear
+    A direction is not shared if its correlation on validation cells is no more than chance gives. So what a representation holds
+    privately is taken out of it here, and stays for the specific representation. Where the networks have found hardly more than the linear
     ``start``, as on a few hundred cells, that is taken instead, fitted again on training and validation cells together.
     """
     module.eval()
-    codes, width = _encode(module, features), module.encoders[module.modalities[0]].n_active
-    *maps, correlation = _analyse([within(code) for code in codes], rows, width, refit=True)
+    latents, width = _encode(module, features), module.encoders[module.modalities[0]].n_active
+    *maps, correlation = _analyse([within(latent) for latent in latents], rows, width, refit=True)
     compared = {name: within(x) for name, x in features.items()}
     if start is not None and not _is_stronger(correlation, start, compared, rows):
         *refitted, correlation = _analyse(list(compared.values()), rows, width, refit=True)
         _start_from(module, refitted)
-        codes = _encode(module, features)  # canonical directions as they are
+        latents = _encode(module, features)  # canonical directions as they are
         unit = torch.eye(width).to(correlation)
-        maps = [LinearMap(torch.zeros_like(correlation), unit)] * len(codes)
+        maps = [LinearMap(torch.zeros_like(correlation), unit)] * len(latents)
     shared = correlation > chance_correlation(len(rows.validation))
     # at least one, whatever chance says: an empty condition has no meaning to the networks behind
     shared[correlation.argmax()] = True
     maps = [linear._replace(weight=(linear.weight / correlation.clamp(min=1e-9))[:, shared]) for linear in maps]
     canonical = {
-        name: within(linear(code.double())) for name, linear, code in zip(module.modalities, maps, codes, strict=True)
+        name: within(linear(latent.double()))
+        for name, linear, latent in zip(module.modalities, maps, latents, strict=True)
     }
     axes = find_sufficient(canonical, compared, rows)
-    *turned, correlation = _analyse([code @ axes for code in canonical.values()], rows, axes.shape[1], refit=True)
+    *turned, correlation = _analyse([latent @ axes for latent in canonical.values()], rows, axes.shape[1], refit=True)
     order = correlation.argsort(descending=True, stable=True)
     for name, linear, turn in zip(module.modalities, maps, turned, strict=True):
         weight = _pad(linear.weight @ axes @ turn.weight[:, order], module.n_shared, module.n_shared)
@@ -190,46 +191,46 @@ def finish_shared(
 
 @torch.no_grad()
 def is_sufficient(module: IndiSeekModule, features: Mapping[Role, Tensor], rows: Rows, within: Within) -> bool:
-    """Whether both shared codes tell nearly all that their modality tells of the other one.
+    """Whether both shared representations tell nearly all that their modality tells of the other one.
 
     By :func:`~indiseek_sc.train.share_explained`: regressions that are fitted anew on training cells and read on validation cells.
     """
     train, validation = some_rows(rows.train), some_rows(rows.validation)
     looked_at = torch.cat([train, validation])
-    codes = {name: within(module.shared(name, x[looked_at]), looked_at) for name, x in features.items()}
+    latents = {name: within(module.shared(name, x[looked_at]), looked_at) for name, x in features.items()}
     compared = {name: within(x[looked_at], looked_at) for name, x in features.items()}
     for name, own in compared.items():
-        of_code, of_features = (
-            share_explained(source, compared[module.other(name)], len(train)) for source in (codes[name], own)
+        of_latent, of_features = (
+            share_explained(source, compared[module.other(name)], len(train)) for source in (latents[name], own)
         )
-        if of_code < ENOUGH * of_features:
+        if of_latent < ENOUGH * of_features:
             return False
     return True
 
 
 def _is_stronger(correlation: Tensor, start: list[LinearMap], features: Mapping[Role, Tensor], rows: Rows) -> bool:
     """Whether directions correlate better on validation cells than those of the linear start, by more than chance."""
-    codes = [map_parts(linear.__call__, x) for x, linear in zip(features.values(), start, strict=True)]
-    # Analysed once more, as the codes of the networks were: choosing ridges on the validation cells flatters either.
-    *_, start_correlation = _analyse(codes, rows, correlation.shape[0])
+    latents = [map_parts(linear.__call__, x) for x, linear in zip(features.values(), start, strict=True)]
+    # Analysed once more, as the representations of the networks were: choosing ridges on the validation cells flatters either.
+    *_, start_correlation = _analyse(latents, rows, correlation.shape[0])
     n_cells = len(rows.validation)
     threshold = (1 + chance_correlation(n_cells)) * shared_strength(start_correlation, n_cells)
     return shared_strength(correlation, n_cells) >= threshold
 
 
 def find_sufficient(shared: Mapping[Role, Tensor], features: Mapping[Role, Tensor], rows: Rows) -> Tensor:
-    """Return the narrowest turned axes of the shared codes that tell nearly all that all of them tell, without any label.
+    """Return the narrowest turned axes of the shared representations that tell nearly all that all of them tell, without any label.
 
-    Axes are those of a reduced-rank regression of both modalities on each other's code, the most telling first. Canonical
+    Axes are those of a reduced-rank regression of both modalities on each other's representation, the most telling first. Canonical
     directions themselves would not do: where their correlations are alike, any turn of them is as canonical, and each may
     tell a little of everything. Axes are kept until the regressions on them explain, on validation cells, the share
     ``SUFFICIENT`` of what they explain on all, averaged over both modalities: fewer are more purely shared, too few leave
-    shared signal to the specific codes.
+    shared signal to the specific representations.
 
     Parameters
     ----------
     shared
-        Codes of canonical directions by role, shape ``(n_cells, n_shared)``.
+        Representations of canonical directions by role, shape ``(n_cells, n_shared)``.
     features
         Features by role, shape ``(n_cells, n_features)``.
     rows
@@ -237,7 +238,7 @@ def find_sufficient(shared: Mapping[Role, Tensor], features: Mapping[Role, Tenso
 
     Returns
     -------
-    Orthonormal axes, shape ``(n_shared, n_kept)``, for codes of unit variance.
+    Orthonormal axes, shape ``(n_shared, n_kept)``, for representations of unit variance.
     """
     first, second = shared
     pairs = [(shared[first], features[second]), (shared[second], features[first])]

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from indiseek_sc.model._evidence import SMALLEST_INFORMATION, explains, find_dependence, find_information, has_shape
+from indiseek_sc.model._evidence import SMALLEST_INFORMATION, explains, find_dependence, find_information, needs_flow
 from indiseek_sc.model._runs import explained_memory
 from indiseek_sc.model._shared import learn_shared, reset_encoders, some_rows
 from indiseek_sc.module import IndiSeekModule
-from indiseek_sc.nn import ConditionalCodec
+from indiseek_sc.nn import ConditionalEncoderDecoder
 from indiseek_sc.train import KeepBest, LeakProbe, SpecificPlan, StageData, warn_of_negative_bounds
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Stage:
         Names of the values that it reads and of those that it makes.
     learns
         Whether it goes through the cells many times. Such a stage is left out once another one ended early; a closed form is
-        computed in any case, so that the codes are whole.
+        computed in any case, so that the representations are whole.
     is_needed
         Whether the module has something for it to do.
     """
@@ -97,8 +97,8 @@ def run_stages(
 # Stage 2, up to the start of the critics
 
 
-def reset_codecs(run: StageRun) -> dict[str, Any]:
-    """Make new codecs and critics, and freeze what stage 2 must not change."""
+def reset_encoder_decoders(run: StageRun) -> dict[str, Any]:
+    """Make new encoder-decoders and critics, and freeze what stage 2 must not change."""
     module = run.module
     module.reset_specific()
     module.to(run.options.device.torch)
@@ -108,10 +108,10 @@ def reset_codecs(run: StageRun) -> dict[str, Any]:
 
 def reset_after_start(run: StageRun) -> dict[str, Any]:
     """Make new what comes after the conditional whitening and shape, which are kept."""
-    kept = {name: codec.start_state() for name, codec in run.module.codecs.items()}
-    reset_codecs(run)
-    for name, codec in run.module.codecs.items():
-        codec.load_state_dict(kept[name], strict=False)
+    kept = {name: encoder_decoder.start_state() for name, encoder_decoder in run.module.encoder_decoders.items()}
+    reset_encoder_decoders(run)
+    for name, encoder_decoder in run.module.encoder_decoders.items():
+        encoder_decoder.load_state_dict(kept[name], strict=False)
     return {}
 
 
@@ -124,47 +124,54 @@ def compute_conditions(run: StageRun, features: Values, design: Tensor) -> dict[
     }
 
 
-def fit_codecs(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
-    """Fit what has a closed form in the codecs: regression on the condition, principal axes of the residual, scales."""
+def fit_encoder_decoders(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
+    """Fit what has a closed form in the encoder-decoders: regression on the condition, principal axes of the residual, scales."""
     module, train = run.module, run.rows.train
-    for name, codec in module.codecs.items():
-        codec.fit(features[name][train], conditions[name][train], module.rotations[name].n_kept)
+    for name, encoder_decoder in module.encoder_decoders.items():
+        encoder_decoder.fit(features[name][train], conditions[name][train], module.rotations[name].n_kept)
     return {}
 
 
-def _conditional_codecs(module: IndiSeekModule) -> dict[Role, ConditionalCodec]:
-    return {name: codec for name, codec in module.codecs.items() if isinstance(codec, ConditionalCodec)}
+def _conditional_encoder_decoders(module: IndiSeekModule) -> dict[Role, ConditionalEncoderDecoder]:
+    return {
+        name: encoder_decoder
+        for name, encoder_decoder in module.encoder_decoders.items()
+        if isinstance(encoder_decoder, ConditionalEncoderDecoder)
+    }
 
 
 def fit_whitening(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
     """Fit the conditional mean and covariance of the residual, and leave out dimensions of low variance."""
     fitted_on, chosen_by = some_rows(run.rows.train), some_rows(run.rows.validation)
     rows = torch.cat([fitted_on, chosen_by])
-    for name, codec in _conditional_codecs(run.module).items():
-        codec.fit_whitening(features[name][rows], conditions[name][rows], len(fitted_on))
+    for name, encoder_decoder in _conditional_encoder_decoders(run.module).items():
+        encoder_decoder.fit_whitening(features[name][rows], conditions[name][rows], len(fitted_on))
     return {}
 
 
-def learn_shape(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
+def train_flow(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
     """Train splines, and drop those that the condition does not help.
 
     None are trained for a modality in which a first look finds no dependence of shape. Of trained ones, :func:`find_information` says on
     validation cells how much the condition tells of the shape. Where that is little, or no more than chance gives, splines that depend on a
     condition would bring in more dependence than they remove.
     """
-    codecs, validation = _conditional_codecs(run.module), some_rows(run.rows.validation)
+    encoder_decoders, validation = _conditional_encoder_decoders(run.module), some_rows(run.rows.validation)
     with torch.no_grad():
-        whitened = {name: codec.whitened(features[name], conditions[name]) for name, codec in codecs.items()}
+        whitened = {
+            name: encoder_decoder.whitened(features[name], conditions[name])
+            for name, encoder_decoder in encoder_decoders.items()
+        }
     splines = {}
-    for name, codec in codecs.items():
-        if has_shape(whitened[name], conditions[name], run.rows):
-            splines[name] = codec.shape
+    for name, encoder_decoder in encoder_decoders.items():
+        if needs_flow(whitened[name], conditions[name], run.rows):
+            splines[name] = encoder_decoder.flow
         else:
-            codec.shape.give_up()
+            encoder_decoder.flow.give_up()
     if not splines:
         return {}
     run.fit_regression(
-        "shape",
+        "flow",
         splines,
         lambda name, batch: splines[name].loss(batch["values"], batch["condition"]),
         {name: {"values": whitened[name], "condition": conditions[name]} for name in splines},
@@ -180,16 +187,16 @@ def learn_shape(run: StageRun, features: Values, conditions: Values) -> dict[str
 
 
 def freeze_start(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
-    """Note mean and standard deviation of the start of the specific codes over the training cells."""
+    """Note mean and standard deviation of the start of the specific representations over the training cells."""
     train = run.rows.train
-    for name, codec in _conditional_codecs(run.module).items():
-        codec.freeze_start(features[name][train], conditions[name][train])
+    for name, encoder_decoder in _conditional_encoder_decoders(run.module).items():
+        encoder_decoder.freeze_start(features[name][train], conditions[name][train])
     return {}
 
 
 @torch.no_grad()
 def prepare_cells(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
-    """Compute once what the critics' stage reads of each cell, and set the statistics that standardise the codes."""
+    """Compute once what the critics' stage reads of each cell, and set the statistics that standardise the representations."""
     module = run.module
     module.eval()  # new parts are in training mode, where dropout would blur the start
     cells = {name: module.prepare_specific(name, features, conditions) for name in module.modalities}
@@ -198,16 +205,16 @@ def prepare_cells(run: StageRun, features: Values, conditions: Values) -> dict[s
 
 
 def _freeze_statistics(run: StageRun, cells: Mapping[Role, Mapping[str, Tensor]]) -> None:
-    for name, codec in run.module.codecs.items():
+    for name, encoder_decoder in run.module.encoder_decoders.items():
         rows = {key: x[run.rows.train] for key, x in cells[name].items()}
-        codec.freeze_statistics(rows, rows["condition"])
+        encoder_decoder.freeze_statistics(rows, rows["condition"])
 
 
 # Stage 2, the critics and what follows
 
 
 def learn_critics(run: StageRun, cells: Mapping[Role, Mapping[str, Tensor]]) -> dict[str, Any]:
-    """Train the critics alone, on codes that stand still, and return the modalities in which there is dependence to remove.
+    """Train the critics alone, on representations that stand still, and return the modalities in which there is dependence to remove.
 
     There is where critics or a probe in closed form find it on validation cells, beyond what chance gives. Without critics that
     learn, or with ``gate_critics=False``, all modalities are returned and nothing is trained.
@@ -235,7 +242,7 @@ def learn_critics(run: StageRun, cells: Mapping[Role, Mapping[str, Tensor]]) -> 
             dependent.append(name)
     logger.info(
         "Critics and probes find dependence on validation cells, beyond chance, in: "
-        f"{', '.join(run.names[name] for name in dependent) or 'none, so that specific codes stay where they start'}."
+        f"{', '.join(run.names[name] for name in dependent) or 'none, so that specific representations stay where they start'}."
     )
     return {"dependent": tuple(dependent)}
 
@@ -249,7 +256,7 @@ def learn_specific(
     lambda_: float,
     dependent: tuple[Role, ...],
 ) -> dict[str, Any]:
-    """Train the specific codes of the modalities in which there is dependence against their critics, from where both are."""
+    """Train the specific representations of the modalities in which there is dependence against their critics, from where both are."""
     module, rows, o = run.module, run.rows, run.options.optimisation
     if not dependent:
         return {"conditions": conditions, "cells": cells}
@@ -268,7 +275,7 @@ def learn_specific(
     kept: dict[str, nn.Module] = {"latest": nn.ModuleList(module.learners())}
     if o.keep_least_leak:
         probe = LeakProbe({name: cells[name] for name in dependent}, rows.train, rows.validation, seed=run.seed)
-        kept = {f"{name}_leak": module.codecs[name].learner for name in dependent}
+        kept = {f"{name}_leak": module.encoder_decoders[name].learner for name in dependent}
     fit = run.fit(
         "specific",
         SpecificPlan(
@@ -283,7 +290,7 @@ def learn_specific(
         data,
         # Not before its end: dependence is least when the learning rate has fallen, and some of it no probe sees.
         KeepBest(kept, patience=0, smallest_gain=1e-3),
-        f"Specific codes, lambda {lambda_:g}",
+        f"Specific representations, lambda {lambda_:g}",
         {f"{name}_error": f"{run.names[name]} error" for name in dependent},
         max_epochs=n_alone + n_epochs,
     )
@@ -313,21 +320,21 @@ def _count_critic_epochs(run: StageRun, steps_per_epoch: int) -> tuple[int, int,
 
 
 def encode_cells(run: StageRun, cells: Mapping[Role, Mapping[str, Tensor]]) -> dict[str, Any]:
-    """Compute the finished specific codes."""
+    """Compute the finished specific representations."""
     with torch.no_grad():
         return {"specific": {name: run.module.encode_prepared(name, x) for name, x in cells.items()}}
 
 
 def start_decoder(run: StageRun, features: Values, specific: Values, conditions: Values) -> dict[str, Any]:
-    """Fit what has a closed form in decoders of codes that are finished."""
+    """Fit what has a closed form in decoders of representations that are finished."""
     train = run.rows.train
-    for name, codec in run.module.codecs.items():
-        codec.start_decoder(features[name][train], specific[name][train], conditions[name][train])
+    for name, encoder_decoder in run.module.encoder_decoders.items():
+        encoder_decoder.start_decoder(features[name][train], specific[name][train], conditions[name][train])
     return {}
 
 
 def learn_decoder(run: StageRun, features: Values, specific: Values, conditions: Values) -> dict[str, Any]:
-    """Train the refinement of the decoder; the codes stay as they are."""
+    """Train the refinement of the decoder; the representations stay as they are."""
     module = run.module
     with torch.no_grad():
         cells = {
@@ -335,21 +342,21 @@ def learn_decoder(run: StageRun, features: Values, specific: Values, conditions:
                 "features": features[name],
                 "condition": conditions[name],
                 "specific": specific[name],
-                "closed": codec.decode_closed(specific[name], conditions[name]),
+                "closed": encoder_decoder.decode_closed(specific[name], conditions[name]),
             }
-            for name, codec in module.codecs.items()
+            for name, encoder_decoder in module.encoder_decoders.items()
         }
-    parts = {name: codec.refinement for name, codec in module.codecs.items()}
+    parts = {name: encoder_decoder.refinement for name, encoder_decoder in module.encoder_decoders.items()}
     run.fit_regression("decoder", parts, module.decoding_error, cells, smallest_gain=1e-3)
     return {}
 
 
 def fit_joint(run: StageRun, specific: Values, conditions: Values) -> dict[str, Any]:
-    """Fit the joint code: principal components of what all codes of some training cells decode to."""
+    """Fit the joint representation: principal components of what all representations of some training cells decode to."""
     module, rows = run.module, some_rows(run.rows.train)
     with torch.no_grad():
         decoded = module.join(
-            {name: code[rows] for name, code in specific.items()},
+            {name: latent[rows] for name, latent in specific.items()},
             {name: condition[rows] for name, condition in conditions.items()},
         )
     module.joint.fit(decoded)
@@ -357,20 +364,20 @@ def fit_joint(run: StageRun, specific: Values, conditions: Values) -> dict[str, 
 
 
 def _has_conditional_start(module: IndiSeekModule) -> bool:
-    return len(_conditional_codecs(module)) == len(module.modalities)
+    return len(_conditional_encoder_decoders(module)) == len(module.modalities)
 
 
-CODES = ("features", "specific", "conditions")
+LATENTS = ("features", "specific", "conditions")
 
 SHARED = Stage("shared", learn_shared, ("features", "design"), learns=True)
 NEW_ENCODERS = Stage("new encoders", reset_encoders, ())
 
-NEW_CODECS = Stage("new codecs", reset_codecs, ())
+NEW_CODECS = Stage("new encoder-decoders", reset_encoder_decoders, ())
 KEPT_START = Stage("kept start", reset_after_start, ())
 CONDITIONS = Stage("conditions", compute_conditions, ("features", "design"), ("conditions",))
-CODECS = Stage("codecs", fit_codecs, ("features", "conditions"))
+CODECS = Stage("encoder_decoders", fit_encoder_decoders, ("features", "conditions"))
 WHITENING = Stage("whitening", fit_whitening, ("features", "conditions"), is_needed=_has_conditional_start)
-SHAPE = Stage("shape", learn_shape, ("features", "conditions"), learns=True, is_needed=_has_conditional_start)
+FLOW = Stage("flow", train_flow, ("features", "conditions"), learns=True, is_needed=_has_conditional_start)
 FROZEN_START = Stage("frozen start", freeze_start, ("features", "conditions"), is_needed=_has_conditional_start)
 PREPARATION = Stage("preparation", prepare_cells, ("features", "conditions"), ("cells",))
 CRITICS = Stage("critics", learn_critics, ("cells",), ("dependent",), learns=True)
@@ -382,22 +389,22 @@ SPECIFIC = Stage(
     learns=True,
     is_needed=lambda module: bool(module.learners()),
 )
-SPECIFIC_CODES = Stage("specific codes", encode_cells, ("cells",), ("specific",))
-DECODER_START = Stage("decoder start", start_decoder, CODES)
+SPECIFIC_LATENTS = Stage("specific representations", encode_cells, ("cells",), ("specific",))
+DECODER_START = Stage("decoder start", start_decoder, LATENTS)
 DECODER = Stage(
     "decoder",
     learn_decoder,
-    CODES,
+    LATENTS,
     learns=True,
-    is_needed=lambda module: all(codec.is_refined for codec in module.codecs.values()),
+    is_needed=lambda module: all(encoder_decoder.is_refined for encoder_decoder in module.encoder_decoders.values()),
 )
 JOINT = Stage("joint", fit_joint, ("specific", "conditions"))
 
-NEW_START = (NEW_CODECS, CONDITIONS, CODECS, WHITENING, SHAPE, FROZEN_START, PREPARATION, CRITICS)
-"""From shared codes to specific codes that no critic has changed yet."""
+NEW_START = (NEW_CODECS, CONDITIONS, CODECS, WHITENING, FLOW, FROZEN_START, PREPARATION, CRITICS)
+"""From shared representations to specific representations that no critic has changed yet."""
 
 FORMER_START = (KEPT_START, CONDITIONS, PREPARATION, CRITICS)
 """The same from a conditional whitening and shape that are there."""
 
-FINISH = (SPECIFIC_CODES, DECODER_START, DECODER, JOINT)
-"""From finished specific codes to decoders and the joint code."""
+FINISH = (SPECIFIC_LATENTS, DECODER_START, DECODER, JOINT)
+"""From finished specific representations to decoders and the joint representation."""

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 StageName = Literal["shared", "specific"]
 
 SHARED_PARTS = ("transforms", "design", "covariate_offsets", "encoders", "predictors", "rotations", "log_scale")
-SPECIFIC_PARTS = ("codecs", "joint")
+SPECIFIC_PARTS = ("encoder_decoders", "joint")
 
 NEEDS_TWO = "Counts of one feature are all of a cell's: give it as logarithms of your own (rna_input='normalized' or adt_input='normalized'). "
 
@@ -117,11 +117,11 @@ def train(
         ``decoder``); stages in which validation cells show nothing to gain have none. With ``gate_critics=False`` critics learn alone
         in the first epochs of ``specific``, at most half of them.
     lambda_
-        Weight of the reconstruction: larger keeps more of the modality in its specific code, smaller makes that more
+        Weight of the reconstruction: larger keeps more of the modality in its specific representation, smaller makes that more
         independent of the other modality. ``"auto"`` walks down from 1,000 to the first that keeps the leak ratio within 2 % on
         validation cells (:meth:`lambda_path`), and notes the walk in ``chosen_path``.
     stages
-        ``("specific",)`` trains stage 2 again on the shared codes that are there, such as with another ``lambda_``.
+        ``("specific",)`` trains stage 2 again on the shared representations that are there, such as with another ``lambda_``.
     train_size
         Share of the cells to learn from. If not given, nine tenths or a little less.
     validation_size
@@ -129,10 +129,10 @@ def train(
     held_out
         Row numbers, names or a mask of cells that take no part at all; :meth:`audit` evaluates on them.
     keep_start
-        Let the specific codes start from the conditional whitening and shape that are there, such as those of a model that was
+        Let the specific representations start from the conditional whitening and shape that are there, such as those of a model that was
         taken over (:meth:`take_over`), in place of training these again; with ``stages=("specific",)`` alone.
     plan_kwargs
-        How the stages learn, where it is not to be as the model was made: ``learning_rate`` (shared codes),
+        How the stages learn, where it is not to be as the model was made: ``learning_rate`` (shared representations),
         ``one_cycle`` (whether that one rises and falls), ``specific_learning_rate``, ``regression_learning_rate`` (splines,
         decoder), ``critic_learning_rate``, ``weight_decay``, ``n_critic_steps`` (steps for each step of the encoders),
         ``gate_critics`` (whether encoders move only where validation cells show dependence), ``n_critic_warmup_steps`` (steps before
@@ -257,7 +257,7 @@ def _check_stages(model: IndiSeek, stages: Any, *, keep_start: bool) -> tuple[st
         require(model, "shared")
     if keep_start:
         if "shared" in stages:
-            raise ValueError("keep_start: it is a start for other shared codes; give stages=('specific',).")
+            raise ValueError("keep_start: it is a start for other shared representations; give stages=('specific',).")
         require(model, "specific")
     return stages
 
@@ -365,23 +365,23 @@ def _conclude(run: StageRun, *, is_applied: bool) -> TrainingOutcome:
 def take_over(model: IndiSeek, other: IndiSeek) -> None:
     """Begin where another model of the same cells is, so that what both have in common is not trained twice.
 
-    Taken over are the split, the feature transforms and the shared codes, and the specific codes too where they are of the same make;
+    Taken over are the split, the feature transforms and the shared representations, and the specific representations too where they are of the same make;
     critics are not. Afterwards ``train(stages=("specific",))`` trains stage 2 alone, with ``keep_start=True`` from the conditional
     whitening and shape that the other model has, and so does :meth:`lambda_path`. Later training of either leaves the other alone.
 
     Parameters
     ----------
     other
-        A model whose shared codes are trained, of this class or another one, such as a baseline or an ablation.
+        A model whose shared representations are trained, of this class or another one, such as a baseline or an ablation.
 
     Raises
     ------
     RuntimeError
-        If the shared codes of ``other`` are not trained.
+        If the shared representations of ``other`` are not trained.
     TypeError
         If it is no model.
     ValueError
-        If it was trained on other cells, or its shared codes are made otherwise.
+        If it was trained on other cells, or its shared representations are made otherwise.
     """
     if not hasattr(other, "stages_"):
         raise TypeError(f"other must be a model of this class or a baseline, but is {type(other).__name__}.")
@@ -391,8 +391,11 @@ def take_over(model: IndiSeek, other: IndiSeek) -> None:
     ):
         raise ValueError("other: it was trained on cells that this model does not have.")
     if type(model.module).shared is not type(other.module).shared or not _are_alike(model, other, SHARED_PARTS):
-        raise ValueError("other: its shared codes are made otherwise, so that they cannot be taken over.")
-    makes = [{name: type(codec) for name, codec in m.module.codecs.items()} for m in (model, other)]
+        raise ValueError("other: its shared representations are made otherwise, so that they cannot be taken over.")
+    makes = [
+        {name: type(encoder_decoder) for name, encoder_decoder in m.module.encoder_decoders.items()}
+        for m in (model, other)
+    ]
     has_specific = "specific" in other.stages_ and makes[0] == makes[1] and _are_alike(model, other, SPECIFIC_PARTS)
     parts = (*SHARED_PARTS, *SPECIFIC_PARTS) if has_specific else SHARED_PARTS
     model.module.load_state_dict(_get_state(other, parts), strict=False)

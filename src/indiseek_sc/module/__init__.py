@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from indiseek_sc.losses import Independence
 from indiseek_sc.module._module import COVARIATE_KEYS, IndiSeekModule, set_trainable
-from indiseek_sc.module._outputs import JointCode, ModalityPredictor, Units
+from indiseek_sc.module._outputs import JointLatent, ModalityPredictor, Units
 from indiseek_sc.module._settings import Architecture, Optimisation, Preset, Settings, make_settings
 
 __all__ = [
@@ -12,7 +12,7 @@ __all__ = [
     "Architecture",
     "Independence",
     "IndiSeekModule",
-    "JointCode",
+    "JointLatent",
     "ModalityPredictor",
     "Optimisation",
     "Preset",

@@ -13,17 +13,17 @@ from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
 from torch import Tensor, nn
 
 from indiseek_sc.losses import canonical_correlation_loss, info_nce, make_critic, normalized_error, remove_linear
-from indiseek_sc.module._outputs import JointCode, ModalityPredictor
+from indiseek_sc.module._outputs import JointLatent, ModalityPredictor
 from indiseek_sc.nn import (
     CanonicalRotation,
-    ConditionalCodec,
+    ConditionalEncoderDecoder,
     CovariateDesign,
     CovariateOffsets,
     CrossPredictor,
     NamedModules,
-    PlainCodec,
+    PlainEncoderDecoder,
     SharedEncoder,
-    SpecificCodec,
+    SpecificEncoderDecoder,
     map_parts,
 )
 
@@ -47,11 +47,11 @@ LARGEST_LOG_SCALE = math.log(100.0)
 
 
 class IndiSeekModule(BaseModuleClass):
-    """Transforms, encoders, codecs and critics of all modalities.
+    """Transforms, encoders, encoder-decoders and critics of all modalities.
 
-    *Raw values* go through ``transforms`` and lose their ``covariate_offsets`` to be *features*; ``encoders`` and ``rotations`` give *shared codes*; ``design`` turns
-    batches and other covariates of cells into columns; a *condition* is the standardised shared code with these columns beside it; ``codecs`` give *specific codes* and decode; ``critics`` compare a
-    specific code with the condition of the other modalities. Each of these is a mapping by modality.
+    *Raw values* go through ``transforms`` and lose their ``covariate_offsets`` to be *features*; ``encoders`` and ``rotations`` give *shared representations*; ``design`` turns
+    batches and other covariates of cells into columns; a *condition* is the standardised shared representation with these columns beside it; ``encoder_decoders`` give *specific representations* and decode; ``critics`` compare a
+    specific representation with the condition of the other modalities. Each of these is a mapping by modality.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class IndiSeekModule(BaseModuleClass):
         self.frozen: tuple[str, ...] = ()
         self.reset_shared()
         self.reset_specific()
-        self.joint = JointCode(list(self.n_features.values()))
+        self.joint = JointLatent(list(self.n_features.values()))
         # There from the start, so that a state dict fits whether or not a prediction was asked for before it was saved.
         predictable = self.modalities if len(self.modalities) == 2 else ()
         self.modality_predictors = NamedModules({name: self._make_modality_predictor(name) for name in predictable})
@@ -139,10 +139,10 @@ class IndiSeekModule(BaseModuleClass):
 
     def learners(self) -> list[nn.Module]:
         """Return the parts that learn against the critics."""
-        return [codec.learner for codec in self.codecs.values()]
+        return [encoder_decoder.learner for encoder_decoder in self.encoder_decoders.values()]
 
     def reset_shared(self, n_active: int | None = None) -> None:
-        """Make new encoders of stage 1, with all or the first ``n_active`` columns of their codes in use."""
+        """Make new encoders of stage 1, with all or the first ``n_active`` columns of their representations in use."""
         a = self.architecture
         self.encoders = self._of_each(
             lambda name: SharedEncoder(
@@ -162,15 +162,15 @@ class IndiSeekModule(BaseModuleClass):
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def reset_specific(self) -> None:
-        """Make new codecs and new critics of stage 2."""
-        self.codecs: NamedModules[Role, SpecificCodec] = self._of_each(self._make_codec)
+        """Make new encoder-decoders and new critics of stage 2."""
+        self.encoder_decoders: NamedModules[Role, SpecificEncoderDecoder] = self._of_each(self._make_encoder_decoder)
         self.critics: NamedModules[Role, CriticSum] = self._of_each(
             lambda name: make_critic(self.architecture.independence, self.n_specific[name], self._count_against(name))
         )
 
     def _count_specific(self, name: Role) -> int:
         a = self.architecture
-        return min(a.n_specific, self.n_features[name]) if a.conditional_codec else a.n_specific
+        return min(a.n_specific, self.n_features[name]) if a.conditional_encoder_decoder else a.n_specific
 
     def _count_against(self, name: Role) -> int:
         return self.n_condition * (1 if self.architecture.against == "own" else len(self.others(name)))
@@ -182,11 +182,11 @@ class IndiSeekModule(BaseModuleClass):
     def _make_modality_predictor(self, name: Role) -> ModalityPredictor:
         return ModalityPredictor(self.n_condition + self.n_features[name], self.transforms[self.other(name)])
 
-    def _make_codec(self, name: Role) -> SpecificCodec:
+    def _make_encoder_decoder(self, name: Role) -> SpecificEncoderDecoder:
         a, sizes = self.architecture, (self.n_features[name], self.n_condition, self.n_specific[name])
-        if a.conditional_codec:
-            return ConditionalCodec(*sizes, n_linear=self.design.n_learned)
-        return PlainCodec(*sizes, a.n_hidden, n_layers=a.n_layers, standardize=a.standardize)
+        if a.conditional_encoder_decoder:
+            return ConditionalEncoderDecoder(*sizes, n_linear=self.design.n_learned)
+        return PlainEncoderDecoder(*sizes, a.n_hidden, n_layers=a.n_layers, standardize=a.standardize)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         """Take weights of models from before covariates other than the batch, which had one overall offset a batch."""
@@ -209,10 +209,10 @@ class IndiSeekModule(BaseModuleClass):
             getattr(self, name).eval()
         return self
 
-    # Codes
+    # Representations
 
     def shared(self, name: Role, features: Tensor) -> Tensor:
-        """Return the shared code, shape ``(n_cells, n_shared)``; dropped directions are columns of 0 at the end."""
+        """Return the shared representation, shape ``(n_cells, n_shared)``; dropped directions are columns of 0 at the end."""
         return map_parts(lambda x: self.rotations[name](self.encoders[name](x)), features)
 
     def condition(self, name: Role, shared: Tensor, design: Tensor) -> Tensor:
@@ -231,11 +231,11 @@ class IndiSeekModule(BaseModuleClass):
         return values * (1 - learned[:, : len(gaps)] @ gaps)
 
     def decode(self, specific: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]) -> dict[Role, Tensor]:
-        """Return the features that both codes of each modality decode to."""
-        return {name: self.codecs[name].decode(code, conditions[name]) for name, code in specific.items()}
+        """Return the features that both representations of each modality decode to."""
+        return {name: self.encoder_decoders[name].decode(latent, conditions[name]) for name, latent in specific.items()}
 
     def join(self, specific: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]) -> list[Tensor]:
-        """Return the features that the joint code is made of: as :meth:`decode`, but of a cell of no certain covariates.
+        """Return the features that the joint representation is made of: as :meth:`decode`, but of a cell of no certain covariates.
 
         Where offsets are subtracted from the features, all cells have the means of the training cells in the place of their own
         covariates. That leaves out what a batch does to some cells more than to others, as far as stage 2 has learnt it.
@@ -248,51 +248,51 @@ class IndiSeekModule(BaseModuleClass):
         return list(self.decode(specific, conditions).values())
 
     def specific(self, name: Role, features: Tensor, condition: Tensor) -> Tensor:
-        """Return the specific code, shape ``(n_cells, n_specific)``."""
-        return self.codecs[name](features, condition)
+        """Return the specific representation, shape ``(n_cells, n_specific)``."""
+        return self.encoder_decoders[name](features, condition)
 
     def encode(self, kind: str, name: Role, features: Tensor, design: Tensor) -> Tensor:
-        """Return the dimensions in use of the ``"shared"`` or ``"specific"`` code of one modality; nothing is decoded."""
+        """Return the dimensions in use of the ``"shared"`` or ``"specific"`` representation of one modality; nothing is decoded."""
         return self.describe({name: features}, design, (kind,))[kind][name]
 
     def describe(
         self, features: Mapping[Role, Tensor], design: Tensor, kinds: Collection[str] = KINDS
     ) -> dict[str, Any]:
-        """Return codes of cells, and compute no more than these need.
+        """Return representations of cells, and compute no more than these need.
 
         Parameters
         ----------
         features
-            Features by modality, shape ``(n_cells, n_features)`` each. Those of one modality are enough for its own codes; the joint code
+            Features by modality, shape ``(n_cells, n_features)`` each. Those of one modality are enough for its own codes; the joint representation
             needs all.
         design
             Covariates of the cells as ``self.design`` gives them, shape ``(n_cells, n_columns)``.
         kinds
-            Which codes, of :data:`KINDS`.
+            Which representations, of :data:`KINDS`.
 
         Returns
         -------
-        By kind: ``"shared"`` and ``"specific"`` codes and ``"reconstruction"`` (features that both decode to), each by modality, and
-        the ``"joint"`` code.
+        By kind: ``"shared"`` and ``"specific"`` representations and ``"reconstruction"`` (features that both decode to), each by modality, and
+        the ``"joint"`` representation.
         """
-        codes: dict[str, Any] = {}
+        latents: dict[str, Any] = {}
         shared = {name: self.shared(name, x) for name, x in features.items()}
-        codes["shared"] = {name: code[:, : self.rotations[name].n_kept] for name, code in shared.items()}
+        latents["shared"] = {name: latent[:, : self.rotations[name].n_kept] for name, latent in shared.items()}
         if set(kinds) <= {"shared"}:
-            return codes
-        conditions = {name: self.condition(name, code, design) for name, code in shared.items()}
+            return latents
+        conditions = {name: self.condition(name, latent, design) for name, latent in shared.items()}
         specific = {name: self.specific(name, x, conditions[name]) for name, x in features.items()}
-        codes["specific"] = {name: code[:, self.codecs[name].used] for name, code in specific.items()}
+        latents["specific"] = {name: latent[:, self.encoder_decoders[name].used] for name, latent in specific.items()}
         if "reconstruction" in kinds or ("joint" in kinds and not self.subtracts_offsets):
-            codes["reconstruction"] = self.decode(specific, conditions)
+            latents["reconstruction"] = self.decode(specific, conditions)
         if "joint" in kinds:
             is_joined = not self.subtracts_offsets
-            joined = list(codes["reconstruction"].values()) if is_joined else self.join(specific, conditions)
-            codes["joint"] = self.joint(joined)
-        return {kind: codes[kind] for kind in kinds}
+            joined = list(latents["reconstruction"].values()) if is_joined else self.join(specific, conditions)
+            latents["joint"] = self.joint(joined)
+        return {kind: latents[kind] for kind in kinds}
 
     def prediction_input(self, source: Role, features: Tensor, design: Tensor) -> Tensor:
-        """Return what the other modality is predicted from: the shared code of ``source``, the covariates, and the features themselves."""
+        """Return what the other modality is predicted from: the shared representation of ``source``, the covariates, and the features themselves."""
         return torch.cat([self.condition(source, self.shared(source, features), design), features], dim=1)
 
     def predict_other(self, source: Role, features: Tensor, design: Tensor, units: Units) -> tuple[Tensor, Tensor]:
@@ -309,7 +309,7 @@ class IndiSeekModule(BaseModuleClass):
         """Return the terms of stage 1 that have a weight, unweighted: ``info_nce``, ``canonical`` and ``prediction``.
 
         The first two are means over pairs of modalities. The last one is the mean over modalities of the error of predicting the
-        others from its code, as a share of their variance.
+        others from its representation, as a share of their variance.
 
         Parameters
         ----------
@@ -317,11 +317,11 @@ class IndiSeekModule(BaseModuleClass):
             Features by modality, and under ``"design"`` the covariates of the cells, if there are any. Cells are compared within these
             (``within_batches``): negatives are of the same levels, and correlations and predictions are of what the covariates do not explain.
         """
-        a, codes = self.architecture, {name: self.encoders[name](cells[name]) for name in self.modalities}
+        a, latents = self.architecture, {name: self.encoders[name](cells[name]) for name in self.modalities}
         design, is_compared, remove = cells.get("design"), None, _keep
         if design is not None and a.within_batches:
             is_compared, remove = self.design.find_same(design), partial(remove_linear, design=design)
-        pairs = [(codes[first], codes[second]) for first, second in combinations(self.modalities, 2)]
+        pairs = [(latents[first], latents[second]) for first, second in combinations(self.modalities, 2)]
         terms = {}
         if a.info_nce_weight > 0:
             log_scale = self.log_scale.clamp(max=LARGEST_LOG_SCALE)
@@ -332,19 +332,19 @@ class IndiSeekModule(BaseModuleClass):
             )
         if a.prediction_weight > 0:
             terms["prediction"] = _mean(
-                [self._prediction_error(name, codes, cells, remove) for name in self.modalities]
+                [self._prediction_error(name, latents, cells, remove) for name in self.modalities]
             )
         return terms
 
     def _prediction_error(
         self,
         name: Role,
-        codes: Mapping[Role, Tensor],
+        latents: Mapping[Role, Tensor],
         cells: Mapping[str, Tensor],
         remove: Callable[[Tensor], Tensor],
     ) -> Tensor:
         others = self.others(name)
-        target, estimate = _join([cells[other] for other in others]), self.predictors[name](codes[name])
+        target, estimate = _join([cells[other] for other in others]), self.predictors[name](latents[name])
         if "design" in cells:
             parts = (x.split([self.n_features[other] for other in others], dim=1) for x in (target, estimate))
             target, estimate = (
@@ -363,32 +363,32 @@ class IndiSeekModule(BaseModuleClass):
         self, name: Role, features: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]
     ) -> dict[str, Tensor]:
         """Compute once what the last stage reads of each cell, one row a cell."""
-        prepared = self.codecs[name].prepare(features[name], conditions[name])
+        prepared = self.encoder_decoders[name].prepare(features[name], conditions[name])
         compared = (name,) if self.architecture.against == "own" else self.others(name)
         return {**prepared, "condition": conditions[name], "against": _join([conditions[m] for m in compared])}
 
     def encode_prepared(self, name: Role, cells: Mapping[str, Tensor]) -> Tensor:
-        """Return the specific code of prepared cells, shape ``(n_cells, n_specific)``."""
-        return self.codecs[name].encode(cells, cells["condition"])
+        """Return the specific representation of prepared cells, shape ``(n_cells, n_specific)``."""
+        return self.encoder_decoders[name].encode(cells, cells["condition"])
 
     def specific_terms(self, name: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the terms of stage 2, unweighted: the bound of each critic and ``error``."""
         specific = self.encode_prepared(name, cells)
-        target, estimate = self.codecs[name].compare(specific, cells, cells["condition"])
+        target, estimate = self.encoder_decoders[name].compare(specific, cells, cells["condition"])
         bounds = self.critics[name].bounds(specific, cells["against"])
         return {
             **{f"{critic}_bound": bound for critic, bound in bounds.items()},
-            "error": normalized_error(target, estimate, self.codecs[name].error_scale),
+            "error": normalized_error(target, estimate, self.encoder_decoders[name].error_scale),
         }
 
     def decoding_error(self, name: Role, cells: Mapping[str, Tensor]) -> Tensor:
-        """Return the reconstruction error, as a share of what the specific code could hold."""
-        codec = self.codecs[name]
-        estimate = codec.refine(cells["closed"], cells["specific"], cells["condition"])
+        """Return the reconstruction error, as a share of what the specific representation could hold."""
+        encoder_decoder = self.encoder_decoders[name]
+        estimate = encoder_decoder.refine(cells["closed"], cells["specific"], cells["condition"])
         target, estimate = (
             self.mask(name, x, cells["condition"][:, self.n_shared :]) for x in (cells["features"], estimate)
         )
-        return normalized_error(target, estimate, codec.error_scale)
+        return normalized_error(target, estimate, encoder_decoder.error_scale)
 
     def critic_losses(self, name: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the loss that each critic of ``name`` with parameters minimises, by critic; the encoder has no part in it."""
@@ -426,7 +426,7 @@ class IndiSeekModule(BaseModuleClass):
         return {"reconstruction": inference_outputs["reconstruction"]}
 
     def generative(self, reconstruction: dict[Role, Tensor]) -> dict[str, dict[Role, Tensor]]:
-        """Return the features that both codes decode to."""
+        """Return the features that both representations decode to."""
         return {"reconstruction": reconstruction}
 
     def loss(

@@ -1,4 +1,4 @@
-"""What is computed from the codes: the joint code, and the prediction of one modality from the other."""
+"""What is computed from the representations: the joint representation, and the prediction of one modality from the other."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Units = Literal["features", "normalized"]
 """What predictions are in: the features that the model works on, or what the step within the cell makes of raw values."""
 
 
-class JointCode(nn.Module):
-    """Principal components of what the codes of all modalities decode to, each modality scaled to the same total variance.
+class JointLatent(nn.Module):
+    """Principal components of what the representations of all modalities decode to, each modality scaled to the same total variance.
 
-    The codes side by side would be a poor space: a specific code is a residual of unit variance in every dimension, however
+    The representations side by side would be a poor space: a specific representation is a residual of unit variance in every dimension, however
     little of the cell it describes. Decoded, each dimension weighs what it explains. This is ours, not the paper's.
 
     Parameters
@@ -28,7 +28,7 @@ class JointCode(nn.Module):
     n_features
         Number of features of each modality.
     n_components
-        Width of the joint code; bounded by the features.
+        Width of the joint representation; bounded by the features.
     """
 
     scales: Tensor
@@ -54,7 +54,7 @@ class JointCode(nn.Module):
         self.principal.fit(*decoded, columns=lambda *some: self._stack(some))
 
     def forward(self, decoded: Sequence[Tensor]) -> Tensor:
-        """Return the joint code, shape ``(n_cells, n_used)``."""
+        """Return the joint representation, shape ``(n_cells, n_used)``."""
         return self.principal(self._stack(decoded))[:, self.used]
 
 
@@ -128,23 +128,23 @@ class ModalityPredictor(nn.Module):
         add_offsets
             As in :meth:`start_from`.
         """
-        mean, deviation = self._predict(inputs, units, target, add_offsets)
-        self.calibrations[units].fit(measured - mean, deviation)
+        mean, std = self._predict(inputs, units, target, add_offsets)
+        self.calibrations[units].fit(measured - mean, std)
 
     def forward(
         self, inputs: Tensor, units: Units, target: FeatureTransform, add_offsets: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Return mean and calibrated standard deviation, shape ``(n_cells, n_columns)`` both."""
-        mean, deviation = self._predict(inputs, units, target, add_offsets)
-        return mean, self.calibrations[units](deviation)
+        mean, std = self._predict(inputs, units, target, add_offsets)
+        return mean, self.calibrations[units](std)
 
     def _predict(
         self, inputs: Tensor, units: Units, target: FeatureTransform, add_offsets: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, Tensor]:
-        mean, deviation = self.head(inputs)
+        mean, std = self.head(inputs)
         if units == "features":
-            return mean, deviation
+            return mean, std
         if target.components is not None:
             # Errors of components are taken as uncorrelated; the calibration makes up for that on average over cells.
-            deviation = (deviation.square() @ target.directions.square() + self.left_variance).sqrt()
-        return target.unstandardize(target.unproject(add_offsets(mean))), deviation * target.spread
+            std = (std.square() @ target.directions.square() + self.left_variance).sqrt()
+        return target.unstandardize(target.unproject(add_offsets(mean))), std * target.spread

@@ -19,16 +19,16 @@ class Architecture:
     Parameters
     ----------
     n_shared
-        Largest width of the raw shared codes, before directions that are not shared are dropped.
+        Largest width of the raw shared representations, before directions that are not shared are dropped.
     n_shared_first
-        Width that stage 1 begins with; the largest is used only if codes of this width turn out not to be sufficient. It has no
+        Width that stage 1 begins with; the largest is used only if representations of this width turn out not to be sufficient. It has no
         effect on a stage 1 without a linear start.
     n_specific
-        Largest width of the specific codes.
+        Largest width of the specific representations.
     n_hidden
-        Width of the hidden layers of encoders and codecs.
+        Width of the hidden layers of encoders and encoder-decoders.
     n_layers
-        Hidden layers of encoders (and of the codec, if plain).
+        Hidden layers of encoders (and of the encoder-decoder, if plain).
     dropout
         Dropout of the shared encoders.
     batch_offsets
@@ -40,17 +40,17 @@ class Architecture:
     info_nce_weight
         Weight of InfoNCE in stage 1.
     canonical_weight
-        Weight of the canonical term, for each dimension of the code.
+        Weight of the canonical term, for each dimension of the representation.
     prediction_weight
-        Weight of the error of predicting each modality from the other one's shared code.
-    conditional_codec
+        Weight of the error of predicting each modality from the other one's shared representation.
+    conditional_encoder_decoder
         Use the conditional whitening in stage 2, else the plain encoder and decoder.
     standardize
-        Standardise the specific code of the plain encoder. The conditional whitening always does.
+        Standardise the specific representation of the plain encoder. The conditional whitening always does.
     independence
         Names of the critics, joined by ``+``, or what makes them.
     against
-        Whose shared code the critics compare a specific code with.
+        Whose shared representation the critics compare a specific representation with.
     """
 
     n_shared: int = 10
@@ -65,7 +65,7 @@ class Architecture:
     info_nce_weight: float = 0.05
     canonical_weight: float = 0.75
     prediction_weight: float = 4.0
-    conditional_codec: bool = True
+    conditional_encoder_decoder: bool = True
     standardize: bool = True
     independence: Independence = "gaussian+nce"
     against: Against = "other"
@@ -79,7 +79,7 @@ class Architecture:
             check_number(name, getattr(self, name))
         if not any(getattr(self, name) for name in weights):
             raise ValueError(f"One of {', '.join(weights)} must be above 0: stage 1 has nothing to learn from.")
-        for name in ("batch_offsets", "within_batches", "linear_start", "conditional_codec", "standardize"):
+        for name in ("batch_offsets", "within_batches", "linear_start", "conditional_encoder_decoder", "standardize"):
             check_flag(name, getattr(self, name))
         check_name("against", self.against, get_args(Against))
         if not check_number("dropout", self.dropout) < 1:
@@ -121,10 +121,10 @@ class Optimisation:
     n_critic_warmup_steps
         Critic steps before the specific encoders move at all, where critics were not trained alone before.
     gate_critics
-        Train the critics alone first, on codes that stand still, and move the encoder of a modality only if critics or a probe find
+        Train the critics alone first, on representations that stand still, and move the encoder of a modality only if critics or a probe find
         dependence in it on validation cells.
     keep_least_leak
-        Keep the codes of each modality as they were when a newly fitted probe explained least of the other shared code on validation
+        Keep the representations of each modality as they were when a newly fitted probe explained least of the other shared representation on validation
         cells, which may be before the first epoch; else as they are after the last.
     max_epochs_shared
         Largest number of epochs of stage 1.
@@ -206,7 +206,7 @@ _PRESETS: dict[str, Settings] = {
             info_nce_weight=1.0,
             canonical_weight=0.0,
             prediction_weight=0.0,
-            conditional_codec=False,
+            conditional_encoder_decoder=False,
             standardize=False,
             independence="gaussian_bounded",
         ),

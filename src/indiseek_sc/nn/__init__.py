@@ -10,7 +10,7 @@ from indiseek_sc.nn._canonical_analysis import (
     shared_strength,
 )
 from indiseek_sc.nn._covariates import N_STATES, CovariateDesign, CovariateOffsets, Offsets
-from indiseek_sc.nn._encoder_decoders import ConditionalCodec, PlainCodec, SpecificCodec
+from indiseek_sc.nn._encoder_decoders import ConditionalEncoderDecoder, PlainEncoderDecoder, SpecificEncoderDecoder
 from indiseek_sc.nn._flow import ConditionalSpline
 from indiseek_sc.nn._linear import FourierRegression, PrincipalMap, RidgeMap
 from indiseek_sc.nn._networks import CrossPredictor, NamedModules, SharedEncoder, last_layer, make_mlp
@@ -23,7 +23,7 @@ __all__ = [
     "LEVELS",
     "N_STATES",
     "CanonicalRotation",
-    "ConditionalCodec",
+    "ConditionalEncoderDecoder",
     "ConditionalSpline",
     "ConditionalWhitening",
     "CovariateDesign",
@@ -36,13 +36,13 @@ __all__ = [
     "LinearMap",
     "NamedModules",
     "Offsets",
-    "PlainCodec",
+    "PlainEncoderDecoder",
     "PredictionHead",
     "PrincipalMap",
     "Recipe",
     "RidgeMap",
     "SharedEncoder",
-    "SpecificCodec",
+    "SpecificEncoderDecoder",
     "Whitening",
     "build_transform",
     "chance_correlation",

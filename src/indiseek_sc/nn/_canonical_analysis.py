@@ -69,8 +69,8 @@ class _Moments(NamedTuple):
 
 def _standardized(linear: LinearMap, x: Tensor, rows: Tensor, scale: Tensor) -> LinearMap:
     """Give each output column the standard deviation ``scale`` over some cells; constant ones become 0."""
-    deviation = torch.cat([linear(part) for (part,) in double_parts(x, rows=rows)]).std(dim=0, correction=0)
-    factor = torch.where(deviation > 1e-9, scale / deviation.clamp(min=1e-9), 0.0)
+    std = torch.cat([linear(part) for (part,) in double_parts(x, rows=rows)]).std(dim=0, correction=0)
+    factor = torch.where(std > 1e-9, scale / std.clamp(min=1e-9), 0.0)
     return LinearMap(linear.center, linear.weight * factor)
 
 
@@ -149,14 +149,14 @@ def regularized_cca(
 
 
 class CanonicalRotation(nn.Module):
-    """Turns a raw shared code into canonical directions, the most shared ones first, and drops those that are not shared.
+    """Turns a raw shared representation into canonical directions, the most shared ones first, and drops those that are not shared.
 
     Dropped directions are columns of 0 at the end, so that the width of all networks behind is known before training.
 
     Parameters
     ----------
     n_shared
-        Width of the raw code.
+        Width of the raw representation.
     """
 
     center: Tensor
@@ -186,5 +186,5 @@ class CanonicalRotation(nn.Module):
         return (raw - self.center) @ self.weight
 
     def standardize(self, shared: Tensor) -> Tensor:
-        """Scale the kept directions of a rotated code to unit variance, as networks read it."""
+        """Scale the kept directions of a rotated representation to unit variance, as networks read it."""
         return torch.where(self.correlation > 0, shared / self.correlation.clamp(min=1e-6), 0.0)

@@ -60,9 +60,9 @@ class CovariateDesign(nn.Module):
         """Set means and scales from the covariates of training cells, in the form that :meth:`forward` takes."""
         if self.value_mean.numel():
             values = covariates[:, len(self.n_levels) :].double()
-            deviation = values.std(dim=0, correction=0)
+            std = values.std(dim=0, correction=0)
             self.value_mean.copy_(values.mean(dim=0))
-            self.value_scale.copy_(torch.where(deviation > 0, 1 / deviation, 0.0))
+            self.value_scale.copy_(torch.where(std > 0, 1 / std, 0.0))
         self.mean.copy_(self(covariates)[:, : self.n_learned].double().mean(dim=0))
 
     def forward(self, covariates: Tensor) -> Tensor:

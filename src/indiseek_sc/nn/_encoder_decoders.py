@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class SpecificCodec(nn.Module, ABC):
-    """Encodes features to a specific code, and decodes that with the condition: own shared code, and batch if there is one.
+class SpecificEncoderDecoder(nn.Module, ABC):
+    """Encodes features to a specific representation, and decodes that with the condition: own shared representation, and batch if there is one.
 
     ``error_scale`` is what the reconstruction error is measured against, in squared units of the features.
     """
@@ -40,11 +40,11 @@ class SpecificCodec(nn.Module, ABC):
     @property
     @abstractmethod
     def used(self) -> Tensor:
-        """Numbers of the columns of the code that are in use, shape ``(n_used,)``; the others are 0."""
+        """Numbers of the columns of the representation that are in use, shape ``(n_used,)``; the others are 0."""
 
     @property
     def n_used(self) -> int:
-        """Number of dimensions of the code that are in use."""
+        """Number of dimensions of the representation that are in use."""
         return len(self.used)
 
     @property
@@ -54,7 +54,7 @@ class SpecificCodec(nn.Module, ABC):
 
     @abstractmethod
     def fit(self, features: Tensor, condition: Tensor, n_shared: int = 0) -> None:
-        """Set from training cells all that has a closed form; ``n_shared`` directions of the condition are shared code."""
+        """Set from training cells all that has a closed form; ``n_shared`` directions of the condition are shared representation."""
 
     @abstractmethod
     def prepare(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
@@ -66,10 +66,10 @@ class SpecificCodec(nn.Module, ABC):
 
     @abstractmethod
     def compare(self, specific: Tensor, prepared: Mapping[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what is to be reconstructed and what the code reconstructs of it, both ``(n_cells, n_columns)``."""
+        """Return what is to be reconstructed and what the representation reconstructs of it, both ``(n_cells, n_columns)``."""
 
     def start_state(self) -> dict[str, Tensor]:
-        """Return a copy of the state before critics spoke; loaded into a new codec, it brings that to the same start."""
+        """Return a copy of the state before critics spoke; loaded into a new encoder-decoder, it brings that to the same start."""
         state = self.state_dict()
         return {name: x.clone() for name, x in state.items() if name.partition(".")[0] in self.START}
 
@@ -78,9 +78,9 @@ class SpecificCodec(nn.Module, ABC):
         return self.encode(self.prepare(features, condition), condition)
 
     def decode(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """Reconstruct features, shape ``(n_cells, n_features)``, from both codes and nothing else."""
+        """Reconstruct features, shape ``(n_cells, n_features)``, from both representations and nothing else."""
         return map_parts(
-            lambda code, known: self.refine(self.decode_closed(code, known), code, known), specific, condition
+            lambda latent, known: self.refine(self.decode_closed(latent, known), latent, known), specific, condition
         )
 
     @abstractmethod
@@ -92,11 +92,11 @@ class SpecificCodec(nn.Module, ABC):
         return closed + self.refinement(torch.cat([specific, condition], dim=1)) if self.is_refined else closed
 
     def start_decoder(self, features: Tensor, specific: Tensor, condition: Tensor) -> None:
-        """Set from training cells what has a closed form in the decoder, once the specific codes are there."""
+        """Set from training cells what has a closed form in the decoder, once the specific representations are there."""
 
     @torch.no_grad()
     def freeze_statistics(self, prepared: Mapping[str, Tensor], condition: Tensor) -> None:
-        """Set the statistics that standardise the code to those of the training cells."""
+        """Set the statistics that standardise the representation to those of the training cells."""
         if isinstance(self.standardize, nn.BatchNorm1d):
             values = self._raw(prepared, condition)
             statistics = {"running_mean": values.mean(dim=0), "running_var": values.var(dim=0, correction=0)}
@@ -104,10 +104,10 @@ class SpecificCodec(nn.Module, ABC):
 
     @abstractmethod
     def _raw(self, prepared: Mapping[str, Tensor], condition: Tensor) -> Tensor:
-        """Return the code before it is standardised."""
+        """Return the representation before it is standardised."""
 
 
-class PlainCodec(SpecificCodec):
+class PlainEncoderDecoder(SpecificEncoderDecoder):
     """An encoder and a decoder that start at random, as published.
 
     Parameters
@@ -117,7 +117,7 @@ class PlainCodec(SpecificCodec):
     n_condition
         Columns of the condition.
     n_specific
-        Width of the code.
+        Width of the representation.
     n_hidden
         Width of the hidden layers.
     n_layers
@@ -125,7 +125,7 @@ class PlainCodec(SpecificCodec):
     activation
         Nonlinearity.
     standardize
-        Standardise the code. The published recipe does not, which lets it shrink or grow to please a critic.
+        Standardise the representation. The published recipe does not, which lets it shrink or grow to please a critic.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class PlainCodec(SpecificCodec):
         self.decoder = make_mlp(
             n_specific + n_condition, n_features, n_hidden, n_layers=n_layers, activation=activation
         )
-        # Deep ReLU networks start near a width of 1e-3: added to such a variance, the usual 1e-5 lets the code shrink again.
+        # Deep ReLU networks start near a width of 1e-3: added to such a variance, the usual 1e-5 lets the representation shrink again.
         self.standardize = nn.BatchNorm1d(n_specific, eps=1e-12, affine=False) if standardize else nn.Identity()
 
     @property
@@ -174,10 +174,10 @@ class PlainCodec(SpecificCodec):
 
 
 NEGLIGIBLE_SHARE = 1e-4
-"""Axes with less than this share of the variance of the features are left out of the specific code."""
+"""Axes with less than this share of the variance of the features are left out of the specific representation."""
 
 CELLS_PER_DIMENSION = 50
-"""Training cells that each dimension of the specific code asks for."""
+"""Training cells that each dimension of the specific representation asks for."""
 
 FEWEST = 10
 """So many dimensions there may be, however few the cells."""
@@ -189,7 +189,7 @@ MOST_IDLE = 0.1
 """So much of what all dimensions bring may be left out, and no more."""
 
 
-class ConditionalCodec(SpecificCodec):
+class ConditionalEncoderDecoder(SpecificEncoderDecoder):
     r"""Conditional whitening, corrected by a small network. This design is ours, not the paper's.
 
     With :math:`c` the condition, :math:`b(c)` a ridge regression of the features :math:`x`, and :math:`V` the first principal
@@ -210,9 +210,9 @@ class ConditionalCodec(SpecificCodec):
     before leave of its own. Fit order: :meth:`fit`, then training of ``conditional``, of ``shape``, of ``correction``, and of
     ``refinement``.
 
-    A shared code is a function of the features, so with :math:`k` directions of it given, the features have about as many
+    A shared representation is a function of the features, so with :math:`k` directions of it given, the features have about as many
     degrees of freedom left as they have more columns than :math:`k`. A wider :math:`z` would consist of rounding and misfit,
-    which tell the shared code. So there are at most that many axes, and of few cells no more than they can tell apart; the others are
+    which tell the shared representation. So there are at most that many axes, and of few cells no more than they can tell apart; the others are
     columns of 0. For the same reason dimensions that
     bring next to nothing to a reconstruction are left out by :meth:`fit_whitening`: scaled to a variance
     of 1, they would be noise and what the regression missed of the mean. :attr:`used` are those that are left.
@@ -224,7 +224,7 @@ class ConditionalCodec(SpecificCodec):
     n_condition
         Columns of the condition.
     n_specific
-        Width of the code, at most ``n_features``.
+        Width of the representation, at most ``n_features``.
     n_hidden
         Width of the hidden layers.
     n_linear
@@ -233,16 +233,16 @@ class ConditionalCodec(SpecificCodec):
 
     in_use: Tensor
     mean: Tensor
-    deviation: Tensor
+    std: Tensor
     START = (
-        *SpecificCodec.START,
+        *SpecificEncoderDecoder.START,
         "baseline",
         "principal",
         "conditional",
         "in_use",
-        "shape",
+        "flow",
         "mean",
-        "deviation",
+        "std",
     )
 
     is_refined = True
@@ -254,7 +254,7 @@ class ConditionalCodec(SpecificCodec):
         self.baseline = RidgeMap(n_condition, n_features)
         self.principal = PrincipalMap(n_features, n_specific)
         self.conditional = ConditionalWhitening(n_condition, n_specific, n_linear=n_linear)
-        self.shape = ConditionalSpline(n_condition, n_specific)
+        self.flow = ConditionalSpline(n_condition, n_specific)
         self.correction = make_mlp(
             n_specific + n_condition, n_specific, n_hidden, n_layers=2, activation="gelu", start_at_zero=True
         )
@@ -264,11 +264,11 @@ class ConditionalCodec(SpecificCodec):
         self.standardize = nn.BatchNorm1d(n_specific, affine=False)
         self.register_buffer("in_use", torch.ones(n_specific))
         self.register_buffer("mean", torch.zeros(n_specific))
-        self.register_buffer("deviation", torch.ones(n_specific))
+        self.register_buffer("std", torch.ones(n_specific))
 
     @property
     def used(self) -> Tensor:
-        """Numbers of the columns of the code that are in use."""
+        """Numbers of the columns of the representation that are in use."""
         return self.in_use.nonzero()[:, 0]
 
     @property
@@ -313,14 +313,14 @@ class ConditionalCodec(SpecificCodec):
         is_choice = (largest_idle <= least) & (sizes > least) & (kept >= (1 - MOST_IDLE) * kept[-1])
         n_left = int(is_choice.nonzero()[-1]) + 1 if is_choice.any() else len(sizes)
         self.in_use.zero_().index_fill_(0, order[:n_left], 1.0).mul_(self.conditional.varies)
-        self.shape.varies.copy_(self.in_use)
+        self.flow.varies.copy_(self.in_use)
 
     @torch.no_grad()
     def freeze_start(self, features: Tensor, condition: Tensor) -> None:
         """Note mean and deviation of the start over the training cells, once ``shape`` is trained."""
-        start = self.shape(self.whitened(features, condition), condition)
+        start = self.flow(self.whitened(features, condition), condition)
         self.mean.copy_(start.mean(dim=0))
-        self.deviation.copy_(torch.where(self.in_use > 0, start.std(dim=0, correction=0), 1.0))
+        self.std.copy_(torch.where(self.in_use > 0, start.std(dim=0, correction=0), 1.0))
 
     def scores(self, features: Tensor, condition: Tensor) -> Tensor:
         """Return r, what the linear regression leaves along the principal axes, shape ``(n_cells, n_specific)``."""
@@ -338,7 +338,7 @@ class ConditionalCodec(SpecificCodec):
         return {"start": map_parts(self._start, features, condition)}
 
     def _start(self, features: Tensor, condition: Tensor) -> Tensor:
-        return (self.shape(self.whitened(features, condition), condition) - self.mean) / self.deviation
+        return (self.flow(self.whitened(features, condition), condition) - self.mean) / self.std
 
     def _raw(self, prepared: Mapping[str, Tensor], condition: Tensor) -> Tensor:
         return map_parts(
@@ -350,19 +350,21 @@ class ConditionalCodec(SpecificCodec):
     def compare(self, specific: Tensor, prepared: Mapping[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
         """Return the scores that z_0 and z decode to, less their mean: what lies across the axes no z can change.
 
-        They are decoded by the affine part alone. Of a difference between both codes that is small, as lambda has it, the shape
+        They are decoded by the affine part alone. Of a difference between both representations that is small, as lambda has it, the shape
         would change little but the cost: its inverse goes column by column, at each step of training.
         """
-        with torch.no_grad():  # anew for each batch: kept for all cells it would be ten times as much as the codes
+        with (
+            torch.no_grad()
+        ):  # anew for each batch: kept for all cells it would be ten times as much as the representations
             whitening = self.conditional(condition)
-        back = Whitening(torch.zeros_like(specific), whitening.log_scale, whitening.mixing)
-        return back.unwhiten(prepared["start"] * self.deviation), back.unwhiten(specific * self.deviation)
+        back = Whitening(torch.zeros_like(specific), whitening.log_scale, whitening.cholesky)
+        return back.unwhiten(prepared["start"] * self.std), back.unwhiten(specific * self.std)
 
     def decode_closed(self, specific: Tensor, condition: Tensor) -> Tensor:
         """Reconstruct by the regression and the axes alone, without what the refinement adds."""
         return map_parts(self._decode_closed, specific, condition)
 
     def _decode_closed(self, specific: Tensor, condition: Tensor) -> Tensor:
-        whitened = self.shape.inverse(specific * self.deviation + self.mean, condition)
+        whitened = self.flow.inverse(specific * self.std + self.mean, condition)
         scores = self.conditional(condition).unwhiten(whitened)
         return self.baseline(condition) + self.principal.inverse(scores)

@@ -202,9 +202,9 @@ class ConditionalSpline(nn.Module):
 
     def loss(self, values: Tensor, condition: Tensor) -> Tensor:
         """Negative log-likelihood, up to a constant, summed over columns."""
-        return self.surprise(values, condition).mean()
+        return self.negative_log_likelihood(values, condition).mean()
 
-    def surprise(self, values: Tensor, condition: Tensor) -> Tensor:
+    def negative_log_likelihood(self, values: Tensor, condition: Tensor) -> Tensor:
         """Negative log-likelihood of each cell, up to a constant, shape ``(n_cells,)``."""
         bent, log_slope = self._splines(values, condition)(values)
         return ((0.5 * bent.square() - log_slope) * self.varies).sum(dim=-1)

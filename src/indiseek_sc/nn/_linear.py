@@ -172,9 +172,9 @@ class FourierFeatures(nn.Module):
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
         """Set means and standard deviations from cells, shape ``(n_cells, n_input)``."""
-        deviation = x.std(dim=0, correction=0)
+        std = x.std(dim=0, correction=0)
         self.center.copy_(x.mean(dim=0))
-        self.scale.copy_(torch.where(deviation > 1e-6, 1 / deviation, 0.0))
+        self.scale.copy_(torch.where(std > 1e-6, 1 / std, 0.0))
         features = self._expand(x)
         spread = features.std(dim=0, correction=0)
         self.mean.copy_(features.mean(dim=0))

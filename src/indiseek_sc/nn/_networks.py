@@ -175,7 +175,7 @@ class EnsembleLinear(nn.Module):
 
 
 class SharedEncoder(nn.Module):
-    """Features to a raw shared code: a linear map plus a network that corrects it.
+    """Features to a raw shared representation: a linear map plus a network that corrects it.
 
     The linear map starts as regularised CCA and the network as zero, so training begins where the best linear method ends.
     Without a linear start the encoder is the network alone, as in the published recipe.
@@ -185,7 +185,7 @@ class SharedEncoder(nn.Module):
     n_input
         Number of features.
     n_shared
-        Width of the code.
+        Width of the representation.
     n_hidden
         Width of the hidden layers.
     n_layers
@@ -197,7 +197,7 @@ class SharedEncoder(nn.Module):
     activation
         Nonlinearity of the network.
     n_active
-        Columns of the code that are in use; the others are 0. All if not given.
+        Columns of the representation that are in use; the others are 0. All if not given.
     """
 
     active: Tensor
@@ -230,7 +230,7 @@ class SharedEncoder(nn.Module):
 
     @property
     def n_active(self) -> int:
-        """Number of columns of the code that are in use, the first ones."""
+        """Number of columns of the representation that are in use, the first ones."""
         return int(self.active.sum())
 
     @torch.no_grad()
@@ -251,18 +251,18 @@ class SharedEncoder(nn.Module):
 
 
 NOISE = 0.1
-"""Standard deviation of the noise that a standardised code is read through in training."""
+"""Standard deviation of the noise that a standardised representation is read through in training."""
 
 
 class CrossPredictor(nn.Module):
-    """Predicts the features of the other modality from a shared code.
+    """Predicts the features of the other modality from a shared representation.
 
-    The code is standardised and read through noise, so that it cannot hide what it tells in directions of tiny scale.
+    The representation is standardised and read through noise, so that it cannot hide what it tells in directions of tiny scale.
 
     Parameters
     ----------
     n_shared
-        Columns of the code.
+        Columns of the representation.
     n_features
         Features of the other modality.
     n_hidden
@@ -276,5 +276,5 @@ class CrossPredictor(nn.Module):
 
     def forward(self, shared: Tensor) -> Tensor:
         """Predict: ``(n_cells, n_shared)`` to ``(n_cells, n_features)``."""
-        code = self.standardize(shared)
-        return self.network(code + NOISE * torch.randn_like(code) if self.training else code)
+        latent = self.standardize(shared)
+        return self.network(latent + NOISE * torch.randn_like(latent) if self.training else latent)

@@ -77,9 +77,9 @@ class PredictionHead(nn.Module):
         """
         for layer in (*self.layers, self.mean, self.log_scale):
             layer.reset()
-        deviation = x.std(dim=0, correction=0)
+        std = x.std(dim=0, correction=0)
         self.center.copy_(x.mean(dim=0))
-        self.scale.copy_(torch.where(deviation > FLAT, 1 / deviation.clamp(min=FLAT), 0.0))
+        self.scale.copy_(torch.where(std > FLAT, 1 / std.clamp(min=FLAT), 0.0))
         spread = y.std(dim=0, correction=0)
         self.overall_mean.copy_(y.mean(dim=0))
         self.overall_scale.copy_(torch.where(spread > FLAT, spread, 0.0))
@@ -113,8 +113,8 @@ class PredictionHead(nn.Module):
         if not self.training:
             return (target - mean.mean(dim=0)).square().mul(varies).mean()
         error = target - mean
-        surprise = (error.detach() * (-log_scale).exp()).square() / 2 + log_scale
-        return ((error.square() + surprise) * varies).mean()
+        negative_log_likelihood = (error.detach() * (-log_scale).exp()).square() / 2 + log_scale
+        return ((error.square() + negative_log_likelihood) * varies).mean()
 
 
 POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -156,33 +156,33 @@ class IntervalCalibration(nn.Module):
         self.register_buffer("half_widths", torch.zeros(len(LEVELS), n_columns))
 
     @torch.no_grad()
-    def fit(self, error: Tensor, deviation: Tensor) -> None:
+    def fit(self, error: Tensor, std: Tensor) -> None:
         """Set from errors and predicted deviations, shape ``(n_cells, n_columns)`` both.
 
         A column without deviations, which is constant, keeps them, and its intervals have no width.
         """
-        varies = (deviation > 0).all(dim=0)
+        varies = (std > 0).all(dim=0)
         self.scale.fill_(1.0)
-        self.typical.copy_(torch.where(varies, deviation.clamp(min=TINY).log().mean(dim=0).exp(), 1.0))
+        self.typical.copy_(torch.where(varies, std.clamp(min=TINY).log().mean(dim=0).exp(), 1.0))
         surprises = []
         for power in POWERS:
             self.power.fill_(power)
             # With scaled deviations all squares have mean 1, so what is left of the likelihood is their size.
-            size = self._find_scale(error, deviation)
+            size = self._find_scale(error, std)
             surprises.append(float((size.log() * varies).sum()))
         self.power.fill_(POWERS[min(range(len(POWERS)), key=surprises.__getitem__)])
-        self.scale.copy_(torch.where(varies, self._find_scale(error, deviation), 1.0))
-        ordered = (error.abs() / self(deviation).clamp(min=TINY) * varies).sort(dim=0).values
+        self.scale.copy_(torch.where(varies, self._find_scale(error, std), 1.0))
+        ordered = (error.abs() / self(std).clamp(min=TINY) * varies).sort(dim=0).values
         ranks = [min(math.ceil(round((len(error) + 1) * level, 6)), len(error)) for level in LEVELS]
         self.half_widths.copy_(ordered[torch.tensor(ranks, device=ordered.device) - 1])
 
-    def _find_scale(self, error: Tensor, deviation: Tensor) -> Tensor:
-        return (error / self._even_out(deviation).clamp(min=TINY)).square().mean(dim=0).sqrt().clamp(min=TINY)
+    def _find_scale(self, error: Tensor, std: Tensor) -> Tensor:
+        return (error / self._even_out(std).clamp(min=TINY)).square().mean(dim=0).sqrt().clamp(min=TINY)
 
-    def _even_out(self, deviation: Tensor) -> Tensor:
-        changed = self.typical * (deviation / self.typical).pow(self.power)
-        return torch.where(deviation > 0, changed, 0.0)
+    def _even_out(self, std: Tensor) -> Tensor:
+        changed = self.typical * (std / self.typical).pow(self.power)
+        return torch.where(std > 0, changed, 0.0)
 
-    def forward(self, deviation: Tensor) -> Tensor:
+    def forward(self, std: Tensor) -> Tensor:
         """Return standard deviations, shape ``(n_cells, n_columns)``, of predicted ones."""
-        return self._even_out(deviation) * self.scale
+        return self._even_out(std) * self.scale

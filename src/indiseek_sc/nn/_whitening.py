@@ -38,31 +38,31 @@ class Whitening(NamedTuple):
 
     mean: Tensor
     log_scale: Tensor
-    mixing: Tensor
+    cholesky: Tensor
     shift: Tensor | float = 0.0
 
-    def _mixing_matrix(self) -> Tensor:
+    def _cholesky_factor(self) -> Tensor:
         """Return L less its diagonal, shape ``(..., n_columns, n_columns)``."""
         n = self.log_scale.shape[-1]
-        matrix = self.mixing.new_zeros(*self.mixing.shape[:-1], n, n)
-        rows, columns = below_diagonal(n, self.mixing.device)
-        matrix[..., rows, columns] = self.mixing
+        matrix = self.cholesky.new_zeros(*self.cholesky.shape[:-1], n, n)
+        rows, columns = below_diagonal(n, self.cholesky.device)
+        matrix[..., rows, columns] = self.cholesky
         return matrix
 
     def matrix(self) -> Tensor:
         """Return the matrix of the map, :math:`L D^{-1}`, shape ``(..., n_columns, n_columns)``."""
-        eye = torch.eye(self.log_scale.shape[-1], dtype=self.mixing.dtype, device=self.mixing.device)
-        return (self._mixing_matrix() + eye) * (-self.log_scale).exp()[..., None, :]
+        eye = torch.eye(self.log_scale.shape[-1], dtype=self.cholesky.dtype, device=self.cholesky.device)
+        return (self._cholesky_factor() + eye) * (-self.log_scale).exp()[..., None, :]
 
     def whiten(self, values: Tensor) -> Tensor:
         """Return z, shape ``(..., n_columns)``."""
         scaled = (values - self.mean) * (-self.log_scale).exp()
-        return scaled + (self._mixing_matrix() @ scaled[..., None])[..., 0] - self.shift
+        return scaled + (self._cholesky_factor() @ scaled[..., None])[..., 0] - self.shift
 
     def unwhiten(self, whitened: Tensor) -> Tensor:
         """Return the values that :meth:`whiten` takes to ``whitened``, shape ``(..., n_columns)``."""
         scaled = torch.linalg.solve_triangular(
-            self._mixing_matrix(), (whitened + self.shift)[..., None], upper=False, unitriangular=True
+            self._cholesky_factor(), (whitened + self.shift)[..., None], upper=False, unitriangular=True
         )
         return self.mean + self.log_scale.exp() * scaled[..., 0]
 
@@ -77,7 +77,7 @@ LOG_SCALE_LIMIT = 4.0
 N_FOURIER = 256
 """Fourier features for conditional means and scales."""
 
-N_MIXING = 32
+N_CHOLESKY = 32
 """Fourier features for conditional correlations, of which there are many: the first so many of those above."""
 
 FREQUENCY = 2.0
@@ -136,19 +136,19 @@ class ConditionalWhitening(nn.Module):
     def __init__(self, n_condition: int, n_output: int, *, n_linear: int = 0) -> None:
         super().__init__()
         self.features = FourierFeatures(n_condition, N_FOURIER, frequency=FREQUENCY, n_linear=n_linear)
-        self.n_mixing = n_condition + N_MIXING
+        self.n_cholesky = n_condition + N_CHOLESKY
         self.register_buffer("varies", torch.zeros(n_output))
         self.register_buffer("size", torch.ones(n_output))
         self.mean, self.first, self.second, self.shift = (RidgeMap(self.features.n_output, n_output) for _ in range(4))
-        self.mixing = RidgeMap(self.n_mixing, below_diagonal(n_output)[0].numel())
+        self.cholesky = RidgeMap(self.n_cholesky, below_diagonal(n_output)[0].numel())
 
     def forward(self, condition: Tensor) -> Whitening:
         """Return the whitening of each cell."""
         known = self.features(condition)
         first, second = _limit(self.first(known)), _limit(self.second(known))
         rows, columns = below_diagonal(len(self.varies), known.device)
-        mixing = self.mixing(known[:, : self.n_mixing]) * (second[:, columns] - second[:, rows]).exp()
-        return Whitening(self.mean(known) * self.size, self.size.log() + first + second, mixing, self.shift(known))
+        cholesky = self.cholesky(known[:, : self.n_cholesky]) * (second[:, columns] - second[:, rows]).exp()
+        return Whitening(self.mean(known) * self.size, self.size.log() + first + second, cholesky, self.shift(known))
 
     @torch.no_grad()
     def fit(self, values: Tensor, condition: Tensor, n_fit: int) -> None:
@@ -163,12 +163,12 @@ class ConditionalWhitening(nn.Module):
         n_fit
             The first so many cells are fitted on.
         """
-        for part in (self.mean, self.first, self.second, self.shift, self.mixing):
+        for part in (self.mean, self.first, self.second, self.shift, self.cholesky):
             part.weight.zero_()
             part.bias.zero_()
-        deviation = values[:n_fit].std(dim=0, correction=0)
-        self.varies.copy_(deviation > 1e-6)
-        self.size.copy_(torch.where(self.varies > 0, deviation, 1.0))
+        std = values[:n_fit].std(dim=0, correction=0)
+        self.varies.copy_(std > 1e-6)
+        self.size.copy_(torch.where(self.varies > 0, std, 1.0))
         on = self.varies.nonzero()[:, 0]
         if not len(on):
             return
@@ -179,11 +179,11 @@ class ConditionalWhitening(nn.Module):
 
         left = left - _set(self.mean, on, basis, *_regress(left, basis))
         left = left * (-_limit(_set(self.first, on, basis, *_fit_log_scale(left, basis)))).exp()
-        left, mixing = _unmix(left, known[:, : self.n_mixing], n_fit)
+        left, cholesky = _unmix(left, known[:, : self.n_cholesky], n_fit)
         rows, columns = below_diagonal(len(self.varies), known.device)
         pairs = ((self.varies[rows] > 0) & (self.varies[columns] > 0)).nonzero()[:, 0]
-        self.mixing.weight[:, pairs] = -mixing[1:].to(self.mixing.weight)
-        self.mixing.bias[pairs] = -mixing[0].to(self.mixing.bias)
+        self.cholesky.weight[:, pairs] = -cholesky[1:].to(self.cholesky.weight)
+        self.cholesky.bias[pairs] = -cholesky[0].to(self.cholesky.bias)
         left = left * (-_limit(_set(self.second, on, basis, *_fit_log_scale(left, basis)))).exp()
         _set(self.shift, on, basis, *_regress(left, basis))
 

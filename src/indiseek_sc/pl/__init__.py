@@ -3,12 +3,12 @@
 from indiseek_sc.pl._attribution import attribution
 from indiseek_sc.pl._audit import AUDIT_AIMS, audit, prediction, retrieval
 from indiseek_sc.pl._clusters import cluster_agreement, cluster_splits
-from indiseek_sc.pl._coordinates import coordinate_importance
 from indiseek_sc.pl._dimensions import dimensions
+from indiseek_sc.pl._feature_importance import feature_importance
 from indiseek_sc.pl._importance import importance_ranking
 from indiseek_sc.pl._rank_correlation import rank_correlation
 from indiseek_sc.pl._style import COLUMN, DPI, PAGE, PALETTE, STYLE, display_name, finish
-from indiseek_sc.pl._training import frontier, history
+from indiseek_sc.pl._training import history, lambda_path
 from indiseek_sc.pl._umap import umap
 
 __all__ = [
@@ -22,11 +22,11 @@ __all__ = [
     "audit",
     "cluster_agreement",
     "cluster_splits",
-    "coordinate_importance",
+    "feature_importance",
     "dimensions",
     "display_name",
     "finish",
-    "frontier",
+    "lambda_path",
     "history",
     "importance_ranking",
     "prediction",

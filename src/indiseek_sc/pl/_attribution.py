@@ -1,4 +1,4 @@
-"""Heat map of the features that drive the dimensions of a code."""
+"""Heat map of the features that drive the dimensions of a representation."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def attribution(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes | None:
-    """Draw the features that drive each dimension of a code, or one dimension in each group of cells, as a heat map.
+    """Draw the features that drive each dimension of a representation, or one dimension in each group of cells, as a heat map.
 
     Of each column the features with the largest values, whatever their sign, have a row; a feature stands with the column where it has
     its largest one. White is 0, and the largest 2 % of the values have the last colour. Numbers behind groups are of cells.
@@ -120,7 +120,9 @@ def _check(table: pd.DataFrame, n_top: int, measure: str | None) -> None:
             f"table lacks the columns {lacking}; it has {list(table.columns)}. Pass that of model.feature_attribution."
         )
     if table.empty:
-        raise ValueError("table has no row. Pass that of model.feature_attribution, of a code that has dimensions.")
+        raise ValueError(
+            "table has no row. Pass that of model.feature_attribution, of a representation that has dimensions."
+        )
     for column in _ONE_OF_EACH:
         if len(several := list(table[column].unique())) > 1:
             raise ValueError(

@@ -45,9 +45,9 @@ def cluster_agreement(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes | None:
-    """Draw how alike the clusters of every two codes are, and those of each code and the labels.
+    """Draw how alike the clusters of every two representations are, and those of each representation and the labels.
 
-    On the diagonal a code is compared with itself, clustered from other seeds: where that is low, it has no clusters to agree on.
+    On the diagonal a representation is compared with itself, clustered from other seeds: where that is low, it has no clusters to agree on.
 
     Parameters
     ----------
@@ -75,17 +75,17 @@ def cluster_agreement(
     """
     check_mdata(mdata)
     check_name("figure", figure, get_args(Figure))
-    agreement, codes = (find_comparison(mdata, part) for part in ("", "_codes"))
+    agreement, latents = (find_comparison(mdata, part) for part in ("", "_latents"))
     names = list(dict.fromkeys([*agreement["one"], *agreement["other"]]))
     values = pd.DataFrame(np.nan, names, names)
     for _, row in agreement.iterrows():
         values.loc[row["other"], row["one"]] = row[figure]  # the later below the earlier
     warn_if_stale(mdata, _keys.CLUSTERS, "compare_clusters(mdata, ...)")
-    words = code_names(codes) | {_LABELS: _name_labels(mdata)}
+    words = latent_names(latents) | {_LABELS: _name_labels(mdata)}
     side = 8.5 * len(names)
     with one_panel(ax, inches(COLUMN if side + 26 <= COLUMN else PAGE, min(side, PAGE - 40) + 22), show) as (ax, show):
         _draw_matrix(ax, values, words)
-        n_clusters = codes["n_clusters"]
+        n_clusters = latents["n_clusters"]
         few, many = n_clusters.min(), n_clusters.max()
         ax.set_title(
             f"{_NAMES[figure]}\nLeiden, {few if few == many else f'{few} to {many}'} clusters each",
@@ -108,11 +108,11 @@ def find_comparison(mdata: MuData, part: str) -> pd.DataFrame:
     return mdata.uns[key]
 
 
-def code_names(codes: pd.DataFrame) -> dict[str, str]:
-    """What a figure calls each code."""
+def latent_names(latents: pd.DataFrame) -> dict[str, str]:
+    """What a figure calls each representation."""
     return {
-        row["code"]: f"{row['kind']} {display_name(row['modality'])}" if row["modality"] else row["kind"]
-        for _, row in codes.iterrows()
+        row["latent"]: f"{row['kind']} {display_name(row['modality'])}" if row["modality"] else row["kind"]
+        for _, row in latents.iterrows()
     }
 
 
@@ -168,10 +168,10 @@ def cluster_splits(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes | None:
-    """Draw for each cluster of the reference whether each code keeps it together, a row a cluster and a column a code.
+    """Draw for each cluster of the reference whether each representation keeps it together, a row a cluster and a column a representation.
 
-    The number in a tile is that of effective clusters: 2.0 is two halves. A frame marks clusters that fall apart in one code alone. Hatched are cells
-    among which the code knows of no groups: Leiden cuts them otherwise from each seed.
+    The number in a tile is that of effective clusters: 2.0 is two halves. A frame marks clusters that fall apart in one representation alone. Hatched are cells
+    among which the representation knows of no groups: Leiden cuts them otherwise from each seed.
 
     Parameters
     ----------
@@ -194,10 +194,10 @@ def cluster_splits(
         If the tables are not there.
     """
     check_mdata(mdata)
-    splits, codes = (find_comparison(mdata, part) for part in ("_splits", "_codes"))
+    splits, latents = (find_comparison(mdata, part) for part in ("_splits", "_latents"))
     warn_if_stale(mdata, _keys.CLUSTERS, "compare_clusters(mdata, ...)")
-    words = code_names(codes)
-    rows, columns = _order(splits), list(dict.fromkeys(splits["code"]))
+    words = latent_names(latents)
+    rows, columns = _order(splits), list(dict.fromkeys(splits["latent"]))
     reference = mdata.uns.get(f"{_keys.CLUSTERS}_params", {}).get("reference", "joint")
     names = [_describe(str(name), row) for name, row in rows.iterrows()]
     is_narrow = len(columns) <= 3 and max(map(len, names)) <= _WIDEST_IN_A_COLUMN
@@ -229,7 +229,7 @@ def _order(splits: pd.DataFrame) -> pd.DataFrame:
 
 def _draw_tiles(ax: Axes, splits: pd.DataFrame, clusters: list[str], columns: list[str]) -> None:
     for _, tile in splits.iterrows():
-        x, y = columns.index(tile["code"]), clusters.index(tile["cluster"])
+        x, y = columns.index(tile["latent"]), clusters.index(tile["cluster"])
         unstable = tile["verdict"] == "unstable"
         ax.add_patch(
             Rectangle(

@@ -43,7 +43,7 @@ _COLUMNS = {
         *("information_rna_upper", "information_adt", "information_adt_lower", "information_adt_upper"),
     ),
 }
-_CODES = ("specific", "shared", "both", "raw")
+_LATENTS = ("specific", "shared", "both", "raw")
 _WIDEST_LABEL = 40
 _WIDEST_CAPTION, _LETTER = 90, 1.22
 """Letters of a line of the caption of a figure of a page, and millimetres of a letter."""
@@ -61,7 +61,7 @@ def importance_ranking(
     mdata: MuData | pd.DataFrame,
     *,
     score: Score | None = None,
-    code: str = "specific",
+    latent: str = "specific",
     modalities: Mapping[str, str] | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
@@ -81,7 +81,7 @@ def importance_ranking(
         After :func:`indiseek_sc.tl.modality_importance`, or the table that it returned.
     score
         ``"information"`` or ``"theta"``; by default information where the table has it, which needs refits.
-    code
+    latent
         Of which representation, as it was given there.
     modalities
         Names to print for the roles ``"rna"`` and ``"adt"``; by default the user's own names of the modalities.
@@ -103,15 +103,15 @@ def importance_ranking(
     ValueError
         If it has no row, or an argument is unknown.
     """
-    check_name("code", code, _CODES)
+    check_name("latent", latent, _LATENTS)
     if score is not None:
         check_name("score", score, get_args(Score))
     if modalities is not None and not isinstance(modalities, Mapping):
         raise ValueError(f"modalities must map 'rna' and 'adt' to names to print, but is {modalities!r}.")
     if not isinstance(mdata, pd.DataFrame):
         check_mdata(mdata)
-    table, score = _find_table(mdata, code, score)
-    key = _keys.of_code(_keys.IMPORTANCE, code)
+    table, score = _find_table(mdata, latent, score)
+    key = _keys.of_latent(_keys.IMPORTANCE, latent)
     warn_if_stale(mdata, key, "modality_importance(mdata, label_key=...)")
     noted = {} if isinstance(mdata, pd.DataFrame) else mdata.uns.get(f"{key}_params", {})
     names = {role: role for role in _keys.ROLES} if isinstance(mdata, pd.DataFrame) else modality_names(mdata)
@@ -129,11 +129,11 @@ def importance_ranking(
         return finish(page(ax), ax, show=show, save=save)
 
 
-def _find_table(mdata: MuData | pd.DataFrame, code: str, score: Score | None) -> tuple[pd.DataFrame, Score]:
+def _find_table(mdata: MuData | pd.DataFrame, latent: str, score: Score | None) -> tuple[pd.DataFrame, Score]:
     """The table in its order, checked, and the score to draw."""
-    key = _keys.of_code(_keys.IMPORTANCE, code)
+    key = _keys.of_latent(_keys.IMPORTANCE, latent)
     if not isinstance(mdata, pd.DataFrame) and key not in mdata.uns:
-        of = "" if code == "specific" else f", code={code!r}"
+        of = "" if latent == "specific" else f", latent={latent!r}"
         raise KeyError(
             f"mdata.uns[{key!r}] is missing. Call indiseek_sc.tl.modality_importance(mdata, label_key=...{of}) first."
         )
@@ -252,9 +252,9 @@ def _annotate_theta(ax: Axes, table: pd.DataFrame, names: Mapping[str, str], not
     ax.annotate(f"{right}\nresolves it{space}better →", (0, 1), (5, 3), ha="left", color=ROLE_COLORS["rna"], **above)
     _annotate_count(ax, table)
     caption = f"θ: log ratio of neighbourhood purities, {rna} over {adt}"
-    code = noted.get("code", "specific")
-    if code != "specific":
-        which = "shared and specific representations together" if code == "both" else f"the {code} representations"
+    latent = noted.get("latent", "specific")
+    if latent != "specific":
+        which = "shared and specific representations together" if latent == "both" else f"the {latent} representations"
         caption += f"\nin {which}"
     caption += f"\n(mean over cells, {_interval(noted)})"
     if not table["reliable"].all():

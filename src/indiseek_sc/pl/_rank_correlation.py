@@ -53,10 +53,10 @@ def rank_correlation(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> np.ndarray | None:
-    """Draw mean theta of each label against its mean WNN weight of RNA, or the ranks of both, a panel for each code.
+    """Draw mean theta of each label against its mean WNN weight of RNA, or the ranks of both, a panel for each representation.
 
-    Above each panel stand Spearman's rho with its jackknife interval and, for the specific code, the leak ratios if an audit was given: a high rho is no
-    sign of good codes where the leak is high. Rank 1 is the most RNA; labels of too few cells have none. On the line both ranks are the same. Means are drawn
+    Above each panel stand Spearman's rho with its jackknife interval and, for the specific representation, the leak ratios if an audit was given: a high rho is no
+    sign of good representations where the leak is high. Rank 1 is the most RNA; labels of too few cells have none. On the line both ranks are the same. Means are drawn
     of all labels, with their intervals over cells, as large as their number of cells, in the colours that scanpy noted for the labels if it did; labels
     of too few cells are hollow.
 
@@ -73,7 +73,7 @@ def rank_correlation(
 
     Returns
     -------
-    The axes, shape ``(n_codes,)``; nothing if the figure was shown.
+    The axes, shape ``(n_latents,)``; nothing if the figure was shown.
 
     Raises
     ------
@@ -94,22 +94,22 @@ def rank_correlation(
     params = mdata.uns.get(f"{key}_params", {})
     names = modality_names(mdata) | params.get("modalities", {})
     rna, adt = (display_name(names[role]) for role in _keys.ROLES)
-    codes = list(dict.fromkeys(table["code"]))
+    latents = list(dict.fromkeys(table["latent"]))
     colors = _find_colors(mdata, params) if of == "means" else {}
     with plt.rc_context(STYLE):
-        n_columns = min(len(codes), N_COLUMNS)
-        n_rows = -(-len(codes) // n_columns)
+        n_columns = min(len(latents), N_COLUMNS)
+        n_rows = -(-len(latents) // n_columns)
         width = COLUMN if n_columns == 1 else PAGE
         size = inches(width, (width / n_columns + 8) * n_rows + (6 if of == "means" else 0))
         figure, grid = plt.subplots(n_rows, n_columns, figsize=size, squeeze=False, layout="constrained")
-        axes, marks = grid.ravel()[: len(codes)], []
-        for ax in grid.ravel()[len(codes) :]:
+        axes, marks = grid.ravel()[: len(latents)], []
+        for ax in grid.ravel()[len(latents) :]:
             ax.remove()
-        for ax, code in zip(axes, codes, strict=True):
-            labels = by_label[by_label["code"] == code]
+        for ax, latent in zip(axes, latents, strict=True):
+            labels = by_label[by_label["latent"] == latent]
             marks.append(draw_means(ax, labels, colors) if of == "means" else _draw_ranks(ax, labels))
-            spearman = table[(table["code"] == code) & (table["statistic"] == "spearman")].iloc[0]
-            ax.set_title(_describe(code, spearman), loc="left")
+            spearman = table[(table["latent"] == latent) & (table["statistic"] == "spearman")].iloc[0]
+            ax.set_title(_describe(latent, spearman), loc="left")
             ax.set_xlabel(f"{_AXES[of]} WNN weight of {rna}")
         for ax in axes[::n_columns]:
             ax.set_ylabel(f"{_AXES[of]} θ, {rna} over {adt}")
@@ -139,8 +139,8 @@ def _draw_ranks(ax: Axes, labels: pd.DataFrame) -> Marks:
     return Marks(points, list(ranked["label"]), radii, np.empty((0, 2, 2)))
 
 
-def _describe(code: str, spearman: pd.Series) -> str:
-    name = "Shared and specific" if code == "both" else code.capitalize()
+def _describe(latent: str, spearman: pd.Series) -> str:
+    name = "Shared and specific" if latent == "both" else latent.capitalize()
     words = f"{name} representations\nSpearman {spearman['estimate']:.2f}"
     if np.isfinite(spearman["jackknife_lower"]):
         words += f" [{spearman['jackknife_lower']:.2f}, {spearman['jackknife_upper']:.2f}]"

@@ -153,7 +153,7 @@ def modality_names(mdata: MuData) -> dict[_keys.Role, str]:
 
 
 def warn_if_stale(mdata: MuData, key: str, call: str) -> None:
-    """Warn of a result that was made of other codes, labels or cells than are there now.
+    """Warn of a result that was made of other representations, labels or cells than are there now.
 
     Parameters
     ----------
@@ -344,7 +344,7 @@ def _of_categories(mdata: MuData, values: pd.Series, key: str, palette: Palette 
             stacklevel=5,
         )
     missing = values.isna().to_numpy()
-    # A missing category has code -1: the last row.
+    # A missing category has representation -1: the last row.
     rgba = to_rgba_array([*colors.values(), to_rgba(MISSING)])[values.cat.codes.to_numpy()]
     return Coloring(key, rgba, missing, pd.Categorical(values), colors)
 

@@ -318,7 +318,7 @@ _RING = 8.5
 _COLUMNS = ("lambda", "modality", "leak_ratio", "gain")
 
 
-def frontier(
+def lambda_path(
     path: Any,
     *,
     ax: Axes | None = None,

@@ -64,7 +64,7 @@ def umap(
     mdata: MuData,
     color: str | Sequence[str] | None = None,
     *,
-    codes: Sequence[str] | None = None,
+    latents: Sequence[str] | None = None,
     legend_loc: LegendLocation | None = "auto",
     palette: Palette | None = None,
     size: float | None = None,
@@ -85,7 +85,7 @@ def umap(
     color
         Columns of ``mdata.obs`` or a modality's obs, such as the cell type, the batch, ``"indiseek_theta"``. By default
         the labels that :func:`indiseek_sc.tl.modality_importance` ranked, or no colour before that.
-    codes
+    latents
         ``"joint"``, ``"shared_rna"``, ``"specific_rna"`` and so on; by default all that have an embedding.
     legend_loc
         ``"right margin"`` is one legend for each colour beside or below its panels; ``"on data"`` has the names of all categories on the panels
@@ -106,7 +106,7 @@ def umap(
 
     Returns
     -------
-    The axes of the panels, shape ``(n_colors, n_codes)``; nothing if the figure was shown.
+    The axes of the panels, shape ``(n_colors, n_latents)``; nothing if the figure was shown.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def umap(
     if size is not None:
         check_number("size", size, above_zero=True)
     check_mdata(mdata)
-    embeddings = _find_embeddings(mdata, codes)
+    embeddings = _find_embeddings(mdata, latents)
     colors = [coloring(mdata, key, palette) for key in _color_keys(mdata, color)]
     with plt.rc_context(STYLE):
         figure, axes, side = _layout(colors, len(embeddings), ncols, legend_loc)
@@ -166,51 +166,53 @@ def _color_keys(mdata: MuData, color: str | Sequence[str] | None) -> list[str | 
     return keys
 
 
-def _find_embeddings(mdata: MuData, codes: Sequence[str] | None) -> list[tuple[str, NDArray[np.floating]]]:
-    """Title and points of each code, shape ``(n_cells, 2)``."""
+def _find_embeddings(mdata: MuData, latents: Sequence[str] | None) -> list[tuple[str, NDArray[np.floating]]]:
+    """Title and points of each representation, shape ``(n_cells, 2)``."""
     modalities = list(dict.fromkeys([*modality_names(mdata).values(), *mdata.mod]))
     known = {"joint": ("Joint representation", _keys.JOINT)}
     for kind, key_of in {"Shared": _keys.shared, "Specific": _keys.specific}.items():
         known |= {f"{kind.lower()}_{name}": (f"{kind}, {display_name(name)}", key_of(name)) for name in modalities}
-    wanted = list(known) if codes is None else check_several("codes", codes)
+    wanted = list(known) if latents is None else check_several("latents", latents)
     if not wanted:
-        raise ValueError("codes=[] names no code. Leave it out for all that have an embedding.")
-    for code in wanted:
-        check_name("codes", code, known)
+        raise ValueError("latents=[] names no representation. Leave it out for all that have an embedding.")
+    for latent in wanted:
+        check_name("latents", latent, known)
     found = []
-    for title, code_key in (known[code] for code in wanted):
-        key = key_of_map(code_key)
+    for title, latent_key in (known[latent] for latent in wanted):
+        key = key_of_map(latent_key)
         if key in mdata.obsm:
             found.append((title, _as_points(mdata.obsm[key], key)))
-        elif codes is not None:
-            raise KeyError(f"mdata.obsm[{key!r}] is missing. {_how_to_make(code_key, key)}")
-    _warn_of_old_maps(mdata, {code_key: key_of_map(code_key) for _, code_key in (known[code] for code in wanted)})
+        elif latents is not None:
+            raise KeyError(f"mdata.obsm[{key!r}] is missing. {_how_to_make(latent_key, key)}")
+    _warn_of_old_maps(
+        mdata, {latent_key: key_of_map(latent_key) for _, latent_key in (known[latent] for latent in wanted)}
+    )
     if not found:
-        raise KeyError(f"mdata.obsm has no embedding of a code. {_how_to_make(_keys.JOINT, 'X_umap')}")
+        raise KeyError(f"mdata.obsm has no embedding of a representation. {_how_to_make(_keys.JOINT, 'X_umap')}")
     return found
 
 
-def key_of_map(code_key: str) -> str:
-    """``obsm`` key of the UMAP of a code: scanpy's own for the joint one, which the cells' graph is made of."""
-    return "X_umap" if code_key == _keys.JOINT else f"{code_key}_umap"
+def key_of_map(latent_key: str) -> str:
+    """``obsm`` key of the UMAP of a representation: scanpy's own for the joint one, which the cells' graph is made of."""
+    return "X_umap" if latent_key == _keys.JOINT else f"{latent_key}_umap"
 
 
 def _warn_of_old_maps(mdata: MuData, keys: Mapping[str, str]) -> None:
-    """Warn of UMAPs that were there before the codes were written."""
+    """Warn of UMAPs that were there before the representations were written."""
     old = {place.key for place in find_unchanged(mdata, _keys.MAPS_BEFORE)}
-    for code_key, key in keys.items():
+    for latent_key, key in keys.items():
         if key in old:
             warnings.warn(
-                f"mdata.obsm[{key!r}] was there before the codes: it is not of them. {_how_to_make(code_key, key)}",
+                f"mdata.obsm[{key!r}] was there before the representations: it is not of them. {_how_to_make(latent_key, key)}",
                 stacklevel=4,
             )
 
 
-def _how_to_make(code_key: str, key: str) -> str:
-    name = "" if code_key == _keys.JOINT else f", key_added={code_key!r}"
-    use = "" if code_key == _keys.JOINT else f", neighbors_key={code_key!r}, key_added={key!r}"
+def _how_to_make(latent_key: str, key: str) -> str:
+    name = "" if latent_key == _keys.JOINT else f", key_added={latent_key!r}"
+    use = "" if latent_key == _keys.JOINT else f", neighbors_key={latent_key!r}, key_added={key!r}"
     return (
-        f"Call model.write_latents(mdata), sc.pp.neighbors(mdata, use_rep={code_key!r}{name}) "
+        f"Call model.write_latents(mdata), sc.pp.neighbors(mdata, use_rep={latent_key!r}{name}) "
         f"and sc.tl.umap(mdata{use}) first."
     )
 
@@ -233,12 +235,12 @@ class _Plan:
 
 
 def _layout(
-    colors: list[Coloring], n_codes: int, ncols: int | None, legend_loc: LegendLocation | None
+    colors: list[Coloring], n_latents: int, ncols: int | None, legend_loc: LegendLocation | None
 ) -> tuple[Figure, NDArray[np.object_], float]:
-    """Empty panels, shape ``(n_colors, n_codes)``, with the legend or colour bar of each colour beside or below them; and inches of their sides."""
+    """Empty panels, shape ``(n_colors, n_latents)``, with the legend or colour bar of each colour beside or below them; and inches of their sides."""
     single = len(colors) == 1
-    ncols = min(ncols or _choose_columns(n_codes), n_codes) if single else n_codes
-    n_rows = -(-n_codes // ncols) if single else 1
+    ncols = min(ncols or _choose_columns(n_latents), n_latents) if single else n_latents
+    n_rows = -(-n_latents // ncols) if single else 1
     explained = [
         of_row
         if of_row.scale is not None or (legend_loc in ("auto", "right margin") and of_row.legend is not None)
@@ -246,7 +248,7 @@ def _layout(
         for of_row in colors
     ]
     width = inches(COLUMN if ncols == 1 else PAGE, 0)[0]
-    n_spare = n_rows * ncols - n_codes
+    n_spare = n_rows * ncols - n_latents
     plan = (
         _plan_in_spare(explained, width, ncols, n_rows, n_spare)
         or _plan_beside(explained, width, ncols, n_rows)
@@ -254,14 +256,14 @@ def _layout(
     )
     figure = plt.figure(figsize=(width, sum(plan.rows) + _TITLES * len(plan.rows)), layout="constrained")
     grid = figure.add_gridspec(len(plan.rows), len(plan.columns), width_ratios=plan.columns, height_ratios=plan.rows)
-    panels = [figure.add_subplot(grid[place]) for place in plan.panels[: len(colors) * n_codes]]
+    panels = [figure.add_subplot(grid[place]) for place in plan.panels[: len(colors) * n_latents]]
     for rows, columns, guide in plan.guides:
         draw_guide(figure.add_subplot(grid[rows, columns]), guide)
-    return figure, np.array(panels, dtype=object).reshape(len(colors), n_codes), plan.columns[0]
+    return figure, np.array(panels, dtype=object).reshape(len(colors), n_latents), plan.columns[0]
 
 
-def _choose_columns(n_codes: int) -> int:
-    return n_codes if n_codes <= _WIDEST_ROW else 2 if n_codes == 4 else _WIDEST_ROW
+def _choose_columns(n_latents: int) -> int:
+    return n_latents if n_latents <= _WIDEST_ROW else 2 if n_latents == 4 else _WIDEST_ROW
 
 
 def _plan_in_spare(

@@ -1,17 +1,17 @@
-"""A report of codes and of the model that made them: one HTML file with pictures, figures, settings and words for a methods section."""
+"""A report of representations and of the model that made them: one HTML file with pictures, figures, settings and words for a methods section."""
 
 from __future__ import annotations
 
 from indiseek_sc.report._compute import COMPONENTS
 from indiseek_sc.report._dimensions import summarize_dimensions
 from indiseek_sc.report._facts import Material, ModelFacts, collect_facts, course_of_training
-from indiseek_sc.report._write import check_codes, write_report
+from indiseek_sc.report._write import check_latents, write_report
 
 __all__ = [
     "COMPONENTS",
     "Material",
     "ModelFacts",
-    "check_codes",
+    "check_latents",
     "collect_facts",
     "course_of_training",
     "summarize_dimensions",

@@ -32,7 +32,7 @@ LEVEL = 0.05
 SMALLEST_EXCESS = 0.1
 """How much more neighbours share their batch than by chance, of what more is possible, before it is told of a label."""
 
-CLUSTERS_OF_CODES = ("leiden", _keys.CLUSTERS)
+CLUSTERS_OF_LATENTS = ("leiden", _keys.CLUSTERS)
 """How columns begin that hold no cell types but clusters: those of the command line, and of ``tl.compare_clusters``."""
 
 
@@ -126,7 +126,7 @@ def _of_labels(material: Material) -> Iterator[str]:
         than = f"fewer than {minimum}" if minimum is not None else "few"
         more = f" and {len(few) - MOST_NAMES} more" if len(few) > MOST_NAMES else ""
         yield f"Theta is uncertain for labels of {than} cells: {', '.join(few[:MOST_NAMES])}{more}."
-    if material.label_key is not None and material.label_key.startswith(CLUSTERS_OF_CODES):
+    if material.label_key is not None and material.label_key.startswith(CLUSTERS_OF_LATENTS):
         yield f"The labels ({material.label_key}) are clusters of the joint representation itself: theta is relative to what the representations resolve."
 
 
@@ -147,8 +147,8 @@ def _of_batches(material: Material) -> Iterator[str]:
     facts, mdata = material.facts, material.mdata
     if facts is None or facts.batch_key is None:
         return
-    codes = {"joint": _keys.JOINT, "shared": _keys.shared(material.modalities["rna"])}
-    codes |= {f"{name}-specific": _keys.specific(name) for name in material.modalities.values()}
+    latents = {"joint": _keys.JOINT, "shared": _keys.shared(material.modalities["rna"])}
+    latents |= {f"{name}-specific": _keys.specific(name) for name in material.modalities.values()}
     batch = find_labels(mdata, facts.batch_key, "batch_key").astype(str).to_numpy()
     known = np.flatnonzero(np.isfinite(mdata.obsm[_keys.JOINT]).all(axis=1))
     cells = np.random.default_rng(material.seed).permutation(known)[:CELLS_OF_BATCHES]
@@ -158,7 +158,7 @@ def _of_batches(material: Material) -> Iterator[str]:
     by_chance = np.unique(batch[test], return_counts=True)[1].max() / len(test)
     accuracy = {
         name: label_accuracy(mdata.obsm[key][cells], batch, train, test, n_neighbors=N_NEIGHBORS)
-        for name, key in codes.items()
+        for name, key in latents.items()
     }
     if accuracy["joint"] - by_chance > APART * (1 - by_chance):
         listed = ", ".join(f"{share:.0%} ({name})" for name, share in accuracy.items())
@@ -171,7 +171,7 @@ def _of_batches(material: Material) -> Iterator[str]:
 
 
 def _of_batches_within_labels(material: Material) -> Iterator[str]:
-    table = material.mixing
+    table = material.cholesky
     if table is None or not len(table):
         return
     apart = table[(table["p_adjusted"] < LEVEL) & (table["excess"] > SMALLEST_EXCESS)].sort_values(

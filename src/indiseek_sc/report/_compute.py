@@ -26,14 +26,14 @@ COMPONENTS: dict[_keys.Role, int] = {"rna": 30, "adt": 18}
 def compute_missing(
     mdata: MuData, label_key: str | None, model: Any, audit: AuditReport | None, *, compare: bool, seed: int
 ) -> dict[str, str]:
-    """Write to ``mdata`` what is missing, or is of other codes, labels or cells, and takes seconds; if asked what takes minutes.
+    """Write to ``mdata`` what is missing, or is of other representations, labels or cells, and takes seconds; if asked what takes minutes.
 
     What is old and is not made again is taken out.
 
     Parameters
     ----------
     mdata
-        With codes.
+        With representations.
     label_key
         Labels, if there are any.
     model
@@ -41,7 +41,7 @@ def compute_missing(
     audit
         For the leak beside rank correlations.
     compare
-        Whether to compare clusters of codes, and ranks of labels with those by weighted nearest neighbours.
+        Whether to compare clusters of representations, and ranks of labels with those by weighted nearest neighbours.
     seed
         Seed of intervals and clusters.
 
@@ -147,12 +147,12 @@ def mix_batches(mdata: MuData, label_key: str | None, batch_key: str | None, see
     """
     if label_key is None or batch_key is None:
         return None
-    code = np.asarray(mdata.obsm[_keys.JOINT])
+    latent = np.asarray(mdata.obsm[_keys.JOINT])
     labels, batches = (
         find_labels(mdata, key, name) for key, name in ((label_key, "label_key"), (batch_key, "batch_key"))
     )
-    known = np.isfinite(code).all(axis=1) & labels.notna().to_numpy() & batches.notna().to_numpy()
+    known = np.isfinite(latent).all(axis=1) & labels.notna().to_numpy() & batches.notna().to_numpy()
     cells = np.random.default_rng(seed).permutation(np.flatnonzero(known))[:CELLS_OF_MIXING]
     if not len(cells):
         return None
-    return batch_mixing(code[cells], labels.iloc[cells], batches.iloc[cells], seed=seed)
+    return batch_mixing(latent[cells], labels.iloc[cells], batches.iloc[cells], seed=seed)

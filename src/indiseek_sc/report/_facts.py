@@ -46,7 +46,7 @@ class ModelFacts:
     lambda_path
         The walk by which lambda was chosen, if it was.
     cautions
-        What the model itself has to say against its codes.
+        What the model itself has to say against its representations.
     predictions
         What ``model.audit_prediction`` found, by source and target; nothing if the model has not learnt to predict.
     """
@@ -66,12 +66,12 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class Material:
-    """The data with codes and tables, and the model where there is one.
+    """The data with representations and tables, and the model where there is one.
 
     Parameters
     ----------
     mdata
-        With codes; tables and embeddings as far as they were made.
+        With representations; tables and embeddings as far as they were made.
     source
         What the cells are, in words.
     label_key
@@ -99,11 +99,11 @@ class Material:
     audit: AuditReport | None = None
     failures: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
-    mixing: pd.DataFrame | None = None
+    cholesky: pd.DataFrame | None = None
 
     @property
     def noted(self) -> Mapping[str, Any]:
-        """What the model noted when it wrote its codes."""
+        """What the model noted when it wrote its representations."""
         return self.mdata.uns[_keys.SETTINGS]
 
     @property
@@ -153,7 +153,7 @@ PACKAGES = (
 
 
 def collect_facts(material: Material) -> dict[str, Any]:
-    """Facts of data, codes, settings and versions, as the report and the command line's summary tell them.
+    """Facts of data, representations, settings and versions, as the report and the command line's summary tell them.
 
     Parameters
     ----------
@@ -205,12 +205,12 @@ def collect_facts(material: Material) -> dict[str, Any]:
 
 
 def _take_fingerprints(material: Material) -> dict[str, str]:
-    """Short texts by which it can be told later whether codes, labels and cells are those of the report."""
-    codes = [
+    """Short texts by which it can be told later whether representations, labels and cells are those of the report."""
+    latents = [
         _keys.JOINT,
         *(key(name) for key in (_keys.shared, _keys.specific) for name in material.modalities.values()),
     ]
-    places = [CELLS, *(Place("obsm", key) for key in codes)]
+    places = [CELLS, *(Place("obsm", key) for key in latents)]
     places += [] if material.label_key is None else [Place("obs", material.label_key)]
     return {str(place): take_fingerprint(material.mdata, place) for place in places}
 
@@ -243,7 +243,7 @@ def _find_weights(table: pd.DataFrame | None) -> str | None:
 
 
 CURVES = ("info_nce", "correlation", "bound", "leak", "error")
-"""Ends of the names of the curves to draw: alignment of the shared codes, independence (as critics and the probe have it) and completeness of the others."""
+"""Ends of the names of the curves to draw: alignment of the shared representations, independence (as critics and the probe have it) and completeness of the others."""
 
 
 def course_of_training(history: Mapping[str, pd.DataFrame]) -> list[str]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from indiseek_sc.report._facts import Material
 
-Section = Literal["codes", "importance", "dimensions", "independence", "prediction", "clusters", "training"]
+Section = Literal["latents", "importance", "dimensions", "independence", "prediction", "clusters", "training"]
 
 FEATURES_OF_A_DIMENSION = 3
 CELLS_OF_ATTRIBUTION = 200
@@ -78,7 +78,7 @@ class Picture:
 def list_pictures(material: Material) -> list[Picture]:
     """All pictures of a report, in the order to look at them."""
     return [
-        *_of_codes(material),
+        *_of_latents(material),
         *_of_importance(material),
         *_of_dimensions(material),
         *_of_independence(material),
@@ -88,12 +88,12 @@ def list_pictures(material: Material) -> list[Picture]:
     ]
 
 
-def _of_codes(material: Material) -> Iterator[Picture]:
+def _of_latents(material: Material) -> Iterator[Picture]:
     mdata = material.mdata
     keys = {"joint": "X_umap"}
     for kind, key_of in (("shared", _keys.shared), ("specific", _keys.specific)):
         keys |= {f"{kind} {name}": f"{key_of(name)}_umap" for name in material.modalities.values()}
-    without = [code for code, key in keys.items() if key not in mdata.obsm]
+    without = [latent for latent, key in keys.items() if key not in mdata.obsm]
     missing = "" if len(without) < len(keys) else NO_MAPS
     lacking = f" Not shown, since they have no UMAP here: {', '.join(without)}." if without else ""
     batch = None if material.facts is None else material.facts.batch_key
@@ -110,7 +110,7 @@ def _of_codes(material: Material) -> Iterator[Picture]:
         ]
         yield Picture(
             f"umap-{number}",
-            "codes",
+            "latents",
             f"UMAPs {words}",
             reading + lacking,
             lambda color=color: pl.umap(mdata, color, show=False),  # type: ignore[misc]
@@ -279,12 +279,12 @@ def _of_training(material: Material) -> Iterator[Picture]:
     path = None if material.facts is None else material.facts.lambda_path
     if path is not None:
         yield Picture(
-            "frontier",
+            "lambda_path",
             "training",
             "The walk along lambda",
             "Each point is a lambda, evaluated on validation cells: to the left it leaks less, further up it keeps more. "
             f"{path.reason}",
-            lambda: pl.frontier(path, show=False),
+            lambda: pl.lambda_path(path, show=False),
             tables=("lambda-path",),
         )
 

@@ -25,7 +25,7 @@ OF_DATA = {
     f"{_keys.DIMENSIONS}_covariates": "dimensions-covariates",
     f"{_keys.DIMENSIONS}_labels": "dimensions-labels",
     _keys.CLUSTERS: "cluster-agreement",
-    f"{_keys.CLUSTERS}_codes": "cluster-resolutions",
+    f"{_keys.CLUSTERS}_latents": "cluster-resolutions",
     f"{_keys.CLUSTERS}_splits": "cluster-splits",
 }
 """Tables in ``uns``, and what their files are called."""
@@ -60,8 +60,8 @@ def _all_tables(material: Material) -> Iterator[Table]:
     for key, name in OF_DATA.items():
         if key in material.mdata.uns:
             yield Table(name, pd.DataFrame(material.mdata.uns[key]))
-    if material.mixing is not None:
-        yield Table("batch-mixing", material.mixing)
+    if material.cholesky is not None:
+        yield Table("batch-mixing", material.cholesky)
     facts = material.facts
     if facts is not None and facts.lambda_path is not None:
         yield Table("lambda-path", facts.lambda_path.table)

@@ -61,7 +61,7 @@ def write_report(
     audit
         What ``model.audit()`` returned; asked of the model if not given.
     compare
-        Compare clusters of the codes, and theta with WNN weights, where this was not done before. It takes minutes.
+        Compare clusters of the representations, and theta with WNN weights, where this was not done before. It takes minutes.
     source
         What the cells are, for the title.
     seed
@@ -72,14 +72,14 @@ def write_report(
     Raises
     ------
     KeyError
-        If there are no codes, or no column ``label_key``.
+        If there are no representations, or no column ``label_key``.
     ValueError
         If there can be no such file, or there is no folder ``tables``.
     """
     file = check_path("path", path)
     check_flag("compare", compare)
     check_whole("seed", seed, 0)
-    check_codes(mdata, "mdata")
+    check_latents(mdata, "mdata")
     if label_key is not None:
         find_obs(mdata, label_key, "label_key")
     if file.is_dir() or not file.parent.is_dir():  # before the work
@@ -97,14 +97,14 @@ def write_report(
             audit = model.audit(seed=seed)
         label_key = label_key or find_label_key(mdata)
         failures = compute_missing(mdata, label_key, model, audit, compare=compare, seed=seed)
-        mixing = mix_batches(mdata, label_key, None if facts is None else facts.batch_key, seed)
-        material = Material(mdata, source or "cells", label_key, model, facts, audit, failures, seed, mixing)
+        cholesky = mix_batches(mdata, label_key, None if facts is None else facts.batch_key, seed)
+        material = Material(mdata, source or "cells", label_key, model, facts, audit, failures, seed, cholesky)
         figures = draw_figures(list_pictures(material))
         content = {
             "facts": collect_facts(material),
             "findings": find_findings(material),
             "tables": as_csv(list_tables(material)),
-            "mixing": mixing,
+            "cholesky": cholesky,
             "audit": audit,
             "audit_rows": None if audit is None else list_figures(audit),
             "pair_rows": None if audit is None else list_pair_figures(audit),
@@ -120,8 +120,8 @@ def write_report(
     file.write_text(render(**content, warnings=told), encoding="utf-8")
 
 
-def check_codes(mdata: MuData, name: str) -> None:
-    """Refuse a MuData without codes.
+def check_latents(mdata: MuData, name: str) -> None:
+    """Refuse a MuData without representations.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def check_codes(mdata: MuData, name: str) -> None:
     Raises
     ------
     KeyError
-        If codes or the note of the model that wrote them are missing.
+        If representations or the note of the model that wrote them are missing.
     """
     roles = mdata.uns.get(_keys.SETTINGS, {}).get("modalities", {})
     keys = [
@@ -143,10 +143,12 @@ def check_codes(mdata: MuData, name: str) -> None:
     lacking = [key for key in keys if key not in mdata.obsm]
     if lacking or not roles:
         what = (
-            f"the codes {', '.join(lacking)} in obsm" if lacking else f"uns[{_keys.SETTINGS!r}], the note of the model"
+            f"the representations {', '.join(lacking)} in obsm"
+            if lacking
+            else f"uns[{_keys.SETTINGS!r}], the note of the model"
         )
         raise KeyError(
-            f"{name} lacks {what}: no model wrote its codes there. Run indiseek-sc fit first, or model.write_latents(mdata), and save the result."
+            f"{name} lacks {what}: no model wrote its representations there. Run indiseek-sc fit first, or model.write_latents(mdata), and save the result."
         )
 
 

@@ -1,4 +1,4 @@
-"""Tools: what the codes and embeddings in a MuData say, written back beside them."""
+"""Tools: what the representations and embeddings in a MuData say, written back beside them."""
 
 from indiseek_sc.tl._attribution import attribution_enrichment, block_attribution, write_attribution
 from indiseek_sc.tl._clusters import ClusterComparison, compare_clusters

@@ -1,4 +1,4 @@
-"""Tables of attributions: summed over a code, written as loadings, and their enrichment in sets of features."""
+"""Tables of attributions: summed over a representation, written as loadings, and their enrichment in sets of features."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def check_attributions(table: pd.DataFrame, one_of_each: Sequence[str] = ()) -> 
             f"table lacks the columns {lacking}; it has {list(table.columns)}. Pass that of model.feature_attribution."
         )
     if table.empty:
-        raise ValueError("table has no row. Pass that of model.feature_attribution, of a code that has dimensions.")
+        raise ValueError(
+            "table has no row. Pass that of model.feature_attribution, of a representation that has dimensions."
+        )
     for column in one_of_each:
         if len(several := list(table[column].unique())) > 1:
             raise ValueError(
@@ -62,14 +64,14 @@ def choose_group(table: pd.DataFrame, group: str | None) -> pd.DataFrame:
 
 
 def block_attribution(table: pd.DataFrame) -> pd.DataFrame:
-    r"""Sum attributions over the dimensions of a code: which genes and proteins drive it as a whole.
+    r"""Sum attributions over the dimensions of a representation: which genes and proteins drive it as a whole.
 
-    Signs of different dimensions have no common meaning, so squares are summed, which a rotation of the code leaves as they are.
+    Signs of different dimensions have no common meaning, so squares are summed, which a rotation of the representation leaves as they are.
 
     Parameters
     ----------
     table
-        What ``model.feature_attribution`` returned, of any codes, methods and groups.
+        What ``model.feature_attribution`` returned, of any representations, methods and groups.
 
     Returns
     -------
@@ -106,7 +108,7 @@ def write_attribution(mdata: MuData, table: pd.DataFrame, *, group: str | None =
     mdata
         Where to write.
     table
-        What ``model.feature_attribution`` returned: one kind of code and one method, of one modality or both.
+        What ``model.feature_attribution`` returned: one kind of representation and one method, of one modality or both.
     group
         Which group of cells, if the table holds several.
 
@@ -182,7 +184,7 @@ def attribution_enrichment(
     Parameters
     ----------
     table
-        What ``model.feature_attribution(method="decoder_jacobian")`` returned: one method, any codes and groups.
+        What ``model.feature_attribution(method="decoder_jacobian")`` returned: one method, any representations and groups.
     network
         Sets of features, one feature a row: ``source`` (name of the set), ``target`` (feature), and optionally ``weight``; as those of
         decoupler or OmniPath. Nothing is downloaded.

@@ -1,4 +1,4 @@
-"""Clusters of each code at matched numbers: how alike they are, and which fall apart where."""
+"""Clusters of each representation at matched numbers: how alike they are, and which fall apart where."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from indiseek_sc import _keys, metrics
 from indiseek_sc._checks import check_whole
 from indiseek_sc._fingerprint import note_inputs
 from indiseek_sc.metrics import check_split_minima
-from indiseek_sc.tl._codes import (
+from indiseek_sc.tl._latents import (
     Cells,
-    Code,
+    Latent,
     find_cells,
     find_complete,
     find_pair,
     find_several_labels,
-    find_single_codes,
+    find_single_latents,
     list_places,
 )
 
@@ -41,7 +41,7 @@ LABELS = "labels"
 class ClusterComparison(NamedTuple):
     """What :func:`compare_clusters` finds."""
 
-    codes: pd.DataFrame
+    latents: pd.DataFrame
     agreement: pd.DataFrame
     splits: pd.DataFrame
 
@@ -50,7 +50,7 @@ def compare_clusters(
     mdata: MuData,
     label_key: str | None = None,
     *,
-    codes: Sequence[Code] = ("shared", "specific", "joint"),
+    latents: Sequence[Latent] = ("shared", "specific", "joint"),
     n_clusters: int | None = None,
     reference: str = "joint",
     minimum_share: float = 0.2,
@@ -63,27 +63,27 @@ def compare_clusters(
     cells: Cells = "all",
     seed: int = 0,
 ) -> ClusterComparison:
-    """Cluster the cells in each code by Leiden, and compare: with the labels, the codes with each other, and cluster by cluster.
+    """Cluster the cells in each representation by Leiden, and compare: with the labels, the representations with each other, and cluster by cluster.
 
-    Figures depend on how many clusters there are, whatever the code; so the resolution of each code is searched until it has as many clusters as
-    the others. Then each is clustered from ``n_repeats`` seeds. How well a code agrees with itself from other seeds says whether it has clusters at
-    all: a specific code should hold little of cell types, and where it is a round cloud its clusters are cuts, another one from each seed.
+    Figures depend on how many clusters there are, whatever the representation; so the resolution of each representation is searched until it has as many clusters as
+    the others. Then each is clustered from ``n_repeats`` seeds. How well a representation agrees with itself from other seeds says whether it has clusters at
+    all: a specific representation should hold little of cell types, and where it is a round cloud its clusters are cuts, another one from each seed.
 
-    As all have as many clusters, a code that splits one cluster merges others. So a split says where a code looks closer, not that others are wrong.
+    As all have as many clusters, a representation that splits one cluster merges others. So a split says where a representation looks closer, not that others are wrong.
 
     Parameters
     ----------
     mdata
-        With codes that ``model.write_latents(mdata)`` wrote.
+        With representations that ``model.write_latents(mdata)`` wrote.
     label_key
         Column of cell types, in ``mdata.obs`` or in a modality's obs, with or without the modality in front; none is needed.
-    codes
-        ``"shared"``, ``"specific"``, ``"both"`` (these two side by side) and ``"raw"`` (an embedding, such as principal components) are one code of
-        each modality, ``"joint"`` is the joint code ``X_indiseek``.
+    latents
+        ``"shared"``, ``"specific"``, ``"both"`` (these two side by side) and ``"raw"`` (an embedding, such as principal components) are one representation of
+        each modality, ``"joint"`` is the joint representation ``X_indiseek``.
     n_clusters
         How many clusters to make; by default as many as there are labels, or else as the reference has at resolution 1.
     reference
-        Whose clusters are asked where they fall apart: a code, such as ``"joint"`` or ``"shared_rna"``, or ``"labels"``.
+        Whose clusters are asked where they fall apart: a representation, such as ``"joint"`` or ``"shared_rna"``, or ``"labels"``.
     minimum_share, minimum_stability
         When a cluster falls apart, and when it is believed, see :func:`indiseek_sc.metrics.cluster_splits`.
     n_neighbors
@@ -101,52 +101,54 @@ def compare_clusters(
 
     Returns
     -------
-    Three tables. ``codes`` has a row for each: ``code``, ``kind``, ``modality``, ``resolution``, ``n_clusters``. ``agreement`` has a row for each pair of
-    codes (or ``"labels"``): ``one``, ``other``, ``ari``, ``nmi``, ``n_cells``, see :func:`indiseek_sc.metrics.cluster_agreement`. ``splits`` has a row for
-    each cluster of the reference and each other code: see :func:`indiseek_sc.metrics.cluster_splits`, and ``label`` and ``label_share``, its commonest
+    Three tables. ``latents`` has a row for each: ``latent``, ``kind``, ``modality``, ``resolution``, ``n_clusters``. ``agreement`` has a row for each pair of
+    representations (or ``"labels"``): ``one``, ``other``, ``ari``, ``nmi``, ``n_cells``, see :func:`indiseek_sc.metrics.cluster_agreement`. ``splits`` has a row for
+    each cluster of the reference and each other representation: see :func:`indiseek_sc.metrics.cluster_splits`, and ``label`` and ``label_share``, its commonest
     label, if there are labels.
 
     Notes
     -----
-    Written to ``mdata``: ``obs["indiseek_clusters_<code>"]`` (NaN for cells not looked at), ``uns["indiseek_clusters"]`` (the agreement),
-    ``uns["indiseek_clusters_codes"]``, ``uns["indiseek_clusters_splits"]`` and ``uns["indiseek_clusters_params"]`` (the arguments). Nothing is written if an
+    Written to ``mdata``: ``obs["indiseek_clusters_<latent>"]`` (NaN for cells not looked at), ``uns["indiseek_clusters"]`` (the agreement),
+    ``uns["indiseek_clusters_latents"]``, ``uns["indiseek_clusters_splits"]`` and ``uns["indiseek_clusters_params"]`` (the arguments). Nothing is written if an
     error is raised.
 
     Raises
     ------
     KeyError
-        If codes, labels or the split are not there.
+        If representations, labels or the split are not there.
     ValueError
-        If an argument is out of its range, ``reference`` is not among the codes, or there are too few cells.
+        If an argument is out of its range, ``reference`` is not among the representations, or there are too few cells.
     """
-    if isinstance(codes, str) or not np.iterable(codes) or not len(codes):
-        raise ValueError(f"codes={codes!r} must be a sequence of codes, such as ('shared', 'specific', 'joint').")
+    if isinstance(latents, str) or not np.iterable(latents) or not len(latents):
+        raise ValueError(
+            f"latents={latents!r} must be a sequence of representations, such as ('shared', 'specific', 'joint')."
+        )
     if check_whole("n_repeats", n_repeats, 0) < 2:
         raise ValueError(f"n_repeats={n_repeats} must be at least 2, or it cannot be said whether clusters come again.")
     roles = find_pair(mdata, modalities)
     obsm_keys: dict[_keys.Role, str] = {"rna": rna_obsm_key, "adt": adt_obsm_key}
-    found = find_single_codes(mdata, roles, codes, obsm_keys)
-    used = find_cells(mdata, cells) & find_complete(code.points for code in found.values())
+    found = find_single_latents(mdata, roles, latents, obsm_keys)
+    used = find_cells(mdata, cells) & find_complete(latent.points for latent in found.values())
     others = {} if label_key is None else {LABELS: find_several_labels(mdata, label_key, used)[used]}
     _check_numbers(n_clusters, n_neighbors, int(used.sum()))
     check_whole("seed", seed, 0)
     check_split_minima(minimum_share, minimum_stability)  # before the work
     if not isinstance(reference, str) or reference not in {*found, *others}:
         raise ValueError(
-            f"reference={reference!r} is not among what is compared, {[*found, *others]}. Name one of these, or more codes."
+            f"reference={reference!r} is not among what is compared, {[*found, *others]}. Name one of these, or more representations."
         )
     if set(found) == {reference}:
         raise ValueError(
-            f"codes={list(codes)} are but the reference: no code is left for its clusters to fall apart in. Name more."
+            f"latents={list(latents)} are but the reference: no representation is left for its clusters to fall apart in. Name more."
         )
 
-    graphs = {name: neighbor_graph(code.points[used], n_neighbors, seed) for name, code in found.items()}
+    graphs = {name: neighbor_graph(latent.points[used], n_neighbors, seed) for name, latent in found.items()}
     if n_clusters is None and label_key is None:
         n_clusters = int(leiden(graphs[reference], 1.0, seed).max()) + 1
     elif n_clusters is None:
         n_clusters = others[LABELS].nunique()
     matched = {name: match_resolution(graph, n_clusters, seed) for name, graph in graphs.items()}
-    rows = [{"code": name, "kind": code.kind, "modality": code.modality} for name, code in found.items()]
+    rows = [{"latent": name, "kind": latent.kind, "modality": latent.modality} for name, latent in found.items()]
     table = pd.concat([pd.DataFrame(rows), pd.DataFrame(matched.values())], axis=1)
     _warn_of_mismatch(table, n_clusters)
     clusters = {
@@ -169,7 +171,7 @@ def compare_clusters(
     _write(mdata, comparison, {name: value[:, 0] for name, value in clusters.items()}, used)
     mdata.uns[f"{_keys.CLUSTERS}_params"] = {
         "label_key": label_key or "",  # None does not survive a file
-        "codes": list(codes),
+        "latents": list(latents),
         "modalities": roles,
         "n_clusters": n_clusters,
         "reference": reference,
@@ -180,27 +182,27 @@ def compare_clusters(
         "cells": cells,
         "seed": seed,
     }
-    note_inputs(mdata, _keys.CLUSTERS, list_places(mdata, roles, codes, obsm_keys, columns=[label_key], cells=cells))
+    note_inputs(mdata, _keys.CLUSTERS, list_places(mdata, roles, latents, obsm_keys, columns=[label_key], cells=cells))
     return ClusterComparison(*(one.copy() for one in comparison))
 
 
 def _check_numbers(n_clusters: int | None, n_neighbors: int, n_cells: int) -> None:
     if not 2 <= check_whole("n_neighbors", n_neighbors, 0) < n_cells:
         raise ValueError(
-            f"n_neighbors={n_neighbors} must be at least 2 and less than the number of cells looked at that have all codes, {n_cells}."
+            f"n_neighbors={n_neighbors} must be at least 2 and less than the number of cells looked at that have all representations, {n_cells}."
         )
     if n_clusters is not None and not 2 <= check_whole("n_clusters", n_clusters, 0) < n_cells:
         raise ValueError(
-            f"n_clusters={n_clusters} must be at least 2 and less than the number of cells looked at that have all codes, {n_cells}."
+            f"n_clusters={n_clusters} must be at least 2 and less than the number of cells looked at that have all representations, {n_cells}."
         )
 
 
 def _warn_of_mismatch(table: pd.DataFrame, n_clusters: int) -> None:
     off = table[table["n_clusters"] != n_clusters]
     if len(off):
-        which = ", ".join(f"{n} in {code!r}" for code, n in zip(off["code"], off["n_clusters"], strict=True))
+        which = ", ".join(f"{n} in {latent!r}" for latent, n in zip(off["latent"], off["n_clusters"], strict=True))
         logger.warning(
-            f"No resolution that was tried makes {n_clusters} clusters of every code; nearest: {which}. A code whose graph falls into more parts "
+            f"No resolution that was tried makes {n_clusters} clusters of every representation; nearest: {which}. A representation whose graph falls into more parts "
             "cannot have fewer: raise n_clusters or n_neighbors where the difference is large."
         )
 
@@ -222,7 +224,7 @@ def _write(
         order = [str(place) for place in range(of_cells.max() + 1)]
         mdata.obs[_keys.clusters(name)] = pd.Categorical(column, categories=order)
     mdata.uns[_keys.CLUSTERS] = comparison.agreement
-    mdata.uns[f"{_keys.CLUSTERS}_codes"] = comparison.codes
+    mdata.uns[f"{_keys.CLUSTERS}_latents"] = comparison.latents
     mdata.uns[f"{_keys.CLUSTERS}_splits"] = comparison.splits
 
 
@@ -238,10 +240,10 @@ class Matched(NamedTuple):
     n_clusters: int
 
 
-def neighbor_graph(code: NDArray[np.floating], n_neighbors: int, seed: int) -> csr_matrix:
-    """Scanpy's weighted graph of neighbours, shape ``(n_cells, n_cells)``, of a code of shape ``(n_cells, n_features)``."""
-    cells = AnnData(obsm={"code": code.astype(np.float32)})
-    sc.pp.neighbors(cells, n_neighbors=n_neighbors, use_rep="code", random_state=seed)
+def neighbor_graph(latent: NDArray[np.floating], n_neighbors: int, seed: int) -> csr_matrix:
+    """Scanpy's weighted graph of neighbours, shape ``(n_cells, n_cells)``, of a representation of shape ``(n_cells, n_features)``."""
+    cells = AnnData(obsm={"latent": latent.astype(np.float32)})
+    sc.pp.neighbors(cells, n_neighbors=n_neighbors, use_rep="latent", random_state=seed)
     return cells.obsp["connectivities"]
 
 

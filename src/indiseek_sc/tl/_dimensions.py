@@ -18,16 +18,16 @@ from indiseek_sc._fingerprint import note_inputs
 from indiseek_sc._lookup import find_labels, find_obs
 from indiseek_sc.metrics import first_of
 from indiseek_sc.tl._attribution import attribution_enrichment, has_decoupler, sizes_of_sets
-from indiseek_sc.tl._codes import (
+from indiseek_sc.tl._feature_sets import match_sets
+from indiseek_sc.tl._latents import (
     Cells,
     find_cells,
-    find_codes,
     find_complete,
+    find_latents,
     find_pair,
     find_several_labels,
     list_places,
 )
-from indiseek_sc.tl._feature_sets import match_sets
 from indiseek_sc.tl._values import Values, read_values, technical_covariates
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def describe_dimensions(
         "cells": cells,
         "seed": seed,
     }
-    key = _keys.of_code(_keys.DIMENSIONS, kind)
+    key = _keys.of_latent(_keys.DIMENSIONS, kind)
     _write(mdata, key, parts, params)
     note_inputs(mdata, key, list_places(mdata, roles, [kind], {}, columns=[label_key, *noted], cells=cells))
     if not technical:
@@ -252,7 +252,7 @@ def _find_latents(
     """Names of the modalities, a representation of each, and which cells have both."""
     check_name("kind", kind, get_args(OneModality))
     roles = find_pair(mdata, modalities)
-    latents = find_codes(mdata, roles, kind, {}, "kind")
+    latents = find_latents(mdata, roles, kind, {}, "kind")
     used = find_cells(mdata, cells) & find_complete(latents.values())
     used &= np.logical_and.reduce([mdata.obs_names.isin(mdata[name].obs_names) for name in roles.values()])
     if used.sum() < _FEWEST_CELLS:

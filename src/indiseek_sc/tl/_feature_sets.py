@@ -12,7 +12,7 @@ import pandas as pd
 
 from indiseek_sc import _keys
 from indiseek_sc._recognise import find_not_proteins
-from indiseek_sc.tl._codes import find_pair
+from indiseek_sc.tl._latents import find_pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -10,11 +10,11 @@ import pandas as pd
 
 from indiseek_sc import _keys, metrics
 from indiseek_sc._fingerprint import note_inputs
-from indiseek_sc.tl._codes import (
+from indiseek_sc.tl._latents import (
     Cells,
-    ModalityCode,
+    ModalityLatent,
     find_cells,
-    find_codes,
+    find_latents,
     find_pair,
     find_several_labels,
     list_places,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scvi.indiseek_sc")
 
 WARNING = (
-    "Rank correlation with WNN weights can reward leakage: WNN looks at all that a modality knows, so a specific code that tells of the other "
+    "Rank correlation with WNN weights can reward leakage: WNN looks at all that a modality knows, so a specific representation that tells of the other "
     "modality too may come nearer to it. It is no measure of disentanglement; read it beside the leak ratio (audit=model.audit())."
 )
 
@@ -42,7 +42,7 @@ def rank_correlation(
     mdata: MuData,
     label_key: str,
     *,
-    codes: Sequence[ModalityCode] = ("shared", "specific", "both"),
+    latents: Sequence[ModalityLatent] = ("shared", "specific", "both"),
     weight_key: str | None = None,
     audit: AuditReport | None = None,
     rna_obsm_key: str = "X_pca",
@@ -58,18 +58,18 @@ def rank_correlation(
 ) -> pd.DataFrame:
     """Correlate the ranks of cell types by theta with those by the weight of RNA among weighted nearest neighbours (WNN).
 
-    The paper (arXiv 2509.21584, figure 5) reads a high correlation as a sign that codes are biologically right. Beware: it can reward leakage.
-    A specific code that keeps what both modalities know separates cell types as raw data do, and WNN weights are made of raw
-    data. So the leak ratio of an audit stands beside the specific code.
+    The paper (arXiv 2509.21584, figure 5) reads a high correlation as a sign that representations are biologically right. Beware: it can reward leakage.
+    A specific representation that keeps what both modalities know separates cell types as raw data do, and WNN weights are made of raw
+    data. So the leak ratio of an audit stands beside the specific representation.
 
     Parameters
     ----------
     mdata
-        With codes that ``model.write_latents(mdata)`` wrote, and WNN weights.
+        With representations that ``model.write_latents(mdata)`` wrote, and WNN weights.
     label_key
         Column of cell types, as in :func:`modality_importance`.
-    codes
-        Codes that theta is computed from, see there: ``"both"`` is shared and specific code side by side, ``"raw"`` an embedding of each modality.
+    latents
+        Representations that theta is computed from, see there: ``"both"`` is shared and specific representation side by side, ``"raw"`` an embedding of each modality.
     weight_key
         Column with the weight of RNA; by default the first that :func:`find_wnn_weights` finds. :func:`wnn_weights` makes one.
     audit
@@ -81,14 +81,14 @@ def rank_correlation(
 
     Returns
     -------
-    A row for each code and statistic: ``code``, ``statistic`` (``"spearman"``, ``"kendall"``), ``estimate``, ``lower`` and ``upper`` (cells drawn again, and theta
+    A row for each representation and statistic: ``latent``, ``statistic`` (``"spearman"``, ``"kendall"``), ``estimate``, ``lower`` and ``upper`` (cells drawn again, and theta
     from its distribution over refits where ``model.write_refits()`` made some; theta is then the mean over refits), ``jackknife_lower``
-    and ``jackknife_upper`` (labels left out one by one), ``n_labels``, ``left_out``, ``leak_ratio_rna`` and ``leak_ratio_adt`` (of the specific code,
+    and ``jackknife_upper`` (labels left out one by one), ``n_labels``, ``left_out``, ``leak_ratio_rna`` and ``leak_ratio_adt`` (of the specific representation,
     by ``audit``) and ``weights`` (where they come from).
 
     Notes
     -----
-    Written to ``mdata``: ``uns["indiseek_rank_correlation"]`` (the table), ``uns["indiseek_rank_correlation_labels"]`` (means of theta and weights by code
+    Written to ``mdata``: ``uns["indiseek_rank_correlation"]`` (the table), ``uns["indiseek_rank_correlation_labels"]`` (means of theta and weights by representation
     and label, with their intervals, and which are ``ranked``) and ``uns["indiseek_rank_correlation_params"]`` (the arguments). Nothing is written if an error is raised.
 
     Raises
@@ -96,14 +96,14 @@ def rank_correlation(
     TypeError
         If ``audit`` is none.
     KeyError
-        If codes, labels, weights or the split are not there.
+        If representations, labels, weights or the split are not there.
     ValueError
         If an argument is out of its range, or there are too few cells or labels.
     """
     if audit is not None and not isinstance(getattr(audit, "table", None), pd.DataFrame):
         raise TypeError(f"audit must be what model.audit() returned, but is {type(audit).__name__}.")
-    if isinstance(codes, str) or not np.iterable(codes) or not len(codes):
-        raise ValueError(f"codes={codes!r} must be a sequence of codes, such as ('shared', 'specific').")
+    if isinstance(latents, str) or not np.iterable(latents) or not len(latents):
+        raise ValueError(f"latents={latents!r} must be a sequence of representations, such as ('shared', 'specific').")
     roles = find_pair(mdata, modalities)
     obsm_keys: dict[_keys.Role, str] = {"rna": rna_obsm_key, "adt": adt_obsm_key}
     weights, source = choose_weights(mdata, weight_key, roles, "weight_key")
@@ -114,14 +114,14 @@ def rank_correlation(
     of_ranks["seed"] = seed
     refits = find_refits(mdata, roles) if cells == "all" else []
     tables, by_label = [], []
-    for code in codes:
-        of_modalities = find_codes(mdata, roles, code, obsm_keys, "codes")
+    for latent in latents:
+        of_modalities = find_latents(mdata, roles, latent, obsm_keys, "latents")
         estimates = None
-        if refits and code != "raw":
+        if refits and latent != "raw":
             of_known = labels.where(weights.notna().to_numpy())
             _, samples = find_samples(mdata)
             found = metrics.replicated_importance(
-                refits, of_known, code=code, samples=samples, information=False, **of_theta
+                refits, of_known, latent=latent, samples=samples, information=False, **of_theta
             )
             theta, estimates = found.theta, found.theta_of_labels
         else:
@@ -130,15 +130,15 @@ def rank_correlation(
         ranks = metrics.rank_correlation(
             theta[known], weights.to_numpy()[known], labels[known], estimates=estimates, **of_ranks
         )
-        judged = None if audit is None or code != "specific" else audit.table
+        judged = None if audit is None or latent != "specific" else audit.table
         for role, name in roles.items():
             ranks.table[f"leak_ratio_{role}"] = np.nan if judged is None else judged.loc[name, "leak_ratio"]
         tables.append(ranks.table)
         by_label.append(ranks.labels.rename(columns=_as_theta_and_weight))
     logger.warning(WARNING)
-    table = _stack(tables, codes).assign(weights=source)
+    table = _stack(tables, latents).assign(weights=source)
     mdata.uns[_keys.RANK_CORRELATION] = table
-    mdata.uns[f"{_keys.RANK_CORRELATION}_labels"] = _stack(by_label, codes)
+    mdata.uns[f"{_keys.RANK_CORRELATION}_labels"] = _stack(by_label, latents)
     mdata.uns[f"{_keys.RANK_CORRELATION}_params"] = {
         "label_key": label_key,
         "modalities": roles,
@@ -151,7 +151,7 @@ def rank_correlation(
     note_inputs(
         mdata,
         _keys.RANK_CORRELATION,
-        list_places(mdata, roles, codes, obsm_keys, columns=columns, cells=cells, refits=bool(refits)),
+        list_places(mdata, roles, latents, obsm_keys, columns=columns, cells=cells, refits=bool(refits)),
     )
     return table.copy()
 
@@ -160,6 +160,6 @@ def _as_theta_and_weight(column: str) -> str:
     return column.replace("value", "theta").replace("reference", "weight")
 
 
-def _stack(tables: Sequence[pd.DataFrame], codes: Sequence[ModalityCode]) -> pd.DataFrame:
-    """One table below the other, each with the name of its code in front."""
-    return pd.concat(tables, keys=codes, names=["code", None]).reset_index("code").reset_index(drop=True)
+def _stack(tables: Sequence[pd.DataFrame], latents: Sequence[ModalityLatent]) -> pd.DataFrame:
+    """One table below the other, each with the name of its representation in front."""
+    return pd.concat(tables, keys=latents, names=["latent", None]).reset_index("latent").reset_index(drop=True)

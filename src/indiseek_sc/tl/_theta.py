@@ -12,12 +12,12 @@ from indiseek_sc import _keys, metrics
 from indiseek_sc._checks import check_number, check_whole
 from indiseek_sc._fingerprint import note_inputs
 from indiseek_sc._lookup import find_labels
-from indiseek_sc.tl._codes import (
+from indiseek_sc.tl._latents import (
     Cells,
-    ModalityCode,
+    ModalityLatent,
     find_cells,
-    find_codes,
     find_complete,
+    find_latents,
     find_modalities,
     find_pair,
     find_several_labels,
@@ -46,7 +46,7 @@ def modality_importance(
     mdata: MuData,
     label_key: str,
     *,
-    code: ModalityCode = "specific",
+    latent: ModalityLatent = "specific",
     rna_obsm_key: str = "X_pca",
     adt_obsm_key: str = "X_pca",
     modalities: Mapping[str, str] | None = None,
@@ -75,15 +75,15 @@ def modality_importance(
     Parameters
     ----------
     mdata
-        With the codes of both modalities in ``obsm``.
+        With the representations of both modalities in ``obsm``.
     label_key
         Column of cell types, in ``mdata.obs`` or in a modality's obs, with or without the modality in front
         (``"cell_type"``, ``"rna:cell_type"``).
-    code
-        ``"specific"``, ``"shared"``, ``"both"`` (shared and specific code of a modality side by side), or ``"raw"`` (an embedding of each
-        modality, such as principal components, for which no model is needed). The joint code is one of both modalities, and has no theta.
+    latent
+        ``"specific"``, ``"shared"``, ``"both"`` (shared and specific representation of a modality side by side), or ``"raw"`` (an embedding of each
+        modality, such as principal components, for which no model is needed). The joint representation is one of both modalities, and has no theta.
     rna_obsm_key, adt_obsm_key
-        Embeddings for ``code="raw"``, in ``obsm`` of the modality or of ``mdata``.
+        Embeddings for ``latent="raw"``, in ``obsm`` of the modality or of ``mdata``.
     modalities
         Names of the modalities in the roles ``"rna"`` and ``"adt"``; by default as the model noted them.
     cells
@@ -119,67 +119,75 @@ def modality_importance(
 
     Notes
     -----
-    Written to ``mdata``: ``obs["indiseek_theta"]`` (NaN where the label or a code is missing and for cells not looked
+    Written to ``mdata``: ``obs["indiseek_theta"]`` (NaN where the label or a representation is missing and for cells not looked
     at), ``obs["indiseek_theta_smoothed"]`` (its mean over the 50 nearest cells in the joint representation, the cell itself
     included, since theta of a single cell is mostly noise), ``uns["indiseek_importance"]`` (the table), ``uns["indiseek_importance_params"]`` (the arguments) and ``uns["indiseek_importance_made_of"]``
-    (fingerprints of codes, labels and cells, by which it is known later whether they are the same still); for a code other than the
+    (fingerprints of representations, labels and cells, by which it is known later whether they are the same still); for a representation other than the
     specific one with its name behind (``obs["indiseek_theta_shared"]``, ...). Nothing is written if an error is raised.
 
     Raises
     ------
     KeyError
-        If the codes, the labels or the split are not there.
+        If the representations, the labels or the split are not there.
     ValueError
-        If an argument is out of its range, or there are too few cells with a label and both codes.
+        If an argument is out of its range, or there are too few cells with a label and both representations.
     """
     settings: dict[str, Any] = {"n_neighbors": n_neighbors, "smoothing": smoothing}
     settings |= {"confidence": confidence, "minimum_cells": minimum_cells, "seed": seed}
     roles = (
-        find_pair(mdata, modalities) if isinstance(code, str) and code == "raw" else find_modalities(mdata, modalities)
+        find_pair(mdata, modalities)
+        if isinstance(latent, str) and latent == "raw"
+        else find_modalities(mdata, modalities)
     )
     obsm_keys: dict[_keys.Role, str] = {"rna": rna_obsm_key, "adt": adt_obsm_key}
-    codes = find_codes(mdata, roles, code, obsm_keys)
+    latents = find_latents(mdata, roles, latent, obsm_keys)
     within = find_cells(mdata, cells)
     labels = find_several_labels(mdata, label_key, within)
     batch_key = str(mdata.uns.get(_keys.SETTINGS, {}).get("batch_key", ""))
     batches = find_labels(mdata, batch_key, "batch_key") if batch_key else None
-    refits = [] if code == "raw" or cells != "all" else find_refits(mdata, roles)
+    refits = [] if latent == "raw" or cells != "all" else find_refits(mdata, roles)
     params = {
         "label_key": label_key,
-        "code": code,
+        "latent": latent,
         "modalities": roles,
         "cells": cells,
         "n_refits": len(refits),
         **settings,
     }
     columns = [label_key, *([batch_key] if batch_key else [])]
-    if refits and code != "raw":
+    if refits and latent != "raw":
         params["sample_key"], samples = find_samples(mdata, sample_key)
         check_whole("n_neighbors", n_neighbors, 1)
         check_number("smoothing", smoothing, above_zero=True)
         found = metrics.replicated_importance(
-            refits, labels, code=code, samples=samples, batches=batches, information=code == "specific", **settings
+            refits,
+            labels,
+            latent=latent,
+            samples=samples,
+            batches=batches,
+            information=latent == "specific",
+            **settings,
         )
         theta, table = found.theta, found.table
         columns += [] if samples is None else [params["sample_key"]]
     else:
         theta, importance = measure_importance(
-            codes, labels, within, batches=batches, n_bootstrap=n_bootstrap, **settings
+            latents, labels, within, batches=batches, n_bootstrap=n_bootstrap, **settings
         )
         table = importance.table.assign(claim="not assessed")
         params["n_bootstrap"] = n_bootstrap
-        if code != "raw":
+        if latent != "raw":
             logger.warning(WITHOUT_REFITS)
-    if code == "raw":
+    if latent == "raw":
         params["embeddings"] = obsm_keys
-    key = _keys.of_code(_keys.IMPORTANCE, code)
-    mdata.obs[_keys.of_code(_keys.THETA, code)] = theta
-    if code == "specific" and _keys.JOINT in mdata.obsm:
+    key = _keys.of_latent(_keys.IMPORTANCE, latent)
+    mdata.obs[_keys.of_latent(_keys.THETA, latent)] = theta
+    if latent == "specific" and _keys.JOINT in mdata.obsm:
         mdata.obs[_keys.THETA_SMOOTHED] = _smooth(theta, np.asarray(mdata.obsm[_keys.JOINT]))
     mdata.uns[key] = table
     mdata.uns[f"{key}_params"] = params
     note_inputs(
-        mdata, key, list_places(mdata, roles, [code], obsm_keys, columns=columns, cells=cells, refits=bool(refits))
+        mdata, key, list_places(mdata, roles, [latent], obsm_keys, columns=columns, cells=cells, refits=bool(refits))
     )
     return table.copy()
 
@@ -194,7 +202,7 @@ def _smooth(theta: NDArray[np.float64], joint: NDArray[np.floating]) -> NDArray[
 
 
 def measure_importance(
-    codes: Mapping[_keys.Role, NDArray[np.floating]],
+    latents: Mapping[_keys.Role, NDArray[np.floating]],
     labels: pd.Series,
     within: NDArray[np.bool_],
     *,
@@ -206,12 +214,12 @@ def measure_importance(
 
     Parameters
     ----------
-    codes
-        A code of each modality, shape ``(n_cells, n_features)``; rows of cells that lack it are NaN.
+    latents
+        A representation of each modality, shape ``(n_cells, n_features)``; rows of cells that lack it are NaN.
     labels
         One label a cell.
     within
-        The cells to look at, shape ``(n_cells,)``; of them those without a label or a code are left out.
+        The cells to look at, shape ``(n_cells,)``; of them those without a label or a representation are left out.
     batches
         Batch of each cell, if there are several.
     n_neighbors, settings
@@ -223,15 +231,15 @@ def measure_importance(
         If there are too few cells.
     """
     check_whole("n_neighbors", n_neighbors, 1)
-    used = within & labels.notna().to_numpy() & find_complete(codes.values())
+    used = within & labels.notna().to_numpy() & find_complete(latents.values())
     if used.sum() <= n_neighbors:
         raise ValueError(
-            f"n_neighbors={n_neighbors} needs more cells than that with codes of both modalities and a label; of the {within.sum()} "
+            f"n_neighbors={n_neighbors} needs more cells than that with representations of both modalities and a label; of the {within.sum()} "
             f"looked at there are {used.sum()}. Lower n_neighbors, or look at more cells."
         )
     importance = metrics.modality_importance(
-        codes["rna"][used],
-        codes["adt"][used],
+        latents["rna"][used],
+        latents["adt"][used],
         labels[used],
         batches=None if batches is None else batches[used],
         n_neighbors=n_neighbors,

@@ -1,4 +1,4 @@
-"""Labels from a reference for cells that have none, by the codes that one model gave both."""
+"""Labels from a reference for cells that have none, by the representations that one model gave both."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def transfer_labels(
     Parameters
     ----------
     reference
-        Labelled cells with the codes that ``model.write_latents(reference)`` wrote.
+        Labelled cells with the representations that ``model.write_latents(reference)`` wrote.
     query
-        Cells to label, with the codes of the same model (``model.write_latents(query)``), or of one that was made of it by
+        Cells to label, with the representations of the same model (``model.write_latents(query)``), or of one that was made of it by
         :meth:`indiseek_sc.IndiSeek.load_query_data`.
     label_key
         Column of labels in ``obs`` of the reference, or of one of its modalities. Cells without a label have no vote.
     use_rep
-        Entry of ``obsm`` of both. The joint code needs both modalities; for cells with RNA alone: ``"X_indiseek_shared_rna"``.
+        Entry of ``obsm`` of both. The joint representation needs both modalities; for cells with RNA alone: ``"X_indiseek_shared_rna"``.
     n_neighbors
         How many cells vote.
 
     Returns
     -------
-    A row for each cell of the query, with ``label`` and ``confidence``; missing where it has no such code.
+    A row for each cell of the query, with ``label`` and ``confidence``; missing where it has no such representation.
 
     Notes
     -----
@@ -50,9 +50,9 @@ def transfer_labels(
     Raises
     ------
     KeyError
-        If labels or codes are not there.
+        If labels or representations are not there.
     ValueError
-        If codes are of different models, no cell of the reference has both code and label, or ``n_neighbors`` is below 1.
+        If representations are of different models, no cell of the reference has both representation and label, or ``n_neighbors`` is below 1.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def transfer_labels(
     check_mdata(reference, "reference")
     check_mdata(query, "query")
     labels = find_labels(reference, label_key, "label_key")
-    known, new = (_find_code(mdata, use_rep, name) for mdata, name in ((reference, "reference"), (query, "query")))
+    known, new = (_find_latent(mdata, use_rep, name) for mdata, name in ((reference, "reference"), (query, "query")))
     if known.shape[1] != new.shape[1]:
         raise ValueError(
             f"use_rep={use_rep!r}: it has {known.shape[1]} dimensions in reference and {new.shape[1]} in query, so that they are of "
@@ -83,7 +83,7 @@ def transfer_labels(
     return pd.DataFrame({"label": found, "confidence": shares}, index=query.obs_names)
 
 
-def _find_code(mdata: MuData, use_rep: str, name: str) -> np.ndarray:
+def _find_latent(mdata: MuData, use_rep: str, name: str) -> np.ndarray:
     there = [key for key in mdata.obsm if key not in mdata.mod]
     if isinstance(use_rep, str) and use_rep not in there:
         raise KeyError(

@@ -14,7 +14,7 @@ from indiseek_sc._checks import check_flag
 from indiseek_sc._fingerprint import find_changed, note_inputs
 from indiseek_sc._lookup import check_mdata, find_obs
 from indiseek_sc.metrics import first_of
-from indiseek_sc.tl._codes import Embedding, find_embedding, find_pair, list_places
+from indiseek_sc.tl._latents import Embedding, find_embedding, find_pair, list_places
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -120,11 +120,11 @@ class StagePlan(pl.LightningModule):
 
 
 class SharedPlan(StagePlan):
-    """Stage 1: the encoders learn codes that find their partner.
+    """Stage 1: the encoders learn representations that find their partner.
 
     Logs ``train_loss`` and ``validation_loss``, of each term that has a weight ``validation_info_nce``,
     ``validation_correlation`` (mean squared canonical correlation) and ``validation_prediction`` (share of the variance of each
-    modality that the other one's code predicts, their mean), and ``temperature``.
+    modality that the other one's representation predicts, their mean), and ``temperature``.
 
     Parameters
     ----------
@@ -254,7 +254,7 @@ class RegressionPlan(StagePlan):
 class SpecificPlan(StagePlan):
     r"""Stage 2: minimise :math:`I_{up}(Z_i; C_{3-i}) + \frac{\lambda}{2}\,\mathrm{error}_i` for all modalities at once.
 
-    Per step the critics learn from several batches of detached codes, each with its own optimiser, then the encoders take one
+    Per step the critics learn from several batches of detached representations, each with its own optimiser, then the encoders take one
     step against the critics as they stand. Critics learn alone first, since a bound means nothing while its critic lags. Where
     there are only terms without parameters, such as HSIC, the encoders step alone.
 
@@ -263,11 +263,11 @@ class SpecificPlan(StagePlan):
 
     - ``_train_bound`` and ``_validation_bound``, in nats but for kernel terms;
     - ``_train_loss`` and ``_validation_loss``, what the critic minimises, where it learns;
-    - ``_validation_accuracy``, how often it prefers a code's own condition to another cell's; 0.5 is chance;
+    - ``_validation_accuracy``, how often it prefers a representation's own condition to another cell's; 0.5 is chance;
     - ``_staleness``, by how much its loss on validation cells falls by the critic steps of the first batch of an epoch, all of
       which come after an encoder step: near 0 where it keeps up, and clearly above where more steps would teach it more.
 
-    With a probe also ``<modality>_leak``, the share of the other shared code's variance that it explains: before the first epoch, after
+    With a probe also ``<modality>_leak``, the share of the other shared representation's variance that it explains: before the first epoch, after
     every fifth in which the encoders have moved, and after the last.
 
     A bound that keeps negative on validation cells is none; see :func:`warn_of_negative_bounds`.
@@ -285,7 +285,7 @@ class SpecificPlan(StagePlan):
     n_warmup_steps
         Critic steps before the encoders move; by default as in ``optimisation``.
     probe
-        Evaluates the codes from time to time.
+        Evaluates the representations from time to time.
     modalities
         Those whose encoders learn; all if not given.
     """
@@ -312,7 +312,9 @@ class SpecificPlan(StagePlan):
         self.n_critic_updates = 0
         self.n_encoder_steps = 0
         is_partial = len(self.modalities) < len(module.modalities)
-        self.trained = [module.codecs[name].learner for name in self.modalities] if is_partial else module.learners()
+        self.trained = (
+            [module.encoder_decoders[name].learner for name in self.modalities] if is_partial else module.learners()
+        )
         set_trainable(module, [*self.trained, *(module.critics[name] for name in self.modalities)])
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -322,10 +324,10 @@ class SpecificPlan(StagePlan):
         if self.module.critics_learn:
             cells, critic_batches = batch
             encoder_optimizer, critic_optimizer = optimizers
-            held_out = self._held_out_codes() if batch_idx == 0 else {}
-            before = self._losses_of_codes(held_out)
+            held_out = self._held_out_latents() if batch_idx == 0 else {}
+            before = self._losses_of_latents(held_out)
             self._teach(critic_batches, critic_optimizer)
-            after = self._losses_of_codes(held_out)
+            after = self._losses_of_latents(held_out)
             self.record({f"{name}_staleness": before[name] - after[name] for name in before}, 1)
         else:
             encoder_optimizer = optimizers
@@ -364,21 +366,21 @@ class SpecificPlan(StagePlan):
         }
 
     @torch.no_grad()
-    def _held_out_codes(self) -> dict[Role, tuple[Tensor, Tensor]]:
-        """Return codes and conditions of the first batch of validation cells."""
+    def _held_out_latents(self) -> dict[Role, tuple[Tensor, Tensor]]:
+        """Return representations and conditions of the first batch of validation cells."""
         loader: Any = self.trainer.val_dataloaders
         cells = next(iter(loader))
-        self.eval()  # statistics of the code must not move
-        codes = {
+        self.eval()  # statistics of the representation must not move
+        latents = {
             name: (self.module.encode_prepared(name, cells[name]), cells[name]["against"]) for name in self.modalities
         }
         self.train()
-        return codes
+        return latents
 
     @torch.no_grad()
-    def _losses_of_codes(self, codes: Mapping[Role, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-        """Return the critics' losses on codes that stay as they are, by ``<modality>_<critic>``."""
-        losses = {name: self.module.critics[name].losses(*pair) for name, pair in codes.items()}
+    def _losses_of_latents(self, latents: Mapping[Role, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+        """Return the critics' losses on representations that stay as they are, by ``<modality>_<critic>``."""
+        losses = {name: self.module.critics[name].losses(*pair) for name, pair in latents.items()}
         return {f"{name}_{critic}": loss for name, found in losses.items() for critic, loss in found.items()}
 
     def _step(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

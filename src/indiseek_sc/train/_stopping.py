@@ -1,4 +1,4 @@
-"""What validation cells say while a stage is trained: which weights to keep, when to stop, what a code leaks."""
+"""What validation cells say while a stage is trained: which weights to keep, when to stop, what a representation leaks."""
 
 from __future__ import annotations
 
@@ -120,9 +120,9 @@ class KeepBest(Callback):
 
 
 class LeakProbe:
-    """A probe beside the critics: it is fitted anew whenever it is asked, so that no code can have learned to evade it.
+    """A probe beside the critics: it is fitted anew whenever it is asked, so that no representation can have learned to evade it.
 
-    The bounds of critics that train along are no evidence: where encoders have come to evade critics that overfit, a code leaks more
+    The bounds of critics that train along are no evidence: where encoders have come to evade critics that overfit, a representation leaks more
     than at its start while bounds on the training cells fall.
 
     Parameters
@@ -155,7 +155,7 @@ class LeakProbe:
 
     @torch.no_grad()
     def __call__(self, module: IndiSeekModule) -> dict[str, Tensor]:
-        """Return ``<modality>_leak`` of the codes as they are: see :func:`share_explained`. The module should be in evaluation mode."""
+        """Return ``<modality>_leak`` of the representations as they are: see :func:`share_explained`. The module should be in evaluation mode."""
         return {
             f"{name}_leak": share_explained(
                 module.encode_prepared(name, cells), cells["against"], self.n_fit, seed=self.seed
@@ -179,7 +179,7 @@ def share_explained(source: Tensor, target: Tensor, n_fit: int, *, seed: int = 0
     n_fit
         The first so many cells are fitted on; the figure is of the others.
     seed
-        Seed of the random features: the same for codes that are compared.
+        Seed of the random features: the same for representations that are compared.
 
     Returns
     -------
@@ -196,7 +196,7 @@ def share_explained(source: Tensor, target: Tensor, n_fit: int, *, seed: int = 0
 def find_negative_bounds(history: Mapping[str, pd.DataFrame], *, tolerance: float = TOLERANCE) -> dict[str, float]:
     """Find critics whose bound on validation cells stayed negative.
 
-    The mean of a bound over all pairs of held-out cells is 0 where codes and conditions are independent, whatever the critic
+    The mean of a bound over all pairs of held-out cells is 0 where representations and conditions are independent, whatever the critic
     has learnt, but for chance. Clearly below 0, the encoder has learnt to mislead the critic, or the critic has overfitted
     its training cells.
 

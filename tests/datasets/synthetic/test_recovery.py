@@ -18,7 +18,7 @@ REACHED = {
     "S6": (0.95, 0.06),
 }
 """Least R2 to a private factor and largest to what must not be told, a little beside what seed 0 gave. The aim of the suite is .95 and .02;
-benchmarks/RESULTS.md says why it is missed where it is. S3 without given codes is S1."""
+benchmarks/RESULTS.md says why it is missed where it is. S3 without given representations is S1."""
 
 OF_THE_OTHER = 0.02
 
@@ -35,7 +35,7 @@ def benchmark_script():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(REACHED))
-def test_specific_codes_hold_private_factors_more_than_shared_ones(benchmark_script, name: str) -> None:
+def test_specific_representations_hold_private_factors_more_than_shared_ones(benchmark_script, name: str) -> None:
     table = benchmark_script.run(name, n_cells=4000, seed=0)
     assert set(table["should"]) == {"should", "must not"}
     least, largest = REACHED[name]

@@ -89,8 +89,8 @@ def test_who_may_know_what(name: str) -> None:
     factors = synthetic.make(name, 30).uns["synthetic"]["factors"].set_index("factor")
     for factor, row in factors.iterrows():
         for role in ROLES:
-            code = row[f"specific_{role}"]
-            assert code == ("should" if factor.startswith(f"private_{role}") else "must not")
+            latent = row[f"specific_{role}"]
+            assert latent == ("should" if factor.startswith(f"private_{role}") else "must not")
             if factor.startswith(f"private_{_keys.other(role)}"):
                 assert row[f"shared_{role}"] == "must not"
                 assert row[f"limit_{role}"] == 0
@@ -100,12 +100,12 @@ def test_who_may_know_what(name: str) -> None:
     assert factors["given_shared"].any() == (name == "S4")
 
 
-def test_given_shared_codes_hold_a_private_factor() -> None:
+def test_given_shared_representations_hold_a_private_factor() -> None:
     mdata = synthetic.make("S3", 100, n_shared=2, n_private=3, n_redundant=2)
     for role in ROLES:
         private = mdata.obsm[_keys.factor_private(role)]
-        code = np.hstack([mdata.obsm["factor_shared"], private[:, :2]])
-        np.testing.assert_array_equal(mdata.obsm[f"oracle_shared_{role}"], code)
+        latent = np.hstack([mdata.obsm["factor_shared"], private[:, :2]])
+        np.testing.assert_array_equal(mdata.obsm[f"oracle_shared_{role}"], latent)
 
 
 @pytest.mark.parametrize(

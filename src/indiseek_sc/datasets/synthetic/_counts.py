@@ -99,19 +99,19 @@ class NegativeBinomial:
     ----------
     dispersion
         How much more counts vary than Poisson's do.
-    library_deviation
+    library_std
         Standard deviation of the logarithm of the library size, whose median is 1.
     shifts
         What each batch adds to the coordinates, shape ``(n_batches, n_coordinates)``.
     """
 
     dispersion: float
-    library_deviation: float
+    library_std: float
     shifts: Array
 
     def draw(self, mean: Array, batch: NDArray[np.intp], rng: np.random.Generator) -> sparse.csr_matrix:
         """Draw counts, as a mixture of Poissons over gamma-distributed rates."""
-        library = rng.lognormal(0.0, self.library_deviation, (len(mean), 1))
+        library = rng.lognormal(0.0, self.library_std, (len(mean), 1))
         rate = library * np.exp(mean + self.shifts[batch])
         if self.dispersion > 0:
             rate = rate * rng.gamma(1 / self.dispersion, self.dispersion, rate.shape)
@@ -126,7 +126,7 @@ class NegativeBinomial:
 def _count_view(
     abundance: Array,
     background: Array,
-    library_deviation: float,
+    library_std: float,
     n_shared: int,
     n_private: int,
     n_batches: int,
@@ -147,4 +147,4 @@ def _count_view(
     def mix(shared: Array, private: Array) -> Array:
         return np.log(background + abundance * np.exp(np.hstack([shared, private]) @ loadings.T))
 
-    return View(mix, made_of, NegativeBinomial(dispersion, library_deviation, shifts))
+    return View(mix, made_of, NegativeBinomial(dispersion, library_std, shifts))

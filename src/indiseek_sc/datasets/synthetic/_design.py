@@ -46,15 +46,15 @@ class Measurement(Protocol):
 class GaussianNoise:
     """Additive noise of one standard deviation."""
 
-    deviation: float
+    std: float
 
     def draw(self, mean: Array, batch: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.float32]:
         """Add the noise; batches do not differ."""
-        return (mean + self.deviation * rng.standard_normal(mean.shape)).astype(np.float32)
+        return (mean + self.std * rng.standard_normal(mean.shape)).astype(np.float32)
 
     def information(self, mean: Array) -> Array:
         """One over the variance."""
-        return np.full(mean.shape, 1 / max(self.deviation, 1e-6) ** 2)
+        return np.full(mean.shape, 1 / max(self.std, 1e-6) ** 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,10 +91,10 @@ class Design:
     views
         What each modality makes of them.
     conditional
-        Private factors that the data show only together with the shared ones, such as p in s * p. A code of them may have
+        Private factors that the data show only together with the shared ones, such as p in s * p. A representation of them may have
         another sign wherever s has, and is no less independent of s, so it has to be read together with s.
     oracle
-        For each role, which private factors a given shared code holds beside the shared ones; no code is given if empty.
+        For each role, which private factors a given shared representation holds beside the shared ones; no representation is given if empty.
     n_batches
         Number of batches, equally likely.
     """
@@ -213,7 +213,7 @@ def build(design: Design, n_cells: int, seed: int, rng: np.random.Generator) -> 
 
 
 def _factor_table(design: Design, shared: Array, private: Mapping[Role, Array]) -> pd.DataFrame:
-    """One row a factor: where it is, which code should, may or must not hold it, and how well it can be told at all."""
+    """One row a factor: where it is, which representation should, may or must not hold it, and how well it can be told at all."""
     few = slice(0, _CELLS_FOR_LIMITS)
     limits = {role: r2_limits(design.views[role], shared[few], private[role][few]) for role in ROLES}
     n_shared = shared.shape[1]

@@ -1,4 +1,4 @@
-"""The suite by name, and S1 to S5 of it: Gaussian factors, nonlinear redundancy, given shared codes, coupled noise and random mixers."""
+"""The suite by name, and S1 to S5 of it: Gaussian factors, nonlinear redundancy, given shared representations, coupled noise and random mixers."""
 
 from __future__ import annotations
 
@@ -78,10 +78,10 @@ def redundant_shared(
     noise: float = 0.1,
     seed: int = 0,
 ) -> MuData:
-    r"""S3: shared codes that hold private signal, :math:`C_i = (s, r(p_i))`. Synthetic; ours, not the paper's.
+    r"""S3: shared representations that hold private signal, :math:`C_i = (s, r(p_i))`. Synthetic; ours, not the paper's.
 
-    The data are those of S1. Beside them lie shared codes as a contrastive stage might leave them: the shared factors and, in
-    the last columns, the first private factors of the own modality. Independence of the *own* shared code then forbids
+    The data are those of S1. Beside them lie shared representations as a contrastive stage might leave them: the shared factors and, in
+    the last columns, the first private factors of the own modality. Independence of the *own* shared representation then forbids
     :math:`Z_i` to hold :math:`r(p_i)`; independence of the *other* one, which the paper asks for, does not, since
     :math:`p_i` is independent of all of the other modality.
 
@@ -90,7 +90,7 @@ def redundant_shared(
     n_cells, n_shared, n_private, n_copies, noise
         As in :func:`gaussian_linear`.
     n_redundant
-        Number of private factors that a shared code holds.
+        Number of private factors that a shared representation holds.
     seed
         Decides factors and noise.
 
@@ -110,7 +110,7 @@ def redundant_shared(
     rng = np.random.default_rng(seed)
     design = Design(
         "S3",
-        "S3: as S1, with given shared codes C_i = (s, r(p_i)) that hold private factors too.",
+        "S3: as S1, with given shared representations C_i = (s, r(p_i)) that hold private factors too.",
         normal(n_shared),
         {role: normal(n_private) for role in ROLES},
         {role: _linear_view(n_shared, n_private, n_copies, noise) for role in ROLES},
@@ -196,7 +196,7 @@ def noise_coupled(n_cells: int = 3000, *, n_copies: int = 3, noise: float = 0.05
     Methods that look at conditional means see nothing: given s, the mean of every product is 0. Of :math:`s_0 p` the variance
     depends on s; of :math:`p_{1,1} \operatorname{sign} s_0` neither mean nor variance, only the side of the long tail.
     What is private given s is p. But where p is symmetric, :math:`p \operatorname{sign} s_0` is as independent of s as p is, and
-    nothing in the data tells which of the two a code should be. So such factors are to be read from Z and s together;
+    nothing in the data tells which of the two a representation should be. So such factors are to be read from Z and s together;
     the column ``given_shared`` of the truth marks them.
 
     Parameters
@@ -345,10 +345,10 @@ def make(name: str, n_cells: int = 3000, *, seed: int = 0, **options: Any) -> Mu
 
     - ``obsm["factor_shared"]``, ``obsm["factor_private_rna"]``, ``obsm["factor_private_adt"]``: the factors, independent, with
       mean 0 and variance 1, shape ``(n_cells, n_factors)``; ``obsm["factor_shared_squared"]``: squares of the shared ones,
-      standardised, since a code may hold a function of them that tells nothing of their sign;
+      standardised, since a representation may hold a function of them that tells nothing of their sign;
     - ``uns["synthetic"]["factors"]``: one row a factor: ``factor`` (its name), ``kind``, ``obsm`` and ``column`` (where it
-      is); ``shared_rna``, ``shared_adt``, ``specific_rna``, ``specific_adt`` (whether that code ``"should"``, ``"may"`` or
-      ``"must not"`` hold it); ``given_shared`` (whether a specific code of it has to be read together with the shared factors);
+      is); ``shared_rna``, ``shared_adt``, ``specific_rna``, ``specific_adt`` (whether that representation ``"should"``, ``"may"`` or
+      ``"must not"`` hold it); ``given_shared`` (whether a specific representation of it has to be read together with the shared factors);
       ``limit_rna``, ``limit_adt`` (R2 with which the values of that modality can tell it, linearised; NaN where not known);
     - ``uns["synthetic"]["coordinates"]``: one row an input coordinate: ``coordinate``, ``modality``, ``group`` (``"shared"``,
       ``"private"``, ``"both"``, ``"none"``) and ``factors`` (those that it is made of);

@@ -1,4 +1,4 @@
-"""What fresh probes read from the codes of one modality."""
+"""What fresh probes read from the representations of one modality."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _LEAST_WHOLE = 0.02
 """A ratio to less than this share of variance would only compare noise; it is NaN."""
 
 _LEAST_COMPONENTS = 10
-"""The code that ``r2_best`` refers to has at least this many components, however narrow Z is."""
+"""The representation that ``r2_best`` refers to has at least this many components, however narrow Z is."""
 
 NOISE_STREAM = 20250921
 """Sets the noise apart from synthetic data that were drawn with the same seed: else it could hold their factors."""
 
 
 class Known(NamedTuple):
-    """What is known of one modality before its specific code, one row a cell."""
+    """What is known of one modality before its specific representation, one row a cell."""
 
     features: NDArray[np.floating]
     shared: NDArray[np.floating]
@@ -46,8 +46,8 @@ class Cells(NamedTuple):
     groups: NDArray[np.intp] | None = None
 
 
-class Judge:
-    """Judges the codes of one modality; what depends on features and shared codes alone is probed only once.
+class Evaluator:
+    """Judges the representations of one modality; what depends on features and shared representations alone is probed only once.
 
     The figures are those of :func:`indiseek_sc.metrics.audit`.
 
@@ -99,15 +99,15 @@ class Judge:
 
     @cached_property
     def shared_figures(self) -> dict[str, float]:
-        """Figures of the shared code but ``agreement_flat``, which the other modality's ``leak_max`` is."""
+        """Figures of the shared representation but ``agreement_flat``, which the other modality's ``leak_max`` is."""
         told = self._r2(self._seen, self.other.features)
         return {
             "agreement": self._r2(self.other.features, self.own.shared),
             "sufficiency": _ratio(told, self._r2(self.own.features, self.other.features)),
         }
 
-    def judge_leak(self, specific: NDArray[np.floating]) -> dict[str, float]:
-        """Figures of what a specific code tells of the other shared code, and the standard error of ``leak_ratio``."""
+    def evaluate_leak(self, specific: NDArray[np.floating]) -> dict[str, float]:
+        """Figures of what a specific representation tells of the other shared representation, and the standard error of ``leak_ratio``."""
         leak, largest = self._read_leak(specific), self._largest_leak
         groups = None if self.cells.groups is None else self.cells.groups[self.cells.test]
         p = (
@@ -124,10 +124,10 @@ class Judge:
             "leak_p": float(p),
         }
 
-    def judge_completeness(
+    def evaluate_completeness(
         self, specific: NDArray[np.floating], decoded: NDArray[np.floating] | None
     ) -> dict[str, float]:
-        """Figures of what a specific code adds to the shared one, and what a code of its width could add."""
+        """Figures of what a specific representation adds to the shared one, and what a representation of its width could add."""
         both = np.hstack([through_floor(specific, self.cells.train, self._rng(1)), self._seen])
         r2_both = self._r2(both, self.own.features)
         if decoded is not None:
@@ -142,7 +142,7 @@ class Judge:
         }
 
     def _best_of_width(self, width: int) -> float:
-        """What the shared code and principal components of what a ridge from it leaves of the features rebuild."""
+        """What the shared representation and principal components of what a ridge from it leaves of the features rebuild."""
         train, features = self.cells.train, self.own.features
         n_components = min(max(width, _LEAST_COMPONENTS), features.shape[1], len(train))
         if n_components not in self._r2_reference:

@@ -1,4 +1,4 @@
-"""Importance of input coordinates of a whole model, against derivatives of what the model itself says."""
+"""Importance of input features of a whole model, against derivatives of what the model itself says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from indiseek_sc.datasets import synthetic
 from indiseek_sc.model._attribution import _draw_seen_and_unseen
 
 FEW = {"shared": 1, "specific": 1, "decoder": 1}
-COLUMNS = ["coordinate", "importance", "standard_error", "method", "kind", "modality"]
+COLUMNS = ["feature", "importance", "standard_error", "method", "kind", "modality"]
 
 
 @pytest.fixture(scope="module")
@@ -42,20 +42,20 @@ def counts() -> IndiSeek:
 @pytest.mark.parametrize("kind", ["shared", "specific"])
 @pytest.mark.parametrize("modality", ["rna", "adt"])
 def test_jacobian_is_the_slope_of_what_the_model_says(linear, kind: str, modality: str) -> None:
-    """Through the public methods alone: move one raw coordinate a little and encode again."""
-    table = linear.coordinate_importance(modality=modality, kind=kind)
+    """Through the public methods alone: move one raw feature a little and encode again."""
+    table = linear.feature_importance(modality=modality, kind=kind)
     mdata, test = linear.adata, linear.split.test
     width = mdata[modality].X[linear.split.train].std(axis=0, ddof=1, dtype=np.float64)
-    coordinates = mdata[modality].X[test] / width
+    features = mdata[modality].X[test] / width
     step = 1e-2
     for j in (0, 3, mdata[modality].n_vars - 1):
-        codes = []
+        latents = []
         for sign in (1, -1):
             moved = mdata.copy()
             moved[modality].X[:, j] += sign * step * width[j]
-            codes.append(linear.get_latent_representation(moved, kind=kind, modality=modality, indices=test))
-        slopes = (codes[0].astype(float) - codes[1]) / (2 * step)
-        expected = (slopes**2).sum(axis=1) * coordinates[:, j].var()
+            latents.append(linear.get_latent_representation(moved, kind=kind, modality=modality, indices=test))
+        slopes = (latents[0].astype(float) - latents[1]) / (2 * step)
+        expected = (slopes**2).sum(axis=1) * features[:, j].var()
         assert table["importance"][j] == pytest.approx(expected.mean(), rel=0.02)
         assert table["standard_error"][j] == pytest.approx(expected.std(ddof=1) / test.size**0.5, rel=0.1, abs=1e-3)
 
@@ -68,8 +68,8 @@ def test_a_linear_encoder_has_its_closed_form(linear) -> None:
     with torch.no_grad():
         for p in silenced:
             p.zero_()
-    table = linear.coordinate_importance(modality="adt", kind="shared")
-    exchanged = linear.coordinate_importance(modality="adt", kind="shared", method="permutation", n_repeats=50)
+    table = linear.feature_importance(modality="adt", kind="shared")
+    exchanged = linear.feature_importance(modality="adt", kind="shared", method="permutation", n_repeats=50)
     weight = (module.rotations["adt"].weight.T @ module.encoders["adt"].linear.weight).detach().numpy()
     x = read_coordinates(module.transforms["adt"], linear.adata["adt"].X, linear.split.test).numpy()
     squares = (weight**2).sum(axis=0) * x.var(axis=0)
@@ -82,18 +82,18 @@ def test_a_linear_encoder_has_its_closed_form(linear) -> None:
             p.copy_(values)
 
 
-def test_probes_read_the_codes(linear) -> None:
-    groups = linear.adata.uns["synthetic"]["coordinates"].set_index("coordinate")["group"]
+def test_probes_read_the_representations(linear) -> None:
+    groups = linear.adata.uns["synthetic"]["features"].set_index("feature")["group"]
     split = linear.split
     seen = np.concatenate([split.train, split.validation])
     for kind, told, untold in (("shared", "shared", None), ("specific", "private", "shared")):
-        table = linear.coordinate_importance(modality="rna", kind=kind, method="probe")
-        code = linear.get_latent_representation(kind=kind, modality="rna")
+        table = linear.feature_importance(modality="rna", kind=kind, method="probe")
+        latent = linear.get_latent_representation(kind=kind, modality="rna")
         x = linear.adata["rna"].X
-        line = LinearRegression().fit(code[seen], x[seen]).predict(code[split.test])
+        line = LinearRegression().fit(latent[seen], x[seen]).predict(latent[split.test])
         reference = r2_score(x[split.test], line, multioutput="raw_values")
         assert (table["importance"] > reference - 0.05).all()
-        best = table.groupby(table["coordinate"].map(groups))["importance"].max()
+        best = table.groupby(table["feature"].map(groups))["importance"].max()
         assert best[told] > 0.6
         assert untold is None or best[untold] < 0.15
 
@@ -104,22 +104,22 @@ def test_tables_of_genes_in_use_and_proteins(counts, method: str) -> None:
     names = {"rna": counts.adata["rna"].var_names[used], "adt": counts.adata["adt"].var_names}
     for modality, expected in names.items():
         options = {"modality": modality, "kind": "shared", "method": method, "n_repeats": 2}
-        table = counts.coordinate_importance(**options)
+        table = counts.feature_importance(**options)
         assert table.columns.tolist() == COLUMNS
-        assert table["coordinate"].tolist() == expected.tolist()
+        assert table["feature"].tolist() == expected.tolist()
         assert len(table) == {"rna": 20, "adt": 12}[modality]
         assert np.isfinite(table["importance"]).all()
         # The encoder of so few cells is linear: its slopes are the same in every cell.
         assert (table["standard_error"] > 0).all() or method == "jacobian"
         assert (table[["method", "kind", "modality"]] == [method, "shared", modality]).all(axis=None)
-        pd.testing.assert_frame_equal(table, counts.coordinate_importance(**options))
+        pd.testing.assert_frame_equal(table, counts.feature_importance(**options))
 
 
 def test_the_model_stays_as_it_was(linear) -> None:
     before = linear.get_latent_representation()
     state = torch.get_rng_state()
     for method in ("jacobian", "permutation"):
-        linear.coordinate_importance(modality="adt", method=method, n_repeats=1)
+        linear.feature_importance(modality="adt", method=method, n_repeats=1)
     np.testing.assert_array_equal(before, linear.get_latent_representation())
     assert torch.equal(state, torch.get_rng_state())
     assert all(p.grad is None for p in linear.module.parameters())
@@ -133,6 +133,6 @@ def test_cells_are_those_that_were_held_out_or_validated(linear, counts) -> None
         assert len(unseen) == len(seen) == 10
 
 
-def test_a_code_that_was_not_trained_has_no_importance(counts) -> None:
-    with pytest.raises(RuntimeError, match="specific codes are not trained"):
-        counts.coordinate_importance(modality="rna")
+def test_a_representation_that_was_not_trained_has_no_importance(counts) -> None:
+    with pytest.raises(RuntimeError, match="specific representations are not trained"):
+        counts.feature_importance(modality="rna")

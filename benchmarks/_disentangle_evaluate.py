@@ -26,40 +26,40 @@ if TYPE_CHECKING:
 
 FIGURES = ("agreement_flat", "sufficiency", "leak_ratio", "leak_p", "gain", "complete")
 MOST_FOR_RETRIEVAL = 4_000
-CODES = ("raw", "shared", "specific", "both", "decoded")
+LATENTS = ("raw", "shared", "specific", "both", "decoded")
 COORDINATE_METHODS = ("jacobian", "probe")
 COORDINATE_GROUPS = ("shared", "private", "both", "none")
 N_BOOTSTRAP = 500
 
 
-def codes_of(model: IndiSeek) -> Codes:
-    """Return all codes of all cells, by kind and role; ``both`` is the own shared and specific code side by side."""
+def latents_of(model: IndiSeek) -> Codes:
+    """Return all representations of all cells, by kind and role; ``both`` is the own shared and specific representation side by side."""
     names = model.modalities
-    codes = {
+    latents = {
         "raw": {role: model.get_features(modality=names[role]) for role in ROLES},
         "decoded": {role: model.get_reconstruction(modality=names[role]) for role in ROLES},
     }
     for kind in ("shared", "specific"):
-        codes[kind] = {role: model.get_latent_representation(kind=kind, modality=names[role]) for role in ROLES}  # type: ignore[arg-type]
-    codes["both"] = {role: np.hstack([codes["shared"][role], codes["specific"][role]]) for role in ROLES}
-    return codes
+        latents[kind] = {role: model.get_latent_representation(kind=kind, modality=names[role]) for role in ROLES}  # type: ignore[arg-type]
+    latents["both"] = {role: np.hstack([latents["shared"][role], latents["specific"][role]]) for role in ROLES}
+    return latents
 
 
-def judge(case: Case, method: str, model: IndiSeek, codes: Codes, auditor: Path | None) -> dict[str, float]:
+def evaluate(case: Case, method: str, model: IndiSeek, latents: Codes, auditor: Path | None) -> dict[str, float]:
     """Audit on held-out cells, by another program's ``audit`` if one is given, and retrieval of partners."""
     train, test = case.train, case.test
     if auditor is None:
         table = case.audit(method, model).table
         figures = {f"{role}.{k}": v for role in ROLES for k, v in table.loc[model.modalities[role]].items()}
     else:
-        specific, decoded = dict(codes["specific"]), dict(codes["decoded"])
+        specific, decoded = dict(latents["specific"]), dict(latents["decoded"])
         for role in (role for role in ROLES if specific[role].shape[1] == 0):
             specific[role] = decoded[role] = np.zeros((len(specific[role]), 1))  # as model.audit() does
         figures = load_auditor(auditor).audit(
-            x=codes["raw"], shared=codes["shared"], specific=specific, decoded=decoded, train=train, test=test
+            x=latents["raw"], shared=latents["shared"], specific=specific, decoded=decoded, train=train, test=test
         )
-    shared = [codes["shared"][role][test[:MOST_FOR_RETRIEVAL]] for role in ROLES]
-    widths = {f"n_{kind}": codes[kind]["rna"].shape[1] for kind in ("shared", "specific")}
+    shared = [latents["shared"][role][test[:MOST_FOR_RETRIEVAL]] for role in ROLES]
+    widths = {f"n_{kind}": latents[kind]["rna"].shape[1] for kind in ("shared", "specific")}
     wanted = {f"{role}.{figure}": figures.get(f"{role}.{figure}", np.nan) for role in ROLES for figure in FIGURES}
     return widths | wanted | {"foscttm": foscttm(*shared), "recall@10": recall_at_k(*shared, k=10)}
 
@@ -72,24 +72,26 @@ def load_auditor(file: Path) -> Any:
     return auditor
 
 
-def judge_factors(model: IndiSeek, mdata: MuData, train: np.ndarray, test: np.ndarray, seed: int) -> dict[str, float]:
-    """Held-out R2 of private and of shared factors (and their squares) in each specific code."""
+def evaluate_factors(
+    model: IndiSeek, mdata: MuData, train: np.ndarray, test: np.ndarray, seed: int
+) -> dict[str, float]:
+    """Held-out R2 of private and of shared factors (and their squares) in each specific representation."""
     table = read_factors(model, mdata, train, test, seed, from_features=False)
     figures = {}
     for role in ROLES:
-        code = table[table["code"] == f"specific_{role}"]
-        private = code.loc[code["should"] == "should", "r2"]
-        shared = code.loc[code["kind"].isin(["shared", "shared_squared"]), "r2"]
+        latent = table[table["latent"] == f"specific_{role}"]
+        private = latent.loc[latent["should"] == "should", "r2"]
+        shared = latent.loc[latent["kind"].isin(["shared", "shared_squared"]), "r2"]
         figures |= {f"{role}.private_r2_min": private.min(), f"{role}.private_r2_mean": private.mean()}
         figures |= {f"{role}.shared_r2_max": shared.max(), f"{role}.shared_r2_mean": shared.mean()}
     return figures
 
 
-def judge_coordinates(model: IndiSeek, mdata: MuData, seed: int) -> dict[str, float]:
-    """How much of what factors measure a specific code uses and contains, as in figures 1 and 2 of the paper.
+def evaluate_features(model: IndiSeek, mdata: MuData, seed: int) -> dict[str, float]:
+    """How much of what factors measure a specific representation uses and contains, as in figures 1 and 2 of the paper.
 
     Of the coordinates made of shared factors alone, of private ones alone, of both, and of none: the share of the mean
-    squared Jacobian (uses), and the mean R2 of probes (contains). Nothing where the code is empty.
+    squared Jacobian (uses), and the mean R2 of probes (contains). Nothing where the representation is empty.
     """
     known = mdata.uns["synthetic"]["coordinates"].set_index("coordinate")["group"]
     figures = {}
@@ -97,7 +99,7 @@ def judge_coordinates(model: IndiSeek, mdata: MuData, seed: int) -> dict[str, fl
         if model.get_latent_representation(kind="specific", modality=model.modalities[role]).shape[1] == 0:
             continue
         for method in COORDINATE_METHODS:
-            table = model.coordinate_importance(modality=model.modalities[role], method=method, seed=seed)
+            table = model.feature_importance(modality=model.modalities[role], method=method, seed=seed)
             importance = table["importance"].groupby(known[table["coordinate"]].to_numpy())
             values = importance.mean() if method == "probe" else importance.sum() / table["importance"].sum()
             figures |= {f"{role}.{method}_{group}": value for group, value in values.items()}
@@ -120,21 +122,21 @@ def get_wnn_weights(
     return weights.to_numpy(), source
 
 
-def judge_ranks(
-    codes: Codes,
+def evaluate_ranks(
+    latents: Codes,
     modalities: dict[str, str],
     mdata: MuData,
     labels: np.ndarray | None,
     test: np.ndarray,
     seed: int,
 ) -> dict[str, float | str]:
-    """Rank correlation of theta with WNN weights over labels for each kind of code; nothing where there are no labels, or too few of enough cells."""
+    """Rank correlation of theta with WNN weights over labels for each kind of representation; nothing where there are no labels, or too few of enough cells."""
     if labels is None:
         return {}
-    weights, source = get_wnn_weights(mdata, modalities, codes["raw"])
+    weights, source = get_wnn_weights(mdata, modalities, latents["raw"])
     figures: dict[str, float | str] = {"wnn_source": source}
-    for kind in CODES:
-        rna, adt = (codes[kind][role][test] for role in ROLES)
+    for kind in LATENTS:
+        rna, adt = (latents[kind][role][test] for role in ROLES)
         if rna.shape[1] == 0 or adt.shape[1] == 0:
             continue
         importance = modality_importance(rna, adt, labels[test], n_bootstrap=1, seed=seed)

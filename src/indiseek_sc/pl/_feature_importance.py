@@ -1,4 +1,4 @@
-"""Which input coordinates a code uses or contains."""
+"""Which input features a representation uses or contains."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-_COLUMNS = ("coordinate", "importance", "standard_error", "method", "kind", "modality")
+_COLUMNS = ("feature", "importance", "standard_error", "method", "kind", "modality")
 _ONE_OF_EACH = ("method", "kind", "modality")
 _TWO_SIDED_95 = 1.96
 _WIDEST_NAME = 24
@@ -45,22 +45,22 @@ _GROUP_COLORS = {"shared": PALETTE[7], "private": PALETTE[0], "both": PALETTE[5]
 _CAPTIONS = {
     "jacobian": (
         "mean squared slope of the {kind} representation of {modality},",
-        "per standard deviation of the coordinate:",
+        "per standard deviation of the feature:",
         "what the encoder uses{both}",
     ),
     "permutation": (
         "change of the {kind} representation of {modality}, over twice its variance,",
-        "when the coordinate is exchanged among cells:",
+        "when the feature is exchanged among cells:",
         "what the encoder uses{both}",
     ),
     "probe": (
-        "held-out R² from the {kind} representation of {modality} to the coordinate:",
+        "held-out R² from the {kind} representation of {modality} to the feature:",
         "what the representation contains",
     ),
 }
 
 
-def coordinate_importance(
+def feature_importance(
     table: pd.DataFrame,
     *,
     groups: Mapping[str, str] | None = None,
@@ -69,19 +69,19 @@ def coordinate_importance(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes | None:
-    """Draw the importance of input coordinates with its interval, group by group, the largest first.
+    """Draw the importance of input features with its interval, group by group, the largest first.
 
     Parameters
     ----------
     table
-        What ``model.coordinate_importance`` returned: one method, code and modality.
+        What ``model.feature_importance`` returned: one method, representation and modality.
     groups
-        Group of each coordinate, by its name; one colour without it. Of the synthetic suite
-        ``mdata.uns["synthetic"]["coordinates"].set_index("coordinate")["group"]``.
+        Group of each feature, by its name; one colour without it. Of the synthetic suite
+        ``mdata.uns["synthetic"]["features"].set_index("feature")["group"]``.
     n_top
-        Only so many coordinates, those of the largest importance, are drawn.
+        Only so many features, those of the largest importance, are drawn.
     ax
-        Where to draw; by default a figure of its own, as high as the coordinates need.
+        Where to draw; by default a figure of its own, as high as the features need.
     show
         Whether to show the figure now; ``None`` is yes where matplotlib is interactive, unless ``ax`` is given.
     save
@@ -94,13 +94,13 @@ def coordinate_importance(
     Raises
     ------
     KeyError
-        If the table lacks a column, or ``groups`` a coordinate.
+        If the table lacks a column, or ``groups`` a feature.
     ValueError
-        If the table has no row or more than one method, code or modality, or ``n_top`` is below 1.
+        If the table has no row or more than one method, representation or modality, or ``n_top`` is below 1.
     """
     _check(table, n_top)
     drawn = table.nlargest(n_top, "importance", keep="first")
-    group = _find_groups(drawn["coordinate"], groups)
+    group = _find_groups(drawn["feature"], groups)
     places = {name: place for place, name in enumerate(dict.fromkeys([*_GROUP_COLORS, *group]))}
     order = np.lexsort([-drawn["importance"], np.array([places[name] for name in group])])
     drawn, group = drawn.iloc[order].reset_index(drop=True), [group[i] for i in order]
@@ -113,32 +113,32 @@ def coordinate_importance(
 
 def _check(table: pd.DataFrame, n_top: int) -> None:
     if not isinstance(table, pd.DataFrame):
-        raise TypeError(f"table must be that of model.coordinate_importance, but is {type(table).__name__}.")
+        raise TypeError(f"table must be that of model.feature_importance, but is {type(table).__name__}.")
     lacking = [column for column in _COLUMNS if column not in table]
     if lacking:
         raise KeyError(
-            f"table lacks the columns {lacking}; it has {list(table.columns)}. Pass that of model.coordinate_importance."
+            f"table lacks the columns {lacking}; it has {list(table.columns)}. Pass that of model.feature_importance."
         )
     if table["importance"].notna().sum() == 0:
-        raise ValueError("table has no row with a number. Pass that of model.coordinate_importance.")
+        raise ValueError("table has no row with a number. Pass that of model.feature_importance.")
     for column in _ONE_OF_EACH:
         if table[column].nunique() > 1:
             raise ValueError(f"table holds several of {column}: {list(table[column].unique())}. Draw one at a time.")
     check_whole("n_top", n_top, 1)
 
 
-def _find_groups(coordinates: pd.Series, groups: Mapping[str, str] | None) -> list[str]:
+def _find_groups(features: pd.Series, groups: Mapping[str, str] | None) -> list[str]:
     if groups is None:
-        return [""] * len(coordinates)
+        return [""] * len(features)
     known = dict(groups)
-    lacking = [name for name in coordinates if name not in known]
+    lacking = [name for name in features if name not in known]
     if lacking:
-        raise KeyError(f"groups lacks {len(lacking)} coordinates of the table, such as {lacking[0]!r}.")
-    return [str(known[name]) for name in coordinates]
+        raise KeyError(f"groups lacks {len(lacking)} features of the table, such as {lacking[0]!r}.")
+    return [str(known[name]) for name in features]
 
 
 def _draw_rows(ax: Axes, drawn: pd.DataFrame, group: list[str], color: str) -> None:
-    """A bar, its interval and its name for each coordinate, and a legend of groups where there are any."""
+    """A bar, its interval and its name for each feature, and a legend of groups where there are any."""
     rows = np.arange(len(drawn))
     further = cycle(color for color in PALETTE if color not in _GROUP_COLORS.values())
     colors = {"": color} | {name: _GROUP_COLORS.get(name) or next(further) for name in dict.fromkeys(group) if name}
@@ -153,7 +153,7 @@ def _draw_rows(ax: Axes, drawn: pd.DataFrame, group: list[str], color: str) -> N
         elinewidth=0.8,
     )
     ax.axvline(0, color="0.4", linewidth=0.6)
-    ax.set_yticks(rows, [_short(name) for name in drawn["coordinate"]])
+    ax.set_yticks(rows, [_short(name) for name in drawn["feature"]])
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(drawn) - 0.4, -0.6)
     if named := _named(group):

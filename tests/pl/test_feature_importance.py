@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
 from indiseek_sc import pl
-from indiseek_sc.pl._coordinates import _GROUP_COLORS
+from indiseek_sc.pl._feature_importance import _GROUP_COLORS
 
 GROUPS = {"rna_0": "shared", "rna_1": "private", "rna_2": "shared", "rna_3": "none"}
 
@@ -21,7 +21,7 @@ def names(ax: Axes) -> list[str]:
 
 
 def test_bars_are_the_table_the_largest_first(coordinate_table: pd.DataFrame) -> None:
-    ax = pl.coordinate_importance(coordinate_table)
+    ax = pl.feature_importance(coordinate_table)
     assert names(ax) == ["rna_1", "rna_3", "rna_2", "rna_0"]
     assert widths(ax) == [0.9, 0.5, 0.3, 0.1]
     assert ax.get_ylim()[0] > ax.get_ylim()[1]
@@ -33,7 +33,7 @@ def test_bars_are_the_table_the_largest_first(coordinate_table: pd.DataFrame) ->
 
 
 def test_groups_stand_together_in_their_colours(coordinate_table: pd.DataFrame) -> None:
-    ax = pl.coordinate_importance(coordinate_table, groups=GROUPS)
+    ax = pl.feature_importance(coordinate_table, groups=GROUPS)
     assert names(ax) == ["rna_2", "rna_0", "rna_1", "rna_3"]
     of = [to_hex(_GROUP_COLORS[name]) for name in ("shared", "shared", "private", "none")]
     assert [to_hex(bar.get_facecolor()) for bar in ax.patches] == of
@@ -42,16 +42,16 @@ def test_groups_stand_together_in_their_colours(coordinate_table: pd.DataFrame) 
 
 def test_groups_of_any_name_have_colours_of_their_own(coordinate_table: pd.DataFrame) -> None:
     groups = pd.Series({"rna_0": "B", "rna_1": "T", "rna_2": "shared", "rna_3": "NK"})
-    ax = pl.coordinate_importance(coordinate_table, groups=groups)
+    ax = pl.feature_importance(coordinate_table, groups=groups)
     assert names(ax)[0] == "rna_2"  # known groups first, then as they come
     assert len({to_hex(bar.get_facecolor()) for bar in ax.patches}) == 4
 
 
 def test_only_the_largest_are_drawn_and_it_is_said(coordinate_table: pd.DataFrame) -> None:
-    ax = pl.coordinate_importance(coordinate_table, n_top=2)
+    ax = pl.feature_importance(coordinate_table, n_top=2)
     assert widths(ax) == [0.9, 0.5]
     assert "the 2 largest of 4" in ax.get_xlabel()
-    assert "largest" not in pl.coordinate_importance(coordinate_table).get_xlabel()
+    assert "largest" not in pl.feature_importance(coordinate_table).get_xlabel()
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_only_the_largest_are_drawn_and_it_is_said(coordinate_table: pd.DataFram
 def test_the_caption_says_which_question_is_answered(
     coordinate_table: pd.DataFrame, method: str, kind: str, said: str
 ) -> None:
-    caption = pl.coordinate_importance(coordinate_table.assign(method=method, kind=kind)).get_xlabel()
+    caption = pl.feature_importance(coordinate_table.assign(method=method, kind=kind)).get_xlabel()
     assert said in caption.replace("\n", " ")
     assert ("through" in caption) == (kind == "specific" and method != "probe")
     assert "95% interval" in caption
@@ -74,8 +74,8 @@ def test_the_caption_says_which_question_is_answered(
 
 def test_a_probe_of_next_to_nothing_looks_like_it(coordinate_table: pd.DataFrame) -> None:
     small = coordinate_table.assign(importance=coordinate_table["importance"] / 100, standard_error=0.0)
-    assert pl.coordinate_importance(small.assign(method="probe")).get_xlim()[1] == 1
-    assert pl.coordinate_importance(small.assign(method="jacobian")).get_xlim()[1] < 0.05
+    assert pl.feature_importance(small.assign(method="probe")).get_xlim()[1] == 1
+    assert pl.feature_importance(small.assign(method="jacobian")).get_xlim()[1] < 0.05
 
 
 @pytest.mark.parametrize("method", ["jacobian", "permutation", "probe"])
@@ -83,10 +83,10 @@ def test_a_probe_of_next_to_nothing_looks_like_it(coordinate_table: pd.DataFrame
 def test_no_words_overlap_or_leave_the_page(method: str, n_groups: int) -> None:
     n = 60
     labels = [f"{i}_a gene of an unusually long name, with commas" for i in range(n)]
-    table = pd.DataFrame({"coordinate": labels, "importance": np.linspace(1, 2, n), "standard_error": 0.1})
+    table = pd.DataFrame({"feature": labels, "importance": np.linspace(1, 2, n), "standard_error": 0.1})
     table = table.assign(method=method, kind="specific", modality="gene expression of nuclei")
     groups = {label: f"{i % n_groups} group of a long name too" for i, label in enumerate(labels)} if n_groups else None
-    ax = pl.coordinate_importance(table, groups=groups, n_top=45)
+    ax = pl.feature_importance(table, groups=groups, n_top=45)
     ax.figure.draw_without_rendering()
     legend = ax.get_legend().get_texts() if n_groups else []
     ticks = [t for t in ax.get_xticklabels() if t.get_position()[0] <= ax.get_xlim()[1]]  # those beyond are not drawn
@@ -99,19 +99,19 @@ def test_no_words_overlap_or_leave_the_page(method: str, n_groups: int) -> None:
 
 def test_the_table_is_left_as_it_was(coordinate_table: pd.DataFrame) -> None:
     before = coordinate_table.copy()
-    pl.coordinate_importance(coordinate_table, groups=GROUPS)
+    pl.feature_importance(coordinate_table, groups=GROUPS)
     pd.testing.assert_frame_equal(coordinate_table, before)
 
 
 def test_errors(coordinate_table: pd.DataFrame) -> None:
     with pytest.raises(KeyError, match=r"lacks the columns \['standard_error'\]"):
-        pl.coordinate_importance(coordinate_table.drop(columns="standard_error"))
-    with pytest.raises(KeyError, match="groups lacks 1 coordinates of the table, such as 'rna_3'"):
-        pl.coordinate_importance(coordinate_table, groups={k: v for k, v in GROUPS.items() if k != "rna_3"})
+        pl.feature_importance(coordinate_table.drop(columns="standard_error"))
+    with pytest.raises(KeyError, match="groups lacks 1 features of the table, such as 'rna_3'"):
+        pl.feature_importance(coordinate_table, groups={k: v for k, v in GROUPS.items() if k != "rna_3"})
     two = pd.concat([coordinate_table, coordinate_table.assign(method="probe")])
     with pytest.raises(ValueError, match="several of method"):
-        pl.coordinate_importance(two)
+        pl.feature_importance(two)
     with pytest.raises(ValueError, match="no row with a number"):
-        pl.coordinate_importance(coordinate_table.iloc[:0])
+        pl.feature_importance(coordinate_table.iloc[:0])
     with pytest.raises(ValueError, match="n_top must be at least 1"):
-        pl.coordinate_importance(coordinate_table, n_top=0)
+        pl.feature_importance(coordinate_table, n_top=0)

@@ -1,4 +1,4 @@
-"""Codecs of methods that reconstruct nothing."""
+"""Encoder-decoders of methods that reconstruct nothing."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from indiseek_sc.nn import RidgeMap, SpecificCodec, make_mlp
+from indiseek_sc.nn import RidgeMap, SpecificEncoderDecoder, make_mlp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class EmptyCodec(SpecificCodec):
-    """No specific code at all, and a decoder of the condition alone.
+class EmptyEncoderDecoder(SpecificEncoderDecoder):
+    """No specific representation at all, and a decoder of the condition alone.
 
     A method without a decoder is given one after its training: a ridge regression and the refinement that
-    :class:`~indiseek_sc.IndiSeek` has too, fitted to codes that no longer move. So the audit helps all methods alike.
+    :class:`~indiseek_sc.IndiSeek` has too, fitted to representations that no longer move. So the audit helps all methods alike.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class EmptyCodec(SpecificCodec):
     n_condition
         Columns of the condition.
     n_specific
-        Width of the code.
+        Width of the representation.
     n_hidden
         Width of the hidden layers; the refinement has twice as many.
     """
@@ -60,7 +60,7 @@ class EmptyCodec(SpecificCodec):
         self.error_scale.copy_(self.spread.square().sum().clamp(min=1e-12))
 
     def start_decoder(self, features: Tensor, specific: Tensor, condition: Tensor) -> None:
-        """Fit the regression of the features on both codes."""
+        """Fit the regression of the features on both representations."""
         self.baseline.fit(torch.cat([specific, condition], dim=1), features)
 
     def prepare(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
@@ -71,7 +71,7 @@ class EmptyCodec(SpecificCodec):
         return prepared["features"][:, :0]
 
     def compare(self, specific: Tensor, prepared: Mapping[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the features and what the decoder, if there is one yet, makes of the codes."""
+        """Return the features and what the decoder, if there is one yet, makes of the representations."""
         return prepared["features"], self.decode(specific, condition)
 
     def decode_closed(self, specific: Tensor, condition: Tensor) -> Tensor:
@@ -79,19 +79,19 @@ class EmptyCodec(SpecificCodec):
         return self.baseline(torch.cat([specific, condition], dim=1))
 
 
-class EncoderCodec(EmptyCodec):
-    """A network that encodes, and the decoder of :class:`EmptyCodec`.
+class TrainedEncoderDecoder(EmptyEncoderDecoder):
+    """A network that encodes, and the decoder of :class:`EmptyEncoderDecoder`.
 
     Parameters
     ----------
     n_features, n_condition, n_specific, n_hidden
-        As in :class:`EmptyCodec`.
+        As in :class:`EmptyEncoderDecoder`.
     n_layers
         Number of hidden layers of the encoder.
     reads_condition
         Whether the encoder reads the condition beside the features.
     standardize
-        Standardise the code.
+        Standardise the representation.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Importance of coordinates of encoders made by hand, against closed forms."""
+"""Importance of features of encoders made by hand, against closed forms."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from indiseek_sc.metrics import _coordinates, mean_squared_jacobian, permutation_importance, probe_r2
+from indiseek_sc.metrics import _feature_importance, mean_squared_jacobian, permutation_importance, probe_r2
 
 WEIGHT = torch.tensor([[1.0, 0.0], [-2.0, 1.0], [0.0, 0.0], [0.5, 3.0]])
 WIDTHS = torch.tensor([1.0, 0.5, 2.0, 1.5])
@@ -30,7 +30,7 @@ def test_slopes_of_a_linear_encoder(x: torch.Tensor) -> None:
 @pytest.mark.parametrize("n_at_once", [2**23, 4 * 7])
 def test_slopes_of_squares_by_cells_in_parts(x: torch.Tensor, n_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of z = x^2 the squared slope is 4 x^2: mean 4 v and variance 32 v^2 for a normal x of variance v."""
-    monkeypatch.setattr(_coordinates, "_VALUES_AT_ONCE", n_at_once)
+    monkeypatch.setattr(_feature_importance, "_VALUES_AT_ONCE", n_at_once)
     found = mean_squared_jacobian(lambda features, cells: features**2, x)
     np.testing.assert_allclose(found.value, 4 * (x**2).mean(dim=0), rtol=1e-5)
     np.testing.assert_allclose(found.standard_error, (4 * x**2).std(dim=0) / 4000**0.5, rtol=1e-4)
@@ -39,18 +39,18 @@ def test_slopes_of_squares_by_cells_in_parts(x: torch.Tensor, n_at_once: int, mo
 
 def test_slopes_go_through_components(x: torch.Tensor) -> None:
     components = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
-    coordinates = torch.randn(50, 6, generator=torch.Generator().manual_seed(2))
+    features = torch.randn(50, 6, generator=torch.Generator().manual_seed(2))
 
     def bent(features: torch.Tensor, cells: slice) -> torch.Tensor:
         return torch.tanh(features @ WEIGHT)
 
-    found = mean_squared_jacobian(bent, coordinates @ components, components)
-    slopes = torch.func.vmap(torch.func.jacrev(lambda u: torch.tanh(u @ components @ WEIGHT)))(coordinates)
+    found = mean_squared_jacobian(bent, features @ components, components)
+    slopes = torch.func.vmap(torch.func.jacrev(lambda u: torch.tanh(u @ components @ WEIGHT)))(features)
     np.testing.assert_allclose(found.value, (slopes**2).sum(dim=1).mean(dim=0), rtol=1e-5)
 
 
 def test_the_encoder_is_told_which_cells_it_sees(x: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_coordinates, "_VALUES_AT_ONCE", 4 * 300)
+    monkeypatch.setattr(_feature_importance, "_VALUES_AT_ONCE", 4 * 300)
     factor = torch.arange(4000.0)
     found = mean_squared_jacobian(lambda features, cells: features[:, :1] * factor[cells, None], x)
     assert found.value[0] == pytest.approx(float((factor**2).mean()), rel=1e-5)
@@ -74,7 +74,7 @@ def test_exchange_of_coordinates_behind_components(x: torch.Tensor) -> None:
     np.testing.assert_allclose(behind.value, direct.value, rtol=1e-4)
 
 
-def test_a_lone_coordinate_counts_1_and_a_constant_code_0(x: torch.Tensor) -> None:
+def test_a_lone_coordinate_counts_1_and_a_constant_representation_0(x: torch.Tensor) -> None:
     alone = permutation_importance(lambda features, cells: features[:, :1] ** 3, x, x, n_repeats=20)
     np.testing.assert_allclose(alone.value, [1, 0, 0, 0], atol=0.05)
     nothing = permutation_importance(lambda features, cells: 0 * features, x, x)
@@ -88,13 +88,13 @@ def test_torch_randomness_is_left_alone(x: torch.Tensor) -> None:
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_probes_tell_what_a_code_contains(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_coordinates, "_COLUMNS_PER_PROBE", 3)
+def test_probes_tell_what_a_representation_contains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_feature_importance, "_COLUMNS_PER_PROBE", 3)
     rng = np.random.default_rng(0)
-    code, noise = rng.normal(size=(1600, 2)), rng.normal(size=(1600, 2))
-    columns = [100 * code[:, 0], code[:, 1] + 0.5 * noise[:, 0], code[:, 0] ** 2, noise[:, 1], np.ones(1600)]
+    latent, noise = rng.normal(size=(1600, 2)), rng.normal(size=(1600, 2))
+    columns = [100 * latent[:, 0], latent[:, 1] + 0.5 * noise[:, 0], latent[:, 0] ** 2, noise[:, 1], np.ones(1600)]
     train, test = np.arange(600), np.arange(600, 1600)
-    found = probe_r2(code, np.column_stack(columns), train, test)
+    found = probe_r2(latent, np.column_stack(columns), train, test)
     np.testing.assert_allclose(found.value[[0, 1, 3]], [1, 1 / 1.25, 0], atol=0.03)
     assert found.value[2] > 0.9
     assert np.isnan(found.value[4])

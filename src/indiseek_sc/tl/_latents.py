@@ -1,4 +1,4 @@
-"""Where codes and embeddings lie in a MuData, which modality is which, and which cells a model held out."""
+"""Where representations and embeddings lie in a MuData, which modality is which, and which cells a model held out."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None) -> dict
         noted = mdata.uns.get(_keys.SETTINGS, {})
         if "modalities" not in noted:
             raise KeyError(
-                f"mdata.uns[{_keys.SETTINGS!r}] does not say which modality is which: no model wrote its codes here. "
+                f"mdata.uns[{_keys.SETTINGS!r}] does not say which modality is which: no model wrote its representations here. "
                 "Call model.write_latents(mdata) first, or pass modalities={'rna': ..., 'adt': ...}."
             )
         modalities = noted["modalities"]
@@ -118,29 +118,29 @@ def find_several_labels(mdata: MuData, label_key: str, used: NDArray[np.bool_]) 
     return labels
 
 
-ModalityCode = Literal["specific", "shared", "both", "raw"]
-"""What each modality has a code of: ``"both"`` is its shared and its specific code side by side."""
+ModalityLatent = Literal["specific", "shared", "both", "raw"]
+"""What each modality has a representation of: ``"both"`` is its shared and its specific representation side by side."""
 
-Code = Literal[ModalityCode, "joint"]
+Latent = Literal[ModalityLatent, "joint"]
 """The same, and the one joint representation of all modalities."""
 
 
-class SingleCode(NamedTuple):
-    """One code by itself."""
+class SingleLatent(NamedTuple):
+    """One representation by itself."""
 
-    kind: Code
-    modality: str  # its name; nothing for the joint code
+    kind: Latent
+    modality: str  # its name; nothing for the joint representation
     points: NDArray[np.floating]  # (n_cells, n_features); rows of cells that lack it are NaN
 
 
-def find_codes(
+def find_latents(
     mdata: MuData,
     roles: Mapping[_keys.Role, str],
-    code: ModalityCode,
+    latent: ModalityLatent,
     obsm_keys: Mapping[_keys.Role, str],
-    argument: str = "code",
+    argument: str = "latent",
 ) -> dict[_keys.Role, NDArray[np.floating]]:
-    """A code of each modality, shape ``(n_cells, n_features)``; rows of cells that lack it are NaN.
+    """A representation of each modality, shape ``(n_cells, n_features)``; rows of cells that lack it are NaN.
 
     Parameters
     ----------
@@ -148,94 +148,94 @@ def find_codes(
         Where to look.
     roles
         Names of the modalities.
-    code
+    latent
         ``"specific"``, ``"shared"``, ``"both"`` (shared and specific of a modality side by side) or ``"raw"`` (the embedding named by ``obsm_keys``).
     obsm_keys
         An entry of ``obsm`` for each modality, for ``"raw"`` alone.
     argument
-        Name of the argument that ``code`` was given as, for error messages.
+        Name of the argument that ``latent`` was given as, for error messages.
 
     Raises
     ------
     KeyError
-        If the code is not there.
+        If the representation is not there.
     ValueError
-        If ``code`` is none of these, or an entry of ``obsm`` does not hold numbers.
+        If ``latent`` is none of these, or an entry of ``obsm`` does not hold numbers.
     """
-    if isinstance(code, str) and code == "joint":
+    if isinstance(latent, str) and latent == "joint":
         raise ValueError(
             f"{argument}='joint' is the one representation of both modalities, {_keys.JOINT}, and no modality has one of its own to compare. "
-            "Name 'both' for the shared and the specific code of each modality side by side."
+            "Name 'both' for the shared and the specific representation of each modality side by side."
         )
-    check_name(argument, code, get_args(ModalityCode))
-    if code == "raw":
+    check_name(argument, latent, get_args(ModalityLatent))
+    if latent == "raw":
         return {role: find_embedding(mdata, name, obsm_keys[role], role, None).points for role, name in roles.items()}
-    kinds = ("shared", "specific") if code == "both" else (code,)
+    kinds = ("shared", "specific") if latent == "both" else (latent,)
     return {role: np.hstack([_find_written(mdata, name, kind) for kind in kinds]) for role, name in roles.items()}
 
 
 def list_places(
     mdata: MuData,
     roles: Mapping[_keys.Role, str],
-    codes: Iterable[Code],
+    latents: Iterable[Latent],
     obsm_keys: Mapping[_keys.Role, str],
     *,
     columns: Iterable[str | None] = (),
     cells: Cells = "all",
     refits: bool = False,
 ) -> list[Place]:
-    """Return where codes, and the columns beside them that a result is made of, lie; see the functions that find them."""
+    """Return where representations, and the columns beside them that a result is made of, lie; see the functions that find them."""
     places = []
-    for code in codes:
-        if code == "joint":
+    for latent in latents:
+        if latent == "joint":
             places.append(Place("obsm", _keys.JOINT))
-        elif code == "raw":
+        elif latent == "raw":
             for role, name in roles.items():
                 is_own = obsm_keys[role] in mdata[name].obsm
                 places.append(Place("obsm", obsm_keys[role], name if is_own else ""))
         else:
             kinds = {"shared": [_keys.shared], "specific": [_keys.specific], "both": [_keys.shared, _keys.specific]}
-            places += [Place("obsm", key_of(name)) for key_of in kinds[code] for name in roles.values()]
+            places += [Place("obsm", key_of(name)) for key_of in kinds[latent] for name in roles.values()]
     if refits:
         places += [Place("obsm", key) for key in (*map(_keys.refits, roles.values()), _keys.REFITS_HELD_OUT)]
     named = [*columns, _keys.SPLIT if cells == "held_out" else None]
     return [*dict.fromkeys(places), *(Place("obs", name) for name in named if name is not None)]
 
 
-def find_single_codes(
-    mdata: MuData, roles: Mapping[_keys.Role, str], codes: Sequence[Code], obsm_keys: Mapping[_keys.Role, str]
-) -> dict[str, SingleCode]:
-    """Each code by itself, by name: ``"shared_<modality>"`` and the like, and ``"joint"``, the one joint code of both modalities.
+def find_single_latents(
+    mdata: MuData, roles: Mapping[_keys.Role, str], latents: Sequence[Latent], obsm_keys: Mapping[_keys.Role, str]
+) -> dict[str, SingleLatent]:
+    """Each representation by itself, by name: ``"shared_<modality>"`` and the like, and ``"joint"``, the one joint representation of both modalities.
 
     Raises
     ------
     KeyError
-        If a code is not there.
+        If a representation is not there.
     ValueError
-        If one of ``codes`` is none, or an entry of ``obsm`` does not hold numbers.
+        If one of ``latents`` is none, or an entry of ``obsm`` does not hold numbers.
     """
     found = {}
-    for kind in codes:
-        check_name("codes", kind, get_args(Code))
+    for kind in latents:
+        check_name("latents", kind, get_args(Latent))
         if kind == "joint":
-            found["joint"] = SingleCode(kind, "", _get_code(mdata, _keys.JOINT, "joint code"))
+            found["joint"] = SingleLatent(kind, "", _get_latent(mdata, _keys.JOINT, "joint representation"))
             continue
-        for role, points in find_codes(mdata, roles, kind, obsm_keys).items():
-            found[f"{kind}_{roles[role]}"] = SingleCode(kind, roles[role], points)
+        for role, points in find_latents(mdata, roles, kind, obsm_keys).items():
+            found[f"{kind}_{roles[role]}"] = SingleLatent(kind, roles[role], points)
     return found
 
 
-def find_complete(codes: Iterable[NDArray[np.floating]]) -> NDArray[np.bool_]:
-    """Which cells have all of ``codes``, shape ``(n_cells,)``."""
-    return np.logical_and.reduce([np.isfinite(code).all(axis=1) for code in codes])
+def find_complete(latents: Iterable[NDArray[np.floating]]) -> NDArray[np.bool_]:
+    """Which cells have all of ``latents``, shape ``(n_cells,)``."""
+    return np.logical_and.reduce([np.isfinite(latent).all(axis=1) for latent in latents])
 
 
 def _find_written(mdata: MuData, modality: str, kind: str) -> NDArray[np.floating]:
     key = {"shared": _keys.shared, "specific": _keys.specific}[kind](modality)
-    return _get_code(mdata, key, f"{kind} code of modality {modality!r}")
+    return _get_latent(mdata, key, f"{kind} representation of modality {modality!r}")
 
 
-def _get_code(mdata: MuData, key: str, name: str) -> NDArray[np.floating]:
+def _get_latent(mdata: MuData, key: str, name: str) -> NDArray[np.floating]:
     if key not in mdata.obsm:
         raise KeyError(
             f"mdata.obsm[{key!r}], the {name}, is missing; mdata.obsm holds {sorted(mdata.obsm)}. "
