@@ -20,11 +20,11 @@ from indiseek_sc.model._stages import (
     explains,
     find_dependence,
     find_information,
-    needs_flow,
     learn_critics,
-    train_flow,
     learn_specific,
+    needs_flow,
     run_stages,
+    train_flow,
 )
 from indiseek_sc.module import Optimisation
 from indiseek_sc.nn import ConditionalEncoderDecoder
