@@ -167,9 +167,9 @@ def lambda_path() -> SimpleNamespace:
 
 
 @pytest.fixture
-def coordinate_table() -> pd.DataFrame:
-    """Importance of four coordinates, not in order."""
-    table = pd.DataFrame({"coordinate": [f"rna_{j}" for j in range(4)], "importance": [0.1, 0.9, 0.3, 0.5]})
+def feature_table() -> pd.DataFrame:
+    """Importance of four features, not in order."""
+    table = pd.DataFrame({"feature": [f"rna_{j}" for j in range(4)], "importance": [0.1, 0.9, 0.3, 0.5]})
     table["standard_error"] = [0.01, 0.02, 0.04, 0.05]
     return table.assign(method="jacobian", kind="specific", modality="rna")
 
@@ -276,7 +276,7 @@ def drawable(
     recorded: dict[str, pd.DataFrame],
     audit_table: pd.DataFrame,
     lambda_path: SimpleNamespace,
-    coordinate_table: pd.DataFrame,
+    feature_table: pd.DataFrame,
     compared: MuData,
     attribution_table: pd.DataFrame,
     recalls: pd.DataFrame,
@@ -291,7 +291,7 @@ def drawable(
         "importance_ranking": embedded,
         "audit": audit_table,
         "lambda_path": lambda_path,
-        "feature_importance": coordinate_table,
+        "feature_importance": feature_table,
         "cluster_agreement": compared,
         "cluster_splits": compared,
         "attribution": attribution_table,

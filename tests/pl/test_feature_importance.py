@@ -20,8 +20,8 @@ def names(ax: Axes) -> list[str]:
     return [label.get_text() for label in ax.get_yticklabels()]
 
 
-def test_bars_are_the_table_the_largest_first(coordinate_table: pd.DataFrame) -> None:
-    ax = pl.feature_importance(coordinate_table)
+def test_bars_are_the_table_the_largest_first(feature_table: pd.DataFrame) -> None:
+    ax = pl.feature_importance(feature_table)
     assert names(ax) == ["rna_1", "rna_3", "rna_2", "rna_0"]
     assert widths(ax) == [0.9, 0.5, 0.3, 0.1]
     assert ax.get_ylim()[0] > ax.get_ylim()[1]
@@ -32,26 +32,26 @@ def test_bars_are_the_table_the_largest_first(coordinate_table: pd.DataFrame) ->
     np.testing.assert_allclose(ends, np.array([[0.9, 0.5, 0.3, 0.1] - error, [0.9, 0.5, 0.3, 0.1] + error]).T)
 
 
-def test_groups_stand_together_in_their_colours(coordinate_table: pd.DataFrame) -> None:
-    ax = pl.feature_importance(coordinate_table, groups=GROUPS)
+def test_groups_stand_together_in_their_colours(feature_table: pd.DataFrame) -> None:
+    ax = pl.feature_importance(feature_table, groups=GROUPS)
     assert names(ax) == ["rna_2", "rna_0", "rna_1", "rna_3"]
     of = [to_hex(_GROUP_COLORS[name]) for name in ("shared", "shared", "private", "none")]
     assert [to_hex(bar.get_facecolor()) for bar in ax.patches] == of
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["shared", "private", "none"]
 
 
-def test_groups_of_any_name_have_colours_of_their_own(coordinate_table: pd.DataFrame) -> None:
+def test_groups_of_any_name_have_colours_of_their_own(feature_table: pd.DataFrame) -> None:
     groups = pd.Series({"rna_0": "B", "rna_1": "T", "rna_2": "shared", "rna_3": "NK"})
-    ax = pl.feature_importance(coordinate_table, groups=groups)
+    ax = pl.feature_importance(feature_table, groups=groups)
     assert names(ax)[0] == "rna_2"  # known groups first, then as they come
     assert len({to_hex(bar.get_facecolor()) for bar in ax.patches}) == 4
 
 
-def test_only_the_largest_are_drawn_and_it_is_said(coordinate_table: pd.DataFrame) -> None:
-    ax = pl.feature_importance(coordinate_table, n_top=2)
+def test_only_the_largest_are_drawn_and_it_is_said(feature_table: pd.DataFrame) -> None:
+    ax = pl.feature_importance(feature_table, n_top=2)
     assert widths(ax) == [0.9, 0.5]
     assert "the 2 largest of 4" in ax.get_xlabel()
-    assert "largest" not in pl.feature_importance(coordinate_table).get_xlabel()
+    assert "largest" not in pl.feature_importance(feature_table).get_xlabel()
 
 
 @pytest.mark.parametrize(
@@ -64,16 +64,16 @@ def test_only_the_largest_are_drawn_and_it_is_said(coordinate_table: pd.DataFram
     ],
 )
 def test_the_caption_says_which_question_is_answered(
-    coordinate_table: pd.DataFrame, method: str, kind: str, said: str
+    feature_table: pd.DataFrame, method: str, kind: str, said: str
 ) -> None:
-    caption = pl.feature_importance(coordinate_table.assign(method=method, kind=kind)).get_xlabel()
+    caption = pl.feature_importance(feature_table.assign(method=method, kind=kind)).get_xlabel()
     assert said in caption.replace("\n", " ")
     assert ("through" in caption) == (kind == "specific" and method != "probe")
     assert "95% interval" in caption
 
 
-def test_a_probe_of_next_to_nothing_looks_like_it(coordinate_table: pd.DataFrame) -> None:
-    small = coordinate_table.assign(importance=coordinate_table["importance"] / 100, standard_error=0.0)
+def test_a_probe_of_next_to_nothing_looks_like_it(feature_table: pd.DataFrame) -> None:
+    small = feature_table.assign(importance=feature_table["importance"] / 100, standard_error=0.0)
     assert pl.feature_importance(small.assign(method="probe")).get_xlim()[1] == 1
     assert pl.feature_importance(small.assign(method="jacobian")).get_xlim()[1] < 0.05
 
@@ -97,21 +97,21 @@ def test_no_words_overlap_or_leave_the_page(method: str, n_groups: int) -> None:
     assert not [1 for i, a in enumerate(boxes) for b in boxes[:i] if a.padded(-1).overlaps(b)]
 
 
-def test_the_table_is_left_as_it_was(coordinate_table: pd.DataFrame) -> None:
-    before = coordinate_table.copy()
-    pl.feature_importance(coordinate_table, groups=GROUPS)
-    pd.testing.assert_frame_equal(coordinate_table, before)
+def test_the_table_is_left_as_it_was(feature_table: pd.DataFrame) -> None:
+    before = feature_table.copy()
+    pl.feature_importance(feature_table, groups=GROUPS)
+    pd.testing.assert_frame_equal(feature_table, before)
 
 
-def test_errors(coordinate_table: pd.DataFrame) -> None:
+def test_errors(feature_table: pd.DataFrame) -> None:
     with pytest.raises(KeyError, match=r"lacks the columns \['standard_error'\]"):
-        pl.feature_importance(coordinate_table.drop(columns="standard_error"))
+        pl.feature_importance(feature_table.drop(columns="standard_error"))
     with pytest.raises(KeyError, match="groups lacks 1 features of the table, such as 'rna_3'"):
-        pl.feature_importance(coordinate_table, groups={k: v for k, v in GROUPS.items() if k != "rna_3"})
-    two = pd.concat([coordinate_table, coordinate_table.assign(method="probe")])
+        pl.feature_importance(feature_table, groups={k: v for k, v in GROUPS.items() if k != "rna_3"})
+    two = pd.concat([feature_table, feature_table.assign(method="probe")])
     with pytest.raises(ValueError, match="several of method"):
         pl.feature_importance(two)
     with pytest.raises(ValueError, match="no row with a number"):
-        pl.feature_importance(coordinate_table.iloc[:0])
+        pl.feature_importance(feature_table.iloc[:0])
     with pytest.raises(ValueError, match="n_top must be at least 1"):
-        pl.feature_importance(coordinate_table, n_top=0)
+        pl.feature_importance(feature_table, n_top=0)

@@ -37,9 +37,9 @@ def test_every_picture_is_inside_and_is_a_picture(page):
     images = page.all("img")
     assert images
     for image in images:
-        kind, _, latent = image["src"].partition(",")
+        kind, _, content = image["src"].partition(",")
         assert kind == "data:image/png;base64"
-        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(latent, validate=True))).convert("RGB"))
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(content, validate=True))).convert("RGB"))
         assert pixels.std() > 3
         assert int(image["width"]) / int(image["height"]) == pytest.approx(pixels.shape[1] / pixels.shape[0], rel=0.02)
         assert len(image["alt"]) > 30

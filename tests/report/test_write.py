@@ -144,7 +144,7 @@ def test_labels_within_which_batches_lie_apart_are_named(coded):
     coded.obsm[_keys.JOINT] = rng.normal(size=(coded.n_obs, 3))
     moved = ((coded.obs["run"] == "a") & (coded.obs["type"] == "apart")).to_numpy()
     coded.obsm[_keys.JOINT][moved] += 6
-    material = Material(coded, "cells", "type", facts=facts, cholesky=mix_batches(coded, "type", "run", seed=0))
+    material = Material(coded, "cells", "type", facts=facts, mixing=mix_batches(coded, "type", "run", seed=0))
     (caution,) = (caution for caution in find_cautions(material) if "Batch structure" in caution)
     assert "within 1 of 2 labels" in caution
     assert "apart (100%, 50% by chance)" in caution or "apart (100%, 51% by chance)" in caution

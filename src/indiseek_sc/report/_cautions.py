@@ -171,7 +171,7 @@ def _of_batches(material: Material) -> Iterator[str]:
 
 
 def _of_batches_within_labels(material: Material) -> Iterator[str]:
-    table = material.cholesky
+    table = material.mixing
     if table is None or not len(table):
         return
     apart = table[(table["p_adjusted"] < LEVEL) & (table["excess"] > SMALLEST_EXCESS)].sort_values(

@@ -99,7 +99,7 @@ class Material:
     audit: AuditReport | None = None
     failures: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
-    cholesky: pd.DataFrame | None = None
+    mixing: pd.DataFrame | None = None
 
     @property
     def noted(self) -> Mapping[str, Any]:

@@ -60,8 +60,8 @@ def _all_tables(material: Material) -> Iterator[Table]:
     for key, name in OF_DATA.items():
         if key in material.mdata.uns:
             yield Table(name, pd.DataFrame(material.mdata.uns[key]))
-    if material.cholesky is not None:
-        yield Table("batch-mixing", material.cholesky)
+    if material.mixing is not None:
+        yield Table("batch-mixing", material.mixing)
     facts = material.facts
     if facts is not None and facts.lambda_path is not None:
         yield Table("lambda-path", facts.lambda_path.table)

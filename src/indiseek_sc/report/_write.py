@@ -97,14 +97,14 @@ def write_report(
             audit = model.audit(seed=seed)
         label_key = label_key or find_label_key(mdata)
         failures = compute_missing(mdata, label_key, model, audit, compare=compare, seed=seed)
-        cholesky = mix_batches(mdata, label_key, None if facts is None else facts.batch_key, seed)
-        material = Material(mdata, source or "cells", label_key, model, facts, audit, failures, seed, cholesky)
+        mixing = mix_batches(mdata, label_key, None if facts is None else facts.batch_key, seed)
+        material = Material(mdata, source or "cells", label_key, model, facts, audit, failures, seed, mixing)
         figures = draw_figures(list_pictures(material))
         content = {
             "facts": collect_facts(material),
             "findings": find_findings(material),
             "tables": as_csv(list_tables(material)),
-            "cholesky": cholesky,
+            "mixing": mixing,
             "audit": audit,
             "audit_rows": None if audit is None else list_figures(audit),
             "pair_rows": None if audit is None else list_pair_figures(audit),
