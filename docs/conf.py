@@ -151,7 +151,7 @@ TUTORIALS = HERE / "tutorials"
 PLACES = {
     "benchmarks/RESULTS.md": "benchmarks",
     "CHANGELOG.md": "changelog",
-    "LATENT_OF_CONDUCT.md": "contributing/latent_of_conduct",
+    "CODE_OF_CONDUCT.md": "contributing/code_of_conduct",
     "CONTRIBUTING.md": "contributing/index",
     "data/README.md": "data",
     "docs/decisions/README.md": "decisions/index",
