@@ -72,7 +72,7 @@ CHOICES_OF_START: dict[str, dict] = {
     **dict.fromkeys([*GIVEN_EXPECTED, *list(TRIALS)[1:]], {}),
     "batch 128": {"specific_batch_size": 128},
     "batch 2048": {"specific_batch_size": 2048},
-    "whitening without shape": {"max_epochs_shape": 0},
+    "whitening without shape": {"max_epochs_flow": 0},
     "Z of 8": {"n_specific": 8},
     "Z of 32": {"n_specific": 32},
     "no whitening": {"conditional_encoder_decoder": False, "max_epochs_specific": 60, "keep_least_leak": False},

@@ -67,7 +67,7 @@ def test_epochs_of_all_stages_or_of_some():
         ({"max_epochs": "all"}, "max_epochs must be whole numbers of at least 0, but is 'all'"),
         ({"plan_kwargs": {"lambda_": 1.0}}, "plan_kwargs: give lambda_ to train"),
         ({"plan_kwargs": {"specific_batch_size": 9}}, "plan_kwargs: give batch_size to train"),
-        ({"plan_kwargs": {"max_epochs_shape": 9}}, "plan_kwargs: give max_epochs to train"),
+        ({"plan_kwargs": {"max_epochs_flow": 9}}, "plan_kwargs: give max_epochs to train"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"batch_size": 64.0}, "batch_size must be a whole number"),
         ({"trainer_kwargs": {"early_stopping_patience": 0}}, "early_stopping_patience must be"),

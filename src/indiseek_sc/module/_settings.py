@@ -128,7 +128,7 @@ class Optimisation:
         cells, which may be before the first epoch; else as they are after the last.
     max_epochs_shared
         Largest number of epochs of stage 1.
-    max_epochs_shape
+    max_epochs_flow
         Largest number of epochs of the splines that follow the conditional whitening.
     max_epochs_critics
         Largest number of epochs of critics alone.
@@ -158,7 +158,7 @@ class Optimisation:
     gate_critics: bool = True
     keep_least_leak: bool = True
     max_epochs_shared: int = 25
-    max_epochs_shape: int = 60
+    max_epochs_flow: int = 60
     max_epochs_critics: int = 20
     max_epochs_specific: int = 20
     max_epochs_decoder: int = 20
