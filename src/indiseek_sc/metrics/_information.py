@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from indiseek_sc._checks import check_whole
 from indiseek_sc.metrics._checks import as_labels, as_matrix, as_split
@@ -146,7 +147,9 @@ def _log_probabilities(
             random_state=seed,
         ),
     ):
-        probe.fit(x[train], known)
+        # Trees of so few cells gain nothing from threads, and wait for each other at every node on a busy machine.
+        with threadpool_limits(1, user_api="openmp"):
+            probe.fit(x[train], known)
         predicted[:, probe.classes_] += probe.predict_proba(x[test]) / 2
     probability = ((1 - _PRIOR_WEIGHT) * predicted + _PRIOR_WEIGHT * prior)[:, :n_labels]
     has = target[test][:, None] == np.arange(n_labels)
