@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import indiseek_sc._accessor
 from indiseek_sc.model._model import IndiSeek
 from indiseek_sc.model._prediction import ModalityPrediction
 from indiseek_sc.model._stages import NEW_ENCODERS, Stage

@@ -1,5 +1,6 @@
 """Tools: what the representations and embeddings in a MuData say, written back beside them."""
 
+import indiseek_sc._accessor
 from indiseek_sc.tl._attribution import attribution_enrichment, block_attribution, write_attribution
 from indiseek_sc.tl._clusters import ClusterComparison, compare_clusters
 from indiseek_sc.tl._dimensions import TECHNICAL_R2, describe_dimensions, dimension_markers
