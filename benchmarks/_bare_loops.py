@@ -1,4 +1,4 @@
-"""The same training steps as those of a stage, as a plain loop of torch over tensors that lie on the device."""
+"""Run the training steps of a stage as a plain PyTorch loop over tensors on the device."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
     from indiseek_sc.train import StageData, StagePlan
 
 EPOCHS_BETWEEN_PROBES = 5
-"""As in the plan of the specific representations."""
+"""As in :class:`indiseek_sc.train.SpecificPlan`."""
 
 
 @dataclass
 class StepTimes:
-    """Seconds for each step of a stage, by repeat.
+    """Seconds per step of a stage, one value for each repeat.
 
     Attributes
     ----------
     fit
-        By the stage itself: with validation cells, callbacks, history and all.
-    looking
-        By a plain loop that looks at validation cells as often.
+        The stage itself, including validation, callbacks and history.
+    validated
+        A plain loop that evaluates validation cells as often as the stage does.
     bare
-        By a plain loop of steps alone.
+        A plain loop of training steps alone.
     """
 
     fit: list[float] = field(default_factory=list)
-    looking: list[float] = field(default_factory=list)
+    validated: list[float] = field(default_factory=list)
     bare: list[float] = field(default_factory=list)
 
 
 @contextmanager
 def timed_stages(n_epochs: int, n_repeats: int) -> Iterator[dict[str, StepTimes]]:
-    """Time each stage that is trained in the block, thrice from the same weights, before it is trained as it would have been."""
+    """Time each stage that is trained in the context in three ways, then train it as usual."""
     fit_stage, times = _runs.fit_stage, {}
 
     def fit_and_time(plan: StagePlan, data: StageData, **kwargs: Any) -> Any:
@@ -72,7 +72,7 @@ def _time_stage(
     parts = {name: kept.part for name, kept in kwargs["keep_best"].parts.items()}
     times = StepTimes()
 
-    def measure(noted: list[float], run: Callable[[StagePlan], object]) -> None:
+    def measure(seconds: list[float], run: Callable[[StagePlan], object]) -> None:
         module.load_state_dict(start)
         twin = copy.copy(plan)
         twin.n_steps = n_epochs * n_steps
@@ -81,21 +81,21 @@ def _time_stage(
         began = time.perf_counter()
         run(twin)
         _wait(module.device)
-        noted.append((time.perf_counter() - began) / (n_epochs * n_steps))
+        seconds.append((time.perf_counter() - began) / (n_epochs * n_steps))
 
     for _ in range(n_repeats):
         keep_best = KeepBest(parts, patience=0)
         changed = {**kwargs, "keep_best": keep_best, "max_epochs": n_epochs}
         cells = _copy(data)
         measure(times.fit, lambda twin, cells=cells, changed=changed: fit_stage(twin, cells, **changed))
-        measure(times.looking, lambda twin: run_loop(twin, data, n_epochs, n_steps, looks=True))
-        measure(times.bare, lambda twin: run_loop(twin, data, n_epochs, n_steps, looks=False))
+        measure(times.validated, lambda twin: run_loop(twin, data, n_epochs, n_steps, validate=True))
+        measure(times.bare, lambda twin: run_loop(twin, data, n_epochs, n_steps, validate=False))
     module.load_state_dict(start)
     return times
 
 
 def _copy(data: StageData) -> StageData:
-    """Return data that a stage may let go of."""
+    """Return a shallow copy, since a stage releases its data."""
     twin = copy.copy(data)
     twin._train, twin._validation = copy.copy(data._train), copy.copy(data._validation)
     return twin
@@ -106,31 +106,31 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def run_loop(plan: StagePlan, data: StageData, n_epochs: int, n_steps: int, *, looks: bool) -> None:
+def run_loop(plan: StagePlan, data: StageData, n_epochs: int, n_steps: int, *, validate: bool) -> None:
     """Train by a plain loop.
 
     Parameters
     ----------
     plan
-        Whose losses and optimisers are used.
+        Provides losses and optimisers.
     data
         The cells.
     n_epochs, n_steps
-        Number of epochs, and steps of each.
-    looks
-        Whether validation cells are looked at before the first epoch and after each.
+        Number of epochs, and of steps in each.
+    validate
+        Evaluate validation cells before the first epoch and after each.
     """
     run_epoch: Any = {SharedPlan: _shared_epoch, RegressionPlan: _regression_epoch, SpecificPlan: _specific_epoch}[
         type(plan)
     ]
     optimizers, schedules = _read_optimizers(plan.configure_optimizers())
-    if looks:
-        _look(plan, data, 0)
+    if validate:
+        _validate(plan, data, 0)
     plan.train()
     for epoch in range(n_epochs):
         run_epoch(plan, data, n_steps, optimizers, schedules)
-        if looks:
-            _look(plan, data, epoch + 1)
+        if validate:
+            _validate(plan, data, epoch + 1)
 
 
 def _read_optimizers(configured: Any) -> tuple[list[Any], list[Any]]:
@@ -142,7 +142,7 @@ def _read_optimizers(configured: Any) -> tuple[list[Any], list[Any]]:
 
 
 def _draw(data: StageData, n_steps: int) -> list[Tensor]:
-    """Return the rows of each batch of an epoch."""
+    """Return the rows of each batch of one epoch."""
     source = data._train
     rows = source.rows[torch.randperm(source.n_cells).to(source.device)]
     return list(torch.tensor_split(rows, source.n_batches))[:n_steps]
@@ -191,7 +191,7 @@ def _specific_epoch(
 
 
 @torch.no_grad()
-def _look(plan: StagePlan, data: StageData, n_done: int) -> None:
+def _validate(plan: StagePlan, data: StageData, n_done: int) -> None:
     plan.eval()
     for batch in data.val_dataloader():
         plan.validation_step(batch, 0)

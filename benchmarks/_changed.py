@@ -1,4 +1,4 @@
-"""Models with settings that the class does not take as arguments."""
+"""Make models with settings that are not arguments of the class."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def make_changed(mdata: MuData, changes: Mapping[str, Any], **kwargs: Any) -> IndiSeek:
-    """Register ``mdata`` and make a model that is not trained yet.
+    """Set up ``mdata`` and return an untrained model.
 
     Parameters
     ----------
     mdata
         The data.
     changes
-        Settings by name, in the place of the preset's.
+        Settings by name, which replace those of the preset.
     **kwargs
         Arguments of :class:`~indiseek_sc.IndiSeek`.
     """

@@ -1,4 +1,4 @@
-"""Trials of stage 2 that no setting makes: each changes what the package does, as long as it is open."""
+"""Variants of stage 2 that no setting provides, as context managers that modify the package."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from indiseek_sc.model._runs import StageRun
 
 NOISE = 0.3
-"""Standard deviation of the noise, where a dimension of Z has 1."""
+"""Standard deviation of the noise; dimensions of Z have 1."""
 
 
 @contextmanager
-def cells_apart() -> Iterator[None]:
-    """Let the start of stage 2 learn from every second training cell, and critics from the others."""
+def separate_cells() -> Iterator[None]:
+    """Fit the start of stage 2 on one half of the training cells, and critics on the other."""
 
     def on_half(stage: Stage, first: int) -> Stage:
         def take(run: StageRun, **values: Any) -> Mapping[str, Any]:
@@ -55,38 +55,42 @@ def cells_apart() -> Iterator[None]:
 
 @contextmanager
 def given_expected(model: IndiSeek, *, by_features: bool = False) -> Iterator[None]:
-    """Let stage 2 know of a cell only what its own shared representation, or with ``by_features`` its features as well, say of the other modality's representation."""
-    module, train = model.module, model.split.train
-    condition, shared, seen = module.condition, module.shared, {}
+    """Condition stage 2 on a prediction of the other modality's representation.
 
-    def watch(role: Role, features: Tensor) -> Tensor:
-        seen[role] = features
+    The prediction uses the modality's own shared representation and, with ``by_features``, its
+    features.
+    """
+    module, train = model.module, model.split.train
+    condition, shared, last_features = module.condition, module.shared, {}
+
+    def record(role: Role, features: Tensor) -> Tensor:
+        last_features[role] = features
         return shared(role, features)
 
     def inputs(role: Role, latent: Tensor) -> Tensor:
         products = torch.cat([latent, (latent[:, :, None] * latent[:, None, :]).flatten(1)], dim=1)
-        return torch.cat([products, seen[role]], dim=1) if by_features else products
+        return torch.cat([products, last_features[role]], dim=1) if by_features else products
 
-    known, given, expect = {}, {}, {}
+    conditions, given, maps = {}, {}, {}
     with torch.no_grad():
         for role in ROLES:
             features = torch.from_numpy(model.get_features(modality=role)[train]).to(module.device)
-            known[role] = condition(role, watch(role, features), torch.zeros(len(train)))
-            given[role] = inputs(role, known[role])
+            conditions[role] = condition(role, record(role, features), torch.zeros(len(train)))
+            given[role] = inputs(role, conditions[role])
     for role in ROLES:
-        expect[role] = RidgeMap(given[role].shape[1], module.n_shared).to(module.device)
-        expect[role].fit(given[role], known[other(role)])
+        maps[role] = RidgeMap(given[role].shape[1], module.n_shared).to(module.device)
+        maps[role].fit(given[role], conditions[other(role)])
 
     def expected(role: Role, latent: Tensor, batch: Tensor) -> Tensor:
-        return expect[role](inputs(role, condition(role, latent, batch)))
+        return maps[role](inputs(role, condition(role, latent, batch)))
 
-    with patch.object(module, "shared", watch), patch.object(module, "condition", expected):
+    with patch.object(module, "shared", record), patch.object(module, "condition", expected):
         yield
 
 
 @contextmanager
 def annealing(start: float, n_epochs: int) -> Iterator[None]:
-    """Let lambda come from ``start`` to where it is to be, in equal factors over the first half of the epochs."""
+    """Change lambda geometrically from ``start`` to its final value in the first half of the epochs."""
     original, ends = SpecificPlan.on_train_epoch_start, {}
 
     def begin(plan: SpecificPlan) -> None:
@@ -101,7 +105,7 @@ def annealing(start: float, n_epochs: int) -> Iterator[None]:
 
 @contextmanager
 def noise() -> Iterator[None]:
-    """Let critics see Z through noise."""
+    """Add noise to the Z that critics read."""
 
     def through(original: Callable) -> Callable:
         def read(self: CriticSum, specific: Tensor, condition: Tensor) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What a run is judged by: the audit, retrieval, known factors, and the agreement of theta with WNN weights."""
+"""Evaluate a run: audit, retrieval, known factors, and agreement of theta with WNN weights."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
     from indiseek_sc import IndiSeek
 
-    Codes = dict[str, dict[str, np.ndarray]]
+    Latents = dict[str, dict[str, np.ndarray]]
 
 FIGURES = ("agreement_flat", "sufficiency", "leak_ratio", "leak_p", "gain", "complete")
 MOST_FOR_RETRIEVAL = 4_000
 LATENTS = ("raw", "shared", "specific", "both", "decoded")
-COORDINATE_METHODS = ("jacobian", "probe")
-COORDINATE_GROUPS = ("shared", "private", "both", "none")
+IMPORTANCE_METHODS = ("jacobian", "probe")
+FEATURE_GROUPS = ("shared", "private", "both", "none")
 N_BOOTSTRAP = 500
 
 
-def latents_of(model: IndiSeek) -> Codes:
-    """Return all representations of all cells, by kind and role; ``both`` is the own shared and specific representation side by side."""
+def latents_of(model: IndiSeek) -> Latents:
+    """Return representations by kind and role; ``both`` concatenates shared and specific ones."""
     names = model.modalities
     latents = {
         "raw": {role: model.get_features(modality=names[role]) for role in ROLES},
@@ -45,8 +45,8 @@ def latents_of(model: IndiSeek) -> Codes:
     return latents
 
 
-def evaluate(case: Case, method: str, model: IndiSeek, latents: Codes, auditor: Path | None) -> dict[str, float]:
-    """Audit on held-out cells, by another program's ``audit`` if one is given, and retrieval of partners."""
+def evaluate(case: Case, method: str, model: IndiSeek, latents: Latents, auditor: Path | None) -> dict[str, float]:
+    """Audit on held-out cells, optionally by another ``audit``, and score the retrieval of partners."""
     train, test = case.train, case.test
     if auditor is None:
         table = case.audit(method, model).table
@@ -65,7 +65,7 @@ def evaluate(case: Case, method: str, model: IndiSeek, latents: Codes, auditor: 
 
 
 def load_auditor(file: Path) -> Any:
-    """Import a file by its path."""
+    """Import a module from a file."""
     spec = importlib.util.spec_from_file_location("auditor", file)
     auditor = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
     spec.loader.exec_module(auditor)  # type: ignore[union-attr]
@@ -75,7 +75,7 @@ def load_auditor(file: Path) -> Any:
 def evaluate_factors(
     model: IndiSeek, mdata: MuData, train: np.ndarray, test: np.ndarray, seed: int
 ) -> dict[str, float]:
-    """Held-out R2 of private and of shared factors (and their squares) in each specific representation."""
+    """Return the R2 of private and shared factors and squares from each specific representation."""
     table = read_factors(model, mdata, train, test, seed, from_features=False)
     figures = {}
     for role in ROLES:
@@ -88,19 +88,20 @@ def evaluate_factors(
 
 
 def evaluate_features(model: IndiSeek, mdata: MuData, seed: int) -> dict[str, float]:
-    """How much of what factors measure a specific representation uses and contains, as in figures 1 and 2 of the paper.
+    """Return which features specific representations use and contain (figures 1 and 2 of the paper).
 
-    Of the coordinates made of shared factors alone, of private ones alone, of both, and of none: the share of the mean
-    squared Jacobian (uses), and the mean R2 of probes (contains). Nothing where the representation is empty.
+    For features made of shared factors alone, of private ones alone, of both, and of none: the
+    share of the mean squared Jacobian (use), and the mean R2 of probes (content). Empty
+    representations have no values.
     """
-    known = mdata.uns["synthetic"]["coordinates"].set_index("coordinate")["group"]
+    groups = mdata.uns["synthetic"]["coordinates"].set_index("coordinate")["group"]
     figures = {}
     for role in ROLES:
         if model.get_latent_representation(kind="specific", modality=model.modalities[role]).shape[1] == 0:
             continue
-        for method in COORDINATE_METHODS:
+        for method in IMPORTANCE_METHODS:
             table = model.feature_importance(modality=model.modalities[role], method=method, seed=seed)
-            importance = table["importance"].groupby(known[table["coordinate"]].to_numpy())
+            importance = table["importance"].groupby(groups[table["feature"]].to_numpy())
             values = importance.mean() if method == "probe" else importance.sum() / table["importance"].sum()
             figures |= {f"{role}.{method}_{group}": value for group, value in values.items()}
     return figures
@@ -109,7 +110,7 @@ def evaluate_features(model: IndiSeek, mdata: MuData, seed: int) -> dict[str, fl
 def get_wnn_weights(
     mdata: MuData, modalities: dict[str, str], features: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, str]:
-    """Return WNN weights of RNA and their source: those that the data has, else of the features' principal components."""
+    """Return WNN weights of RNA in the data, or of principal components, and their source."""
     try:
         weights, source = find_wnn_weights(mdata, modalities=modalities)
     except KeyError:
@@ -123,14 +124,17 @@ def get_wnn_weights(
 
 
 def evaluate_ranks(
-    latents: Codes,
+    latents: Latents,
     modalities: dict[str, str],
     mdata: MuData,
     labels: np.ndarray | None,
     test: np.ndarray,
     seed: int,
 ) -> dict[str, float | str]:
-    """Rank correlation of theta with WNN weights over labels for each kind of representation; nothing where there are no labels, or too few of enough cells."""
+    """Return rank correlations of theta with WNN weights, by kind of representation.
+
+    Empty without labels; kinds without enough reliable labels are omitted.
+    """
     if labels is None:
         return {}
     weights, source = get_wnn_weights(mdata, modalities, latents["raw"])

@@ -1,4 +1,4 @@
-"""What the methods of one data set and seed have in common, and is made once: the data, and trained stages."""
+"""Data and trained stages that methods share for one data set and seed."""
 
 from __future__ import annotations
 
@@ -29,23 +29,26 @@ LEADERS = {
     "no_critics": "indiseek",
     "no_independence": "indiseek",
 }
-"""Whose stage 1 a method has, with the same settings and seed, and the start of its specific representations where that is of the same make."""
+"""The method whose stage 1 another one shares, with the same settings and seed.
+
+The start of the specific representations is shared too where both have the same architecture.
+"""
 
 
 class StageClock(Callback):
-    """Notes how long a model has been trained when stage 1 is over, and when critics begin to judge."""
+    """Record the training time at the end of stage 1, and before the critics."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
         self.shared = self.before_critics = 0.0
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the end of stage 1."""
+        """Record the end of stage 1."""
         if isinstance(pl_module, SharedPlan):
             self.shared = time.perf_counter() - self._start
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note that all that comes before the critics is there."""
+        """Record the start of the critics."""
         is_of_critics = isinstance(pl_module, RegressionPlan) and any(
             isinstance(part, CriticSum) for part in pl_module.parts.values()
         )
@@ -55,14 +58,14 @@ class StageClock(Callback):
 
 @dataclass
 class Leader:
-    """A model whose stages others take over, what those cost, and the auditor of its shared representations once there is one."""
+    """A model whose stages others take over, with its training times and its auditor."""
 
     model: IndiSeek
     clock: StageClock
     auditor: SpecificAuditor | None = None
 
     def give_to(self, model: IndiSeek) -> float:
-        """Hand over, and return the seconds that the model would have needed for what it got."""
+        """Transfer trained stages to a model, and return the seconds that it saved."""
         model.take_over(self.model)
         return self.clock.before_critics if "specific" in model.stages_ else self.clock.shared
 
@@ -76,13 +79,13 @@ class Case:
     mdata
         The data.
     train, test
-        Rows to learn from, and rows held out.
+        Rows of training and held-out cells.
     setup
         Arguments of ``setup_mudata``.
     seed
         Seed of the models.
     max_epochs
-        Limit for every stage, for trials.
+        Limit of the epochs of every stage, for quick runs.
     """
 
     mdata: MuData
@@ -95,18 +98,19 @@ class Case:
     results: dict[str, Any] = field(default_factory=dict)
 
     def make(self, method: str) -> IndiSeek:
-        """Make a model that is not trained yet."""
+        """Return an untrained model."""
         return make(method, self.mdata, seed=self.seed, setup=self.setup)
 
     def lead(self, method: str, model: IndiSeek, clock: StageClock) -> None:
-        """Keep a trained model for those that follow, if any method does."""
+        """Keep a trained model if other methods share its stages."""
         if method in LEADERS.values():
             self.leaders[method] = Leader(model, clock)
 
     def leader_of(self, method: str) -> Leader | None:
-        """Return whom a method follows; a leader that was not run here is trained as far as others need it.
+        """Return the leader of a method, trained as far as needed if it was not run before.
 
-        To the bit, that is as far as its whole training would have got, so that no figure depends on what was run before.
+        Its stages are identical to the bit to those of its full training, so no figure depends on
+        earlier runs.
         """
         name = LEADERS.get(method)
         if name is not None and name not in self.leaders:
@@ -116,7 +120,7 @@ class Case:
         return None if name is None else self.leaders[name]
 
     def train_start(self, model: IndiSeek, epochs: Mapping[str, int], **kwargs: Any) -> None:
-        """Train all that comes before the critics."""
+        """Train everything before the critics."""
         model.train(
             {**epochs, "specific": 0, "decoder": 0},
             held_out=self.test,
@@ -126,17 +130,17 @@ class Case:
         )
 
     def epochs_of(self, model: IndiSeek, changes: Mapping[str, int] | None = None) -> dict[str, int]:
-        """Numbers of epochs to train by, where they are not the model's own: ``changes``, and those above the limit."""
+        """Return changed numbers of epochs: ``changes``, and those above the limit."""
         if self.max_epochs is None:
             return dict(changes or {})
         prefix = "max_epochs_"
         settings = vars(model.settings.optimisation).items()
         own = {name.removeprefix(prefix): n for name, n in settings if name.startswith(prefix)}
-        del own["prediction"]  # which is no stage of the training
+        del own["prediction"]  # not a stage of train()
         return {stage: min(n, self.max_epochs) for stage, n in (own | dict(changes or {})).items()}
 
     def audit(self, method: str, model: IndiSeek) -> AuditReport:
-        """Audit a model; what depends on shared representations that others have too is probed once."""
+        """Audit a model, with one auditor for models with the same shared representations."""
         leader = self.leaders.get(LEADERS.get(method, method))
         if leader is None:
             return model.audit()

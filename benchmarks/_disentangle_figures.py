@@ -1,4 +1,4 @@
-"""The table as figures, one file each."""
+"""Draw the table as figures, one file each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from _disentangle_evaluate import COORDINATE_GROUPS, LATENTS
+from _disentangle_evaluate import FEATURE_GROUPS, LATENTS
 from _slides import DPI, SLIDES
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -31,18 +31,18 @@ AIM = {"gain": 0.95, "agreement_flat": 0.9, "sufficiency": 0.97, "private": 0.95
 
 
 def draw_all(table: pd.DataFrame, folder: Path) -> list[Path]:
-    """Draw what the table has, and return the files."""
+    """Draw all figures for which the table has values, and return the files."""
     drawn: dict[str, Figure] = {}
     with plt.rc_context(SLIDES):
         for data, rows in table.groupby("data", sort=False):
-            drawn[f"frontier_{data}"] = draw_lambda_path(rows, str(data))
+            drawn[f"leak_and_gain_{data}"] = draw_leak_and_gain(rows, str(data))
             drawn[f"shared_{data}"] = draw_shared(rows, str(data))
         if "rna.private_r2_min" in table:
-            told = table[table["rna.private_r2_min"].notna() & (table["n_specific"] > 0)]
-            if len(told):
-                drawn["recovery"] = draw_recovery(told)
-            if any(f"rna.probe_{group}" in told for group in COORDINATE_GROUPS):
-                drawn["coordinates"] = draw_feature_importance(told)
+            known = table[table["rna.private_r2_min"].notna() & (table["n_specific"] > 0)]
+            if len(known):
+                drawn["recovery"] = draw_recovery(known)
+            if any(f"rna.probe_{group}" in known for group in FEATURE_GROUPS):
+                drawn["feature_importance"] = draw_feature_importance(known)
         if "rho.raw" in table:
             for data, rows in table[table["rho.raw"].notna()].groupby("data", sort=False):
                 drawn[f"rho_{data}"] = draw_rho(rows, str(data))
@@ -54,8 +54,8 @@ def draw_all(table: pd.DataFrame, folder: Path) -> list[Path]:
     return files
 
 
-def draw_lambda_path(table: pd.DataFrame, data: str) -> Figure:
-    """What specific representations leak against what they gain; the aim is shaded."""
+def draw_leak_and_gain(table: pd.DataFrame, data: str) -> Figure:
+    """Draw the gain of specific representations against their leak ratio; the aim is shaded."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.8), sharex=True, sharey=True, layout="constrained")
     for ax, role in zip(axes, ROLES, strict=True):
         ax.add_artist(Rectangle((-1, AIM["gain"]), 1 + TOLERANCE, 9, color="0.92", zorder=0))
@@ -77,9 +77,9 @@ def draw_lambda_path(table: pd.DataFrame, data: str) -> Figure:
 
 
 def draw_shared(table: pd.DataFrame, data: str) -> Figure:
-    """How sufficient shared representations are against how purely they are shared; the aim is shaded.
+    """Draw the agreement of shared representations against their sufficiency; the aim is shaded.
 
-    Methods of one stage 1 have the same shared representations, and one marker.
+    Methods with the same stage 1 have the same shared representations, and one marker.
     """
     columns = [f"{role}.{figure}" for role in ROLES for figure in ("sufficiency", "agreement_flat")]
     names = list(titles(table))
@@ -95,7 +95,7 @@ def draw_shared(table: pd.DataFrame, data: str) -> Figure:
         draw_points(ax, shown, f"{role}.sufficiency", f"{role}.agreement_flat")
         ax.set_title(f"{data}, {display_name(role)}", loc="left")
         ax.set_xlabel("sufficiency of the shared representation (1 is best)")
-    axes[0].set_ylabel("agreement, directions equal (1 is best)")
+    axes[0].set_ylabel("agreement, directions weighted equally (1 is best)")
     axes[0].set_xlim(right=max(1.05, axes[0].get_xlim()[1]))
     axes[0].set_ylim(min(0, shown[columns[1::2]].min(axis=None)) - 0.04, 1)
     add_legend(figure, labels)
@@ -103,7 +103,7 @@ def draw_shared(table: pd.DataFrame, data: str) -> Figure:
 
 
 def draw_recovery(table: pd.DataFrame) -> Figure:
-    """Of known factors, the private one that is told worst against the shared one that is told best; the aim is shaded."""
+    """Draw the smallest R2 of a private factor against the largest R2 of a shared one."""
     lowest = min(0.8, table[[f"{role}.private_r2_min" for role in ROLES]].min(axis=None))
     names = sorted(table["data"].unique())
     n_columns = min(3, len(names))
@@ -126,26 +126,26 @@ def draw_recovery(table: pd.DataFrame) -> Figure:
         ax.minorticks_off()
         ax.set_ylim(lowest - 0.05, 1.03)
         ax.set_title(name, loc="left")
-    figure.supxlabel("largest R2 of a shared factor or its square ", fontsize="medium")
+    figure.supxlabel("largest R2 of a shared factor or its square", fontsize="medium")
     figure.supylabel("smallest R2 of a private factor", fontsize="medium")
     add_legend(figure, titles(table), kinds_of_modality())
     return figure
 
 
 def draw_feature_importance(table: pd.DataFrame) -> Figure:
-    """What specific representations use and contain of the coordinates that shared factors make, and of those that private ones make."""
+    """Draw which features specific representations use and contain, by the factors behind them."""
     names = sorted(table["data"].unique())
     methods = titles(table)
     labels = {
         "jacobian": "share of the mean squared Jacobian\n(what the encoder uses)",
-        "probe": "mean R2 of a coordinate from the representation\n(what it contains)",
+        "probe": "mean R2 of a feature from the representation\n(what it contains)",
     }
     figure, axes = plt.subplots(
         2, len(names), figsize=(2.8 + 2.5 * len(names), 7), sharey="row", squeeze=False, layout="constrained"
     )
     for column, name in enumerate(names):
         rows = table[table["data"] == name]
-        groups = [group for group in COORDINATE_GROUPS if _known(rows, "probe", group)]
+        groups = [group for group in FEATURE_GROUPS if _known(rows, "probe", group)]
         for ax, measure in zip(axes[:, column], labels, strict=True):
             for place, method in enumerate(methods):
                 x = np.arange(len(groups)) + (place - (len(methods) - 1) / 2) * 0.7 / len(methods)
@@ -169,7 +169,7 @@ def draw_feature_importance(table: pd.DataFrame) -> Figure:
         axes[0, column].set_title(name, loc="left")
     for ax, label in zip(axes[:, 0], labels.values(), strict=True):
         ax.set_ylabel(label)
-    figure.supxlabel("coordinates made of these factors", fontsize="medium")
+    figure.supxlabel("features made of these factors", fontsize="medium")
     add_legend(figure, methods, kinds_of_modality())
     return figure
 
@@ -180,7 +180,7 @@ def _known(rows: pd.DataFrame, measure: str, group: str) -> bool:
 
 
 def kinds_of_modality() -> list[Line2D]:
-    """Marks of the legend: filled is RNA, open is protein."""
+    """Return legend handles: filled for RNA, open for protein."""
     return [
         Line2D([], [], marker="o", linestyle="", color="0.3", fillstyle=style, label=display_name(role))
         for role, style in zip(ROLES, ("full", "none"), strict=True)
@@ -188,7 +188,7 @@ def kinds_of_modality() -> list[Line2D]:
 
 
 def draw_rho(table: pd.DataFrame, data: str) -> Figure:
-    """Rank correlation of theta with WNN weights, for each representation of each method, with bootstrap intervals."""
+    """Draw rank correlations of theta with WNN weights by representation, with intervals."""
     names = list(titles(table))
     figure, ax = plt.subplots(figsize=(11, 4.8), layout="constrained")
     for place, method in enumerate(names):
@@ -209,13 +209,13 @@ def draw_rho(table: pd.DataFrame, data: str) -> Figure:
     ax.set_xticks(np.arange(len(LATENTS)), LATENTS)
     ax.set_xlim(-0.5, len(LATENTS) - 0.5)
     ax.set_ylabel("Spearman correlation with WNN weights")
-    ax.set_title(f"{data}: leakage can raise it, so it is no measure of disentanglement", loc="left")
+    ax.set_title(f"{data}: leakage can increase it, so it does not measure disentanglement", loc="left")
     add_legend(figure, titles(table))
     return figure
 
 
 def draw_points(ax: Axes, table: pd.DataFrame, x: str, y: str, *, filled: bool = True) -> None:
-    """Draw each seed small, and the mean with standard deviations over seeds large."""
+    """Draw small points for seeds, and a large one for their mean with standard deviations."""
     for method, rows in table.groupby("method", sort=False):
         rows = rows.dropna(subset=[x, y])
         if rows.empty:
@@ -242,12 +242,12 @@ def draw_points(ax: Axes, table: pd.DataFrame, x: str, y: str, *, filled: bool =
 
 
 def titles(table: pd.DataFrame) -> dict[str, str]:
-    """Titles of the methods of a table by their names, in their usual order."""
+    """Return the titles of the methods of a table by their names, in the usual order."""
     return {name: method.title for name, method in METHODS.items() if name in set(table["method"])}
 
 
 def add_legend(figure: Figure, labels: Mapping[str, str], more: Sequence[Line2D] = ()) -> None:
-    """Name the methods on the right."""
+    """Draw a legend of the methods on the right."""
     handles = [
         Line2D([], [], marker=MARKERS[name], linestyle="", color=COLORS[name], markersize=9, label=label)
         for name, label in labels.items()

@@ -1,4 +1,4 @@
-"""Runs side by side, those of a group one after another in one process."""
+"""Run jobs in parallel, those of one group sequentially in one process."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def run_all(run: Run, groups: Sequence[Sequence[Job]], options: Options, n_jobs: int) -> Iterator[tuple[Job, Any]]:
-    """Yield each run with what came of it, an exception if it failed, in the order in which they end.
+    """Yield each job with its result, or an exception if it failed, in the order of completion.
 
-    Runs of a group share what they have in common, so they are made in one process, in their order.
+    Jobs of a group share trained stages, so they run in one process, in their order.
     """
     if n_jobs > 1:
         yield from _run_in_processes(run, groups, options, n_jobs)
@@ -28,7 +28,7 @@ def run_all(run: Run, groups: Sequence[Sequence[Job]], options: Options, n_jobs:
     for job in chain.from_iterable(groups):
         try:
             yield job, run(job, options)
-        except Exception as error:  # noqa: BLE001  # one run that fails must not end the others
+        except Exception as error:  # noqa: BLE001  # a run that fails must not end the others
             yield job, error
 
 
@@ -36,7 +36,9 @@ def _run_in_processes(
     run: Run, groups: Sequence[Sequence[Job]], options: Options, n_jobs: int
 ) -> Iterator[tuple[Job, Any]]:
     waiting = iter(groups)
-    # Started anew, not forked: threads do not survive a fork. Numba, by which scanpy counts, would set torch's threads to its own number.
+    # Threads do not survive a fork, so processes are spawned. Numba, which scanpy uses, would
+    # change the number of
+    # threads of torch.
     one_thread = patch.dict(os.environ, {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"})
     workers = [ProcessPoolExecutor(1, mp_context=get_context("spawn")) for _ in range(n_jobs)]
     running: dict[Future, tuple[Job, ProcessPoolExecutor, Iterator[Job]]] = {}
@@ -47,7 +49,7 @@ def _run_in_processes(
 
     try:
         with one_thread:
-            for worker in workers:  # each goes through a group, and then takes the next one that waits
+            for worker in workers:  # each runs a whole group, then the next one
                 submit(worker, chain.from_iterable(waiting))
             while running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:

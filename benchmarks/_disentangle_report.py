@@ -1,4 +1,4 @@
-"""The table as Markdown."""
+"""Format the table as Markdown."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ AUDIT = {
     "complete": ("complete", 3),
 }
 RECOVERY = {
-    "private_r2_min": ("private, least", 3),
+    "private_r2_min": ("private, smallest", 3),
     "private_r2_mean": ("private, mean", 3),
-    "shared_r2_max": ("shared, most", 3),
+    "shared_r2_max": ("shared, largest", 3),
     "shared_r2_mean": ("shared, mean", 3),
 }
 
 
 def spread(values: pd.Series, digits: int) -> str:
-    """Mean and standard deviation over seeds, a dash where nothing is known; one seed has no spread."""
+    """Return mean and standard deviation over seeds, or a dash without values."""
     known = values.dropna()
     if known.empty:
         return "-"
@@ -39,23 +39,23 @@ def spread(values: pd.Series, digits: int) -> str:
 
 
 def both(rows: pd.DataFrame, figure: str, digits: int) -> str:
-    """The same of RNA and of protein."""
+    """Return the spread of a figure for RNA and for protein."""
     return " / ".join(spread(rows[f"{role}.{figure}"], digits) for role in ROLES)
 
 
 def as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lines of a Markdown table."""
+    """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def by_method(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Titles and rows of methods, in their usual order."""
+    """Return titles and rows of methods, in the usual order."""
     return [(METHODS[name].title, rows) for name in METHODS if len(rows := table[table["method"] == name])]
 
 
 def show_lambda(rows: pd.DataFrame) -> str:
-    """The lambda of each seed; a star where no lambda kept the leak within the tolerance, a dash where it weighs nothing."""
+    """Return the lambda of each seed, with a star if none was within the tolerance."""
     known = METHODS[rows["method"].iloc[0]].lambdas
     if not known:
         return "-"
@@ -65,18 +65,22 @@ def show_lambda(rows: pd.DataFrame) -> str:
 
 
 def report(table: pd.DataFrame) -> str:
-    """Turn the table into Markdown: mean ± standard deviation over seeds, RNA / protein."""
+    """Return the table as Markdown: mean ± standard deviation over seeds, RNA / protein."""
     table = table.sort_values("seed")
     parts = [_origin(table)]
     for data, rows in table.groupby("data", sort=False):
-        cells = f"{rows['n_train'].iloc[0]:,} cells to learn from, {rows['n_cells'].iloc[0] - rows['n_train'].iloc[0]:,} held out"
-        parts += [f"### {data}: {cells}, {rows['seed'].nunique()} seed(s)", _audit_table(rows)]
+        n_train = rows["n_train"].iloc[0]
+        n_held_out, n_seeds = rows["n_cells"].iloc[0] - n_train, rows["seed"].nunique()
+        cells = f"{n_train:,} training cells, {n_held_out:,} held-out cells"
+        parts += [f"### {data}: {cells}, {n_seeds} seed{'s' * (n_seeds > 1)}", _audit_table(rows)]
     if "rna.private_r2_min" in table:
         parts += ["### Known factors, R2 from the specific representations", _recovery_table(table)]
     if any(f"rho.{kind}" in table for kind in LATENTS):
         parts += ["### Rank correlation of theta with WNN weights", _rho_table(table)]
     else:
-        parts.append("No data set has WNN weights beside labels, so there is no rank correlation of theta with them.")
+        parts.append(
+            "No data set has WNN weights and labels, so there is no rank correlation of theta with WNN weights."
+        )
     return "\n\n".join(parts) + "\n"
 
 
@@ -86,7 +90,8 @@ def _origin(table: pd.DataFrame) -> str:
     return (
         f"{days}; {'; '.join(sorted(set(table['versions'])))}. Settings: {'; '.join(sorted(set(table['settings'])))}. Mean ± standard "
         "deviation over seeds, RNA / protein. A star marks a lambda whose leak on validation cells is not within the tolerance, "
-        "and yet the smallest of those tried; seconds are those of one core for training, the choice of lambda and stages shared with others included."
+        "although it is the smallest of those tried; seconds are those of one core for training, including the choice of "
+        "lambda and the stages shared with other methods."
     )
 
 
@@ -130,7 +135,10 @@ def _rho_table(table: pd.DataFrame) -> str:
         for data, of_data in known.groupby("data")
         for title, rows in by_method(of_data)
     ]
-    note = "In brackets a 95 % bootstrap interval over cells, mean over seeds. Rho can reward leakage: the leak ratio stands beside it."
+    note = (
+        "In brackets a 95 % bootstrap interval over cells, mean over seeds. Rho can reward leakage, so the leak ratio is "
+        "shown beside it."
+    )
     if "wnn_source" in known:
         sources = known.dropna(subset="wnn_source").groupby("data")["wnn_source"].unique()
         note += "".join(f" WNN weights of {data}: {'; '.join(names)}." for data, names in sources.items())

@@ -1,4 +1,4 @@
-"""One run of the benchmark: train a method with a lambda that is chosen without labels, and judge it."""
+"""One run of the benchmark: train a method with a lambda chosen without labels, and evaluate it."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 LITERAL = "indiseek_literal"
 LITERAL_LAMBDA = 10.0
 LITERAL_EPOCHS = {"shared": 150, "specific": 150}
-"""In the place of 2,000 each, which at batches of 128 are beyond two cores."""
+"""Instead of 2,000 each, which take too long on two cores with batches of 128."""
 
 TWINS = {"S3": "S1"}
-"""The same cells to the bit: S3 differs from S1 by given shared representations that no method here reads, so its rows are those of S1."""
+"""Data sets with identical cells: S3 differs from S1 by data that no method here reads."""
 
 SECONDS = {
     "indiseek": 60.0,
@@ -47,15 +47,17 @@ SECONDS = {
     "no_critics": 3.0,
     "no_independence": 9.0,
 }
-"""One core's seconds to train, with three lambdas if there are any to choose from, 1,500 training cells, and what others share trained before;
-for the estimate before the run alone. Measured on PBMC10k and S1, but for the literal recipe and InfoDisen (from earlier runs) and JointOpt (from
-the time of a step)."""
+"""Seconds of training on one core, for the estimate of the run time only.
 
-SECONDS_TO_JUDGE = 8.0
+For 1,500 training cells and three lambdas where lambda is chosen, without stages that are shared.
+Measured on PBMC10k and S1, except for the literal recipe and InfoDisen (from earlier runs) and
+JointOpt (from the time of one step). """
+
+SECONDS_TO_EVALUATE = 8.0
 
 
 class Job(NamedTuple):
-    """What a row of the table is of; ``data`` is a name of the suite, ``pbmc_covid`` or a file."""
+    """A row of the table; ``data`` is a name of the suite, ``pbmc_covid`` or a file."""
 
     data: str
     method: str
@@ -63,13 +65,13 @@ class Job(NamedTuple):
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """How the table calls it."""
+        """Return the key of the row in the table."""
         return Path(self.data).stem, self.method, self.seed
 
 
 @dataclass(frozen=True)
 class Options:
-    """What holds for all runs; ``max_epochs`` is a limit for every stage, for trials."""
+    """Options of all runs; ``max_epochs`` limits every stage, for quick runs."""
 
     max_cells: int = 3000
     synthetic_cells: int = 4000
@@ -87,7 +89,7 @@ class Options:
 
 
 def lambdas_of(method: str, n_lambdas: int) -> tuple[float, ...]:
-    """Lambdas to choose from: the ends of the method's own list, and what lies between; none for IndiSeek's default."""
+    """Return lambdas to choose from, evenly spaced in the method's list; none for IndiSeek."""
     known = METHODS[method].lambdas
     if METHODS[method].model is IndiSeek or not known:
         return ()
@@ -96,25 +98,25 @@ def lambdas_of(method: str, n_lambdas: int) -> tuple[float, ...]:
 
 
 def estimate_seconds(job: Job, options: Options) -> float:
-    """Say roughly how long a run takes on one core."""
+    """Estimate the duration of a run on one core."""
     n_cells = options.synthetic_cells if job.data in synthetic.NAMES else options.max_cells
     n_lambdas = len(lambdas_of(job.method, options.n_lambdas)) or 3
     longest = 1.0 if options.max_epochs is None else min(1.0, options.max_epochs / 50)
     training = SECONDS[job.method] * longest * n_lambdas / 3
-    return (training + SECONDS_TO_JUDGE) * (0.3 + 0.7 * n_cells / 3000)
+    return (training + SECONDS_TO_EVALUATE) * (0.3 + 0.7 * n_cells / 3000)
 
 
 def run(job: Job, options: Options) -> tuple[dict[str, Any], pd.DataFrame | None]:
-    """Train and judge once.
+    """Train and evaluate once.
 
     Returns
     -------
-    The row of the table; and the figures on validation cells by which lambda was chosen, None where nothing was.
+    The row of the table, and the figures on validation cells by which lambda was chosen (None if it was not chosen).
 
     Raises
     ------
     UserWarning
-        If a stage ended early, so that there is nothing to compare.
+        If a stage ended early, so that its result is not comparable.
     """
     logging.getLogger("scvi").setLevel(logging.ERROR)
     with warnings.catch_warnings(), limit_threads():
@@ -135,7 +137,7 @@ def run(job: Job, options: Options) -> tuple[dict[str, Any], pd.DataFrame | None
 
 
 def measure(case: Case, method: str, options: Options) -> tuple[dict[str, Any], LambdaPath | None]:
-    """Train and judge a method; return its figures, and the walk by which lambda was chosen, if any."""
+    """Train and evaluate a method; return its figures, and the lambda path if lambda was chosen."""
     model, path, seconds = fit(case, method, options.n_lambdas)
     figures: dict[str, Any] = {"lambda": model.lambda_, "lambda_chosen": path is not None}
     figures |= {"lambda_within": None if path is None else path.is_within}
@@ -152,7 +154,7 @@ def measure(case: Case, method: str, options: Options) -> tuple[dict[str, Any], 
 
 @lru_cache(maxsize=1)
 def open_case(data: str, seed: int, options: Options) -> Case:
-    """Return a data set and seed; the last one is kept, with the stages that were trained on it."""
+    """Return a data set and seed; the last one is cached together with its trained stages."""
     if data in synthetic.NAMES:
         mdata = synthetic.make(data, options.synthetic_cells, seed=seed)
         train, test = np.split(np.arange(mdata.n_obs), [mdata.n_obs // 2])
@@ -183,7 +185,7 @@ def fit(case: Case, method: str, n_lambdas: int) -> tuple[IndiSeek, LambdaPath |
 
 
 def train(model: IndiSeek, case: Case, method: str, lambdas: tuple[float, ...], clock: StageClock) -> LambdaPath | None:
-    """Train what was not taken over, at the lambda that validation cells choose where there are some to choose from."""
+    """Train what was not taken over; lambda is chosen on validation cells if there are several."""
     epochs = case.epochs_of(model, LITERAL_EPOCHS if method == LITERAL else {})
     if not lambdas:
         lambda_ = LITERAL_LAMBDA if method == LITERAL else None
@@ -193,9 +195,9 @@ def train(model: IndiSeek, case: Case, method: str, lambdas: tuple[float, ...], 
             stages = {"held_out": case.test, "callbacks": [clock]}
         model.train(epochs, lambda_, **stages, enable_progress_bar=False)
         return None
-    if method == "joint_opt":  # its stages cannot be trained apart; the walk takes over from where it starts
+    if method == "joint_opt":  # its stages cannot be trained separately; the lambda path starts here
         case.train_start(model, epochs)
     elif not model.stages_:
         model.train(epochs, held_out=case.test, stages=("shared",), enable_progress_bar=False)
-    # The largest lambda within the tolerance is the choice, whatever smaller ones would do.
+    # The largest lambda within the tolerance is chosen, so smaller ones need not be trained.
     return model.lambda_path(lambdas, apply=True, to_the_end=False, max_epochs=epochs, enable_progress_bar=False)

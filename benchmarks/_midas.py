@@ -1,7 +1,8 @@
-"""Cells with one modality by MIDAS (He et al. 2024, Nature Biotechnology 42, 1594), which needs an environment of its own.
+"""Run MIDAS (He et al. 2024, Nature Biotechnology 42, 1594) in a separate environment.
 
-scmidas 0.3.0 asks for older releases of torch, pandas and mudata than this project may have. So :func:`run_midas` calls another
-Python, which runs this file as a script; nothing else of the project is imported there.
+scmidas 0.3.0 requires older releases of torch, pandas and mudata. :func:`run_midas` therefore calls
+another Python interpreter, which runs this file as a script without importing the rest of the
+project.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 SETTINGS = {"batch_size": 256, "learning_rate": 3e-4}
-"""As the README of scmidas says for data of one's own, ``integrate(mdata, batch_size=256)``, but for the epochs: 1,000 to 2,000 there."""
+"""Settings that the README of scmidas advises for new data, except for the epochs."""
 
 
 def run_midas(
@@ -40,29 +41,31 @@ def run_midas(
     batch_size: int = SETTINGS["batch_size"],
     learning_rate: float = SETTINGS["learning_rate"],
 ) -> list[dict[str, np.ndarray]]:
-    """Train scmidas once, and return what it knows after some numbers of epochs.
+    """Train scmidas once, and return its results after given numbers of epochs.
 
     Parameters
     ----------
     python
         Interpreter of an environment with scmidas.
     mosaic
-        Cells to learn from, counts in ``X``; all of one batch have the same modalities.
+        Training cells, counts in ``X``; all cells of a batch have the same modalities.
     hidden
-        By modality, values of some of these cells that the mosaic lacks. They are encoded, and nothing is learnt from them.
+        By modality, values of some of these cells that the mosaic lacks. They are encoded, but not
+        used for training.
     batch_key
         Column in the ``obs`` of each modality.
     seed
-        Of weights and batches.
+        Seed of weights and batches.
     epochs
-        After how many epochs to look.
+        Numbers of epochs after which results are returned.
     batch_size, learning_rate
-        As scmidas takes them.
+        Settings of scmidas.
 
     Returns
     -------
-    For each number of epochs: ``latents`` (the biological state ``c`` of all cells), ``imputed_<modality>`` (counts of all cells), ``hidden_<modality>``
-    (``c`` of the hidden values alone, in the batch of their cells), ``epochs`` and ``seconds`` of the processor for the training.
+    For each number of epochs: ``latents`` (the biological state ``c`` of all cells), ``imputed_<modality>`` (counts of
+    all cells), ``hidden_<modality>`` (``c`` from the hidden values alone, in the batch of their cells), ``epochs``, and
+    ``seconds`` of CPU time of the training.
     """
     options = {"batch_key": batch_key, "seed": seed, "epochs": sorted(epochs)}
     options |= {"batch_size": batch_size, "learning_rate": learning_rate}
@@ -77,7 +80,7 @@ def run_midas(
 
 
 def describe(model: Any, hidden: Mapping[str, AnnData], batch_key: str) -> dict[str, np.ndarray]:
-    """Return representations and imputed counts of a model of scmidas as it is now."""
+    """Return representations and imputed counts of a scmidas model."""
     import torch
 
     found = {"latents": model.get_latent_representation()}
@@ -94,7 +97,7 @@ def describe(model: Any, hidden: Mapping[str, AnnData], batch_key: str) -> dict[
 
 
 def train(folder: Path, options: Mapping[str, Any]) -> None:
-    """Train scmidas on what lies in a folder, and write what it knows into it."""
+    """Train scmidas on the files in a folder, and write its results to the folder."""
     import lightning
     import scmidas
     import torch
@@ -104,8 +107,8 @@ def train(folder: Path, options: Mapping[str, Any]) -> None:
     mdata = mudata.read_h5mu(folder / "mosaic.h5mu")
     hidden = {path.stem.removeprefix("hidden_"): anndata.read_h5ad(path) for path in folder.glob("hidden_*.h5ad")}
 
-    class Look(lightning.Callback):
-        """Writes what the model knows after some epochs, and counts no time for it."""
+    class Record(lightning.Callback):
+        """Write results after given epochs, excluding the time that this takes."""
 
         def on_train_start(self, trainer: Any, model: Any) -> None:
             self.start = time.process_time()
@@ -121,7 +124,7 @@ def train(folder: Path, options: Mapping[str, Any]) -> None:
 
     scmidas.MIDAS.setup_mudata(mdata, batch_key=options["batch_key"])
     rates = dict.fromkeys(("lr_net", "lr_dsc"), options["learning_rate"])
-    workers = {"num_workers": 0, "persistent_workers": False, "pin_memory": False}  # each is a process more
+    workers = {"num_workers": 0, "persistent_workers": False, "pin_memory": False}  # each would start another process
     model = scmidas.MIDAS(
         mdata,
         configs={**scmidas.load_config(), **rates, **workers},
@@ -131,7 +134,7 @@ def train(folder: Path, options: Mapping[str, Any]) -> None:
     model.train(
         max_epochs=max(options["epochs"]),
         accelerator="cpu",
-        callbacks=[Look()],
+        callbacks=[Record()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -1,4 +1,4 @@
-"""MOFA+ (Argelaguet et al. 2020, Genome Biology 21, 111) of the genes and proteins that a model of ours reads."""
+"""Fit MOFA+ (Argelaguet et al. 2020, Genome Biology 21, 111) to the features of our model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ N_FACTORS = 15
 
 
 def as_views(mdata: MuData, model: IndiSeek) -> list[np.ndarray]:
-    """Return log-normalised counts of genes and log-ratios of proteins, of those that a model reads."""
+    """Return log-normalised genes and log-ratios of proteins, of those that a model uses."""
     genes = model.module.transforms["rna"].features.cpu().numpy()
     counts = csr_matrix(mdata["rna"].X)[:, genes].toarray().astype(np.float64)
     rna = np.log1p(1e4 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
@@ -31,7 +31,7 @@ def as_views(mdata: MuData, model: IndiSeek) -> list[np.ndarray]:
 
 
 def fit(views: list[np.ndarray], seed: int = 0, n_factors: int = N_FACTORS) -> np.ndarray:
-    """Return the factors of each cell, shape ``(n_cells, n_factors)``, by ``convergence_mode="fast"`` and scaled views."""
+    """Return factors, shape ``(n_cells, n_factors)``, by the fast mode with scaled views."""
     with redirect_stdout(io.StringIO()):
         mofa = entry_point()
         mofa.set_data_options(scale_views=True)

@@ -1,4 +1,4 @@
-"""What scripts that print tables of many trainings begin with."""
+"""Set-up of scripts that train many models and print tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def train_quietly() -> None:
-    """Leave out what each training would say, and use one thread: networks as small as these wait for each other's threads."""
+    """Silence logs and warnings, and use one thread, which is fastest for networks of this size."""
     logging.disable(logging.INFO)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Proteins of cells that lack them, as sciPENN (Lakkis et al. 2022, Nature Machine Intelligence 4, 940) predicts them."""
+"""Predict proteins by sciPENN (Lakkis et al. 2022, Nature Machine Intelligence 4, 940)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 
 def predict_proteins(mdata: MuData, model: IndiSeek, test: np.ndarray, seed: int) -> np.ndarray:
-    """Train sciPENN with its defaults on log-normalised values of the same genes, and return proteins of the test cells as our features.
+    """Train sciPENN on log-normalised values of the same genes, and predict proteins of test cells.
 
-    It learns our features of proteins in the place of its own (logarithms, standardised), so that errors are in the same units; its
-    highly variable genes are ours. It chooses by a tenth of the cells, of its own.
+    It is trained on our protein features instead of its own (standardised logarithms), so that
+    errors are in the same units, and on our highly variable genes. It uses a tenth of the training
+    cells for its own validation.
     """
     from sciPENN.sciPENN_API import sciPENN_API
 
@@ -49,7 +50,7 @@ def predict_proteins(mdata: MuData, model: IndiSeek, test: np.ndarray, seed: int
         use_gpu=False,
     )
     with TemporaryDirectory() as folder, chdir(folder):
-        program.train(weights_dir="weights")  # a path that begins with / keeps it in an endless loop
+        program.train(weights_dir="weights")  # an absolute path causes an endless loop in sciPENN
     predicted = program.predict()
     assert list(predicted.obs_names) == list(mdata.obs_names[test])
     return np.asarray(predicted.X) * spread + center

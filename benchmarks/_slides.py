@@ -1,4 +1,4 @@
-"""The style of figures of benchmarks, which are wider than a page and are read from a screen."""
+"""Style of benchmark figures, which are wider than a page and are read on a screen."""
 
 from __future__ import annotations
 
@@ -22,4 +22,4 @@ SLIDES: dict[str, Any] = {
     "lines.markersize": 6,
     "patch.linewidth": 1,
 }
-"""That of the package, with the type and lines of a slide."""
+"""The style of the package, with larger type and thicker lines."""

@@ -1,4 +1,4 @@
-"""TOTALVI (Gayoso et al. 2021, Nature Methods 18, 272) of the genes and proteins that a model of ours reads."""
+"""Train TOTALVI (Gayoso et al. 2021, Nature Methods 18, 272) on the features of our model."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from indiseek_sc import IndiSeek
 
 N_SAMPLES = 25
-"""Draws of the latent representation that a prediction is the mean of."""
+"""Number of draws of the latent representation over which a prediction is averaged."""
 
 
 def as_cells(mdata: MuData, model: IndiSeek, batch: np.ndarray | None = None) -> AnnData:
-    """Return counts of the genes and proteins that a model reads, and the batch of each cell, in one AnnData."""
+    """Return an AnnData with the genes and proteins that a model uses, and batches."""
     genes = model.module.transforms["rna"].features.cpu().numpy()
     proteins = read_proteins(mdata, model).to_df()
     batch = np.full(mdata.n_obs, "all") if batch is None else batch
@@ -37,30 +37,30 @@ def as_cells(mdata: MuData, model: IndiSeek, batch: np.ndarray | None = None) ->
 
 
 def build(cells: AnnData, seed: int) -> TOTALVI:
-    """Return TOTALVI with its defaults, not yet trained."""
+    """Return an untrained TOTALVI model with default settings."""
     scvi.settings.seed = seed
-    torch.set_flush_denormal(True)  # else some trainings of few cells take many times as long
+    torch.set_flush_denormal(True)  # otherwise training on few cells can take many times as long
     TOTALVI.setup_anndata(cells, protein_expression_obsm_key="proteins", batch_key="batch")
     return TOTALVI(cells)
 
 
 def fit(cells: AnnData, seed: int, epochs: int | None = None) -> TOTALVI:
-    """Return TOTALVI, trained for as many epochs as it takes itself if ``epochs`` is None; it may stop early."""
+    """Return a trained TOTALVI model, by default with its own number of epochs."""
     model = build(cells, seed)
     model.train(max_epochs=epochs, accelerator="cpu", enable_progress_bar=False)
     return model
 
 
 def predict_proteins(mdata: MuData, model: IndiSeek, test: np.ndarray, seed: int) -> np.ndarray:
-    """Train TOTALVI with its defaults, proteins of the test cells missing, and return these as our features.
+    """Train TOTALVI without the proteins of the test cells, and predict these as our features.
 
-    TOTALVI sees the RNA of the test cells while it trains, which no other method here does. It imputes counts,
-    background included, in the batch of the cells that have proteins; they go through the model's own transform of
-    measured counts.
+    Unlike all other methods here, TOTALVI uses the RNA of the test cells in training. It imputes
+    counts, background included, in the batch of the cells with proteins; our transform of measured
+    counts is then applied to them.
     """
     is_test = np.isin(np.arange(mdata.n_obs), test)
     cells = as_cells(mdata, model, np.where(is_test, "without proteins", "with proteins"))
-    cells.obsm["proteins"].loc[is_test] = 0  # TOTALVI takes proteins for missing in a batch in which all are 0
+    cells.obsm["proteins"].loc[is_test] = 0  # TOTALVI treats proteins as missing in a batch in which all are 0
     _, counts = fit(cells, seed).get_normalized_expression(
         indices=test,
         transform_batch="with proteins",

@@ -1,16 +1,22 @@
-"""How well batches are mixed and labels kept, by scib-metrics, in our representations and those of other methods.
+r"""Score the mixing of batches and the conservation of labels by scib-metrics.
 
-    python benchmarks/batches.py liu2021_covid.h5mu --batch-key Batch --label-key mergedcelltype --cells 4000 --seeds 3 --output batches.csv
+    python benchmarks/batches.py liu2021_covid.h5mu --batch-key Batch --label-key mergedcelltype --cells 4000 --seeds 3 \\
+        --output batches.csv
 
-A seed draws the cells, a third of which are held out of our training for the audit; all of them are scored. The batch score is the mean of iLISI, kBET by label and
-graph connectivity, the label score that of cLISI and isolated labels (scib-metrics 0.5; each between 0 and 1, without rescaling). Methods:
+Each seed draws the cells, a third of which are held out of our training for the audit; all of them
+are scored. The batch score is the mean of iLISI, kBET by label and graph connectivity, the label
+score that of cLISI and isolated labels (scib-metrics 0.5; each between 0 and 1, without rescaling).
 
+Methods
+-------
 - ``IndiSeek``, and ``without batch_key``;
-- ``input``: 30 principal components of log-normalised genes and log-ratios of proteins (CLR within the cell), each modality of equal total variance; and
-  ``Harmony`` of these with its defaults;
-- ``TOTALVI`` with its defaults, the same batch_key, genes and proteins; left out by ``--totalvi-epochs 0``.
+- ``input``: 30 principal components of log-normalised genes and log-ratios of proteins (CLR within
+  the cell), each modality with the same total variance; and ``Harmony`` of these with default
+  settings;
+- ``TOTALVI`` with default settings and the same batch_key, genes and proteins; omitted with
+  ``--totalvi-epochs 0``.
 
-Labels measure and choose nothing. Needs ``pip install scib-metrics harmonypy``.
+Labels are used for evaluation only. Requires ``pip install scib-metrics harmonypy``.
 """
 
 from __future__ import annotations
@@ -40,7 +46,7 @@ OTHER_METRICS = {"batch": ("bras", "pcr_comparison"), "label": ("nmi_ari_cluster
 
 
 def score(latents: dict[str, np.ndarray], batch: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
-    """Return the metrics of scib-metrics by method, and the means of both kinds."""
+    """Return the metrics of scib-metrics by method, with batch and label scores."""
     from scib_metrics.benchmark import BatchCorrection, Benchmarker, BioConservation
 
     obs = pd.DataFrame({"batch": pd.Categorical(batch), "label": pd.Categorical(labels)})
@@ -81,7 +87,7 @@ def train_ours(mdata: MuData, seed: int, held_out: np.ndarray, **setup: str) -> 
 
 
 def run_harmony(latent: np.ndarray, batch: np.ndarray, seed: int) -> np.ndarray:
-    """Return a representation corrected by Harmony, with its defaults."""
+    """Return a representation corrected by Harmony with default settings."""
     import harmonypy
 
     found = harmonypy.run_harmony(latent, pd.DataFrame({"batch": batch}), ["batch"], verbose=False, random_state=seed)
@@ -134,7 +140,7 @@ def main() -> None:
     parser.add_argument("--label-key", required=True)
     parser.add_argument("--cells", type=int, default=4000)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--totalvi-epochs", type=int, help="0 leaves TOTALVI out; its own number if not given")
+    parser.add_argument("--totalvi-epochs", type=int, help="0 omits TOTALVI; its default number if not given")
     parser.add_argument("--output", type=Path, default=Path("batches.csv"))
     arguments = parser.parse_args()
     train_quietly()

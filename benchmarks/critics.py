@@ -1,11 +1,12 @@
-"""Whether critics remove dependence that is there: specific representations from a start that was spoilt on purpose.
+"""Test whether critics remove dependence from deliberately impaired specific representations.
 
     python benchmarks/critics.py pbmc_covid S4 [DATA.h5mu ...] --seeds 3 --lambdas 100 30 --output critics.csv
 
-The start is spoilt by a whitening whose correlations, second scales and shift do not depend on the shared representation, and by leaving out the
-splines; ``--whole`` leaves the start as it is. Each row is one data set, seed and modality: leak ratio and gain by ``model.audit()`` on
-held-out cells at the start and after training against the critics, and the bounds of the critics on validation cells, in nats, in the first and
-in the last epoch.
+In the impaired start, correlations, second scales and the shift of the whitening do not depend on
+the shared representation, and there are no splines; ``--whole`` uses the usual start. Each row is
+one data set, seed and modality: leak ratio and gain by ``model.audit()`` on held-out cells at the
+start and after training against the critics, and the bounds of the critics on validation cells, in
+nats, in the first and in the last epoch.
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ from indiseek_sc.metrics import limit_threads
 from indiseek_sc.model import _stages
 from indiseek_sc.nn import ConditionalEncoderDecoder
 
-SPOILT = ("cholesky", "second", "shift")
+CONSTANT = ("cholesky", "second", "shift")
 
 fit_whitening = ConditionalEncoderDecoder.fit_whitening
 
 
-def spoil_whitening(
+def impair_whitening(
     encoder_decoder: ConditionalEncoderDecoder, features: torch.Tensor, condition: torch.Tensor, n_fit: int
 ) -> None:
-    """Fit the whitening, and let parts of it be the same for all conditions."""
+    """Fit the whitening, and make parts of it constant over conditions."""
     fit_whitening(encoder_decoder, features, condition, n_fit)
-    for name in SPOILT:
+    for name in CONSTANT:
         getattr(encoder_decoder.conditional, name).weight.zero_()
 
 
-def run(name: str, seed: int, lambdas: list[float], *, is_spoilt: bool) -> list[dict[str, Any]]:
-    """Train from one start with each lambda."""
+def run(name: str, seed: int, lambdas: list[float], *, is_impaired: bool) -> list[dict[str, Any]]:
+    """Train with each lambda from the same start."""
     mdata = synthetic.make(name, 4000, seed=seed) if name in synthetic.NAMES else read(name)
     held_out = np.random.default_rng(seed).permutation(mdata.n_obs)[: mdata.n_obs // 2]
     IndiSeek.setup_mudata(mdata)
@@ -55,7 +56,7 @@ def run(name: str, seed: int, lambdas: list[float], *, is_spoilt: bool) -> list[
             stages=("specific",),
             keep_start=True,
             lambda_=lambda_,
-            plan_kwargs={"gate_critics": not is_spoilt},
+            plan_kwargs={"gate_critics": not is_impaired},
             enable_progress_bar=False,
         )
         after = model.audit().table
@@ -91,13 +92,13 @@ def main() -> None:
         for seed in range(a.seeds):
             with limit_threads():
                 if a.whole:
-                    rows += run(name, seed, a.lambdas, is_spoilt=False)
+                    rows += run(name, seed, a.lambdas, is_impaired=False)
                 else:
                     with (
-                        patch.object(ConditionalEncoderDecoder, "fit_whitening", spoil_whitening),
+                        patch.object(ConditionalEncoderDecoder, "fit_whitening", impair_whitening),
                         patch.object(_stages, "needs_flow", lambda *_: False),
                     ):
-                        rows += run(name, seed, a.lambdas, is_spoilt=True)
+                        rows += run(name, seed, a.lambdas, is_impaired=True)
             table = pd.DataFrame(rows)
             table.to_csv(a.output, index=False)
             print(table.tail(2 * len(a.lambdas)).round(3).to_string(index=False), "\n", flush=True)

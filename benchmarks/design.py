@@ -1,17 +1,19 @@
-"""Choices of stage 2, one changed at a time: the same shared representations, other settings, the same audit.
+"""Compare variants of stage 2, one change at a time, with the same shared representations.
 
     python benchmarks/design.py DATA.h5mu [DATA.h5mu ...] --seeds 2 --max-cells 3000 --output design.csv
 
-Half of the cells train, the other half judges. Stage 1 is trained once for each data set and seed, and so are the whitening and shape that critics
-start from, except for choices that change these; ``seconds`` are those of what was trained. ``effective`` is the effective number of
-dimensions of each specific representation: of the eigenvalues of its correlations, the square of their sum over the sum of their squares.
-``own`` and ``other`` are the decoder's views: the share of the features' variance that probes tell from Z with the own shared representation beside it, and with
-the other modality's. No label is read.
+Half of the cells are used for training, the other half for evaluation. Stage 1 is trained once for
+each data set and seed, and so are the whitening and flow from which critics start, except for
+variants that change these; ``seconds`` are those of what was trained. ``effective`` is the
+effective number of dimensions of each specific representation: the squared sum of the eigenvalues
+of its correlation matrix, divided by the sum of their squares. ``own`` and ``other`` are the share
+of the features' variance that probes explain from Z together with the modality's own shared
+representation, or the other one. No label is read.
 
-Trials that no setting can make are in ``_design_trials.py``: lambda that comes from elsewhere, critics that see noise, whitening and critics on
-cells apart, whitening that is cross-fitted or of more networks, and whitening given what the own shared representation (or that and the own features) says
-of the other one, in the place of the own one itself (a ridge regression on products of two of the representation's columns; critics see these expectations of the other
-modality).
+Variants that no setting provides are in ``_design_trials.py``: a lambda that changes during
+training, noise in the inputs of critics, whitening and critics on separate cells, and whitening
+given a prediction of the other shared representation (by a ridge regression on products of two
+columns of the own one, optionally with the features) instead of the own one.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from _changed import make_changed
-from _design_trials import annealing, cells_apart, given_expected, noise
+from _design_trials import annealing, given_expected, noise, separate_cells
 from _quiet import train_quietly
 from main_job import read
 
@@ -41,8 +43,8 @@ if TYPE_CHECKING:
 LAMBDA_FROM = {"lambda from 1000 to 100": 1000.0, "lambda from 10 to 100": 10.0}
 GIVEN_EXPECTED = {"whitening given E[C other | C]": False, "whitening given E[C other | C, X]": True}
 TRIALS: dict[str, Callable] = {
-    "critics see noise": noise,
-    "whitening and critics on cells apart": cells_apart,
+    "noise in the inputs of critics": noise,
+    "whitening and critics on separate cells": separate_cells,
 }
 
 CHOICES: dict[str, dict] = {
@@ -57,31 +59,31 @@ CHOICES: dict[str, dict] = {
     "distance correlation": {"independence": "distance_correlation"},
     "adversarial regression": {"independence": "adversarial"},
     "against own C": {"against": "own"},
-    "the last epoch, whatever the probe says": {"keep_least_leak": False},
+    "last epoch, without selection": {"keep_least_leak": False},
     "15 epochs": {"max_epochs_specific": 15},
-    "step size .001": {"specific_learning_rate": 1e-3},
+    "learning rate .001": {"specific_learning_rate": 1e-3},
     "1 critic step": {"n_critic_steps": 1},
     "8 critic steps": {"n_critic_steps": 8},
     "lambda 10": {"lambda_": 10.0},
     "lambda 1000": {"lambda_": 1000.0},
-    **dict.fromkeys([*LAMBDA_FROM, "critics see noise"], {}),
+    **dict.fromkeys([*LAMBDA_FROM, "noise in the inputs of critics"], {}),
 }
-"""Choices of the critics' stage; all go on from one whitening and shape."""
+"""Variants of the stage of the critics, from the same whitening and flow."""
 
 CHOICES_OF_START: dict[str, dict] = {
     **dict.fromkeys([*GIVEN_EXPECTED, *list(TRIALS)[1:]], {}),
     "batch 128": {"specific_batch_size": 128},
     "batch 2048": {"specific_batch_size": 2048},
-    "whitening without shape": {"max_epochs_flow": 0},
+    "whitening without flow": {"max_epochs_flow": 0},
     "Z of 8": {"n_specific": 8},
     "Z of 32": {"n_specific": 32},
     "no whitening": {"conditional_encoder_decoder": False, "max_epochs_specific": 60, "keep_least_leak": False},
 }
-"""Choices that change what comes before the critics too, so that all of stage 2 is trained."""
+"""Variants that also change what precedes the critics, so that all of stage 2 is trained."""
 
 
 def trial(choice: str, model: IndiSeek) -> AbstractContextManager[None]:
-    """Return what has to hold while stage 2 of a choice is trained, and its representations are read."""
+    """Return the context in which stage 2 of a variant is trained and evaluated."""
     if choice in LAMBDA_FROM:
         return annealing(LAMBDA_FROM[choice], model.settings.optimisation.max_epochs_specific)
     if choice in GIVEN_EXPECTED:
@@ -90,13 +92,13 @@ def trial(choice: str, model: IndiSeek) -> AbstractContextManager[None]:
 
 
 def count_effective(latent: np.ndarray) -> float:
-    """Participation ratio of the correlations of a representation."""
+    """Return the participation ratio of the correlations of a representation."""
     values = np.linalg.eigvalsh(np.atleast_2d(np.corrcoef(latent, rowvar=False)))
     return float(values.sum() ** 2 / (values**2).sum())
 
 
 def run(name: str, seed: int, max_cells: int) -> list[dict]:
-    """All choices on one data set and seed."""
+    """Evaluate all variants on one data set and seed."""
     mdata = read(name)
     order = np.random.default_rng(seed).permutation(mdata.n_obs)[:max_cells]
     mdata = mdata[mdata.obs_names[np.sort(order)]].copy()
@@ -115,7 +117,7 @@ def run(name: str, seed: int, max_cells: int) -> list[dict]:
         with trial(choice, model):
             model.train(
                 stages=("specific",),
-                keep_start=choice in CHOICES and choice != "default",  # which comes first
+                keep_start=choice in CHOICES and choice != "default",  # the default is trained first
                 enable_progress_bar=False,
             )
             seconds = time.perf_counter() - start

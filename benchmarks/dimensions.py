@@ -1,12 +1,13 @@
-r"""Which dimensions of the representations are technical, on how many seeds of the training.
+r"""Find technical dimensions of the representations, for several seeds.
 
     python benchmarks/dimensions.py pbmc_covid:cell_type:batch liu2021_covid.h5mu:mergedcelltype:Batch pbmc10k.h5mu:cell_type \
         teaseq.h5mu:cell_type --seeds 3 --output dimensions.csv
 
-A data set is named as ``FILE:LABELS:BATCHES``; without batches the model has no ``batch_key``. Of larger sets 3,000 cells are
-drawn (seed 0; of the bundled data all are taken), a fifth of which are held out of training by the seed. The table has what
-``tl.describe_dimensions`` returns of both kinds of representations, a row for each dimension, and ``jacobian``: the
-correlation over features of its loadings with the decoder's Jacobian (specific representations alone).
+A data set is given as ``FILE:LABELS:BATCHES``; without batches the model has no ``batch_key``. From
+larger data sets 3,000 cells are drawn (seed 0; the bundled data are used completely), a fifth of
+which, chosen by the seed, are held out. The table contains the result of ``tl.describe_dimensions``
+for both kinds of representations, one row for each dimension, and ``jacobian``: the correlation
+over features of its loadings with the decoder's Jacobian (specific representations only).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 CELLS = 3000
 BUNDLED = "pbmc_covid"
 COVARIATES = {"pbmc10k": ["iso_IgG1", "iso_IgG2a", "iso_IgG2b"]}
-"""Isotype controls that a set has in obs."""
+"""Isotype controls in ``obs`` of a data set."""
 
 
 def read(name: str) -> MuData:
@@ -43,7 +44,7 @@ def read(name: str) -> MuData:
 
 
 def compare_with_jacobian(model: IndiSeek, mdata: MuData, role: _keys.Role, modality: str) -> list[float]:
-    """Return the correlation of loadings with the decoder's Jacobian over features, by dimension."""
+    """Return correlations over features of loadings with the decoder's Jacobian."""
     slopes = model.feature_attribution(modality=modality, max_cells=200)
     slopes = slopes.pivot(index="feature", columns="dimension", values="attribution")
     values = read_values(mdata, role, modality, None, np.arange(mdata.n_obs))

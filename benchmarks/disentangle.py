@@ -1,24 +1,29 @@
-"""IndiSeek, its rivals and its ablations: methods x data x seeds, one table, figures beside it.
+"""Compare IndiSeek with baselines and ablations on several data sets and seeds.
 
     python benchmarks/disentangle.py pbmc10k.h5mu teaseq.h5mu liu2021_covid.h5mu S1 S2 S3 S4 S5 S6 --seeds 5 --jobs 2
     python benchmarks/disentangle.py --quick
     python benchmarks/disentangle.py --output disentangle --report
 
-Data are h5mu files with counts in modalities ``rna`` and ``adt`` (or ``atac``), ``pbmc_covid`` (bundled), and ``S1`` to ``S6`` of the
-synthetic suite. Half of the cells is held out. IndiSeek has its default lambda, and nothing is chosen for it. Each rival has a lambda of
-its own from a list of its own: from the largest on they are trained and judged on validation cells, until the leak ratio of one is within .02;
-if none is, the one with the smallest leak is taken. No label is read. The literal recipe has lambda 10 and 150 epochs a stage in place of 2,000.
-Then ``model.audit()`` judges on the held-out cells, or another program's ``audit`` (``--auditor FILE.py``).
+Data are h5mu files with counts in modalities ``rna`` and ``adt`` (or ``atac``), ``pbmc_covid``
+(bundled), and ``S1`` to ``S6`` of the synthetic suite. Half of the cells are held out. IndiSeek has
+its default lambda; nothing is chosen for it. For each baseline lambda is chosen from its own list:
+from the largest on, models are trained and evaluated on validation cells, until the leak ratio of
+one is within .02; if there is none, the one with the smallest leak is used. No label is read. The
+literal recipe has lambda 10 and 150 epochs per stage instead of 2,000. The evaluation on the
+held-out cells is by ``model.audit()``, or by ``audit`` of another program (``--auditor FILE.py``).
 
-Methods that have stage 1 in common, and the start of specific representations if that is the same too, train it once for each data set and seed; so
-ablations differ in what they leave out alone, and not in their random numbers up to there. ``seconds`` count it for each of them, as if it had
-been trained alone. A figure does not depend on which runs were made before. S3 has the cells of S1 (it differs by given shared representations, which nothing
-reads here), so the figures of S1 are its own.
+Methods with the same stage 1, and the same start of the specific representations, train it once for
+each data set and seed, so that ablations differ only in what they omit, not in random numbers.
+``seconds`` include shared stages for each method. No figure depends on which runs were made before.
+S3 has the cells of S1 (it differs by given shared representations, which are not used here), so
+both have the same figures.
 
-The output folder has ``table.csv`` (a row a run), ``paths.csv`` (what lambdas were chosen by) and figures. A run that is in the table already is not
-made again, so that the same command goes on where it was broken off. Where there are labels, the rank correlation of theta with WNN weights
-is in the table too, and what weights those are (``wnn_source``): those in ``obs`` (``RNA.weight``, ``rna:mod_weight``, ``rna:wnn_weight``), else
-computed from principal components of what the model reads; labels are read for that alone.
+The output folder contains ``table.csv`` (one row per run), ``paths.csv`` (the lambda paths) and
+figures. Runs that are in the table are not repeated, so the same command continues an interrupted
+benchmark. For data with labels, the table includes the rank correlation of theta with WNN weights
+and their source (``wnn_source``): those in ``obs`` (``RNA.weight``, ``rna:mod_weight``,
+``rna:wnn_weight``), otherwise computed from principal components of the model's features. Labels
+are read for this only.
 """
 
 from __future__ import annotations
@@ -71,24 +76,26 @@ QUICK: dict[str, Any] = {
 
 
 def read_arguments(words: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line; what is not given is as in a full run, or with ``--quick`` as in a trial."""
+    """Read the command line; ``--quick`` changes the defaults to those of a quick run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="*", help="files, pbmc_covid, S1 to S6")
     parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD", help=f"of {', '.join(METHODS)}")
     parser.add_argument(
         "--synthetic-methods", nargs="+", choices=METHODS, metavar="METHOD", help="those run on S1 to S6"
     )
-    parser.add_argument("--seeds", type=int, help="so many, from 0")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on one core")
-    parser.add_argument("--max-cells", type=int, help="most cells of a real data set; half of them is held out")
-    parser.add_argument("--synthetic-cells", type=int, help="cells of a synthetic one")
-    parser.add_argument("--n-lambdas", type=int, help="lambdas that a rival may choose from")
-    parser.add_argument("--max-epochs", type=int, help="limit for every stage, for trials")
-    parser.add_argument("--auditor", type=Path, help="file whose audit() judges instead of ours")
-    parser.add_argument("--output", type=Path, help="folder")
-    parser.add_argument("--quick", action="store_true", help="a trial of minutes: few cells, methods and epochs")
+    parser.add_argument("--seeds", type=int, help="number of seeds, from 0")
+    parser.add_argument("--jobs", type=int, default=1, help="parallel runs, each on one core")
     parser.add_argument(
-        "--report", action="store_true", help="run nothing; print the table in Markdown, and draw again"
+        "--max-cells", type=int, help="largest number of cells of a real data set; half of them are held out"
+    )
+    parser.add_argument("--synthetic-cells", type=int, help="cells of a synthetic data set")
+    parser.add_argument("--n-lambdas", type=int, help="number of lambdas to choose from for each baseline")
+    parser.add_argument("--max-epochs", type=int, help="limit for every stage, for quick runs")
+    parser.add_argument("--auditor", type=Path, help="file whose audit() replaces ours")
+    parser.add_argument("--output", type=Path, help="folder")
+    parser.add_argument("--quick", action="store_true", help="run for minutes: few cells, methods and epochs")
+    parser.add_argument(
+        "--report", action="store_true", help="run nothing; print the table as Markdown, and draw the figures"
     )
     arguments = parser.parse_args(words)
     for name, value in (QUICK if arguments.quick else FULL).items():
@@ -98,16 +105,16 @@ def read_arguments(words: Sequence[str] | None) -> argparse.Namespace:
 
 
 def list_jobs(arguments: argparse.Namespace) -> list[Job]:
-    """All runs that are asked for, seed by seed, so that a run that is broken off has something of everything."""
+    """List all requested runs, seed by seed, so that early seeds cover all data and methods."""
     methods = dict.fromkeys(arguments.data, arguments.methods)
     methods |= {data: arguments.synthetic_methods for data in arguments.data if data in synthetic.NAMES}
     return [Job(data, method, seed) for seed in range(arguments.seeds) for data in methods for method in methods[data]]
 
 
 def group_jobs(expected: Mapping[Job, float]) -> list[list[Job]]:
-    """Put the runs of a data set and seed together, leaders first, and the longest group of a seed first.
+    """Group the runs of a data set and seed, leaders first, and the longest group of a seed first.
 
-    So what methods have in common is trained once, and workers do not wait for one that began with a long group last.
+    Shared stages are thus trained once, and no worker starts a long group last.
     """
 
     def place(job: Job) -> tuple[int, str]:
@@ -119,12 +126,12 @@ def group_jobs(expected: Mapping[Job, float]) -> list[list[Job]]:
 
 
 def read_table(file: Path) -> pd.DataFrame:
-    """Read a table; there is none before the first run."""
+    """Read a table; it is empty before the first run."""
     return pd.read_csv(file) if file.is_file() else pd.DataFrame()
 
 
 def append(file: Path, rows: pd.DataFrame, key: list[str]) -> None:
-    """Add rows, and replace those of the same ``key``: all or nothing, whenever the program is broken off."""
+    """Add rows and replace those of the same ``key``, atomically."""
     records = [*read_table(file).to_dict("records"), *rows.to_dict("records")]  # columns may differ, or be empty
     table = pd.DataFrame(records).drop_duplicates(key, keep="last")
     beside = file.with_suffix(".tmp")
@@ -133,12 +140,12 @@ def append(file: Path, rows: pd.DataFrame, key: list[str]) -> None:
 
 
 def find_open(jobs: Sequence[Job], table: pd.DataFrame, options: Options) -> list[Job]:
-    """Runs that are not in the table yet.
+    """Return runs that are not in the table yet.
 
     Raises
     ------
     ValueError
-        If the table is of other settings, with which new rows could not be compared.
+        If the table has other settings, so that new rows would not be comparable.
     """
     if table.empty:
         return list(jobs)
@@ -151,7 +158,7 @@ def find_open(jobs: Sequence[Job], table: pd.DataFrame, options: Options) -> lis
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Read the command line, run, draw; 1 if a run failed."""
+    """Read the command line, run and draw; return 1 if a run failed."""
     arguments = read_arguments(words)
     output: Path = arguments.output
     output.mkdir(parents=True, exist_ok=True)
@@ -170,14 +177,14 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def fill(file: Path, jobs: Sequence[Job], options: Options, n_jobs: int) -> int:
-    """Make the runs that a table lacks; return how many failed."""
+    """Run what the table lacks; return the number of failed runs."""
     jobs = find_open(jobs, read_table(file), options)
     expected = {job: round(estimate_seconds(job, options)) for job in jobs}
     expected |= {job: 0 for job in jobs if job.data in TWINS and job._replace(data=TWINS[job.data]) in expected}
     total = sum(expected.values())
-    print(f"{len(jobs)} runs, about {total / 60 / n_jobs:.0f} minutes by {n_jobs} at a time.", flush=True)
+    print(f"{len(jobs)} runs, about {total / 60 / n_jobs:.0f} minutes with {n_jobs} in parallel.", flush=True)
     failed = 0
-    # The bar counts expected seconds, not runs, which differ tenfold in length.
+    # Runs differ tenfold in length, so the bar counts expected seconds.
     shape = "{percentage:3.0f} %|{bar}| {elapsed}, {remaining} left{postfix}"
     with tqdm(total=total, bar_format=shape, disable=not jobs) as bar:
         for job, result in run_all(run, group_jobs(expected), options, n_jobs):

@@ -1,24 +1,32 @@
-"""Gene programmes that cut across cell types: which single dimension of each method follows them, and whether it follows cell types too.
+"""Find which dimension of each method follows a gene programme, and whether it follows cell types.
 
     python benchmarks/finding.py liu2021_covid.h5mu:mergedcelltype:Donor:cond_group pbmc10k.h5mu:cell_type teaseq.h5mu:cell_type \
-        --seeds 3 --latents representations --output results/finding.csv --figure ../docs/images/finding.png
+        --seeds 3 --latents latents --output results/finding.csv --figure ../docs/images/finding.png
 
-A data set is named as ``FILE:LABELS:DONORS:GROUPS``, the last two if there are any; of larger sets ``--cells`` are drawn, those of peers.py. Half of
-the donors (or of the cells, where donors are not known) is for discovery, the other half for replication; the seed draws it. The score of a programme is the mean
-of its genes, log-normalised and of mean 0 and variance 1 in the discovery half; programmes are those of ``tl.feature_sets``.
+A data set is given as ``FILE:LABELS:DONORS:GROUPS``, the last two if available; from larger data
+sets ``--cells`` are drawn, the same as in peers.py. Half of the donors (or of the cells, if donors
+are unknown), drawn by the seed, is used for discovery, the other half for replication. The score of
+a programme is the mean of its genes, log-normalised and with mean 0 and variance 1 in the discovery
+half; programmes are those of ``tl.feature_sets``.
 
-In the discovery half the dimension of largest absolute correlation with the score is chosen for each method. Of the replication half are reported: the
-correlation (``r``, of the sign found in the discovery half), the share of the dimension's variance that cell types explain (``eta2``; ``eta2_score`` is that of the
-score), and the correlation within cell types (``r_within``, of what is left of both once the mean of each type is taken off). Rows with ``chosen_by``
-"within" choose by the correlation within cell types. ``r2_all`` is how much all dimensions of the method explain of the score together, and ``highest`` and
-``lowest`` are the genes of largest correlation with the dimension within cell types, with their correlations.
+For each method, the dimension with the largest absolute correlation with the score is chosen in the
+discovery half. Figures of the replication half: the correlation (``r``, with the sign found in the
+discovery half), the share of the dimension's variance that cell types explain (``eta2``;
+``eta2_score`` for the score), and the correlation within cell types (``r_within``, after the mean
+of each type is subtracted from both). Rows with ``chosen_by`` "within" choose by the correlation
+within cell types. ``r2_all`` is the R2 of the score from all dimensions of the method; ``highest``
+and ``lowest`` are the genes with the largest correlations with the dimension within cell types, and
+these correlations.
 
-- ``RNA-specific``, ``shared RNA``: IndiSeek, trained on the discovery half alone;
+- ``RNA-specific``, ``shared RNA``: IndiSeek, trained on the discovery half only;
 - ``PCA of RNA``: 30 components of log-normalised genes of the discovery half;
-- ``MOFA+``, ``TOTALVI``: as in peers.py, which makes their representations (``--latents``); **they are fitted to both halves**, without the labels and scores.
+- ``MOFA+``, ``TOTALVI``: as in peers.py, which computes their representations (``--latents``);
+  **they are fitted to both halves**, without labels and scores.
 
-Donors of two groups are compared by the mean of the chosen dimension over all their cells of a type in the file (10 or more), of the replication half alone:
-area under the curve (the chance that a donor of the first group in alphabetical order has the smaller mean) and Mann-Whitney test over donors. MOFA+ encodes no new cells and has no such row.
+Donors of two groups are compared by the mean of the chosen dimension over all their cells of a type
+in the file (10 or more), in the replication half only: area under the curve (the probability that a
+donor of the first group in alphabetical order has the smaller mean) and Mann-Whitney test over
+donors. MOFA+ encodes no new cells and has no such row.
 """
 
 from __future__ import annotations
@@ -59,13 +67,13 @@ FEWEST_GENES = 5
 FEWEST_CELLS = 10
 N_GENES = 10
 MOST_LABELS = 5
-"""Cell types in the figure of donors."""
+"""Number of cell types in the figure of donors."""
 METHODS = ("RNA-specific", "shared RNA", "PCA of RNA", "MOFA+", "TOTALVI")
 COLOURS = dict(zip(METHODS, ("#0072B2", "#56B4E9", "#999999", "#E69F00", "#D55E00"), strict=True))
 
 
 class Data(NamedTuple):
-    """A file, and the columns of it that are read."""
+    """A file and its columns."""
 
     path: str
     labels: str
@@ -79,7 +87,7 @@ class Data(NamedTuple):
 
 
 def divide(donors: NDArray, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return which cells are for discovery: those of half of the donors."""
+    """Return a mask of the discovery cells: those of half of the donors."""
     names = rng.permutation(np.unique(donors))
     return np.isin(donors, names[: len(names) // 2])
 
@@ -98,7 +106,10 @@ def to_array(matrix: Any) -> NDArray:
 
 
 def score_programmes(mdata: MuData, rows: NDArray) -> pd.DataFrame:
-    """Scores of all cells by programme, genes of mean 0 and variance 1 in ``rows``; of programmes that are measured by few genes, none."""
+    """Return scores of all cells by programme, except programmes with few measured genes.
+
+    Genes have mean 0 and variance 1 in ``rows``.
+    """
     rna = log_normalise(mdata)
     sets = tl.feature_sets(mdata, modalities={"rna": "rna", "adt": "adt"})
     scores = {}
@@ -110,41 +121,41 @@ def score_programmes(mdata: MuData, rows: NDArray) -> pd.DataFrame:
     return pd.DataFrame(scores)
 
 
-def take_means_off(values: NDArray, labels: NDArray) -> NDArray:
-    """Values less the mean of their label, shape as ``values``."""
+def subtract_means(values: NDArray, labels: NDArray) -> NDArray:
+    """Return values minus the mean of their label, shape as ``values``."""
     return values - pd.DataFrame(values).groupby(labels).transform("mean").to_numpy().reshape(values.shape)
 
 
 def eta_squared(values: NDArray, labels: NDArray) -> float:
-    """Share of the variance of values, shape ``(n_cells,)``, that is between labels."""
-    return float(1 - take_means_off(values, labels).var() / values.var())
+    """Return the share of the variance of values, shape ``(n_cells,)``, that is between labels."""
+    return float(1 - subtract_means(values, labels).var() / values.var())
 
 
 def correlate(latent: NDArray, score: NDArray) -> NDArray:
-    """Pearson correlation of each dimension with a score; 0 where a dimension does not vary."""
+    """Return the Pearson correlation of each dimension with a score; 0 for constant dimensions."""
     latent, score = latent - latent.mean(axis=0), score - score.mean()
     norms = np.sqrt(np.square(latent).sum(axis=0) * np.square(score).sum())
     return np.divide(latent.T @ score, norms, out=np.zeros(latent.shape[1]), where=norms > 1e-12)
 
 
 def pick(latent: NDArray, score: NDArray, labels: NDArray | None = None) -> tuple[int, float]:
-    """Return the dimension of largest absolute correlation with a score, within labels if they are given, and its sign."""
+    """Return the dimension that correlates most with a score (within labels, if given), and its sign."""
     if labels is not None:
-        latent, score = take_means_off(latent, labels), take_means_off(score, labels)
+        latent, score = subtract_means(latent, labels), subtract_means(score, labels)
     found = correlate(latent, score)
     best = int(np.abs(found).argmax())
     return best, float(np.sign(found[best]))
 
 
 def evaluate(latent: NDArray, score: NDArray, labels: NDArray, discovery: NDArray, replication: NDArray) -> list[dict]:
-    """Choose a dimension on one set of cells and measure it on another: a row for each way of choosing."""
+    """Choose a dimension on discovery cells and evaluate it on replication cells, by two criteria."""
     ridge = RidgeCV(np.logspace(-3, 4, 8)).fit(latent[discovery], score[discovery])
     rest = ridge.score(latent[replication], score[replication])
     rows = []
     for way, given in (("correlation", None), ("within", labels[discovery])):
         best, sign = pick(latent[discovery], score[discovery], given)
         values, wanted, of = latent[replication, best], score[replication], labels[replication]
-        within = correlate(take_means_off(values, of)[:, None], take_means_off(wanted, of))
+        within = correlate(subtract_means(values, of)[:, None], subtract_means(wanted, of))
         rows.append(
             {
                 "chosen_by": way,
@@ -161,15 +172,21 @@ def evaluate(latent: NDArray, score: NDArray, labels: NDArray, discovery: NDArra
 
 
 def find_genes(rna: AnnData, values: NDArray, labels: NDArray) -> dict[str, str]:
-    """Genes that correlate with values within labels, the most at either end; of log-normalised cells, shapes are ``(n_cells,)``."""
-    found = correlate(take_means_off(to_array(rna.X), labels), take_means_off(values, labels))
+    """Return the genes with the highest and lowest correlation with values within labels.
+
+    ``rna`` is log-normalised; the arrays have shape ``(n_cells,)``.
+    """
+    found = correlate(subtract_means(to_array(rna.X), labels), subtract_means(values, labels))
     order = np.argsort(found)
     ends = {"highest": order[: -N_GENES - 1 : -1], "lowest": order[:N_GENES]}
     return {end: " ".join(f"{rna.var_names[i]} {found[i]:.2f}" for i in genes) for end, genes in ends.items()}
 
 
 def compare_donors(values: NDArray, labels: NDArray, donors: NDArray, groups: NDArray) -> pd.DataFrame:
-    """Compare donors of two groups by their mean values in the cells of each label; all shapes are ``(n_cells,)``."""
+    """Compare donors of two groups by their mean values in the cells of each label.
+
+    All arrays have shape ``(n_cells,)``.
+    """
     table = pd.DataFrame({"value": values, "label": labels, "donor": donors, "group": groups})
     means = table.groupby(["label", "donor", "group"])["value"].agg(["mean", "size"]).reset_index()
     rows = []
@@ -192,14 +209,17 @@ def make_latents(
     fitted_seeds: Mapping[str, int],
     folder: Path,
 ) -> dict[str, Fitted]:
-    """Representations by method, trained on the discovery half (MOFA+ and TOTALVI: on both), read from a folder if they are there."""
+    """Return representations by method, read from a folder if they are there.
+
+    Methods are trained on the discovery half, MOFA+ and TOTALVI on both.
+    """
     rows = every.obs_names.get_indexer(mdata.obs_names)
 
     @cache
     def train(of_seed: int, *, in_full: bool) -> IndiSeek:
         if in_full:
             return train_ours(mdata, of_seed, np.setdiff1d(np.arange(mdata.n_obs), discovery))
-        return train_ours(mdata, of_seed, hold_out(mdata.n_obs, of_seed), max_epochs=0)  # the genes of peers.py
+        return train_ours(mdata, of_seed, hold_out(mdata.n_obs, of_seed), max_epochs=0)  # selects the genes of peers.py
 
     def encode(kind: str) -> Fitted:
         model = train(seed, in_full=True)
@@ -231,7 +251,7 @@ def make_latents(
 def run(
     data: Data, seed: int, n_cells: int, fitted_seeds: Mapping[str, int], folder: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the rows of all methods and programmes, and those of donors, on one file and seed."""
+    """Return the rows of all methods and programmes, and those of donors, for one file and seed."""
     every, mdata = draw(data.path, n_cells)
     rows = every.obs_names.get_indexer(mdata.obs_names)
     donors = np.arange(every.n_obs) if data.donors is None else find_labels(every, data.donors, "donors").astype(str)
@@ -249,13 +269,13 @@ def run(
     for programme, score in scores.items():
         about = {"data": data.name, "programme": programme, "seed": seed}
         for method, (latent, _, of_all) in latents.items():
-            judged = evaluate(latent, score.to_numpy()[rows], labels[rows], *parts)
-            for row in judged:
+            scored = evaluate(latent, score.to_numpy()[rows], labels[rows], *parts)
+            for row in scored:
                 values = row["sign"] * latent[parts[1], row["dimension"] - 1]
                 genes = find_genes(rna, values, labels[rows][parts[1]])
                 found.append({**about, "method": method, **row, **genes})
             if data.groups is not None and of_all is not None:
-                values = judged[0]["sign"] * of_all[is_new, judged[0]["dimension"] - 1]
+                values = scored[0]["sign"] * of_all[is_new, scored[0]["dimension"] - 1]
                 groups = find_labels(every, data.groups, "groups").astype(str).to_numpy()
                 table = compare_donors(values, labels[is_new], donors[is_new], groups[is_new])
                 compared.append(table.assign(**about, method=method))
@@ -266,7 +286,7 @@ def run(
 
 
 def draw_figure(found: pd.DataFrame, compared: pd.DataFrame, path: Path) -> None:
-    """Draw how far the chosen dimensions follow cell types and programmes, and the comparison of donors beside it."""
+    """Draw how closely chosen dimensions follow cell types and programmes, and donors."""
     found = found[found["chosen_by"] == "correlation"]
     programmes, names = (found[key].unique() for key in ("programme", "data"))
     n_columns = len(names) + (not compared.empty)
@@ -295,7 +315,7 @@ def draw_figure(found: pd.DataFrame, compared: pd.DataFrame, path: Path) -> None
 
 
 def draw_donors(axis: Axes, compared: pd.DataFrame) -> None:
-    """Draw the area under the curve of donors for the cell types that most donors have, of every split."""
+    """Draw the area under the curve of donors for the cell types with most donors."""
     sizes = compared[compared["method"] == "score"].groupby("label")[["n_first", "n_second"]].agg(["sum", "size"])
     is_whole = sizes["n_first", "size"] == compared["seed"].nunique()
     n_donors = sizes.loc[is_whole, [("n_first", "sum"), ("n_second", "sum")]].sum(axis=1)
@@ -314,7 +334,7 @@ def draw_donors(axis: Axes, compared: pd.DataFrame) -> None:
 
 
 def show(found: pd.DataFrame, by: list[str], figures: list[str]) -> str:
-    """Means and standard deviations over seeds, as a table of Markdown."""
+    """Return means and standard deviations over seeds as a Markdown table."""
     lines = [f"| {' | '.join([*by, *figures])} |", "|---" * (len(by) + len(figures)) + "|"]
     for names, rows in found.groupby(by, sort=False):
         spread = [f"{rows[figure].mean():.2f} ± {rows[figure].std():.2f}" for figure in figures]
@@ -329,13 +349,15 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=3000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
-        "--mofa-seeds", type=int, default=3, help="fits of MOFA+, which seeds of the halves share; 0 for none"
+        "--mofa-seeds", type=int, default=3, help="number of MOFA+ fits, shared by the splits; 0 for none"
     )
-    parser.add_argument("--totalvi-seeds", type=int, default=1, help="the same of TOTALVI")
+    parser.add_argument("--totalvi-seeds", type=int, default=1, help="number of TOTALVI fits, likewise")
     parser.add_argument(
-        "--latents", type=Path, default=Path("latents"), help="folder for representations, those of peers.py"
+        "--latents", type=Path, default=Path("latents"), help="folder of representations, as in peers.py"
     )
-    parser.add_argument("--output", type=Path, default=Path("finding.csv"), help="table; that of donors is beside it")
+    parser.add_argument(
+        "--output", type=Path, default=Path("finding.csv"), help="table; that of donors is written beside it"
+    )
     parser.add_argument("--figure", type=Path)
     arguments = parser.parse_args()
     train_quietly()

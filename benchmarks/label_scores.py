@@ -1,19 +1,26 @@
-"""Which score finds the modality that resolves a label, on synthetic representations of which the truth is known.
+"""Compare scores of which modality resolves a label, on synthetic representations with known truth.
 
     python benchmarks/label_scores.py --draws 20 --output label_scores.csv
 
-Cells are of four large types that the shared representations tell apart, each of two subtypes. The RNA-specific representation separates
-the subtypes of the first type and the ADT-specific one those of the second, by a shift of one dimension within the type; both separate those of
-the third, none those of the fourth. All other dimensions are noise. Four refits see rotations and noise of their own and hold
-out halves of the cells. Scores of each label, by refit and on held-out cells:
+Cells belong to four large types, which the shared representations distinguish, with two subtypes
+each. The RNA-specific representation separates the subtypes of the first type and the ADT-specific
+one those of the second, by a shift of one dimension within the type; both separate those of the
+third, none those of the fourth. All other dimensions are noise. Four refits have their own
+rotations and noise, and hold out halves of the cells. Scores of each label, by refit on held-out
+cells:
 
 - ``theta``: log ratio of purities of 10 neighbours (the paper's);
-- ``purity``: difference of purities, corrected for chance (purity less chance, divided by 1 less chance);
-- ``log odds``: difference of the log odds of a label among 30 neighbours in shared and specific representation together;
-- ``information``: what a specific representation adds to the shared ones, by probes (:func:`indiseek_sc.metrics.label_information`).
+- ``purity``: difference of purities, corrected for chance (purity minus chance, divided by 1 minus
+  chance);
+- ``log odds``: difference of the log odds of a label among 30 neighbours in the concatenated shared
+  and specific representations;
+- ``information``: what a specific representation adds to the shared ones, by probes
+  (:func:`indiseek_sc.metrics.label_information`).
 
-All have standard errors over cells and refits (:func:`indiseek_sc.metrics.combine_refits`), and are claimed at a false discovery rate of 5 % (Benjamini and
-Hochberg). ``found``: claims of the right modality for the first four labels. ``false``: claims of the others, and ``permuted``: of permuted labels.
+All have standard errors over cells and refits (:func:`indiseek_sc.metrics.combine_refits`); claims
+are made at a false discovery rate of 5 % (Benjamini and Hochberg). ``found``: share of the first
+four labels claimed for the correct modality; ``false``: share of the others that are claimed;
+``permuted``: share of permuted labels that are claimed.
 """
 
 from __future__ import annotations
@@ -32,7 +39,7 @@ TRUTH = {"a": 1, "b": -1, "c": 0, "d": 0}
 
 
 def draw(n_cells: int, width: int, shift: float, rng: np.random.Generator) -> tuple[list[Refit], np.ndarray]:
-    """Refits and labels (numbers) of one data set."""
+    """Return refits and labels (integers) of one data set."""
     kind, sub = rng.integers(4, size=n_cells), rng.random(n_cells) < 0.35
     place = 4.0 * np.eye(4)[kind]
     refits = []
@@ -50,7 +57,7 @@ def draw(n_cells: int, width: int, shift: float, rng: np.random.Generator) -> tu
 
 
 def score(refit: Refit, label: np.ndarray, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Mean and squared standard error of the difference RNA less ADT of each label, by score."""
+    """Return mean and squared standard error of the difference RNA minus ADT, by score."""
     test = np.flatnonzero(refit.held_out)
     y, n_labels = label[test], len(LABELS)
     purity = {role: label_purity(z[test], y) for role, z in refit.specific.items()}
@@ -81,7 +88,7 @@ def score(refit: Refit, label: np.ndarray, seed: int) -> dict[str, tuple[np.ndar
 
 
 def claim(refits: list[Refit], label: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """1, -1 or 0 for each label: claimed for RNA, for ADT, or not."""
+    """Return 1, -1 or 0 for each label: claimed for RNA, for ADT, or not."""
     parts = [score(refit, label, seed + number) for number, refit in enumerate(refits)]
     claims = {}
     for name in parts[0]:
@@ -99,7 +106,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=2000)
     parser.add_argument("--width", type=int, nargs="+", default=[6, 16])
     parser.add_argument(
-        "--shift", type=float, nargs="+", default=[0.8, 1.5, 3.0], help="of subtypes, in standard deviations"
+        "--shift", type=float, nargs="+", default=[0.8, 1.5, 3.0], help="shift of subtypes, in standard deviations"
     )
     parser.add_argument("--output", type=Path, default=Path("label_scores.csv"))
     arguments = parser.parse_args()

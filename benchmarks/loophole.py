@@ -1,16 +1,19 @@
-"""The loophole of the literal recipe: what its training bound claims, and what an audit finds (ours, not the paper's).
+"""Compare the training bounds of the published recipe with the leak that an audit finds.
 
     python benchmarks/loophole.py --output loophole.csv --figure docs/images/loophole.png
 
-Stage 1 of ``preset="paper"`` is trained once a seed, then stage 2 from these representations, as published and with one thing changed at a
-time; last the default design, with shared representations of its own. Cells are drawn from the bundled data (or from an h5mu with counts in
-``rna`` and ``adt``); a third of them is held out. The published recipe takes 2,000 epochs at a step size of 1e-4; here it is
-``--epochs`` at ten times the step size, so that two cores do it in minutes, and all else of it is kept: widths of 50, five layers,
-batches of 128, five critic steps a step, lambda 10.
+Stage 1 of ``preset="paper"`` is trained once for each seed, then stage 2 from these
+representations, as published and with one change at a time; finally the default design, with its
+own shared representations. Cells are drawn from the bundled data (or from an h5mu with counts in
+``rna`` and ``adt``); a third of them are held out. The published recipe has 2,000 epochs at a
+learning rate of 1e-4; here it has ``--epochs`` at ten times this learning rate, so that it takes
+minutes on two cores. All other settings are those published: widths of 50, five layers, batches of
+128, five critic steps per step, lambda 10.
 
-Each row of the table is one seed, variant, epoch of stage 2 and modality: ``bound``, the sum of the critics' bounds on validation cells in
-nats; ``std``, the standard deviation of a dimension of the representation (root of the mean variance); ``leak_ratio`` by fresh probes on held-out
-cells; ``gain``. ``--redraw`` makes the figure from a table that is there.
+Each row of the table is one seed, variant, epoch of stage 2 and modality: ``bound``, the sum of the
+critics' bounds on validation cells in nats; ``std``, the standard deviation of a dimension of the
+representation (root of the mean variance); ``leak_ratio`` by newly fitted probes on held-out cells;
+``gain``. ``--redraw`` draws the figure from an existing table.
 """
 
 from __future__ import annotations
@@ -50,51 +53,51 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "standardised, free variance": {"standardize": True, "independence": "gaussian"},
     "standardised, free variance, NCE": {"standardize": True, "independence": "gaussian+nce"},
 }
-"""What is changed of the literal recipe in stage 2."""
+"""Changes of the literal recipe in stage 2."""
 
 DEFAULT = "default design"
 MARKERS = {"rna": "o", "adt": "s"}
 COLORS = (PALETTE[3], PALETTE[1], PALETTE[5], PALETTE[4], PALETTE[0], PALETTE[2])
-STEP_SIZE = {"learning_rate": 1e-3, "critic_learning_rate": 1e-3}
+LEARNING_RATES = {"learning_rate": 1e-3, "critic_learning_rate": 1e-3}
 
 
-class Witness(pl.Callback):
-    """Notes bounds and representations at some epochs of stage 2; they are judged when training is over.
+class Recorder(pl.Callback):
+    """Record bounds and representations at some epochs of stage 2.
 
     Parameters
     ----------
     model
-        The model, with shared representations that are trained.
+        The model, whose shared representations are trained.
     epochs
-        Epochs to look at, beside the last one; 0 is before training.
+        Epochs to record in addition to the last one; 0 is before training.
     """
 
     def __init__(self, model: IndiSeek, epochs: list[int]) -> None:
         self.epochs = epochs
         self.features = {role: torch.from_numpy(model.get_features(modality=model.modalities[role])) for role in ROLES}
-        self.seen: list[dict[str, Any]] = []
+        self.recorded: list[dict[str, Any]] = []
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look, if it is time."""
+        """Record bounds and representations at the chosen epochs."""
         epoch = 0 if trainer.sanity_checking else trainer.current_epoch + 1
         if not isinstance(pl_module, SpecificPlan) or epoch not in [*self.epochs, trainer.max_epochs]:
             return
         figures = {k: float(v) for k, v in trainer.callback_metrics.items() if k.endswith("_validation_bound")}
         bounds = {role: sum(v for k, v in figures.items() if k.startswith(f"{role}_")) for role in ROLES}
-        module = pl_module.module  # in training, not yet the model's own
+        module = pl_module.module  # the copy in training, not the model's module
         features = {role: x.to(module.device) for role, x in self.features.items()}
         latents = module.describe(features, torch.zeros(len(features["rna"]), dtype=torch.long, device=module.device))
         kinds = {k: {role: latents[k][role].cpu().numpy() for role in ROLES} for k in ("specific", "reconstruction")}
-        self.seen.append({"epoch": epoch, "bound": bounds, **kinds})
+        self.recorded.append({"epoch": epoch, "bound": bounds, **kinds})
 
 
-def train_watched(
-    model: IndiSeek, auditor: SpecificAuditor, n_epochs: int, n_looks: int, **kwargs: Any
+def train_recorded(
+    model: IndiSeek, auditor: SpecificAuditor, n_epochs: int, n_records: int, **kwargs: Any
 ) -> pd.DataFrame:
-    """Train stage 2, which has so many epochs, look at it now and then, and judge what was seen."""
-    witness = Witness(model, [0, *np.geomspace(1, n_epochs, n_looks).round().astype(int).tolist()])
-    model.train(stages=("specific",), callbacks=[witness], enable_progress_bar=False, **kwargs)
-    return pd.concat([evaluate(auditor, **seen) for seen in witness.seen])
+    """Train stage 2, and evaluate it at some of its epochs."""
+    recorder = Recorder(model, [0, *np.geomspace(1, n_epochs, n_records).round().astype(int).tolist()])
+    model.train(stages=("specific",), callbacks=[recorder], enable_progress_bar=False, **kwargs)
+    return pd.concat([evaluate(auditor, **values) for values in recorder.recorded])
 
 
 def evaluate(
@@ -104,52 +107,52 @@ def evaluate(
     specific: dict[str, np.ndarray],
     reconstruction: dict[str, np.ndarray],
 ) -> pd.DataFrame:
-    """Figures of specific representations, a row a modality."""
+    """Return figures of specific representations, one row for each modality."""
     table = auditor(specific, reconstruction)[["leak_ratio", "gain"]].rename_axis("modality").reset_index()
     table["bound"] = [bound[role] for role in table["modality"]]
     table["std"] = [float(np.sqrt(specific[role].var(axis=0).mean())) for role in table["modality"]]
     return table.assign(epoch=epoch)
 
 
-def run(mdata: MuData, seed: int, n_epochs: int, n_looks: int) -> pd.DataFrame:
-    """All variants from one split."""
+def run(mdata: MuData, seed: int, n_epochs: int, n_records: int) -> pd.DataFrame:
+    """Evaluate all variants with one split."""
     held_out = np.random.default_rng(seed).permutation(mdata.n_obs)[: mdata.n_obs // 3]
-    literal = make_changed(mdata, STEP_SIZE, preset="paper", seed=seed)
+    literal = make_changed(mdata, LEARNING_RATES, preset="paper", seed=seed)
     literal.train(stages=("shared",), held_out=held_out, max_epochs=n_epochs, enable_progress_bar=False)
     auditor = literal.make_auditor(seed=seed)
     tables = []
     for name, changes in VARIANTS.items():
         start = time.perf_counter()
-        model = make_changed(mdata, STEP_SIZE | changes, preset="paper", seed=seed)
+        model = make_changed(mdata, LEARNING_RATES | changes, preset="paper", seed=seed)
         model.take_over(literal)
-        table = train_watched(model, auditor, n_epochs, n_looks, max_epochs={"specific": n_epochs})
+        table = train_recorded(model, auditor, n_epochs, n_records, max_epochs={"specific": n_epochs})
         tables.append(table.assign(variant=name))
         report(tables[-1], seed, time.perf_counter() - start)
 
-    tables.append(run_default(mdata, held_out, seed, n_looks))
+    tables.append(run_default(mdata, held_out, seed, n_records))
     return pd.concat(tables).assign(seed=seed)
 
 
-def run_default(mdata: MuData, held_out: np.ndarray, seed: int, n_looks: int) -> pd.DataFrame:
-    """The default design; in the first epochs of its stage 2 critics learn alone."""
+def run_default(mdata: MuData, held_out: np.ndarray, seed: int, n_records: int) -> pd.DataFrame:
+    """Evaluate the default design, whose critics are first trained alone."""
     start = time.perf_counter()
     model = make_changed(mdata, {}, seed=seed)
     model.train(stages=("shared",), held_out=held_out, enable_progress_bar=False)
     n_epochs = model.settings.optimisation.max_epochs_specific
-    table = train_watched(model, model.make_auditor(seed=seed), n_epochs, n_looks).assign(variant=DEFAULT)
+    table = train_recorded(model, model.make_auditor(seed=seed), n_epochs, n_records).assign(variant=DEFAULT)
     report(table, seed, time.perf_counter() - start)
     return table
 
 
 def report(table: pd.DataFrame, seed: int, seconds: float) -> None:
-    """Print the last figures of a variant."""
+    """Print the final figures of a variant."""
     last = table[table["epoch"] == table["epoch"].max()]
     print(f"seed {seed}, {last['variant'].iloc[0]}, {seconds:.0f} s")
     print(last.drop(columns="variant").round(3).to_string(index=False), flush=True)
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
-    """Draw what bounds claim against what the audit finds: of the literal recipe along its training, of all variants at the end."""
+    """Draw bounds and leak ratios during training (literal recipe) and at the end (all variants)."""
     with plt.rc_context(SLIDES):
         figure, (left, right) = plt.subplots(
             1, 2, figsize=(10.5, 4.2), width_ratios=(1, 1.2), sharey=True, layout="constrained"
@@ -172,7 +175,7 @@ def _draw_course(ax: Axes, table: pd.DataFrame) -> None:
     ax.set_xscale("symlog", linthresh=1)
     ax.set_xticks([0, 1, 10, table["epoch"].max()], ["0", "1", "10", str(table["epoch"].max())])
     ax.set(xlabel="epoch of stage 2", ylabel="leak ratio on held-out cells (0 is best)")
-    ax.set_title("The literal recipe, as it trains", loc="left")
+    ax.set_title("The literal recipe during training", loc="left")
 
 
 def _draw_ends(ax: Axes, table: pd.DataFrame) -> None:
@@ -186,7 +189,7 @@ def _draw_ends(ax: Axes, table: pd.DataFrame) -> None:
     for role, marker in MARKERS.items():
         ax.plot([], [], marker, color="0.3", fillstyle="none", markersize=9, label=display_name(role))
     ax.set_xlabel("training bound on validation cells, nats")
-    ax.set_title("All variants, at the end", loc="left")
+    ax.set_title("All variants after training", loc="left")
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
@@ -196,7 +199,7 @@ def main() -> None:
     parser.add_argument("data", nargs="?", help="h5mu; the bundled data if not given")
     parser.add_argument("--n-cells", type=int, default=3000)
     parser.add_argument("--epochs", type=int, default=100)
-    parser.add_argument("--looks", type=int, default=4)
+    parser.add_argument("--records", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("loophole.csv"))
     parser.add_argument("--figure", type=Path, default=Path("loophole.png"))
@@ -210,7 +213,7 @@ def main() -> None:
         few = np.sort(np.random.default_rng(0).permutation(whole.n_obs)[: arguments.n_cells])
         tables = []
         for seed in range(arguments.seeds):
-            tables.append(run(whole[few].copy(), seed, arguments.epochs, arguments.looks))
+            tables.append(run(whole[few].copy(), seed, arguments.epochs, arguments.records))
             pd.concat(tables).to_csv(arguments.output, index=False)
     draw(pd.read_csv(arguments.output), arguments.figure)
 

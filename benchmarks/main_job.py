@@ -1,18 +1,23 @@
-"""The main job on real data: train on half of the cells, judge on the other half.
+"""Main results on real data: train on half of the cells, evaluate on the other half.
 
     python benchmarks/main_job.py DATA.h5mu [DATA.h5mu ...] --seeds 3 --output main_job.csv
 
-Each row of the table is one data set and seed: audit, retrieval beside that of regularised CCA with as many components, and
-15-nearest-neighbour accuracy of labels beside that of the input. Input is read in two ways, plain (log-ratios of proteins and
-log-normalised genes as they are) and standardised (unit variance for each), and what a model is held against is the better of
-both: of accuracy, 30 components of RNA either way beside the proteins of one, and of retrieval, CCA on the model's features,
-on plain and on standardised ones. ``accuracy_across`` is that of proteins by CLR over cells, as of Seurat and muon, beside the same components.
-Figures with ``standardised.`` in front are those of an audit whose features are the standardised input, as scanpy's
-usual recipe makes it of genes, in the place of what the model reads. Isotype controls are in neither. ``gain_unprobed`` is the gain with what the decoder itself says of held-out cells in the place
-of what probes of it say, which have as few cells to learn from as the model had. Data are not part of the project: any h5mu with counts in
-modalities ``rna`` and ``adt`` (or ``atac``) will do; ``pbmc_covid`` names the bundled set. With ``--auditor FILE.py`` another
-program's ``audit(x=, shared=, specific=, decoded=, train=, test=)`` judges instead of ours. Labels are read for the accuracy
-alone: no choice depends on them.
+Each row of the table is one data set and seed: audit, retrieval compared with regularised CCA with
+the same number of components, and 15-nearest-neighbour accuracy of labels compared with the input.
+Input is scaled in two ways, plain (unscaled log-ratios of proteins and log-normalised genes) and
+standardised (unit variance for each), and a model is compared with the better of both: for
+accuracy, 30 components of RNA scaled either way with the proteins of one; for retrieval, CCA on the
+model's features and on plain and standardised ones. ``accuracy_across`` is that of proteins by CLR
+across cells, as in Seurat and muon, with the same components. Figures with the prefix
+``standardised.`` are those of an audit whose features are the standardised input, preprocessed as
+usual in scanpy, instead of the model's features. Isotype controls are in neither. ``gain_unprobed``
+is the gain computed from the decoder itself instead of probes, which are fitted on as few cells as
+the model.
+
+Data are not part of the project: any h5mu with counts in modalities ``rna`` and ``adt`` (or
+``atac``) is accepted; ``pbmc_covid`` is the bundled data set. With ``--auditor FILE.py`` the
+function ``audit(x=, shared=, specific=, decoded=, train=, test=)`` of another program replaces
+ours. Labels are read for the accuracy only: no choice depends on them.
 """
 
 from __future__ import annotations
@@ -45,7 +50,7 @@ OF_OTHER_FEATURES = ("sufficiency", "leak_ratio", "gain")
 
 
 def read(name: str, most: int = LARGEST) -> mudata.MuData:
-    """Read a data set: paired cells, at most ``most`` of them, always the same."""
+    """Read a data set: at most ``most`` paired cells, always the same."""
     mdata = datasets.pbmc_covid() if name == "pbmc_covid" else mudata.read_h5mu(name)
     paired = [cell for cell in mdata.obs_names if all(cell in m.obs_names for m in mdata.mod.values())]
     if len(paired) < mdata.n_obs or mdata.n_obs > most:
@@ -55,7 +60,7 @@ def read(name: str, most: int = LARGEST) -> mudata.MuData:
 
 
 def find_labels(mdata: mudata.MuData) -> np.ndarray | None:
-    """Return the first known label column, wherever it lies."""
+    """Return the first known column of labels, in ``obs`` of the MuData or of a modality."""
     for key in LABELS:
         for table in (mdata.obs, *(m.obs for m in mdata.mod.values())):
             for column in (key, f"rna:{key}"):
@@ -65,7 +70,7 @@ def find_labels(mdata: mudata.MuData) -> np.ndarray | None:
 
 
 def read_inputs(mdata: mudata.MuData, model: IndiSeek, train: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-    """Features that owe nothing to the model, by how they are scaled: 50 components of 2,000 genes, and log-ratios of proteins."""
+    """Return features independent of the model: 50 components of 2,000 genes, and log-ratios."""
     inputs = {}
     for name, is_plain in (("plain", True), ("standardised", False)):
         largest = float("inf") if is_plain else 10.0
@@ -85,13 +90,13 @@ def read_inputs(mdata: mudata.MuData, model: IndiSeek, train: np.ndarray) -> dic
 
 
 def read_proteins(mdata: mudata.MuData, model: IndiSeek) -> AnnData:
-    """Return the cells with the proteins (or peaks) that the model reads: no isotype controls."""
+    """Return the proteins (or peaks) that the model uses, without isotype controls."""
     source = read_input(model.registry, "adt")[0]
     return mdata[source.modality][:, source.get_feature_names(mdata)]
 
 
 def score_inputs(inputs: dict[str, dict[str, np.ndarray]], labels: np.ndarray, *rows: np.ndarray) -> dict[str, float]:
-    """Accuracy of labels from log-ratios scaled either way, the better of both choices of 30 components of RNA beside them."""
+    """Return the accuracy of labels by scaling of log-ratios, with the better scaling of RNA."""
     scores = {}
     for name, features in inputs.items():
         blocks = [[other["rna"][:, :30], features["adt"]] for other in inputs.values()]
@@ -103,7 +108,10 @@ def score_inputs(inputs: dict[str, dict[str, np.ndarray]], labels: np.ndarray, *
 def score_across(
     mdata: mudata.MuData, model: IndiSeek, rna: np.ndarray, labels: np.ndarray, *rows: np.ndarray
 ) -> float:
-    """Accuracy of labels from proteins centred over cells, as Seurat's CLR (margin 2) and muon's do, plain or of unit variance, whichever is better."""
+    """Return the accuracy of labels from proteins by CLR across cells (Seurat's margin 2, muon).
+
+    Plain or with unit variance, whichever is better.
+    """
     values = read_proteins(mdata, model).X
     counts = np.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype=float)
     train = rows[0]
@@ -118,7 +126,7 @@ def score_across(
 
 
 def score_cca(features: dict[str, np.ndarray], model: IndiSeek, n: int, test: np.ndarray) -> dict[str, float]:
-    """Retrieval by regularised CCA, ridges chosen on the model's validation cells and fitted again with them."""
+    """Score retrieval by regularised CCA, with penalties chosen on the model's validation cells."""
     split = model.split
     arrays = [torch.from_numpy(features[role]) for role in ROLES]
     rows = [torch.from_numpy(part) for part in (split.train, split.validation)]
@@ -135,13 +143,13 @@ def score_cca(features: dict[str, np.ndarray], model: IndiSeek, n: int, test: np
 
 
 def explained(features: np.ndarray, decoded: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:
-    """Share of the variance of held-out cells that their representations decode to, by the decoder itself and no probe of it."""
+    """Return the share of the variance of held-out cells that the decoder explains without a probe."""
     around = features[test] - features[train].mean(axis=0)
     return float(1 - np.square(features[test] - decoded[test]).sum() / np.square(around).sum())
 
 
 def run(name: str, seed: int, auditor: Any, most: int = LARGEST, **kwargs: Any) -> dict[str, Any]:
-    """Train and judge once."""
+    """Train and evaluate once."""
     mdata = read(name, most)
     rng = np.random.default_rng(seed)
     order = rng.permutation(mdata.n_obs)
@@ -166,8 +174,8 @@ def run(name: str, seed: int, auditor: Any, most: int = LARGEST, **kwargs: Any) 
         figures = auditor.audit(x=features, **latents, train=train, test=test)
     row |= {f"{role}.{figure}": figures[f"{role}.{figure}"] for role in ROLES for figure in FIGURES}
     for role in ROLES:
-        told = explained(features[role], decoded[role], train, test) - row[f"{role}.r2_shared"]
-        row[f"{role}.gain_unprobed"] = told / (row[f"{role}.r2_best"] - row[f"{role}.r2_shared"])
+        r2 = explained(features[role], decoded[role], train, test) - row[f"{role}.r2_shared"]
+        row[f"{role}.gain_unprobed"] = r2 / (row[f"{role}.r2_best"] - row[f"{role}.r2_shared"])
 
     few = test[:MOST_FOR_RETRIEVAL]
     paired = [shared[role][few] for role in ROLES]
@@ -194,7 +202,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--cells", type=int, default=LARGEST, help="the most that are read of a data set")
+    parser.add_argument("--cells", type=int, default=LARGEST, help="largest number of cells of a data set")
     parser.add_argument("--auditor", type=Path)
     parser.add_argument("--output", type=Path, default=Path("main_job.csv"))
     arguments = parser.parse_args()
@@ -207,7 +215,7 @@ def main() -> None:
     rows = []
     for name in arguments.data:
         for seed in range(arguments.seeds):
-            with limit_threads():  # networks as small as these wait for each other's threads
+            with limit_threads():  # one thread is fastest for networks of this size
                 rows.append(run(name, seed, auditor, arguments.cells))
             pd.DataFrame(rows).to_csv(arguments.output, index=False)
             print(pd.Series(rows[-1]).to_string(float_format="{:.4f}".format), "\n", flush=True)

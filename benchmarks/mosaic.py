@@ -1,18 +1,26 @@
-"""Cells with one modality: their labels, their partners and what they lack, beside regularised CCA with ridge regression and MIDAS.
+"""Evaluate labels, partners and predictions of cells with one modality, beside CCA and MIDAS.
 
     python benchmarks/mosaic.py liu2021_covid.h5mu quickstart_pbmc_mosaic.h5mu --seeds 3 --output mosaic.csv
     python benchmarks/mosaic.py liu2021_covid.h5mu --midas-python ENVIRONMENT/bin/python --midas-epochs 100
 
-Where all cells have both modalities, one is hidden from some of them, by chance (the seed): the proteins of a quarter and the RNA of another, or the
-proteins of half. What is hidden serves to judge alone. A mosaic stays as it is, with ``--batch-key`` for MIDAS, and labels alone are judged.
+If all cells have both modalities, one is hidden in randomly drawn cells (by the seed): the proteins
+of a quarter and the RNA of another, or the proteins of half. Hidden values are used for the
+evaluation only. A data set that is a mosaic already is unchanged, with ``--batch-key`` for MIDAS,
+and only labels are evaluated.
 
-Columns that end in ``_rna`` and ``_adt`` are of cells with that modality alone. ``label`` is the accuracy of labels by the 15 nearest cells with both
-modalities, and ``label_whole`` that by everything that a method represents of the modality (ours: both representations, decoded; CCA: the features); ``label_across`` that of cells with proteins alone by the nearest ones with RNA
-alone. ``foscttm`` and ``recall@10`` are of the representation of a cell and that of its hidden half, each made without the other. ``r_proteins`` and ``r_genes`` are correlations of
-hidden log-ratios and log-normalised genes with predicted ones over cells, mean of all features. ``cpu_seconds`` are of training, one thread, that of the
-prediction included. ``coded`` is the share of all cells with a representation in the space for all of them, and ``coded_jointly`` that of cells with a joint representation. Labels choose nothing.
+Columns that end in ``_rna`` and ``_adt`` refer to cells with that modality alone. ``label`` is the
+accuracy of labels by the 15 nearest cells with both modalities, ``label_whole`` that by all that a
+method represents of the modality (ours: both representations, decoded; CCA: the features), and
+``label_across`` that of cells with proteins alone by the nearest ones with RNA alone. ``foscttm``
+and ``recall@10`` compare the representation of a cell with that of its hidden modality, each
+computed without the other. ``r_proteins`` and ``r_genes`` are correlations over cells of hidden
+log-ratios and log-normalised genes with predicted ones, mean over features. ``cpu_seconds`` is the
+time of training on one thread, including the prediction. ``encoded`` is the share of all cells with
+a representation in the common space, ``encoded_jointly`` that of cells with a joint representation.
+Labels are used for the evaluation only.
 
-MIDAS runs where ``--midas-python`` says, an interpreter of an environment with scmidas (``_midas.py``), with one batch for each set of modalities if there is no batch key.
+MIDAS runs with the interpreter ``--midas-python`` of an environment with scmidas (``_midas.py``),
+with one batch for each set of modalities if there is no batch key.
 """
 
 from __future__ import annotations
@@ -46,28 +54,31 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 SHARES = {"quarters": {"rna": 0.25, "adt": 0.25}, "half of the proteins": {"rna": 0.5, "adt": 0.0}}
-"""Of the cells, by the one modality that they keep."""
+"""Shares of the cells, by the one modality that they keep."""
 
 WIDE = 16
-"""Largest number of shared directions beside the default, of ours and of CCA."""
+"""Number of shared directions of the wide variants of IndiSeek and CCA."""
 
 MEASURED = "measured"
-"""Column that says what a cell has: ``both``, ``rna`` or ``adt``."""
+"""Column with the modalities of a cell: ``both``, ``rna`` or ``adt``."""
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
-    """The representations and predictions of a method for all cells, by modality; NaN or anything where they are not evaluated.
+class Result:
+    """Representations and predictions of a method for all cells, by modality.
+
+    Values are arbitrary where they are not evaluated.
 
     Attributes
     ----------
     latents
-        Where cells with both modalities and with this one alone lie in the space for all cells, shape ``(n_cells, n_dimensions)``; of cells
-        whose values are hidden, by these alone.
+        Cells with both modalities and with this one alone in the common space, shape
+        ``(n_cells, n_dimensions)``; cells with hidden values, computed from these alone.
     predicted
-        Hidden values as :func:`~indiseek_sc.data.read_normalized` gives them, shape ``(n_cells, n_features)``.
+        Hidden values, normalised as by :func:`~indiseek_sc.data.read_normalized`, shape
+        ``(n_cells, n_features)``.
     whole
-        All that is known of a modality, if that is more than the representations.
+        Everything that is represented of a modality, if that is more than ``latents``.
     """
 
     latents: dict[str, np.ndarray]
@@ -77,22 +88,22 @@ class Known:
 
 @dataclass(frozen=True, eq=False)
 class Mosaic:
-    """Cells with one modality or both, and what is hidden."""
+    """Cells with one modality or both, and the hidden values."""
 
     cells: MuData
     whole: MuData
-    """With what is hidden: the same cells in the same order."""
+    """The same cells in the same order, including hidden values."""
     measured: np.ndarray
     labels: np.ndarray
     is_hidden: bool
 
     def having(self, what: str) -> np.ndarray:
-        """Rows of the cells that have both modalities, or one alone."""
+        """Return rows of the cells with both modalities, or with one alone."""
         return np.flatnonzero(self.measured == what)
 
 
 def hide(mdata: MuData, shares: dict[str, float], seed: int) -> Mosaic:
-    """Hide a modality of some cells; ``shares`` are those that keep one alone."""
+    """Hide a modality of some cells; ``shares`` are the shares of cells that keep only one."""
     order = np.random.default_rng(seed).permutation(mdata.n_obs)
     measured = np.full(mdata.n_obs, "both", dtype=object)
     ends = np.cumsum([round(share * mdata.n_obs) for share in shares.values()])
@@ -106,14 +117,14 @@ def hide(mdata: MuData, shares: dict[str, float], seed: int) -> Mosaic:
 
 
 def take(mdata: MuData) -> Mosaic:
-    """Take data in which cells lack a modality as they are."""
+    """Return data in which cells lack a modality, unchanged."""
     has = {name: mdata.obs_names.isin(mdata[name].obs_names) for name in ROLES}
     measured = np.where(has["rna"] & has["adt"], "both", np.where(has["rna"], "rna", "adt"))
     return Mosaic(mdata, mdata, measured, find_labels(mdata), False)
 
 
 def read(name: str, max_cells: int, seed: int, hidden: Sequence[str]) -> Iterator[tuple[str, Mosaic]]:
-    """Yield what is hidden, and the mosaic."""
+    """Yield the hidden shares and the mosaic."""
     mdata = mudata.read_h5mu(name)
     if any(cells.n_obs < mdata.n_obs for cells in mdata.mod.values()):
         yield "", take(mdata)
@@ -127,7 +138,7 @@ def by_modality(model: IndiSeek, call: str, mdata: MuData, **kwargs: str) -> dic
     return {name: getattr(model, call)(mdata, modality=name, **kwargs) for name in ROLES}
 
 
-def use_indiseek(mosaic: Mosaic, seed: int, n_shared: int | None = None) -> tuple[IndiSeek, Known, dict[str, float]]:
+def use_indiseek(mosaic: Mosaic, seed: int, n_shared: int | None = None) -> tuple[IndiSeek, Result, dict[str, float]]:
     """Train on the cells with both modalities."""
     IndiSeek.setup_mudata(mosaic.cells)
     model = IndiSeek(mosaic.cells, seed=seed, n_shared=n_shared)
@@ -139,20 +150,23 @@ def use_indiseek(mosaic: Mosaic, seed: int, n_shared: int | None = None) -> tupl
     model.write_latents()
     shared = np.hstack([mosaic.cells.obsm[_keys.shared(name)] for name in ROLES])
     joint = mosaic.cells.obsm[_keys.JOINT]
-    figures |= {"coded": np.isfinite(shared).any(axis=1).mean(), "coded_jointly": np.isfinite(joint).all(axis=1).mean()}
+    figures |= {
+        "encoded": np.isfinite(shared).any(axis=1).mean(),
+        "encoded_jointly": np.isfinite(joint).all(axis=1).mean(),
+    }
     predicted = {}
     for name in ROLES if mosaic.is_hidden else ():
         found = model.predict_modality(other(name), name, mosaic.whole, units="normalized").mean
         assert list(found.index) == list(mosaic.whole.obs_names)
         predicted[name] = found.to_numpy()
     latents = by_modality(model, "get_latent_representation", mosaic.whole, kind="shared")
-    return model, Known(latents, predicted, by_modality(model, "get_reconstruction", mosaic.whole)), figures
+    return model, Result(latents, predicted, by_modality(model, "get_reconstruction", mosaic.whole)), figures
 
 
 def use_cca(
     mosaic: Mosaic, model: IndiSeek, measured: dict[str, np.ndarray], width: int
-) -> tuple[Known, dict[str, float]]:
-    """Regularised CCA and ridge regression on the features of our model, penalties chosen on its validation cells."""
+) -> tuple[Result, dict[str, float]]:
+    """Fit regularised CCA and ridge regression, with penalties chosen on our validation cells."""
     features = by_modality(model, "get_features", mosaic.whole)
     train, validation = model.split.train, model.split.validation
     start = time.process_time()
@@ -166,13 +180,13 @@ def use_cca(
         best = choose({(p,): guess for p, guess in by_penalty.items()}, y[validation])
         predicted[name] = solve_ridge(x[seen], y[seen], x, best)[best[0]]
     figures = {"cpu_seconds": time.process_time() - start}
-    return Known(latents, predicted, features), figures
+    return Result(latents, predicted, features), figures
 
 
 def use_midas(
     mosaic: Mosaic, model: IndiSeek, seed: int, python: Path, epochs: Sequence[int], batch_key: str, **settings: float
-) -> Iterator[tuple[Known, dict[str, float]]]:
-    """The representations of scmidas after some epochs; it reads all genes and the proteins that our model reads."""
+) -> Iterator[tuple[Result, dict[str, float]]]:
+    """Yield results of scmidas after given epochs, from all genes and our model's proteins."""
     whole = {"rna": mosaic.whole["rna"], "adt": read_proteins(mosaic.whole, model)}
     measured = pd.Series(mosaic.measured, mosaic.whole.obs_names)
     given, hidden = {}, {}
@@ -197,39 +211,39 @@ def use_midas(
             predicted[name] = read_normalized(model.module.transforms[name], counts).numpy()
         share = np.isfinite(joint).all(axis=1).mean()
         figures = {"epochs": int(found["epochs"]), "cpu_seconds": float(found["seconds"])}
-        yield Known(latents, predicted), {**figures, "coded": share, "coded_jointly": share}
+        yield Result(latents, predicted), {**figures, "encoded": share, "encoded_jointly": share}
 
 
-def find_accuracy(known: np.ndarray, labels: np.ndarray, asked: np.ndarray, labels_asked: np.ndarray) -> float:
-    """Accuracy of labels of some cells by the nearest of others."""
-    both, rows = np.vstack([known, asked]), np.arange(len(known) + len(asked))
-    return label_accuracy(both, np.concatenate([labels, labels_asked]), *np.split(rows, [len(known)]))
+def find_accuracy(reference: np.ndarray, labels: np.ndarray, query: np.ndarray, labels_query: np.ndarray) -> float:
+    """Return the accuracy of labels of query cells by their nearest reference cells."""
+    both, rows = np.vstack([reference, query]), np.arange(len(reference) + len(query))
+    return label_accuracy(both, np.concatenate([labels, labels_query]), *np.split(rows, [len(reference)]))
 
 
-def evaluate(mosaic: Mosaic, known: Known, measured: dict[str, np.ndarray]) -> dict[str, float]:
-    """All figures of a method."""
+def evaluate(mosaic: Mosaic, result: Result, measured: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return all figures of a method."""
     rows = {what: mosaic.having(what) for what in ("both", *ROLES)}
     labels = {what: mosaic.labels[of] for what, of in rows.items()}
-    figures = {"n_dimensions": known.latents["rna"].shape[1]}
+    figures = {"n_dimensions": result.latents["rna"].shape[1]}
     alone = [name for name in ROLES if rows[name].size]
-    for kind, latents in (("label", known.latents), ("label_whole", known.whole)):
+    for kind, latents in (("label", result.latents), ("label_whole", result.whole)):
         for name in alone if latents is not None else ():
             points = [latents[name][rows[what]] for what in ("both", name)]
             figures[f"{kind}_{name}"] = find_accuracy(points[0], labels["both"], points[1], labels[name])
     if len(alone) > 1:
-        points = [known.latents[name][rows[name]] for name in ROLES]
+        points = [result.latents[name][rows[name]] for name in ROLES]
         figures["label_across"] = find_accuracy(points[0], labels["rna"], points[1], labels["adt"])
     for name in alone if mosaic.is_hidden else ():
-        pair = [latents[rows[name]] for latents in known.latents.values()]
+        pair = [latents[rows[name]] for latents in result.latents.values()]
         figures |= {f"foscttm_{name}": foscttm(*pair), f"recall@10_{name}": recall_at_k(*pair, k=10)}
         lacked = other(name)
-        found = pearson_per_feature(measured[lacked][rows[name]], known.predicted[lacked][rows[name]])
+        found = pearson_per_feature(measured[lacked][rows[name]], result.predicted[lacked][rows[name]])
         figures["r_proteins" if lacked == "adt" else "r_genes"] = np.nanmean(found)
     return figures
 
 
 def read_measured(mosaic: Mosaic, model: IndiSeek) -> dict[str, np.ndarray]:
-    """Log-normalised genes and log-ratios of all cells, where something is hidden."""
+    """Return log-normalised genes and log-ratios of all cells if values are hidden."""
     if not mosaic.is_hidden:
         return {}
     cells: dict[str, AnnData] = {"rna": mosaic.whole["rna"], "adt": read_proteins(mosaic.whole, model)}
@@ -239,7 +253,7 @@ def read_measured(mosaic: Mosaic, model: IndiSeek) -> dict[str, np.ndarray]:
 
 
 def run(name: str, seed: int, arguments: argparse.Namespace) -> Iterator[dict]:
-    """All methods on one data set and seed."""
+    """Yield the rows of all methods on one data set and seed."""
     for what, mosaic in read(name, arguments.max_cells, seed, arguments.hidden):
         counts = {f"n_{kind}": mosaic.having(kind).size for kind in ("both", *ROLES)}
         first = {"data": Path(name).stem, "hidden": what, "seed": seed, **counts}
@@ -269,15 +283,17 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--max-cells", type=int, default=3000)
     parser.add_argument("--hidden", nargs="+", choices=list(SHARES), default=list(SHARES))
-    parser.add_argument("--batch-key", default=MEASURED, help="of data that are a mosaic, for MIDAS")
+    parser.add_argument("--batch-key", default=MEASURED, help="batches of a data set that is a mosaic, for MIDAS")
     parser.add_argument("--midas-python", type=Path, help="interpreter of an environment with scmidas")
-    parser.add_argument("--midas-epochs", type=int, nargs="+", default=[1000], help="after which to judge it")
+    parser.add_argument(
+        "--midas-epochs", type=int, nargs="+", default=[1000], help="epochs after which MIDAS is evaluated"
+    )
     parser.add_argument("--midas-batch-size", type=int, default=SETTINGS["batch_size"])
     parser.add_argument("--output", type=Path, default=Path("mosaic.csv"))
     arguments = parser.parse_args()
     train_quietly()
     if arguments.midas_python is None:
-        print("scmidas is left out: it needs an environment of its own, whose interpreter --midas-python names.")
+        print("scmidas is omitted: it needs a separate environment, whose interpreter --midas-python names.")
     rows: list[dict] = []
     for name in arguments.data:
         for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):

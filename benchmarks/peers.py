@@ -1,23 +1,29 @@
-"""IndiSeek beside TOTALVI, weighted nearest neighbours, MOFA+ and PCA with CCA: clusters, labels, retrieval and seconds.
+"""Compare IndiSeek with TOTALVI, WNN, MOFA+ and PCA with CCA: clusters, labels, retrieval and time.
 
     python benchmarks/peers.py liu2021_covid.h5mu:mergedcelltype pbmc10k.h5mu:cell_type,singler_fine teaseq.h5mu:cell_type \
-        --seeds 3 --totalvi-seeds 1 --latents representations --output results/peers.csv
+        --seeds 3 --totalvi-seeds 1 --latents latents --output results/peers.csv
 
-A data set is named as ``FILE:LABELS``, with several labels separated by commas; of larger sets ``--cells`` are drawn, always the same. All methods have
-their default settings, no method is given the batches, and isotype controls are excluded from all:
+A data set is given as ``FILE:LABELS``, with several labels separated by commas; from larger data
+sets ``--cells`` are drawn, always the same. All methods have default settings, no method is given
+the batches, and isotype controls are excluded for all:
 
-- ``IndiSeek``: the joint representation; retrieval in the shared ones. A third of the cells (the seed) is held out of training. **No
-  other method here holds cells out**, but for the canonical analysis;
-- ``TOTALVI``: scvi-tools, its own number of epochs; the same genes and proteins;
-- ``WNN``: Seurat's weighted nearest neighbours, by ``tl.wnn_neighbors``, of 30 components of RNA and 18 of proteins; its graph;
+- ``IndiSeek``: the joint representation; retrieval in the shared ones. A third of the cells, drawn
+  by the seed, is held out. **All other methods are fitted to all cells**, except the canonical
+  analysis;
+- ``TOTALVI``: scvi-tools, its default number of epochs; the same genes and proteins;
+- ``WNN``: the graph of Seurat's weighted nearest neighbours, by ``tl.wnn_neighbors``, with 30
+  components of RNA and 18 of proteins;
 - ``MOFA+``: 15 factors, ``convergence_mode="fast"``; the same genes and proteins;
-- ``PCA + CCA``: 30 components of each modality, of the same total variance; retrieval by regularised CCA, of all preprocessings in
-  ``main_job.py`` the best one, with as many components as our model has.
+- ``PCA + CCA``: 30 components of each modality, with the same total variance; retrieval by
+  regularised CCA with the best of all preprocessings in ``main_job.py`` and as many components as
+  our model.
 
-Clusters are those of Leiden on scanpy's graph of 15 neighbours (WNN: on its own), at resolution 1, and at that of a fixed grid whose number of clusters
-is nearest to that of the labels of 10 cells or more: labels choose nothing else. Accuracy is that of labels of the held-out cells by their
-15 nearest cells of the others (WNN: by those of their 20 neighbours). Seconds are processor time on one thread, and their ratio is to ours of the same seed.
-Predictions of proteins are in predict_modality.py. MOFA+ takes ``pip install mofapy2``.
+Clusters are those of Leiden on scanpy's graph of 15 neighbours (WNN: on its own graph), at
+resolution 1, and at the resolution of a fixed grid whose number of clusters is nearest to the
+number of labels with 10 cells or more; labels are used for no other choice. Accuracy is that of
+labels of the held-out cells by their 15 nearest cells among the others (WNN: among their 20
+neighbours). Seconds are CPU time on one thread; their ratio is relative to ours with the same seed.
+Predictions of proteins are in predict_modality.py. MOFA+ requires ``pip install mofapy2``.
 """
 
 from __future__ import annotations
@@ -31,7 +37,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import scanpy as sc
-from _peers import cached, draw, fit_components, fit_mofa, fit_totalvi, hold_out, side_by_side, train_ours
+from _peers import cached, concatenate, draw, fit_components, fit_mofa, fit_totalvi, hold_out, train_ours
 from _quiet import train_quietly
 from anndata import AnnData
 from main_job import read_inputs, score_cca
@@ -51,12 +57,12 @@ METHODS = ("IndiSeek", "TOTALVI", "WNN", "MOFA+", "PCA + CCA")
 RESOLUTIONS = (*np.round(np.arange(0.1, 1.55, 0.1), 1), 1.75, 2.0, 2.5, 3.0)
 UNKNOWN = ("unknown", "not_available", "nan")
 FEWEST = 10
-"""Cells of a label that is counted where numbers of clusters are matched."""
+"""Smallest number of cells of a label that counts when numbers of clusters are matched."""
 KEYS = ["data", "labels", "method", "seed"]
 
 
 def find_clusters(graph: csr_matrix, seed: int) -> dict[float, np.ndarray]:
-    """Clusters of Leiden by resolution, shape ``(n_cells,)`` each."""
+    """Return Leiden clusters by resolution, shape ``(n_cells,)`` each."""
     cells = AnnData(np.zeros((graph.shape[0], 1), np.float32))
     clusters = {}
     for resolution in RESOLUTIONS:
@@ -74,14 +80,14 @@ def find_clusters(graph: csr_matrix, seed: int) -> dict[float, np.ndarray]:
 
 
 def make_graph(latent: np.ndarray, seed: int) -> csr_matrix:
-    """Scanpy's graph of 15 neighbours."""
+    """Return scanpy's graph of 15 neighbours."""
     cells = AnnData(np.zeros((len(latent), 1), np.float32), obsm={"X": np.asarray(latent, np.float32)})
     sc.pp.neighbors(cells, use_rep="X", n_neighbors=15, random_state=seed)
     return cells.obsp["connectivities"]
 
 
 def score_clusters(clusters: dict[float, np.ndarray], labels: pd.Series) -> dict[str, float]:
-    """ARI and NMI with the labels, at resolution 1 and at the number of clusters nearest to that of the labels."""
+    """Return ARI and NMI with labels, at resolution 1 and at the matched number of clusters."""
     known = labels.notna().to_numpy()
     n_labels = int((labels.value_counts() >= FEWEST).sum())
     matched = min(clusters, key=lambda resolution: (abs(np.unique(clusters[resolution]).size - n_labels), resolution))
@@ -99,19 +105,19 @@ def score_clusters(clusters: dict[float, np.ndarray], labels: pd.Series) -> dict
 def accuracy_in_graph(
     indices: np.ndarray, labels: pd.Series, train: np.ndarray, test: np.ndarray, n_neighbors: int = 15
 ) -> float:
-    """Share of test cells with the commonest label of those of their neighbours, nearest first, that are training cells."""
-    latents, names = pd.factorize(labels)  # -1 where there is no label
-    is_voter = np.isin(np.arange(len(latents)), train) & (latents >= 0)
+    """Return the accuracy of test labels by vote of the nearest training cells in the graph."""
+    codes, names = pd.factorize(labels)  # -1 for missing labels
+    is_voter = np.isin(np.arange(len(codes)), train) & (codes >= 0)
     hits = []
-    for cell in test[latents[test] >= 0]:
+    for cell in test[codes[test] >= 0]:
         voters = indices[cell][is_voter[indices[cell]]][:n_neighbors]
-        votes = np.bincount(latents[voters], minlength=len(names))
-        hits.append(voters.size > 0 and votes.argmax() == latents[cell])
+        votes = np.bincount(codes[voters], minlength=len(names))
+        hits.append(voters.size > 0 and votes.argmax() == codes[cell])
     return float(np.mean(hits))
 
 
 def find_wnn(mdata: MuData, components: dict[str, np.ndarray]) -> tuple[csr_matrix, np.ndarray]:
-    """Graph and neighbours by WNN of 30 components of RNA and 18 of proteins, as in Seurat's vignette."""
+    """Return graph and neighbours by WNN with the numbers of components of Seurat's vignette."""
     cells = mdata.copy()
     for role, part in components.items():
         cells[role].obsm["X_pca"] = part
@@ -121,7 +127,7 @@ def find_wnn(mdata: MuData, components: dict[str, np.ndarray]) -> tuple[csr_matr
 
 
 def read_labels(mdata: MuData, key: str) -> pd.Series:
-    """Labels of the cells, NaN where they are not known."""
+    """Return the labels of the cells, NaN where they are unknown."""
     labels = find_labels(mdata, key, "labels").astype(str)
     return labels.where(~labels.isin(UNKNOWN)).reset_index(drop=True)
 
@@ -129,7 +135,7 @@ def read_labels(mdata: MuData, key: str) -> pd.Series:
 def run(
     name: str, label_keys: list[str], seed: int, methods: list[str], n_cells: int, folder: Path | None
 ) -> Iterator[dict[str, Any]]:
-    """Rows of all methods and labels on the cells of one file and seed."""
+    """Yield the rows of all methods and labels for one file and seed."""
     every, mdata = draw(name, n_cells)
     test = hold_out(mdata.n_obs, seed)
     train = np.setdiff1d(np.arange(mdata.n_obs), test)
@@ -153,8 +159,8 @@ def run(
             graph, indices = find_wnn(mdata, components)
             seconds = seconds_components + time.process_time() - start
         elif method == "PCA + CCA":
-            latent, seconds = side_by_side(components), seconds_components
-            if "IndiSeek" in methods:  # which says how many components there are
+            latent, seconds = concatenate(components), seconds_components
+            if "IndiSeek" in methods:  # which determines the number of components
                 n_shared = model.get_latent_representation(kind="shared", modality="rna", indices=test).shape[1]
                 inputs = read_inputs(mdata, model, train)
                 scores = pd.DataFrame([score_cca(x, model, n_shared, test) for x in inputs.values()])
@@ -186,7 +192,7 @@ def run(
 
 
 def write(rows: list[dict[str, Any]], path: Path) -> pd.DataFrame:
-    """Write rows to a table, in the place of those of the same run that are there, and return it."""
+    """Write rows to a table, replacing those of the same run, and return the table."""
     table = pd.DataFrame(rows)
     if path.exists():
         table = pd.concat([pd.read_csv(path), table]).drop_duplicates(KEYS, keep="last")
@@ -198,9 +204,9 @@ def write(rows: list[dict[str, Any]], path: Path) -> pd.DataFrame:
 
 
 def show(table: pd.DataFrame) -> str:
-    """Means and standard deviations over seeds, as a table of Markdown."""
+    """Return means and standard deviations over seeds as a Markdown table."""
     figures = ["ari", "ari_matched", "nmi", "nmi_matched", "accuracy", "foscttm", "recall@10", "seconds_ratio"]
-    table = table.reindex(columns=[*KEYS, *figures])  # methods without retrieval alone have no column of it
+    table = table.reindex(columns=[*KEYS, *figures])  # without a method with retrieval its columns are missing
     lines = [f"| {' | '.join(['data', 'labels', 'method', 'seeds', *figures])} |", "|---" * (len(figures) + 4) + "|"]
     for (data, labels), of_data in table.groupby(["data", "labels"], sort=False):
         for method in METHODS:
@@ -222,17 +228,17 @@ def main() -> None:
     parser.add_argument("data", nargs="+", help="FILE:LABELS[,LABELS]")
     parser.add_argument("--cells", type=int, default=3000)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--totalvi-seeds", type=int, default=1, help="TOTALVI takes minutes: seeds that it is run with")
+    parser.add_argument("--totalvi-seeds", type=int, default=1, help="number of seeds for TOTALVI, which takes minutes")
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
-    parser.add_argument("--latents", type=Path, help="folder for representations, which are not made again")
+    parser.add_argument("--latents", type=Path, help="folder of representations, which are reused")
     parser.add_argument("--output", type=Path, default=Path("peers.csv"))
     arguments = parser.parse_args()
     train_quietly()
     for data in arguments.data:
         name, _, keys = data.rpartition(":")
         for seed in range(arguments.seeds):
-            is_left_out = {"TOTALVI"} if seed >= arguments.totalvi_seeds else set()
-            methods = [method for method in arguments.methods if method not in is_left_out]
+            omitted = {"TOTALVI"} if seed >= arguments.totalvi_seeds else set()
+            methods = [method for method in arguments.methods if method not in omitted]
             for row in run(name, keys.split(","), seed, methods, arguments.cells, arguments.latents):
                 print(" ".join(f"{x:.3f}" if isinstance(x, float) else str(x) for x in row.values()), flush=True)
                 table = write([row], arguments.output)

@@ -1,14 +1,17 @@
-"""Prediction of one modality from the other, on held-out cells, beside three usual regressions.
+"""Evaluate the prediction of one modality from the other, beside common regressions.
 
     python benchmarks/predict_modality.py DATA.h5mu [DATA.h5mu ...] --seeds 3 --max-cells 12000 --output predict_modality.csv
 
-Half of the cells is held out; where ``obs`` has a column ``--donor-key``, half of the donors as well, in a split of its own. Ridge, 50
-nearest neighbours and kernel ridge (1,000 Nystroem features) read the features that the model works on (principal components of RNA, standardised
-log-ratios of proteins) and learn from all cells that are not held out; penalties and the width of the kernel are chosen on the model's
-validation cells, and fitted again with these, as the model does too. Errors and correlations are those of
-standardised features; coverage is that of 90 % intervals, which only the model has. With ``--totalvi``, TOTALVI imputes proteins from counts too (minutes to
-hours; see ``_totalvi.py``), with ``--scipenn`` sciPENN (``pip install --no-deps sciPENN``; see ``_scipenn.py``). The table is tidy, one row a data set, split, seed,
-direction and method, and is written as it grows.
+Half of the cells are held out; if ``obs`` has a column ``--donor-key``, half of the donors as well,
+in a separate split. Ridge regression, 50 nearest neighbours and kernel ridge regression (1,000
+Nystroem features) read the model's features (principal components of RNA, standardised log-ratios
+of proteins) and are fitted to all cells that are not held out; penalties and the width of the
+kernel are chosen on the model's validation cells, and the regressions are fitted again with these,
+like the model. Errors and correlations refer to standardised features; coverage is that of 90 %
+intervals, which only the model has. With ``--totalvi``, TOTALVI imputes proteins from counts
+(minutes to hours; see ``_totalvi.py``), with ``--scipenn`` sciPENN predicts them
+(``pip install --no-deps sciPENN``; see ``_scipenn.py``). The table has one row for each data set,
+split, seed, direction and method, and is written as it grows.
 """
 
 from __future__ import annotations
@@ -47,15 +50,14 @@ if TYPE_CHECKING:
 
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, 1000.0)
 WIDTHS = (0.25, 0.5, 1.0, 2.0)
-"""Of the kernel: inverse squares, in units of the median squared distance of cells."""
-
+"""Inverse squared widths of the kernel, times the median squared distance of cells."""
 
 PROGRAMS = {"TOTALVI": _totalvi.predict_proteins, "sciPENN": _scipenn.predict_proteins}
-"""Proteins from RNA as others predict them."""
+"""Other programs that predict proteins from RNA."""
 
 
 def find_splits(mdata: mudata.MuData, seed: int, donor_key: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield names of splits and the rows that are held out."""
+    """Yield names of splits and the held-out rows."""
     rng = np.random.default_rng(seed)
     yield "cells", np.sort(rng.permutation(mdata.n_obs)[mdata.n_obs // 2 :])
     columns = [
@@ -69,25 +71,25 @@ def find_splits(mdata: mudata.MuData, seed: int, donor_key: str) -> Iterator[tup
 
 
 def solve_ridge(x: np.ndarray, y: np.ndarray, new: np.ndarray, penalties: tuple[float, ...]) -> dict[float, np.ndarray]:
-    """Ridge predictions by penalty."""
+    """Return ridge predictions by penalty."""
     center, mean = x.mean(axis=0), y.mean(axis=0)
     values, vectors = np.linalg.eigh((x - center).T @ (x - center))
-    told = vectors.T @ ((x - center).T @ (y - mean))
-    turned = (new - center) @ vectors
-    return {p: turned @ (told / (values[:, None] + p)) + mean for p in penalties}
+    projected = vectors.T @ ((x - center).T @ (y - mean))
+    rotated = (new - center) @ vectors
+    return {p: rotated @ (projected / (values[:, None] + p)) + mean for p in penalties}
 
 
 def choose(candidates: dict[tuple, np.ndarray], measured: np.ndarray) -> tuple:
-    """The candidate of least error."""
+    """Return the candidate with the smallest error."""
     return min(candidates, key=lambda key: root_mean_squared_error(measured, candidates[key]))
 
 
 def predict_all(x: np.ndarray, y: np.ndarray, parts: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
-    """Predictions of the test cells by each baseline."""
+    """Return predictions for the test cells by each baseline."""
     train, validation, test = (parts[name] for name in ("train", "validation", "test"))
     seen = np.concatenate([train, validation])
-    told = solve_ridge(x[train], y[train], x[validation], PENALTIES)
-    best = choose({(p,): guess for p, guess in told.items()}, y[validation])
+    candidates = solve_ridge(x[train], y[train], x[validation], PENALTIES)
+    best = choose({(p,): guess for p, guess in candidates.items()}, y[validation])
     predictions = {"ridge": solve_ridge(x[seen], y[seen], x[test], best)[best[0]]}
 
     neighbors = NearestNeighbors(n_neighbors=min(50, seen.size)).fit(x[seen]).kneighbors(x[test], return_distance=False)
@@ -100,27 +102,30 @@ def predict_all(x: np.ndarray, y: np.ndarray, parts: dict[str, np.ndarray], seed
         kernel = Nystroem(gamma=width * unit, n_components=min(1000, cells.size), random_state=seed).fit(x[cells])
         return [kernel.transform(x[rows]) for rows in (cells, *others)]
 
-    told = {}
+    candidates = {}
     for width in WIDTHS:
         lifted, new = lift(width, train, validation)
-        told |= {(width, p): guess for p, guess in solve_ridge(lifted, y[train], new, PENALTIES).items()}
-    width, penalty = choose(told, y[validation])
+        candidates |= {(width, p): guess for p, guess in solve_ridge(lifted, y[train], new, PENALTIES).items()}
+    width, penalty = choose(candidates, y[validation])
     lifted, new = lift(width, seen, test)
     predictions["kernel ridge"] = solve_ridge(lifted, y[seen], new, (penalty,))[penalty]
     return predictions
 
 
 def run(name: str, seed: int, max_cells: int, donor_key: str, programs: Sequence[str]) -> Iterator[dict]:
-    """All splits, directions and methods on one data set and seed."""
+    """Yield the rows of all splits, directions and methods for one data set and seed."""
     mdata = read(name, max_cells)
     for split, test in find_splits(mdata, seed, donor_key):
         IndiSeek.setup_mudata(mdata)
         model = IndiSeek(mdata, seed=seed)
         start = time.perf_counter()
-        model.train(held_out=test, stages=("shared",), enable_progress_bar=False)  # all that predictions read
-        latents_done = time.perf_counter()
+        model.train(held_out=test, stages=("shared",), enable_progress_bar=False)  # predictions need no more
+        shared_done = time.perf_counter()
         model.train_prediction(enable_progress_bar=False)
-        seconds = {"seconds_latents": latents_done - start, "seconds_prediction": time.perf_counter() - latents_done}
+        seconds = {
+            "seconds_representations": shared_done - start,
+            "seconds_prediction": time.perf_counter() - shared_done,
+        }
         parts = {part: getattr(model.split, part) for part in ("train", "validation", "test")}
         features = {modality: model.get_features(modality=modality) for modality in ("rna", "adt")}
         for source, target in (("rna", "adt"), ("adt", "rna")):
@@ -164,9 +169,9 @@ def main() -> None:
     parser.add_argument("--max-cells", type=int, default=12_000)
     parser.add_argument("--donor-key", default="Donor")
     parser.add_argument(
-        "--totalvi", action="store_true", help="set TOTALVI beside, which takes far longer than all others"
+        "--totalvi", action="store_true", help="also run TOTALVI, which takes far longer than all others"
     )
-    parser.add_argument("--scipenn", action="store_true", help="set sciPENN beside, which has to be installed")
+    parser.add_argument("--scipenn", action="store_true", help="also run sciPENN, which must be installed")
     parser.add_argument("--output", type=Path, default=Path("predict_modality.csv"))
     arguments = parser.parse_args()
     logging.disable(logging.INFO)

@@ -1,12 +1,14 @@
-"""Whether two disjoint halves of a data set claim the same of each label, and how much is claimed of permuted labels.
+r"""Test whether claims about labels replicate in disjoint halves of a data set.
 
-    python benchmarks/replication.py liu2021_covid.h5mu --label-key mergedcelltype --sample-key Donor --batch-key Batch --cells 6000 --splits 5
+    python benchmarks/replication.py liu2021_covid.h5mu --label-key mergedcelltype --sample-key Donor --batch-key Batch \\
+        --cells 6000 --splits 5
 
-A split divides the cells, or the samples, at random into two halves. In each half refits of a model are trained by ``write_refits`` with its
-defaults (both stages, on halves of the half), and ``tl.modality_importance`` claims what it does: of all labels, and of the labels
-permuted among the cells (within batches, if there are any). A claim agrees if the difference of information, or theta,
-has the same sign in the other half. ``z`` is the difference between halves in units of its standard error, whose root mean square is 1 where
-intervals are right and below where they are too wide.
+A split divides the cells, or the samples, at random into two halves. In each half refits of a model
+are trained by ``write_refits`` with default settings (both stages, on halves of the half), and
+``tl.modality_importance`` makes claims about all labels, and about the labels permuted among the
+cells (within batches, if there are any). A claim agrees if the difference of information, or theta,
+has the same sign in the other half. ``z`` is the difference between halves in units of its standard
+error; its root mean square is 1 if intervals are correct, and smaller if they are too wide.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from indiseek_sc._lookup import find_labels
 
 
 def divide(mdata: mudata.MuData, sample_key: str | None, n_cells: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Row numbers of two halves of the cells, or of the cells of two halves of the samples."""
+    """Return row numbers of two halves of the cells, divided by sample if there are samples."""
     if sample_key is None:
         order = rng.permutation(mdata.n_obs)[:n_cells]
         return [np.sort(order[::2]), np.sort(order[1::2])]
@@ -36,7 +38,7 @@ def divide(mdata: mudata.MuData, sample_key: str | None, n_cells: int, rng: np.r
 
 
 def permute(labels: pd.Series, batches: pd.Series | None, rng: np.random.Generator) -> pd.Series:
-    """Labels of other cells of the same batch."""
+    """Permute labels among the cells of each batch."""
     groups = np.zeros(len(labels), int) if batches is None else batches.cat.codes.to_numpy()
     permuted = labels.astype(str).to_numpy().copy()
     for group in np.unique(groups):
@@ -49,14 +51,14 @@ def train_refits(mdata: mudata.MuData, arguments: argparse.Namespace, seed: int)
     """Write the representations of refits."""
     IndiSeek.setup_mudata(mdata, batch_key=arguments.batch_key)
     model = IndiSeek(mdata, seed=seed)
-    model.train(max_epochs=0, enable_progress_bar=False)  # refits take nothing from the model but its settings
+    model.train(max_epochs=0, enable_progress_bar=False)  # refits use only the settings of the model
     model.write_latents()
     seeds = {"seed": 1000 * (seed + 1), "enable_progress_bar": False}
     model.write_refits(arguments.refits, sample_key=arguments.sample_key, **seeds)
 
 
 def assess(mdata: mudata.MuData, arguments: argparse.Namespace, seed: int) -> pd.DataFrame:
-    """What is said of labels and of permuted labels."""
+    """Return the claims about labels and permuted labels."""
     tables = []
     for label_key in arguments.label_key:
         labels = find_labels(mdata, label_key, "label_key")
@@ -70,7 +72,7 @@ def assess(mdata: mudata.MuData, arguments: argparse.Namespace, seed: int) -> pd
 
 
 def summarize(table: pd.DataFrame) -> pd.DataFrame:
-    """Figures of each data set and column of labels, by score."""
+    """Return figures of each data set and column of labels, by score."""
     rows = []
     for (data, label_key), of_key in table.groupby(["data", "label_key"], sort=False):
         true, permuted = of_key[of_key["permutation"] == 0], of_key[of_key["permutation"] > 0]
@@ -102,7 +104,7 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _claims(table: pd.DataFrame, score: str) -> pd.DataFrame:
-    """Value, standard error (from the interval) and claim of each label, indexed by split and label."""
+    """Return value, standard error and claim of each label, indexed by split and label."""
     name, lower, q_value = (
         ("information_difference", "information_lower", "q_value")
         if score == "information"
@@ -115,7 +117,8 @@ def _claims(table: pd.DataFrame, score: str) -> pd.DataFrame:
             "split": table["split"],
             "label": table["label"],
             "value": table[name].where(known),
-            # Half of an interval of 95 %, in units of a normal one: wide where degrees of freedom are few.
+            # Half of the 95 % interval in units of the normal one, so that few degrees of freedom
+            # increase it.
             "error": (table[name] - table[lower]) / t.ppf(0.975, 1e6),
             "claim": claim & known,
         }
@@ -130,13 +133,11 @@ def main() -> None:
     parser.add_argument("--label-key", action="append", required=True, help="may be given several times")
     parser.add_argument("--sample-key")
     parser.add_argument("--batch-key")
-    parser.add_argument("--cells", type=int, default=6000, help="of both halves together")
+    parser.add_argument("--cells", type=int, default=6000, help="number of cells of both halves together")
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--refits", type=int, default=4)
-    parser.add_argument("--permutations", type=int, default=1, help="of the labels, in each half")
-    parser.add_argument(
-        "--keep", type=Path, help="folder for the halves with their refits, which are read from there if they are there"
-    )
+    parser.add_argument("--permutations", type=int, default=1, help="permutations of the labels in each half")
+    parser.add_argument("--keep", type=Path, help="folder of the halves with their refits, which are reused")
     parser.add_argument("--output", type=Path, default=Path("replication.csv"))
     arguments = parser.parse_args()
     train_quietly()

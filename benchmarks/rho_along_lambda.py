@@ -1,10 +1,14 @@
-"""Rank correlation of theta with WNN weights along lambda, as in figure 5 of the paper, with what leaks beside it.
+"""Compute rank correlations of theta with WNN weights along lambda, as in the paper's figure 5.
 
     python benchmarks/rho_along_lambda.py teaseq.h5mu pbmc10k.h5mu liu2021_covid.h5mu --seeds 3 --output rho_along_lambda
 
-Half of the cells train, the other half is read. Each method (``--methods``) is trained at each lambda from the same shared representations, the literal recipe with 150 epochs a
-stage, IndiSeek from the same whitening as well; JointOpt has no shared representations to begin from. Writes ``OUTPUT.csv``, a row for each data set, seed, method, lambda and kind of representation (``both``: shared and specific side by side; ``rho`` with its bootstrap
-interval over cells, leak ratio and gain of the specific representations), and ``OUTPUT.png``. Labels are read for rho alone.
+Half of the cells are used for training, the other half for evaluation. Each method (``--methods``)
+is trained at each lambda from the same shared representations, the literal recipe with 150 epochs
+per stage, IndiSeek from the same whitening as well; JointOpt has no separate stage 1. Writes
+``OUTPUT.csv``, one row for each data set, seed, method, lambda and kind of representation
+(``both``: shared and specific ones concatenated; ``rho`` with its bootstrap interval over cells,
+leak ratio and gain of the specific representations), and ``OUTPUT.png``. Labels are read for rho
+only.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ KINDS = ("raw", "shared", "specific", "both")
 
 
 def run(data: str, method: str, seed: int) -> Iterator[dict]:
-    """All lambdas of a method on one data set and seed."""
+    """Yield the rows of all lambdas of a method for one data set and seed."""
     case = open_case(data, seed, Options())
     model = case.make(method)
     epochs = case.epochs_of(model, LITERAL_EPOCHS if method == LITERAL else {})
@@ -62,7 +66,7 @@ def run(data: str, method: str, seed: int) -> Iterator[dict]:
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
-    """A row for each method and a panel for each data set: means over seeds, and the mean leak ratio below."""
+    """Draw means over seeds and the mean leak ratio, one row for each method."""
     sets, methods = list(table["data"].unique()), list(table["method"].unique())
     with plt.rc_context(SLIDES):
         size = 4.6 * len(sets), 0.6 + 2.9 * len(methods)

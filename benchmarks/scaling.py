@@ -1,15 +1,18 @@
-"""Seconds and memory by number of cells: set-up, both stages, representations, and audit if asked for.
+"""Measure time and memory by number of cells.
 
     python benchmarks/scaling.py pbmc_covid --cells 10000 100000 --audit --output scaling.csv
     python benchmarks/scaling.py synthetic --cells 10000 100000 1000000 --output scaling_synthetic.csv
     python benchmarks/scaling.py pbmc_covid --cells 6000 30000 300000 --accelerator gpu --output scaling_gpu.csv
 
-``synthetic`` are cells of known factors, 2,000 genes of which a tenth is seen in a cell, as compressed rows, and 200 proteins. Of a real set cells
-are drawn with replacement, and of each count a tenth of the molecules is lost at random, so that no two cells are alike: synthetic in
-number, real in kind. A fifth is held out. Each size has a process of its own, on one thread; on a CPU seconds are those of the processor, so that
-other programs do not count. ``gigabytes_beside`` is its largest memory less what the
-values themselves take; on a GPU ``gpu_gigabytes`` is the largest memory of the device. ``latents of shared`` are the seconds of the shared representations of RNA
-alone, which are part of no total. ``exponent`` is that of the growth of the total from one size to the next: 1 is linear.
+``synthetic`` cells have known factors, 2,000 genes of which a tenth is detected per cell, as
+compressed rows, and 200 proteins. From a real data set cells are drawn with replacement, and a
+tenth of the molecules of each count is removed at random, so that no two cells are identical. A
+fifth of the cells are held out. Each size is measured in a separate process on one thread; on a CPU
+seconds are CPU time, which other load does not affect. ``gigabytes_beside`` is the peak memory
+minus the memory of the values themselves; on a GPU ``gpu_gigabytes`` is the peak memory of the
+device. ``shared representations`` is the time for the shared representations of RNA alone, which is
+not part of the total. ``exponent`` is that of the growth of the total from one size to the next: 1
+is linear.
 """
 
 from __future__ import annotations
@@ -32,18 +35,18 @@ from scipy.sparse import csr_matrix
 from indiseek_sc import IndiSeek
 
 KEPT = 0.9
-"""Share of the molecules of a count that are kept."""
+"""Share of the molecules of a count that is kept."""
 
 N_GENES, N_PROTEINS = 2_000, 200
 N_FACTORS = 6
-"""Factors that both modalities have, and as many of each alone."""
+"""Number of factors of both modalities, and of each modality alone."""
 
 AT_ONCE = 10_000
-"""Cells that are made at a time."""
+"""Number of cells that are generated at a time."""
 
 
 def resample(name: str, n_cells: int) -> mudata.MuData:
-    """Draw cells of a data set, and thin their counts."""
+    """Draw cells of a data set with replacement, and thin their counts."""
     few, rng = read(name), np.random.default_rng(0)
     rows = rng.integers(few.n_obs, size=n_cells)
     modalities = {}
@@ -57,13 +60,13 @@ def resample(name: str, n_cells: int) -> mudata.MuData:
 
 
 def synthesize(n_cells: int) -> mudata.MuData:
-    """Draw Poisson counts whose log-rates are linear in the factors of a cell, a part of the cells at a time."""
+    """Generate Poisson counts whose log-rates are linear in the factors of a cell, in parts."""
     rng = np.random.default_rng(0)
     levels = {"rna": rng.normal(-2.9, 1, N_GENES), "adt": rng.normal(3, 1, N_PROTEINS)}
     loadings = {name: 0.35 * rng.normal(size=(2 * N_FACTORS, x.size)) for name, x in levels.items()}
     loadings["rna"] *= rng.random(loadings["rna"].shape) < 0.3
     proteins = np.empty((n_cells, N_PROTEINS), np.float32)
-    # Places beyond the last value are never touched, and take no memory.
+    # Elements beyond the last value are never written, so they take no memory.
     values, columns = (np.empty(n_cells * N_GENES // 5, dtype) for dtype in (np.float32, np.int32))
     ends = np.zeros(n_cells + 1, np.int32)
     for start in range(0, n_cells, AT_ONCE):
@@ -87,7 +90,7 @@ def synthesize(n_cells: int) -> mudata.MuData:
 
 
 def count_bytes(mdata: mudata.MuData) -> int:
-    """Return how much memory the values of all modalities take."""
+    """Return the memory of the values of all modalities in bytes."""
     arrays = []
     for adata in mdata.mod.values():
         x = adata.X
@@ -102,26 +105,26 @@ def measure(name: str, n_cells: int, accelerator: str, *, with_audit: bool) -> d
     clock = time.process_time if accelerator == "cpu" else time.perf_counter
     seconds, start = {}, clock()
 
-    def note(step: str) -> None:
+    def record(step: str) -> None:
         nonlocal start
         seconds[step], start = clock() - start, clock()
 
     IndiSeek.setup_mudata(mdata)
     model = IndiSeek(mdata)
-    note("set-up")
+    record("set-up")
     options = {"accelerator": accelerator, "enable_progress_bar": False}
     model.train(stages=("shared",), held_out=np.arange(0, n_cells, 5), **options)
-    note("shared")
+    record("shared")
     model.train(stages=("specific",), **options)
-    note("specific")
+    record("specific")
     model.write_latents()
-    note("latents")
+    record("representations")
     if with_audit:
         model.audit()
-        note("audit")
+        record("audit")
     total = sum(seconds.values())
     model.get_latent_representation(kind="shared", modality="rna")
-    note("representations of shared")
+    record("shared representations")
     gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     memory = {"gigabytes": gigabytes, "gigabytes_beside": gigabytes - count_bytes(mdata) / 2**30}
     if model.device.type == "cuda":

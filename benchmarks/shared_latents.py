@@ -1,13 +1,15 @@
-"""Shared representations alone: what stage 1 agrees on and what it tells, beside other ways to make shared representations.
+"""Compare the agreement and sufficiency of stage 1 with other methods for shared representations.
 
     python benchmarks/shared_latents.py DATA.h5mu [DATA.h5mu ...] --seeds 2 --max-cells 6000 --output shared_latents
 
-Writes ``OUTPUT.csv`` and ``OUTPUT.png``. Half of the cells train (and choose), the other half judges, by the probes of
-``metrics.audit``: agreement of a representation with the other modality (directions weighed equally) against sufficiency, both modalities, and
-how well the two representations of a cell find each other. Regularised CCA has its ridges chosen on the same validation cells. Deep CCA,
-CLIP and the spectral contrastive loss share our encoders (linear start but for CLIP), pace and early stopping: recasts, not
-the programs of their authors. "Three networks" are the representations of three seeds side by side, by regularised CCA as narrow as those of the first. No label is
-read.
+Writes ``OUTPUT.csv`` and ``OUTPUT.png``. Half of the cells are used for training and validation,
+the other half for evaluation by the probes of ``metrics.audit``: agreement of a representation with
+the other modality (directions weighted equally), sufficiency, both modalities, and retrieval of
+partner cells. Penalties of regularised CCA are chosen on the same validation cells. Deep CCA, CLIP
+and the spectral contrastive loss share our encoders (with a linear start, except for CLIP),
+schedule and early stopping: they are adaptations, not the programs of their authors. "Three
+networks" are the representations of three seeds concatenated, and reduced by regularised CCA to the
+width of the first. No label is read.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 
 CCA_WIDTHS = (4, 6, 10, 16)
 NOISE = 0.3
-"""Standard deviation, where a standardised protein or the first component of RNA has 1."""
+"""Standard deviation of the noise; a standardised protein or the first component of RNA has 1."""
 N_NETWORKS = 3
 
 
@@ -50,7 +52,7 @@ class SpectralModule(IndiSeekModule):
     """Stage 1 by the spectral contrastive loss."""
 
     def shared_terms(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """HaoChen et al. 2021 (arXiv 2106.04156), equation 6: pairs are drawn together, all others pushed apart."""
+        """Return the spectral contrastive loss (HaoChen et al. 2021, arXiv 2106.04156, equation 6)."""
         first, second = (self.encoders[role](features[role]) for role in ROLES)
         products = first @ second.T
         n = len(products)
@@ -59,27 +61,27 @@ class SpectralModule(IndiSeekModule):
 
 
 class NoisyModule(IndiSeekModule):
-    """Stage 1 on features with noise, anew at each step."""
+    """Stage 1 on features with new noise at each step."""
 
     def shared_terms(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The terms as they are, of other features."""
+        """Return the usual terms for features with noise."""
         return super().shared_terms({role: x + NOISE * torch.randn_like(x) for role, x in features.items()})
 
 
 class Noisy(IndiSeek):
-    """IndiSeek that learns shared representations through noise."""
+    """IndiSeek with noise in the features of stage 1."""
 
     _module_cls = NoisyModule
 
 
 class Spectral(IndiSeek):
-    """IndiSeek with another stage 1."""
+    """IndiSeek with the spectral contrastive loss in stage 1."""
 
     _module_cls = SpectralModule
 
 
 def weigh(info_nce: float, canonical: float, prediction: float) -> dict[str, float]:
-    """Weights of the terms of stage 1."""
+    """Return weights of the terms of stage 1."""
     return {"info_nce_weight": info_nce, "canonical_weight": canonical, "prediction_weight": prediction}
 
 
@@ -88,7 +90,7 @@ METHODS = {
     "IndiSeek, width 10": partial(IndiSeek, n_shared=10),
     "IndiSeek, batches of 256": IndiSeek,
     "IndiSeek, noisy features": Noisy,
-    "CLIP + canonical, 16, cut": partial(IndiSeek, n_shared=16, **weigh(1, 0.75, 0)),
+    "CLIP + canonical, 16, reduced": partial(IndiSeek, n_shared=16, **weigh(1, 0.75, 0)),
     "deep CCA, 6": partial(IndiSeek, **weigh(0, 0.75, 0)),
     "deep CCA, 12": partial(IndiSeek, n_shared=12, **weigh(0, 0.75, 0)),
     "CLIP, 6": partial(CLIP, n_shared=6),
@@ -101,22 +103,22 @@ BATCH_SIZES = {"IndiSeek, batches of 256": 256}
 
 
 def evaluate(features: dict, latents: dict, train: np.ndarray, test: np.ndarray, seed: int) -> dict[str, float]:
-    """Agreement, sufficiency and retrieval on held-out cells."""
+    """Return agreement, sufficiency and retrieval on held-out cells."""
     rng = np.random.default_rng([20261124, seed])
     row: dict[str, float] = {"n_shared": latents["rna"].shape[1]}
     for role in ROLES:
-        target, told_by = features[other(role)], through_floor(latents[role], train, rng)
+        target, noisy = features[other(role)], through_floor(latents[role], train, rng)
         flat = flat_directions(latents[role], train)
         row[f"{role}.agreement_flat"] = held_out_r2(target, flat, train, test, seed=seed)
-        told, most = (held_out_r2(source, target, train, test, seed=seed) for source in (told_by, features[role]))
-        row[f"{role}.sufficiency"] = told / most
+        found, most = (held_out_r2(source, target, train, test, seed=seed) for source in (noisy, features[role]))
+        row[f"{role}.sufficiency"] = found / most
     few = test[:4000]
     pair = latents["rna"][few], latents["adt"][few]
     return row | {"foscttm": foscttm(*pair), "recall@10": recall_at_k(*pair, k=10)}
 
 
 def run(name: str, seed: int, max_cells: int) -> list[dict]:
-    """All methods on one data set and seed."""
+    """Return the rows of all methods for one data set and seed."""
     mdata = read(name)
     order = np.random.default_rng(seed).permutation(mdata.n_obs)[:max_cells]
     mdata = mdata[mdata.obs_names[np.sort(order)]].copy()
@@ -145,9 +147,9 @@ def run(name: str, seed: int, max_cells: int) -> list[dict]:
         rows.append({"data": Path(name).stem, "seed": seed, "method": method, "seconds": seconds, **figures})
     cells = [torch.from_numpy(part) for part in (model.split.train, model.split.validation)]
     several = [ours, *(fit("IndiSeek", seed + 1000 * k)[1] for k in range(1, N_NETWORKS))]
-    beside = [torch.from_numpy(np.hstack([latents[role] for latents in several])) for role in ROLES]
-    *maps, _ = regularized_cca(*beside, *cells, ours["rna"].shape[1], refit=True)
-    latents = {r: m(x.double()).numpy() for r, m, x in zip(ROLES, maps, beside, strict=True)}
+    joined = [torch.from_numpy(np.hstack([latents[role] for latents in several])) for role in ROLES]
+    *maps, _ = regularized_cca(*joined, *cells, ours["rna"].shape[1], refit=True)
+    latents = {r: m(x.double()).numpy() for r, m, x in zip(ROLES, maps, joined, strict=True)}
     figures = evaluate(features, latents, train, test, seed)
     rows.append({"data": Path(name).stem, "seed": seed, "method": "IndiSeek, three networks", **figures})
     arrays = [torch.from_numpy(features[role]) for role in ROLES]
@@ -161,7 +163,7 @@ def run(name: str, seed: int, max_cells: int) -> list[dict]:
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
-    """Agreement against sufficiency, a panel for each data set; the upper right corner is best. Choices of ours are in the table alone."""
+    """Draw agreement against sufficiency, without the variants of IndiSeek."""
     table = table[~table["method"].str.startswith("IndiSeek, ")]
     table = table.assign(
         agreement=table.filter(like="agreement_flat").mean(axis=1),
@@ -180,7 +182,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
             ax.axhline(0.9, color="0.7", lw=1, ls=":")
             ax.axvline(0.97, color="0.7", lw=1, ls=":")
             ax.set(title=data, xlabel="sufficiency")
-        axes[0, 0].set_ylabel("agreement, directions weighed equally")
+        axes[0, 0].set_ylabel("agreement, directions weighted equally")
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
         figure.savefig(path, dpi=130)
     plt.close(figure)

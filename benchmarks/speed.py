@@ -1,24 +1,27 @@
-"""How long training takes, beside other methods and beside plain loops of torch; imports, help and demo too.
+"""Measure the time of training, other methods, plain PyTorch loops, imports, help and demo.
 
     python benchmarks/speed.py --output speed.csv
     python benchmarks/speed.py --data DATA.h5mu --totalvi-epochs 5 --threads 2 --output speed.csv
 
-One table of a single run: the median of three repeats, with the lowest and highest, of
+The table contains the median of three repeats, with the lowest and highest value, of
 
-- ``train``: ``IndiSeek.train()`` on the bundled data, by stage, and what is outside of the stages;
-- ``few cells``: the same where 617 cells are trained on;
-- ``others``: ``IndiSeek.train()`` on half of a data set (h5mu with counts in ``rna`` and ``adt``) against TOTALVI and MOFA+ on the same cells,
-  genes and proteins. TOTALVI is trained as by default; with ``--totalvi-epochs`` it is trained for so many epochs and its seconds are
-  extrapolated to the default number, at which it may stop early. MOFA+ has 15 factors and ``convergence_mode="fast"``, on log-normalised
-  counts of genes and log-ratios of proteins; it takes ``pip install mofapy2``, and is left out without;
-- ``steps``: a step of each stage against the same step in a plain loop, same losses, optimisers and batches: ``fit / bare`` against steps
-  alone, ``fit / looking`` against a loop that looks at validation cells as often as the stage does;
-- ``threads``: ``IndiSeek.train()`` on the bundled data with torch on as many threads as it likes, 1 and ``--threads``, in the place of the one thread
-  that training uses;
-- ``import``: processes that import the package and nothing else, that show the help, and that import scvi-tools;
+- ``train``: ``IndiSeek.train()`` on the bundled data, by stage, and the time outside of the stages;
+- ``few cells``: the same with 617 training cells;
+- ``others``: ``IndiSeek.train()`` on half of a data set (h5mu with counts in ``rna`` and ``adt``),
+  TOTALVI and MOFA+ on the same cells, genes and proteins. TOTALVI has default settings; with
+  ``--totalvi-epochs`` it is trained for this number of epochs and its time is extrapolated to the
+  default number, before which it may stop early. MOFA+ has 15 factors and
+  ``convergence_mode="fast"``, on log-normalised counts of genes and log-ratios of proteins; it
+  requires ``pip install mofapy2`` and is omitted otherwise;
+- ``steps``: a step of each stage relative to the same step in a plain loop with the same losses,
+  optimisers and batches: ``fit / bare`` relative to training steps alone, ``fit / validated``
+  relative to a loop with validation;
+- ``threads``: ``IndiSeek.train()`` on the bundled data with one thread and with ``--threads``;
+- ``import``: processes that only import the package, print the help, or import scvi-tools;
 - ``demo``: ``indiseek-sc demo``, by step.
 
-Each part has a process of its own, on ``--threads`` threads. Seconds are those of a clock: run it on a machine that does nothing else.
+Each part runs in a separate process, on ``--threads`` threads. Seconds are wall-clock time: run it
+without other load.
 """
 
 from __future__ import annotations
@@ -54,7 +57,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 N_FEW = 767
-"""Cells of which 617 are trained on, and 150 are for validation."""
+"""617 training and 150 validation cells."""
 
 PARTS = ("train", "few cells", "others", "steps", "threads", "import", "demo")
 
@@ -69,12 +72,12 @@ def summarize(part: str, what: str, values: Iterable[float], unit: str = "s", no
 
 
 def draw(mdata: MuData, n_cells: int) -> MuData:
-    """Return so many cells at random, always the same."""
+    """Return randomly drawn cells, always the same."""
     return mdata[np.sort(np.random.default_rng(0).permutation(mdata.n_obs)[:n_cells])].copy()
 
 
 def time_training(mdata: MuData, accelerator: str, n_threads: int = 1) -> tuple[float, Any, IndiSeek]:
-    """Train once, and return seconds, the outcome, and the model."""
+    """Train once, and return the time, the outcome and the model."""
     IndiSeek.setup_mudata(mdata)
     model = IndiSeek(mdata)
     start = time.perf_counter()
@@ -91,17 +94,17 @@ def measure_training(part: str, n_cells: int | None, accelerator: str, n_repeats
         took, outcome, model = time_training(mdata, accelerator)
         seconds.append(took)
         outcomes.append(outcome)
-    rows = [summarize(part, "train()", seconds, note=f"{model.split.train.size} cells to train on")]
+    rows = [summarize(part, "train()", seconds, note=f"{model.split.train.size} training cells")]
     for fits in zip(*(outcome.fits for outcome in outcomes), strict=True):
         rows.append(summarize(part, fits[0].stage, (f.seconds for f in fits), note=f"{fits[0].n_epochs} epochs"))
-    outside = (all_of_it - outcome.seconds for all_of_it, outcome in zip(seconds, outcomes, strict=True))
+    outside = (total - outcome.seconds for total, outcome in zip(seconds, outcomes, strict=True))
     return [*rows, summarize(part, "outside of stages", outside)]
 
 
 def measure_others(
     data: str, n_cells: int | None, epochs: int | None, accelerator: str, n_repeats: int, n_others: int
 ) -> list[Row]:
-    """Time the training on half of a data set, or on so many cells of it, and that of other methods."""
+    """Time training on ``n_cells`` or half of a data set, for IndiSeek and other methods."""
     mdata = read(data, most=sys.maxsize)
     mdata = draw(mdata, mdata.n_obs // 2 if n_cells is None else n_cells)
     own = [time_training(mdata, accelerator, torch.get_num_threads()) for _ in range(n_repeats)]
@@ -113,7 +116,7 @@ def measure_others(
     }.items():
         took, note = zip(*(run(mdata, model) for _ in range(n_others)), strict=True)
         if took[0] is None:
-            print(f"{name} is left out: {note[0]}", flush=True)
+            print(f"{name} is omitted: {note[0]}", flush=True)
             continue
         rows.append(summarize("others", name, took, note=note[0]))
         ratios = (other / np.median(seconds) for other in took)
@@ -122,7 +125,7 @@ def measure_others(
 
 
 def time_totalvi(mdata: MuData, model: IndiSeek, *, epochs: int | None, accelerator: str) -> tuple[float, str]:
-    """Train TOTALVI on the same genes and proteins; seconds of its default training."""
+    """Train TOTALVI on the same genes and proteins, and return the time of its default training."""
     import _totalvi
     from scvi.model._utils import get_max_epochs_heuristic
 
@@ -134,7 +137,7 @@ def time_totalvi(mdata: MuData, model: IndiSeek, *, epochs: int | None, accelera
     if epochs is None:
         return seconds, f"{size}, {len(other.history['elbo_train'])} epochs"
     default = get_max_epochs_heuristic(mdata.n_obs)
-    return seconds * default / epochs, f"{size}, {default} epochs by {epochs} of them; it may stop before"
+    return seconds * default / epochs, f"{size}, extrapolated from {epochs} of {default} epochs; it may stop earlier"
 
 
 def time_mofa(mdata: MuData, model: IndiSeek) -> tuple[float | None, str]:
@@ -150,20 +153,20 @@ def time_mofa(mdata: MuData, model: IndiSeek) -> tuple[float | None, str]:
 
 
 def measure_steps(accelerator: str, n_epochs: int, n_repeats: int) -> list[Row]:
-    """Time the steps of each stage beside those of plain loops."""
+    """Time the steps of each stage, and those of plain loops."""
     with timed_stages(n_epochs, n_repeats) as stages:
         time_training(read("pbmc_covid"), accelerator)
     rows = []
     for stage, times in stages.items():
         rows.append(summarize("steps", f"{stage}, fit", (1e3 * x for x in times.fit), "ms"))
-        for loop in ("looking", "bare"):
+        for loop in ("validated", "bare"):
             ratios = (x / y for x, y in zip(times.fit, getattr(times, loop), strict=True))
             rows.append(summarize("steps", f"{stage}, fit / {loop}", ratios, "ratio"))
     return rows
 
 
 def measure_threads(n_threads: int, accelerator: str, n_repeats: int) -> list[Row]:
-    """Time the training with one thread and with several."""
+    """Time training with one thread and with several."""
     mdata, seconds = read("pbmc_covid"), {}
     for n in sorted({1, n_threads}):
         seconds[n] = [time_training(mdata, accelerator, n)[0] for _ in range(n_repeats)]
@@ -173,14 +176,14 @@ def measure_threads(n_threads: int, accelerator: str, n_repeats: int) -> list[Ro
 
 
 def time_process(*command: str) -> float:
-    """Run a command to its end."""
+    """Return the run time of a command."""
     start = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - start
 
 
 def measure_imports(n_repeats: int) -> list[Row]:
-    """Time processes that import."""
+    """Time processes that import packages or print the help."""
     commands = {
         "python -c pass": (sys.executable, "-c", "pass"),
         "import indiseek_sc": (sys.executable, "-c", "import indiseek_sc"),
@@ -189,7 +192,7 @@ def measure_imports(n_repeats: int) -> list[Row]:
         "import scvi": (sys.executable, "-c", "import scvi"),
     }
     for command in commands.values():
-        time_process(*command)  # from disk, once
+        time_process(*command)  # fills the disk cache
     seconds = {what: [time_process(*command) for _ in range(n_repeats)] for what, command in commands.items()}
     rows = [summarize("import", what, took) for what, took in seconds.items()]
     for what in ("import indiseek_sc", "indiseek-sc --help"):
@@ -204,21 +207,21 @@ def find_command() -> str:
 
 
 def measure_demo(accelerator: str, n_repeats: int) -> list[Row]:
-    """Time the demo in all and by step."""
+    """Time the demo in total and by step."""
     seconds, steps = [], []
     for _ in range(n_repeats):
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "demo"
             seconds.append(time_process(find_command(), "demo", str(output), "--accelerator", accelerator))
             steps.append(json.loads((output / "summary.json").read_text())["seconds"])
-    rows = [summarize("demo", "in all", seconds)]
+    rows = [summarize("demo", "total", seconds)]
     rows += [summarize("demo", step, (of_run[step] for of_run in steps)) for step in steps[0]]
-    rest = (all_of_it - sum(of_run.values()) for all_of_it, of_run in zip(seconds, steps, strict=True))
-    return [*rows, summarize("demo", "page for the browser, and what is in no step", rest)]
+    rest = (total - sum(of_run.values()) for total, of_run in zip(seconds, steps, strict=True))
+    return [*rows, summarize("demo", "report, and time outside of the steps", rest)]
 
 
 def run_part(measure: Callable[[], list[Row]], n_threads: int) -> list[Row]:
-    """Measure in a process that says nothing else."""
+    """Run a measurement without log messages and warnings."""
     logging.disable(logging.INFO)
     warnings.filterwarnings("ignore")
     torch.set_num_threads(n_threads)
@@ -228,12 +231,12 @@ def run_part(measure: Callable[[], list[Row]], n_threads: int) -> list[Row]:
 def main() -> None:
     """Read the command line, measure part by part, and write the table as it grows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="h5mu to compare with other methods on")
-    parser.add_argument("--cells", type=int, help="cells of it, in the place of half of them")
+    parser.add_argument("--data", help="h5mu for the comparison with other methods")
+    parser.add_argument("--cells", type=int, help="number of its cells, instead of half of them")
     parser.add_argument("--totalvi-epochs", type=int)
-    parser.add_argument("--epochs", type=int, default=10, help="of each stage, where steps are timed")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of each stage for the timing of steps")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--other-repeats", type=int, help="of the other methods, if not as many")
+    parser.add_argument("--other-repeats", type=int, help="repeats of the other methods, if different")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--accelerator", default="cpu")
     parser.add_argument("--parts", nargs="+", default=PARTS)
@@ -254,7 +257,7 @@ def main() -> None:
     rows: list[Row] = []
     for part in a.parts:
         if part == "others" and a.data is None:
-            print("others is left out: there is no --data.", flush=True)
+            print("others is omitted: there is no --data.", flush=True)
             continue
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             rows += pool.apply(run_part, (parts[part], a.threads))

@@ -1,12 +1,14 @@
-"""What the specific representations hold of known factors: the synthetic suite S1-S6 (ours, not the paper's), default settings.
+"""Measure the recovery of known factors in the synthetic suite S1-S6 (ours, not the paper's).
 
     python benchmarks/synthetic_recovery.py S1 S2 S3 S4 S5 S6 --n-cells 4000 --seeds 2 --output synthetic_recovery.csv
 
-Half of the cells is held out. Each row of the table is one data set, seed, modality whose specific representation is read, and factor: its
-held-out R2 from the representation (``r2``; for factors marked ``given_shared`` from the representation, the true shared factors and their signs, with the
-representation alone in ``r2_alone``), whether the representation should hold it, the most that the data could tell (``limit``), and what the same probes
-tell from the model's features (``r2_features``). The aim is .95 or more of what a representation
-should hold, .02 or less of what it must not. ``S3-oracle`` is S3 with shared representations that are given: the factors s and a private one.
+Half of the cells are held out. Each row of the table is one data set, seed, specific representation
+and factor: its held-out R2 from the representation (``r2``; for factors marked ``given_shared``
+from the representation, the true shared factors and their signs, with ``r2_alone`` from the
+representation alone), whether the representation should contain it, the largest R2 that the data
+allow (``limit``), and the R2 from the model's features with the same probes (``r2_features``). The
+aim is .95 or more for factors that a representation should contain, .02 or less for the others.
+``S3-oracle`` is S3 with given shared representations: the factors s and a private one.
 """
 
 from __future__ import annotations
@@ -36,9 +38,10 @@ ORACLE = "S3-oracle"
 
 
 def fit(mdata: MuData, test: np.ndarray, seed: int, *, oracle: bool) -> IndiSeek:
-    """Train with default settings; with ``oracle``, from given shared representations (as regressed on the features) on.
+    """Train with default settings; ``oracle`` starts from given shared representations.
 
-    The end of stage 1 still turns them into canonical directions and drops those that are not shared.
+    The end of stage 1 still rotates them to canonical directions and drops those that are not
+    shared.
     """
     IndiSeek.setup_mudata(mdata, batch_key="batch" if "batch" in mdata.obs else None)
     model = IndiSeek(mdata, seed=seed)
@@ -66,15 +69,14 @@ def fit(mdata: MuData, test: np.ndarray, seed: int, *, oracle: bool) -> IndiSeek
 def read_factors(
     model: IndiSeek, mdata: MuData, train: np.ndarray, test: np.ndarray, seed: int, *, from_features: bool = True
 ) -> pd.DataFrame:
-    """Read all factors from both specific representations, and with ``from_features`` from the model's features too."""
+    """Predict all factors from both specific representations, optionally from features too."""
     truth = mdata.uns[_keys.SYNTHETIC]["factors"]
     factors = {row.factor: mdata.obsm[row.obsm][:, row.column] for row in truth.itertuples()}
     rows = []
     for role in ROLES:
         latent = model.get_latent_representation(kind="specific", modality=role)
-        read = (
-            latent if latent.shape[1] else np.zeros((len(latent), 1))
-        )  # a representation without columns tells what a constant tells
+        # A representation without columns is equivalent to a constant.
+        read = latent if latent.shape[1] else np.zeros((len(latent), 1))
         table = truth[["factor", "kind", "given_shared"]].copy()
         table["should"], table["limit"] = truth[f"specific_{role}"], truth[f"limit_{role}"]
         table["r2_alone"] = factor_recovery(read, factors, train, test, seed=seed)["r2"]
@@ -82,10 +84,12 @@ def read_factors(
         coupled = truth["given_shared"] & (table["should"] == "should")
         if coupled.any():
             shared = mdata.obsm[_keys.FACTOR_SHARED]
-            # Of the ideal representation p * sign(s_0) of S4, probes of 2,000 cells read .955 of p with s given, and .994 with its signs.
+            # From the ideal representation p * sign(s_0) of S4, probes of 2,000 cells explain .955
+            # of p given s, and .994
+            # given its signs as well.
             given = np.hstack([shared, np.sign(shared)])
-            asked = {factor: factors[factor] for factor in truth.loc[coupled, "factor"]}
-            recovered = factor_recovery(read, asked, train, test, given=given, seed=seed)
+            wanted = {factor: factors[factor] for factor in truth.loc[coupled, "factor"]}
+            recovered = factor_recovery(read, wanted, train, test, given=given, seed=seed)
             table.loc[coupled, "r2"] = recovered["r2"].to_numpy()
         if from_features:
             features = model.get_features(modality=role)
@@ -97,7 +101,7 @@ def read_factors(
 
 
 def run(name: str, n_cells: int, seed: int) -> pd.DataFrame:
-    """Draw, train, and read all factors from both specific representations."""
+    """Generate data, train, and predict all factors from both specific representations."""
     mdata = synthetic.make("S3" if name == ORACLE else name, n_cells, seed=seed)
     train, test = np.arange(n_cells // 2), np.arange(n_cells // 2, n_cells)
     start = time.perf_counter()

@@ -46,7 +46,6 @@ extensions = [
     "sphinxcontrib.bibtex",
     "sphinxcontrib.katex",
 ]
-# scverse-misc's extension documents its own decorators (deprecations, settings, namespaces), which this package does not use.
 
 needs_sphinx = "8.1"
 nitpicky = True
@@ -73,7 +72,6 @@ myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 nb_execution_mode = "off"
 nb_merge_streams = True
 nb_output_stderr = "remove"
-suppress_warnings = ["myst.header"]  # the tables of the benchmarks skip a level
 
 # -- Appearance ---------------------------------------------------------------
 
@@ -88,7 +86,7 @@ html_theme_options = {
     **({"repository_url": repository_url, "use_repository_button": True} if repository_url else {}),
 }
 pygments_style = "default"
-katex_options = r'{output: "mathml"}'  # drawn by the browser itself, without style sheets and fonts from elsewhere
+katex_options = r'{output: "mathml"}'  # rendered by the browser, without external style sheets and fonts
 
 # -- References to other projects ---------------------------------------------
 
@@ -107,7 +105,7 @@ INVENTORIES = {
 
 
 def is_reachable(url: str) -> bool:
-    """Whether the inventory of a project can be read; an unreachable one would be a warning and end the build."""
+    """Return whether an inventory can be read; an unreachable one would be a warning."""
     request = urllib.request.Request(f"{url}objects.inv", method="HEAD", headers={"User-Agent": "sphinx"})
     try:
         with urllib.request.urlopen(request, timeout=5):
@@ -117,16 +115,17 @@ def is_reachable(url: str) -> bool:
 
 
 intersphinx_timeout = 15
-# One question decides whether there is a network, so that a build without one does not wait for each project in turn.
+# One request decides whether there is a network, so that a build without one does not wait for
+# each project.
 intersphinx_mapping = (
     {name: (url, None) for name, url in INVENTORIES.items() if is_reachable(url)}
     if is_reachable(INVENTORIES["python"])
     else {}
 )
 
-# Names that no inventory has, or that are not resolved without a network. Our own are never left out here.
+# Names that no inventory contains, or that are not resolved without a network.
 nitpick_ignore_regex = [
-    # As they are written in annotations of attributes, which autodoc does not resolve.
+    # Names in annotations of attributes, which autodoc does not resolve.
     (r"py:class", r"(np|pd)\..*|NDArray|Path|MuData|Tensor|Ellipsis"),
     (r"py:data", r"Ellipsis"),
     (r"py:.*", r"(anndata|collections|lightning|matplotlib|mudata|numpy|pandas|pathlib|scipy|scvi|torch|typing)\..*"),
@@ -134,7 +133,7 @@ nitpick_ignore_regex = [
     (r"py:(class|exc|obj|data)", r"[A-Z]?[A-Za-z]*(Error|Warning)"),
     (r"py:(class|obj|data)", r"(bool|bytes|dict|float|int|list|None|object|range|set|str|tuple|type)"),
 ]
-# Parts of ours that signatures and docstrings name, and that are no part of the API.
+# Names of this package in signatures and docstrings that are not part of the API.
 nitpick_ignore = [
     *(("py:class", alias) for alias in ("Cells", "Latent", "ModalityLatent", "OneModality", "Preset")),
     ("py:class", "indiseek_sc.metrics._refits.Estimates"),
@@ -145,7 +144,7 @@ nitpick_ignore = [
     ("py:func", "indiseek_sc.data.fit_offsets"),
 ]
 
-# -- Files from outside this folder -------------------------------------------
+# -- Files outside this folder -------------------------------------------
 
 TUTORIALS = HERE / "tutorials"
 PLACES = {
@@ -156,13 +155,13 @@ PLACES = {
     "data/README.md": "data",
     "docs/decisions/README.md": "decisions/index",
 }
-"""Files of the repository that pages of this site show, in the place of the first line of the page, and these pages."""
+"""Files of the repository that pages of this site show, and these pages."""
 SHOWN = {page: path for path, page in PLACES.items()}
 LINK = re.compile(r"(\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
 
 
 def copy_tutorials(app: Sphinx) -> None:
-    """Bring the notebooks into this folder, where Sphinx looks for pages."""
+    """Copy the notebooks into this folder, where Sphinx finds pages."""
     shutil.rmtree(TUTORIALS, ignore_errors=True)
     TUTORIALS.mkdir()
     for notebook in (ROOT / "tutorials").glob("*.ipynb"):
@@ -170,7 +169,7 @@ def copy_tutorials(app: Sphinx) -> None:
 
 
 def remove_old_pages(app: Sphinx) -> None:
-    """Remove pages of the API that an earlier build made of what is gone, since a page outside all contents is a warning."""
+    """Remove API pages of removed names, since a page outside every toctree is a warning."""
     for page in (HERE / "api" / "generated").glob("*.rst"):
         module, _, name = page.stem.rpartition(".")
         if not hasattr(import_module(module), name):
@@ -178,7 +177,7 @@ def remove_old_pages(app: Sphinx) -> None:
 
 
 def show_file(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Put the file that a page shows into it, so that its links can be redirected as those of other pages."""
+    """Insert the file that a page shows, so that its links are redirected as well."""
     if docname in SHOWN:
         file = ROOT / SHOWN[docname]
         app.env.note_dependency(str(file))
@@ -186,7 +185,7 @@ def show_file(app: Sphinx, docname: str, source: list[str]) -> None:
 
 
 def redirect_links(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Let links that work in the repository work on the site: to pages, or to files of the repository."""
+    """Redirect links of the repository to pages of the site, or to files of the repository."""
     if docname.startswith("tutorials/"):
         place = ROOT / "tutorials"
     else:
@@ -235,13 +234,13 @@ def write_commands(app: Sphinx) -> None:
 
 
 def clean(text: str | None) -> str:
-    """Return a text of the command line without rich's markup, in one line a paragraph."""
+    """Return a text of the command line without rich's markup, one line for each paragraph."""
     paragraphs = re.sub(r"\[/?bold\]", "**", text or "").replace("\b", "").split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def setup(app: Sphinx) -> None:
-    """Connect what is done before pages are read."""
+    """Connect the steps that precede the reading of pages."""
     app.connect("builder-inited", copy_tutorials, priority=100)
     app.connect("builder-inited", remove_old_pages, priority=100)
     app.connect("builder-inited", write_commands, priority=100)

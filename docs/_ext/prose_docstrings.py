@@ -1,7 +1,7 @@
-"""Lets Sphinx read docstrings whose types are in signatures alone.
+"""Let Sphinx read docstrings whose types are in signatures only.
 
-napoleon expects a type in each section "Returns" and before a colon in the docstrings of attributes. Here both are prose.
-"""
+napoleon expects a type in each section "Returns" and before a colon in the docstrings of
+attributes. Here both are prose."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _originals: dict[str, list[str]] = {}
 
 
 def find_section(lines: list[str], title: str) -> tuple[int, int] | None:
-    """First line below the heading of a section, and the first one behind it; None where there is no such section."""
+    """Return the first line of a section's body and the first one after it; None without it."""
     headings = [i for i in range(len(lines) - 1) if lines[i].strip() and SECTION.match(lines[i + 1])]
     for place, i in enumerate(headings):
         if lines[i].strip() == title:
@@ -31,7 +31,7 @@ def find_section(lines: list[str], title: str) -> tuple[int, int] | None:
 
 
 def find_value_docstring(name: str) -> list[str]:
-    """Docstring below an assignment in any module of the package that exports the value."""
+    """Return the docstring below an assignment in the package that exports the value."""
     package, _, attribute = name.rpartition(".")
     for module in pkgutil.iter_modules(getattr(import_module(package), "__path__", [])):
         docs = ModuleAnalyzer.for_module(f"{package}.{module.name}").find_attr_docs()
@@ -41,7 +41,7 @@ def find_value_docstring(name: str) -> list[str]:
 
 
 def before_napoleon(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Turn prose in "Returns" into a field, and names that share a description into one entry each."""
+    """Convert prose in "Returns" to a field, and shared descriptions to one entry for each name."""
     if what == "data":
         lines[:] = find_value_docstring(name)
     if what in VALUES:
@@ -62,7 +62,7 @@ def before_napoleon(app: Sphinx, what: str, name: str, obj: Any, options: Any, l
 
 
 def split_names(lines: list[str]) -> list[str]:
-    """Give each of ``a, b`` the description of both."""
+    """Return entries in which each of ``a, b`` has the description of both."""
     entries: list[list[str]] = []
     for line in lines:
         if line and not line.startswith(" "):
@@ -73,7 +73,7 @@ def split_names(lines: list[str]) -> list[str]:
 
 
 def after_napoleon(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Give docstrings of values back as they were written."""
+    """Restore the docstrings of values."""
     if what in VALUES and name in _originals:
         lines[:] = _originals.pop(name)
 

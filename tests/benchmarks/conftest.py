@@ -1,4 +1,4 @@
-"""The scripts of benchmarks/, which import each other by their names."""
+"""Import the scripts of benchmarks/, which import each other by name."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 RECOVERED = [("private", "min"), ("private", "mean"), ("shared", "max"), ("shared", "mean")]
 
-COORDINATES = [("jacobian", "shared"), ("jacobian", "private"), ("probe", "shared"), ("probe", "private")]
+FEATURES = [("jacobian", "shared"), ("jacobian", "private"), ("probe", "shared"), ("probe", "private")]
 
 
 @pytest.fixture(autouse=True)
 def keep_log_level():
-    """Scripts silence scvi-tools for as long as their process lives."""
+    """Restore the log level of scvi-tools, which scripts change."""
     logger = logging.getLogger("scvi")
     level = logger.level
     yield
@@ -47,7 +47,7 @@ def load_script():
 
 @pytest.fixture
 def make_rows():
-    """Return a function that makes a table as runs would, with any figures."""
+    """Return a function that makes a table of runs with random figures."""
 
     def make_rows(methods, data=("liu", "S1"), n_seeds=2) -> pd.DataFrame:
         rng = np.random.default_rng(0)
@@ -70,7 +70,7 @@ def make_rows():
                         row |= {f"{role}.{figure}": rng.random() for figure in figures}
                         if name.startswith("S"):
                             row |= {f"{role}.{kind}_r2_{end}": rng.random() for kind, end in RECOVERED}
-                            row |= {f"{role}.{measure}_{group}": rng.random() for measure, group in COORDINATES}
+                            row |= {f"{role}.{measure}_{group}": rng.random() for measure, group in FEATURES}
                     if name == "liu":
                         row["wnn_source"] = "obs column 'RNA.weight', named as by Seurat"
                         for kind in ("raw", "shared", "specific", "both", "decoded"):

@@ -1,4 +1,4 @@
-"""The benchmark of methods x data x seeds: runs, and goes on where it ended."""
+"""The benchmark of methods by data sets by seeds runs, and continues where it ended."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def audit(*, x, shared, specific, decoded, train, test):
 
 @pytest.fixture
 def script(load_script, monkeypatch):
-    monkeypatch.setattr(load_script("_disentangle_figures"), "DPI", 40)  # for time's sake
+    monkeypatch.setattr(load_script("_disentangle_figures"), "DPI", 40)  # faster
     return load_script("disentangle")
 
 
 @pytest.fixture
 def auditor(tmp_path):
-    """An auditor that costs nothing: the leak ratio is the width of the specific representation."""
+    """An auditor without cost: the leak ratio is the width of the specific representation."""
     file = tmp_path / "width.py"
     file.write_text(AUDITOR)
     return ["--auditor", str(file)]
 
 
-def test_runs_and_goes_on_where_it_ended(script, auditor, tmp_path, monkeypatch, capsys):
+def test_the_benchmark_runs_and_continues_where_it_ended(script, auditor, tmp_path, monkeypatch, capsys):
     output = tmp_path / "out"
     words = ["pbmc_covid", "S1", *TINY, *auditor, "--output", str(output)]
     words += ["--methods", "clip", "info_disen", "--synthetic-methods", "no_critics"]
@@ -43,23 +43,24 @@ def test_runs_and_goes_on_where_it_ended(script, auditor, tmp_path, monkeypatch,
     assert list(table["n_specific"])[:2] == [0, 16]
     np.testing.assert_array_equal(table["rna.leak_ratio"], table["n_specific"].clip(lower=1))  # CLIP's is a constant
     assert table["foscttm"].between(0, 1).all()
-    # Labels of real cells, and no weights beside them.
+    # Real cells have labels, but no weights.
     assert table.loc["pbmc_covid", "wnn_source"].str.contains(r"wnn_weights of principal components \(\d+, 18\)$").all()
-    # Only a rival with lambdas to choose from has a path, of all that were tried.
+    # Only a baseline with lambdas to choose from has a path, with all that were tried.
     path = pd.read_csv(output / "paths.csv")
     assert set(path["method"]) == {"info_disen"} and set(path["modality"]) == {"rna", "adt"}
     assert set(path["lambda"]) == {METHODS["info_disen"].lambdas[0]} == set(path["chosen"])
     assert list(table["lambda_chosen"]) == [False, True, False]
-    # Known factors of S1 alone; the representation tells private ones and not shared ones.
+    # Only S1 has known factors; the representation explains private ones and not shared ones.
     assert table["rna.private_r2_mean"].isna().tolist() == [True, True, False]
     assert table.loc[("S1", "no_critics"), "rna.private_r2_mean"] > 0.2
     assert table.loc[("S1", "no_critics"), "rna.shared_r2_mean"] < 0.1
-    # The representation is made of coordinates of private factors, and tells those.
+    # The representation uses and contains features of private factors.
     of_s1 = table.loc[("S1", "no_critics")]
     assert of_s1["rna.jacobian_shared"] + of_s1["rna.jacobian_private"] == pytest.approx(1)
     assert of_s1["rna.probe_private"] > of_s1["rna.probe_shared"]
     assert {file.stem for file in output.glob("*.png")} == {
-        *("frontier_pbmc_covid", "frontier_S1", "shared_pbmc_covid", "shared_S1", "recovery", "coordinates")
+        *("leak_and_gain_pbmc_covid", "leak_and_gain_S1", "shared_pbmc_covid", "shared_S1"),
+        *("recovery", "feature_importance"),
     }
 
     made = []
@@ -87,7 +88,7 @@ def test_a_run_that_fails_does_not_end_the_others(script, make_rows, tmp_path, m
     assert list(pd.read_csv(tmp_path / "table.csv")["data"]) == ["S1", "S3"]
 
 
-def test_an_empty_table_cannot_be_shown(script, tmp_path, capsys):
+def test_an_empty_table_has_no_report(script, tmp_path, capsys):
     assert script.main(["--report", "--output", str(tmp_path)]) == 1
     assert "no finished run" in capsys.readouterr().err
 
@@ -100,13 +101,13 @@ def test_rows_of_the_same_run_are_replaced(script, tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["table.csv"]
 
 
-def test_what_quick_leaves_open_can_be_said(script):
+def test_arguments_override_quick(script):
     arguments = script.read_arguments(["--quick", "--seeds", "3"])
     assert (arguments.seeds, arguments.max_cells, arguments.data) == (3, 400, ["pbmc_covid", "S1"])
     assert script.read_arguments([]).methods == list(METHODS)
 
 
-def test_lambdas(load_script):
+def test_lambdas_are_evenly_spaced_in_the_list_of_the_method(load_script):
     runs = load_script("_disentangle_runs")
     assert runs.lambdas_of("indiseek", 3) == runs.lambdas_of("indiseek_literal", 3) == runs.lambdas_of("clip", 3) == ()
     assert runs.lambdas_of("joint_opt", 3) == (1000, 100, 10)
@@ -114,7 +115,7 @@ def test_lambdas(load_script):
     assert set(runs.SECONDS) == set(METHODS)
 
 
-def test_a_stage_that_ends_early_is_no_result(load_script, monkeypatch):
+def test_a_stage_that_ends_early_fails_the_run(load_script, monkeypatch):
     runs = load_script("_disentangle_runs")
 
     def fit(*_):
@@ -128,7 +129,7 @@ def test_a_stage_that_ends_early_is_no_result(load_script, monkeypatch):
 
 
 @pytest.mark.slow
-def test_quick(script, tmp_path):
+def test_a_quick_run_separates_indiseek_from_clip(script, tmp_path):
     assert script.main(["--quick", "--max-cells", "1200", "--output", str(tmp_path)]) == 0
     table = pd.read_csv(tmp_path / "table.csv").set_index(["data", "method"])
     assert len(table) == 6
@@ -139,7 +140,7 @@ def test_quick(script, tmp_path):
 
 
 @pytest.mark.slow
-def test_every_method_in_processes_of_their_own(script, auditor, tmp_path):
+def test_every_method_runs_in_parallel_processes(script, auditor, tmp_path):
     words = ["pbmc_covid", *TINY, *auditor, "--jobs", "2", "--output", str(tmp_path / "out")]
     assert script.main(words) == 0
     table = pd.read_csv(tmp_path / "out" / "table.csv").set_index("method")

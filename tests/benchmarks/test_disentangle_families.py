@@ -1,4 +1,4 @@
-"""Methods of one data set and seed share what they have in common, and no figure depends on it."""
+"""Methods share trained stages for one data set and seed without effect on any figure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def make_row(runs, options, *methods):
 
 
 @pytest.mark.parametrize("method", ["no_critics", "factorized_cl"])
-def test_a_row_is_the_same_whether_its_leader_was_run_before_or_not(runs, load_script, options, method):
+def test_a_row_does_not_depend_on_whether_its_leader_was_run_before(runs, load_script, options, method):
     leader = load_script("_disentangle_families").LEADERS[method]
     after, _ = make_row(runs, options, leader, method)
     runs.open_case.cache_clear()
@@ -41,7 +41,7 @@ def test_a_row_is_the_same_whether_its_leader_was_run_before_or_not(runs, load_s
     assert after == pytest.approx(alone, abs=0, nan_ok=True)
 
 
-def test_seconds_count_what_was_taken_over(runs, options):
+def test_seconds_include_stages_that_were_taken_over(runs, options):
     make_row(runs, options, "indiseek")
     start = time.perf_counter()
     _, seconds = make_row(runs, options, "no_critics")
@@ -57,7 +57,7 @@ def test_a_leader_has_the_same_shared_representations(runs, load_script):
         assert METHODS[method].settings == METHODS[leader].settings
 
 
-def test_groups_are_of_a_data_set_and_seed_the_longest_first_and_leaders_before_others(runs, load_script):
+def test_groups_share_data_and_seed_with_the_longest_group_and_leaders_first(runs, load_script):
     script = load_script("disentangle")
     jobs = [
         runs.Job(data, method, seed)
@@ -70,7 +70,7 @@ def test_groups_are_of_a_data_set_and_seed_the_longest_first_and_leaders_before_
     assert all([job.method for job in group] == ["indiseek", "no_critics"] for group in groups)
 
 
-def test_twins_have_the_same_cells_and_one_run(runs, load_script, options, monkeypatch):
+def test_data_sets_with_identical_cells_share_one_run(runs, load_script, options, monkeypatch):
     for twin, source in runs.TWINS.items():
         cells = [runs.synthetic.make(name, 50, seed=3) for name in (twin, source)]
         for modality in cells[0].mod:

@@ -9,7 +9,7 @@ def mosaic(load_script):
     return load_script("mosaic")
 
 
-def test_the_shares_say_which_cells_lack_what_and_nothing_is_lost(mosaic, pbmc_small):
+def test_shares_determine_which_cells_lack_a_modality(mosaic, pbmc_small):
     pbmc_small.obs["celltype"] = pbmc_small.obs["cell_type"]
     made = mosaic.hide(pbmc_small, mosaic.SHARES["quarters"], seed=0)
     n = pbmc_small.n_obs
@@ -32,7 +32,7 @@ def test_the_shares_say_which_cells_lack_what_and_nothing_is_lost(mosaic, pbmc_s
     assert other.having("adt").size == 0
 
 
-def test_representations_that_tell_all_are_judged_right(mosaic, pbmc_small):
+def test_informative_representations_have_high_scores(mosaic, pbmc_small):
     pbmc_small.obs["celltype"] = pbmc_small.obs["cell_type"]
     made = mosaic.hide(pbmc_small, mosaic.SHARES["quarters"], seed=1)
     rng = np.random.default_rng(0)
@@ -41,7 +41,7 @@ def test_representations_that_tell_all_are_judged_right(mosaic, pbmc_small):
     measured = {name: rng.normal(size=(kinds.size, 4)) for name in ("rna", "adt")}
     latents = {"rna": latent, "adt": latent.copy()}
     latents["rna"][made.having("rna")[0]] = latents["adt"][made.having("rna")[0]]
-    found = mosaic.evaluate(made, mosaic.Known(latents, measured), measured)
+    found = mosaic.evaluate(made, mosaic.Result(latents, measured), measured)
     assert min(found[key] for key in ("label_rna", "label_adt", "label_across")) > 0.9
     assert found["foscttm_rna"] == found["foscttm_adt"] == 0
     assert found["recall@10_rna"] == 1
@@ -49,5 +49,5 @@ def test_representations_that_tell_all_are_judged_right(mosaic, pbmc_small):
     assert found["r_genes"] == pytest.approx(1)
     assert not any(key.startswith("label_whole") for key in found)
     shuffled = {"rna": latent, "adt": latent[rng.permutation(kinds.size)]}
-    found = mosaic.evaluate(made, mosaic.Known(shuffled, measured), measured)
+    found = mosaic.evaluate(made, mosaic.Result(shuffled, measured), measured)
     assert 0.3 < found["foscttm_rna"] < 0.7

@@ -1,4 +1,4 @@
-"""Scores of clusters, graphs and gene programmes beside other methods, on few synthetic cells."""
+"""Scores of clusters, graphs and gene programmes on a few synthetic cells."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def finding(load_script):
     return load_script("finding")
 
 
-def test_clusters_of_separate_types_are_those_types(peers, rng):
+def test_clusters_of_separate_types_equal_the_types(peers, rng):
     latent = 20 * np.eye(3)[pd.factorize(LABELS)[0]] + rng.normal(size=(LABELS.size, 3))
     clusters = peers.find_clusters(kneighbors_graph(latent, 10, mode="connectivity"), seed=0)
     row = peers.score_clusters(clusters, pd.Series(LABELS))
@@ -36,28 +36,29 @@ def test_clusters_of_separate_types_are_those_types(peers, rng):
     assert row["ari_matched"] == row["nmi_matched"] == pytest.approx(1)
 
 
-def test_rare_labels_do_not_count_and_unknown_ones_are_left_out(peers):
+def test_rare_and_unknown_labels_are_not_counted(peers):
     labels = pd.Series(["T"] * 30 + ["B"] * 30 + ["rare"] * 3 + [np.nan] * 20)
     perfect = pd.factorize(labels)[0]
-    perfect[63:] = np.arange(20) % 2  # cells without a label, anywhere
+    perfect[63:] = np.arange(20) % 2  # cells without a label
     coarse, fine = np.minimum(perfect, 1), np.arange(83)
     row = peers.score_clusters({0.5: coarse, 1.0: fine, 2.0: perfect}, labels)
     assert (row["n_labels"], row["resolution_matched"], row["n_clusters"]) == (2, 0.5, 83)
-    assert 0.9 < row["ari_matched"] < 1  # the rare label is in a cluster with another one
+    assert 0.9 < row["ari_matched"] < 1  # the rare label shares a cluster with another one
     assert row["ari"] < 0.1
 
 
-def test_neighbours_in_the_graph_vote_if_they_are_training_cells(peers):
+def test_only_training_cells_vote_in_the_graph(peers):
     labels = pd.Series(["a", "a", "b", "b", "b", np.nan])
     indices = np.array([[1, 2], [0, 2], [3, 4], [2, 0], [5, 3], [0, 1]])
     train, test = np.array([0, 2, 5]), np.array([1, 3, 4])
-    # Cell 1 has the votes of 0 and 2, a tie that the first label wins; 3 those of 2 and 0; 4 none: 3 is unseen, 5 unlabelled.
+    # Cell 1 has the votes of 0 and 2, a tie that the first label wins; cell 3 those of 2 and 0; cell 4
+    # none, since 3 is a test cell and 5 has no label.
     assert peers.accuracy_in_graph(indices, labels, train, test) == pytest.approx(1 / 3)
-    # The nearest alone votes.
+    # Only the nearest cell votes.
     assert peers.accuracy_in_graph(indices, labels, train, test, n_neighbors=1) == pytest.approx(2 / 3)
 
 
-def test_rows_of_the_same_run_are_replaced_and_seconds_are_relative_to_ours(peers, tmp_path):
+def test_rows_of_the_same_run_are_replaced_and_times_are_relative_to_ours(peers, tmp_path):
     path = tmp_path / "peers.csv"
     about = {"data": "some", "labels": "kind", "seed": 0, "ari": 0.5}
     peers.write([{**about, "method": "IndiSeek", "seconds": 2.0}], path)
@@ -67,14 +68,14 @@ def test_rows_of_the_same_run_are_replaced_and_seconds_are_relative_to_ours(peer
     pd.testing.assert_frame_equal(pd.read_csv(path), table.reset_index(drop=True))
 
 
-def test_labels_that_say_unknown_are_none(peers, pbmc_small):
+def test_labels_named_unknown_are_missing(peers, pbmc_small):
     pbmc_small.obs["kind"] = np.where(np.arange(pbmc_small.n_obs) < 5, "unknown", "known")
     labels = peers.read_labels(pbmc_small, "kind")
     assert labels.isna().to_numpy().nonzero()[0].tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.slow  # compiles parts of UMAP
-def test_wnn_writes_nothing_to_the_cells_it_is_given(peers, pbmc_small, rng):
+def test_wnn_does_not_change_its_input(peers, pbmc_small, rng):
     components = {role: rng.normal(size=(pbmc_small.n_obs, n)) for role, n in (("rna", 5), ("adt", 4))}
     graph, indices = peers.find_wnn(pbmc_small, components)
     assert isinstance(graph, csr_matrix)
@@ -84,13 +85,13 @@ def test_wnn_writes_nothing_to_the_cells_it_is_given(peers, pbmc_small, rng):
     assert "X_pca" not in pbmc_small["rna"].obsm
 
 
-def test_components_of_both_modalities_weigh_the_same(load_script, rng):
+def test_components_of_both_modalities_have_the_same_variance(load_script, rng):
     script = load_script("_peers")
-    latent = script.side_by_side({"rna": 9 * rng.normal(size=(50, 6)), "adt": rng.normal(size=(50, 2))})
+    latent = script.concatenate({"rna": 9 * rng.normal(size=(50, 6)), "adt": rng.normal(size=(50, 2))})
     assert latent[:, :6].var(axis=0).sum() == pytest.approx(latent[:, 6:].var(axis=0).sum())
 
 
-def test_what_was_fitted_is_not_fitted_again(load_script, tmp_path):
+def test_a_cached_fit_is_reused(load_script, tmp_path):
     script = load_script("_peers")
     path, fitted = tmp_path / "latents" / "one.npz", script.Fitted(np.eye(3), 1.5, np.ones((4, 3)))
     script.cached(path, lambda: fitted)
@@ -100,7 +101,7 @@ def test_what_was_fitted_is_not_fitted_again(load_script, tmp_path):
     assert found.seconds == 1.5
 
 
-def test_a_dimension_of_the_programme_alone_is_told_from_one_that_mixes(finding, rng):
+def test_eta_squared_distinguishes_a_pure_dimension_from_a_mixed_one(finding, rng):
     kinds = np.repeat(["T", "B"], 200)
     rng.shuffle(kinds)
     programme, noise = rng.normal(size=(2, kinds.size))
@@ -115,39 +116,39 @@ def test_a_dimension_of_the_programme_alone_is_told_from_one_that_mixes(finding,
             assert row["r_within"] == pytest.approx(1)
             assert row["eta2"] == pytest.approx(eta2, abs=0.05)
             assert row["eta2_score"] == pytest.approx(0.26, abs=0.1)
-    # By correlation, a dimension of cell types may win; within types it does not.
+    # A dimension of cell types may be chosen by correlation, but not by correlation within types.
     rows = finding.evaluate(np.c_[level + 0.1 * noise, programme], score - 0.2 * level + level, kinds, *halves)
     assert [row["dimension"] for row in rows] == [1, 2]
 
 
-def test_the_sign_is_that_of_the_discovery_half(finding, rng):
+def test_the_sign_is_determined_in_the_discovery_half(finding, rng):
     score = rng.normal(size=100)
     latent = np.where(np.arange(100) < 50, -1, 1)[:, None] * score[:, None]
     rows = finding.evaluate(latent, score, np.repeat("T", 100), np.arange(50), np.arange(50, 100))
     assert [row["r"] for row in rows] == pytest.approx([-1, -1])
 
 
-def test_halves_have_no_donor_in_common(finding, rng):
+def test_halves_share_no_donor(finding, rng):
     donors = np.repeat([f"donor {i}" for i in range(7)], 5)
     found = finding.divide(donors, rng)
     assert not set(donors[found]) & set(donors[~found])
     assert np.unique(donors[found]).size == 3
 
 
-def test_scores_are_of_the_genes_of_the_programme(finding, pbmc_small):
+def test_scores_are_standardised_and_leave_counts_unchanged(finding, pbmc_small):
     rows = np.arange(0, pbmc_small.n_obs, 2)
     scores = finding.score_programmes(pbmc_small, rows)
     assert set(scores) <= set(finding.PROGRAMMES)
     assert len(scores) == pbmc_small.n_obs
     np.testing.assert_allclose(scores.iloc[rows].mean(), 0, atol=1e-5)
-    assert pbmc_small["rna"].X.max() == np.round(pbmc_small["rna"].X.max())  # counts are as they were
+    assert pbmc_small["rna"].X.max() == np.round(pbmc_small["rna"].X.max())  # counts are unchanged
 
 
-def test_genes_of_a_dimension_are_those_that_follow_it_within_types(finding, rng):
+def test_genes_of_a_dimension_correlate_with_it_within_types(finding, rng):
     kinds = np.repeat(["T", "B"], 100)
     values = rng.normal(size=200)
     counts = rng.normal(size=(200, 30))
-    counts[:, 3] = 9 * (kinds == "T")  # of a type alone
+    counts[:, 3] = 9 * (kinds == "T")  # differs between types only
     counts[:, 7], counts[:, 8] = values, -values
     cells = AnnData(counts, var=pd.DataFrame(index=[f"gene{i}" for i in range(30)]))
     found = finding.find_genes(cells, values + 5 * (kinds == "T"), kinds)
@@ -156,7 +157,7 @@ def test_genes_of_a_dimension_are_those_that_follow_it_within_types(finding, rng
     assert "gene3 " not in f"{found['highest']} {found['lowest']}"
 
 
-def test_donors_are_compared_and_not_cells(finding, rng):
+def test_donors_are_the_units_of_the_comparison(finding, rng):
     donors = np.repeat([f"d{i}" for i in range(8)], 20)
     groups = np.where(np.repeat(np.arange(8), 20) < 4, "healthy", "severe")
     values = np.where(groups == "severe", 2.0, 0.0) + 0.1 * rng.normal(size=160)
@@ -166,7 +167,7 @@ def test_donors_are_compared_and_not_cells(finding, rng):
     assert table["label"].tolist() == ["monocyte"]
     row = table.iloc[0]
     assert (row["n_first"], row["n_second"], row["auc"]) == (4, 4, 1.0)
-    assert row["p"] == pytest.approx(2 / 70)  # the exact test of 4 against 4 donors, whatever the number of cells
+    assert row["p"] == pytest.approx(2 / 70)  # the exact test for 4 and 4 donors, whatever the number of cells
 
 
 def test_the_figure_is_drawn_with_and_without_donors(finding, tmp_path):

@@ -22,7 +22,7 @@ def test_synthetic_cells_are_compact_counts_of_both_modalities(scaling, monkeypa
     assert adt.dtype == np.float32
     assert all((np.rint(x) == x).all() and x.min() >= 0 for x in (rna.data, adt))
     assert scaling.count_bytes(mdata) == 8 * rna.nnz + 4 * 301 + 4 * adt.size
-    # What both have in common shows.
+    # The modalities share factors.
     first, second = (np.log1p(x) - np.log1p(x).mean(axis=0) for x in (rna.toarray(), adt))
     strongest = np.linalg.svd(first.T @ second / 300, compute_uv=False)
     shuffled = np.linalg.svd(first.T @ second[::-1] / 300, compute_uv=False)

@@ -1,4 +1,4 @@
-"""The pages of the API list what is public, no more and no less."""
+"""The API pages list exactly the public names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PACKAGES = [
 
 
 def find_listed() -> dict[str, list[str]]:
-    """Names in the tables of all pages, by the module that ``currentmodule`` says."""
+    """Return the names in the tables of all pages, by ``currentmodule``."""
     listed: dict[str, list[str]] = {}
     for page in sorted((DOCS / "api").glob("*.md")):
         for block in re.findall(r"```\{eval-rst\}\n(.*?)```", page.read_text(), re.DOTALL):
@@ -42,7 +42,7 @@ LISTED = find_listed()
 def test_all_public_names_are_listed_once(package):
     public, listed = set(import_module(package).__all__), LISTED[package]
     modules = {name for name in public if f"{package}.{name}" in PACKAGES}
-    elsewhere = set(LISTED["indiseek_sc"])  # IndiSeek and read, by the names that people use
+    elsewhere = set(LISTED["indiseek_sc"])  # IndiSeek and read, listed under their usual names
     assert set(listed) - public == set()
     assert public - modules - elsewhere - set(listed) == set()
     assert len(listed) == len(set(listed))
@@ -54,11 +54,11 @@ def test_the_top_level_is_listed():
     assert set(LISTED["indiseek_sc"]) == public - modules
 
 
-def test_all_modules_with_tables_are_compared():
+def test_all_modules_with_tables_are_checked():
     assert set(LISTED) - {"indiseek_sc"} == set(PACKAGES)
 
 
-def test_each_page_is_in_the_contents():
+def test_each_page_is_in_the_toctree():
     contents = re.search(r"```\{toctree\}\n(.*?)```", (DOCS / "api" / "index.md").read_text(), re.DOTALL)
     assert contents
     pages = {page.stem for page in (DOCS / "api").glob("*.md")} - {"index"}

@@ -1,4 +1,4 @@
-"""The documentation site is built without a warning."""
+"""The documentation site builds without warnings."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ EXTENSIONS = [
 def is_installed(name: str) -> bool:
     try:
         return find_spec(name) is not None
-    except ModuleNotFoundError:  # the package that a module is in
+    except ModuleNotFoundError:  # the parent package is missing
         return False
 
 
-@pytest.mark.slow  # a minute or more, since a page is made for each function
-def test_the_site_is_built_without_warnings(tmp_path):
-    if lacking := [name for name in EXTENSIONS if not is_installed(name)]:
-        pytest.skip(f"{', '.join(lacking)} not installed (extra 'doc')")
+@pytest.mark.slow  # takes a minute or more: each function has a page
+def test_the_site_builds_without_warnings(tmp_path):
+    if missing := [name for name in EXTENSIONS if not is_installed(name)]:
+        pytest.skip(f"{', '.join(missing)} not installed (extra 'doc')")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-b", "html"]
     command += ["-d", str(tmp_path / "doctrees"), str(ROOT / "docs"), str(tmp_path / "site")]
     built = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})

@@ -1,4 +1,4 @@
-"""Docstrings of what is public pass numpydoc's checks."""
+"""Public docstrings pass the checks of numpydoc."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ validation = pytest.importorskip("numpydoc.validate", reason="numpydoc (extra 't
 PACKAGES = ["baselines", "datasets", "datasets.synthetic", "io", "losses", "metrics", "model", "pl", "tl"]
 
 LEFT_OUT = {
-    "ES01": "an extended summary, where one line says it",
-    "EX01": "examples, which the tutorials have",
+    "ES01": "an extended summary",
+    "EX01": "examples of classes and methods",
     "PR01": "parameters of dataclasses, which are documented as attributes, and of overridden methods",
     "PR02": "`**kwargs` beside a class whose arguments are those of its base",
     "PR04": "types, which are in signatures",
-    "RT01": "returns of properties, methods and figures that one line describes",
-    "RT03": "descriptions below types, as there are no types",
+    "RT01": "returns of properties, methods and figures, which the summary describes",
+    "RT03": "descriptions below types, since there are no types",
     "RT04": "a capital letter, where names are returned",
     "RT05": "a full stop, where names are returned",
     "SA01": "a section 'See Also'",
     "YD01": "yields of context managers",
 }
-"""Checks of numpydoc that are not asked for, and what they would ask."""
+"""Checks of numpydoc that are not enforced, and what they require."""
 
-TO_MEND = {
+NOT_YET_MET = {
     "GL07": "order of sections",
     "PR03": "order of parameters",
     "PR08": "descriptions that start with a capital letter",
@@ -35,13 +35,13 @@ TO_MEND = {
     "SS03": "summaries that end with a full stop",
     "SS05": "summaries in the infinitive",
 }
-"""Checks that a few docstrings do not pass yet."""
+"""Checks that some docstrings do not pass yet."""
 
-ENFORCED = sorted(set(validation.ERROR_MSGS) - set(LEFT_OUT) - set(TO_MEND))
+ENFORCED = sorted(set(validation.ERROR_MSGS) - set(LEFT_OUT) - set(NOT_YET_MET))
 
 
 def find_public(package: str) -> Iterator[str]:
-    """Dotted names of functions and classes that a package exports, and of their own public methods."""
+    """Yield dotted names of exported functions and classes, and of their own public methods."""
     module = import_module(f"indiseek_sc.{package}")
     for name in module.__all__:
         thing = getattr(module, name)
@@ -56,7 +56,7 @@ def find_public(package: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_docstrings(package):
+def test_public_docstrings_follow_numpydoc(package):
     wrong = [
         f"{name}: {number} {message}"
         for name in find_public(package)

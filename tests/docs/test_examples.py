@@ -1,4 +1,4 @@
-"""Examples in docstrings of what is public run and print what they say."""
+"""Examples in public docstrings run and print the expected output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 @pytest.fixture(scope="module")
 def names() -> dict[str, Any]:
-    """What examples take for granted: a trained ``model``, its ``mdata``, and the packages by their customary names."""
+    """Return the names used in examples: a trained ``model``, its ``mdata``, and the usual packages."""
     mdata = pbmc_covid()[::10].copy()
     IndiSeek.setup_mudata(mdata, batch_key="batch")
     model = IndiSeek(mdata)
@@ -44,7 +44,7 @@ def names() -> dict[str, Any]:
 
 
 def find_examples(package: str) -> Iterator[doctest.DocTest]:
-    """Examples of functions and classes that a package exports, and of their public methods."""
+    """Yield the examples of exported functions and classes, and of their public methods."""
     module = import_module(f"indiseek_sc.{package}")
     finder = doctest.DocTestFinder(exclude_empty=True)
     for name in module.__all__:
@@ -54,10 +54,10 @@ def find_examples(package: str) -> Iterator[doctest.DocTest]:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_examples(package: str, names: dict[str, Any], tmp_path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)  # files that examples write
-    runner, told = doctest.DocTestRunner(optionflags=FLAGS, verbose=False), []
+def test_examples_print_the_expected_output(package: str, names: dict[str, Any], tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)  # for files that examples write
+    runner, output = doctest.DocTestRunner(optionflags=FLAGS, verbose=False), []
     for example in find_examples(package):
         example.globs = {**names, "mdata": names["mdata"].copy()}
-        runner.run(example, out=told.append)
-    assert runner.summarize(verbose=False).failed == 0, "".join(told)
+        runner.run(example, out=output.append)
+    assert runner.summarize(verbose=False).failed == 0, "".join(output)

@@ -1,4 +1,4 @@
-"""Files that repeat the metadata of the package agree with it."""
+"""Other metadata files agree with pyproject.toml."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 CONDA_NAMES = {"matplotlib": "matplotlib-base", "torch": "pytorch"}
 EXTRAS = {"leidenalg", "python-igraph"}
-"""What ``scanpy[leiden]`` brings; packages of conda have no extras."""
+"""Requirements of ``scanpy[leiden]``, since conda packages have no extras."""
 
 
 @pytest.mark.parametrize(
@@ -26,8 +26,8 @@ EXTRAS = {"leidenalg", "python-igraph"}
     ],
 )
 def test_versions_agree(file, pattern):
-    if not (ROOT / file).is_file():  # meta.yaml is for the registry, and no part of the source distribution
-        pytest.skip(f"{file} is not here")
+    if not (ROOT / file).is_file():  # meta.yaml is not part of the source distribution
+        pytest.skip(f"{file} is not part of this distribution")
     assert re.findall(pattern, (ROOT / file).read_text(), re.MULTILINE) == [PROJECT["version"]]
 
 
@@ -50,4 +50,4 @@ def test_actions_are_pinned_by_commit(workflow):
     assert actions
     for action, comment in actions:
         assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action), f"{action} is not pinned by a commit"
-        assert re.fullmatch(r" # v\d+(\.\d+)*", comment), f"{action}: say the version behind the commit"
+        assert re.fullmatch(r" # v\d+(\.\d+)*", comment), f"{action}: add the version as a comment"
