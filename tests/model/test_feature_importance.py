@@ -12,7 +12,7 @@ from sklearn.metrics import r2_score
 from indiseek_sc import IndiSeek
 from indiseek_sc.data import read_coordinates
 from indiseek_sc.datasets import synthetic
-from indiseek_sc.model._attribution import _draw_seen_and_unseen
+from indiseek_sc.model._importance import _draw_evaluated_and_others
 
 FEW = {"shared": 1, "specific": 1, "decoder": 1}
 COLUMNS = ["feature", "importance", "standard_error", "method", "kind", "modality"]
@@ -127,7 +127,7 @@ def test_the_model_stays_as_it_was(linear) -> None:
 
 def test_cells_are_those_that_were_held_out_or_validated(linear, counts) -> None:
     for model, name in ((linear, "test"), (counts, "validation")):
-        unseen, seen = _draw_seen_and_unseen(model, model.adata, 10, np.random.default_rng(0))
+        unseen, seen = _draw_evaluated_and_others(model, model.adata, 10, np.random.default_rng(0))
         assert set(unseen) <= set(getattr(model.split, name))
         assert not set(seen) & set(getattr(model.split, name))
         assert len(unseen) == len(seen) == 10

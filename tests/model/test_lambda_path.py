@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from indiseek_sc import IndiSeek
 from indiseek_sc.metrics import SpecificAuditor, _probes
 from indiseek_sc.model._cells import read_features
-from indiseek_sc.model._lambda_path import LambdaWalk
+from indiseek_sc.model._lambda_path import LambdaSearch
 from indiseek_sc.model._runs import RunOptions, copy_module, start_run
 from indiseek_sc.model._stages import FORMER_START, run_stages
 
@@ -170,8 +170,8 @@ def test_applied_representations_are_those_that_were_judged(fitted, path):
 
 def test_auto_walks_to_the_first_within_and_is_saved(pbmc_small, tmp_path, monkeypatch, capsys):
     tried = []
-    train_at = LambdaWalk._train
-    monkeypatch.setattr(LambdaWalk, "_train", lambda walk, value: tried.append(value) or train_at(walk, value))
+    train_at = LambdaSearch._train
+    monkeypatch.setattr(LambdaSearch, "_train", lambda search, value: tried.append(value) or train_at(search, value))
     monkeypatch.setattr("indiseek_sc.model._lambda_path.TOLERANCE", 1.0)
     model = fit(pbmc_small, lambda_="auto")
     assert tried == [1000]
@@ -185,7 +185,7 @@ def test_auto_walks_to_the_first_within_and_is_saved(pbmc_small, tmp_path, monke
     assert str(loaded.chosen_path) == str(model.chosen_path)
     np.testing.assert_array_equal(loaded.get_latent_representation(), model.get_latent_representation())
     repr(loaded)
-    assert "Lambda 1000, chosen by the audit" in " ".join(capsys.readouterr().out.split())
+    assert "Lambda 1000, chosen on validation cells" in " ".join(capsys.readouterr().out.split())
     latents = model.get_latent_representation()
     model.train(lambda_=1000, held_out=HELD_OUT, **QUICK)
     assert model.chosen_path is None
@@ -218,7 +218,7 @@ def test_an_interrupted_walk_tells_what_it_has(fitted, monkeypatch):
     assert path.table["lambda"].unique().tolist() == [1000]
     with (
         pytest.warns(UserWarning, match="Stage 'specific': Interrupted"),
-        pytest.raises(RuntimeError, match="Not even the largest lambda was finished. Interrupted"),
+        pytest.raises(RuntimeError, match="Training at the largest lambda was not completed. Interrupted"),
     ):
         fitted.lambda_path(LAMBDAS, callbacks=[_Stop(1)], **QUICK)
 

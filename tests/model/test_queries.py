@@ -235,11 +235,11 @@ def test_each_cell_has_the_representations_that_it_can_have(mosaic, messages):
     told = [
         record.message
         for record in messages.records
-        if "Representations that a cell cannot have are NaN" in record.message
+        if "Representations that need a missing modality are NaN" in record.message
     ]
     assert told == [
         f"Of {mdata.n_obs:,} cells not all have both modalities: {has['rna'].sum()} (obs['indiseek_has_rna']); "
-        f"{has['adt'].sum()} (obs['indiseek_has_adt']). Representations that a cell cannot have are NaN."
+        f"{has['adt'].sum()} (obs['indiseek_has_adt']). Representations that need a missing modality are NaN."
     ]
     model.write_latents(whole)
     assert not {_keys.has("rna"), _keys.has("adt")} & set(whole.obs)

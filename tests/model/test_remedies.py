@@ -254,7 +254,7 @@ def test_cells_are_chosen_by_name_mask_or_number(model: IndiSeek) -> None:
             np.sort(model.get_latent_representation(indices=form), 0), np.sort(latent[:2], 0), atol=1e-6
         )
     assert list(model.predict_modality("rna", "adt", indices=["cell7", "cell3"]).mean.index) == ["cell7", "cell3"]
-    with pytest.raises(ValueError, match="indices: 2 names are of no cell: 'nobody', 'no one'"):
+    with pytest.raises(ValueError, match="indices: 2 names are not names of cells: 'nobody', 'no one'"):
         model.get_features(modality="rna", indices=["cell1", "nobody", "no one"])
 
 

@@ -54,7 +54,7 @@ _OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\bcheckpoint_dir(?=:)", "--checkpoint"),
     (r"model = IndiSeek\.load_query_data\(mdata, model\)", "encode with --new-batches"),
     (r"\blambda_(?= \()", "--lambda"),
-    (r"Call train\(\) as that was called", "Run the command as it was run then"),
+    (r"Call train\(\) with the same arguments and data", "Run the command with the same options and data"),
     (r": hold out fewer, or change train_size", ""),
     (r"\baccelerator='(\w+)'", r"--accelerator \1"),
     (r", more than max_missing=([\d.]+)", r", more than a share of \1"),

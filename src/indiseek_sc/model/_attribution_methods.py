@@ -1,4 +1,4 @@
-"""How features are attributed to the dimensions of a representation: slopes of the decoder, integrated gradients, and tables of both."""
+"""Attribution methods: decoder Jacobian, integrated gradients, and tables of their results."""
 
 from __future__ import annotations
 
@@ -23,26 +23,29 @@ if TYPE_CHECKING:
     from indiseek_sc.module import IndiSeekModule
 
     Slopes = Iterator[tuple[Role, int, Tensor]]
-    """Modality, dimension, and what each cell has for each feature, shape ``(n_cells, n_features)``."""
+    """Modality, dimension, and values by cell and feature, shape ``(n_cells, n_features)``."""
 
 POINTS_AT_ONCE = 4096
-"""Points on the paths of cells that networks read at once."""
+"""Largest number of points on the paths of cells in one forward pass."""
 
 VALUES_AT_ONCE = 2**22
-"""Numbers held at once in arrays of points, or cells, by features: 16 MiB."""
+"""Largest number of values in an array of points, or cells, by features: 16 MiB."""
 
 CELLS_AT_ONCE = 1024
 
-LARGEST_MISS = 0.05
-"""Of what contributions should add up to, root mean square over cells and dimensions."""
+LARGEST_ERROR = 0.05
+"""Largest relative error of the sum of contributions (root mean square over cells and dimensions)
+that raises no warning."""
 
 
 class DecoderJacobian:
-    r"""Slopes of decoded features along the dimensions of a representation, :math:`\sigma_k\, \partial \hat y_j / \partial z_k`.
+    r"""Slopes of decoded features along the dimensions of a representation.
 
-    :math:`\hat y` is in normalised values (logarithms of expression, log-ratios of proteins), to which a slope of decoded
-    principal components is taken back through their axes. The other representation of the modality and the covariates stay as they are.
-    For the joint representation, which nothing is decoded from, slopes are those of its principal components, the same in every cell.
+    The slope is :math:`\sigma_k\, \partial \hat y_j / \partial z_k`, with :math:`\hat y` in
+    normalised values (logarithms of expression, log-ratios of proteins). Slopes of decoded
+    principal components are transformed back to features by the loadings. The other representation
+    of the modality and the covariates are held fixed. The joint representation has no decoder: its
+    slopes are the loadings of its principal components, which are the same in every cell.
 
     Parameters
     ----------
@@ -51,11 +54,12 @@ class DecoderJacobian:
     kind
         ``"shared"``, ``"specific"`` or ``"joint"``.
     matrices
-        Raw values of each modality that is looked at.
+        Raw values of each modality to attribute to.
     stds
-        :math:`\sigma_k` of each modality's representation (or of the joint one), shape ``(n_dimensions,)``: slopes are per standard deviation.
+        Standard deviations :math:`\sigma_k` of each modality's representation (or of the joint
+        representation), shape ``(n_dimensions,)``.
     get_design
-        Covariates of rows.
+        Function that returns the covariates of given rows.
     """
 
     def __init__(
@@ -78,13 +82,14 @@ class DecoderJacobian:
 
     @torch.no_grad()
     def attribute(self, rows: np.ndarray) -> Slopes:
-        """Yield the slopes in some cells."""
+        """Yield the slopes in the given cells."""
         for role, matrix in self.matrices.items():
-            slopes = self._of_joint(role, rows) if self.kind == "joint" else self._of_one(role, matrix, rows)
+            is_joint = self.kind == "joint"
+            slopes = self._joint_slopes(role, rows) if is_joint else self._modality_slopes(role, matrix, rows)
             for dimension, slope in enumerate(slopes):
                 yield role, dimension, self.module.transforms[role].undo_change(slope)
 
-    def _of_one(self, role: Role, matrix: Any, rows: np.ndarray) -> Iterator[Tensor]:
+    def _modality_slopes(self, role: Role, matrix: Any, rows: np.ndarray) -> Iterator[Tensor]:
         module, design = self.module, self.get_design(rows)
         features = compute_features(module, role, matrix, rows, design)
         shared = module.shared(role, features)
@@ -97,37 +102,38 @@ class DecoderJacobian:
             return module.encoder_decoders[role].decode(specific, module.condition(role, moved, design))
 
         is_specific = self.kind == "specific"
-        place = specific if is_specific else shared
-        # A representation is given without the columns that are not in use.
+        point = specific if is_specific else shared
+        # Columns that are not in use are not part of the representation that users receive.
         columns = module.encoder_decoders[role].used.tolist() if is_specific else range(module.rotations[role].n_kept)
         for column, std in zip(columns, self.stds[role].tolist(), strict=True):
-            direction = torch.zeros_like(place)
+            direction = torch.zeros_like(point)
             direction[:, column] = std
-            # Forward mode: one pass for each dimension of the representation, which has fewer than the features have.
-            yield torch.func.jvp(decode, (place,), (direction,))[1]
+            # Forward mode, since a representation has fewer dimensions than there are features.
+            yield torch.func.jvp(decode, (point,), (direction,))[1]
 
-    def _of_joint(self, role: Role, rows: np.ndarray) -> Iterator[Tensor]:
-        module, place = self.module, self.module.modalities.index(role)
+    def _joint_slopes(self, role: Role, rows: np.ndarray) -> Iterator[Tensor]:
+        module, position = self.module, self.module.modalities.index(role)
         widths = list(module.n_features.values())
         components = module.joint.principal.components[:, module.joint.used]
-        loadings = components.split(widths)[place] / module.joint.scales[place]
+        loadings = components.split(widths)[position] / module.joint.scales[position]
         for loading, std in zip(loadings.T, self.stds[role].tolist(), strict=True):
             yield (loading * std).expand(rows.size, -1)
 
 
 class Path(NamedTuple):
-    """The straight lines that features of one modality take from the baseline to each cell.
+    """Straight paths of the features of one modality from the baseline to each cell.
 
     Parameters
     ----------
     change
-        Where cells lie, less the baseline, shape ``(n_cells, n_features)``.
+        Features of the cells minus the baseline, shape ``(n_cells, n_features)``.
     start
-        The baseline as the encoder reads it, shape ``(1, n_inner)``.
+        Input of the encoder for the baseline, shape ``(1, n_inner)``.
     end
-        The cells as the encoder reads them, shape ``(n_cells, n_inner)``.
+        Input of the encoder for the cells, shape ``(n_cells, n_inner)``.
     components
-        How the encoder's columns are made of features, shape ``(n_features, n_inner)``; none if they are the features.
+        Matrix that transforms features to the input of the encoder, shape
+        ``(n_features, n_inner)``; None if the input is the features themselves.
     """
 
     change: Tensor
@@ -137,17 +143,21 @@ class Path(NamedTuple):
 
 
 class IntegratedGradients:
-    r"""Contributions of features to the dimensions of a representation, which add up to its distance from the representation of a baseline.
+    r"""Integrated gradients: contributions of features to the dimensions of a representation.
+
+    Contributions add up to the distance from the representation of a baseline :math:`b`:
 
     .. math::
 
-        a_{jk} = (x_j - b_j) \int_0^1 \frac{\partial z_k}{\partial x_j}\big(b + \alpha (x - b)\big)\, d\alpha , \qquad
+        a_{jk} = (x_j - b_j) \int_0^1 \frac{\partial z_k}{\partial x_j}
+        \big(b + \alpha (x - b)\big)\, d\alpha , \qquad
         \sum_j a_{jk} = z_k(x) - z_k(b) ,
 
-    by Captum (Sundararajan, Taly, Yan 2017, ICML 70, 3319). Of normalised values :math:`b` is the mean of the training cells. What
-    follows them is linear up to the principal components, so the path is straight there too, and gradients are integrated in a
-    space of few dimensions. Raw values are integrated as they are, with the mean of the cells looked at for :math:`b`: from a
-    cell of no counts there is no path, since the library size takes the length out of it.
+    computed by Captum [1]_. For normalised values, :math:`b` is the mean of the training cells.
+    Principal components are linear in the normalised values, so the path is straight in them too,
+    and gradients are integrated in this space of few dimensions. For raw values, :math:`b` is the
+    mean of the given cells: a path from a cell without counts would be constant, since values are
+    divided by the library size.
 
     Parameters
     ----------
@@ -156,18 +166,23 @@ class IntegratedGradients:
     kind
         ``"shared"``, ``"specific"`` or ``"joint"``.
     matrices
-        Raw values of each modality that is looked at; of both for the joint representation.
+        Raw values of each modality to attribute to; of both for the joint representation.
     get_design
-        Covariates of rows.
+        Function that returns the covariates of given rows.
     baseline_rows
-        Cells whose mean the baseline of raw values is; normalised values are looked at if not given.
+        Cells whose mean is the baseline of raw values. If not given, contributions of normalised
+        values are computed.
     n_steps
-        Points on the path.
+        Number of points on the path.
 
     Raises
     ------
     ImportError
         If Captum is not installed.
+
+    References
+    ----------
+    .. [1] Sundararajan, Taly, Yan. Axiomatic attribution for deep networks. ICML 70, 3319 (2017).
     """
 
     def __init__(
@@ -187,7 +202,7 @@ class IntegratedGradients:
                 "method='integrated_gradients' needs Captum. Install it by pip install \"indiseek_sc[attribution]\", "
                 "or use method='decoder_jacobian'."
             ) from error
-        # Gradients alone, which are multiplied by the change of many features here.
+        # Captum integrates gradients only; `Path.change` multiplies them by the change of features.
         self._make = lambda forward: CaptumGradients(forward, multiply_by_inputs=False)
         self.module = module
         self.kind = kind
@@ -201,12 +216,15 @@ class IntegratedGradients:
             role: np.arange(t.n_input) if self.is_raw else t.features.cpu().numpy() for role, t in transforms.items()
         }
         self.widest_row = max(t.n_input for t in transforms.values())
-        self.missed, self.whole = 0.0, 0.0
+        self.squared_error, self.squared_distance = 0.0, 0.0
 
     def attribute(self, rows: np.ndarray) -> Iterator[tuple[Role, int, Tensor]]:
-        """Yield modality, dimension, and the contributions in some cells in ascending order, shape ``(n_cells, n_features)``."""
+        """Yield modality, dimension and contributions, shape ``(n_cells, n_features)``.
+
+        Rows are in ascending order.
+        """
         paths = {role: self._read(role, rows) for role in self.matrices}
-        # One set of modalities at a time that a representation is a function of.
+        # Each representation is a function of one modality, the joint representation of both.
         for roles in [tuple(paths)] if self.kind == "joint" else [(role,) for role in paths]:
             yield from self._follow({role: paths[role] for role in roles}, self.get_design(rows))
 
@@ -230,13 +248,13 @@ class IntegratedGradients:
                 n_steps=self.n_steps,
                 internal_batch_size=at_once,
             )
-            told = torch.zeros_like(distance[:, dimension])
+            total = torch.zeros_like(distance[:, dimension])
             for (role, path), slope in zip(paths.items(), slopes, strict=True):
                 contribution = path.change * (slope if path.components is None else slope @ path.components.T)
-                told += contribution.sum(dim=1)
+                total += contribution.sum(dim=1)
                 yield role, dimension, contribution
-            self.missed += float((told - distance[:, dimension]).square().sum())
-        self.whole += float(distance.square().sum())
+            self.squared_error += float((total - distance[:, dimension]).square().sum())
+        self.squared_distance += float(distance.square().sum())
 
     def _encode(self, inner: Mapping[Role, Tensor], design: Tensor) -> Tensor:
         features = {role: self.module.transforms[role](x) if self.is_raw else x for role, x in inner.items()}
@@ -251,7 +269,7 @@ class IntegratedGradients:
         if self.is_raw:
             raw = torch.from_numpy(np.concatenate(list(iterate_rows(matrix, rows)))).to(self.module.device)
             return Path(raw - self.starts[role], self.starts[role], raw)
-        # Standardised, the mean is 0; what was clipped is looked at as the networks see it.
+        # Standardised features have mean 0. They are clipped, as for the networks.
         change = read_coordinates(transform, matrix, rows)
         start = transform.project(torch.zeros_like(change[:1]))
         return Path(change, start, transform.project(change), transform.components)
@@ -261,58 +279,65 @@ class IntegratedGradients:
         return torch.from_numpy(total / rows.size)[None].to(self.module.device, torch.float32)
 
     def warn_if_incomplete(self) -> None:
-        """Warn if contributions do not add up, since the points on the path were too few."""
-        if self.whole > 0 and (miss := (self.missed / self.whole) ** 0.5) > LARGEST_MISS:
+        """Warn if contributions do not add up, which means that the path has too few points."""
+        if self.squared_distance == 0:
+            return
+        error = (self.squared_error / self.squared_distance) ** 0.5
+        if error > LARGEST_ERROR:
             warnings.warn(
-                f"n_steps={self.n_steps}: contributions miss what they should add up to by {miss:.0%} (root mean square). "
-                "Give more steps.",
+                f"n_steps={self.n_steps}: the sums of contributions differ from the changes of the representation by "
+                f"{error:.0%} (root mean square). Increase n_steps.",
                 UserWarning,
                 stacklevel=3,
             )
 
 
 class Attributor(Protocol):
-    """What attributes the dimensions of a representation to features, cell by cell."""
+    """Method that attributes the dimensions of a representation to features in each cell."""
 
     @property
     def columns(self) -> Mapping[Role, NDArray[np.intp]]:
-        """Column numbers, in the raw values, of the features of each modality that is looked at."""
+        """Column numbers of the features of each modality in its raw values."""
 
     @property
     def widest_row(self) -> int:
-        """Numbers that a cell takes at most."""
+        """Largest number of values for a cell."""
 
     def attribute(self, rows: NDArray[np.intp]) -> Iterator[tuple[Role, int, Tensor]]:
-        """Yield modality, dimension, and what each of some cells has for each feature, shape ``(n_cells, n_features)``."""
+        """Yield modality, dimension and attributions, shape ``(n_cells, n_features)``."""
 
 
 class CellMoments:
-    """Sums over cells that come a few at a time."""
+    """Sums over cells, accumulated over chunks of cells."""
 
     def __init__(self) -> None:
         self.total: NDArray[np.float64] | float = 0.0
         self.squares: NDArray[np.float64] | float = 0.0
 
     def add(self, values: Tensor) -> None:
-        """Add some cells, shape ``(n_cells, n_features)``."""
+        """Add a chunk of cells, shape ``(n_cells, n_features)``."""
         values = values.double()
         self.total = self.total + values.sum(dim=0).cpu().numpy()
         self.squares = self.squares + values.square().sum(dim=0).cpu().numpy()
 
     def finish(self, n_cells: int) -> NDArray[np.float64]:
-        """Return mean, its standard error, and root mean square over cells, shape ``(3, n_features)``."""
+        """Return mean, standard error of the mean, and root mean square over cells.
+
+        Returns
+        -------
+        Shape ``(3, n_features)``; the standard error of a single cell is NaN.
+        """
         mean, mean_square = self.total / n_cells, self.squares / n_cells
-        # Of a single cell there is no error to speak of.
         variance = np.maximum(mean_square - mean**2, 0.0) / (n_cells - 1) if n_cells > 1 else np.full_like(mean, np.nan)
         return np.stack([mean, np.sqrt(variance), np.sqrt(mean_square)])
 
 
 def average(attributor: Attributor, rows: NDArray[np.intp]) -> dict[tuple[Role, int], NDArray[np.float64]]:
-    """Average over one group of cells, a few at a time.
+    """Average attributions over one group of cells, in chunks.
 
     Returns
     -------
-    By modality and dimension what :meth:`CellMoments.finish` returns.
+    Results of :meth:`CellMoments.finish` by modality and dimension.
     """
     moments: dict[tuple[Role, int], CellMoments] = {}
     n_at_once = max(1, min(CELLS_AT_ONCE, VALUES_AT_ONCE // attributor.widest_row))
@@ -328,12 +353,12 @@ def make_table(
     names: Mapping[Role, NDArray[np.str_]],
     modalities: Mapping[Role, str],
 ) -> pd.DataFrame:
-    """Average over each group of cells.
+    """Tabulate attributions averaged over each group of cells.
 
     Parameters
     ----------
     attributor
-        The method.
+        The attribution method.
     cells
         Row numbers of the cells of each group, ascending.
     names
@@ -343,7 +368,8 @@ def make_table(
 
     Returns
     -------
-    One row for each modality, dimension, group and feature, in this order; names are categories, which take little memory.
+    One row for each modality, dimension, group and feature, in this order. Names are categorical to
+    save memory.
     """
     found = [average(attributor, rows) for rows in cells.values()]
     n_cells = np.array([rows.size for rows in cells.values()])
@@ -351,7 +377,7 @@ def make_table(
     for role, columns in attributor.columns.items():
         n_dimensions = sum(key[0] == role for key in found[0])
         shape = n_dimensions, len(cells), columns.size
-        dimension, group, feature = (places.ravel() for places in np.indices(shape, dtype=np.int32))
+        dimension, group, feature = (index.ravel() for index in np.indices(shape, dtype=np.int32))
         part = pd.DataFrame(
             {
                 "modality": np.full(dimension.size, list(attributor.columns).index(role), dtype=np.int8),
@@ -362,7 +388,7 @@ def make_table(
             }
         )
         for i, column in enumerate(("attribution", "standard_error", "magnitude")):
-            values = [[of_group[role, d][i] for of_group in found] for d in range(n_dimensions)]
+            values = [[averages[role, d][i] for averages in found] for d in range(n_dimensions)]
             part[column] = np.asarray(values, dtype=np.float64).reshape(-1)
         parts.append(part)
     features = pd.Index(np.concatenate([part["feature"].cat.categories for part in parts])).unique()

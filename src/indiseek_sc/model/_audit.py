@@ -1,4 +1,4 @@
-"""Evaluation of the representations by probes that never saw the critics. Functions here are methods of the model."""
+"""Evaluation of representations by newly trained probes. Functions are methods of the model."""
 
 from __future__ import annotations
 
@@ -16,54 +16,77 @@ if TYPE_CHECKING:
 
 
 def audit(model: IndiSeek, *, seed: int = 0, auditor: SpecificAuditor | None = None) -> AuditReport:
-    """Evaluate the representations on cells that the model never saw, by probes that never saw the training critics.
+    """Evaluate the representations on held-out cells by independently trained probes.
 
-    Probes are fitted on the cells that the model learned from and chose by, and evaluated on the cells that were held out
-    (``held_out`` of :meth:`train`), or on the validation cells if none were.
+    Probes are trained on the training and validation cells, independently of the critics, and
+    evaluated on the held-out cells (``held_out`` of :meth:`train`). If no cells were held out,
+    probes are trained on the training cells and evaluated on the validation cells.
 
     Parameters
     ----------
     seed
-        Decides the probes' starts.
+        Seed of the initialisation of probes; without effect if ``auditor`` is given.
     auditor
-        One that :meth:`make_auditor` made, of this model before stage 2 was trained again or of another one with the same
-        shared representations (:meth:`take_over`): what depends on these alone is then probed no second time. It has its own seed.
+        Auditor returned by :meth:`make_auditor` for this model before stage 2 was trained again, or
+        for another model with the same shared representations (:meth:`take_over`). Probes that
+        depend on the shared representations only are then not trained again. It has its own seed.
 
     Returns
     -------
-    Figures by modality; prints as a table. See :func:`indiseek_sc.metrics.audit` for what each means.
+    Measures by modality; prints as a table. They are defined in
+    :func:`indiseek_sc.metrics.audit`.
 
     Raises
     ------
     TypeError
-        If ``auditor`` is none.
+        If ``auditor`` was not returned by :meth:`make_auditor`.
     RuntimeError
-        If the model is not trained, or its data lack cells that it was trained with: a cell is known by its name and values.
+        If the model is not trained, or its data lack cells that it was trained with. Cells are
+        identified by their names and values.
+
+    Examples
+    --------
+    >>> report = model.audit()  # doctest: +SKIP
+    >>> print(report)  # doctest: +SKIP
     """
     require(model, "specific")
     if auditor is not None and not isinstance(auditor, SpecificAuditor):
-        raise TypeError(f"auditor must be what make_auditor() returned, but is {type(auditor).__name__}.")
+        raise TypeError(f"auditor must be an auditor returned by make_auditor(), but is {type(auditor).__name__}.")
     auditor = model.make_auditor(seed=seed) if auditor is None else auditor
     latents = encode_by_name(model, "specific", "reconstruction")
     for name in [name for name, latent in latents["specific"].items() if latent.shape[1] == 0]:
-        # An empty representation explains as much as a constant one, and what is decoded then was in the shared representation alone.
+        # An empty representation explains as much as a constant one. Its reconstruction depends on
+        # the shared representation only and is replaced too.
         n_cells = len(latents["reconstruction"][name])
         latents["specific"][name] = latents["reconstruction"][name] = np.zeros((n_cells, 1))
     return auditor.report(latents["specific"], latents["reconstruction"])
 
 
 def make_auditor(model: IndiSeek, *, seed: int = 0) -> SpecificAuditor:
-    """Make what evaluates specific representations beside the shared representations that are there, for :meth:`audit`.
+    """Return an auditor of specific representations for the current shared representations.
+
+    Give it to :meth:`audit` to audit several specific representations with the same shared
+    representations.
 
     Parameters
     ----------
     seed
-        Decides the probes' starts.
+        Seed of the initialisation of probes.
+
+    Returns
+    -------
+    The auditor. It trains the probes that depend on the shared representations only once.
 
     Raises
     ------
     RuntimeError
-        If the shared representations are not trained, or the data lack cells that they were trained with.
+        If the shared representations are not trained, or the data lack cells that they were trained
+        with.
+
+    Examples
+    --------
+    >>> auditor = model.make_auditor()  # doctest: +SKIP
+    >>> report = model.audit(auditor=auditor)  # doctest: +SKIP
     """
     require(model, "shared")
     mdata = model._validate_anndata()

@@ -1,4 +1,4 @@
-"""From the cells of a MuData to tensors on the device, and what a model remembers of the cells that it was trained on."""
+"""Reading cells of a MuData as tensors, and the record of the cells that a model was trained on."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ PARTS = ("train", "validation", "test")
 
 
 def require(model: IndiSeek, stage: str) -> None:
-    """Raise a RuntimeError unless a stage is trained."""
+    """Raise a RuntimeError if a stage is not trained."""
     if stage not in model.stages_:
         raise RuntimeError(
             f"The {stage} representations are not trained yet. Call model.train() first"
-            + (f", or go on with model.train(stages=({stage!r},))." if model.stages_ else ".")
+            + (f", or model.train(stages=({stage!r},))." if model.stages_ else ".")
         )
 
 
 def find_role(model: IndiSeek, modality: str | None, argument: str = "modality") -> Role:
-    """Return the name within the module of a modality that the user named.
+    """Return the role of a modality, given by its name in the MuData.
 
     Raises
     ------
@@ -56,12 +56,14 @@ def find_role(model: IndiSeek, modality: str | None, argument: str = "modality")
 
 
 def as_rows(given: Any, cells: pd.Index, argument: str = "indices") -> np.ndarray:
-    """Return row numbers as they are meant: numbers or names in any order, one of them, a mask, or what ``numpy.where`` returns.
+    """Return row numbers for row numbers, names or a mask as given by the user.
 
     Parameters
     ----------
     given
-        What the user gave; all rows if None. A mask with an index of names is of the cells of these names.
+        Row numbers or names in any order, a single one of them, a mask, or the result of
+        ``numpy.where``; all rows if None. A mask that is a Series is aligned by its index of cell
+        names.
     cells
         Names of the cells.
     argument
@@ -74,7 +76,8 @@ def as_rows(given: Any, cells: pd.Index, argument: str = "indices") -> np.ndarra
     Raises
     ------
     ValueError
-        If a mask has another length, names are unknown, or numbers are not whole, or out of range.
+        If a mask has a wrong length, a name is unknown, or a number is not an integer or out of
+        range.
     """
     if given is None:
         return np.arange(cells.size)
@@ -86,7 +89,7 @@ def as_rows(given: Any, cells: pd.Index, argument: str = "indices") -> np.ndarra
         raise ValueError(f"{argument} must be one list of cells or a mask, but has shape {rows.shape}.")
     if rows.dtype == bool:
         if rows.shape != (cells.size,):
-            raise ValueError(f"{argument}: a mask needs one value a cell ({cells.size}), but has shape {rows.shape}.")
+            raise ValueError(f"{argument}: a mask needs one value per cell ({cells.size}), but has shape {rows.shape}.")
         return np.flatnonzero(rows)
     if rows.size == 0:
         return rows.astype(np.int64)
@@ -94,7 +97,7 @@ def as_rows(given: Any, cells: pd.Index, argument: str = "indices") -> np.ndarra
         return _find_names(rows, cells, argument)
     if not np.issubdtype(rows.dtype, np.integer):
         raise ValueError(
-            f"{argument} must be whole row numbers, names of cells or a mask, but are of type {rows.dtype}."
+            f"{argument} must be row numbers (integers), names of cells or a mask, but are of type {rows.dtype}."
         )
     n_cells = cells.size
     if rows.min() < -n_cells or rows.max() >= n_cells:
@@ -106,9 +109,9 @@ def as_rows(given: Any, cells: pd.Index, argument: str = "indices") -> np.ndarra
 
 
 def _as_array(given: Any, cells: pd.Index) -> np.ndarray:
-    """Return what a user gave as an array of numbers, names or truth values."""
+    """Return the given rows as an array of numbers, names or booleans."""
     if isinstance(given, tuple) and len(given) == 1 and np.ndim(given[0]) == 1:
-        given = given[0]  # what numpy.where returns for one axis
+        given = given[0]  # result of numpy.where for one axis
     if isinstance(given, pd.Series) and pd.api.types.is_bool_dtype(given.dtype):
         mask = given.to_numpy(dtype=bool, na_value=False)
         is_named = given.index.isin(cells).any() and not given.index.equals(cells)
@@ -122,19 +125,22 @@ def _find_names(names: np.ndarray, cells: pd.Index, argument: str) -> np.ndarray
     if (rows < 0).any():
         unknown = names[rows < 0]
         raise ValueError(
-            f"{argument}: {unknown.size:,} names are of no cell: {listing(unknown.tolist())}. "
-            f"Cells are called such as {listing(cells[:2])}."
+            f"{argument}: {unknown.size:,} names are not names of cells: {listing(unknown.tolist())}. "
+            f"Names of cells are, for example, {listing(cells[:2])}."
         )
     return rows.astype(np.int64)
 
 
 def get_matrix(model: IndiSeek, mdata: MuData, role: Role) -> Any:
-    """Return the raw values of a modality that the model reads, a row for each cell of ``mdata``: of 0 where it lacks the modality."""
+    """Return the raw values of a modality, one row for each cell of ``mdata``.
+
+    Rows of cells without the modality are 0.
+    """
     return read_input(model.registry_, role)[0].get_values(mdata, mdata.obs_names)
 
 
 def find_cells(model: IndiSeek, mdata: MuData, roles: Iterable[Role]) -> np.ndarray:
-    """Return which cells have all of some modalities, shape ``(n_cells,)``."""
+    """Return a mask of the cells that have all given modalities, shape ``(n_cells,)``."""
     has = np.ones(mdata.n_obs, dtype=bool)
     for role in roles:
         name = model.modalities[role]
@@ -143,18 +149,27 @@ def find_cells(model: IndiSeek, mdata: MuData, roles: Iterable[Role]) -> np.ndar
 
 
 def get_row_major(model: IndiSeek, mdata: MuData) -> dict[Role, Any]:
-    """Return the raw values of all modalities for reading by rows; compressed columns, which are copied here, would be at each reading."""
+    """Return the raw values of all modalities in a form that can be read by rows.
+
+    Matrices in compressed columns are converted here, once instead of at each access.
+    """
     return {role: as_row_major(get_matrix(model, mdata, role)) for role in model.modalities}
 
 
 def get_design(model: IndiSeek, mdata: MuData, rows: np.ndarray, module: IndiSeekModule | None = None) -> torch.Tensor:
-    """Return the covariates of some cells of registered data, shape ``(n_rows, n_columns)``, by the model's module or another one."""
+    """Return the design matrix of cells of registered data, shape ``(n_rows, n_columns)``.
+
+    ``module`` is the model's module if not given.
+    """
     module = model.module if module is None else module
     return module.design(get_covariates(model, mdata, rows).to(module.device))
 
 
 def get_covariates(model: IndiSeek, mdata: MuData, rows: np.ndarray) -> torch.Tensor:
-    """Return the covariates of some cells of registered data as a design takes them, shape ``(n_rows, n_covariates)``."""
+    """Return the covariates of cells of registered data, shape ``(n_rows, n_covariates)``.
+
+    They are the input of the module's ``design``: indices of levels, and values.
+    """
     manager = model.get_anndata_manager(mdata, required=True)
     found = [
         np.asarray(manager.get_from_registry(key)).reshape(mdata.n_obs, -1)[rows]
@@ -167,29 +182,29 @@ def get_covariates(model: IndiSeek, mdata: MuData, rows: np.ndarray) -> torch.Te
 def compute_features(
     module: IndiSeekModule, role: Role, matrix: Any, rows: np.ndarray, design: torch.Tensor
 ) -> torch.Tensor:
-    """Turn raw values of some cells into what encoders read: features, less what the covariates of each cell add to them.
+    """Compute the input of the encoders from raw values: features minus covariate offsets.
 
     Parameters
     ----------
     module
-        Its transforms and offsets are fitted.
+        Module with fitted transforms and offsets.
     role
-        Which modality the values are of.
+        Role of the modality.
     matrix
         Raw values, shape ``(n_cells, n_input)``.
     rows
         Row numbers, shape ``(n_rows,)``.
     design
-        Covariates of these rows, shape ``(n_rows, n_columns)``.
+        Design matrix of these rows, shape ``(n_rows, n_columns)``.
 
     Returns
     -------
-    Shape ``(n_rows, n_output)``, on the device of the module.
+    Features, shape ``(n_rows, n_output)``, on the device of the module.
     """
     transform = module.transforms[role]
     features = module.covariate_offsets[role](apply_transform(transform, matrix, rows), design)
     if transform.components is None and (is_missing := find_missing(matrix)) is not None:
-        features[:, is_missing[transform.features.cpu().numpy()]] = 0.0  # the mean in any batch
+        features[:, is_missing[transform.features.cpu().numpy()]] = 0.0  # the mean in each batch
     return features
 
 
@@ -201,33 +216,52 @@ def read_features(
     module: IndiSeekModule | None = None,
     matrix: Any = None,
 ) -> torch.Tensor:
-    """Return the features of some cells of registered data, by the model's module or another one.
+    """Return the features of cells of registered data.
 
-    ``matrix`` are the raw values where they are at hand, such as in compressed rows: compressed columns are turned at each call.
+    Parameters
+    ----------
+    model
+        The model.
+    mdata
+        The registered data.
+    role
+        Role of the modality.
+    rows
+        Row numbers, shape ``(n_rows,)``.
+    module
+        Module that computes the features; the model's module if not given.
+    matrix
+        Raw values of all cells, in a form that can be read by rows; read from ``mdata`` if not
+        given, which converts compressed columns at each call.
+
+    Returns
+    -------
+    Features, shape ``(n_rows, n_output)``, on the device of the module.
 
     Raises
     ------
     ValueError
-        If a feature is not finite, since values changed after the set-up.
+        If a feature is not finite because values were changed after the set-up.
     """
     module = model.module if module is None else module
     design = get_design(model, mdata, rows, module)
     matrix = get_matrix(model, mdata, role) if matrix is None else matrix
     features = compute_features(module, role, matrix, rows, design)
-    # The extremes are not finite where any value is not, and need no second tensor of all.
+    # Minimum and maximum are finite only if all values are; they need no second large tensor.
     if features.numel() and not torch.stack(torch.aminmax(features)).isfinite().all():
         cells = mdata.obs_names[rows[(~torch.isfinite(features).all(dim=1)).cpu().numpy()]]
         raise ValueError(
             f"mdata[{model.modalities[role]!r}]: the values of {cells.size:,} cells are not finite, or too large: "
-            f"{listing(cells)}. They were changed after setup_mudata; fill them in, or leave these cells out."
+            f"{listing(cells)}. They were changed after setup_mudata; replace them, or leave these cells out."
         )
     return features
 
 
 def sum_rows(matrix: Any) -> np.ndarray:
-    """Return the sum of the absolute values of each cell, shape ``(n_cells,)``: what cells of one name are told apart by.
+    """Return the sum of the absolute values of each cell, shape ``(n_cells,)``.
 
-    Values as they are would not do: those that are centred within the cell have a sum of 0, but for rounding.
+    Sums distinguish cells with equal names. Absolute values are needed since values centred within
+    the cell add up to 0, except for rounding.
     """
     sums = np.zeros(matrix.shape[0])
     for row, _, block in iterate_blocks(as_readable(matrix)):
@@ -236,7 +270,10 @@ def sum_rows(matrix: Any) -> np.ndarray:
 
 
 def remember_cells(model: IndiSeek, mdata: MuData, split: Split) -> dict[str, Any]:
-    """Return what a model keeps of the cells that it is trained on: by name, so that no order and no selection can mix them up."""
+    """Return a record of the cells that a model is trained on: names, parts and sums of values.
+
+    Cells are identified by name, so that data in another order, or a subset, can be given later.
+    """
     rows = np.sort(np.concatenate([split.train, split.validation, split.test]))
     return {
         "cells": mdata.obs_names.to_numpy().astype(str)[rows],
@@ -246,34 +283,44 @@ def remember_cells(model: IndiSeek, mdata: MuData, split: Split) -> dict[str, An
 
 
 def find_split(model: IndiSeek, mdata: MuData, known: Mapping[str, Any] | None = None) -> Split:
-    """Return which cells of registered data the model was trained on, chose by and left alone; it knows nothing of the others.
+    """Return the training, validation and test cells of a model among those of registered data.
 
-    A cell is one of the model's own if it has the name of one, and its values of all modalities have the same sums: barcodes of
-    different sequencing runs may coincide. ``known`` are the cells of another model, if not those of this one.
+    A cell is identified by its name and by the sums of its values in all modalities, since barcodes
+    of different sequencing runs may coincide. Cells that the model was not trained with are in no
+    part.
+
+    Parameters
+    ----------
+    model
+        The model.
+    mdata
+        The registered data.
+    known
+        Record returned by :func:`remember_cells`; that of ``model`` if not given.
     """
     known = model.split_ if known is None else known
-    place = pd.Index(known["cells"]).get_indexer(mdata.obs_names.astype(str))
-    is_own = (place >= 0) & find_cells(model, mdata, model.modalities)
+    position = pd.Index(known["cells"]).get_indexer(mdata.obs_names.astype(str))
+    is_own = (position >= 0) & find_cells(model, mdata, model.modalities)
     for role, sums in known["sums"].items():
         if is_own.any():
             found = sum_rows(get_matrix(model, mdata, role))
-            is_own[is_own] = np.isclose(found[is_own], sums[place[is_own]], rtol=1e-4)
-    part = np.where(is_own, known["part"][place], -1)
+            is_own[is_own] = np.isclose(found[is_own], sums[position[is_own]], rtol=1e-4)
+    part = np.where(is_own, known["part"][position], -1)
     return Split(*(np.flatnonzero(part == number) for number in range(len(PARTS))))
 
 
 def count_cells(model: IndiSeek) -> dict[str, int]:
-    """Return how many cells of each part the model was trained with."""
+    """Return the numbers of training, validation and test cells of the model."""
     return dict(zip(PARTS, np.bincount(model.split_["part"], minlength=len(PARTS)).tolist(), strict=True))
 
 
 def require_own_cells(model: IndiSeek, mdata: MuData, parts: Sequence[str], purpose: str) -> Split:
-    """Return the split of registered data, which must hold all cells of some parts.
+    """Return the split of registered data, which must contain all cells of the given parts.
 
     Raises
     ------
     RuntimeError
-        If it does not.
+        If cells are missing.
     """
     split, wanted = find_split(model, mdata), count_cells(model)
     lacking = {part: wanted[part] - getattr(split, part).size for part in parts}
@@ -281,22 +328,22 @@ def require_own_cells(model: IndiSeek, mdata: MuData, parts: Sequence[str], purp
         listed = " and ".join(f"{n:,} of {wanted[part]:,} {part} cells" for part, n in lacking.items() if n)
         raise RuntimeError(
             f"{purpose} needs the cells that the model was trained with, but the data lack {listed} (by name and values). "
-            "Load the model beside them: load(..., adata=mdata)."
+            "Load the model with these cells: load(..., adata=mdata)."
         )
     return split
 
 
 def evaluation_parts(model: IndiSeek) -> tuple[str, ...]:
-    """Return the parts that probes read: the test cells, or the validation cells where none were held out."""
+    """Return the parts that an evaluation needs; test cells only if cells were held out."""
     return PARTS if count_cells(model)["test"] else PARTS[:2]
 
 
 def describe_settings(model: IndiSeek) -> Mapping[str, Any]:
-    """Return all settings by the names that a user gives them, as values that can be written to a file."""
+    """Return all settings by the names of the arguments, as values that a file can hold."""
     first = model.module.modalities[0]
     return {
         **{name: value for name, value in model.settings.describe().items() if name != "lambda_"},
-        "independence": "+".join(model.module.critics[first].critics),  # objects cannot be written to a file
+        "independence": "+".join(model.module.critics[first].critics),  # names, not objects
         "lambda": model.lambda_,
         "seed": model.seed,
     }

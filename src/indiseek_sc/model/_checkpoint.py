@@ -1,4 +1,4 @@
-"""Training that can be killed: a checkpoint after each stage that learns, from which the same call goes on to the same result."""
+"""Checkpoints after each training stage, from which the same call resumes to the same result."""
 
 from __future__ import annotations
 
@@ -36,31 +36,32 @@ logger = logging.getLogger("scvi.indiseek_sc")
 
 NAME = "checkpoint"
 DIGEST = "sha256 "
-"""Begins what is noted of data, which is too much to be shown."""
+"""Prefix of digests, which represent values that are too large to be stored or shown."""
 
 
 class Checkpoint:
-    """A training as it was after the last stage that learns and was finished, in a folder.
+    """State of training after the last completed stage that learns, in a folder.
 
     Parameters
     ----------
     folder
-        Where it is kept; made if it is not there.
+        Folder of the checkpoint; created if it does not exist.
     asked
-        All that the result depends on, by name; see :func:`describe_training`.
+        Everything that the result depends on, by name; see :func:`describe_training`.
     device
-        Where the training is.
+        Device of the training.
 
     Raises
     ------
     ValueError
-        If it is no folder, or has a checkpoint of another training, or a damaged one.
+        If the path is not a folder, or contains a checkpoint that is damaged or belongs to a
+        different training run.
     """
 
     def __init__(self, folder: str | os.PathLike[str], asked: Mapping[str, str], device: torch.device) -> None:
         self.folder, self.asked, self.device = check_path("checkpoint_dir", folder), dict(asked), device
         if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"checkpoint_dir: {folder} is a file. Give a folder, which is made if it is not there.")
+            raise ValueError(f"checkpoint_dir: {folder} is a file. Give a folder; it is created if it does not exist.")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._found: dict[str, Any] | None = None
         self._n_stages = 0
@@ -70,24 +71,24 @@ class Checkpoint:
             self._check(found["asked"])
             self._found = found
 
-    def _check(self, noted: Mapping[str, str]) -> None:
-        """Refuse a checkpoint of another training."""
-        names = [name for name in {**noted, **self.asked} if noted.get(name) != self.asked.get(name)]
+    def _check(self, saved: Mapping[str, str]) -> None:
+        """Raise a ValueError if the checkpoint belongs to a different training run."""
+        names = [name for name in {**saved, **self.asked} if saved.get(name) != self.asked.get(name)]
         if not names:
             return
         shown = [
             name
             if self.asked.get(name, DIGEST).startswith(DIGEST)
-            else f"{name} (there {noted.get(name, 'none')}, here {self.asked[name]})"
+            else f"{name} (saved: {saved.get(name, 'none')}, now: {self.asked[name]})"
             for name in names
         ]
         raise ValueError(
-            f"checkpoint_dir: {self.folder} has a training that was begun with other {', '.join(shown)}. Call train() as that was "
-            "called, give another folder, or remove this one to begin anew."
+            f"checkpoint_dir: {self.folder} contains a checkpoint of a training run that differs in {', '.join(shown)}. "
+            "Call train() with the same arguments and data, give another folder, or remove this one to start again."
         )
 
     def restore(self, module: IndiSeekModule) -> bool:
-        """Put a module in the state that was kept, and return whether there is one."""
+        """Load the saved state into a module, and return whether there is one."""
         if (state := self._found) is None:
             return False
         module.load_state_dict(state["weights"])
@@ -100,9 +101,10 @@ class Checkpoint:
         return True
 
     def resume(self, stages: Sequence[Stage], run: StageRun, known: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-        """Return how many of these stages were finished before, and the values that are known after them.
+        """Return the number of stages that are already completed, and the values known after them.
 
-        Random numbers, and what is known of stages before, are put back the first time.
+        The first call restores the state of random number generators and the records of completed
+        stages.
         """
         if self._found is None:
             return 0, dict(known)
@@ -111,17 +113,19 @@ class Checkpoint:
             run.fits = [StageFit(**fit) for fit in found["fits"]]
             self._values = dict(found["values"])
             _set_random_state(found["random"], self.device)
-            logger.info(
-                f"checkpoint_dir: training goes on after the stage {found['stage']!r}, which {self.folder} has."
-            )
+            logger.info(f"checkpoint_dir: training resumes from {self.folder}, after the stage {found['stage']!r}.")
         n_finished = min(len(stages), found["n_stages"] - self._n_stages)
         self._n_stages += n_finished
         if self._n_stages == found["n_stages"]:
-            self._found = None  # from here on all is new
+            self._found = None  # all following stages are run
         return n_finished, {**known, **self._values}
 
     def note(self, stage: Stage, run: StageRun, made: Mapping[str, Any]) -> None:
-        """Count a stage, and write the state after it if it learns and ended well; a disk that is full is only warned of."""
+        """Record a completed stage, and write the state after it if it learns.
+
+        Nothing is written if the stage ended early. If writing fails, such as on a full disk, a
+        warning is given and training continues.
+        """
         self._n_stages += 1
         self._values |= made
         if not stage.learns or run.reason is not None:
@@ -142,10 +146,12 @@ class Checkpoint:
         try:
             write_values(self.folder, NAME, state)
         except OSError as error:
-            warnings.warn(f"checkpoint_dir: {error} Training goes on without it.", UserWarning, stacklevel=3)
+            warnings.warn(
+                f"checkpoint_dir: {error} Training continues without a checkpoint.", UserWarning, stacklevel=3
+            )
 
     def remove(self) -> None:
-        """Remove the checkpoint of a training that is over."""
+        """Remove the checkpoint after training is completed."""
         remove_values(self.folder, NAME)
 
 
@@ -170,24 +176,28 @@ def describe_training(
     is_anew: bool,
     **arguments: Any,
 ) -> dict[str, str]:
-    """Return all that the result of a training depends on, each as a text by its name.
+    """Return everything that the result of training depends on, as text by name.
 
     Parameters
     ----------
     model
         The model.
     mdata
-        Its data.
+        Data of the model.
     matrices
-        The raw values by modality, shape ``(n_cells, n_input)`` each.
+        Raw values by modality, shape ``(n_cells, n_input)`` each.
     split
-        Which cells are learned from.
+        Training, validation and test cells.
     options
-        How the stages run.
+        Options of the stages.
     is_anew
-        Whether nothing of what the model has learned so far is read.
+        Whether training does not depend on the current state of the model.
     **arguments
         Further arguments of ``train``.
+
+    Returns
+    -------
+    Representations of values, or digests of large values, by name.
     """
     own = dict(model.init_params_["non_kwargs"])
     if own.get("independence") is not None:
@@ -226,12 +236,12 @@ def describe_training(
         described[f"values of {model.modalities[role]}"] = _digest(*_read_parts(blocks))
     if not is_anew:
         state = model.module.state_dict()
-        described["weights of the model before"] = _digest(*(x.cpu().numpy() for x in state.values()))
+        described["initial weights of the model"] = _digest(*(x.cpu().numpy() for x in state.values()))
     return described
 
 
 def _read_parts(blocks: Any) -> Any:
-    """Yield the arrays that blocks of a matrix are made of."""
+    """Yield the arrays that represent the blocks of a dense or sparse matrix."""
     for block in blocks:
         yield from (block.data, block.indices, block.indptr) if issparse(block) else (np.asarray(block),)
 

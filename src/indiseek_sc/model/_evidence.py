@@ -1,4 +1,4 @@
-"""What validation cells show of dependence that is left to be removed, before anything is trained for it."""
+"""Tests for remaining dependence on validation cells, before networks are trained to remove it."""
 
 from __future__ import annotations
 
@@ -15,65 +15,80 @@ if TYPE_CHECKING:
     from indiseek_sc.nn import ConditionalSpline
     from indiseek_sc.train import Rows
 
-FARTHEST = 3.0
-"""Whitened values are clipped here before their third power is taken."""
+CLIP = 3.0
+"""Whitened values are clipped to this absolute value before their third power is computed."""
 
-CERTAIN = 3.0
-"""Standard errors by which a bound must be above 0: one of several critics' is by two."""
+N_STANDARD_ERRORS = 3.0
+"""Number of standard errors by which a bound must exceed 0.
+
+The largest of several bounds exceeds 0 by two standard errors by chance.
+"""
 
 N_PERMUTATIONS = 5
-"""Permutations of the condition, whose mean likelihood is compared with."""
+"""Number of permutations of the condition, whose mean likelihood is the reference."""
 
 SMALLEST_INFORMATION = 0.05
-"""Nats a cell. A condition that tells less of the shape is not worth splines, which overfit by about as much."""
+"""Nats per cell. With less information in the condition, splines overfit by about as much as they
+explain."""
 
-SMALLEST_BLOCK = 32
-MOST_BLOCKS = 20
-"""Validation cells are looked at in blocks, whose bounds differ as much as chance has it."""
+MIN_BLOCK_SIZE = 32
+MAX_BLOCKS = 20
+"""Bounds are computed in blocks of validation cells, to estimate their standard error."""
 
 
 @torch.no_grad()
 def needs_flow(whitened: Tensor, condition: Tensor, rows: Rows) -> bool:
-    r"""Whether the shape of whitened values depends on a condition, at one look and before any spline is trained.
+    r"""Return whether the distribution of whitened values depends on a condition.
 
-    Regressions in closed form go both ways: from the condition to what skewness, kurtosis and clusters change of each column
-    (:math:`\tanh w`, :math:`|w|` and :math:`w^3`, clipped; mean and variance do not depend on the condition any more), and from all columns
-    together to the condition, which sees a shape that lies along none of them.
+    Regressions in closed form are fitted in both directions, before any spline is trained: from the
+    condition to statistics of each column that respond to skewness, kurtosis and clusters
+    (:math:`\tanh w`, :math:`|w|` and :math:`w^3` of clipped values; after whitening, mean and
+    variance do not depend on the condition), and from all columns jointly to the condition, which
+    detects dependence that is not along single columns.
     """
-    values = whitened.clamp(-FARTHEST, FARTHEST)
+    values = whitened.clamp(-CLIP, CLIP)
     statistics = torch.cat([values.tanh(), values.abs(), values.pow(3)], dim=1)
     return explains(condition, statistics, rows) or explains(whitened, condition, rows)
 
 
 @torch.no_grad()
 def explains(source: Tensor, target: Tensor, rows: Rows) -> bool:
-    """Whether a regression in closed form predicts any column of ``target`` on validation cells, by more than two standard errors.
+    """Return whether ``source`` predicts any column of ``target`` on validation cells.
 
-    A false alarm costs no more than time: what is found is looked at more closely.
+    A regression in closed form is fitted, and must reduce the error by more than two standard
+    errors. A false positive costs only time, since further tests follow.
     """
     train, validation = some_rows(rows.train), some_rows(rows.validation)
-    looked_at = torch.cat([train, validation])
+    used = torch.cat([train, validation])
     regression = FourierRegression(source.shape[1], target.shape[1]).to(source.device)
-    regression.fit(source[looked_at], target[looked_at], len(train), each=True)
+    regression.fit(source[used], target[used], len(train), each=True)
     return bool((regression.weight != 0).any())
 
 
 @torch.no_grad()
 def find_information(spline: ConditionalSpline, values: Tensor, condition: Tensor, *, seed: int) -> tuple[float, float]:
-    r"""Return what a condition tells of the shape of values, in nats a cell, and the standard error of that.
+    r"""Estimate the information of a condition about values, and its standard error.
 
-    It is half of the mean log-likelihood ratio between a cell's own condition and those of other cells, which for the true density is half
-    of the Jeffreys divergence between :math:`p(w, c)` and :math:`p(w) p(c)`: near the mutual information where that is small. Where there is
-    none it is 0 on average, however the spline overfits its training cells.
+    The estimate is half of the mean log-likelihood ratio between a cell's own condition and those
+    of other cells. For the true density this is half of the Jeffreys divergence between
+    :math:`p(w, c)` and :math:`p(w) p(c)`, which is close to the mutual information if that is
+    small. Without dependence the expected value is 0, even if the spline overfits its training
+    cells.
 
     Parameters
     ----------
     spline
-        Trained on other cells.
-    values, condition
-        Of the cells to look at, shapes ``(n_cells, n_columns)`` and ``(n_cells, n_condition)``.
+        Spline trained on other cells.
+    values
+        Values of the cells, shape ``(n_cells, n_columns)``.
+    condition
+        Condition of the cells, shape ``(n_cells, n_condition)``.
     seed
-        Decides the permutations.
+        Seed of the permutations.
+
+    Returns
+    -------
+    Estimate and standard error, in nats per cell.
     """
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(len(values), generator=generator).to(values.device) for _ in range(N_PERMUTATIONS)]
@@ -84,8 +99,11 @@ def find_information(spline: ConditionalSpline, values: Tensor, condition: Tenso
 
 @torch.no_grad()
 def find_dependence(critic: CriticSum, specific: Tensor, against: Tensor) -> bool:
-    """Whether the bound of a critic is above 0 on cells that it did not learn from, by more than chance gives: blocks of these say."""
-    n_blocks = max(2, min(MOST_BLOCKS, len(specific) // SMALLEST_BLOCK))
+    """Return whether a bound of a critic is significantly above 0 on validation cells.
+
+    Its standard error is estimated from blocks of these cells.
+    """
+    n_blocks = max(2, min(MAX_BLOCKS, len(specific) // MIN_BLOCK_SIZE))
     blocks = zip(specific.tensor_split(n_blocks), against.tensor_split(n_blocks), strict=True)
     bounds = torch.stack([torch.stack(list(critic.bounds(*block).values())) for block in blocks])
-    return bool((bounds.mean(dim=0) > CERTAIN * bounds.std(dim=0) / n_blocks**0.5).any())
+    return bool((bounds.mean(dim=0) > N_STANDARD_ERRORS * bounds.std(dim=0) / n_blocks**0.5).any())

@@ -1,4 +1,4 @@
-"""Values in a folder: JSON, and a file of tensors beside it. They appear whole or not at all, and reading them runs no code of theirs."""
+"""Values in a folder, as JSON and a file of tensors. Writing is atomic; reading runs no code."""
 
 from __future__ import annotations
 
@@ -19,33 +19,35 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT = 2
-"""Number of the way in which values are written; a later version reads those of before, or says what to do."""
+"""Number of the file format. Earlier formats are read, or raise an error with a remedy."""
 
 NEW = ".new"
-"""End of the names of files that are not whole yet."""
+"""Suffix of files that are being written."""
 
 
 def write_values(folder: Path, name: str, values: Mapping[str, Any]) -> None:
     """Write values as ``<name>.json``, and their tensors and arrays as ``<name>.pt``.
 
-    Former files of these names stay whole until both new ones are: what is new is written beside them, and then takes their place. Whenever
-    the process is killed, or the disk is full, :func:`read_values` finds the former values or the new ones.
+    New files are written beside existing ones and replace them when both are complete. If the
+    process is killed or the disk is full, :func:`read_values` returns either the previous or the
+    new values.
 
     Parameters
     ----------
     folder
-        Where to write; made if it is not there.
+        Folder of the files; created if it does not exist.
     name
-        Beginning of the names of both files.
+        Stem of the names of both files.
     values
-        Texts, numbers, truth values, None, arrays, tensors, data frames, and lists, tuples and mappings of these.
+        Strings, numbers, booleans, None, arrays, tensors, data frames, and lists, tuples and
+        mappings of these.
 
     Raises
     ------
     TypeError
-        If there is something else.
+        If a value has another type.
     OSError
-        If the files cannot be written; the former ones are as they were.
+        If the files cannot be written; existing files are unchanged.
     """
     tensors: dict[str, torch.Tensor] = {}
     encoded = encode(values, tensors)
@@ -61,71 +63,72 @@ def write_values(folder: Path, name: str, values: Mapping[str, Any]) -> None:
             json.dump({**header, "values": encoded}, file, indent=1, allow_nan=False)
             _flush(file)
         os.replace(new_weights, weights)
-        os.replace(new_settings, settings)  # if this is not reached, `read_values` takes the new one
-    except (OSError, RuntimeError) as error:  # torch's writer raises the latter
+        os.replace(new_settings, settings)  # if not reached, `read_values` reads the new file
+    except (OSError, RuntimeError) as error:  # PyTorch raises RuntimeError
         _remove(new_weights, new_settings)
         raise OSError(
-            f"{weights} could not be written: {error}. What was there before is as it was. Make room on the disk, or write to another folder."
+            f"{weights} could not be written: {error}. Existing files are unchanged. Make room on the disk, or write to "
+            "another folder."
         ) from error
 
 
 def read_values(folder: Path, name: str, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Return what :func:`write_values` wrote, tensors on a device.
+    """Return values written by :func:`write_values`, with tensors on a device.
 
     Raises
     ------
     FileNotFoundError
-        If there are no such files.
+        If the files do not exist.
     ValueError
-        If a file is damaged, or in another format; the message says which, and what to do.
+        If a file is damaged or in an unsupported format; the message contains the remedy.
     """
     weights = folder / f"{name}.pt"
     if not weights.is_file():
         raise FileNotFoundError(f"{weights}: there is no such file. Check the folder, and the prefix if one was given.")
     values = _read_settings(folder / f"{name}.json", weights)
     try:
-        tensors = torch.load(weights, map_location=device, weights_only=True)  # tensors alone: nothing is run
+        tensors = torch.load(weights, map_location=device, weights_only=True)  # runs no code
         return decode(values, tensors)
     except (KeyError, TypeError, ValueError, RuntimeError, EOFError, UnpicklingError) as error:
         raise ValueError(f"{weights} and {name}.json do not belong together: {error}. {REMEDY}") from error
 
 
-REMEDY = "Copy the folder again, both files of it, or train and save again."
+REMEDY = "Copy the folder again, with both files, or train and save again."
 
 
 def remove_values(folder: Path, name: str) -> None:
-    """Remove what :func:`write_values` wrote; the folder stays."""
+    """Remove the files written by :func:`write_values`, but not the folder."""
     files = [folder / f"{name}{ending}" for ending in (".json", ".pt")]
     _remove(*files, *(path.with_name(path.name + NEW) for path in files))
 
 
 def has_values(folder: Path, name: str) -> bool:
-    """Whether there is something to read."""
+    """Return whether there are values to read."""
     return (folder / f"{name}.pt").is_file()
 
 
 def _read_settings(path: Path, weights: Path) -> dict[str, Any]:
-    """Return the values in JSON that belong to a file of tensors, whose checksum they hold."""
+    """Return the values in JSON that contain the checksum of a file of tensors."""
     files = [file for file in (path, path.with_name(path.name + NEW)) if file.is_file()]
     if not files:
         raise ValueError(
-            f"{weights} has no {path.name} beside it. If that was left behind, copy it too. If the model was saved by a version of "
-            "before that file, it is a pickle, which could run any code and is not read: train again and save, or load it by "
-            "the version that saved it if you trust its source."
+            f"{weights} has no {path.name} beside it. If that file was not copied, copy it too. If the model was saved by a "
+            "version that did not write it, the model is a pickle, which could run any code and is not read: train again "
+            "and save, or load it with the version that saved it if you trust its source."
         )
     checksum = _hash(weights)
     for file in files:
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
-            number, maker = int(found["format"]), str(found["version"])
+            number, writer = int(found["format"]), str(found["version"])
         except (KeyError, TypeError, ValueError) as error:
             if file == files[-1]:
                 raise ValueError(f"{file} is damaged: {error}. {REMEDY}") from error
             continue
         if number > FORMAT:
             raise ValueError(
-                f"{file} is of indiseek_sc {maker}, whose format {number} this version, {version('indiseek_sc')}, does not "
-                f"know (it reads up to {FORMAT}). Install that version or a later one: pip install -U indiseek_sc"
+                f"{file} was written by indiseek_sc {writer} in format {number}; this version, {version('indiseek_sc')}, reads "
+                f"formats up to {FORMAT}. Install that version or a later one: pip install -U indiseek_sc"
             )
         if found.get("sha256") == checksum:
             return found.get("values")
@@ -138,7 +141,7 @@ def _hash(path: Path) -> str:
 
 
 def _flush(file: Any) -> None:
-    """Have a file on the disk before another one names it."""
+    """Write a file to disk completely, before another file refers to it."""
     file.flush()
     os.fsync(file.fileno())
 
@@ -148,16 +151,16 @@ def _remove(*paths: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-# Values as JSON: what JSON lacks is a mapping of one name that begins with $
+# Values as JSON: types that JSON lacks are mappings with one key that begins with $.
 
 
 def encode(value: Any, tensors: dict[str, torch.Tensor], path: str = "") -> Any:
-    """Return a value as JSON; tensors and arrays of numbers go to ``tensors``, by the path to them.
+    """Return a value as JSON; tensors and numeric arrays are added to ``tensors`` by their paths.
 
     Raises
     ------
     TypeError
-        If the value is none of those that :func:`write_values` lists.
+        If the type is not listed in :func:`write_values`.
     """
     if value is None or isinstance(value, str | bool):
         return value
@@ -177,7 +180,7 @@ def encode(value: Any, tensors: dict[str, torch.Tensor], path: str = "") -> Any:
 def _encode_array(value: Any, tensors: dict[str, torch.Tensor], path: str) -> dict[str, Any]:
     if isinstance(value, torch.Tensor):
         kept = value.detach().cpu().contiguous()
-        # Of a part of a tensor, torch would write the whole.
+        # PyTorch would write the whole storage of a view.
         tensors[path] = kept.clone() if kept.untyped_storage().nbytes() > kept.nbytes else kept
         return {"$tensor": path}
     if isinstance(value, np.ndarray):
@@ -211,11 +214,11 @@ _KINDS: dict[str, Callable[[Any], Any]] = {
     "$index": lambda pair: pd.Index(pair[0], name=pair[1]),
     "$table": lambda pair: pd.DataFrame(dict(pair[1]), index=pair[0]),
 }
-"""What is made of the items of each kind."""
+"""Constructors by kind."""
 
 
 def decode(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
-    """Return the value of what :func:`encode` made."""
+    """Return the value encoded by :func:`encode`."""
     if isinstance(value, list):
         return [decode(x, tensors) for x in value]
     if not isinstance(value, dict):

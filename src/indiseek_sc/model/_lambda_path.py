@@ -1,4 +1,7 @@
-"""Choosing lambda without labels: specific representations are trained at one lambda after another, and each evaluated on validation cells."""
+"""Choice of lambda without labels: stage 2 is trained at several values of lambda.
+
+The specific representations at each lambda are evaluated on validation cells.
+"""
 
 from __future__ import annotations
 
@@ -28,21 +31,23 @@ if TYPE_CHECKING:
     from indiseek_sc.train import StageFit
 
 LAMBDAS = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)
-"""From next to no correction of the start to next to no regard for it."""
+"""From almost no change of the initial representations to almost no weight on reconstruction."""
 
 TOLERANCE = 0.02
-"""Largest leak ratio that counts as none."""
+"""Largest leak ratio that counts as no leak."""
 
 
-class LambdaWalk:
-    """Trains stage 2 at lambdas and evaluates it, on training and validation cells alone.
+class LambdaSearch:
+    """Training of stage 2 at several lambdas and evaluation on validation cells.
+
+    Held-out cells are not used.
 
     Parameters
     ----------
     run
-        A run whose module is at the start of the critics.
+        Run whose module is in the state from which critics are trained.
     values
-        What the stages have made so far.
+        Values computed by the preceding stages.
     seed
         Seed of the probes.
     """
@@ -57,8 +62,22 @@ class LambdaWalk:
         self._fits = list(run.fits)
         self._found: dict[float, tuple[dict[str, Tensor], list[StageFit], dict[str, Any]]] = {}
 
-    def walk(self, lambdas: Sequence[float], tolerance: float, *, to_the_end: bool) -> LambdaPath | None:
-        """Go from the largest lambda down, and choose one; None if not even the first one was finished."""
+    def search(self, lambdas: Sequence[float], tolerance: float, *, to_the_end: bool) -> LambdaPath | None:
+        """Train at lambdas from the largest to the smallest, and choose one.
+
+        Parameters
+        ----------
+        lambdas
+            Values of lambda, in any order.
+        tolerance
+            Largest leak ratio that counts as no leak.
+        to_the_end
+            Whether to continue after the first lambda within the tolerance.
+
+        Returns
+        -------
+        Results of all lambdas; None if training at the largest one was not completed.
+        """
         tables: list[pd.DataFrame] = []
         for lambda_ in sorted(lambdas, reverse=True):
             if not self._train(lambda_):
@@ -68,14 +87,20 @@ class LambdaWalk:
                 break
         return self.conclude(tables, tolerance) if tables else None
 
-    def try_alone(self, lambda_: float) -> pd.DataFrame:
-        """Train at one lambda, and evaluate."""
+    def train_and_evaluate(self, lambda_: float) -> pd.DataFrame:
+        """Train at one lambda, and evaluate the representations.
+
+        Raises
+        ------
+        RuntimeError
+            If training ended early.
+        """
         if not self._train(lambda_):
             raise RuntimeError(f"Lambda {lambda_:g}: {self.run.reason}")
         return self.evaluate(lambda_)
 
     def _train(self, lambda_: float) -> bool:
-        """Train from the start, and remember where that led; whether it came to its end."""
+        """Train from the initial state, keep the result, and return whether it is complete."""
         self.run.module.load_state_dict(self._start)
         self.run.fits = list(self._fits)
         values = run_stages((SPECIFIC,), self.run, {**self.values, "lambda_": lambda_})
@@ -84,25 +109,25 @@ class LambdaWalk:
         return self.run.reason is None
 
     def conclude(self, tables: Sequence[pd.DataFrame], tolerance: float) -> LambdaPath:
-        """Put the figures of all lambdas together, and choose."""
+        """Combine the tables of all lambdas, and choose one."""
         table = pd.concat(tables, ignore_index=True)
         choice = choose_lambda(table, tolerance)
         n_train, n_test = (part.size for part in self.parts.values())
         return LambdaPath(table, choice.value, tolerance, choice.reason, n_train=n_train, n_test=n_test)
 
-    def return_to(self, lambda_: float) -> dict[str, Any]:
-        """Bring the module back to where it was at a lambda of this walk, and return the values of the stages there."""
-        broken_off = [fit for fit in self.run.fits if fit.reason is not None]
+    def restore(self, lambda_: float) -> dict[str, Any]:
+        """Restore the module as trained at a lambda, and return the values of the stages."""
+        incomplete = [fit for fit in self.run.fits if fit.reason is not None]
         state, fits, values = self._found[lambda_]
         self.run.module.load_state_dict(state)
-        # Why the walk ended early stays known; the figures of what was broken off do not count.
-        self.run.fits = fits + [fit.without_history() for fit in broken_off]
+        # Keep the reason why the search ended early, but not the history of the incomplete fit.
+        self.run.fits = fits + [fit.without_history() for fit in incomplete]
         return values
 
     def evaluate(self, lambda_: float) -> pd.DataFrame:
-        """Figures of the representations as they are, a row a modality."""
+        """Return measures of the current representations, one row for each modality."""
         features, shared, specific, decoded = self._encode()
-        # What does not depend on Z is probed once, unless a method changes its shared representations along the way.
+        # Probes that depend on shared representations only are trained once, unless these changed.
         known = self._auditor
         if known is None or any(not np.array_equal(shared[name], known.shared[name]) for name in shared):
             self._auditor = known = SpecificAuditor(features, shared, **self.parts, seed=self.seed)
@@ -112,7 +137,10 @@ class LambdaWalk:
 
     @torch.inference_mode()
     def _encode(self) -> list[dict[str, np.ndarray]]:
-        """Features, shared representations, specific representations and what they decode to, by modality, of training and validation cells."""
+        """Return features, shared and specific representations, and reconstructions by modality.
+
+        Rows are training and validation cells.
+        """
         module, names = self.run.module, self.run.names
         module.eval()
         features = {role: x[self.rows] for role, x in self.values["features"].items()}
@@ -141,49 +169,63 @@ def lambda_path(
     seed: int = 0,
     **trainer_kwargs: Any,
 ) -> LambdaPath:
-    """Train stage 2 at one lambda after another, evaluate each, and choose: no label is read.
+    """Train and evaluate stage 2 at several values of lambda, and choose one without labels.
 
-    From the largest lambda, whose specific representations stay next to where they start, down to the smallest; each begins where
-    :meth:`train` would at that lambda. Probes, fitted on the training
-    cells, evaluate each on the **validation cells**. Held-out cells are never read here, neither for training nor for
-    the choice, so that :meth:`audit` can evaluate the chosen representations on them afterwards. Validation cells also stopped the
-    stages before this one, so figures here may flatter a little; the leak hardly, since critics do not read them.
+    Lambdas are tried from the largest, at which specific representations stay close to their
+    initial values, to the smallest. Each training starts in the same state as :meth:`train` at that
+    lambda. Probes are trained on the training cells and evaluated on the **validation cells**.
+    Held-out cells are used neither for training nor for the choice, so that :meth:`audit` can
+    evaluate the chosen representations on them. Validation cells were also used for early stopping
+    of the preceding stages, so the measures may be slightly optimistic; the leak is hardly
+    affected, since critics do not use these cells.
 
-    The chosen lambda is the largest whose leak ratio is within ``tolerance`` in both modalities; if there is none, the one
-    with the smallest leak, and a warning says so. The estimates decide; ``leak_ratio_se`` in the table says how sure they
-    are. The decoder's refinement is not trained at each lambda, so gain and complete are lower bounds.
+    The chosen lambda is the largest one whose leak ratio is within ``tolerance`` in both
+    modalities. If there is none, the lambda with the smallest leak is chosen, with a warning. The
+    choice is based on the estimates; their standard errors are in the column ``leak_ratio_se``. The
+    decoder is not refined at each lambda, so ``gain`` and ``complete`` are lower bounds.
 
     Parameters
     ----------
     lambdas
-        What to try; 1,000 to 3 in six steps if not given.
+        Values to try; if not given, 1,000, 300, 100, 30, 10 and 3.
     tolerance
-        Largest leak ratio that counts as none.
+        Largest leak ratio that counts as no leak.
     to_the_end
-        Go on to smaller lambdas once one is within ``tolerance``. The choice is the same without, since it is the largest one;
-        what is saved is the rest of the walk. With several ``n_jobs`` all are trained in any case.
+        Whether to continue with smaller lambdas after the first one within ``tolerance``. This does
+        not change the choice, but completes the trade-off curve. With ``n_jobs`` above 1 all
+        lambdas are tried.
     apply
-        Take over the representations of the chosen lambda, and train their decoder. Else the model is left as it was.
+        Whether to use the representations at the chosen lambda in this model, and to train their
+        decoder. Otherwise the model is unchanged.
     n_jobs
-        Lambdas to train at a time, by Ray Tune (``pip install "indiseek_sc[tune]"``).
-    max_epochs, batch_size, accelerator, devices, early_stopping, enable_progress_bar, **trainer_kwargs
+        Number of lambdas to train in parallel, by Ray Tune (``pip install "indiseek_sc[tune]"``).
+    max_epochs, batch_size, accelerator, devices, early_stopping, enable_progress_bar
         As in :meth:`train`.
     seed
         Seed of the probes.
+    **trainer_kwargs
+        As in :meth:`train`.
 
     Returns
     -------
-    The figures of each lambda, and which is chosen; prints as a table. See :func:`indiseek_sc.pl.lambda_path`.
+    Measures at each lambda, and the chosen one; prints as a table. See
+    :func:`indiseek_sc.pl.lambda_path`.
 
     Raises
     ------
     RuntimeError
-        If the shared representations are not trained, the data lack cells that they were trained with, or not even the largest lambda could be
-        finished.
+        If the shared representations are not trained, the data lack cells that they were trained
+        with, or training at the largest lambda was not completed.
     ValueError
-        If a lambda is not above 0, ``tolerance`` is negative, ``n_jobs`` is less than 1, or an argument of :meth:`train` makes no sense.
+        If a lambda is not above 0, ``tolerance`` is negative, ``n_jobs`` is less than 1, or an
+        argument of :meth:`train` is invalid.
     ImportError
-        If ``n_jobs`` asks for Ray Tune and it is not installed.
+        If ``n_jobs`` is above 1 and Ray Tune is not installed.
+
+    Examples
+    --------
+    >>> path = model.lambda_path([100, 10])  # doctest: +SKIP
+    >>> path.chosen  # doctest: +SKIP
     """
     require(model, "shared")
     wanted = _check(lambdas, tolerance, n_jobs)
@@ -207,18 +249,18 @@ def lambda_path(
         values = run_stages(FORMER_START if "specific" in model.stages_ else NEW_START, run, values)
         path = None
         if run.reason is None:
-            walk = LambdaWalk(run, values, seed=seed)
+            search = LambdaSearch(run, values, seed=seed)
             if n_jobs > 1:
-                path = walk.conclude(walk_in_parallel(walk, wanted, n_jobs), tolerance)
+                path = search.conclude(search_in_parallel(search, wanted, n_jobs), tolerance)
             else:
-                path = walk.walk(wanted, tolerance, to_the_end=to_the_end)
+                path = search.search(wanted, tolerance, to_the_end=to_the_end)
         if path is None:
-            raise RuntimeError(f"Not even the largest lambda was finished. {run.reason}")
+            raise RuntimeError(f"Training at the largest lambda was not completed. {run.reason}")
         _warn_if_none_is_within(path)
         if apply:
-            if n_jobs > 1:  # trained in other processes, and the same again from the same start
-                walk.try_alone(path.chosen)
-            run_stages(FINISH, run, walk.return_to(path.chosen))
+            if n_jobs > 1:  # train again in this process, to the same result
+                search.train_and_evaluate(path.chosen)
+            run_stages(FINISH, run, search.restore(path.chosen))
     if apply:
         release(run.module)
         model.module, model.history_, model.trainer = run.module, run.full_history, run.trainer
@@ -229,40 +271,43 @@ def lambda_path(
 
 
 def _as_values(path: LambdaPath) -> dict[str, Any]:
-    """Return a walk as a plain dictionary, so that saved models do not depend on where the class lies."""
+    """Return a path as a dictionary, so that saved models do not depend on the class."""
     return {name: getattr(path, name) for name in path.__dataclass_fields__}
 
 
 def get_chosen_path(model: IndiSeek) -> LambdaPath | None:
-    """The walk by which lambda was chosen; None if it was given."""
+    """Return the path by which lambda was chosen; None if it was given by the user."""
     return None if model.lambda_path_ is None else LambdaPath(**model.lambda_path_)
 
 
-def walk_in_training(run: StageRun, **values: Any) -> dict[str, Any]:
-    """Train at the lambda that a walk chooses, which ends at the first lambda within the tolerance.
+def search_in_training(run: StageRun, **values: Any) -> dict[str, Any]:
+    """Choose lambda and train stage 2 at it, as a stage of training.
+
+    The search ends at the first lambda within the tolerance.
 
     Returns
     -------
-    The values of the stages there, lambda, and the walk as the model keeps it: None if not even the largest lambda was finished.
+    Values of the stages at the chosen lambda, ``lambda_``, and ``path``: the path as a dictionary,
+    or None if training at the largest lambda was not completed.
     """
-    walk = LambdaWalk(run, values, seed=run.seed)
-    # Where no encoder moves, all lambdas give the same representations.
+    search = LambdaSearch(run, values, seed=run.seed)
+    # Without dependence no encoder is trained, and all lambdas give the same representations.
     lambdas = LAMBDAS if values["dependent"] else LAMBDAS[:1]
-    path = walk.walk(lambdas, TOLERANCE, to_the_end=False)
+    path = search.search(lambdas, TOLERANCE, to_the_end=False)
     if path is None:
         return {**values, "lambda_": LAMBDAS[0], "path": None}
     _warn_if_none_is_within(path)
-    return {**walk.return_to(path.chosen), "lambda_": path.chosen, "path": _as_values(path)}
+    return {**search.restore(path.chosen), "lambda_": path.chosen, "path": _as_values(path)}
 
 
-WALK = Stage(
-    "walk",
-    walk_in_training,
+LAMBDA_SEARCH = Stage(
+    "lambda search",
+    search_in_training,
     ("features", "design", "conditions", "cells", "dependent"),
     ("conditions", "cells", "lambda_", "path"),
     learns=True,
 )
-"""In the place of stage ``SPECIFIC`` where lambda is to be chosen."""
+"""Replaces the stage ``SPECIFIC`` if lambda is chosen in training."""
 
 
 def _check(lambdas: Sequence[float] | None, tolerance: float, n_jobs: int) -> tuple[float, ...]:
@@ -279,21 +324,30 @@ def _warn_if_none_is_within(path: LambdaPath) -> None:
         warnings.warn(path.reason, UserWarning, stacklevel=3)
 
 
-def walk_in_parallel(walk: LambdaWalk, lambdas: Sequence[float], n_jobs: int) -> list[pd.DataFrame]:
-    """Train and evaluate each lambda from the start of ``walk``, ``n_jobs`` at a time, each in a process of its own.
+def search_in_parallel(search: LambdaSearch, lambdas: Sequence[float], n_jobs: int) -> list[pd.DataFrame]:
+    """Train and evaluate at each lambda from the same initial state, in parallel processes.
 
-    The trials share the machine's GPUs evenly; on a CPU each has one core, as all training has here.
+    Trials share GPUs evenly; on a CPU each trial uses one core.
+
+    Parameters
+    ----------
+    search
+        Search in its initial state.
+    lambdas
+        Values of lambda, in any order.
+    n_jobs
+        Number of processes.
 
     Returns
     -------
-    Figures of each lambda, largest first.
+    Measures at each lambda, largest lambda first.
 
     Raises
     ------
     ImportError
         If Ray Tune is not installed.
     RuntimeError
-        If a lambda could not be finished.
+        If training at a lambda failed.
     """
     try:
         import ray
@@ -310,7 +364,7 @@ def walk_in_parallel(walk: LambdaWalk, lambdas: Sequence[float], n_jobs: int) ->
         resources = {"cpu": 1, "gpu": torch.cuda.device_count() / n_jobs}
         with tempfile.TemporaryDirectory() as folder:
             tuner = tune.Tuner(
-                tune.with_resources(tune.with_parameters(_try_lambda, walk=walk), resources),
+                tune.with_resources(tune.with_parameters(_try_lambda, search=search), resources),
                 param_space={"lambda": tune.grid_search(sorted(lambdas, reverse=True))},
                 tune_config=tune.TuneConfig(max_concurrent_trials=n_jobs),
                 run_config=tune.RunConfig(storage_path=folder, verbose=0),
@@ -320,11 +374,11 @@ def walk_in_parallel(walk: LambdaWalk, lambdas: Sequence[float], n_jobs: int) ->
         if is_ours:
             ray.shutdown()
     if results.errors:
-        raise RuntimeError(f"A lambda could not be finished: {results.errors[0]}")
+        raise RuntimeError(f"Training at a lambda failed: {results.errors[0]}")
     tables = {result.config["lambda"]: pd.DataFrame(result.metrics["figures"]) for result in results}
     return [tables[lambda_] for lambda_ in sorted(tables, reverse=True)]
 
 
-def _try_lambda(config: dict[str, Any], walk: LambdaWalk) -> dict[str, Any]:
-    with isolated_seed(walk.run.seed), limit_threads():
-        return {"figures": walk.try_alone(config["lambda"]).to_dict(orient="list")}
+def _try_lambda(config: dict[str, Any], search: LambdaSearch) -> dict[str, Any]:
+    with isolated_seed(search.run.seed), limit_threads():
+        return {"figures": search.train_and_evaluate(config["lambda"]).to_dict(orient="list")}

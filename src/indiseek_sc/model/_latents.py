@@ -1,4 +1,4 @@
-"""Representations of cells, of the model's own data or any other with the same features. Functions here are methods of the model."""
+"""Representations of training data or of new cells. Functions are methods of the model."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ logger = logging.getLogger("scvi.indiseek_sc")
 Kind = Literal["shared", "specific", "joint"]
 
 CELLS_AT_ONCE = 16_384
-"""Cells whose features are held at once while representations are computed."""
+"""Number of cells whose features are in memory while representations are computed."""
 
 
 def get_latent_representation(
@@ -54,43 +54,58 @@ def get_latent_representation(
     indices: Sequence[int] | Sequence[str] | np.ndarray | pd.Series | None = None,
     max_missing: float = MAX_MISSING,
 ) -> np.ndarray:
-    """Return representations of cells.
+    """Return a latent representation of cells.
 
     Parameters
     ----------
     mdata
-        Cells to encode; the model's own data if not given. Features are matched by their names: others are not read, and those that
-        are missing count as average in each cell. For the representation of one modality the other one need not be there.
+        Cells to encode; the data of the model if not given. Features are matched by name: unknown
+        features are ignored, and missing features are replaced by their means. The representation
+        of one modality does not need the other one.
     kind
-        ``"shared"`` (what the other modality holds too), ``"specific"`` (what it does not), or ``"joint"`` (both of both
-        modalities, made for neighbours and clusters).
+        ``"shared"`` (what both modalities measure), ``"specific"`` (what only one modality
+        measures), or ``"joint"`` (both representations of both modalities combined, for neighbours
+        and clusters).
     modality
-        Whose representation, by the name in the MuData; needed for all but the joint representation.
+        Modality of the representation, by its name in the MuData. Needed for shared and specific
+        representations.
     indices
-        Row numbers or names of the cells in any order, or a mask; all if not given.
+        Row numbers or names of the cells in any order, or a mask; all cells if not given.
     max_missing
-        Share of the features in use (of counts of RNA, the highly variable genes) that ``mdata`` may lack.
+        Largest share of the features in use that ``mdata`` may lack. For RNA counts these are the
+        highly variable genes.
 
     Returns
     -------
-    Representations, float32, shape ``(n_cells, n_dimensions)``, rows in the order of ``indices``; NaN of a cell that lacks a modality which the representation is made of. A shared representation has its directions
-    in the order of how much they are shared; each dimension of a specific representation has unit variance in the training cells.
+    Representation, float32, shape ``(n_cells, n_dimensions)``, rows in the order of ``indices``.
+    Cells that lack a modality that the representation depends on are NaN. The dimensions of a
+    shared representation are ordered by how strongly they are shared; each dimension of a specific
+    representation has unit variance in the training cells.
 
     Raises
     ------
     ValueError
-        If the modality or the kind is unknown, or ``mdata`` lacks a modality that is needed, too many features, or holds values
-        or batches that cannot be.
+        If the modality or the kind is unknown, or ``mdata`` lacks a required modality or too many
+        features, or contains invalid values or unknown batches.
     RuntimeError
-        If the stage that makes the representation was not trained.
+        If the stage that produces the representation is not trained.
     MemoryError
         If memory does not suffice even for a few cells at a time.
+
+    Examples
+    --------
+    >>> joint = model.get_latent_representation()
+    >>> joint.shape[0]
+    600
+    >>> specific = model.get_latent_representation(kind="specific", modality="rna", indices=[0, 1])
+    >>> specific.shape[0]
+    2
     """
     check_name("kind", kind, get_args(Kind))
     if kind == "joint":
         if modality is not None:
             raise ValueError(
-                "modality: the joint representation is of both modalities; leave it out, or choose another kind."
+                "modality: the joint representation combines both modalities; leave modality out, or choose another kind."
             )
         return _encode(model, mdata, indices, "joint", None, max_missing)
     return _encode(model, mdata, indices, kind, find_role(model, modality), max_missing)
@@ -104,21 +119,28 @@ def get_reconstruction(
     indices: Sequence[int] | Sequence[str] | np.ndarray | pd.Series | None = None,
     max_missing: float = MAX_MISSING,
 ) -> np.ndarray:
-    """Return what the two representations of a modality decode to.
+    """Return the features of a modality as decoded from its two representations.
 
     Parameters
     ----------
     mdata
         As in :meth:`get_latent_representation`.
     modality
-        Which modality, by its name in the MuData.
+        Modality to reconstruct, by its name in the MuData.
     indices, max_missing
         As in :meth:`get_latent_representation`.
 
     Returns
     -------
-    Features decoded from the specific and the shared representation of the modality and nothing else (but the covariates), shape
-    ``(n_cells, n_features)``: principal components of RNA, scaled log-ratios of proteins; see :meth:`get_features`.
+    Features decoded from the specific and the shared representation of the modality and the
+    covariates, shape ``(n_cells, n_features)``: principal components of RNA, scaled log-ratios of
+    proteins; see :meth:`get_features`.
+
+    Examples
+    --------
+    >>> decoded = model.get_reconstruction(modality="adt")
+    >>> decoded.shape == model.get_features(modality="adt").shape
+    True
     """
     role = find_role(model, modality)
     decoded = _encode(model, mdata, indices, "reconstruction", role, max_missing)
@@ -133,21 +155,35 @@ def get_features(
     indices: Sequence[int] | Sequence[str] | np.ndarray | pd.Series | None = None,
     max_missing: float = MAX_MISSING,
 ) -> np.ndarray:
-    """Return the features that the model works on, in the space of :meth:`get_reconstruction`.
+    """Return the features that the model encodes, in the space of :meth:`get_reconstruction`.
 
     Parameters
     ----------
     mdata
         As in :meth:`get_latent_representation`.
     modality
-        Which modality, by its name in the MuData.
+        Modality of the features, by its name in the MuData.
     indices, max_missing
         As in :meth:`get_latent_representation`.
 
     Returns
     -------
-    Shape ``(n_cells, n_features)``: principal components that were kept, or scaled log-ratios; without what the covariates of a cell add
-    to them, if there are any. NaN of a cell that lacks the modality.
+    Features, shape ``(n_cells, n_features)``: the principal components in use, or scaled
+    log-ratios. Estimated effects of covariates are subtracted. Cells that lack the modality are
+    NaN.
+
+    Raises
+    ------
+    ValueError
+        As in :meth:`get_latent_representation`.
+    RuntimeError
+        If the shared representations are not trained.
+
+    Examples
+    --------
+    >>> features = model.get_features(modality="adt", indices=[0, 1, 2])
+    >>> features.shape[0]
+    3
     """
     role = find_role(model, modality)
     require(model, "shared")
@@ -159,14 +195,18 @@ def get_features(
 
 
 def write_latents(model: IndiSeek, mdata: MuData | None = None, *, max_missing: float = MAX_MISSING) -> None:
-    """Write all representations to ``mdata.obsm``; the one method that writes.
+    """Write all representations to ``mdata.obsm``.
 
-    Adds ``X_indiseek`` (joint), ``X_indiseek_shared_<modality>`` and ``X_indiseek_specific_<modality>`` to ``obsm`` and the
-    model's settings to ``uns["indiseek"]``; ``uns["indiseek_maps_made_of"]`` tells of the UMAPs that are there which are of other representations. Where the data hold cells that the model was trained with, ``obs["indiseek_split"]``
-    says of each of them what it was used for, and is missing for the others.
+    Adds ``X_indiseek`` (joint), ``X_indiseek_shared_<modality>`` and
+    ``X_indiseek_specific_<modality>`` to ``obsm`` and the settings of the model to
+    ``uns["indiseek"]``. Existing UMAPs of other representations are listed in
+    ``uns["indiseek_maps_made_of"]``. If the data contain cells that the model was trained with,
+    ``obs["indiseek_split"]`` contains the part of each of these cells (``"train"``,
+    ``"validation"`` or ``"test"``) and is missing for other cells.
 
-    Where cells lack a modality, each has the representations that it can have and NaN for the others, and ``obs["indiseek_has_<modality>"]`` says which
-    have it. Neighbours and maps need cells without NaN: ``mdata[mdata.obs["indiseek_has_<modality>"]].copy()``.
+    If cells lack a modality, the representations that depend on it are NaN, and
+    ``obs["indiseek_has_<modality>"]`` marks the cells that have it. Neighbours and UMAPs need cells
+    without NaN: ``mdata[mdata.obs["indiseek_has_<modality>"]].copy()``.
 
     Parameters
     ----------
@@ -179,62 +219,72 @@ def write_latents(model: IndiSeek, mdata: MuData | None = None, *, max_missing: 
         If ``mdata`` is a view, or cannot be read, as in :meth:`get_latent_representation`.
     RuntimeError
         If the specific representations are not trained.
+
+    Examples
+    --------
+    >>> model.write_latents(mdata)
+    >>> [key for key in mdata.obsm if key.startswith("X_indiseek_s")]  # doctest: +ELLIPSIS
+    ['X_indiseek_shared_rna', ...]
     """
     require(model, "specific")
     if mdata is not None and is_view(mdata):
         raise ValueError(
-            "mdata: it is a view of other data, to which representations cannot be written. "
-            "Make it an object of its own: mdata = mdata.copy()"
+            "mdata: this is a view of other data, to which representations cannot be written. "
+            "Copy it first: mdata = mdata.copy()"
         )
     given = mdata if isinstance(mdata, MuData) else model.adata
-    there = tuple(role for role, name in model.modalities.items() if given is None or name in given.mod)
-    mdata = model._validate_anndata(mdata, roles=there or ROLES, max_missing=max_missing)
-    wanted = list_latents(model, there)
-    # All of this before anything is written.
+    present = tuple(role for role, name in model.modalities.items() if given is None or name in given.mod)
+    mdata = model._validate_anndata(mdata, roles=present or ROLES, max_missing=max_missing)
+    wanted = list_latents(model, present)
+    # Compute everything before anything is written, in case of an error.
     latents = encode_all(model, mdata, np.arange(mdata.n_obs), list(wanted.values()))
     split, covariates = find_split(model, mdata), find_covariates(model.registry_)
     _write_masks(model, mdata)
     _write_latents(mdata, dict(zip(wanted, latents, strict=True)))
     mdata.uns[_keys.SETTINGS] = {
         "modalities": dict(model.modalities),
-        "batch_key": covariates.batch or "",  # None does not survive a file
+        "batch_key": covariates.batch or "",  # None cannot be written to a file
         "inputs": {role: _describe_input(model, role) for role in model.modalities},
         "version": version("indiseek_sc"),
         "settings": describe_settings(model),
     }
     for argument, names in covariates.others.items():
-        if names:  # nor does an empty list
+        if names:  # nor can an empty list
             mdata.uns[_keys.SETTINGS][argument] = names
     if any(getattr(split, part).size for part in PARTS):
         mdata.obs[_keys.SPLIT] = pd.Categorical(split.as_column(mdata.n_obs), categories=PARTS)
     elif _keys.SPLIT in mdata.obs:
-        del mdata.obs[_keys.SPLIT]  # of representations of another model, which are gone
+        del mdata.obs[_keys.SPLIT]  # written with representations of another model
 
 
 def _describe_input(model: IndiSeek, role: Role) -> dict[str, str]:
-    """Where the values of a modality are, and what kind they are of, as tools read them again."""
+    """Return where the values of a modality are stored, and of which kind they are, for `tl`."""
     source, state = read_input(model.registry_, role)
     return {"attribute": source.attribute, "key": source.key or "", "kind": state["kind"]}
 
 
 def _write_masks(model: IndiSeek, mdata: MuData) -> None:
-    """Write which cells have each modality, where some lack one."""
+    """Write masks of the cells that have each modality, if some cells lack one."""
     has = {_keys.has(name): find_cells(model, mdata, (role,)) for role, name in model.modalities.items()}
-    is_whole = all(of.all() for of in has.values())
-    for key, of in has.items():
-        if not is_whole:
-            mdata.obs[key] = of
+    is_complete = all(mask.all() for mask in has.values())
+    for key, mask in has.items():
+        if not is_complete:
+            mdata.obs[key] = mask
         elif key in mdata.obs:
             del mdata.obs[key]
-    if not is_whole:
-        counts = "; ".join(f"{of.sum():,} (obs[{key!r}])" for key, of in has.items())
+    if not is_complete:
+        counts = "; ".join(f"{mask.sum():,} (obs[{key!r}])" for key, mask in has.items())
         logger.info(
-            f"Of {mdata.n_obs:,} cells not all have both modalities: {counts}. Representations that a cell cannot have are NaN."
+            f"Of {mdata.n_obs:,} cells not all have both modalities: {counts}. Representations that need a missing "
+            "modality are NaN."
         )
 
 
 def list_latents(model: IndiSeek, roles: Sequence[Role] = ROLES) -> dict[str, tuple[str, Role | None]]:
-    """Return the representations that are written of some modalities, by their key in ``obsm``, as :func:`encode_all` takes them."""
+    """Return kind and role of the representations to write, by key in ``obsm``.
+
+    Kind and role are as in :func:`encode_all`.
+    """
     keys: dict[str, tuple[str, Role | None]] = {_keys.JOINT: ("joint", None)} if len(roles) == len(ROLES) else {}
     for kind, key_of in (("shared", _keys.shared), ("specific", _keys.specific)):
         keys |= {key_of(model.modalities[role]): (kind, role) for role in roles}
@@ -242,8 +292,8 @@ def list_latents(model: IndiSeek, roles: Sequence[Role] = ROLES) -> dict[str, tu
 
 
 def _write_latents(mdata: MuData, latents: dict[str, np.ndarray]) -> None:
-    """Write representations, and note which UMAPs are not of them since they were there before; scanpy does not."""
-    were_there = all(
+    """Write representations, and record existing UMAPs, which scanpy does not mark as outdated."""
+    is_unchanged = all(
         key in mdata.obsm
         and np.shape(mdata.obsm[key]) == latent.shape
         and np.allclose(mdata.obsm[key], latent, atol=1e-5, equal_nan=True)
@@ -251,19 +301,19 @@ def _write_latents(mdata: MuData, latents: dict[str, np.ndarray]) -> None:
     )
     for key, latent in latents.items():
         mdata.obsm[key] = latent
-    if were_there:
+    if is_unchanged:
         return
     maps = ["X_umap" if key == _keys.JOINT else f"{key}_umap" for key in latents]
     maps = [key for key in maps if key in mdata.obsm]
     if maps or is_noted(mdata, _keys.MAPS_BEFORE):
         note_inputs(mdata, _keys.MAPS_BEFORE, [Place("obsm", key) for key in maps])
-    former = [f"obsm[{key!r}]" for key in maps]
-    former += [f"uns[{key!r}]" for key in _keys.RESULTS if find_changed(mdata, key)]
+    outdated = [f"obsm[{key!r}]" for key in maps]
+    outdated += [f"uns[{key!r}]" for key in _keys.RESULTS if find_changed(mdata, key)]
     use_rep = mdata.uns.get("neighbors", {}).get("params", {}).get("use_rep")
-    former += ["uns['neighbors']"] if use_rep in latents else []
-    if former:
+    outdated += ["uns['neighbors']"] if use_rep in latents else []
+    if outdated:
         logger.info(
-            f"The representations are new. What is there of former ones has to be made again: {', '.join(former)}."
+            f"The representations changed. Compute again what depends on the previous ones: {', '.join(outdated)}."
         )
 
 
@@ -281,10 +331,25 @@ def _encode(
 def encode_all(
     model: IndiSeek, mdata: MuData, rows: np.ndarray, wanted: Sequence[tuple[str, Role | None]]
 ) -> list[np.ndarray]:
-    """Return several representations of some cells of registered data, each by its kind and its modality (None for the joint one).
+    """Return several representations of cells of registered data.
 
-    All are computed in one pass, from features that are read once, of the modalities that are needed alone. A representation that a cell cannot have
-    is NaN.
+    All are computed in one pass, from the features of the required modalities only.
+    Representations of cells that lack a required modality are NaN.
+
+    Parameters
+    ----------
+    model
+        The model.
+    mdata
+        The registered data.
+    rows
+        Row numbers of the cells.
+    wanted
+        Kind and role of each representation; the role of the joint representation is None.
+
+    Returns
+    -------
+    One array for each item of ``wanted``, shape ``(n_rows, n_dimensions)``.
     """
     model.module.eval()
     named = {role for _, role in wanted}
@@ -313,7 +378,10 @@ def encode_all(
 
 
 def encode_by_name(model: IndiSeek, *kinds: str) -> dict[str, dict[str, np.ndarray]]:
-    """Return representations of the cells of the model's own data that have all modalities, by kind and by the user's name of the modality."""
+    """Return representations of the model's data by kind and by name of the modality.
+
+    Rows are the cells that have all modalities.
+    """
     mdata = model._validate_anndata()
     rows = np.flatnonzero(find_cells(model, mdata, model.modalities))
     wanted: list[tuple[str, Role | None]] = [(kind, role) for kind in kinds for role in model.modalities]

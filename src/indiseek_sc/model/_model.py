@@ -1,4 +1,4 @@
-"""The model class: set-up, representations, and training; what else it does are functions on a model, attached here."""
+"""The model class. Most of its methods are functions on a model, defined in other modules."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from indiseek_sc.data import MAX_MISSING, find_covariates, read_input
 from indiseek_sc.model import (
     _attribution,
     _audit,
+    _importance,
     _lambda_path,
     _latents,
     _prediction,
@@ -45,95 +46,111 @@ if TYPE_CHECKING:
 
 
 class IndiSeek(BaseModelClass):
-    r"""Split what RNA and surface proteins of a cell share from what each alone knows.
+    r"""Model of shared and modality-specific representations of RNA and surface proteins.
 
-    Stage 1 learns *shared representations* :math:`C_i` that find their partner in the other modality (InfoNCE), agree with it and tell
-    of it all that can be told (a canonical term and a prediction; ours). Stage 2 learns *specific representations* :math:`Z_i` of each modality by
+    Stage 1 learns *shared representations* :math:`C_i`, which identify a cell in the other modality
+    (InfoNCE), agree with that modality and predict it as well as possible (a canonical term and a
+    prediction term; these two are ours). Stage 2 learns *specific representations* :math:`Z_i` of
+    each modality by
 
     .. math::
 
         \min\; I_{up}(Z_i; C_{3-i}) + \frac{\lambda}{2}\,
         \frac{E \lVert g_i(Z_i, C_i) - X_i \rVert^2}{E \lVert X_i - E X_i \rVert^2},
 
-    independence of the *other* modality's shared representation, and completeness together with the own one (IndiSeek [1]_). By
-    default the encoder of stage 2 starts as a conditional whitening, where it is nearly independent already; that
-    design is ours, and ``preset="paper"`` gives the published one.
+    that is, independent of the *other* modality's shared representation, and complete together with
+    the modality's own shared representation (IndiSeek [1]_). By default the encoder of stage 2 is
+    initialised as a conditional whitening, which is already nearly independent. This design is
+    ours; ``preset="paper"`` gives the published one.
 
     Parameters
     ----------
     mdata
-        A MuData registered by :meth:`setup_mudata`; may be left out if ``registry`` is given.
+        A MuData registered by :meth:`setup_mudata`; may be omitted if ``registry`` is given.
     registry
-        The registry of a saved model, given by :meth:`load`.
+        Registry of a saved model, given by :meth:`load`.
     n_shared
-        Width of the shared representations. If not given, 6, or 10 where representations of 6 do not tell nearly all of the other modality that can be told
-        (validation cells, no labels). Directions that are not shared on validation cells are dropped, and those that the
-        others can spare. A narrower representation agrees better with the other modality, a wider one finds partners better.
+        Number of dimensions of the shared representations. If not given, 6, or 10 if 6 dimensions
+        do not explain nearly all of the other modality that can be explained (on validation cells,
+        without labels). Directions that are not shared on validation cells are dropped, and those
+        that the others make redundant. Fewer dimensions agree better with the other modality; more
+        dimensions identify partners better.
     n_specific
-        Largest width of the specific representations. They are narrower where the data leave less to hold, where dimensions would lie idle, and
-        where cells are few; the widths in use are those of what :meth:`get_latent_representation` returns, and the model shows them.
+        Largest number of dimensions of the specific representations. Fewer are used if little
+        variance is left to represent, if dimensions would have low variance, and if there are few
+        cells. The numbers in use are those of :meth:`get_latent_representation`, and are shown by
+        printing the model.
     n_hidden
         Width of hidden layers.
     n_layers
         Number of hidden layers.
     dropout
-        Dropout of the shared encoders.
+        Dropout rate of the shared encoders.
     info_nce_weight
-        Weight of InfoNCE, the loss of CLIP, in stage 1. More of it helps to find a cell's partner, less makes shared representations
-        hold less that is not shared.
+        Weight of InfoNCE, the loss of CLIP, in stage 1. A larger weight improves retrieval of a
+        cell's partner; with a smaller weight shared representations contain less variation that is
+        not shared.
     canonical_weight
-        Weight of the canonical term in stage 1, for each dimension.
+        Weight of the canonical term in stage 1, per dimension.
     prediction_weight
-        Weight of the error of predicting each modality from the other one's shared representation in stage 1.
+        Weight in stage 1 of the error of predicting each modality from the shared representation of
+        the other one.
     independence
-        What specific representations are trained against: names joined by ``+`` of ``"gaussian"``, ``"gaussian_full"``, ``"mixture"`` (vCLUB
-        with these densities), ``"nce"``, ``"nce_concatenated"`` (NCE-CLUB), ``"leave_one_out"``, ``"adversarial"`` (critics that learn),
-        ``"hsic"``, ``"distance_correlation"`` (kernel terms, at most 1, so they ask for another ``lambda_``),
-        ``"gaussian_bounded"`` (the published recipe), ``"orthogonality"`` (DisentangledSSL's) and ``"none"``. Or what makes a critic from ``n_specific`` and ``n_condition``: a
-        subclass of :class:`~indiseek_sc.losses.IndependenceCritic` or a ``functools.partial`` of one; or a sequence or mapping
-        of these and of names, for their sum. A saved model names such code but does not hold it, so it is given again when the model is
-        loaded (:meth:`load`).
+        Measure of dependence that is minimised in stage 2. One of the following names, or several
+        joined by ``+``, which are added: ``"gaussian"``, ``"gaussian_full"``, ``"mixture"`` (vCLUB
+        with these densities), ``"nce"``, ``"nce_concatenated"`` (NCE-CLUB), ``"leave_one_out"``,
+        ``"adversarial"`` (trained critics), ``"hsic"``, ``"distance_correlation"`` (kernel terms,
+        at most 1, so they need another ``lambda_``), ``"gaussian_bounded"`` (the published recipe),
+        ``"orthogonality"`` (from DisentangledSSL) and ``"none"``. Or a callable that returns a
+        critic for ``n_specific`` and ``n_condition``: a subclass of
+        :class:`~indiseek_sc.losses.IndependenceCritic` or a ``functools.partial`` of one; or a
+        sequence or mapping of these and of names, which are added. A saved model contains the name
+        of such a callable but not its code, so it must be given again to :meth:`load`.
     batch_offsets
-        Whether what batches and other covariates add to features is subtracted before representations are learned
-        (:func:`~indiseek_sc.data.fit_offsets`); of no effect without covariates.
+        Whether the additive effects of batches and other covariates on features are estimated and
+        subtracted before representations are learned (:func:`~indiseek_sc.data.fit_offsets`).
+        Without effect if there are no covariates.
     n_components
-        Number of principal components of RNA to work on. If not given, those of the first 50 that hold on cells that they were not
-        fitted on: all of them of many cells, few of a few hundred.
+        Number of principal components of RNA. If not given, those of the first 50 that are
+        reproducible on cells that they were not fitted to: all 50 with many cells, few with a few
+        hundred.
     n_top_genes
-        Number of highly variable genes that they are made of. If not given, 2,000 of counts, and all genes of normalised
-        values, which may be chosen or scaled already; a number as large as that of the genes takes all.
+        Number of highly variable genes for principal components. If not given, 2,000 for counts,
+        and all genes for normalised values, which may be selected or scaled already. A number as
+        large as the number of genes uses all of them.
     preset
-        Where values that are not given come from: our defaults, or the published recipe.
+        Default values of the other arguments: ``"default"`` or ``"paper"``, the published recipe.
     seed
-        Decides weights, split and batches. On a CPU the same seed gives the same numbers to the bit.
+        Seed of weights, split and mini-batches. On a CPU, the same seed gives bitwise identical
+        results.
 
     Notes
     -----
-    What a training loss says about independence is no evidence. :meth:`audit` judges by models that never saw the
-    critics, on cells that the model never saw.
+    The training loss is no evidence of independence. :meth:`audit` evaluates the representations by
+    independently trained probes on held-out cells.
 
     References
     ----------
-    .. [1] Gui, Ma, Ma. IndiSeek learns information-guided disentangled representations. arXiv 2509.21584 (2025).
+    .. [1] Gui, Ma, Ma. IndiSeek learns information-guided disentangled representations. arXiv
+       2509.21584 (2025).
 
     Examples
     --------
-    >>> mdata = indiseek_sc.datasets.pbmc_covid()
-    >>> IndiSeek.setup_mudata(mdata)
-    >>> model = IndiSeek(mdata)
-    >>> model.train(max_epochs=1)  # leave max_epochs out for a full training
-    >>> model.write_latents()
+    >>> IndiSeek.setup_mudata(mdata, batch_key="batch")
+    >>> new_model = IndiSeek(mdata)
+    >>> outcome = new_model.train(max_epochs=1, enable_progress_bar=False)  # omit max_epochs
+    >>> new_model.write_latents()
     """
 
     _module_cls = IndiSeekModule
     _changed_settings: ClassVar[dict[str, Any]] = {}
-    """What a method that departs from this one has in the place of the preset's settings."""
+    """Settings of a subclass that replace those of the preset."""
     _shared_stages: ClassVar[tuple[Stage, ...]] = (SHARED,)
-    """How shared representations are trained."""
+    """Stages that train the shared representations."""
     _trains_stages_apart: ClassVar[bool] = True
-    """Whether stage 1 and stage 2 can be trained one without the other."""
+    """Whether stage 1 and stage 2 can be trained separately."""
     _copied: MuData | None = None
-    """The copy of the last view that was given."""
+    """Copy of the last view that was given."""
 
     def __init__(
         self,
@@ -157,17 +174,17 @@ class IndiSeek(BaseModelClass):
     ) -> None:
         if mdata is not None and not isinstance(mdata, MuData):
             raise TypeError(
-                f"mdata must be a MuData with both modalities, but is {type(mdata).__name__}. Put them together by "
+                f"mdata must be a MuData with both modalities, but is {type(mdata).__name__}. Combine them by "
                 f"mdata = mudata.MuData({{'rna': rna, 'adt': adt}}), and call {type(self).__name__}.setup_mudata(mdata)."
             )
         if mdata is None and registry is None:
-            raise ValueError(f"mdata: give a MuData that {type(self).__name__}.setup_mudata(mdata) was called with.")
+            raise ValueError(f"mdata: give a MuData that was registered by {type(self).__name__}.setup_mudata(mdata).")
         if mdata is not None and self._get_most_recent_anndata_manager(mdata) is None:
             raise ValueError(
                 f"mdata was not set up for this model. Call {type(self).__name__}.setup_mudata(mdata) first."
             )
         super().__init__(mdata, registry)
-        # `load` gives the data itself, and nothing in their place if a model without data was saved.
+        # `load` passes the data itself, or no data, so they are not among the saved arguments.
         self.init_params_ = self._get_init_params({name: value for name, value in locals().items() if name != "mdata"})
         given = {
             "n_shared": n_shared,
@@ -188,7 +205,7 @@ class IndiSeek(BaseModelClass):
         self.seed = seed = check_whole("seed", seed, 0)
         inputs = {role: read_input(self.registry_, role) for role in ROLES}
         self.modalities: dict[Role, str] = {role: source.modality for role, (source, _) in inputs.items()}
-        """Names in the MuData, by the name within the module."""
+        """Names in the MuData by role in the module."""
         transforms = {
             role: build_transform(
                 role,
@@ -217,9 +234,9 @@ class IndiSeek(BaseModelClass):
                 gaps,
             )
         self.stages_: list[str] = []
-        """The stages that are trained, such as ``"shared"``."""
+        """Trained stages, such as ``"shared"``."""
         self.split_: dict[str, Any] = {}
-        """The cells that the model was trained with: names, parts and sums of values."""
+        """Cells that the model was trained with: names, parts and sums of values."""
         self.lambda_ = self.settings.optimisation.lambda_
         self.lambda_path_: dict[str, Any] | None = None
 
@@ -244,78 +261,90 @@ class IndiSeek(BaseModelClass):
         check_sizes: bool = True,
         **kwargs: Any,
     ) -> None:
-        """Tell the model where RNA and ADT are in a MuData.
+        """Register a MuData: declare where RNA and ADT values and covariates are.
 
-        All values are looked at once, in parts. What they are taken for is logged in a line per modality. As with every
-        scvi-tools model, identifiers in ``mdata.uns`` and a column ``_scvi_batch`` in ``obs`` are written; nothing else
-        is changed, and nothing at all if an error is raised.
+        All values are checked once, in parts. How they are interpreted is logged in one line per
+        modality. As with every scvi-tools model, identifiers are written to ``mdata.uns`` and a
+        column ``_scvi_batch`` to ``obs``; nothing else is changed, and nothing at all if an error
+        is raised.
 
         Parameters
         ----------
         mdata
-            Cells with both modalities, in the same order; or cells of which some lack one, known by their names: the model learns from those with both. Values may be dense or sparse, of any
-            number type, in memory or in a backed file.
+            Cells with both modalities, in the same order; or cells of which some lack one modality,
+            matched by their names: the model is trained on those with both. Values may be dense or
+            sparse, of any numeric type, in memory or in a backed file.
         rna_layer
-            Layer of the RNA modality with the values; ``.X`` if not given.
+            Layer of the RNA modality that contains the values; ``.X`` if not given.
         adt_layer
-            The same for ADT.
+            Layer of the ADT modality that contains the values; ``.X`` if not given.
         batch_key
-            Column with the batch of each cell, in ``mdata.obs`` or in ``obs`` of a modality, with or without
-            ``"<modality>:"`` before it. Neither the shared nor the specific representations shall depend on it: what a batch adds to the features
-            of the cells of each state is estimated and subtracted (``IndiSeek(batch_offsets=...)``, :func:`~indiseek_sc.data.fit_offsets`), cells are
-            compared within batches in stage 1, specific representations are made independent of the batch, decoders read it, and the joint representation is decoded
-            as for cells of no certain one. A column that is a condition too, such as a disease, loses what the condition does to all cells of a state.
+            Column with the batch of each cell, in ``mdata.obs`` or in ``obs`` of a modality, with
+            or without the prefix ``"<modality>:"``. Representations are made independent of it.
+            Additive batch effects on features, which may differ between cell states, are estimated
+            and subtracted (``IndiSeek(batch_offsets=...)``,
+            :func:`~indiseek_sc.data.fit_offsets`); cells are compared within batches in stage 1;
+            specific representations are trained to be independent of the batch; decoders are
+            conditioned on the batch; and the joint representation is decoded without assigning
+            cells to a batch. If the column is also a biological condition, such as a disease, the
+            effect of the condition on all cells of a state is removed.
         categorical_covariate_keys
-            Names of further columns of this kind, such as the donor or the kit: their effects are added to those of the batch.
+            Names of further categorical columns, such as the donor or the kit. Their effects are
+            added to those of the batch.
         continuous_covariate_keys
-            Names of columns of numbers, such as the share of mitochondrial counts, of which nothing linear shall be left either.
+            Names of numeric columns, such as the fraction of mitochondrial counts, whose linear
+            effects are removed as well.
         modalities
-            Names of the modalities, by argument: ``{"rna_layer": "rna", "adt_layer": "adt"}`` if not given.
-            ``"batch_key"`` may name the modality whose ``obs`` holds the batch, and ``"protein_layer"``, as TOTALVI has it,
-            is ``"adt_layer"``.
+            Names of the modalities, by argument: ``{"rna_layer": "rna", "adt_layer": "adt"}`` if
+            not given. ``"batch_key"`` may name the modality whose ``obs`` contains the batch.
+            ``"protein_layer"``, as in TOTALVI, is accepted for ``"adt_layer"``.
         rna_obsm_key
-            Read RNA from this entry of ``obsm``, of the modality or of ``mdata``, such as principal components.
+            Entry of ``obsm``, of the modality or of ``mdata``, to read RNA from, such as principal
+            components.
         adt_obsm_key
-            The same for ADT.
+            Entry of ``obsm`` to read ADT from.
         rna_input
-            What the values of RNA are. ``"auto"`` takes non-negative whole numbers for counts, entries of ``obsm`` for
-            a representation, and all else for normalised values; but values that are not whole and too large for logarithms, as
-            corrections of counts leave them, for counts too, with a warning.
+            Kind of the RNA values. ``"auto"`` interprets non-negative whole numbers as counts,
+            entries of ``obsm`` as a representation, and all others as normalised values. Values
+            that are not whole numbers but too large for logarithms, as after correction of counts,
+            are interpreted as counts with a warning.
         adt_input
-            The same for ADT.
+            Kind of the ADT values, as ``rna_input``.
         exclude
-            Names of proteins that the model does not read. If not given, these are isotype controls, hashtags and unmapped reads, which are
-            known by their names, and what is 0 in all cells; ``()`` leaves nothing out. They stay in the data, and queries need not have them.
-            Proteins that are NaN in all cells of some batches (``batch_key``) count as not measured there: they have no part in the level of a
-            cell and in losses, and their features are estimated from cells of the same state.
+            Names of proteins that are not used. If not given, isotype controls, hashtags and
+            unmapped reads, which are recognised by their names, and proteins that are 0 in all
+            cells; ``()`` excludes nothing. They stay in the data, and queries need not have them.
+            Proteins that are NaN in all cells of some batches (``batch_key``) are treated as not
+            measured there: they are left out of the normalisation of a cell and of losses, and
+            their features are estimated from cells of the same state.
         check_sizes
-            Refuse an RNA modality that has fewer features than the ADT modality and no more than a panel of antibodies
-            has, since they were probably swapped.
+            Whether to reject an RNA modality that has fewer features than the ADT modality and no
+            more than an antibody panel, since the modalities were probably swapped.
         **kwargs
-            Refused: arguments of other models, with what to do in their place.
+            Not accepted: arguments of other models raise an error that names the equivalent.
 
         Raises
         ------
         TypeError
-            If ``mdata`` is no MuData, values are not real numbers, or an argument is not known.
+            If ``mdata`` is not a MuData, values are not real numbers, or an argument is unknown.
         ValueError
-            If the data cannot be used as told; the message names the argument, the modality, the first offenders and
-            the remedy.
+            If the data cannot be used as specified; the message names the argument, the modality,
+            the first offending items and the remedy.
 
         Examples
         --------
-        >>> IndiSeek.setup_mudata(mdata, rna_layer="counts", batch_key="donor", modalities={"adt_layer": "prot"})
+        >>> IndiSeek.setup_mudata(mdata, batch_key="batch", rna_input="counts")
         """
-        setup_method_args = cls._get_setup_method_args(**locals())  # first, before there are other locals
+        setup_method_args = cls._get_setup_method_args(**locals())  # before other locals
         _setup.check_further_arguments(kwargs, setup_method_args["setup_args"])
         check_flag("check_sizes", check_sizes)
-        if exclude is not None and not isinstance(exclude, str):  # an index or an array has no truth value
+        if exclude is not None and not isinstance(exclude, str):
             setup_method_args["setup_args"]["exclude"] = check_several("exclude", exclude)
         cls.register_manager(_setup.register(mdata, setup_method_args))
 
     @classmethod
     def setup_anndata(cls, adata: Any, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not there: the model needs two modalities.
+        """Raise an error, since the model needs two modalities.
 
         Raises
         ------
@@ -323,22 +352,27 @@ class IndiSeek(BaseModelClass):
             Always.
         """
         raise NotImplementedError(
-            f"{cls.__name__} reads two modalities: put them together by mdata = mudata.MuData({{'rna': rna, 'adt': adt}}) "
+            f"{cls.__name__} reads two modalities: combine them by mdata = mudata.MuData({{'rna': rna, 'adt': adt}}) "
             f"and call {cls.__name__}.setup_mudata(mdata)."
         )
 
     def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, np.ndarray]:
-        """Return the names of the features that the model reads, by modality, with or without data at hand.
+        """Return the names of the features that the model reads, by modality; data are not needed.
 
         Parameters
         ----------
         legacy_mudata_format
-            As in scvi-tools: one array of all names of ``mdata`` instead.
+            Return one array of all names of ``mdata`` instead, as in scvi-tools.
 
         Returns
         -------
-        Names in the order that the model expects, each of shape ``(n_features,)``; a modality read from ``obsm`` is
-        left out.
+        Names in the order that the model expects, each of shape ``(n_features,)``; a modality that
+        is read from ``obsm`` is left out.
+
+        Examples
+        --------
+        >>> list(model.get_var_names())
+        ['rna', 'adt']
         """
         if legacy_mudata_format:
             return super().get_var_names(legacy_mudata_format=True)
@@ -353,11 +387,22 @@ class IndiSeek(BaseModelClass):
         roles: Sequence[Role] = ROLES,
         max_missing: float = MAX_MISSING,
     ) -> MuData:
-        """Check that some modalities of a MuData can be read in the place of those that were set up, and register it for this model.
+        """Check that a MuData can be read by this model, and register it.
 
-        Data that were not set up are looked at as in :meth:`setup_mudata`; of those that were, a sample of cells, since
-        they may have been normalised in place since. Of a view a copy is returned, whatever ``copy_if_view`` says: a
-        set-up is noted in the data.
+        Data that were not registered are checked as in :meth:`setup_mudata`. Of registered data a
+        sample of cells is checked, since values may have been changed in place. A view is always
+        copied, even if ``copy_if_view`` is False, since registration writes to the data.
+
+        Parameters
+        ----------
+        adata
+            Data to check; the data of the model if not given.
+        copy_if_view
+            Not used; for compatibility with scvi-tools.
+        roles
+            Modalities that are needed.
+        max_missing
+            Largest share of missing features.
         """
         own: MuData | None = self.adata
         mdata = own if adata is None else adata
@@ -366,11 +411,11 @@ class IndiSeek(BaseModelClass):
         if _setup.is_view(mdata):
             mdata = mdata.copy()
             if self._copied is not None and (manager := self.get_anndata_manager(self._copied)) is not None:
-                # scvi-tools keeps all that it registers, and lets go only of what `setup_mudata` registered.
+                # scvi-tools would keep a reference to the previous copy.
                 self._per_instance_manager_store[self.id].pop(manager.adata_uuid, None)
             self._copied = mdata
         managers = self._per_instance_manager_store.get(self.id, {}).values()
-        is_known = any(manager.adata is mdata for manager in managers)  # and was spoken of before
+        is_known = any(manager.adata is mdata for manager in managers)  # and was logged before
         _setup.check_query(
             self, mdata, roles, max_missing=max_missing, is_sample_enough=mdata is own, is_quiet=is_known
         )
@@ -379,7 +424,7 @@ class IndiSeek(BaseModelClass):
             manager = _setup.register_query(mdata, self.registry_)
             self._register_manager_for_instance(manager)
         manager.validate()
-        # scvi-tools forgets this where it registers a copy of the data by itself, and would then load by `setup_anndata`.
+        # scvi-tools does not set this for copies, and would load them by `setup_anndata`.
         manager.registry["setup_method_name"] = "setup_mudata"
         return mdata
 
@@ -400,29 +445,35 @@ class IndiSeek(BaseModelClass):
 
     @property
     def chosen_path(self) -> LambdaPath | None:
-        """The walk by which lambda was chosen; None if it was given."""
+        """Trade-off curve by which lambda was chosen; None if lambda was given."""
         return _lambda_path.get_chosen_path(self)
 
     @property
     def split(self) -> Split:
-        """Row numbers of the model's training, validation and test cells in its data; a cell is known by its name and values."""
+        """Row numbers of the training, validation and test cells in the data of the model.
+
+        Cells are identified by their names and values.
+        """
         if not self.split_ or self._adata is None:
             raise AttributeError("split: the model is not trained, or has no data.")
         return find_split(self, self._adata)
 
     @property
     def train_indices(self) -> np.ndarray | None:
-        """Row numbers of the training cells in the model's data; None before training, or without data."""
+        """Row numbers of the training cells in the data of the model.
+
+        None before training, or without data.
+        """
         return self.split.train if self.split_ and self._adata is not None else None
 
     @property
     def validation_indices(self) -> np.ndarray | None:
-        """The same of the validation cells."""
+        """Row numbers of the validation cells, as :attr:`train_indices`."""
         return self.split.validation if self.split_ and self._adata is not None else None
 
     @property
     def test_indices(self) -> np.ndarray | None:
-        """The same of the cells that were held out."""
+        """Row numbers of the held-out cells, as :attr:`train_indices`."""
         return self.split.test if self.split_ and self._adata is not None else None
 
     # Queries
@@ -444,7 +495,7 @@ class IndiSeek(BaseModelClass):
     make_auditor = _audit.make_auditor
     predict_modality = _prediction.predict_modality
     audit_prediction = _prediction.audit_prediction
-    feature_importance = _attribution.feature_importance
+    feature_importance = _importance.feature_importance
     feature_attribution = _attribution.feature_attribution
     report = _report.report
 
@@ -463,6 +514,6 @@ class IndiSeek(BaseModelClass):
             f"representations of {'' if is_trained else 'at most '}{widths}; preset {self.preset!r}, seed {self.seed}."
         )
         if is_trained:
-            chosen = "" if self.chosen_path is None else ", chosen by the audit"
+            chosen = "" if self.chosen_path is None else ", chosen on validation cells"
             self._model_summary_string += f" Lambda {self.lambda_:g}{chosen}."
         return super().__repr__()

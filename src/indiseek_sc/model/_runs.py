@@ -55,7 +55,7 @@ PLAN_OPTIONS = tuple(
 )
 """What ``plan_kwargs`` may change."""
 
-BATCH_SIZE_OF = {"shared": "batch_size", "specific": "specific_batch_size", "walk": "specific_batch_size"}
+BATCH_SIZE_OF = {"shared": "batch_size", "specific": "specific_batch_size", "lambda search": "specific_batch_size"}
 """The setting that a stage takes batches by, where it is not that of regressions."""
 
 STEPS_PER_EPOCH = 100

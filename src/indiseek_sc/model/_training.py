@@ -28,7 +28,7 @@ from indiseek_sc.model._cells import (
     require_own_cells,
 )
 from indiseek_sc.model._checkpoint import Checkpoint, describe_training
-from indiseek_sc.model._lambda_path import LAMBDAS, WALK
+from indiseek_sc.model._lambda_path import LAMBDA_SEARCH, LAMBDAS
 from indiseek_sc.model._runs import copy_module, explained_memory, read_options, release, start_run
 from indiseek_sc.model._setup import check_query
 from indiseek_sc.model._shared import some_rows
@@ -211,7 +211,7 @@ def train(
         checkpoint = Checkpoint(checkpoint_dir, asked, options.device.torch)
     with explained_memory("features", options, mdata.n_obs, learns=False):
         run, values = _begin(model, mdata, split, options, matrices, checkpoint, is_anew=is_anew)
-    middle = WALK if weight == "auto" else SPECIFIC
+    middle = LAMBDA_SEARCH if weight == "auto" else SPECIFIC
     values |= {"lambda_": LAMBDAS[0] if weight == "auto" else weight, "path": None}
     trained = ["shared"]
     with isolated_seed(model.seed), limit_threads(n_threads):
