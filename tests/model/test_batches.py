@@ -1,4 +1,4 @@
-"""Batches that handling has set apart, made of real cells: what of them is left in features and representations."""
+"""Simulated batch effects on real cells, and what remains of them in representations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HELD_OUT = np.arange(0, 1200, 5)
 
 
 def handle(mdata: mudata.MuData) -> mudata.MuData:
-    """Give cells, of some types more than of others, to a second handling that scales counts of some genes and of most proteins."""
+    """Simulate a second batch, unbalanced among cell types, with scaled counts of many features."""
     rng = np.random.default_rng(0)
     second = rng.random(mdata.n_obs) < np.where(mdata.obs["cell_type"].str.contains("B|NK|Mono"), 0.8, 0.2)
     for name, share in (("rna", 0.3), ("adt", 0.8)):
@@ -57,14 +57,17 @@ def plain(handled) -> IndiSeek:
     return fit(handled.copy(), batch_offsets=False)
 
 
-def told_batch(model: IndiSeek, latent: np.ndarray) -> float:
-    """Share of held-out cells whose batch neighbours of the same type name, as how far it is from chance to certainty."""
+def batch_predictability(model: IndiSeek, latent: np.ndarray) -> float:
+    """Return the accuracy of predicting the batch by neighbours of the same type.
+
+    Accuracy on held-out cells is rescaled so that chance is 0 and perfect prediction is 1.
+    """
     obs = model.adata.obs
     is_held_out = np.isin(np.arange(len(obs)), HELD_OUT)
     right, chance, n = 0.0, 0.0, 0
     for cell_type in obs["cell_type"].unique():
-        of_type = (obs["cell_type"] == cell_type).to_numpy()
-        train, test = np.flatnonzero(of_type & ~is_held_out), np.flatnonzero(of_type & is_held_out)
+        is_type = (obs["cell_type"] == cell_type).to_numpy()
+        train, test = np.flatnonzero(is_type & ~is_held_out), np.flatnonzero(is_type & is_held_out)
         if len(train) > 40 and len(test) > 5:
             right += label_accuracy(latent, obs["handling"].to_numpy(), train, test) * len(test)
             chance += obs["handling"].iloc[test].value_counts(normalize=True).max() * len(test)
@@ -72,23 +75,25 @@ def told_batch(model: IndiSeek, latent: np.ndarray) -> float:
     return (right - chance) / (n - chance)
 
 
-def test_neighbours_of_the_same_type_do_not_tell_the_batch(corrected, plain):
-    assert told_batch(plain, plain.get_latent_representation()) > 0.5
-    assert told_batch(corrected, corrected.get_latent_representation()) < 0.15
+def test_neighbours_of_the_same_type_do_not_predict_the_batch(corrected, plain):
+    assert batch_predictability(plain, plain.get_latent_representation()) > 0.5
+    assert batch_predictability(corrected, corrected.get_latent_representation()) < 0.15
     for name in corrected.modalities.values():
         for kind in ("shared", "specific"):
             latent = corrected.get_latent_representation(kind=kind, modality=name)
-            assert told_batch(corrected, latent) < 0.15, (name, kind)
+            assert batch_predictability(corrected, latent) < 0.15, (name, kind)
 
 
-def test_types_are_told_as_well_as_with_the_batches_apart(corrected, plain):
+def test_cell_types_are_predicted_as_well_as_without_correction(corrected, plain):
     train = np.setdiff1d(np.arange(corrected.adata.n_obs), HELD_OUT)
     labels = corrected.adata.obs["cell_type"].to_numpy()
-    told = [label_accuracy(model.get_latent_representation(), labels, train, HELD_OUT) for model in (corrected, plain)]
-    assert told[0] > told[1] - 0.02
+    accuracy = [
+        label_accuracy(model.get_latent_representation(), labels, train, HELD_OUT) for model in (corrected, plain)
+    ]
+    assert accuracy[0] > accuracy[1] - 0.02
 
 
-def test_features_are_those_of_the_transform_less_the_offset(corrected, plain):
+def test_features_are_transformed_values_minus_offsets(corrected, plain):
     for model, is_corrected in ((corrected, True), (plain, False)):
         design = get_design(model, model.adata, np.arange(model.adata.n_obs))
         for role in ROLES:
@@ -100,7 +105,7 @@ def test_features_are_those_of_the_transform_less_the_offset(corrected, plain):
             np.testing.assert_allclose(features, offsets(raw, design)[:, used], atol=1e-5)
 
 
-def test_new_cells_lose_the_offset_of_their_batch_whatever_the_order_of_categories(corrected):
+def test_offsets_of_new_cells_do_not_depend_on_the_order_of_categories(corrected):
     rows = np.r_[7:60:3, 3]
     new = corrected.adata[rows].copy()
     new.obs["handling"] = new.obs["handling"].cat.reorder_categories(["second", "first"])
@@ -117,7 +122,7 @@ def test_new_cells_lose_the_offset_of_their_batch_whatever_the_order_of_categori
     assert not np.allclose(latent, corrected.get_latent_representation(indices=rows), atol=0.1)
 
 
-def test_inference_of_the_module_is_that_of_the_model(corrected):
+def test_module_inference_equals_model_representations(corrected):
     rows = np.arange(40)
     tensors = {
         "X": torch.from_numpy(get_matrix(corrected, corrected.adata, "rna")[rows].toarray()),
@@ -133,17 +138,17 @@ def test_inference_of_the_module_is_that_of_the_model(corrected):
     np.testing.assert_allclose(found["joint"], corrected.get_latent_representation(indices=rows), atol=1e-4)
 
 
-def test_a_saved_model_and_a_rival_that_takes_over_have_the_offsets(corrected, tmp_path):
+def test_offsets_are_saved_and_taken_over(corrected, tmp_path):
     corrected.save(str(tmp_path / "model"), save_anndata=False)
     loaded = IndiSeek.load(str(tmp_path / "model"), adata=corrected.adata)
     np.testing.assert_array_equal(loaded.get_latent_representation(), corrected.get_latent_representation())
-    rival = IndiSeek(corrected.adata, independence="nce")
-    rival.take_over(corrected)
+    other = IndiSeek(corrected.adata, independence="nce")
+    other.take_over(corrected)
     for name in corrected.modalities.values():
-        np.testing.assert_array_equal(rival.get_features(modality=name), corrected.get_features(modality=name))
+        np.testing.assert_array_equal(other.get_features(modality=name), corrected.get_features(modality=name))
 
 
-def test_offsets_are_made_anew_with_each_training(handled):
+def test_offsets_are_estimated_again_in_each_training(handled):
     mdata = handled.copy()
     IndiSeek.setup_mudata(mdata, batch_key="handling")
     model, quick = IndiSeek(mdata), {"stages": ("shared",), "enable_progress_bar": False}
@@ -155,7 +160,7 @@ def test_offsets_are_made_anew_with_each_training(handled):
     assert torch.equal(model.module.covariate_offsets["adt"].overall, first)
 
 
-def test_the_published_recipe_and_a_single_batch_have_none(handled):
+def test_the_published_recipe_and_a_single_batch_have_no_offsets(handled):
     mdata = handled.copy()
     IndiSeek.setup_mudata(mdata, batch_key="handling")
     assert not IndiSeek(mdata, preset="paper").settings.architecture.batch_offsets
@@ -167,7 +172,7 @@ def test_the_published_recipe_and_a_single_batch_have_none(handled):
     assert model.module.design.n_columns == model.module.covariate_offsets["rna"].overall.numel() == 0
 
 
-def test_batches_reach_conditions_and_decoder(corrected):
+def test_batches_are_part_of_conditions_and_decoders(corrected):
     n_batches = corrected.adata.obs["handling"].nunique()
     assert corrected.module.n_condition == corrected.module.n_shared + n_batches
     moved = corrected.adata.copy()
@@ -176,7 +181,7 @@ def test_batches_reach_conditions_and_decoder(corrected):
     assert not np.allclose(decoded, corrected.get_reconstruction(modality="rna"))
 
 
-def test_encoders_that_learn_in_stage_2_leave_the_offsets_alone(handled, corrected):
+def test_encoders_trained_in_stage_2_do_not_change_offsets(handled, corrected):
     mdata = handled.copy()
     JointOpt.setup_mudata(mdata, batch_key="handling")
     model = JointOpt(mdata)

@@ -1,4 +1,4 @@
-"""Which cells are meant: row numbers that a user gives, and cells that a model knows by their names and values."""
+"""Selection of cells by rows, names or masks, and recognition of cells by name and values."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def names(n_cells: int) -> pd.Index:
     return pd.Index([f"cell{i}" for i in range(n_cells)])
 
 
-# --- row numbers ------------------------------------------------------------------------------------------------------
+# Selection of cells
 
 
 @st.composite
 def cells_and_rows(draw: Callable, least: int | None = None) -> tuple[int, list[int]]:
-    """A number of cells, and some of their row numbers; negative ones too if no least one is given."""
+    """Draw a number of cells and row numbers, also negative ones if ``least`` is not given."""
     n_cells = draw(st.integers(1, 120))
     lowest = -n_cells if least is None else least
     return n_cells, draw(st.lists(st.integers(lowest, n_cells - 1), max_size=30))
 
 
 @given(cells_and_rows(), st.sampled_from(["list", "tuple", "int64", "int16", "int8", "series", "index"]))
-def test_row_numbers_are_those_of_numpy(cells: tuple[int, list[int]], form: str) -> None:
+def test_row_numbers_are_read_as_by_numpy(cells: tuple[int, list[int]], form: str) -> None:
     n_cells, rows = cells
     forms: dict[str, Callable] = {"list": list, "tuple": tuple, "series": pd.Series, "index": pd.Index}
     given_as = forms[form](rows) if form in forms else np.array(rows, dtype=form)
@@ -53,13 +53,13 @@ def test_row_numbers_are_those_of_numpy(cells: tuple[int, list[int]], form: str)
 
 
 @given(cells_and_rows(least=0), st.sampled_from(["uint8", "uint16", "uint32", "uint64"]))
-def test_row_numbers_without_a_sign(cells: tuple[int, list[int]], dtype: str) -> None:
+def test_unsigned_row_numbers(cells: tuple[int, list[int]], dtype: str) -> None:
     n_cells, rows = cells
     np.testing.assert_array_equal(as_rows(np.array(rows, dtype=dtype), names(n_cells)), rows)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=50))
-def test_masks_and_what_numpy_makes_of_them(mask: list[bool]) -> None:
+def test_masks_and_results_of_numpy_where(mask: list[bool]) -> None:
     expected = np.arange(len(mask))[np.array(mask)]
     for form in (mask, np.array(mask), pd.Series(mask), np.where(mask), np.nonzero(mask), np.flatnonzero(mask)):
         np.testing.assert_array_equal(as_rows(form, names(len(mask))), expected)
@@ -73,20 +73,20 @@ def test_a_single_row(n_cells: int, data: Any) -> None:
 
 
 @pytest.mark.parametrize("form", [list, tuple, np.array, pd.Index, pd.Series, pd.Categorical])
-def test_names_are_rows_in_their_order(form: Callable) -> None:
+def test_names_give_rows_in_their_order(form: Callable) -> None:
     assert as_rows(form(["cell7", "cell2", "cell7"]), names(9)).tolist() == [7, 2, 7]
     assert as_rows("cell3", names(9)).tolist() == [3]
     assert as_rows(np.str_("cell3"), names(9)).tolist() == [3]
 
 
 @pytest.mark.parametrize("dtype", ["bool", "boolean"])
-def test_a_mask_with_names_is_of_these_cells(dtype: str) -> None:
+def test_a_mask_is_aligned_by_its_index_of_names(dtype: str) -> None:
     mask = pd.Series([True, False, True], index=["cell2", "cell0", "cell1"], dtype=dtype)
     assert sorted(as_rows(mask, names(3))) == [1, 2]
     assert as_rows(mask.set_axis(names(3)), names(3)).tolist() == [0, 2]
 
 
-def test_all_rows_and_none() -> None:
+def test_all_rows_and_no_rows() -> None:
     assert as_rows(None, names(3)).tolist() == [0, 1, 2]
     assert as_rows(range(1, 3), names(3)).tolist() == [1, 2]
     for none in ([], (), np.array([]), np.where([False] * 3)):
@@ -101,37 +101,37 @@ def test_all_rows_and_none() -> None:
         ([240], "held_out must lie below the number of cells, 240, but reach 240 to 240"),
         ([3, -241], "held_out must lie below the number of cells, 240, but reach -241 to 3"),
         (np.array([2**64 - 1], dtype=np.uint64), "held_out must lie below the number of cells, 240"),
-        ([True, False], r"held_out: a mask needs one value a cell \(240\), but has shape \(2,\)"),
-        (True, r"held_out: a mask needs one value a cell \(240\), but has shape \(1,\)"),
-        ([1.0, 2.0], "held_out must be whole row numbers, names of cells or a mask, but are of type float64"),
+        ([True, False], r"held_out: a mask needs one value per cell \(240\), but has shape \(2,\)"),
+        (True, r"held_out: a mask needs one value per cell \(240\), but has shape \(1,\)"),
+        ([1.0, 2.0], r"held_out must be row numbers \(integers\), names of cells or a mask, but are of type float64"),
         (
             ["cell1", "cell_1", "a"],
-            "held_out: 2 names are of no cell: 'cell_1', 'a'. Cells are called such as 'cell0', 'cell1'",
+            "held_out: 2 names are not names of cells: 'cell_1', 'a'. Names of cells are, for example, 'cell0', 'cell1'",
         ),
         ([[1, 2], [3, 4]], r"held_out must be one list of cells or a mask, but has shape \(2, 2\)"),
         (np.where(np.eye(3)), r"held_out must be one list of cells or a mask, but has shape \(2, 3\)"),
     ],
 )
-def test_what_are_no_rows(rows: Any, message: str) -> None:
+def test_invalid_rows_are_rejected(rows: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         as_rows(rows, names(N_CELLS), "held_out")
 
 
-# --- sums that tell cells of one name apart ---------------------------------------------------------------------------
+# Sums of values, which distinguish cells with equal names
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "uint16"])
-def test_sums_do_not_depend_on_the_form_of_the_matrix(dtype: str) -> None:
+def test_sums_do_not_depend_on_the_matrix_format(dtype: str) -> None:
     values = np.random.default_rng(0).poisson(2.0, size=(50, 20)).astype(dtype)
     if dtype.startswith("float"):
-        values -= values.mean(axis=1, keepdims=True).astype(dtype)  # a sum of 0 in every cell, but for rounding
+        values -= values.mean(axis=1, keepdims=True).astype(dtype)  # sums are 0 except for rounding
     expected = np.abs(values.astype(float)).sum(axis=1)
     forms = (np.asarray, np.asfortranarray, sp.csr_matrix, sp.csc_matrix, sp.csr_array, lambda x: x.astype("float32"))
     for form in forms:
         np.testing.assert_allclose(sum_rows(form(values)), expected, rtol=1e-6)
 
 
-# --- cells that a model knows -----------------------------------------------------------------------------------------
+# Cells that a model was trained with
 
 
 def make_cells(seed: int = 0) -> mudata.MuData:
@@ -140,7 +140,7 @@ def make_cells(seed: int = 0) -> mudata.MuData:
 
 @pytest.fixture(autouse=True)
 def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ridge and the neighbours evaluate alone: they do not depend on the order of cells."""
+    """Use only ridge and nearest neighbours, which do not depend on the order of cells."""
     monkeypatch.setattr(_probes, "_MAX_EPOCHS", 0)
 
 
@@ -163,7 +163,7 @@ def folder(known: IndiSeek, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def truth(known: IndiSeek) -> pd.Series:
-    """What each cell was used for, by its name."""
+    """Return the part of each cell by its name."""
     return known.adata.obs[_keys.SPLIT].astype(str)
 
 
@@ -180,7 +180,7 @@ def test_parts_are_written_for_all_cells(known: IndiSeek, truth: pd.Series) -> N
     np.testing.assert_array_equal(known.validation_indices, known.split.validation)
 
 
-def test_cells_in_another_order_are_what_they_were(known: IndiSeek, folder: str, truth: pd.Series) -> None:
+def test_parts_do_not_depend_on_the_order_of_cells(known: IndiSeek, folder: str, truth: pd.Series) -> None:
     backwards = make_cells()[::-1].copy()
     loaded = IndiSeek.load(folder, adata=backwards)
     for part in ("train", "validation", "test"):
@@ -190,10 +190,10 @@ def test_cells_in_another_order_are_what_they_were(known: IndiSeek, folder: str,
     pd.testing.assert_series_equal(backwards.obs[_keys.SPLIT].astype(str), truth[::-1])
 
 
-def test_the_audit_reads_the_same_cells_in_another_order(
+def test_the_audit_does_not_depend_on_the_order_of_cells(
     known: IndiSeek, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Held-out cells come first, so that rows are others but the order within each part is the same, and with it what probes draw."""
+    """Rows change but the order within each part does not, so that probes draw the same cells."""
     monkeypatch.setattr(
         "indiseek_sc.metrics._evaluator.through_floor", lambda latent, train, rng: latent
     )  # noise by row
@@ -218,7 +218,7 @@ NEEDS: dict[str, tuple[Callable[[IndiSeek], Any], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", NEEDS)
-def test_fewer_cells_are_coded_but_not_enough_for_more(name: str, folder: str, truth: pd.Series) -> None:
+def test_a_subset_of_cells_can_be_encoded_but_not_audited_or_trained(name: str, folder: str, truth: pd.Series) -> None:
     some = make_cells()[:100].copy()
     loaded = IndiSeek.load(folder, adata=some)
     ask, parts = NEEDS[name]
@@ -236,8 +236,8 @@ def test_fewer_cells_are_coded_but_not_enough_for_more(name: str, folder: str, t
     pd.testing.assert_series_equal(some.obs[_keys.SPLIT].astype(str), truth[:100])
 
 
-def test_cells_that_are_new_have_no_part(known: IndiSeek, folder: str, truth: pd.Series, tmp_path: Any) -> None:
-    """Known cells beside others: the column says nothing of these, and can be written to a file."""
+def test_new_cells_are_in_no_part(known: IndiSeek, folder: str, truth: pd.Series, tmp_path: Any) -> None:
+    """The part of new cells is missing, and the column can be written to a file."""
     both = {}
     for name, cells in make_cells(seed=1)[:20].copy().mod.items():
         cells.obs_names = [f"new_{cell}" for cell in cells.obs_names]
@@ -253,14 +253,14 @@ def test_cells_that_are_new_have_no_part(known: IndiSeek, folder: str, truth: pd
 
 
 @pytest.mark.parametrize("has_own_names", [True, False])
-def test_other_cells_are_not_taken_for_known_ones(has_own_names: bool, folder: str) -> None:
-    """Not by their names either, which may coincide between sequencing runs."""
+def test_other_cells_are_not_mistaken_for_training_cells(has_own_names: bool, folder: str) -> None:
+    """Equal names do not suffice, since barcodes may coincide between sequencing runs."""
     other = make_cells(seed=1)
     if has_own_names:
         for cells in other.mod.values():
             cells.obs_names = [f"other_{name}" for name in cells.obs_names]
         other.update()
-    other.obs[_keys.SPLIT] = "train"  # of representations that another model wrote
+    other.obs[_keys.SPLIT] = "train"  # written by another model
     loaded = IndiSeek.load(folder, adata=other)
     assert loaded.split.n_cells == 0
     loaded.write_latents()
@@ -280,7 +280,7 @@ def test_nothing_is_written_before_an_error(known: IndiSeek) -> None:
     assert {key: list(getattr(new, key)) for key in before} == before
 
 
-def test_a_model_without_data_representations_a_query_and_stays_without(
+def test_a_model_without_data_encodes_a_query_and_stays_without_data(
     known: IndiSeek, folder: str, truth: pd.Series, tmp_path: Any
 ) -> None:
     loaded = IndiSeek.load(folder, adata=False)
@@ -304,8 +304,8 @@ def test_a_model_without_data_representations_a_query_and_stays_without(
     np.testing.assert_array_equal(again.get_latent_representation(), known.get_latent_representation())
 
 
-def test_cells_are_known_in_any_form_of_their_values(known: IndiSeek) -> None:
-    """Values that are centred within the cell have a sum of 0 but for rounding; it must not tell the forms of one matrix apart."""
+def test_cells_are_recognised_in_any_matrix_format(known: IndiSeek) -> None:
+    """Rounding of sums of centred values must not distinguish formats of the same matrix."""
     mdata = make_cells()
     counts = np.log1p(mdata["adt"].X.toarray().astype(np.float64))
     mdata["adt"].layers["ratios"] = counts - counts.mean(axis=1, keepdims=True)
@@ -319,8 +319,8 @@ def test_cells_are_known_in_any_form_of_their_values(known: IndiSeek) -> None:
         assert find_split(model, model._validate_anndata(same)).n_cells == N_CELLS
 
 
-def test_values_that_were_spoilt_since_are_named_wherever_they_are(known: IndiSeek) -> None:
-    """Data that were set up are looked at in samples; features of all cells are."""
+def test_values_that_became_invalid_after_the_set_up_are_named(known: IndiSeek) -> None:
+    """Registered values are checked in a sample of cells, features in all cells."""
     mdata = make_cells()
     mdata["adt"].X = mdata["adt"].X.toarray()
     known._validate_anndata(mdata)

@@ -1,4 +1,4 @@
-"""Training that is killed goes on after the last stage that was finished, and ends as if nothing had been."""
+"""Interrupted training resumes after the last completed stage, with the same result."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def begin(mdata=None, cls=IndiSeek, **settings):
 
 
 def assert_same(model, other):
-    """What was trained is equal to the bit, with all that is noted of it."""
+    """Assert that two trained models are bitwise identical, with their histories."""
     state, others = model.module.state_dict(), other.module.state_dict()
     assert state.keys() == others.keys()
     for name, x in state.items():
@@ -57,17 +57,17 @@ def run_script(checkpoint: Path, number: int) -> None:
 
 
 class Kill(Callback):
-    """Does nothing, and has the name of what kills the script, which is noted of a training."""
+    """Callback without effect, with the name of the callback that kills the script."""
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_a_process_that_is_killed_again_and_again_ends_as_one_that_is_not(tmp_path):
+def test_a_repeatedly_killed_process_reaches_the_same_result(tmp_path):
     arguments = {"max_epochs": 3, "plan_kwargs": UNGATED, "enable_progress_bar": False}
     whole, killed = begin(), begin()
     whole.train(**arguments)
-    run_script(tmp_path, 1)  # in stage 1: nothing is there to go on from
+    run_script(tmp_path, 1)  # in stage 1, before the first checkpoint
     assert not list(tmp_path.glob("*.pt"))
-    for number in (2, 2):  # in the second stage that is trained by each process
+    for number in (2, 2):  # in the second stage trained by each process
         run_script(tmp_path, number)
         assert (tmp_path / "checkpoint.pt").is_file()
     killed.train(**arguments, callbacks=[Kill()], checkpoint_dir=tmp_path)
@@ -76,11 +76,11 @@ def test_a_process_that_is_killed_again_and_again_ends_as_one_that_is_not(tmp_pa
 
 
 class Killed(BaseException):
-    """What nothing catches."""
+    """Exception that is not caught."""
 
 
 def train_killed(model, folder, monkeypatch, n_written, **arguments):
-    """Train until so many checkpoints are written, or to the end; return how many were."""
+    """Train until ``n_written`` checkpoints are written, or to the end; return their number."""
     written = []
 
     def write(*values):
@@ -110,20 +110,20 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.filterwarnings("ignore")
-def test_training_goes_on_after_any_stage_to_the_same_result(tmp_path, monkeypatch, case):
+def test_training_resumes_after_any_stage_to_the_same_result(tmp_path, monkeypatch, case):
     cls, settings, arguments = CASES[case]
     whole = begin(cls=cls, **settings)
     outcome = whole.train(**QUICK, **arguments)
     n_all = {"JointOpt": 4, "shared": 1}.get(case, 5)
     if case == "default":
         assert train_killed(begin(cls=cls, **settings), tmp_path, monkeypatch, 0, **QUICK, **arguments) == n_all
-    # After each stage of one case, and of the others after one in the middle and after the last.
+    # After each stage of the default case; after a middle and the last stage of the others.
     for n in range(1, n_all + 1) if case == "default" else sorted({-(-n_all // 2), n_all}):
         folder = tmp_path / str(n)
         train_killed(begin(cls=cls, **settings), folder, monkeypatch, n, **QUICK, **arguments)
         assert {file.name for file in folder.iterdir()} == {"checkpoint.pt", "checkpoint.json"}
         model = begin(cls=cls, **settings)
-        torch.manual_seed(n)  # the state of the process does not matter
+        torch.manual_seed(n)  # the random state of the process has no effect
         resumed = model.train(**QUICK, **arguments, checkpoint_dir=folder)
         assert not list(folder.iterdir())
         assert [fit.stage for fit in resumed.fits] == [fit.stage for fit in outcome.fits]
@@ -135,7 +135,7 @@ def test_training_goes_on_after_any_stage_to_the_same_result(tmp_path, monkeypat
             assert_same(whole, model)
 
 
-def test_stage_two_alone_goes_on_too(tmp_path, monkeypatch):
+def test_stage_2_alone_resumes(tmp_path, monkeypatch):
     arguments = {**QUICK, "stages": ("specific",), "lambda_": 3.0}
     first = begin()
     first.train(**QUICK)
@@ -145,7 +145,7 @@ def test_stage_two_alone_goes_on_too(tmp_path, monkeypatch):
     with pytest.raises(Killed):
         _kill_once(monkeypatch, lambda: killed.train(**arguments, checkpoint_dir=tmp_path / "c"))
     other.module.log_scale.data += 1
-    with pytest.raises(ValueError, match="begun with other weights of the model before"):
+    with pytest.raises(ValueError, match="differs in initial weights of the model"):
         other.train(**arguments, checkpoint_dir=tmp_path / "c")
     killed.train(**arguments, checkpoint_dir=tmp_path / "c")
     assert_same(whole, killed)
@@ -162,30 +162,32 @@ def _kill_once(monkeypatch, act):
         act()
 
 
-def test_a_checkpoint_of_another_training_is_refused(tmp_path, monkeypatch):
+def test_a_checkpoint_of_another_training_run_is_rejected(tmp_path, monkeypatch):
     with pytest.raises(Killed):
         _kill_once(monkeypatch, lambda: begin().train(**QUICK, checkpoint_dir=tmp_path))
 
-    def refuse(pieces, model=None, **arguments):
+    def assert_rejected(pieces, model=None, **arguments):
         before = sorted(file.read_bytes() for file in tmp_path.iterdir())
-        with pytest.raises(ValueError, match="checkpoint_dir: .* has a training that was begun with other") as caught:
+        with pytest.raises(
+            ValueError, match="checkpoint_dir: .* contains a checkpoint of a training run that differs in"
+        ) as caught:
             (begin() if model is None else model).train(**{**QUICK, **arguments}, checkpoint_dir=tmp_path)
-        assert all(piece in str(caught.value) for piece in (*pieces, "remove this one to begin anew"))
+        assert all(piece in str(caught.value) for piece in (*pieces, "remove this one to start again"))
         assert sorted(file.read_bytes() for file in tmp_path.iterdir()) == before
 
-    refuse(["lambda_ (there 100.0, here 7.0)"], lambda_=7.0)
-    refuse(["max_epochs", "batch_size (there 512, here 64)"], max_epochs=3, batch_size=64)
-    refuse(["cells in training, validation and held_out"], held_out=[1, 2, 3])
-    refuse(["seed (there 0, here 1)", "n_hidden (there 8, here 9)"], begin(seed=1, n_hidden=9))
+    assert_rejected(["lambda_ (saved: 100.0, now: 7.0)"], lambda_=7.0)
+    assert_rejected(["max_epochs", "batch_size (saved: 512, now: 64)"], max_epochs=3, batch_size=64)
+    assert_rejected(["cells in training, validation and held_out"], held_out=[1, 2, 3])
+    assert_rejected(["seed (saved: 0, now: 1)", "n_hidden (saved: 8, now: 9)"], begin(seed=1, n_hidden=9))
     changed, renamed, batches = draw_cells(), draw_cells(), draw_cells()
     changed["adt"].X[5, 3] += 1
-    refuse(["begun with other values of adt."], begin(changed))
+    assert_rejected(["differs in values of adt."], begin(changed))
     renamed.obs["donor"] = "a"
-    refuse(["batches"], begin(renamed))
+    assert_rejected(["batches"], begin(renamed))
     batches["rna"].obs_names = batches["adt"].obs_names = [f"x{i}" for i in range(240)]
     batches.update()
     batches.obs["donor"] = draw_cells().obs["donor"].to_numpy()
-    refuse(["names of cells"], begin(batches))
+    assert_rejected(["names of cells"], begin(batches))
     (tmp_path / "checkpoint.pt").write_bytes(b"no")
     with pytest.raises(ValueError, match=r"checkpoint\.pt is damaged"):
         begin().train(**QUICK, checkpoint_dir=tmp_path)
@@ -203,7 +205,7 @@ class _Interrupt(Callback):
             raise KeyboardInterrupt
 
 
-def test_what_is_interrupted_goes_on_too(tmp_path):
+def test_interrupted_training_resumes(tmp_path):
     arguments = {**QUICK, "plan_kwargs": UNGATED}
     whole, model = begin(), begin()
     whole.train(**arguments)
@@ -216,21 +218,21 @@ def test_what_is_interrupted_goes_on_too(tmp_path):
     assert_same(whole, model)
 
 
-def test_a_disk_that_is_full_is_warned_of_and_training_goes_on(tmp_path, monkeypatch):
+def test_a_full_disk_raises_a_warning_and_training_continues(tmp_path, monkeypatch):
     def write(*values):
         raise OSError("checkpoint.pt could not be written: no space left.")
 
     monkeypatch.setattr(_checkpoint, "write_values", write)
     model = begin()
-    with pytest.warns(UserWarning, match="checkpoint_dir: .*no space left. Training goes on without it"):
+    with pytest.warns(UserWarning, match="checkpoint_dir: .*no space left. Training continues without a checkpoint"):
         model.train(**QUICK, checkpoint_dir=tmp_path)
     assert model.stages_ == ["shared", "specific"]
 
 
-def test_a_checkpoint_is_made_of_nothing_that_runs(tmp_path, monkeypatch):
+def test_a_checkpoint_contains_no_code(tmp_path, monkeypatch):
     with pytest.raises(Killed):
         _kill_once(monkeypatch, lambda: begin().train(**QUICK, checkpoint_dir=tmp_path))
     found = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert all(isinstance(x, torch.Tensor) for x in found.values())
-    with pytest.raises(ValueError, match="begun with other"):
+    with pytest.raises(ValueError, match="differs in"):
         Checkpoint(tmp_path, {}, torch.device("cpu"))

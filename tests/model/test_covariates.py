@@ -1,4 +1,4 @@
-"""Covariates beside the batch: set-up, training, queries, files, and messages."""
+"""Covariates other than the batch: set-up, training, queries, files and messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SETUP = {
 
 
 def add_columns(mdata: MuData) -> MuData:
-    """Columns of covariates that say nothing of the cells."""
+    """Add columns of uninformative covariates."""
     rng = np.random.default_rng(0)
     mdata = mdata.copy()
     mdata.obs["batch"] = mdata.obs["batch"].astype(str)
@@ -40,7 +40,7 @@ def model(mdata) -> IndiSeek:
     return fit(mdata, setup=SETUP)
 
 
-def test_all_of_them_stand_in_the_design(model, mdata):
+def test_all_covariates_are_in_the_design(model, mdata):
     covariates = find_covariates(model.registry_)
     assert (covariates.batch, list(covariates.levels), covariates.values) == (
         "batch",
@@ -56,7 +56,7 @@ def test_all_of_them_stand_in_the_design(model, mdata):
     np.testing.assert_allclose(minibatch["extra_continuous_covs"][:, 0], mdata.obs["age"][:2], rtol=1e-6)
 
 
-def test_the_note_in_uns_names_them(model, mdata):
+def test_covariates_are_named_in_uns(model, mdata):
     written = mdata.copy()
     model.write_latents(written)
     noted = written.uns[_keys.SETTINGS]
@@ -64,7 +64,7 @@ def test_the_note_in_uns_names_them(model, mdata):
     assert list(noted["continuous_covariate_keys"]) == ["age"]
 
 
-def test_a_saved_model_has_them(model, mdata, tmp_path):
+def test_covariates_are_saved(model, mdata, tmp_path):
     model.save(tmp_path / "model")
     loaded = IndiSeek.load(tmp_path / "model", adata=mdata.copy())
     assert_equal_latents(all_latents(model), all_latents(loaded))
@@ -84,7 +84,7 @@ def test_levels_of_a_query_are_matched_by_name(model, mdata):
     )
 
 
-def test_a_new_batch_is_added_and_a_new_donor_is_not(model, mdata):
+def test_a_query_may_have_a_new_batch_but_no_new_donor(model, mdata):
     query = mdata[:200].copy()
     query.obs["batch"] = "new"
     later = IndiSeek.load_query_data(query, model)
@@ -97,7 +97,7 @@ def test_a_new_batch_is_added_and_a_new_donor_is_not(model, mdata):
         IndiSeek.load_query_data(query, model)
 
 
-def test_one_modality_of_a_query_needs_them(model, mdata):
+def test_a_query_with_one_modality_needs_the_covariates(model, mdata):
     alone = MuData({"adt": mdata["adt"][:30].copy()})
     for column in ("batch", "donor", "age"):
         alone.obs[column] = mdata.obs[column]
@@ -108,8 +108,8 @@ def test_one_modality_of_a_query_needs_them(model, mdata):
     assert np.isfinite(predicted.mean).all(axis=None)
 
 
-def test_a_continuous_covariate_alone(mdata):
-    """What changes with a covariate alike in both modalities is nothing that they share."""
+def test_linear_effects_of_a_continuous_covariate_are_removed(mdata):
+    """An effect in both modalities is not part of the shared representation."""
     rng = np.random.default_rng(1)
     cells = mdata.copy()
     cells.obs["depth"] = rng.uniform(-1, 1, cells.n_obs)
@@ -156,7 +156,7 @@ def test_a_continuous_covariate_alone(mdata):
         (None, {"batch_key": ["batch", "donor"]}, r"batch_key='batch', categorical_covariate_keys=\['donor'\]"),
     ],
 )
-def test_columns_that_cannot_be_used(mdata, change, setup, message):
+def test_invalid_columns_are_rejected(mdata, change, setup, message):
     cells = mdata.copy()
     if change is not None:
         cells.obs[change[0]] = change[1]

@@ -1,4 +1,4 @@
-"""Attributions of a whole model, against differences of what the model itself says."""
+"""Feature attribution of trained models, compared with finite differences and closed forms."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def train(mdata, **settings) -> IndiSeek:
 
 @pytest.fixture(scope="module")
 def counts() -> IndiSeek:
-    """Counts with two batches, 30 of 60 genes in use."""
+    """Model of counts, with 30 of 60 genes in use."""
     mdata = synthetic.make("S6", 300, n_genes=60, n_proteins=12)
     mdata.obs["half"] = pd.Categorical(np.where(np.arange(300) < 140, "first", "second"), ["second", "first"])
     return train(mdata, n_top_genes=30, n_components=10)
@@ -38,18 +38,18 @@ def counts() -> IndiSeek:
 
 @pytest.fixture(scope="module")
 def linear() -> IndiSeek:
-    """Gaussian data whose private features are known."""
+    """Model of Gaussian data with known private features."""
     return train(synthetic.make("S1", 400, n_copies=2))
 
 
 def wide(table: pd.DataFrame, modality: str, column: str = "attribution") -> np.ndarray:
-    """Features by dimensions."""
+    """Return one column of the table as an array of features by dimensions."""
     return table[table["modality"] == modality].pivot(index="feature", columns="dimension", values=column).to_numpy()
 
 
 @pytest.mark.parametrize("kind", ["shared", "specific"])
 @pytest.mark.parametrize("modality", ["rna", "adt"])
-def test_the_jacobian_is_the_slope_of_what_is_decoded(counts, kind: str, modality: str) -> None:
+def test_jacobian_is_the_slope_of_decoded_features(counts, kind: str, modality: str) -> None:
     module, transform, rows = counts.module, counts.module.transforms[modality], np.arange(0, 300, 10)
     table = counts.feature_attribution(modality=modality, kind=kind, indices=rows)
     batch = get_design(counts, counts.adata, rows)
@@ -72,7 +72,7 @@ def test_the_jacobian_is_the_slope_of_what_is_decoded(counts, kind: str, modalit
                 z, c = (specific + sign * step, shared) if kind == "specific" else (specific, shared + sign * step)
                 ends.append(module.encoder_decoders[modality].decode(z, module.condition(modality, c, batch)))
             slope = (ends[0] - ends[1]).double().numpy() / 0.04
-            if modality == "rna":  # back through the components, then out of units of standard deviations
+            if modality == "rna":  # transform components to features, then remove the scaling
                 slope = slope @ np.linalg.pinv(transform.components.double().numpy())
             slope = slope / transform.scale.numpy()
             of_dimension = table[table["dimension"] == dimension]
@@ -82,8 +82,8 @@ def test_the_jacobian_is_the_slope_of_what_is_decoded(counts, kind: str, modalit
             )
 
 
-def test_dimensions_that_are_not_in_use_are_left_out(counts) -> None:
-    """Those of a specific representation may lie between others; the numbers are those of the columns that a user gets."""
+def test_unused_dimensions_are_left_out(counts) -> None:
+    """Dimensions are numbered as the columns of the representation that users receive."""
     in_use = counts.module.encoder_decoders["rna"].in_use
     kept = in_use.clone()
     before = wide(counts.feature_attribution(modality="rna", indices=range(20)), "rna")
@@ -93,12 +93,12 @@ def test_dimensions_that_are_not_in_use_are_left_out(counts) -> None:
     finally:
         in_use.copy_(kept)
     assert after.shape[1] == before.shape[1] - 1
-    # What a dimension behind it decodes to changes a little, since those before it are given.
+    # Later dimensions change slightly, since each is decoded given the preceding ones.
     for column, same in enumerate([0, *range(2, before.shape[1])]):
         assert np.corrcoef(after[:, column], before[:, same])[0, 1] > 0.8
 
 
-def test_the_jacobian_of_the_joint_representation_is_its_axes(counts) -> None:
+def test_jacobian_of_the_joint_representation_is_its_loadings(counts) -> None:
     table = counts.feature_attribution(kind="joint")
     latent = counts.get_latent_representation()
     module, specific, conditions = counts.module, {}, {}
@@ -115,7 +115,7 @@ def test_the_jacobian_of_the_joint_representation_is_its_axes(counts) -> None:
     for modality, part, moved in (
         ("rna", change[:30], (decoded[0] - decoded[1])[:10]),
         ("adt", change[30:], (decoded[0] - decoded[1])[10:]),
-    ):  # all components together give back what is decoded
+    ):  # all components together reproduce the decoded features
         expected = transforms[modality].undo_change(torch.from_numpy(moved[None])).numpy()[0]
         np.testing.assert_allclose(part, expected, atol=2e-3 * np.abs(expected).max())
 
@@ -123,7 +123,7 @@ def test_the_jacobian_of_the_joint_representation_is_its_axes(counts) -> None:
 @pytest.mark.parametrize("values", ["normalized", "raw"])
 @pytest.mark.parametrize("kind", ["shared", "specific", "joint"])
 def test_contributions_add_up_in_every_group(counts, kind: str, values: str) -> None:
-    """Completeness: over features, they sum to the distance of the representations of cells and baseline."""
+    """Sums over features equal the distance between the representations of cells and baseline."""
     pytest.importorskip("captum")
     rows, options = np.arange(0, 300, 30), {"kind": kind, "values": values, "method": "integrated_gradients"}
     table = counts.feature_attribution(groups="half", indices=rows, **options)
@@ -144,13 +144,13 @@ def test_contributions_add_up_in_every_group(counts, kind: str, values: str) -> 
         of_group = table[table["group"] == group]
         for role in ("rna", "adt") if kind != "joint" else ("both",):
             here = of_group if role == "both" else of_group[of_group["modality"] == role]
-            told = here.groupby("dimension")["attribution"].sum().to_numpy()
+            total = here.groupby("dimension")["attribution"].sum().to_numpy()
             distance = (ends[0] - ends[1] if role == "both" else ends[0][role] - ends[1][role])[chosen].mean(dim=0)
             assert here["n_cells"].eq(chosen.sum()).all()
-            np.testing.assert_allclose(told, distance.numpy(), atol=0.02 * float(distance.abs().max()) + 2e-3)
+            np.testing.assert_allclose(total, distance.numpy(), atol=0.02 * float(distance.abs().max()) + 2e-3)
 
 
-def test_contributions_to_a_linear_representation_have_their_closed_form(linear) -> None:
+def test_contributions_to_a_linear_representation_match_their_closed_form(linear) -> None:
     pytest.importorskip("captum")
     module = linear.module
     network = module.encoders["adt"].network[-1]
@@ -182,11 +182,10 @@ def test_groups_are_averaged_over_their_cells(counts, method: str) -> None:
     table = counts.feature_attribution(groups=labels, **options)
     assert list(table["group"].cat.categories) == ["a", "b"]
     cells = [counts.feature_attribution(indices=[row], **options) for row in (3, 50, 120)]
-    unit = 1.0
-    if method == "decoder_jacobian":  # slopes are per standard deviation among the cells looked at, here one
+    if method == "decoder_jacobian":  # the standard deviation over a single cell is 0
         assert all((cell["attribution"] == 0).all() for cell in cells)
         return
-    each = np.stack([cell["attribution"] for cell in cells]) * unit
+    each = np.stack([cell["attribution"] for cell in cells])
     of_b = table[table["group"] == "b"]
     np.testing.assert_allclose(of_b["attribution"], each.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(of_b["standard_error"], each.std(axis=0, ddof=1) / 3**0.5, atol=1e-5)
@@ -194,7 +193,7 @@ def test_groups_are_averaged_over_their_cells(counts, method: str) -> None:
     assert table.loc[table["group"] == "a", "standard_error"].isna().all()
 
 
-def test_the_table(counts) -> None:
+def test_columns_and_rows_of_the_table(counts) -> None:
     table = counts.feature_attribution(groups="half", max_cells=20, seed=1)
     assert table.columns.tolist() == COLUMNS
     used = counts.adata["rna"].var_names[counts.module.transforms["rna"].features.numpy()]
@@ -203,28 +202,28 @@ def test_the_table(counts) -> None:
     width = {m: counts.get_latent_representation(kind="specific", modality=m).shape[1] for m in ("rna", "adt")}
     assert len(table) == 2 * (30 * width["rna"] + 12 * width["adt"])
     assert table["n_cells"].eq(20).all()
-    assert table["group"].cat.categories.tolist() == ["second", "first"]  # as the column has them
+    assert table["group"].cat.categories.tolist() == ["second", "first"]  # order of the column
     assert np.isfinite(table[["attribution", "standard_error", "magnitude"]]).all(axis=None)
     assert (table["magnitude"] >= table["attribution"].abs() - 1e-9).all()
     pd.testing.assert_frame_equal(table, counts.feature_attribution(groups="half", max_cells=20, seed=1))
     assert not table["attribution"].equals(counts.feature_attribution(groups="half", max_cells=20)["attribution"])
 
 
-def test_raw_values_are_those_of_all_genes(counts) -> None:
+def test_contributions_of_raw_values_include_all_genes(counts) -> None:
     pytest.importorskip("captum")
     options = {"modality": "rna", "method": "integrated_gradients", "indices": range(20)}
     table = counts.feature_attribution(values="raw", **options)
     assert table["feature"].unique().tolist() == counts.adata["rna"].var_names.tolist()
     used = table["feature"].isin(counts.feature_attribution(**options)["feature"])
-    # A gene that is not in use has its part in the library size, and no other.
+    # An unused gene contributes only through the library size.
     assert 0 < table.loc[~used, "magnitude"].mean() < 0.2 * table.loc[used, "magnitude"].mean()
 
 
 @pytest.mark.parametrize("values", ["normalized", "raw"])
 @pytest.mark.parametrize("method", ["decoder_jacobian", "integrated_gradients"])
-def test_parts_are_small_and_make_no_difference(counts, method: str, values: str, monkeypatch) -> None:
+def test_chunks_are_small_and_do_not_change_results(counts, method: str, values: str, monkeypatch) -> None:
     if (method, values) == ("decoder_jacobian", "raw"):
-        pytest.skip("nothing is decoded to raw values")
+        pytest.skip("decoders do not return raw values")
     if method == "integrated_gradients":
         pytest.importorskip("captum")
     options = {"modality": "rna", "method": method, "values": values, "indices": range(30)}
@@ -241,7 +240,7 @@ def test_parts_are_small_and_make_no_difference(counts, method: str, values: str
         np.testing.assert_allclose(parts[column], whole[column], rtol=1e-3, atol=1e-5)
 
 
-def test_the_form_of_the_matrix_makes_no_difference(counts) -> None:
+def test_matrix_format_does_not_change_results(counts) -> None:
     other = counts.adata.copy()
     other["rna"].X, other["adt"].X = other["rna"].X.tocsc(), other["adt"].X.toarray()
     tables = [counts.feature_attribution(mdata, indices=range(20)) for mdata in (counts.adata, other)]
@@ -249,22 +248,22 @@ def test_the_form_of_the_matrix_makes_no_difference(counts) -> None:
 
 
 def test_specific_dimensions_are_attributed_to_private_features(linear) -> None:
-    """What is known of S1: a coordinate that copies a private factor is decoded from the specific representation, the others are not."""
+    """In S1, features that copy private factors are decoded from the specific part only."""
     truth = linear.adata.uns["synthetic"]["coordinates"].set_index("coordinate")["group"]
-    for kind, told in (("specific", "private"), ("shared", "shared")):
+    for kind, group in (("specific", "private"), ("shared", "shared")):
         block = tl.block_attribution(linear.feature_attribution(kind=kind))
         shares = block.groupby(["modality", block["feature"].astype(str).map(truth)], observed=True)["share"].sum()
-        assert shares.xs(told, level="feature").min() > 0.95
+        assert shares.xs(group, level="feature").min() > 0.95
 
 
-def test_too_few_steps_are_told(counts) -> None:
+def test_too_few_steps_raise_a_warning(counts) -> None:
     pytest.importorskip("captum")
     options = {"modality": "rna", "method": "integrated_gradients", "values": "raw", "indices": range(10)}
-    with pytest.warns(UserWarning, match="n_steps=1: contributions miss what they should add up to by"):
+    with pytest.warns(UserWarning, match="n_steps=1: the sums of contributions differ .* by"):
         counts.feature_attribution(n_steps=1, **options)
 
 
-def test_the_model_stays_as_it_was(counts) -> None:
+def test_the_model_is_unchanged(counts) -> None:
     pytest.importorskip("captum")
     before, state = counts.get_latent_representation(), torch.get_rng_state()
     for method in ("decoder_jacobian", "integrated_gradients"):
@@ -274,7 +273,7 @@ def test_the_model_stays_as_it_was(counts) -> None:
     assert all(p.grad is None for p in counts.module.parameters())
 
 
-def test_without_captum_it_is_said_how_to_get_it(counts, monkeypatch) -> None:
+def test_a_missing_captum_raises_an_error_with_the_remedy(counts, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(ImportError, match=r"pip install \"indiseek_sc\[attribution\]\", or use method='decoder"):
         counts.feature_attribution(method="integrated_gradients")
@@ -283,7 +282,7 @@ def test_without_captum_it_is_said_how_to_get_it(counts, monkeypatch) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("values", ["normalized", "raw"])
 def test_20000_genes_fit_in_little_memory(values: str) -> None:
-    """All of them in use: cells by genes by steps by dimensions would take tens of gigabytes."""
+    """An array of cells by genes by steps by dimensions would need tens of gigabytes."""
     pytest.importorskip("captum")
     resource = pytest.importorskip("resource")
     model = train(synthetic.make("S6", 300, n_genes=20_000, n_proteins=30, gene_counts=20_000.0), n_top_genes=20_000)

@@ -1,4 +1,4 @@
-"""Importance of input features of a whole model, against derivatives of what the model itself says."""
+"""Feature importance of trained models, compared with finite differences and closed forms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLUMNS = ["feature", "importance", "standard_error", "method", "kind", "modalit
 
 @pytest.fixture(scope="module")
 def linear() -> IndiSeek:
-    """Both stages on Gaussian data, with batches that mean nothing, half of the cells held out."""
+    """Model of Gaussian data, both stages, uninformative batches, half of the cells held out."""
     mdata = synthetic.make("S1", 400, n_copies=2)
     mdata.obs["batch"] = pd.Categorical(np.arange(400) % 3)
     IndiSeek.setup_mudata(mdata, batch_key="batch")
@@ -31,7 +31,7 @@ def linear() -> IndiSeek:
 
 @pytest.fixture(scope="module")
 def counts() -> IndiSeek:
-    """Stage 1 alone on counts, with 20 of 60 genes, nothing held out."""
+    """Model of counts, stage 1 only, 20 of 60 genes in use, no cells held out."""
     mdata = synthetic.make("S6", 300, n_genes=60, n_proteins=12)
     IndiSeek.setup_mudata(mdata)
     model = IndiSeek(mdata, n_top_genes=20)
@@ -41,8 +41,8 @@ def counts() -> IndiSeek:
 
 @pytest.mark.parametrize("kind", ["shared", "specific"])
 @pytest.mark.parametrize("modality", ["rna", "adt"])
-def test_jacobian_is_the_slope_of_what_the_model_says(linear, kind: str, modality: str) -> None:
-    """Through the public methods alone: move one raw feature a little and encode again."""
+def test_jacobian_matches_finite_differences(linear, kind: str, modality: str) -> None:
+    """Public methods only: change one raw feature slightly and encode again."""
     table = linear.feature_importance(modality=modality, kind=kind)
     mdata, test = linear.adata, linear.split.test
     width = mdata[modality].X[linear.split.train].std(axis=0, ddof=1, dtype=np.float64)
@@ -60,8 +60,8 @@ def test_jacobian_is_the_slope_of_what_the_model_says(linear, kind: str, modalit
         assert table["standard_error"][j] == pytest.approx(expected.std(ddof=1) / test.size**0.5, rel=0.1, abs=1e-3)
 
 
-def test_a_linear_encoder_has_its_closed_form(linear) -> None:
-    """The shared encoder with its network and the offsets of states silenced is a matrix, behind components that are known."""
+def test_importance_for_a_linear_encoder_matches_its_closed_form(linear) -> None:
+    """Without its network and offsets of states, the shared encoder is a known matrix."""
     module = linear.module
     silenced = [*module.encoders["adt"].network[-1].parameters(), module.covariate_offsets["adt"].of_states]
     kept = [p.detach().clone() for p in silenced]
@@ -69,24 +69,24 @@ def test_a_linear_encoder_has_its_closed_form(linear) -> None:
         for p in silenced:
             p.zero_()
     table = linear.feature_importance(modality="adt", kind="shared")
-    exchanged = linear.feature_importance(modality="adt", kind="shared", method="permutation", n_repeats=50)
+    permuted = linear.feature_importance(modality="adt", kind="shared", method="permutation", n_repeats=50)
     weight = (module.rotations["adt"].weight.T @ module.encoders["adt"].linear.weight).detach().numpy()
     x = read_coordinates(module.transforms["adt"], linear.adata["adt"].X, linear.split.test).numpy()
     squares = (weight**2).sum(axis=0) * x.var(axis=0)
     np.testing.assert_allclose(table["importance"], squares, rtol=1e-4)
     np.testing.assert_allclose(table["standard_error"], 0, atol=1e-4)
     whole = (x @ weight.T).var(axis=0).sum()
-    np.testing.assert_allclose(exchanged["importance"], squares / whole, rtol=0.1)
+    np.testing.assert_allclose(permuted["importance"], squares / whole, rtol=0.1)
     with torch.no_grad():
         for p, values in zip(silenced, kept, strict=True):
             p.copy_(values)
 
 
-def test_probes_read_the_representations(linear) -> None:
-    groups = linear.adata.uns["synthetic"]["features"].set_index("feature")["group"]
+def test_probes_predict_features_from_the_representation(linear) -> None:
+    groups = linear.adata.uns["synthetic"]["coordinates"].set_index("coordinate")["group"]
     split = linear.split
     seen = np.concatenate([split.train, split.validation])
-    for kind, told, untold in (("shared", "shared", None), ("specific", "private", "shared")):
+    for kind, contained, removed in (("shared", "shared", None), ("specific", "private", "shared")):
         table = linear.feature_importance(modality="rna", kind=kind, method="probe")
         latent = linear.get_latent_representation(kind=kind, modality="rna")
         x = linear.adata["rna"].X
@@ -94,12 +94,12 @@ def test_probes_read_the_representations(linear) -> None:
         reference = r2_score(x[split.test], line, multioutput="raw_values")
         assert (table["importance"] > reference - 0.05).all()
         best = table.groupby(table["feature"].map(groups))["importance"].max()
-        assert best[told] > 0.6
-        assert untold is None or best[untold] < 0.15
+        assert best[contained] > 0.6
+        assert removed is None or best[removed] < 0.15
 
 
 @pytest.mark.parametrize("method", ["jacobian", "permutation", "probe"])
-def test_tables_of_genes_in_use_and_proteins(counts, method: str) -> None:
+def test_columns_and_rows_of_the_tables(counts, method: str) -> None:
     used = counts.module.transforms["rna"].features.numpy()
     names = {"rna": counts.adata["rna"].var_names[used], "adt": counts.adata["adt"].var_names}
     for modality, expected in names.items():
@@ -109,13 +109,13 @@ def test_tables_of_genes_in_use_and_proteins(counts, method: str) -> None:
         assert table["feature"].tolist() == expected.tolist()
         assert len(table) == {"rna": 20, "adt": 12}[modality]
         assert np.isfinite(table["importance"]).all()
-        # The encoder of so few cells is linear: its slopes are the same in every cell.
+        # With so few cells the encoder is linear, so its slopes are the same in every cell.
         assert (table["standard_error"] > 0).all() or method == "jacobian"
         assert (table[["method", "kind", "modality"]] == [method, "shared", modality]).all(axis=None)
         pd.testing.assert_frame_equal(table, counts.feature_importance(**options))
 
 
-def test_the_model_stays_as_it_was(linear) -> None:
+def test_the_model_is_unchanged(linear) -> None:
     before = linear.get_latent_representation()
     state = torch.get_rng_state()
     for method in ("jacobian", "permutation"):
@@ -125,14 +125,14 @@ def test_the_model_stays_as_it_was(linear) -> None:
     assert all(p.grad is None for p in linear.module.parameters())
 
 
-def test_cells_are_those_that_were_held_out_or_validated(linear, counts) -> None:
+def test_importance_uses_held_out_or_validation_cells(linear, counts) -> None:
     for model, name in ((linear, "test"), (counts, "validation")):
-        unseen, seen = _draw_evaluated_and_others(model, model.adata, 10, np.random.default_rng(0))
-        assert set(unseen) <= set(getattr(model.split, name))
-        assert not set(seen) & set(getattr(model.split, name))
-        assert len(unseen) == len(seen) == 10
+        evaluated, others = _draw_evaluated_and_others(model, model.adata, 10, np.random.default_rng(0))
+        assert set(evaluated) <= set(getattr(model.split, name))
+        assert not set(others) & set(getattr(model.split, name))
+        assert len(evaluated) == len(others) == 10
 
 
-def test_a_representation_that_was_not_trained_has_no_importance(counts) -> None:
+def test_an_untrained_representation_raises_an_error(counts) -> None:
     with pytest.raises(RuntimeError, match="specific representations are not trained"):
         counts.feature_importance(modality="rna")

@@ -1,4 +1,4 @@
-"""Panels that differ by batch: proteins that are NaN in a whole batch count as not measured there, in transforms and losses."""
+"""Panels that differ by batch: proteins that are NaN in a whole batch are not measured there."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .conftest import all_latents, assert_equal_latents, fit
 LACKING = ("CD3", "CD19", "CD14", "CD56", "CD8")
 
 
-def lose(mdata: MuData, *, is_sparse: bool = False) -> MuData:
-    """The first batch was measured without some proteins."""
+def drop_proteins(mdata: MuData, *, is_sparse: bool = False) -> MuData:
+    """Set some proteins of the first batch to NaN."""
     mdata = mdata.copy()
     values = mdata["adt"].X.toarray().astype(np.float32)
     rows, columns = find_gaps(mdata)
@@ -30,7 +30,7 @@ def lose(mdata: MuData, *, is_sparse: bool = False) -> MuData:
 
 
 def find_gaps(mdata: MuData) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of what is not measured."""
+    """Return rows and columns of missing values."""
     batches = mdata.obs["batch"].astype(str)
     return np.flatnonzero(batches == batches.iloc[0]), mdata["adt"].var_names.get_indexer(LACKING)
 
@@ -42,7 +42,7 @@ def whole(_pbmc_covid_once) -> MuData:
 
 @pytest.fixture(scope="module")
 def mdata(whole) -> MuData:
-    return lose(whole)
+    return drop_proteins(whole)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def model(mdata) -> IndiSeek:
     return fit(mdata, setup={"batch_key": "batch", "exclude": ()})
 
 
-def test_they_are_named_and_kept(mdata, messages):
+def test_unmeasured_proteins_are_named_and_kept(mdata, messages):
     cells = mdata.copy()
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
@@ -61,8 +61,8 @@ def test_they_are_named_and_kept(mdata, messages):
     assert set(LACKING) <= set(IndiSeek(cells).get_var_names()["adt"])
 
 
-def test_log_ratios_are_to_the_proteins_that_all_batches_measured(model, mdata):
-    """Features without offsets, written out with numpy."""
+def test_log_ratios_are_relative_to_proteins_measured_in_all_batches(model, mdata):
+    """Compare features with a computation in numpy."""
     transform, (rows, columns) = model.module.transforms["adt"], find_gaps(mdata)
     values = mdata["adt"].X
     logs = np.log1p(values.astype(np.float64))
@@ -79,16 +79,16 @@ def test_log_ratios_are_to_the_proteins_that_all_batches_measured(model, mdata):
     np.testing.assert_allclose(features, offsets(found, get_design(model, mdata, np.arange(mdata.n_obs))), atol=1e-4)
 
 
-def test_the_scale_is_that_of_measured_values(model, whole):
-    """Of proteins that are missing at random with the batch, the scale is close to that of all values."""
+def test_the_scale_is_estimated_from_measured_values(model, whole):
+    """The scale is close to that of all values if the missing batch is a random sample."""
     complete = fit(whole.copy(), setup={"batch_key": "batch", "exclude": ()}, train={"stages": ("shared",)})
     _, columns = find_gaps(whole)
     ratio = model.module.transforms["adt"].scale[columns] / complete.module.transforms["adt"].scale[columns]
     assert ((ratio > 0.6) & (ratio < 1.5)).all()
 
 
-def test_what_is_missing_is_that_of_cells_of_the_same_state(model, whole):
-    """The offsets of states bring missing values, which are the mean of all cells, towards those of similar cells."""
+def test_missing_features_are_estimated_from_cells_of_the_same_state(model, whole):
+    """Offsets of states shift missing values from the mean towards values of similar cells."""
     rows, columns = find_gaps(whole)
     filled = model.get_features(modality="adt")[np.ix_(rows, columns)]
     measured = np.log1p(whole["adt"].X.toarray()[rows][:, columns])
@@ -96,7 +96,7 @@ def test_what_is_missing_is_that_of_cells_of_the_same_state(model, whole):
     assert np.mean(correlations) > 0.4
 
 
-def test_they_have_no_part_in_losses(model, mdata):
+def test_missing_values_do_not_contribute_to_losses(model, mdata):
     module, rows = model.module, np.arange(mdata.n_obs)
     gap_rows, columns = find_gaps(mdata)
     features = {role: torch.from_numpy(model.get_features(modality=model.modalities[role])) for role in ROLES}
@@ -139,15 +139,15 @@ def test_representations_predictions_and_audit_are_finite(model, mdata, tmp_path
     assert np.isfinite(report.measured.to_numpy()).all() and 0 < len(report.measured)
 
 
-def test_sparse_values_give_the_same(model, whole):
-    sparse = lose(whole, is_sparse=True)
+def test_sparse_values_give_the_same_representations(model, whole):
+    sparse = drop_proteins(whole, is_sparse=True)
     latents = all_latents(model, sparse, indices=np.arange(60))
     for name, latent in all_latents(model, indices=np.arange(60)).items():
         np.testing.assert_allclose(latents[name], latent, atol=1e-5, err_msg=name)
 
 
-def test_a_query_may_lack_the_same_proteins_and_no_others(model, whole):
-    query = lose(whole[:80].copy())
+def test_a_query_may_lack_only_the_same_proteins(model, whole):
+    query = drop_proteins(whole[:80].copy())
     np.testing.assert_allclose(
         model.get_latent_representation(query), model.get_latent_representation(indices=np.arange(80)), atol=1e-5
     )
@@ -156,7 +156,7 @@ def test_a_query_may_lack_the_same_proteins_and_no_others(model, whole):
         model.get_latent_representation(query)
 
 
-def test_a_protein_that_no_batch_measured_is_an_error(whole):
+def test_a_protein_that_no_batch_measured_is_rejected(whole):
     mdata = whole.copy()
     values = mdata["adt"].X.toarray().astype(np.float32)
     values[:, 0] = np.nan

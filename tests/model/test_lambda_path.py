@@ -1,4 +1,4 @@
-"""The walk along lambda on real cells: it leaves the model alone, reads no held-out cell, and chooses."""
+"""Choice of lambda on real cells, without held-out cells and without changing the model."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ LAMBDAS = (1, 1000)
 
 @pytest.fixture(autouse=True)
 def _quick_probes(monkeypatch):
-    """The ridge and the neighbours judge alone: what the MLP finds is the business of other tests."""
+    """Use only ridge and nearest-neighbour probes, for speed."""
     monkeypatch.setattr(_probes, "_MAX_EPOCHS", 0)
 
 
 def fit(mdata, **train):
     IndiSeek.setup_mudata(mdata)
     model = IndiSeek(mdata)
-    # The 200 steps of critics alone would be most of the time here.
-    # Lambdas differ where encoders move: so few cells show no dependence to remove, and the probe would keep the start.
+    # A short critic warm-up, for speed. Encoders are always trained, since with few cells no
+    # dependence is detected and lambda would have no effect.
     optimisation = dataclasses.replace(
         model.settings.optimisation, n_critic_warmup_steps=4, keep_least_leak=False, gate_critics=False
     )
@@ -56,7 +56,7 @@ def path(fitted):
 
 
 def fitted_copy(fitted):
-    """A copy to change: the data are the same."""
+    """Return a copy of the model with the same data."""
     model = copy.copy(fitted)
     model.module = copy.deepcopy(fitted.module)
     return model
@@ -82,7 +82,7 @@ def assert_same(first, second):
     assert torch.equal(first["torch"], second["torch"])
 
 
-def test_a_row_for_each_lambda_and_modality(path, fitted):
+def test_the_table_has_a_row_for_each_lambda_and_modality(path, fitted):
     assert path.table["lambda"].tolist() == [1000, 1000, 1, 1]
     assert path.table["modality"].tolist() == ["rna", "adt"] * 2
     figures = path.table[["leak", "leak_max", "leak_ratio_se", "leak_p", "gain", "complete"]]
@@ -91,19 +91,19 @@ def test_a_row_for_each_lambda_and_modality(path, fitted):
     assert (path.n_train, path.n_test) == (fitted.split.train.size, fitted.split.validation.size)
 
 
-def test_what_depends_on_shared_representations_alone_is_the_same_all_along(path):
+def test_measures_of_the_shared_representations_do_not_depend_on_lambda(path):
     for _, rows in path.table.groupby("modality"):
         assert rows["leak_max"].nunique() == rows["r2_shared"].nunique() == 1
         assert rows["leak"].nunique() == 2
 
 
-def test_the_model_is_as_it_was(fitted):
+def test_the_model_is_unchanged(fitted):
     before = state_of(fitted)
     fitted.lambda_path([100], tolerance=1.0, **QUICK)
     assert_same(before, state_of(fitted))
 
 
-def test_the_walk_starts_where_the_trained_critics_did(fitted):
+def test_the_search_starts_from_the_trained_conditional_whitening(fitted):
     """The conditional whitening is not trained again, and its dropout is off."""
     options = RunOptions(dataclasses.replace(fitted.settings.optimisation, gate_critics=True))
     run, values = start_run(fitted, fitted.adata, copy_module(fitted, options), fitted.split, options)
@@ -119,7 +119,7 @@ def test_the_walk_starts_where_the_trained_critics_did(fitted):
             assert torch.corrcoef(torch.stack([specific[:, 0], start[:, 0]]))[0, 1] > 0.999
 
 
-def test_a_model_with_shared_representations_alone_is_walked_and_stays_so(pbmc_small):
+def test_a_model_without_specific_representations_is_searched_and_unchanged(pbmc_small):
     model = fit(pbmc_small, stages=("shared",))
     model.lambda_path([100], tolerance=1.0, **QUICK)
     with pytest.raises(RuntimeError, match="specific representations are not trained yet"):
@@ -127,7 +127,7 @@ def test_a_model_with_shared_representations_alone_is_walked_and_stays_so(pbmc_s
 
 
 def test_held_out_cells_are_never_read(pbmc_small, path, monkeypatch):
-    """Not numbers at all in the features of held-out cells: whoever reads them would say so."""
+    """Features of held-out cells are NaN, which would change the results if they were used."""
     model = fit(pbmc_small)
     seen = []
 
@@ -142,7 +142,7 @@ def test_held_out_cells_are_never_read(pbmc_small, path, monkeypatch):
     assert seen == [0, 0]
 
 
-def test_the_smallest_leak_is_chosen_with_a_warning_where_none_is_within(fitted):
+def test_the_smallest_leak_is_chosen_with_a_warning_if_none_is_within_the_tolerance(fitted):
     with pytest.warns(UserWarning, match="No lambda keeps the leak ratio within 0 in both modalities"):
         path = fitted.lambda_path(LAMBDAS, tolerance=0.0, **QUICK)
     worst = path.table.groupby("lambda")["leak_ratio"].max()
@@ -150,7 +150,7 @@ def test_the_smallest_leak_is_chosen_with_a_warning_where_none_is_within(fitted)
     assert not path.is_within
 
 
-def test_applied_representations_are_those_that_were_judged(fitted, path):
+def test_applied_representations_are_those_that_were_evaluated(fitted, path):
     model = fitted_copy(fitted)
     applied = model.lambda_path(LAMBDAS, tolerance=1.0, apply=True, **QUICK)
     assert model.lambda_ == model.chosen_path.chosen == 1000
@@ -168,7 +168,7 @@ def test_applied_representations_are_those_that_were_judged(fitted, path):
     np.testing.assert_array_equal(applied.table, path.table)
 
 
-def test_auto_walks_to_the_first_within_and_is_saved(pbmc_small, tmp_path, monkeypatch, capsys):
+def test_auto_chooses_the_first_lambda_within_the_tolerance_and_is_saved(pbmc_small, tmp_path, monkeypatch, capsys):
     tried = []
     train_at = LambdaSearch._train
     monkeypatch.setattr(LambdaSearch, "_train", lambda search, value: tried.append(value) or train_at(search, value))
@@ -189,11 +189,11 @@ def test_auto_walks_to_the_first_within_and_is_saved(pbmc_small, tmp_path, monke
     latents = model.get_latent_representation()
     model.train(lambda_=1000, held_out=HELD_OUT, **QUICK)
     assert model.chosen_path is None
-    np.testing.assert_array_equal(model.get_latent_representation(), latents)  # the walk leaves no trace in them
+    np.testing.assert_array_equal(model.get_latent_representation(), latents)
 
 
-def test_order_does_not_matter(fitted, path):
-    """Every lambda begins at the start."""
+def test_results_do_not_depend_on_the_order_of_lambdas(fitted, path):
+    """Training at every lambda starts from the same state."""
     alone = [fitted.lambda_path([value], tolerance=1.0, **QUICK).table for value in (1000, 1)]
     np.testing.assert_array_equal(path.table[:2], alone[0])
     np.testing.assert_array_equal(path.table[2:], alone[1])
@@ -210,8 +210,8 @@ class _Stop(Callback):
                 raise KeyboardInterrupt
 
 
-def test_an_interrupted_walk_tells_what_it_has(fitted, monkeypatch):
-    # Whether or not there is dependence to remove.
+def test_an_interrupted_search_returns_completed_lambdas(fitted, monkeypatch):
+    # Train encoders even if no dependence is detected.
     monkeypatch.setattr("indiseek_sc.model._stages.find_dependence", lambda *_: True)
     with pytest.warns(UserWarning, match="Stage 'specific': Interrupted"):
         path = fitted.lambda_path(LAMBDAS, tolerance=1.0, callbacks=[_Stop(2)], **QUICK)
@@ -223,7 +223,7 @@ def test_an_interrupted_walk_tells_what_it_has(fitted, monkeypatch):
         fitted.lambda_path(LAMBDAS, callbacks=[_Stop(1)], **QUICK)
 
 
-def test_what_cannot_be_asked(fitted, pbmc_small, monkeypatch):
+def test_invalid_arguments_are_rejected(fitted, pbmc_small, monkeypatch):
     for wrong in ([], [0], [-1, 10], [np.inf]):
         with pytest.raises(ValueError, match="lambdas must be"):
             fitted.lambda_path(wrong)
@@ -242,9 +242,9 @@ def test_what_cannot_be_asked(fitted, pbmc_small, monkeypatch):
 
 
 @pytest.mark.slow
-def test_in_parallel_each_lambda_starts_at_the_start(fitted, monkeypatch):
+def test_parallel_results_equal_sequential_results(fitted, monkeypatch):
     pytest.importorskip("ray.tune", reason='Ray Tune is not installed: pip install "indiseek_sc[tune]"')
-    monkeypatch.setattr(_probes, "_MAX_EPOCHS", 16)  # other processes know nothing of the quick probes
+    monkeypatch.setattr(_probes, "_MAX_EPOCHS", 16)  # other processes do not use the quick probes
     model = fitted_copy(fitted)
     parallel = model.lambda_path(LAMBDAS, tolerance=1.0, n_jobs=2, **QUICK)
     alone = model.lambda_path(LAMBDAS, tolerance=1.0, **QUICK).table.set_index("modality")
@@ -255,7 +255,7 @@ def test_in_parallel_each_lambda_starts_at_the_start(fitted, monkeypatch):
     assert applied.lambda_ == 1000
 
 
-def test_a_walk_that_ends_at_its_choice_chooses_the_same(fitted, path):
+def test_ending_at_the_choice_does_not_change_it(fitted, path):
     short = fitted.lambda_path(LAMBDAS, tolerance=1.0, to_the_end=False, **QUICK)
     assert short.chosen == path.chosen == 1000 and short.reason == path.reason
     np.testing.assert_array_equal(short.table, path.table[path.table["lambda"] == 1000])

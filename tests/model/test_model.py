@@ -1,4 +1,4 @@
-"""The main job on real cells: train, encode, write, save, load."""
+"""Training, encoding, writing, saving and loading on real cells."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def test_representations_have_documented_shapes_and_scales(fitted):
     assert latents["shared_rna"].shape == latents["shared_adt"].shape
     train = model.split.train
     np.testing.assert_allclose(latents["specific_rna"][train].std(axis=0), 1, atol=1e-2)
-    seen = np.setdiff1d(np.arange(600), HELD_OUT)  # directions are fitted on training and validation cells
+    seen = np.setdiff1d(np.arange(600), HELD_OUT)  # directions are fitted on these
     spread = latents["shared_rna"][seen].std(axis=0)
     np.testing.assert_allclose(spread, model.module.rotations["rna"].correlation[: spread.size], rtol=1e-3)
-    assert (np.diff(spread) <= 1e-6).all()  # the most shared direction first
+    assert (np.diff(spread) <= 1e-6).all()  # most shared direction first
 
 
-def test_reconstruction_is_made_from_representations_and_explains_features(fitted):
+def test_reconstruction_explains_features(fitted):
     model, _ = fitted
     for name in ("rna", "adt"):
         features = model.get_features(modality=name)
@@ -42,7 +42,7 @@ def test_reconstruction_is_made_from_representations_and_explains_features(fitte
         assert error < 0.7 * ((features - features.mean(axis=0)) ** 2).sum()
 
 
-def test_a_model_shows_the_widths_in_use(fitted, pbmc_small):
+def test_printing_a_model_shows_the_widths_in_use(fitted, pbmc_small):
     IndiSeek.setup_mudata(pbmc_small)
     repr(untrained := IndiSeek(pbmc_small))
     assert "shared representations of at most 10 dimensions" in untrained._model_summary_string
@@ -72,11 +72,11 @@ def test_rows_follow_indices(fitted):
     ("kind", "modality", "n_read"),
     [("shared", "rna", 1), ("shared", "adt", 1), ("specific", "rna", 1), ("joint", None, 2)],
 )
-def test_a_representation_is_made_of_no_more_than_it_needs(fitted, monkeypatch, kind, modality, n_read):
+def test_a_representation_reads_only_the_modalities_it_needs(fitted, monkeypatch, kind, modality, n_read):
     model, mdata = fitted
     model.write_latents(written := mdata.copy())
     expected = written.obsm["X_indiseek" if modality is None else f"X_indiseek_{kind}_{modality}"]
-    read = note_what_is_read(monkeypatch)
+    read = record_reads(monkeypatch)
     if kind != "joint":
         monkeypatch.setattr(ConditionalEncoderDecoder, "decode", None)
     latent = model.get_latent_representation(kind=kind, modality=modality, indices=np.arange(50))
@@ -87,13 +87,13 @@ def test_a_representation_is_made_of_no_more_than_it_needs(fitted, monkeypatch, 
 
 def test_all_representations_are_written_in_one_pass(fitted, monkeypatch):
     model, mdata = fitted
-    read = note_what_is_read(monkeypatch)
+    read = record_reads(monkeypatch)
     model.write_latents(mdata.copy())
     assert len(read) == 2
 
 
-def note_what_is_read(monkeypatch):
-    """Return a list to which the transform of each modality is added whenever features are computed."""
+def record_reads(monkeypatch):
+    """Return a list to which a transform is appended whenever it computes features."""
     read = []
 
     def note(transform, *args):
@@ -104,7 +104,7 @@ def note_what_is_read(monkeypatch):
     return read
 
 
-def test_representations_of_cells_in_parts_are_those_of_all_at_once(fitted, monkeypatch):
+def test_encoding_in_parts_does_not_change_representations(fitted, monkeypatch):
     model, mdata = fitted
     rows = np.random.default_rng(0).permutation(mdata.n_obs)[:45]
     for kind, modality in (("joint", None), ("specific", "adt")):
@@ -115,7 +115,7 @@ def test_representations_of_cells_in_parts_are_those_of_all_at_once(fitted, monk
         np.testing.assert_allclose(parts, whole, atol=1e-4)
 
 
-def test_backed_data_give_the_same_representations_in_the_order_asked_for(fitted, tmp_path, pbmc_small):
+def test_backed_data_give_the_same_representations_in_the_given_order(fitted, tmp_path, pbmc_small):
     model, _ = fitted
     pbmc_small.write(tmp_path / "cells.h5mu")
     backed = mudata.read_h5mu(tmp_path / "cells.h5mu", backed=True)
@@ -145,7 +145,7 @@ def test_write_latents(fitted, tmp_path):
     assert back.uns["indiseek"]["modalities"] == {"rna": "rna", "adt": "adt"}
 
 
-def test_save_and_load_to_the_bit(fitted, tmp_path):
+def test_saved_and_loaded_models_are_bitwise_identical(fitted, tmp_path):
     model, mdata = fitted
     model.save(str(tmp_path / "model"))
     loaded = IndiSeek.load(str(tmp_path / "model"), adata=mdata)
@@ -161,12 +161,12 @@ def test_save_and_load_to_the_bit(fitted, tmp_path):
     backwards = mdata[:100].copy()
     backwards.mod["rna"] = backwards["rna"][:, ::-1].copy()
     backwards.update()
-    beside = IndiSeek.load(str(tmp_path / "model"), adata=backwards)  # features are known by name
+    beside = IndiSeek.load(str(tmp_path / "model"), adata=backwards)  # features are matched by name
     np.testing.assert_allclose(all_latents(beside)["joint"], all_latents(model, indices=rows)["joint"], atol=2e-5)
 
 
 @pytest.mark.parametrize("kind", ["normalized", "representation"])
-def test_other_inputs_than_counts(pbmc_small, kind):
+def test_inputs_other_than_counts(pbmc_small, kind):
     rng = np.random.default_rng(0)
     if kind == "representation":
         pbmc_small["rna"].obsm["X_pca"] = rng.standard_normal((600, 20)).astype("float32")
@@ -179,7 +179,7 @@ def test_other_inputs_than_counts(pbmc_small, kind):
     assert all(np.isfinite(latent).all() for latent in all_latents(model).values())
 
 
-def test_the_user_names_modalities(pbmc_small):
+def test_modalities_are_named_by_the_user(pbmc_small):
     named = mudata.MuData({"gex": pbmc_small["rna"].copy(), "prot": pbmc_small["adt"].copy()})
     model = fit(named, setup={"modalities": {"rna_layer": "gex", "adt_layer": "prot"}})
     model.write_latents()
@@ -188,7 +188,7 @@ def test_the_user_names_modalities(pbmc_small):
         model.get_latent_representation(kind="shared", modality="rna")
 
 
-def test_audit_reads_held_out_cells(fitted):
+def test_audit_uses_held_out_cells(fitted):
     model, _ = fitted
     report = model.audit()
     assert report.n_test == HELD_OUT.size
@@ -197,7 +197,7 @@ def test_audit_reads_held_out_cells(fitted):
     assert report.table.loc["rna", "gain"] > 0.5
 
 
-def test_other_modalities_and_all_formats_are_left_alone(pbmc_small):
+def test_input_values_and_other_modalities_are_unchanged(pbmc_small):
     pbmc_small.mod["atac"] = anndata.AnnData(np.ones((600, 2)), obs=pbmc_small["rna"].obs[[]])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -209,7 +209,7 @@ def test_other_modalities_and_all_formats_are_left_alone(pbmc_small):
     assert list(pbmc_small.mod) == ["rna", "adt", "atac"]
 
 
-def test_independence_by_objects_is_named_in_a_saved_model_and_given_again(pbmc_small, tmp_path):
+def test_custom_critics_are_named_in_a_saved_model_and_given_again(pbmc_small, tmp_path):
     independence = {"wide": partial(HSICCritic, bandwidth=6.0), "small": partial(NCECritic, n_hidden=8)}
     model = fit(
         pbmc_small,
