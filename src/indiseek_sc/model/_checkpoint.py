@@ -46,7 +46,7 @@ class Checkpoint:
     ----------
     folder
         Folder of the checkpoint; created if it does not exist.
-    asked
+    description
         Everything that the result depends on, by name; see :func:`describe_training`.
     device
         Device of the training.
@@ -58,8 +58,8 @@ class Checkpoint:
         different training run.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], asked: Mapping[str, str], device: torch.device) -> None:
-        self.folder, self.asked, self.device = check_path("checkpoint_dir", folder), dict(asked), device
+    def __init__(self, folder: str | os.PathLike[str], description: Mapping[str, str], device: torch.device) -> None:
+        self.folder, self.description, self.device = check_path("checkpoint_dir", folder), dict(description), device
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"checkpoint_dir: {folder} is a file. Give a folder; it is created if it does not exist.")
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -68,18 +68,18 @@ class Checkpoint:
         self._values: dict[str, Any] = {}
         if has_values(self.folder, NAME):
             found = read_values(self.folder, NAME, device)
-            self._check(found["asked"])
+            self._check(found["description"])
             self._found = found
 
     def _check(self, saved: Mapping[str, str]) -> None:
         """Raise a ValueError if the checkpoint belongs to a different training run."""
-        names = [name for name in {**saved, **self.asked} if saved.get(name) != self.asked.get(name)]
+        names = [name for name in {**saved, **self.description} if saved.get(name) != self.description.get(name)]
         if not names:
             return
         shown = [
             name
-            if self.asked.get(name, DIGEST).startswith(DIGEST)
-            else f"{name} (saved: {saved.get(name, 'none')}, now: {self.asked[name]})"
+            if self.description.get(name, DIGEST).startswith(DIGEST)
+            else f"{name} (saved: {saved.get(name, 'none')}, now: {self.description[name]})"
             for name in names
         ]
         raise ValueError(
@@ -132,7 +132,7 @@ class Checkpoint:
             return
         module = run.module
         state = {
-            "asked": self.asked,
+            "description": self.description,
             "stage": stage.name,
             "n_stages": self._n_stages,
             "weights": module.state_dict(),

@@ -128,10 +128,10 @@ class LambdaSearch:
         """Return measures of the current representations, one row for each modality."""
         features, shared, specific, decoded = self._encode()
         # Probes that depend on shared representations only are trained once, unless these changed.
-        known = self._auditor
-        if known is None or any(not np.array_equal(shared[name], known.shared[name]) for name in shared):
-            self._auditor = known = SpecificAuditor(features, shared, **self.parts, seed=self.seed)
-        figures = known(specific, decoded).rename_axis("modality").reset_index()
+        auditor = self._auditor
+        if auditor is None or any(not np.array_equal(shared[name], auditor.shared[name]) for name in shared):
+            self._auditor = auditor = SpecificAuditor(features, shared, **self.parts, seed=self.seed)
+        figures = auditor(specific, decoded).rename_axis("modality").reset_index()
         figures.insert(0, "lambda", float(lambda_))
         return figures
 
