@@ -68,7 +68,7 @@ class Checkpoint:
         self._values: dict[str, Any] = {}
         if has_values(self.folder, NAME):
             found = read_values(self.folder, NAME, device)
-            self._check(found["description"])
+            self._check(found.get("description", {}))
             self._found = found
 
     def _check(self, saved: Mapping[str, str]) -> None:
