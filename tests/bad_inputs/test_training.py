@@ -46,7 +46,7 @@ CASES: dict[str, tuple[Callable[[IndiSeek], Any], type[Exception], list[str]]] =
     "an unknown preset": (make(preset="papr"), ValueError, ["preset='papr' is not known", "Did you mean 'paper'?"]),
     "an unknown critic": (make(independence="gaussian+clip"), ValueError, ["independence: unknown critic 'clip' in 'gaussian+clip'", "hsic"]),
     "a critic defined by a lambda": (make(independence=lambda *n: HSICCritic(*n)), ValueError, ["independence: ", "cannot be saved", "top level of a module"]),
-    "independence as number": (make(independence=3), TypeError, ["independence must be names, or make critics"]),
+    "independence as number": (make(independence=3), TypeError, ["independence must be names of critics or callables"]),
     "a negative seed": (make(seed=-1), ValueError, ["seed must not be negative, but is -1"]),
     # Training
     "negative max_epochs": (train(max_epochs=-1), ValueError, ["max_epochs must be whole numbers of at least 0, but is -1"]),

@@ -12,8 +12,9 @@ from indiseek_sc.nn import Whitening
 RHO = 0.8
 """Correlation of each dimension of the representation with one of the condition.
 
-For standard normal z and c, q(z|c) = N(rho c, 1 - rho^2) is the truth. E (z - rho c)^2 is 1 - rho^2 over true pairs and
-1 + rho^2 over all, so that vCLUB = (1 + rho^2 - 1 + rho^2) / (2 (1 - rho^2)) = rho^2 / (1 - rho^2) in each dimension.
+For standard normal z and c the true density is q(z|c) = N(rho c, 1 - rho^2). The expectation of
+(z - rho c)^2 is 1 - rho^2 over true pairs and 1 + rho^2 over all pairs, so that in each dimension
+vCLUB = (1 + rho^2 - 1 + rho^2) / (2 (1 - rho^2)) = rho^2 / (1 - rho^2).
 """
 INFORMATION = -0.5 * math.log(1 - RHO**2)
 
@@ -29,7 +30,7 @@ def make_gaussian(**kwargs) -> GaussianCritic:
     return GaussianCritic(2, 2, 32, **kwargs)
 
 
-def teach(critic: GaussianCritic, rho: float) -> GaussianCritic:
+def train(critic: GaussianCritic, rho: float) -> GaussianCritic:
     optimizer = torch.optim.Adam(critic.parameters(), lr=5e-3)
     for step in range(400):
         optimizer.zero_grad()
@@ -39,14 +40,14 @@ def teach(critic: GaussianCritic, rho: float) -> GaussianCritic:
 
 
 @pytest.mark.parametrize("bounded", [False, True])
-def test_gaussian_loss_and_bound_by_loops_over_pairs(bounded):
+def test_gaussian_loss_and_bound_agree_with_loops_over_pairs(bounded):
     critic = make_gaussian(bounded_variance=bounded)
     specific, condition = draw(9)
     mean, log_variance = critic.network(condition).chunk(2, dim=1)
     scale = (torch.tanh(log_variance) if bounded else log_variance).exp().sqrt()
 
     def log_density(i: int, j: int) -> torch.Tensor:
-        """Of the representation of cell i, given the condition of cell j."""
+        """Return the log-density of the representation of cell i given the condition of cell j."""
         return Normal(mean[j], scale[j]).log_prob(specific[i]).sum()
 
     paired = torch.stack([log_density(i, i) for i in range(9)]).mean()
@@ -64,37 +65,38 @@ def test_gaussian_bound_of_the_true_density_is_the_closed_form(monkeypatch):
     assert critic.bound(specific, condition).item() == pytest.approx(2 * RHO**2 / (1 - RHO**2), rel=0.01)
 
 
-def test_a_taught_critic_knows_correlated_gaussians():
-    critic = teach(make_gaussian(), RHO)
+def test_a_trained_critic_recovers_correlated_gaussians():
+    critic = train(make_gaussian(), RHO)
     specific, condition = draw(5000, seed=10_000)
     with torch.no_grad():
-        # The entropy of a standard normal is 1/2 beside the constant; what a condition takes away is the information.
+        # The entropy of a standard normal is 1/2 up to the constant; the condition reduces it by
+        # the mutual information.
         assert 2 * 0.5 - critic.critic_loss(specific, condition).item() == pytest.approx(2 * INFORMATION, abs=0.06)
         bound = critic.bound(specific, condition).item()
     assert bound == pytest.approx(2 * RHO**2 / (1 - RHO**2), rel=0.12)
     assert bound > 2 * INFORMATION
 
 
-def test_a_taught_critic_reads_nothing_where_there_is_nothing():
-    critic = teach(make_gaussian(), 0.0)
+def test_the_bound_of_a_trained_critic_is_zero_at_independence():
+    critic = train(make_gaussian(), 0.0)
     with torch.no_grad():
         assert critic.bound(*draw(5000, 0.0, seed=10_000)).item() == pytest.approx(0, abs=0.03)
 
 
-def test_a_single_cell_has_no_bound():
+def test_the_bound_of_a_single_cell_is_zero():
     assert make_gaussian().bound(*draw(1)).item() == 0
 
 
-def test_the_bounded_variance_stops_at_e():
+def test_the_bounded_log_variance_lies_between_minus_one_and_one():
     critic = make_gaussian(bounded_variance=True)
     condition = 1e6 * torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         mean = critic.network(condition).chunk(2, dim=1)[0]
-        # Representations at their mean leave the log-variance alone in the loss.
+        # For representations equal to the mean, the loss consists of the log-variance alone.
         assert -1 <= critic.critic_loss(mean, condition).item() <= 1
 
 
-def test_gaussian_stays_finite_at_extreme_conditions():
+def test_gaussian_bound_is_finite_at_extreme_conditions():
     critic = make_gaussian()
     specific = draw(20)[0].requires_grad_()
     bound = critic.bound(specific, 1e4 * draw(20)[1])
@@ -108,7 +110,7 @@ def make_leave_one_out() -> LeaveOneOutCritic:
     return LeaveOneOutCritic(2, 2, 32)
 
 
-def test_loops_over_pairs_give_the_same():
+def test_leave_one_out_agrees_with_loops_over_pairs():
     critic = make_leave_one_out().double()
     latent, condition = torch.randn(7, 2).double(), torch.randn(7, 2).double()
     mean, log_variance = critic._moments(condition)
@@ -121,8 +123,8 @@ def test_loops_over_pairs_give_the_same():
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.8, 0.95])
-def test_the_true_density_gives_an_upper_bound_tighter_than_club(monkeypatch, rho):
-    # Information of two dimensions of correlation rho each, and what CLUB makes of the true density.
+def test_the_true_density_gives_a_tighter_upper_bound_than_club(monkeypatch, rho):
+    # Mutual information of two dimensions of correlation rho each, and CLUB of the true density.
     information, club = -math.log(1 - rho**2), 2 * rho**2 / (1 - rho**2)
     generator = torch.Generator().manual_seed(0)
     condition, noise = torch.randn(2, 4000, 2, generator=generator)
@@ -133,13 +135,13 @@ def test_the_true_density_gives_an_upper_bound_tighter_than_club(monkeypatch, rh
     bound = critic.bound(latent, condition).item()
     assert information - 0.02 < bound
     assert bound < club + 1e-6
-    assert bound == pytest.approx(information, abs=0.1)  # with thousands of cells it has come down to the information
+    assert bound == pytest.approx(information, abs=0.1)  # tight with thousands of cells
 
 
-def test_smaller_batches_give_more():
+def test_smaller_batches_give_a_higher_bound():
     critic = make_leave_one_out()
     with torch.no_grad():
-        critic.network[-1].weight *= 15  # some dependence to speak of
+        critic.network[-1].weight *= 15  # introduce dependence
     generator = torch.Generator().manual_seed(0)
     condition = torch.randn(2000, 2, generator=generator)
     mean, log_variance = critic._moments(condition)
@@ -149,7 +151,7 @@ def test_smaller_batches_give_more():
         assert small.mean() > critic.bound(latent, condition) + 0.02
 
 
-def test_two_cells_compare_with_each_other():
+def test_two_cells_are_compared_with_each_other():
     critic = make_leave_one_out()
     latent, condition = torch.randn(2, 2), torch.randn(2, 2)
     scores = critic.scores(latent, condition)
@@ -157,7 +159,7 @@ def test_two_cells_compare_with_each_other():
     torch.testing.assert_close(critic.bound(latent, condition), expected)
 
 
-def test_it_is_taught_as_the_gaussian_critic():
+def test_leave_one_out_is_trained_like_the_gaussian_critic():
     critic = make_leave_one_out()
     twin = GaussianCritic(2, 2, 32)
     twin.load_state_dict(critic.state_dict())
@@ -170,13 +172,13 @@ def make_full_gaussian(n_specific: int = 3) -> FullGaussianCritic:
     return FullGaussianCritic(n_specific, 2, 32)
 
 
-def test_full_gaussian_loss_and_bound_by_loops_over_pairs():
+def test_full_gaussian_loss_and_bound_agree_with_loops_over_pairs():
     critic = make_full_gaussian().double()
     latent, condition = torch.randn(9, 3).double(), torch.randn(9, 2).double()
     mean, log_scale, cholesky = critic.network(condition).split(critic.sizes, dim=1)
 
     def log_density(i: int, j: int) -> torch.Tensor:
-        """Of the representation of cell i, given the condition of cell j."""
+        """Return the log-density of the representation of cell i given the condition of cell j."""
         lower = torch.eye(3).double()
         lower[1, 0], lower[2, 0], lower[2, 1] = cholesky[j]
         root = lower @ torch.diag((-log_scale[j]).exp())
@@ -191,8 +193,9 @@ def test_full_gaussian_loss_and_bound_by_loops_over_pairs():
 
 @pytest.mark.parametrize("rho", [0.0, 0.6, 0.9])
 def test_full_gaussian_bound_of_the_true_density_is_the_closed_form(monkeypatch, rho):
-    # The condition is the sign of the correlation. Of a true pair E |A z|^2 is 2; of the wrong sign, with precision
-    # ((1, -s rho), (-s rho, 1)) / (1 - rho^2), it is 2 (1 + rho^2) / (1 - rho^2). Half of all pairs are of the wrong sign.
+    # The condition is the sign s of the correlation. E |A z|^2 is 2 for a true pair. For the
+    # opposite sign, with precision ((1, -s rho), (-s rho, 1)) / (1 - rho^2), it is
+    # 2 (1 + rho^2) / (1 - rho^2). Half of all pairs have the opposite sign.
     generator = torch.Generator().manual_seed(0)
     n_cells, std = 100_000, math.sqrt(1 - rho**2)
     sign = torch.randint(0, 2, (n_cells, 1), generator=generator) * 2.0 - 1.0
@@ -206,14 +209,14 @@ def test_full_gaussian_bound_of_the_true_density_is_the_closed_form(monkeypatch,
     assert critic.bound(latent, sign).item() == pytest.approx(expected, rel=0.02, abs=0.01)
 
 
-def test_one_dimension_has_no_correlation():
+def test_full_gaussian_works_with_one_dimension():
     critic = make_full_gaussian(1)
     latent, condition = torch.randn(20, 1), torch.randn(20, 2)
     assert torch.isfinite(critic.bound(latent, condition))
     assert critic.scores(latent, condition).shape == (20, 20)
 
 
-def test_full_gaussian_stays_finite_at_extreme_conditions():
+def test_full_gaussian_bound_is_finite_at_extreme_conditions():
     critic = make_full_gaussian()
     latent = torch.randn(20, 3).requires_grad_()
     bound = critic.bound(latent, 1e3 * torch.randn(20, 2))
@@ -222,7 +225,7 @@ def test_full_gaussian_stays_finite_at_extreme_conditions():
     assert torch.isfinite(latent.grad).all()
 
 
-def test_mixture_loss_and_bound_by_loops_over_pairs():
+def test_mixture_loss_and_bound_agree_with_loops_over_pairs():
     torch.manual_seed(0)
     critic = MixtureCritic(2, 3, 32, n_components=3).double()
     latent, condition = torch.randn(8, 2).double(), torch.randn(8, 3).double()
@@ -230,7 +233,7 @@ def test_mixture_loss_and_bound_by_loops_over_pairs():
     assert mean.shape == log_variance.shape == (8, 3, 2)
 
     def log_density(i: int, j: int) -> torch.Tensor:
-        """Of the representation of cell i, given the condition of cell j."""
+        """Return the log-density of the representation of cell i given the condition of cell j."""
         components = Independent(Normal(mean[j], (log_variance[j] / 2).exp()), 1)
         return MixtureSameFamily(Categorical(logits=log_weight[j]), components).log_prob(latent[i])
 
@@ -243,7 +246,8 @@ def test_mixture_loss_and_bound_by_loops_over_pairs():
 
 @pytest.mark.parametrize("rho", [0.0, 0.8])
 def test_mixture_bound_of_the_true_density_is_the_closed_form(monkeypatch, rho):
-    # As of the diagonal Gaussian: rho^2 / (1 - rho^2) for each dimension, here with the truth in two equal components.
+    # As for the diagonal Gaussian, rho^2 / (1 - rho^2) for each dimension; the true density is
+    # split into two equal components.
     generator = torch.Generator().manual_seed(0)
     condition, noise = torch.randn(2, 1500, 2, generator=generator)
     latent = rho * condition + math.sqrt(1 - rho**2) * noise
@@ -255,13 +259,13 @@ def test_mixture_bound_of_the_true_density_is_the_closed_form(monkeypatch, rho):
     assert critic.bound(latent, condition).item() == pytest.approx(2 * rho**2 / (1 - rho**2), rel=0.08, abs=1e-4)
 
 
-def test_components_start_apart():
+def test_mixture_components_have_different_initial_means():
     torch.manual_seed(0)
     _, mean, _ = MixtureCritic(4, 2, 32)._components(torch.zeros(1, 2))
     assert torch.pdist(mean[0]).min() > 0.5
 
 
-def test_a_representation_far_from_all_components_stays_finite():
+def test_mixture_bound_is_finite_far_from_all_components():
     torch.manual_seed(0)
     critic = MixtureCritic(2, 2, 32)
     latent = (1e3 * torch.randn(10, 2)).requires_grad_()

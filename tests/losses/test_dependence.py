@@ -1,4 +1,4 @@
-"""What each estimator sees: kinds of dependence, scales, lagging critics, and cells that are few or alike."""
+"""Properties of all critics: detected kinds of dependence, scales, gradients and degenerate inputs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from indiseek_sc.losses import CRITICS, IndependenceCritic
 
 SIZES = {"hsic": {}, "distance_correlation": {}}
-"""Options that make small critics; kernel terms have none."""
+"""Options of critics other than the number of hidden units."""
 
-NO_ESTIMATORS = {"orthogonality", "none"}
-"""Terms of rivals and ablations: one is not 0 at independence, the other always is."""
+NOT_ESTIMATORS = {"orthogonality", "none"}
+"""Terms of baselines and ablations: one is not 0 at independence, the other is always 0."""
 
 
 def draw(case: str, n_cells: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two dimensions of representation and one of condition, each of mean 0 and variance 1."""
+    """Draw two dimensions of representation and one of condition, each of mean 0 and variance 1."""
     generator = torch.Generator().manual_seed(seed)
     first, second = torch.randn(2, n_cells, 2, generator=generator)
     level = torch.randint(0, 2, (n_cells, 1), generator=generator) * 2.0 - 1.0
@@ -30,7 +30,7 @@ def draw(case: str, n_cells: int, seed: int) -> tuple[torch.Tensor, torch.Tensor
             return torch.stack([first[:, 0], 0.9 * level[:, 0] * first[:, 0] + 0.19**0.5 * second[:, 0]], dim=1), level
         case "shape":  # one peak or two
             return torch.where(level > 0, first, 0.95 * second.sign() + 0.0975**0.5 * first), level
-        case "spread":  # the representation tells the variance of the condition, and nothing else
+        case "spread":  # the variance of the condition depends on the representation
             return first, second[:, :1] * torch.where(first[:, :1].abs() > 0.6745, 1.34, 0.45)
     raise ValueError(case)
 
@@ -40,7 +40,7 @@ def make(name: str) -> IndependenceCritic:
     return CRITICS[name](2, 1, **SIZES.get(name, {"n_hidden": 24}))
 
 
-def teach(critic: IndependenceCritic, case: str, n_steps: int = 120) -> IndependenceCritic:
+def train(critic: IndependenceCritic, case: str, n_steps: int = 120) -> IndependenceCritic:
     optimizer = torch.optim.Adam(critic.parameters(), lr=1e-2) if critic.learns else None
     for step in range(n_steps if optimizer else 0):
         optimizer.zero_grad()
@@ -49,14 +49,14 @@ def teach(critic: IndependenceCritic, case: str, n_steps: int = 120) -> Independ
     return critic
 
 
-def held_out(critic: IndependenceCritic, case: str) -> float:
+def held_out_bound(critic: IndependenceCritic, case: str) -> float:
     with torch.no_grad():
         return critic.bound(*draw(case, 1000, seed=10_000)).item()
 
 
-# Which dependence an estimator sees (+), reads as next to nothing at this size (.), or is blind to (-).
+# Kinds of dependence that a critic detects (+), detects weakly at this size (.), or misses (-).
 CASES = "linear", "variance", "correlation", "shape", "spread"
-SEES = {
+DETECTED = {
     "gaussian": "++--+",
     "gaussian_full": "+++-+",
     "mixture": "+++++",
@@ -70,41 +70,40 @@ SEES = {
 SLOW = {"nce_concatenated": ("independent", "linear", "variance", "shape", "spread")}
 
 
-def test_the_table_knows_every_estimator():
-    assert {*SEES, "gaussian_bounded", *NO_ESTIMATORS} == set(CRITICS)
+def test_the_table_contains_every_critic():
+    assert {*DETECTED, "gaussian_bounded", *NOT_ESTIMATORS} == set(CRITICS)
 
 
 @pytest.mark.parametrize(
     ("name", "case", "sign"),
     [
         pytest.param(name, case, sign, marks=[pytest.mark.slow] if case in SLOW.get(name, ()) else [])
-        for name, signs in SEES.items()
+        for name, signs in DETECTED.items()
         for case, sign in zip(("independent", *CASES), f"-{signs}", strict=True)
     ],
 )
-def test_what_each_estimator_sees(name, case, sign):
-    bound = held_out(teach(make(name), case), case)
+def test_each_critic_detects_the_expected_kinds_of_dependence(name, case, sign):
+    bound = held_out_bound(train(make(name), case), case)
     lowest, highest = {"+": (0.04, 10.0), ".": (-0.01, 0.04), "-": (-0.02, 0.02)}[sign]
     assert lowest < bound < highest
 
 
 @pytest.mark.parametrize("name", ["gaussian", "gaussian_full", "mixture", "nce", "leave_one_out", "adversarial"])
-def test_the_bound_of_a_lagging_critic_is_too_low(name):
+def test_the_bound_of_an_outdated_critic_is_too_low(name):
     critic = make(name)
-    untaught = held_out(critic, "linear")
-    fresh = held_out(teach(critic, "linear"), "linear")
-    assert fresh > untaught + 0.2
+    untrained = held_out_bound(critic, "linear")
+    trained = held_out_bound(train(critic, "linear"), "linear")
+    assert trained > untrained + 0.2
     latent, condition = draw("linear", 1000, seed=10_000)
     with torch.no_grad():
-        assert (
-            critic.bound(-latent, condition).item() < -0.2
-        )  # as informative a representation, but not the one that it knows
+        # The negative representation is equally informative, but was not seen in training.
+        assert critic.bound(-latent, condition).item() < -0.2
 
 
 @pytest.mark.parametrize("name", ["gaussian", "nce", "adversarial"])
-def test_accuracy_tells_a_taught_critic_from_a_blind_one(name):
+def test_accuracy_is_above_chance_only_for_dependent_data(name):
     critic = make(name)
-    teach(critic, "linear")
+    train(critic, "linear")
     with torch.no_grad():
         assert critic.diagnostics(*draw("linear", 1000, seed=10_000))["accuracy"].item() > 0.62
         assert critic.diagnostics(*draw("independent", 1000, seed=10_000))["accuracy"].item() == pytest.approx(
@@ -113,7 +112,7 @@ def test_accuracy_tells_a_taught_critic_from_a_blind_one(name):
 
 
 @pytest.mark.parametrize("name", ["hsic", "distance_correlation"])
-def test_kernel_terms_do_not_depend_on_scales(name):
+def test_kernel_terms_are_invariant_to_scale(name):
     critic = make(name)
     latent, condition = draw("variance", 200, seed=0)
     torch.testing.assert_close(
@@ -121,7 +120,7 @@ def test_kernel_terms_do_not_depend_on_scales(name):
     )
 
 
-def test_adversarial_regression_does_not_depend_on_the_scale_of_the_condition():
+def test_adversarial_critic_is_invariant_to_the_scale_of_the_condition():
     critic = make("adversarial")
     latent, condition = draw("linear", 200, seed=0)
     expected = critic.bound(latent, condition)
@@ -130,11 +129,10 @@ def test_adversarial_regression_does_not_depend_on_the_scale_of_the_condition():
         critic.network[-1].bias *= 1e3
     torch.testing.assert_close(critic.bound(latent, 1e3 * condition), expected)
     loss = critic.critic_loss(latent, 1e3 * condition)
-    assert loss.item() == pytest.approx(0.5, rel=0.5)  # of the order of the variance's share that is left
+    assert loss.item() == pytest.approx(0.5, rel=0.5)  # of the order of the unexplained share of variance
 
 
-def test_densities_gain_and_lose_nothing_by_scale():
-    # q(z) in units of z: a critic that is scaled along gives the same bound, one that is not does not.
+def test_density_bound_is_unchanged_if_critic_and_representation_are_rescaled_together():
     critic = make("gaussian")
     latent, condition = draw("linear", 200, seed=0)
     expected = critic.bound(latent, condition).item()
@@ -146,8 +144,8 @@ def test_densities_gain_and_lose_nothing_by_scale():
     assert critic.bound(10 * latent, condition).item() == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in CRITICS if name not in NO_ESTIMATORS])
-def test_a_single_cell_tells_nothing(name):
+@pytest.mark.parametrize("name", [name for name in CRITICS if name not in NOT_ESTIMATORS])
+def test_the_bound_of_a_single_cell_is_zero(name):
     critic = make(name)
     latent, condition = draw("linear", 1, seed=0)
     assert critic.bound(latent, condition).item() == pytest.approx(0, abs=1e-6)
@@ -155,9 +153,9 @@ def test_a_single_cell_tells_nothing(name):
     assert all(value.item() == 0.5 for value in critic.diagnostics(latent, condition).values())
 
 
-@pytest.mark.parametrize("name", [name for name in CRITICS if name not in NO_ESTIMATORS])
+@pytest.mark.parametrize("name", [name for name in CRITICS if name not in NOT_ESTIMATORS])
 @pytest.mark.parametrize("constant", ["latent", "condition", "both", "a column"])
-def test_what_does_not_vary_tells_nothing_and_has_finite_slopes(name, constant):
+def test_constant_inputs_give_finite_gradients_and_no_dependence(name, constant):
     critic = make(name)
     latent, condition = draw("linear", 50, seed=0)
     if constant in ("latent", "both"):
@@ -170,19 +168,20 @@ def test_what_does_not_vary_tells_nothing_and_has_finite_slopes(name, constant):
     latent.requires_grad_()
     bound = critic.bound(latent, condition)
     loss = critic.critic_loss(latent, condition)
-    slopes = torch.autograd.grad(bound, latent, retain_graph=True)
+    gradients = torch.autograd.grad(bound, latent, retain_graph=True)
     if critic.learns:
-        slopes += torch.autograd.grad(loss, list(critic.parameters()), allow_unused=True)
-    assert all(torch.isfinite(x).all() for x in (bound, loss, *slopes))
+        gradients += torch.autograd.grad(loss, list(critic.parameters()), allow_unused=True)
+    assert all(torch.isfinite(x).all() for x in (bound, loss, *gradients))
     if constant == "a column":
         return
-    # Untaught, a regression predicts worse than the mean, and densities differ by condition where no representation tells them apart.
+    # With a constant representation, an untrained regression predicts worse than the mean, and
+    # the leave-one-out bound compares densities that differ between conditions: both are below 0.
     is_below = constant == "latent" and name in ("adversarial", "leave_one_out")
     assert -0.2 < bound.item() < 0 if is_below else bound.item() == pytest.approx(0, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in CRITICS if name not in NO_ESTIMATORS])
-def test_equal_cells_have_finite_slopes(name):
+@pytest.mark.parametrize("name", [name for name in CRITICS if name not in NOT_ESTIMATORS])
+def test_duplicated_cells_give_finite_gradients(name):
     critic = make(name)
     latent, condition = (x.repeat(3, 1) for x in draw("linear", 10, seed=0))
     latent.requires_grad_()
@@ -192,8 +191,8 @@ def test_equal_cells_have_finite_slopes(name):
     torch.testing.assert_close(latent.grad[:10], latent.grad[10:20])
 
 
-@pytest.mark.parametrize("name", [name for name in CRITICS if name not in NO_ESTIMATORS])
-def test_the_order_of_cells_does_not_matter_but_the_pairing_does(name):
+@pytest.mark.parametrize("name", [name for name in CRITICS if name not in NOT_ESTIMATORS])
+def test_bounds_depend_on_the_pairing_but_not_on_the_order_of_cells(name):
     critic = make(name)
     latent, condition = draw("linear", 50, seed=0)
     order = torch.randperm(50, generator=torch.Generator().manual_seed(1))
@@ -202,10 +201,10 @@ def test_the_order_of_cells_does_not_matter_but_the_pairing_does(name):
     assert abs(critic.bound(latent[order], condition) - expected) > 1e-4
 
 
-@pytest.mark.parametrize("name", [name for name in CRITICS if name not in NO_ESTIMATORS])
-def test_slopes_are_those_of_differences(name):
+@pytest.mark.parametrize("name", [name for name in CRITICS if name not in NOT_ESTIMATORS])
+def test_gradients_agree_with_finite_differences(name):
     critic = make(name).double()
     latent, condition = (x.double() for x in draw("linear", 12, seed=3))
-    options = {"bandwidth": 1.3} if name == "hsic" else {}  # no slope goes through the median
+    options = {"bandwidth": 1.3} if name == "hsic" else {}  # no gradient is propagated through the median
     critic = CRITICS[name](2, 1, **options) if options else critic
     assert torch.autograd.gradcheck(lambda x: critic.bound(x, condition), latent.requires_grad_(), atol=1e-4)

@@ -20,7 +20,7 @@ def gaussian_kernel(values: torch.Tensor, bandwidth: float) -> list[list[float]]
 
 
 def unbiased_hsic(k: list[list[float]], m: list[list[float]]) -> float:
-    """Equation 5 of Song et al. 2012, by sums over two, three and four different cells."""
+    """Compute equation 5 of Song et al. (2012) by sums over two, three and four different cells."""
     n = len(k)
     cells = range(n)
     two = sum(k[i][j] * m[i][j] for i in cells for j in cells if i != j) / (n * (n - 1))
@@ -33,7 +33,7 @@ def unbiased_hsic(k: list[list[float]], m: list[list[float]]) -> float:
     return two + four - 2 * three
 
 
-def test_hsic_by_sums_over_tuples_of_cells():
+def test_hsic_agrees_with_sums_over_tuples_of_cells():
     first, second = draw(8)
     second = second + first
     k, m = gaussian_kernel(first, 1.5), gaussian_kernel(second, 1.5)
@@ -41,17 +41,17 @@ def test_hsic_by_sums_over_tuples_of_cells():
     assert HSICCritic(bandwidth=1.5).bound(first, second).item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_the_median_distance_is_the_width():
+def test_the_default_bandwidth_is_the_median_distance():
     first, second = draw(51)
     widths = [torch.cdist(x, x).median().item() for x in (first, second)]
     k, m = (torch.tensor(gaussian_kernel(x, w)) for x, w in zip((first, second), widths, strict=True))
     scaled = [x / w for x, w in zip((first, second), widths, strict=True)]
     expected = HSICCritic(bandwidth=1.0).bound(*scaled)
     torch.testing.assert_close(HSICCritic().bound(first, second), expected)
-    assert k.shape == m.shape  # of as many cells
+    assert k.shape == m.shape
 
 
-def test_distance_correlation_by_sums_over_pairs():
+def test_distance_correlation_agrees_with_sums_over_pairs():
     first, second = draw(9)
     second = second + first
     n = 9
@@ -73,15 +73,15 @@ def test_distance_correlation_by_sums_over_pairs():
 
 
 @pytest.mark.parametrize("critic", [HSICCritic(), DistanceCorrelationCritic()], ids=["hsic", "distance"])
-def test_independence_reads_zero_on_average_however_wide_the_representation(critic):
-    # The plain estimates of 20 columns and 30 cells are about 0.4 and 0.6 here.
+def test_the_mean_over_independent_samples_is_zero_in_many_dimensions(critic):
+    # Without bias correction the estimates would be about 0.4 and 0.6 here.
     values = torch.stack([critic.bound(*draw(30, 20, seed=seed)) for seed in range(200)])
     assert abs(values.mean().item()) < 3 * values.std().item() / math.sqrt(200)
     assert values.min() < 0
 
 
 @pytest.mark.parametrize("critic", [HSICCritic(), DistanceCorrelationCritic()], ids=["hsic", "distance"])
-def test_full_dependence_reads_one(critic):
+def test_complete_dependence_gives_one(critic):
     first, _ = draw(40)
     assert critic.bound(first, first).item() == pytest.approx(1)
     rotated = first @ torch.tensor([[0.6, -0.8], [0.8, 0.6]], dtype=torch.float64)
@@ -90,31 +90,31 @@ def test_full_dependence_reads_one(critic):
 
 @pytest.mark.parametrize("critic", [HSICCritic(), DistanceCorrelationCritic()], ids=["hsic", "distance"])
 @pytest.mark.parametrize("n_cells", [1, 2, 3])
-def test_fewer_than_four_cells_tell_nothing(critic, n_cells):
+def test_fewer_than_four_cells_give_zero(critic, n_cells):
     assert critic.bound(*draw(n_cells)).item() == 0
 
 
-def test_a_condition_that_is_mostly_one_level_has_a_width():
+def test_hsic_has_a_bandwidth_if_most_distances_are_zero():
     generator = torch.Generator().manual_seed(0)
     level = (torch.rand(200, 1, generator=generator) < 0.1).float()
     latent = level + 0.3 * torch.randn(200, 1, generator=generator)
     assert HSICCritic().bound(latent, level).item() > 0.3
 
 
-def test_a_fixed_width_depends_on_the_scale():
+def test_a_fixed_bandwidth_depends_on_the_scale():
     first, second = draw(50)
     critic = HSICCritic(bandwidth=1.0)
     assert not torch.isclose(critic.bound(first, first + second), critic.bound(3 * first, first + second), rtol=0.05)
 
 
 @pytest.mark.parametrize("bandwidth", [0.0, -1.0, float("nan")])
-def test_senseless_widths_are_refused(bandwidth):
+def test_invalid_bandwidths_are_rejected(bandwidth):
     with pytest.raises(ValueError, match=f"bandwidth must be above 0, but is {bandwidth}"):
         HSICCritic(bandwidth=bandwidth)
 
 
 @pytest.mark.parametrize("critic", [HSICCritic(), DistanceCorrelationCritic()], ids=["hsic", "distance"])
-def test_there_is_nothing_to_learn(critic):
+def test_kernel_terms_have_nothing_to_train(critic):
     assert not critic.learns
     assert critic.critic_loss(*draw(5)).item() == 0
     assert critic.diagnostics(*draw(5)) == {}
@@ -123,7 +123,7 @@ def test_there_is_nothing_to_learn(critic):
 ORTHOGONALITY = OrthogonalityCritic(3, 2)
 
 
-def test_loops_give_the_same():
+def test_orthogonality_agrees_with_loops():
     generator = torch.Generator().manual_seed(0)
     specific, condition = torch.randn(7, 3, generator=generator), torch.randn(7, 2, generator=generator)
     total = 0.0
@@ -136,7 +136,7 @@ def test_loops_give_the_same():
     assert ORTHOGONALITY.bound(specific, condition).item() == pytest.approx(math.sqrt(total), rel=1e-5)
 
 
-def test_its_range():
+def test_orthogonality_ranges_from_zero_to_the_number_of_cells():
     latents = torch.zeros(8, 2)
     latents[:, 0] = 2.0
     assert ORTHOGONALITY.bound(latents, latents).item() == pytest.approx(8)
@@ -144,26 +144,26 @@ def test_its_range():
     assert ORTHOGONALITY.bound(orthogonal[:, :1], orthogonal[:, 1:]).item() == pytest.approx(0, abs=1e-5)
 
 
-def test_it_is_blind_to_what_is_not_linear():
+def test_orthogonality_misses_nonlinear_dependence():
     generator = torch.Generator().manual_seed(0)
     condition = torch.randint(2, (2000, 1), generator=generator) * 2.0 - 1
     sign = torch.randint(2, (2000, 1), generator=generator) * 2.0 - 1
-    axis = torch.eye(2)[(condition[:, 0] > 0).long()]  # tells all of the condition
+    axis = torch.eye(2)[(condition[:, 0] > 0).long()]  # determines the condition
     assert ORTHOGONALITY.bound(sign * axis, condition) < 0.1 * ORTHOGONALITY.bound(axis, condition)
 
 
-def test_constant_representations_have_a_finite_gradient():
+def test_orthogonality_has_a_finite_gradient_at_constant_representations():
     specific = torch.zeros(4, 3, requires_grad=True)
     ORTHOGONALITY.bound(specific, torch.ones(4, 2)).backward()
     assert torch.isfinite(specific.grad).all()
 
 
 @pytest.mark.parametrize("critic", [ORTHOGONALITY, NoCritic(3, 2)])
-def test_nothing_learns(critic):
+def test_orthogonality_and_no_critic_have_nothing_to_train(critic):
     assert not critic.learns
     assert critic.critic_loss(torch.ones(4, 3), torch.ones(4, 2)) == 0
 
 
-def test_no_critic_asks_nothing():
+def test_the_bound_of_no_critic_is_zero():
     specific = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
     assert NoCritic(2, 2).bound(specific, specific) == 0

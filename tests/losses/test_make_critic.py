@@ -1,4 +1,4 @@
-"""Critics by name and by what makes them."""
+"""Construction of critics from names, classes and functions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from indiseek_sc.losses import (
 
 
 class MeanProduct(IndependenceCritic):
-    """A term of a user's own, without a name."""
+    """User-defined term without a name."""
 
     def __init__(self, n_specific: int, n_condition: int) -> None:
         super().__init__()
@@ -28,8 +28,8 @@ class MeanProduct(IndependenceCritic):
         return (specific[:, 0] * condition[:, 0]).mean()
 
 
-class Forgetful(IndependenceCritic):
-    """A critic that does not say how it learns."""
+class WithoutLoss(IndependenceCritic):
+    """Critic with parameters that does not define its loss."""
 
     def __init__(self, n_specific: int, n_condition: int) -> None:
         super().__init__()
@@ -39,17 +39,17 @@ class Forgetful(IndependenceCritic):
         return (specific @ self.weight * condition).sum(dim=1).mean()
 
 
-def make_nothing(n_specific: int, n_condition: int) -> None: ...
+def return_none(n_specific: int, n_condition: int) -> None: ...
 
 
 small_nce = partial(NCECritic, n_hidden=8)
 
 
 @pytest.mark.parametrize("name", list(CRITICS))
-def test_every_name_makes_its_critic(name):
+def test_each_name_builds_its_critic(name):
     critics = make_critic(name, 3, 2)
     assert list(critics.critics) == [name]
-    assert critics.critics[name].name in (name, "gaussian")  # the bounded one is a Gaussian critic with an option
+    assert critics.critics[name].name in (name, "gaussian")  # gaussian_bounded is a GaussianCritic with an option
     assert critics.learns is (name not in ("hsic", "distance_correlation", "orthogonality", "none"))
     check_independence(name)
 
@@ -68,7 +68,7 @@ def test_every_name_makes_its_critic(name):
         ({"first": "gaussian", "second": "gaussian"}, ["first", "second"]),
     ],
 )
-def test_objects_make_critics(independence, names):
+def test_critics_are_built_from_callables(independence, names):
     check_independence(independence)
     critics = make_critic(independence, 3, 2)
     assert isinstance(critics, CriticSum)
@@ -78,12 +78,12 @@ def test_objects_make_critics(independence, names):
     torch.testing.assert_close(critics.bound(latent, condition), sum(critics.bounds(latent, condition).values()))
 
 
-def test_options_reach_the_critic():
+def test_options_are_passed_to_the_critic():
     assert make_critic(small_nce, 3, 2).critics["nce"].embed_specific[0].out_features == 8
     assert make_critic({"wide": partial(HSICCritic, bandwidth=9.0)}, 3, 2).critics["wide"].bandwidth == 9.0
 
 
-def test_only_critics_that_learn_have_losses_and_figures():
+def test_only_trainable_critics_have_losses_and_diagnostics():
     critics = make_critic("hsic+nce", 3, 2)
     latent, condition = torch.randn(9, 3), torch.randn(9, 2)
     assert list(critics.losses(latent, condition)) == ["nce"]
@@ -94,53 +94,53 @@ def test_only_critics_that_learn_have_losses_and_figures():
     assert kernel_terms.critic_loss(latent, condition).item() == 0
 
 
-def test_a_critic_that_learns_must_say_how():
-    with pytest.raises(NotImplementedError, match="Forgetful has parameters, so it must define critic_loss"):
-        make_critic(Forgetful, 3, 2).critic_loss(torch.randn(9, 3), torch.randn(9, 2))
+def test_a_critic_with_parameters_must_define_its_loss():
+    with pytest.raises(NotImplementedError, match="WithoutLoss has parameters, so it must define critic_loss"):
+        make_critic(WithoutLoss, 3, 2).critic_loss(torch.randn(9, 3), torch.randn(9, 2))
 
 
-def test_what_cannot_be_saved_is_refused():
+def test_objects_that_cannot_be_imported_are_rejected():
     class Local(MeanProduct):
         pass
 
     for independence in (lambda *sizes: NCECritic(*sizes), Local, {"mine": Local}, ["gaussian", partial(Local)]):
         with pytest.raises(
-            ValueError, match="cannot be saved with the model, .* a class or a function that stands at the top"
+            ValueError, match="cannot be saved with the model, .* a class or a function defined at the top level"
         ):
             check_independence(independence)
 
 
 @pytest.mark.parametrize("independence", [NCECritic(3, 2), ["gaussian", NCECritic(3, 2)]])
-def test_critics_that_are_made_are_refused(independence):
-    with pytest.raises(TypeError, match="got a NCECritic that is made already, but each modality needs its own"):
+def test_instances_of_critics_are_rejected(independence):
+    with pytest.raises(TypeError, match="got an instance of NCECritic, but each modality needs its own critic"):
         check_independence(independence)
 
 
 @pytest.mark.parametrize("independence", [3, None, ["gaussian", 3], {"mine": 3}])
-def test_what_makes_nothing_is_refused(independence):
-    with pytest.raises(TypeError, match="must be names, or make critics"):
+def test_objects_that_are_not_callable_are_rejected(independence):
+    with pytest.raises(TypeError, match="must be names of critics or callables"):
         check_independence(independence)
-    with pytest.raises(TypeError, match="must be names, or make critics"):
+    with pytest.raises(TypeError, match="must be names of critics or callables"):
         make_critic(independence, 3, 2)
 
 
-def test_what_makes_something_else_is_refused():
+def test_callables_that_return_no_critic_are_rejected():
     with pytest.raises(TypeError, match="must make an IndependenceCritic, but made None"):
-        make_critic(make_nothing, 3, 2)
+        make_critic(return_none, 3, 2)
 
 
 @pytest.mark.parametrize("name", ["my.critic", "my critic", "1st"])
-def test_names_that_are_no_words_are_refused(name):
-    with pytest.raises(ValueError, match=f"the name {name!r} must be of letters, digits and underscores"):
+def test_names_that_are_not_identifiers_are_rejected(name):
+    with pytest.raises(ValueError, match=f"the name {name!r} must consist of letters, digits and underscores"):
         make_critic({name: NCECritic}, 3, 2)
 
 
 @pytest.mark.parametrize("independence", ["nce+nce", ["nce", small_nce], [MeanProduct, MeanProduct]])
-def test_names_given_twice_are_refused(independence):
-    with pytest.raises(ValueError, match="is there twice. Give a mapping"):
+def test_repeated_names_are_rejected(independence):
+    with pytest.raises(ValueError, match="occurs twice. Give a mapping"):
         make_critic(independence, 3, 2)
 
 
-def test_no_critics_are_refused():
+def test_an_empty_list_of_critics_is_rejected():
     with pytest.raises(ValueError, match="at least one"):
         make_critic([], 3, 2)

@@ -22,7 +22,7 @@ def make_separable(n_specific: int = 1, n_condition: int = 1) -> NCECritic:
     return NCECritic(n_specific, n_condition, n_hidden=32, n_embedding=8)
 
 
-def test_loops_over_pairs_give_the_same():
+def test_separable_critic_agrees_with_loops_over_pairs():
     critic = make_separable(3, 2)
     specific, condition = torch.randn(6, 3), torch.randn(6, 2)
     scores = critic.scores(specific, condition)
@@ -44,7 +44,7 @@ def test_loops_over_pairs_give_the_same():
     assert critic.critic_loss(specific, condition).item() == pytest.approx(loss / 12, abs=1e-6)
 
 
-def test_the_order_of_cells_does_not_matter_but_the_pairing_does():
+def test_values_depend_on_the_pairing_but_not_on_the_order_of_cells():
     critic = make_separable()
     specific, condition = draw_related(50)
     order = torch.randperm(50, generator=torch.Generator().manual_seed(1))
@@ -54,8 +54,9 @@ def test_the_order_of_cells_does_not_matter_but_the_pairing_does():
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.6])
-def test_a_taught_separable_critic_gives_the_jeffreys_divergence(rho):
-    # KL(joint | product) = -log(1 - rho^2) / 2, KL(product | joint) = 1 / (1 - rho^2) - 1 + log(1 - rho^2) / 2; their sum:
+def test_a_trained_separable_critic_estimates_the_jeffreys_divergence(rho):
+    # The sum of KL(joint | product) = -log(1 - rho^2) / 2 and
+    # KL(product | joint) = 1 / (1 - rho^2) - 1 + log(1 - rho^2) / 2:
     divergence = rho**2 / (1 - rho**2)
     critic = make_separable()
     optimizer = torch.optim.Adam(critic.parameters(), lr=3e-3)
@@ -67,7 +68,7 @@ def test_a_taught_separable_critic_gives_the_jeffreys_divergence(rho):
         assert critic.bound(*draw_related(5000, rho, seed=10_000)).item() == pytest.approx(divergence, abs=0.08)
 
 
-def test_a_single_cell_has_no_bound():
+def test_bound_and_loss_of_a_single_cell_are_zero():
     specific, condition = draw_related(1)
     assert make_separable().bound(specific, condition).item() == 0
     assert make_separable().critic_loss(specific, condition).item() == 0
@@ -78,7 +79,7 @@ def make_concatenated(n_specific: int = 3, n_condition: int = 2) -> Concatenated
     return ConcatenatedNCECritic(n_specific, n_condition, n_hidden=16)
 
 
-def test_scores_are_of_a_network_on_concatenated_pairs():
+def test_scores_equal_those_of_a_network_on_concatenated_pairs():
     critic = make_concatenated()
     latent, condition = torch.randn(6, 3), torch.randn(6, 2)
     weight = torch.cat([critic.read_specific.weight, critic.read_condition.weight], dim=1)
@@ -94,18 +95,18 @@ def test_scores_are_of_a_network_on_concatenated_pairs():
     torch.testing.assert_close(critic.critic_loss(latent, condition), contrastive_loss(scores))
 
 
-def test_blocks_change_nothing(monkeypatch):
+def test_blocks_do_not_change_the_scores(monkeypatch):
     critic = make_concatenated()
     latent, condition = torch.randn(11, 3), torch.randn(11, 2)
     whole = critic.scores(latent, condition)
-    monkeypatch.setattr(_network_critics, "LARGEST_BLOCK", 30)  # two rows a block, and one left over
+    monkeypatch.setattr(_network_critics, "LARGEST_BLOCK", 30)  # two rows in each block, and one in the last
     torch.testing.assert_close(critic.scores(latent, condition), whole)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("critic_class", [ConcatenatedNCECritic, NCECritic])
 @pytest.mark.parametrize("rho", [0.0, 0.6])
-def test_a_taught_concatenated_critic_gives_the_jeffreys_divergence(critic_class, rho):
+def test_trained_nce_critics_estimate_the_jeffreys_divergence(critic_class, rho):
     torch.manual_seed(0)
     critic = critic_class(1, 1, 32)
     optimizer = torch.optim.Adam(critic.parameters(), lr=3e-3)
@@ -123,8 +124,8 @@ def test_a_taught_concatenated_critic_gives_the_jeffreys_divergence(critic_class
         assert critic.bound(*draw(2000, 10_000)).item() == pytest.approx(rho**2 / (1 - rho**2), abs=0.1)
 
 
-class Best(nn.Module):
-    """The mean of the condition given the representation, for correlated Gaussians."""
+class ConditionalMean(nn.Module):
+    """Conditional mean of the condition given the representation, for correlated Gaussians."""
 
     def __init__(self, rho: float) -> None:
         super().__init__()
@@ -141,15 +142,15 @@ def draw_predictable(n_cells: int, rho: float) -> tuple[torch.Tensor, torch.Tens
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
-def test_the_best_network_gives_the_information_of_correlated_gaussians(rho):
+def test_the_optimal_network_gives_the_information_of_correlated_gaussians(rho):
     critic = AdversarialCritic(2, 2)
-    critic.network = Best(rho)
+    critic.network = ConditionalMean(rho)
     latent, condition = draw_predictable(20_000, rho)
     assert critic.bound(latent, condition).item() == pytest.approx(-math.log(1 - rho**2), abs=0.02)
     assert critic.critic_loss(latent, condition).item() == pytest.approx(1 - rho**2, rel=0.03)
 
 
-def test_loops_give_the_same():
+def test_adversarial_critic_agrees_with_loops():
     torch.manual_seed(0)
     critic = AdversarialCritic(3, 2, 16).double()
     latent, condition = torch.randn(11, 3).double(), torch.randn(11, 2).double()
@@ -165,7 +166,7 @@ def test_loops_give_the_same():
     assert critic.critic_loss(latent, condition).item() == pytest.approx(loss)
 
 
-def test_an_exact_prediction_stays_finite():
+def test_the_bound_of_an_exact_prediction_is_finite():
     critic = AdversarialCritic(2, 2)
     critic.network = nn.Identity()
     latent = draw_predictable(30, 0.5)[0].requires_grad_()
@@ -175,7 +176,7 @@ def test_an_exact_prediction_stays_finite():
     assert torch.isfinite(latent.grad).all()
 
 
-def test_scores_are_errors_in_units_of_variance():
+def test_adversarial_scores_are_errors_in_units_of_variance():
     torch.manual_seed(0)
     critic = AdversarialCritic(3, 2, 16)
     latent, condition = torch.randn(11, 3), torch.randn(11, 2) * torch.tensor([1.0, 100.0])

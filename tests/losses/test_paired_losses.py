@@ -19,7 +19,7 @@ def draw_pairs(n_cells: int = 7, n_dimensions: int = 4, seed: int = 0) -> tuple[
 
 
 def reference(first: torch.Tensor, second: torch.Tensor, scale: float) -> float:
-    """Both directions of the contrast, cell by cell."""
+    """Compute InfoNCE in both directions, cell by cell."""
     n_cells = len(first)
 
     def similarity(i: int, j: int) -> float:
@@ -35,26 +35,26 @@ def reference(first: torch.Tensor, second: torch.Tensor, scale: float) -> float:
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 14.0])
-def test_a_loop_over_cells_gives_the_same(scale):
+def test_info_nce_agrees_with_a_loop_over_cells(scale):
     first, second = draw_pairs()
     value = info_nce(first, second, torch.tensor(scale, dtype=torch.float64).log())
     assert value.item() == pytest.approx(reference(first, second, scale), rel=1e-12)
 
 
 @pytest.mark.parametrize("n_cells", [1, 2, 16])
-def test_representations_that_tell_nothing_apart_are_at_chance(n_cells):
+def test_identical_representations_give_log_n(n_cells):
     same = torch.ones(n_cells, 3)
     torch.testing.assert_close(info_nce(same, same, torch.tensor(2.0)), torch.tensor(math.log(n_cells)))
 
 
 @pytest.mark.parametrize("scale", [1.0, 5.0])
-def test_orthogonal_representations_that_match(scale):
+def test_info_nce_of_matching_orthogonal_representations(scale):
     latents = torch.eye(6, dtype=torch.float64)
     value = info_nce(latents, 3 * latents, torch.tensor(scale, dtype=torch.float64).log())
     assert value.item() == pytest.approx(math.log1p(5 * math.exp(-scale)))
 
 
-def test_the_order_of_cells_does_not_matter_but_the_pairing_does():
+def test_info_nce_depends_on_the_pairing_but_not_on_the_order_of_cells():
     first, second = draw_pairs()
     order = torch.randperm(7, generator=torch.Generator().manual_seed(1))
     log_scale = torch.tensor(1.0)
@@ -64,7 +64,7 @@ def test_the_order_of_cells_does_not_matter_but_the_pairing_does():
     assert not torch.isclose(info_nce(first[order], second, log_scale), value)
 
 
-def test_lengths_do_not_matter():
+def test_info_nce_is_invariant_to_the_length_of_vectors():
     first, second = draw_pairs()
     lengths = torch.linspace(0.1, 50, 7)[:, None]
     torch.testing.assert_close(
@@ -72,12 +72,14 @@ def test_lengths_do_not_matter():
     )
 
 
-def test_a_step_down_brings_partners_together():
+def test_a_gradient_step_brings_true_pairs_closer():
     first, second = draw_pairs()
     first.requires_grad_()
     loss = info_nce(first, second, torch.tensor(1.0))
     loss.backward()
-    torch.testing.assert_close((first * first.grad).sum(dim=1), torch.zeros(7, dtype=torch.float64))  # lengths stay
+    torch.testing.assert_close(
+        (first * first.grad).sum(dim=1), torch.zeros(7, dtype=torch.float64)
+    )  # no radial gradient
     with torch.no_grad():
         moved = first - 0.1 * first.grad
         assert info_nce(moved, second, torch.tensor(1.0)) < loss
@@ -85,13 +87,13 @@ def test_a_step_down_brings_partners_together():
 
 
 @pytest.mark.parametrize(("shift", "sign"), [(0, -1), (1, 1)])
-def test_the_temperature_falls_for_true_partners_and_rises_for_false_ones(shift, sign):
+def test_the_temperature_decreases_for_true_pairs_and_increases_for_false_pairs(shift, sign):
     log_scale = torch.tensor(1.0, requires_grad=True)
     info_nce(torch.eye(5), torch.eye(5).roll(shift, dims=0), log_scale).backward()
     assert log_scale.grad.sign().item() == sign
 
 
-def test_extreme_inputs_stay_finite():
+def test_info_nce_is_finite_at_extreme_inputs():
     first, second = (x.float().requires_grad_() for x in draw_pairs())
     with torch.no_grad():
         first[0] = 0.0
@@ -106,13 +108,13 @@ def test_extreme_inputs_stay_finite():
 @pytest.mark.parametrize(
     ("first", "second"), [((4, 3), (5, 3)), ((4, 3), (4, 2)), ((4,), (4,)), ((2, 4, 3), (2, 4, 3))]
 )
-def test_representations_without_partners_are_refused(first, second):
+def test_representations_of_different_shapes_are_rejected(first, second):
     with pytest.raises(ValueError, match="one shape"):
         info_nce(torch.ones(first), torch.ones(second), torch.tensor(0.0))
 
 
 def draw_latents(n_cells: int = 300, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Representations of 4 and 3 dimensions that share two, away from the origin."""
+    """Draw representations of 4 and 3 dimensions that share two, with means other than 0."""
     rng = np.random.default_rng(seed)
     common = rng.standard_normal((n_cells, 2))
     first = np.hstack([common, rng.standard_normal((n_cells, 2))]) @ rng.standard_normal((4, 4)) + 5
@@ -120,7 +122,7 @@ def draw_latents(n_cells: int = 300, seed: int = 0) -> tuple[torch.Tensor, torch
     return torch.from_numpy(first), torch.from_numpy(second)
 
 
-def test_without_ridge_it_is_the_squared_canonical_correlations():
+def test_loss_without_ridge_is_minus_the_sum_of_squared_canonical_correlations():
     first, second = draw_latents()
     bases = [np.linalg.qr(x.numpy() - x.numpy().mean(axis=0))[0] for x in (first, second)]
     correlations = np.linalg.svd(bases[0].T @ bases[1], compute_uv=False)
@@ -138,7 +140,7 @@ def test_the_ridge_is_added_to_both_covariances(ridge):
     assert canonical_correlation_loss(first, second, ridge=ridge).item() == pytest.approx(expected, rel=1e-10)
 
 
-def test_affine_maps_do_not_matter_up_to_the_ridge():
+def test_canonical_loss_is_invariant_to_affine_maps_up_to_the_ridge():
     first, second = draw_latents()
     generator = torch.Generator().manual_seed(1)
     turn = torch.randn(4, 4, generator=generator, dtype=torch.float64)
@@ -147,22 +149,24 @@ def test_affine_maps_do_not_matter_up_to_the_ridge():
         canonical_correlation_loss(first @ turn + 7, -2 * second, ridge=1e-9), value, rtol=1e-6, atol=0
     )
     torch.testing.assert_close(canonical_correlation_loss(second, first, ridge=1e-9), value)
-    assert canonical_correlation_loss(1e-3 * first, second, ridge=1e-3) > value + 0.5  # tiny dimensions are discounted
+    assert (
+        canonical_correlation_loss(1e-3 * first, second, ridge=1e-3) > value + 0.5
+    )  # low-variance dimensions have less weight
 
 
-def test_independent_representations_earn_nothing_and_equal_ones_all():
+def test_canonical_loss_of_independent_and_of_equal_representations():
     generator = torch.Generator().manual_seed(0)
     first, second = torch.randn(2, 20_000, 3, generator=generator)
-    assert -2e-3 < canonical_correlation_loss(first, second).item() <= 0  # by chance, 9 pairs / 20,000 cells
+    assert -2e-3 < canonical_correlation_loss(first, second).item() <= 0  # expected by chance: 9 pairs / 20,000 cells
     assert canonical_correlation_loss(first, first, ridge=1e-6).item() == pytest.approx(-3, abs=1e-4)
 
 
-def test_gradients_are_those_of_the_formula():
+def test_canonical_loss_gradients_agree_with_finite_differences():
     first, second = (x[:12].clone().requires_grad_() for x in draw_latents())
     assert torch.autograd.gradcheck(lambda a, b: canonical_correlation_loss(a, b, ridge=0.1), (first, second))
 
 
-def test_constant_dimensions_and_a_single_cell_stay_finite():
+def test_canonical_loss_is_finite_for_constant_dimensions_and_a_single_cell():
     generator = torch.Generator().manual_seed(0)
     first = torch.randn(50, 3, generator=generator)
     first[:, 1] = 4.0
@@ -185,7 +189,7 @@ def error(target: torch.Tensor, estimate: torch.Tensor) -> float:
     return normalized_error(target, estimate, target.var(dim=0, correction=0).sum()).item()
 
 
-def test_it_is_one_minus_r2():
+def test_normalized_error_is_one_minus_r2():
     target, estimate = draw_features()
     expected = 1 - r2_score(target.numpy(), estimate.numpy(), multioutput="variance_weighted")
     assert error(target, estimate) == pytest.approx(expected)
@@ -193,27 +197,27 @@ def test_it_is_one_minus_r2():
 
 @settings(deadline=None, max_examples=50)
 @given(st.floats(1e-6, 1e6), st.floats(-100, 100))
-def test_units_do_not_matter(scale, shift):
+def test_normalized_error_is_invariant_to_units(scale, shift):
     target, estimate = draw_features()
     expected = error(target, estimate)
     assert error(scale * (target + shift), scale * (estimate + shift)) == pytest.approx(expected, rel=1e-6)
 
 
-def test_both_ends_of_the_scale():
+def test_normalized_error_is_zero_for_the_target_and_one_for_its_mean():
     target, _ = draw_features()
     assert error(target, target) == 0
     assert error(target, target.mean(dim=0).expand_as(target)) == pytest.approx(1)
 
 
-def test_it_is_a_mean_over_cells():
+def test_normalized_error_is_a_mean_over_cells():
     target, estimate = draw_features()
     total = target.var(dim=0, correction=0).sum()
     halves = [normalized_error(target[rows], estimate[rows], total) for rows in (slice(0, 20), slice(20, 40))]
     torch.testing.assert_close(normalized_error(target, estimate, total), torch.stack(halves).mean())
 
 
-def test_negatives_of_the_same_batch_alone():
-    """The loss within batches is the mean over cells of the losses of the batches by themselves."""
+def test_info_nce_with_negatives_of_the_same_batch():
+    """The loss within batches is the mean of the losses of batches of equal size."""
     first, second = torch.randn(30, 4), torch.randn(30, 4)
     batch, scale = torch.arange(30) % 3, torch.tensor(1.0)
     within = info_nce(first, second, scale, batch[:, None] == batch)
@@ -224,7 +228,7 @@ def test_negatives_of_the_same_batch_alone():
     torch.testing.assert_close(info_nce(first, second, scale, everyone), info_nce(first, second, scale))
 
 
-def test_what_a_batch_adds_to_both_representations_does_not_help_within_batches():
+def test_batch_effects_do_not_contribute_to_correlations_within_batches():
     first, second = torch.randn(2, 400, 3)
     batch = torch.eye(4)[torch.arange(400) % 4]
     shift = batch @ (5 * torch.randn(4, 3))
@@ -233,11 +237,11 @@ def test_what_a_batch_adds_to_both_representations_does_not_help_within_batches(
     assert canonical_correlation_loss(*removed) > -0.1
 
 
-def test_remaining_values_are_those_of_a_regression():
+def test_remove_linear_returns_the_residuals_of_a_regression():
     design = torch.randn(50, 3, dtype=torch.float64)
     values = torch.randn(50, 2, dtype=torch.float64) + design @ torch.randn(3, 2, dtype=torch.float64) + 7
     table = np.column_stack([np.ones(50), design])
     expected = values - table @ np.linalg.lstsq(table, values.numpy(), rcond=None)[0]
     torch.testing.assert_close(remove_linear(values, design, ridge=1e-9), expected)
-    # Twice the same column, as indicators of batches beside their sum, changes nothing.
+    # Repeating columns of the design does not change the residuals.
     torch.testing.assert_close(remove_linear(values, torch.cat([design, design], dim=1), ridge=1e-9), expected)

@@ -1,4 +1,4 @@
-"""Losses of both stages: pure torch, no data, no logging, no optimisers."""
+"""Loss functions of both stages, in pure PyTorch, without data handling, logging or optimisers."""
 
 from __future__ import annotations
 

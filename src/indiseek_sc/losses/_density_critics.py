@@ -1,4 +1,4 @@
-"""Critics that model the density of the representation given the condition, with vCLUB or leave-one-out bounds."""
+"""Critics that model the conditional density of a specific representation."""
 
 from __future__ import annotations
 
@@ -11,33 +11,50 @@ from indiseek_sc.losses._critics import PairCritic, gaussian_scores
 from indiseek_sc.nn import Whitening, last_layer, make_mlp
 
 LOG_VARIANCE_LIMIT = 8.0
-"""For numerics only: standard deviations from 0.02 to 55, far beyond what a standardised representation needs."""
+"""Bound of the log-variance, for numerical stability: standard deviations from 0.02 to 55."""
 
 
 class GaussianCritic(PairCritic):
-    r"""vCLUB (Cheng et al. 2020, arXiv 2006.12013) with :math:`q(z|c) = N(\mu(c), \operatorname{diag} \sigma^2(c))`.
+    r"""Estimate the dependence by vCLUB [1]_ with a diagonal Gaussian as the variational density.
 
     .. math::
 
-        I_{\mathrm{vCLUB}} = E_{p(z,c)} \log q(z|c) - E_{p(z)p(c)} \log q(z|c).
+        I_{\mathrm{vCLUB}} = E_{p(z,c)} \log q(z|c) - E_{p(z)p(c)} \log q(z|c), \qquad
+        q(z|c) = N\big(\mu(c), \operatorname{diag} \sigma^2(c)\big).
 
     The second expectation needs no sampled negatives: for each :math:`c`,
     :math:`E_z (z - \mu)^2 = (\bar z - \mu)^2 + \operatorname{var} z` over the batch.
 
-    It sees dependence of mean and variance of each dimension, and is blind to that of correlations and of shape. Its value does
-    not depend on the scale of the representation where :math:`q` is the truth, but the network learns best on standardised representations.
+    The critic detects dependence of the mean and variance of each dimension on the condition. It does
+    not detect dependence of correlations or of other properties of the distribution. If :math:`q` is
+    the true density, the value does not depend on the scale of the representation, but training is
+    most stable with standardised representations.
 
     Parameters
     ----------
     n_specific
-        Columns of the specific representation.
+        Dimensions of the specific representation.
     n_condition
-        Columns of the condition.
+        Dimensions of the condition.
     n_hidden
-        Width of the critic's two hidden layers.
+        Width of the two hidden layers.
     bounded_variance
-        Squash the log-variance to (-1, 1), as CLUB's reference code does. An encoder can cheat such a critic by shrinking
-        its representation, so this is for the literal recipe alone.
+        Whether to restrict the log-variance to (-1, 1) with a hyperbolic tangent, as in the reference
+        implementation of CLUB. The encoder can then reduce the bound merely by shrinking its
+        representation, so use this option only to reproduce the published method.
+
+    References
+    ----------
+    .. [1] Cheng et al. CLUB: a contrastive log-ratio upper bound of mutual information. ICML (2020).
+       arXiv 2006.12013.
+
+    Examples
+    --------
+    >>> critic = isk.losses.GaussianCritic(n_specific=3, n_condition=2)
+    >>> specific, condition = torch.randn(8, 3), torch.randn(8, 2)
+    >>> critic.critic_loss(specific, condition).backward()  # train the critic
+    >>> critic.bound(specific, condition).shape  # train the encoder
+    torch.Size([])
     """
 
     name = "gaussian"
@@ -50,22 +67,44 @@ class GaussianCritic(PairCritic):
         self.network = make_mlp(n_condition, 2 * n_specific, n_hidden, n_layers=2)
 
     def _moments(self, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of q for each cell, shape ``(n_cells, n_specific)``."""
         mean, log_variance = self.network(condition).chunk(2, dim=1)
         if self.bounded_variance:
             return mean, log_variance.tanh()
         return mean, log_variance.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
 
     def scores(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """Return log q of all pairs up to a constant, shape ``(n_cells, n_cells)``."""
+        """Return the log-density of all pairs up to a constant, shape ``(n_cells, n_cells)``.
+
+        Examples
+        --------
+        >>> critic = isk.losses.GaussianCritic(n_specific=3, n_condition=2)
+        >>> critic.scores(torch.randn(8, 3), torch.randn(8, 2)).shape
+        torch.Size([8, 8])
+        """
         return gaussian_scores(specific, *self._moments(condition))
 
     def critic_loss(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """Mean negative log-likelihood of the representations, up to a constant, summed over dimensions."""
+        """Return the mean negative log-likelihood up to a constant, a scalar in nats.
+
+        Examples
+        --------
+        >>> critic = isk.losses.GaussianCritic(n_specific=3, n_condition=2)
+        >>> critic.critic_loss(torch.randn(8, 3), torch.randn(8, 2)).shape
+        torch.Size([])
+        """
         mean, log_variance = self._moments(condition)
         return ((specific - mean).square() / log_variance.exp() + log_variance).sum(dim=1).mean() / 2
 
     def bound(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """VCLUB over the batch, summed over dimensions."""
+        """Return vCLUB of the batch, summed over dimensions, a scalar in nats.
+
+        Examples
+        --------
+        >>> critic = isk.losses.GaussianCritic(n_specific=3, n_condition=2)
+        >>> critic.bound(torch.ones(8, 3), torch.ones(8, 2)).abs().item() < 1e-5  # nothing varies
+        True
+        """
         mean, log_variance = self._moments(condition)
         paired = (specific - mean).square()
         unpaired = (specific.mean(dim=0) - mean).square() + specific.var(dim=0, correction=0)
@@ -73,26 +112,41 @@ class GaussianCritic(PairCritic):
 
 
 class LeaveOneOutCritic(GaussianCritic):
-    r"""L1Out (Poole et al. 2019, arXiv 1905.06922, eq. 13) with the Gaussian :math:`q` of :class:`GaussianCritic`.
+    r"""Estimate the dependence by L1Out [1]_ with the Gaussian density of :class:`GaussianCritic`.
 
     .. math::
 
-        I_{\mathrm{L1Out}} = \frac1n \sum_i \Big[ \log q(z_i|c_i) - \log \frac{1}{n-1} \sum_{j \ne i} q(z_i|c_j) \Big].
+        I_{\mathrm{L1Out}} = \frac1n \sum_i \Big[ \log q(z_i|c_i)
+        - \log \frac{1}{n-1} \sum_{j \ne i} q(z_i|c_j) \Big],
 
-    The other cells' conditions make up the marginal density of a representation. For the true :math:`q` it is an upper bound of the
-    mutual information, tighter than CLUB where dependence is strong; it falls towards the information as batches grow.
+    equation 13 of the reference. The marginal density of a representation is approximated by the
+    mixture of the conditional densities of the other cells. For the true :math:`q` the value is an
+    upper bound of the mutual information, tighter than CLUB where dependence is strong; it approaches
+    the mutual information as the batch grows.
 
-    It sees dependence of mean and variance of each dimension, and is blind to that of correlations and of shape. With many
-    informative dimensions the few densities of a batch miss a representation altogether, and the bound is far too high.
+    The critic detects dependence of the mean and variance of each dimension on the condition. It does
+    not detect dependence of correlations or of other properties of the distribution. With many
+    informative dimensions, none of the densities of a batch may cover a given representation, and the
+    bound is then far too high.
 
     Parameters
     ----------
     n_specific
-        Columns of the specific representation.
+        Dimensions of the specific representation.
     n_condition
-        Columns of the condition.
+        Dimensions of the condition.
     n_hidden
-        Width of the critic's two hidden layers.
+        Width of the two hidden layers.
+
+    References
+    ----------
+    .. [1] Poole et al. On variational bounds of mutual information. ICML (2019). arXiv 1905.06922.
+
+    Examples
+    --------
+    >>> critic = isk.losses.LeaveOneOutCritic(n_specific=3, n_condition=2)
+    >>> critic.critic_loss(torch.randn(8, 3), torch.randn(8, 2)).shape
+    torch.Size([])
     """
 
     name = "leave_one_out"
@@ -101,42 +155,68 @@ class LeaveOneOutCritic(GaussianCritic):
         super().__init__(n_specific, n_condition, n_hidden)
 
     def bound(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """L1Out over the batch; 0 for a single cell, which leaves no other."""
+        """Return L1Out of the batch, a scalar in nats; 0 for a single cell.
+
+        Examples
+        --------
+        >>> critic = isk.losses.LeaveOneOutCritic(n_specific=3, n_condition=2)
+        >>> critic.bound(torch.randn(1, 3), torch.randn(1, 2)).item()
+        0.0
+        """
         n_cells = specific.shape[0]
         if n_cells == 1:
             return specific.new_zeros(())
         scores = self.scores(specific, condition)
-        itself = torch.eye(n_cells, dtype=torch.bool, device=scores.device)
-        others = scores.masked_fill(itself, -torch.inf).logsumexp(dim=1) - math.log(n_cells - 1)
+        is_true_pair = torch.eye(n_cells, dtype=torch.bool, device=scores.device)
+        others = scores.masked_fill(is_true_pair, -torch.inf).logsumexp(dim=1) - math.log(n_cells - 1)
         return (scores.diagonal() - others).mean()
 
 
 LOG_SCALE_LIMIT = 4.0
-"""For numerics only, as :data:`LOG_VARIANCE_LIMIT`, of standard deviations."""
+"""Bound of the logarithm of the standard deviation, for numerical stability."""
 
 
 class FullGaussianCritic(PairCritic):
-    r"""vCLUB (Cheng et al. 2020, arXiv 2006.12013) with :math:`q(z|c) = N(\mu(c), \Sigma(c))`.
+    r"""Estimate the dependence by vCLUB [1]_ with a Gaussian density of full covariance.
 
-    The precision is :math:`A(c)^\top A(c)` with :math:`A(c)` lower triangular (the modified Cholesky decomposition, Pourahmadi
-    1999, Biometrika 86, 677), so that :math:`\log q = -\frac12 \lVert A(z - \mu) \rVert^2 + \log\det A` up to a constant. The
-    second expectation of vCLUB has a closed form: for each :math:`c`, with mean :math:`\bar z` and covariance :math:`S` of the batch,
+    For :math:`q(z|c) = N(\mu(c), \Sigma(c))` the precision is parameterised as
+    :math:`A(c)^\top A(c)` with a lower-triangular :math:`A(c)` (modified Cholesky decomposition [2]_),
+    so that :math:`\log q = -\frac12 \lVert A(z - \mu) \rVert^2 + \log\det A` up to a constant. The
+    second expectation of vCLUB has a closed form: for each :math:`c`, with the mean :math:`\bar z` and
+    covariance :math:`S` of the batch,
 
     .. math::
 
-        E_z \lVert A(z - \mu) \rVert^2 = \lVert A(\bar z - \mu) \rVert^2 + \operatorname{tr} A S A^\top .
+        E_z \lVert A(z - \mu) \rVert^2
+        = \lVert A(\bar z - \mu) \rVert^2 + \operatorname{tr} A S A^\top .
 
-    It sees dependence of means, variances and correlations, and is blind to that of shape. The number of outputs grows with the
-    square of the representation's width, and so does what it can learn by heart from few cells.
+    The critic detects dependence of means, variances and correlations on the condition, but not of
+    other properties of the distribution. The number of network outputs grows with the square of the
+    number of dimensions, and with it the risk of overfitting on few cells.
 
     Parameters
     ----------
     n_specific
-        Columns of the specific representation.
+        Dimensions of the specific representation.
     n_condition
-        Columns of the condition.
+        Dimensions of the condition.
     n_hidden
-        Width of the critic's two hidden layers.
+        Width of the two hidden layers.
+
+    References
+    ----------
+    .. [1] Cheng et al. CLUB: a contrastive log-ratio upper bound of mutual information. ICML (2020).
+       arXiv 2006.12013.
+    .. [2] Pourahmadi. Joint mean-covariance models with applications to longitudinal data:
+       unconstrained parameterisation. Biometrika 86, 677 (1999).
+
+    Examples
+    --------
+    >>> critic = isk.losses.FullGaussianCritic(n_specific=3, n_condition=2)
+    >>> specific, condition = torch.randn(8, 3), torch.randn(8, 2)
+    >>> critic.critic_loss(specific, condition).backward()  # train the critic
+    >>> critic.bound(specific, condition).shape  # train the encoder
+    torch.Size([])
     """
 
     name = "gaussian_full"
@@ -147,26 +227,48 @@ class FullGaussianCritic(PairCritic):
         self.network = make_mlp(n_condition, sum(self.sizes), n_hidden, n_layers=2)
 
     def _whitening(self, condition: Tensor) -> Whitening:
+        """Return the whitening transformation that q implies for each cell."""
         mean, log_scale, cholesky = self.network(condition).split(self.sizes, dim=1)
         return Whitening(mean, log_scale.clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT), cholesky)
 
     def scores(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """Return log q of all pairs up to a constant, shape ``(n_cells, n_cells)``."""
+        """Return the log-density of all pairs up to a constant, shape ``(n_cells, n_cells)``.
+
+        Examples
+        --------
+        >>> critic = isk.losses.FullGaussianCritic(n_specific=3, n_condition=2)
+        >>> critic.scores(torch.randn(8, 3), torch.randn(8, 2)).shape
+        torch.Size([8, 8])
+        """
         whitening = self._whitening(condition)
         matrix = whitening.matrix()
         precision = matrix.mT @ matrix
         projected = (precision @ whitening.mean[:, :, None])[:, :, 0]
-        # The quadratic form, multiplied out: z' P z is a product of all z z' with all P.
+        # Expand the quadratic form: z' P z for all pairs is one product of all z z' with all P.
         squares = (specific[:, :, None] * specific[:, None, :]).flatten(1) @ precision.flatten(1).T
         squares = squares - 2 * specific @ projected.T + (whitening.mean * projected).sum(1)
         return -squares / 2 - whitening.log_scale.sum(1)
 
     def critic_loss(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """Mean negative log-likelihood of the representations, up to a constant."""
+        """Return the mean negative log-likelihood up to a constant, a scalar in nats.
+
+        Examples
+        --------
+        >>> critic = isk.losses.FullGaussianCritic(n_specific=3, n_condition=2)
+        >>> critic.critic_loss(torch.randn(8, 3), torch.randn(8, 2)).shape
+        torch.Size([])
+        """
         return self._whitening(condition).negative_log_likelihood(specific).mean()
 
     def bound(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """VCLUB over the batch."""
+        """Return vCLUB of the batch, a scalar in nats.
+
+        Examples
+        --------
+        >>> critic = isk.losses.FullGaussianCritic(n_specific=3, n_condition=2)
+        >>> critic.bound(torch.ones(8, 3), torch.ones(8, 2)).abs().item() < 1e-5  # nothing varies
+        True
+        """
         whitening = self._whitening(condition)
         matrix, mean = whitening.matrix(), specific.mean(dim=0)
         centred = specific - mean
@@ -177,27 +279,43 @@ class FullGaussianCritic(PairCritic):
 
 
 class MixtureCritic(PairCritic):
-    r"""vCLUB (Cheng et al. 2020, arXiv 2006.12013) with a mixture density network (Bishop 1994) for :math:`q`,
+    r"""Estimate the dependence by vCLUB [1]_ with a mixture density network [2]_ as :math:`q`.
 
     .. math::
 
         q(z|c) = \sum_k w_k(c)\, N\big(\mu_k(c), \operatorname{diag} \sigma_k^2(c)\big).
 
-    The second expectation of vCLUB has no closed form, and is the mean over all pairs of the batch.
+    The second expectation of vCLUB has no closed form and is estimated from all pairs of cells in the
+    batch.
 
-    It sees dependence of means, variances, correlations and shape, as far as a few components can draw them: least where many
-    dimensions depend in shape at once.
+    The critic detects any dependence of the conditional distribution that a few components can
+    represent, including means, variances and correlations. It is least sensitive where the
+    distributions of many dimensions change in shape at once.
 
     Parameters
     ----------
     n_specific
-        Columns of the specific representation.
+        Dimensions of the specific representation.
     n_condition
-        Columns of the condition.
+        Dimensions of the condition.
     n_hidden
-        Width of the critic's two hidden layers.
+        Width of the two hidden layers.
     n_components
-        Components of the mixture.
+        Number of mixture components.
+
+    References
+    ----------
+    .. [1] Cheng et al. CLUB: a contrastive log-ratio upper bound of mutual information. ICML (2020).
+       arXiv 2006.12013.
+    .. [2] Bishop. Mixture density networks. Technical report NCRG/94/004, Aston University (1994).
+
+    Examples
+    --------
+    >>> critic = isk.losses.MixtureCritic(n_specific=3, n_condition=2, n_components=2)
+    >>> specific, condition = torch.randn(8, 3), torch.randn(8, 2)
+    >>> critic.critic_loss(specific, condition).backward()  # train the critic
+    >>> critic.bound(specific, condition).shape  # train the encoder
+    torch.Size([])
     """
 
     name = "mixture"
@@ -208,24 +326,42 @@ class MixtureCritic(PairCritic):
         width = n_components * n_specific
         self.sizes = [n_components, width, width]
         self.network = make_mlp(n_condition, sum(self.sizes), n_hidden, n_layers=2)
-        # Components that start alike would learn alike.
+        # Components with equal initial means would receive equal gradients and stay equal.
         torch.nn.init.normal_(last_layer(self.network).bias[n_components : n_components + width])
 
     def _components(self, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return log weights, shape ``(n_cells, n_components)``, means and log-variances, with one more axis."""
+        """Return the parameters of the mixture for each cell.
+
+        These are the log-weights, shape ``(n_cells, n_components)``, and the means and log-variances,
+        shape ``(n_cells, n_components, n_specific)``.
+        """
         logits, mean, log_variance = self.network(condition).split(self.sizes, dim=1)
         shape = len(condition), self.n_components, -1
         log_variance = log_variance.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
         return logits.log_softmax(dim=1), mean.reshape(shape), log_variance.reshape(shape)
 
     def scores(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """Return log q of all pairs up to a constant, shape ``(n_cells, n_cells)``."""
+        """Return the log-density of all pairs up to a constant, shape ``(n_cells, n_cells)``.
+
+        Examples
+        --------
+        >>> critic = isk.losses.MixtureCritic(n_specific=3, n_condition=2)
+        >>> critic.scores(torch.randn(8, 3), torch.randn(8, 2)).shape
+        torch.Size([8, 8])
+        """
         log_weight, mean, log_variance = self._components(condition)
         each = gaussian_scores(specific, mean.flatten(0, 1), log_variance.flatten(0, 1))
         return (each.unflatten(1, log_weight.shape) + log_weight).logsumexp(dim=2)
 
     def critic_loss(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """Mean negative log-likelihood of the representations, up to a constant."""
+        """Return the mean negative log-likelihood up to a constant, a scalar in nats.
+
+        Examples
+        --------
+        >>> critic = isk.losses.MixtureCritic(n_specific=3, n_condition=2)
+        >>> critic.critic_loss(torch.randn(8, 3), torch.randn(8, 2)).shape
+        torch.Size([])
+        """
         log_weight, mean, log_variance = self._components(condition)
         each = ((specific[:, None] - mean).square() / log_variance.exp() + log_variance).sum(dim=2) / 2
         return -(log_weight - each).logsumexp(dim=1).mean()

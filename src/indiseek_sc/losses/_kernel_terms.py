@@ -1,4 +1,4 @@
-"""Independence terms without parameters: HSIC, distance correlation, and orthogonality."""
+"""Independence terms without parameters: HSIC, distance correlation and orthogonality."""
 
 from __future__ import annotations
 
@@ -9,34 +9,42 @@ from torch import Tensor
 from indiseek_sc.losses._critics import IndependenceCritic
 
 FEWEST_CELLS = 4
-"""With fewer, centred matrices have no degrees of freedom left."""
+"""Smallest number of cells for which U-centred matrices have degrees of freedom left."""
 
 NEGLIGIBLE_VARIANCE = 1e-8
-"""Mean square of a centred matrix, with entries around 1, below which a variable is constant."""
+"""Mean square of a U-centred matrix, with entries around 1, below which a variable is constant."""
 
 
 def matrix_correlation(first: Tensor, second: Tensor) -> Tensor:
-    r"""Correlation of two symmetric matrices over pairs of cells, without the bias of small samples.
+    r"""Return the bias-corrected correlation of two symmetric matrices over pairs of cells.
 
     .. math::
 
-        \frac{\langle \tilde A, \tilde B \rangle}{\sqrt{\langle \tilde A, \tilde A \rangle \langle \tilde B, \tilde B \rangle}},
-        \qquad \tilde a_{ij} = a_{ij} - \frac{a_{i\cdot} + a_{\cdot j}}{n - 2} + \frac{a_{\cdot\cdot}}{(n - 1)(n - 2)} \quad (i \ne j),
+        \frac{\langle \tilde A, \tilde B \rangle}
+             {\sqrt{\langle \tilde A, \tilde A \rangle \langle \tilde B, \tilde B \rangle}}, \qquad
+        \tilde a_{ij} = a_{ij} - \frac{a_{i\cdot} + a_{\cdot j}}{n - 2}
+                        + \frac{a_{\cdot\cdot}}{(n - 1)(n - 2)} \quad (i \ne j),
 
-    the U-centring of Szekely and Rizzo (2014, Ann. Statist. 42, 2382; arXiv 1310.2926). Diagonals are left out. The numerator has
-    expectation 0 at independence, so the value may be slightly negative; centred by plain means it would be positive there, the
-    more so the wider the representation and the smaller the batch, and the encoder would chase that.
+    with the U-centring of [1]_, which leaves out the diagonals. The numerator has expectation 0 at
+    independence, so the value may be slightly negative. With ordinary centring it would be positive
+    at independence, increasingly so for more dimensions and smaller batches, and the encoder would
+    be trained to reduce this bias.
 
     Parameters
     ----------
     first
-        Distances or similarities, shape ``(n_cells, n_cells)``, of the order of 1.
+        Distances or similarities of one variable, shape ``(n_cells, n_cells)``, of the order of 1.
     second
-        The same of the other variable.
+        Distances or similarities of the other variable, same shape.
 
     Returns
     -------
-    Scalar of at most 1; 0 where a variable is constant, or there are fewer than 4 cells.
+    Scalar of at most 1; 0 if a variable is constant or there are fewer than 4 cells.
+
+    References
+    ----------
+    .. [1] Szekely and Rizzo. Partial distance correlation with methods for dissimilarities.
+       Annals of Statistics 42, 2382 (2014). arXiv 1310.2926.
     """
     if first.shape[0] < FEWEST_CELLS:
         return first.new_zeros(())
@@ -46,47 +54,68 @@ def matrix_correlation(first: Tensor, second: Tensor) -> Tensor:
 
 
 def pair_distances(values: Tensor) -> Tensor:
-    """Euclidean distances of all pairs of cells, shape ``(n_cells, n_cells)``.
+    """Return the Euclidean distances of all pairs of cells, shape ``(n_cells, n_cells)``.
 
-    Differences are taken first: by products, equal cells would lie a rounding error apart, with slopes of any size.
+    Distances are computed from differences rather than from matrix products: rounding errors of the
+    latter give equal cells a small nonzero distance, and its gradient can be arbitrarily large.
     """
     return torch.cdist(values, values, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _centre(matrix: Tensor) -> Tensor:
+    """Return the U-centred matrix with a diagonal of 0."""
     n_cells = matrix.shape[0]
-    itself = torch.eye(n_cells, dtype=torch.bool, device=matrix.device)
-    matrix = matrix.masked_fill(itself, 0.0)
+    is_diagonal = torch.eye(n_cells, dtype=torch.bool, device=matrix.device)
+    matrix = matrix.masked_fill(is_diagonal, 0.0)
     sums = matrix.sum(dim=0)
     centred = matrix - (sums[:, None] + sums) / (n_cells - 2) + sums.sum() / ((n_cells - 1) * (n_cells - 2))
-    return centred.masked_fill(itself, 0.0)
+    return centred.masked_fill(is_diagonal, 0.0)
 
 
 class HSICCritic(IndependenceCritic):
-    r"""HSIC (Gretton et al. 2005) with Gaussian kernels, unbiased (Song et al. 2012, JMLR 13, 1393), as a correlation.
+    r"""Measure the dependence by the normalised Hilbert-Schmidt independence criterion (HSIC).
 
     .. math::
 
         \frac{\mathrm{HSIC}(Z, C)}{\sqrt{\mathrm{HSIC}(Z, Z)\, \mathrm{HSIC}(C, C)}},
-        \qquad k(x, x') = e^{-\lVert x - x' \rVert^2 / 2 h^2}.
+        \qquad k(x, x') = e^{-\lVert x - x' \rVert^2 / 2 h^2},
 
-    It has no parameters, so it cannot lag. A value of 1 is full dependence and not a number of nats, so lambda means another
-    thing than with critics. One batch costs the square of its cells.
+    with Gaussian kernels [1]_ and the unbiased estimator of [2]_. The term has no parameters, so it
+    needs no training. A value of 1 is complete dependence; the value is not in nats, so lambda has
+    another scale than with critics in nats. The cost of a batch grows with the square of its cells.
 
-    The kernels are characteristic, so with cells enough it sees any dependence; but what it sees at a width :math:`h` that suits
-    all dimensions at once is mostly broad and of few dimensions. Dependence of shape or of correlations alone it reads as small
-    values, and the less the wider the representation. With the median for a width it does not depend on the scales of representation and condition;
-    with a fixed width it does.
+    Gaussian kernels are characteristic, so any dependence is detected with enough cells. With one
+    bandwidth :math:`h` for all dimensions, however, the value mainly reflects broad dependence of few
+    dimensions; dependence of correlations or other properties of the distribution gives small
+    values, especially in many dimensions. With the median bandwidth the value does not depend on the
+    scales of representation and condition; with a fixed bandwidth it does.
 
     Parameters
     ----------
     n_specific
-        Columns of the specific representation; not used, as the next.
+        Dimensions of the specific representation; ignored.
     n_condition
-        Columns of the condition.
+        Dimensions of the condition; ignored.
     bandwidth
-        Width :math:`h` for representation and condition; if not given, the median distance in the batch of each (the root
-        mean square, if most are 0). No gradient goes through the median.
+        Bandwidth :math:`h` for both representation and condition. If not given, the median distance
+        of each in the batch (or the root mean square distance, if the median is 0), through which no
+        gradient is propagated.
+
+    Raises
+    ------
+    ValueError
+        If ``bandwidth`` is not above 0.
+
+    References
+    ----------
+    .. [1] Gretton et al. Measuring statistical dependence with Hilbert-Schmidt norms. ALT (2005).
+    .. [2] Song et al. Feature selection via dependence maximization. JMLR 13, 1393 (2012).
+
+    Examples
+    --------
+    >>> cells = torch.arange(20.0)[:, None]
+    >>> round(isk.losses.HSICCritic().bound(cells, -cells).item(), 3)
+    1.0
     """
 
     name = "hsic"
@@ -98,41 +127,68 @@ class HSICCritic(IndependenceCritic):
         self.bandwidth = bandwidth
 
     def bound(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """Normalised HSIC of the batch, at most 1."""
+        """Return the normalised HSIC of the batch, a scalar of at most 1.
+
+        Examples
+        --------
+        >>> cells = torch.arange(20.0)[:, None]
+        >>> isk.losses.HSICCritic().bound(cells, torch.ones(20, 1)).item()  # a constant condition
+        0.0
+        """
         return matrix_correlation(self._kernel(specific), self._kernel(condition))
 
     def _kernel(self, values: Tensor) -> Tensor:
+        """Return the kernel values of all pairs of cells, shape ``(n_cells, n_cells)``."""
         squares = pair_distances(values).square()
         if self.bandwidth is not None:
             return (-squares / (2 * self.bandwidth**2)).exp()
         with torch.no_grad():
             median, mean = squares.median(), squares.mean()
-            # Conditions of few levels can have more than half of their distances at 0.
+            # If a condition has few levels, more than half of its distances can be 0.
             width = torch.where(median > 0, median, mean).clamp(min=1e-12)
         return (-squares / (2 * width)).exp()
 
 
 class DistanceCorrelationCritic(IndependenceCritic):
-    r"""Squared distance correlation (Szekely, Rizzo and Bakirov 2007), bias-corrected (Szekely and Rizzo 2014, arXiv 1310.2926).
+    r"""Measure the dependence by the squared distance correlation [1]_ with bias correction [2]_.
 
     .. math::
 
-        \mathcal R^2 = \frac{\operatorname{dCov}^2(Z, C)}{\sqrt{\operatorname{dVar}^2(Z)\, \operatorname{dVar}^2(C)}}
+        \mathcal R^2 = \frac{\operatorname{dCov}^2(Z, C)}
+                            {\sqrt{\operatorname{dVar}^2(Z)\, \operatorname{dVar}^2(C)}}
 
-    by Euclidean distances within the batch. Squared, since the root has an infinite slope at independence; corrected, since the plain
-    estimate is well above 0 there. It has no parameters, so it cannot lag, and no bandwidth. Its unit is not the nat, so lambda
-    means another thing than with critics. One batch costs the square of its cells.
+    with Euclidean distances within the batch. The square is used because the gradient of the root is
+    infinite at independence, and the correction because the plain estimate is well above 0 there.
+    The term has neither parameters nor a bandwidth. The value is not in nats, so lambda has another
+    scale than with critics in nats. The cost of a batch grows with the square of its cells.
 
-    With cells enough it sees any dependence. It is HSIC with distances for a kernel (Sejdinovic et al. 2013, arXiv 1207.6076), which
-    weigh far cells most: dependence of means it sees best, and of variances, correlations or shape it reads as small values.
-    It does not depend on the common scale of the representation, nor of the condition, but on the scales of columns relative to each other.
+    With enough cells any dependence is detected. Distance correlation is HSIC with a distance-induced
+    kernel [3]_, in which distant cells have the largest weight: it is most sensitive to dependence of
+    means, and dependence of variances, correlations or other properties of the distribution gives
+    small values. The value does not depend on a common scale of all dimensions of the representation
+    or of the condition, but does depend on the relative scales of the dimensions.
 
     Parameters
     ----------
     n_specific
-        Columns of the specific representation; not used, as the next.
+        Dimensions of the specific representation; ignored.
     n_condition
-        Columns of the condition.
+        Dimensions of the condition; ignored.
+
+    References
+    ----------
+    .. [1] Szekely, Rizzo and Bakirov. Measuring and testing dependence by correlation of distances.
+       Annals of Statistics 35, 2769 (2007).
+    .. [2] Szekely and Rizzo. Partial distance correlation with methods for dissimilarities.
+       Annals of Statistics 42, 2382 (2014). arXiv 1310.2926.
+    .. [3] Sejdinovic et al. Equivalence of distance-based and RKHS-based statistics in hypothesis
+       testing. Annals of Statistics 41, 2263 (2013). arXiv 1207.6076.
+
+    Examples
+    --------
+    >>> cells = torch.arange(20.0)[:, None]
+    >>> round(isk.losses.DistanceCorrelationCritic().bound(cells, 2 * cells).item(), 3)
+    1.0
     """
 
     name = "distance_correlation"
@@ -141,32 +197,53 @@ class DistanceCorrelationCritic(IndependenceCritic):
         super().__init__()
 
     def bound(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """Squared distance correlation of the batch, at most 1."""
+        """Return the squared distance correlation of the batch, a scalar of at most 1.
+
+        Examples
+        --------
+        >>> cells = torch.arange(20.0)[:, None]
+        >>> isk.losses.DistanceCorrelationCritic().bound(cells, torch.ones(20, 1)).item()
+        0.0
+        """
         return matrix_correlation(_distances(specific), _distances(condition))
 
 
 def _distances(values: Tensor) -> Tensor:
-    """Distances in units of their mean."""
+    """Return the distances of all pairs of cells, divided by their mean."""
     distances = pair_distances(values)
     return distances / distances.detach().mean().clamp(min=1e-12)
 
 
 class OrthogonalityCritic(IndependenceCritic):
-    r"""Products of normalised representations, as in DisentangledSSL (Wang et al. 2024, arXiv 2410.23996).
+    r"""Measure linear dependence by the orthogonality term of DisentangledSSL [1]_.
 
     .. math::
 
-        \Big\| \sum_n \frac{z_n}{\|z_n\|} \frac{c_n^\top}{\|c_n\|} \Big\|_F
+        \Big\| \sum_n \frac{z_n}{\|z_n\|} \frac{c_n^\top}{\|c_n\|} \Big\|_F ,
 
-    over the cells of a batch. Nothing is centred and nothing learns. It sees linear dependence alone, takes a mean that is
-    not 0 for dependence, and grows with the batch: :math:`\sqrt n` where all is independent, :math:`n` at most.
+    summed over the cells :math:`n` of a batch. Representations are not centred, and there are no
+    parameters. The term detects linear dependence only, is above 0 if both means differ from 0, and
+    grows with the number of cells :math:`N`: its value is of the order of :math:`\sqrt N` at
+    independence, and at most :math:`N`.
 
     Parameters
     ----------
     n_specific
-        Columns of the specific representation; not needed.
+        Dimensions of the specific representation; ignored.
     n_condition
-        Columns of the condition; not needed.
+        Dimensions of the condition; ignored.
+
+    References
+    ----------
+    .. [1] Wang et al. An information criterion for controlled disentanglement of multimodal data
+       (2024). arXiv 2410.23996.
+
+    Examples
+    --------
+    >>> critic = isk.losses.OrthogonalityCritic(n_specific=2, n_condition=2)
+    >>> cells = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    >>> critic.bound(cells, cells).item()
+    2.0
     """
 
     name = "orthogonality"
@@ -175,7 +252,15 @@ class OrthogonalityCritic(IndependenceCritic):
         super().__init__()
 
     def bound(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """Frobenius norm of the products, summed over the cells; not in nats."""
-        # A matrix that is exactly 0, as that of constant representations, has a gradient of 0 only with a floor under the root.
+        """Return the Frobenius norm of the summed products, a scalar that is not in nats.
+
+        Examples
+        --------
+        >>> critic = isk.losses.OrthogonalityCritic(n_specific=1, n_condition=1)
+        >>> cells = torch.tensor([[1.0], [1.0]])
+        >>> round(critic.bound(cells, torch.tensor([[1.0], [-1.0]])).item(), 3)
+        0.0
+        """
+        # The clamp keeps the gradient of the root finite where all products are exactly 0.
         products = F.normalize(specific, dim=1).T @ F.normalize(condition, dim=1)
         return products.square().sum().clamp(min=1e-12).sqrt()
