@@ -11,7 +11,7 @@ import torch
 from indiseek_sc import IndiSeek
 from indiseek_sc.baselines import METHODS, JointOpt, make
 from indiseek_sc.model._cells import read_features
-from indiseek_sc.nn._encoder_decoders import FEWEST
+from indiseek_sc.nn._conditional_encoder_decoder import FEWEST
 
 FEW = {"shared": 2, "flow": 2, "specific": 2, "decoder": 1}
 HELD_OUT = np.arange(0, 300, 3)

@@ -1,4 +1,4 @@
-"""Properties of all critics: detected kinds of dependence, scales, gradients and degenerate inputs."""
+"""Properties of all critics: detected dependence, scales, gradients and degenerate inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small module on features that are handed through as they are."""
+"""Small modules whose transforms return the raw values unchanged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def make_transform(n_features: int) -> FeatureTransform:
 
 @pytest.fixture
 def make_module() -> Callable[..., IndiSeekModule]:
-    """Return a function that makes a module of a preset, with changes of its settings."""
+    """Return a function that builds a module from a preset with changed settings."""
 
     def make(preset: str = "default", n_batches: int = 1, seed: int = 0, **changes) -> IndiSeekModule:
         torch.manual_seed(seed)
@@ -36,7 +36,7 @@ def make_module() -> Callable[..., IndiSeekModule]:
 
 @pytest.fixture
 def make_module_of_three() -> Callable[..., IndiSeekModule]:
-    """Return a function that makes a module of three modalities, which has no linear start."""
+    """Return a function that builds a module of three modalities, without a linear start."""
 
     def make(n_batches: int = 1, **changes) -> IndiSeekModule:
         torch.manual_seed(0)
@@ -50,7 +50,7 @@ def make_module_of_three() -> Callable[..., IndiSeekModule]:
 
 @pytest.fixture
 def features() -> dict[str, torch.Tensor]:
-    """60 cells whose first two features are common to both modalities, up to noise."""
+    """Draw 60 cells whose first two features are common to both modalities, up to noise."""
     generator = torch.Generator().manual_seed(0)
     cells = {role: torch.randn(60, n, generator=generator) for role, n in N_FEATURES.items()}
     cells["adt"][:, :2] = cells["rna"][:, :2] + 0.3 * cells["adt"][:, :2]
@@ -59,7 +59,7 @@ def features() -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def features_of_three(features) -> dict[str, torch.Tensor]:
-    """The same cells, and a third modality that has the two features in common with them."""
+    """Add a third modality that has the two features in common with the others."""
     third = torch.randn(60, N_FEATURES_OF_THREE["atac"], generator=torch.Generator().manual_seed(2))
     third[:, :2] = features["rna"][:, :2] + 0.3 * third[:, :2]
     return {**features, "atac": third}
@@ -67,7 +67,7 @@ def features_of_three(features) -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def disturb() -> Callable[[IndiSeekModule], None]:
-    """Return a function that moves everything that a stage could have trained or fitted."""
+    """Return a function that changes everything that a stage may have trained or fitted."""
 
     def move(module: IndiSeekModule) -> None:
         generator = torch.Generator().manual_seed(1)

@@ -17,7 +17,7 @@ OTHER_BATCH = BATCH.roll(1, dims=1)
 
 
 def fit_encoder_decoders(module, features, batch=NO_BATCH):
-    """Set the closed forms of stage 2 from all cells, and return what the critics' stage reads of them."""
+    """Fit the closed forms of stage 2, and return the inputs of adversarial training."""
     names = module.modalities
     with torch.no_grad():
         conditions = {m: module.condition(m, module.shared(m, features[m]), batch) for m in names}
@@ -72,7 +72,7 @@ def test_shapes_of_the_published_recipe(make_module, features):
     module = make_module("paper", n_shared=8, n_specific=9)
     fit_encoder_decoders(module, features)
     shapes = {name: x.shape[1] for name, x in flatten(module.describe(features, NO_BATCH)).items()}
-    assert shapes["shared/rna"] == shapes["shared/adt"] == 8  # wider than the features, as asked for
+    assert shapes["shared/rna"] == shapes["shared/adt"] == 8  # more dimensions than features, as specified
     assert shapes["specific/rna"] == shapes["specific/adt"] == 9
 
 
@@ -82,7 +82,7 @@ def test_widths_are_bounded_by_the_features(make_module):
     assert module.n_specific == {"rna": 7, "adt": 5}
 
 
-def test_dropped_directions_are_not_shown_and_tell_nothing(make_module, features):
+def test_dropped_directions_are_not_returned_and_are_zero_in_the_condition(make_module, features):
     module = make_module().eval()
     for role in ROLES:
         rotation = module.rotations[role]
@@ -96,7 +96,7 @@ def test_dropped_directions_are_not_shown_and_tell_nothing(make_module, features
     assert (condition[:, 1:] == 0).all()
 
 
-def test_the_batch_stands_in_the_condition_as_one_hot(make_module, features):
+def test_the_condition_contains_indicators_of_the_batch(make_module, features):
     module = make_module(n_batches=3).eval()
     assert module.n_condition == 3 + 3
     shared = module.shared("rna", features["rna"])
@@ -105,7 +105,7 @@ def test_the_batch_stands_in_the_condition_as_one_hot(make_module, features):
     assert torch.equal(condition[:, 3:], BATCH)
 
 
-def test_the_batch_is_no_part_of_shared_representations(make_module, features, disturb):
+def test_shared_representations_do_not_depend_on_the_batch(make_module, features, disturb):
     module = make_module(n_batches=3)
     disturb(module)
     fit_encoder_decoders(module, features, BATCH)
@@ -114,7 +114,7 @@ def test_the_batch_is_no_part_of_shared_representations(make_module, features, d
     assert not torch.equal(first["specific"]["adt"], second["specific"]["adt"])
 
 
-def test_each_modality_is_encoded_from_itself(make_module, features, disturb):
+def test_each_modality_is_encoded_from_its_own_features(make_module, features, disturb):
     module = make_module()
     disturb(module)
     fit_encoder_decoders(module, features)
@@ -126,7 +126,7 @@ def test_each_modality_is_encoded_from_itself(make_module, features, disturb):
 
 
 @pytest.mark.parametrize("frozen", [(), ("transforms", "encoders", "rotations")])
-def test_frozen_parts_stay_in_evaluation(make_module, frozen):
+def test_frozen_parts_stay_in_evaluation_mode(make_module, frozen):
     module = make_module()
     module.frozen = frozen
     assert module.train() is module
@@ -137,7 +137,7 @@ def test_frozen_parts_stay_in_evaluation(make_module, frozen):
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
-def test_a_fresh_module_takes_the_weights_over(make_module, features, disturb, preset):
+def test_weights_can_be_loaded_into_a_new_module(make_module, features, disturb, preset):
     module = make_module(preset, n_batches=3)
     disturb(module)
     fit_encoder_decoders(module, features, BATCH)
@@ -156,8 +156,8 @@ def test_the_interface_of_scvi_tools(make_module, features, disturb):
         REGISTRY_KEYS.BATCH_KEY: BATCH.argmax(dim=1, keepdim=True),
     }
     inference, generative, losses = module(tensors)
-    read = inference.pop("features")
-    assert all(torch.equal(read[role], features[role]) for role in ROLES)
+    found = inference.pop("features")
+    assert all(torch.equal(found[role], features[role]) for role in ROLES)
     expected = module.describe(features, BATCH)
     assert_equal_latents(inference, expected)
     assert_equal_latents(generative, {"reconstruction": expected["reconstruction"]})
@@ -169,7 +169,7 @@ def test_the_interface_of_scvi_tools(make_module, features, disturb):
     assert set(losses.extra_metrics) == {"rna_error", "adt_error"}
 
 
-def test_without_batches_all_cells_are_of_one(make_module, features):
+def test_without_covariates_all_cells_belong_to_one_batch(make_module, features):
     module = make_module()
     fit_encoder_decoders(module, features)
     tensors = {REGISTRY_KEYS.X_KEY: features["rna"], "adt": features["adt"]}
@@ -200,7 +200,7 @@ def test_a_term_without_weight_is_not_computed(make_module, features):
     assert len(module.predictors) == 0
 
 
-def test_the_temperature_has_a_floor(make_module, features):
+def test_the_temperature_has_a_lower_limit(make_module, features):
     module = make_module(dropout=0.0)
     with torch.no_grad():
         module.log_scale.fill_(50.0)
@@ -210,7 +210,7 @@ def test_the_temperature_has_a_floor(make_module, features):
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_critics_judge_by_the_other_modality(make_module, features, disturb, role):
+def test_critics_are_conditioned_on_the_other_modality(make_module, features, disturb, role):
     module = make_module()
     disturb(module)
     cells = fit_encoder_decoders(module, features)
@@ -224,7 +224,7 @@ def test_critics_judge_by_the_other_modality(make_module, features, disturb, rol
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
-def test_teaching_critics_leaves_everything_else_alone(make_module, features, preset):
+def test_critic_losses_give_gradients_to_critics_only(make_module, features, preset):
     module = make_module(preset)
     cells = fit_encoder_decoders(module, features)
     losses = module.critic_losses("rna", cells["rna"])
@@ -235,7 +235,7 @@ def test_teaching_critics_leaves_everything_else_alone(make_module, features, pr
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
-def test_the_encoder_learns_from_bounds_and_error(make_module, features, preset):
+def test_bounds_and_error_give_gradients_to_the_encoder(make_module, features, preset):
     module = make_module(preset)
     cells = fit_encoder_decoders(module, features)
     if preset == "default":  # at the start the error is 0, and so is its gradient
@@ -248,13 +248,13 @@ def test_the_encoder_learns_from_bounds_and_error(make_module, features, preset)
         assert sum(g.abs().sum() for g in gradients) > 0, name
 
 
-def test_the_error_is_zero_where_stage_two_starts(make_module, features):
+def test_the_error_is_zero_at_the_start_of_stage_two(make_module, features):
     module = make_module()
     cells = fit_encoder_decoders(module, features)
     assert module.specific_terms("rna", cells["rna"])["error"].item() == pytest.approx(0, abs=1e-6)
 
 
-def test_the_decoding_error_is_a_share_of_what_the_representation_could_hold(make_module, features):
+def test_the_decoding_error_is_relative_to_the_residual_variance(make_module, features):
     module = make_module()
     cells = fit_encoder_decoders(module, features)["adt"]
     latent = module.encode_prepared("adt", cells)
@@ -265,7 +265,7 @@ def test_the_decoding_error_is_a_share_of_what_the_representation_could_hold(mak
     torch.testing.assert_close(error, missed / encoder_decoder.error_scale)
 
 
-def test_stages_can_start_anew(make_module):
+def test_stages_can_be_reset(make_module):
     module = make_module()
     names = set(module.state_dict())
     before = {name: x.clone() for name, x in module.state_dict().items()}
@@ -286,7 +286,7 @@ def test_only_the_named_parts_are_trainable(make_module):
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_critics_can_judge_by_the_own_modality(make_module, features, disturb, role):
+def test_critics_can_be_conditioned_on_the_own_modality(make_module, features, disturb, role):
     module = make_module(against="own")
     disturb(module)
     cells = fit_encoder_decoders(module, features)
@@ -294,7 +294,7 @@ def test_critics_can_judge_by_the_own_modality(make_module, features, disturb, r
     assert not torch.equal(cells[role]["against"], cells[other(role)]["condition"])
 
 
-def test_a_module_knows_what_it_is_made_of(make_module, make_module_of_three):
+def test_a_module_has_its_architecture_and_modalities(make_module, make_module_of_three):
     module, of_three = make_module(n_hidden=17), make_module_of_three()
     assert module.architecture == make_settings("default", n_shared=3, n_specific=4, n_hidden=17).architecture
     assert module.modalities == ROLES
@@ -313,7 +313,7 @@ def test_batch_offsets_are_subtracted_where_there_are_batches(make_module, n_bat
 
 
 @pytest.mark.parametrize("batch_offsets", [True, False])
-def test_the_joint_representation_is_of_no_certain_batch_where_offsets_are_subtracted(
+def test_the_joint_representation_uses_the_mean_batch_if_offsets_are_subtracted(
     make_module, features, disturb, batch_offsets
 ):
     module = make_module(n_batches=3, batch_offsets=batch_offsets)
@@ -325,13 +325,13 @@ def test_the_joint_representation_is_of_no_certain_batch_where_offsets_are_subtr
     joined = module.join(specific, conditions)
     batch = module.design.mean.expand(60, 3) if batch_offsets else BATCH
     for role, values in zip(ROLES, joined, strict=True):
-        known = torch.cat([conditions[role][:, :3], batch], dim=1)
-        assert torch.equal(values, module.encoder_decoders[role].decode(specific[role], known))
+        condition = torch.cat([conditions[role][:, :3], batch], dim=1)
+        assert torch.equal(values, module.encoder_decoders[role].decode(specific[role], condition))
     assert torch.equal(module.describe(features, BATCH)["joint"], module.joint(joined))
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_one_representation_alone_is_that_of_all_representations(make_module, features, disturb, role):
+def test_encode_agrees_with_describe(make_module, features, disturb, role):
     module = make_module(n_batches=3)
     disturb(module)
     fit_encoder_decoders(module, features, BATCH)
@@ -340,12 +340,9 @@ def test_one_representation_alone_is_that_of_all_representations(make_module, fe
         assert torch.equal(module.encode(kind, role, features[role], BATCH), described[kind][role])
 
 
-def test_without_critics_that_learn_there_is_none(make_module):
+def test_critics_learn_if_any_critic_has_parameters(make_module):
     assert make_module(independence="hsic+nce").critics_learn
     assert not make_module(independence="hsic").critics_learn
-
-
-# Two modalities are a case of n.
 
 
 PAIRS = [("rna", "adt"), ("rna", "atac"), ("adt", "atac")]
@@ -413,6 +410,6 @@ def test_shapes_of_three_modalities(make_module_of_three, features_of_three, con
     assert all(torch.isfinite(x).all() for x in latents.values())
 
 
-def test_one_modality_is_predicted_from_the_other_of_two_alone(make_module, make_module_of_three):
+def test_modality_predictors_require_two_modalities(make_module, make_module_of_three):
     assert tuple(make_module().modality_predictors) == ROLES
     assert len(make_module_of_three().modality_predictors) == 0

@@ -20,7 +20,7 @@ from indiseek_sc.nn._canonical_analysis import correlate
 
 
 def draw(n_cells: int = 400, n_first: int = 6, n_second: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features of two modalities that share two directions, one of them noisy."""
+    """Draw features of two modalities that share two directions, one of them noisy."""
     rng = np.random.default_rng(seed)
     common = rng.standard_normal((n_cells, 2))
     first, second = (rng.standard_normal((n_cells, n)) for n in (n_first, n_second))
@@ -35,7 +35,7 @@ def rows(*ranges: tuple[int, int]) -> list[torch.Tensor]:
 
 
 def reference(a: np.ndarray, b: np.ndarray, ridges: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Weights of both sides, by matrix powers of scipy."""
+    """Compute the weights of both modalities by matrix powers in SciPy."""
     a, b = a - a.mean(axis=0), b - b.mean(axis=0)
     roots = []
     for x, ridge in zip((a, b), ridges, strict=True):
@@ -50,7 +50,7 @@ def column_correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.array([np.corrcoef(x[:, i], y[:, i])[0, 1] for i in range(x.shape[1])])
 
 
-def test_without_ridge_it_is_cca():
+def test_without_ridge_it_equals_cca():
     first, second = draw()
     everyone = torch.arange(400)
     *maps, correlation = regularized_cca(first, second, everyone, everyone, 5, ridges=(0.0,))
@@ -62,7 +62,7 @@ def test_without_ridge_it_is_cca():
         np.testing.assert_allclose(np.abs(column_correlations(linear(x)[:, :2].numpy(), scores)), 1, atol=1e-5)
 
 
-def test_ridges_are_those_with_the_most_validation_correlation():
+def test_chosen_ridges_maximise_the_validation_correlation():
     first, second = draw(n_first=40, n_second=30)
     train, validation = rows((0, 100), (100, 400))
     ridges = (1e-3, 0.1, 10.0)
@@ -72,13 +72,13 @@ def test_ridges_are_those_with_the_most_validation_correlation():
         r = column_correlations(first[validation].numpy() @ weights[0], second[validation].numpy() @ weights[1])[:4]
         scores[pair] = np.sum(r[r > 2 / math.sqrt(300)] ** 2), r.clip(min=0)
     best = max(scores, key=lambda pair: scores[pair][0])
-    assert best != (1e-3, 1e-3)  # 100 cells of 70 features need a ridge
+    assert best != (1e-3, 1e-3)  # 100 cells with 70 features need regularisation
     *_, correlation = regularized_cca(first, second, train, validation, 4, ridges=ridges)
     np.testing.assert_allclose(correlation, scores[best][1], atol=1e-8)
 
 
 @pytest.mark.parametrize("refit", [False, True])
-def test_columns_have_their_validation_correlation_for_a_deviation(refit):
+def test_the_standard_deviation_of_each_column_is_its_validation_correlation(refit):
     first, second = draw()
     train, validation = rows((0, 300), (300, 400))
     *maps, correlation = regularized_cca(first, second, train, validation, 4, refit=refit)
@@ -92,7 +92,7 @@ def test_columns_have_their_validation_correlation_for_a_deviation(refit):
     assert correlation[0] > 0.9
 
 
-def test_a_refit_learns_directions_from_both_sets_of_cells():
+def test_refit_uses_training_and_validation_cells():
     first, second = draw(n_cells=100)
     train, validation = rows((0, 60), (60, 100))
     linear, *_, correlation = regularized_cca(first, second, train, validation, 2, ridges=(0.1,), refit=True)
@@ -100,7 +100,7 @@ def test_a_refit_learns_directions_from_both_sets_of_cells():
     cosines = (linear.weight.numpy() * expected).sum(axis=0) / np.linalg.norm(expected, axis=0)
     np.testing.assert_allclose(np.abs(cosines), np.linalg.norm(linear.weight, axis=0), rtol=1e-8)
     *_, unrefitted = regularized_cca(first, second, train, validation, 2, ridges=(0.1,))
-    assert torch.equal(correlation, unrefitted)  # still an honest figure: of cells that the fit had not seen
+    assert torch.equal(correlation, unrefitted)  # computed before the refit, on held-out cells
 
 
 def test_cells_outside_both_sets_have_no_influence():
@@ -113,7 +113,7 @@ def test_cells_outside_both_sets_have_no_influence():
 
 
 @pytest.mark.parametrize("constant", [[0], [0, 1, 2, 3, 4, 5]])
-def test_constant_columns_take_no_part(constant):
+def test_constant_columns_have_no_influence(constant):
     first, second = draw()
     first[:, constant] = 3.0
     train, validation = rows((0, 300), (300, 400))
@@ -126,7 +126,7 @@ def test_constant_columns_take_no_part(constant):
         assert (maps[0](first) == 0).all()
 
 
-def test_correlations_of_columns():
+def test_correlations_of_columns_agree_with_numpy():
     first, second = draw()
     first[:, 1] = 3.0
     correlation = correlate(first[:, :5], second)
@@ -172,14 +172,14 @@ def test_standardized_directions_have_unit_variance():
     torch.testing.assert_close(std, torch.ones(5), rtol=1e-4, atol=0)
 
 
-def test_strength_leaves_out_what_chance_could_give():
+def test_strength_leaves_out_correlations_at_chance_level():
     correlation = torch.tensor([0.9, 0.5, 0.19, 0.0])
     assert chance_correlation(100) == pytest.approx(0.2)
     assert shared_strength(correlation, 100) == pytest.approx(0.81 + 0.25)
     assert shared_strength(correlation, 400) == pytest.approx(0.81 + 0.25 + 0.19**2)
 
 
-def test_independent_values_exceed_chance_once_in_twenty_times():
+def test_independent_variables_exceed_chance_in_five_percent_of_cases():
     torch.manual_seed(0)
     first, second = torch.randn(2, 400, 5000, dtype=torch.float64)
     share = (correlate(first, second).abs() > chance_correlation(400)).double().mean().item()

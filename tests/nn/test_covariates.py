@@ -1,4 +1,4 @@
-"""The design of covariates, against indicators and standard scores written out."""
+"""Design matrices of covariates, compared with explicit indicators and standard scores."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_category_of_one_level_has_no_column():
     assert design.learned(torch.zeros(4, 0)).shape == (4, 0)
 
 
-def test_cells_of_no_certain_covariates_have_the_means_of_training_cells():
+def test_average_covariates_are_the_means_of_training_cells():
     expected = [3 / 6, 2 / 6, 1 / 6, 2 / 6, 4 / 6, 0]
     np.testing.assert_allclose(make_design().average(2).numpy(), [expected] * 2, atol=1e-6)
 
@@ -48,13 +48,13 @@ def test_cells_of_an_added_batch_have_the_mean_batch_and_their_own_other_covaria
     assert torch.equal(learned[1], found[1, :6])
 
 
-def test_a_single_batch_has_columns_for_added_ones_alone():
+def test_a_single_batch_has_only_columns_for_added_batches():
     design = CovariateDesign((1,), 0, n_added=1)
     assert torch.equal(design(torch.tensor([[0.0], [1.0]])), torch.tensor([[0.0], [1.0]]))
     assert design.learned(torch.ones(2, 1)).shape == (2, 0)
 
 
-def test_cells_are_the_same_where_all_categories_are():
+def test_cells_match_if_all_their_categories_match():
     found = make_design().find_same(make_design()(torch.stack([BATCH, DONOR, AGE], dim=1)))
     expected = [[BATCH[i] == BATCH[j] and DONOR[i] == DONOR[j] for j in range(6)] for i in range(6)]
     assert torch.equal(found, torch.tensor(expected))
@@ -62,7 +62,7 @@ def test_cells_are_the_same_where_all_categories_are():
 
 
 @pytest.mark.parametrize("shape", [(6, 4), (2, 6, 4)])
-def test_centred_offsets_are_0_on_average_over_training_cells_in_each_category(shape):
+def test_centred_offsets_have_mean_zero_over_training_cells_in_each_category(shape):
     design, offsets = make_design(), torch.randn(*shape, generator=torch.Generator().manual_seed(0))
     columns = design(torch.stack([BATCH, DONOR, AGE], dim=1))
     centered = design.center(offsets)

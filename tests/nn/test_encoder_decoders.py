@@ -8,7 +8,7 @@ from indiseek_sc.nn import ConditionalEncoderDecoder, PlainEncoderDecoder, Speci
 
 
 def draw(n_cells: int = 300, n_features: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features, and a condition of two columns that decides the mean and the spread of some of them."""
+    """Draw a condition, and features whose mean and variance partly depend on it."""
     torch.manual_seed(0)
     condition = torch.randn(n_cells, 2)
     features = torch.randn(n_cells, n_features) * torch.linspace(3, 0.5, n_features)
@@ -18,16 +18,16 @@ def draw(n_cells: int = 300, n_features: int = 6) -> tuple[torch.Tensor, torch.T
 
 
 def make_encoder_decoder(
-    n_specific: int = 4, n_shared: int = 0, *, bent: bool = True
+    n_specific: int = 4, n_shared: int = 0, *, with_flow: bool = True
 ) -> tuple[ConditionalEncoderDecoder, torch.Tensor, torch.Tensor]:
-    """An encoder-decoder at the start of the critics' stage, whose conditional whitening and, if bent, shape know something."""
+    """Fit an encoder-decoder up to adversarial training, with or without a flow."""
     features, condition = draw()
     encoder_decoder = ConditionalEncoderDecoder(6, 2, n_specific, 16)
     encoder_decoder.fit(features, condition, n_shared)
     encoder_decoder.fit_whitening(features, condition, 200)
-    encoder_decoder.in_use.copy_(encoder_decoder.conditional.varies)  # narrow ones too
+    encoder_decoder.in_use.copy_(encoder_decoder.conditional.varies)  # keep low-variance dimensions
     encoder_decoder.flow.varies.copy_(encoder_decoder.conditional.varies)
-    if bent:
+    if with_flow:
         nn.init.normal_(encoder_decoder.flow.network.layers[-1].weight, std=0.6)
     else:
         encoder_decoder.flow.give_up()
@@ -38,42 +38,42 @@ def make_encoder_decoder(
 
 
 def disturb(encoder_decoder: SpecificEncoderDecoder) -> None:
-    """Move what the stages train, as if they had."""
+    """Change the trained parts as training would."""
     nn.init.normal_(encoder_decoder.correction[-1].weight, std=0.3)
     nn.init.normal_(encoder_decoder.correction[-1].bias)
 
 
-def test_at_the_start_decoding_undoes_encoding_along_the_axes():
+def test_before_training_decoding_inverts_encoding_along_the_axes():
     encoder_decoder, features, condition = make_encoder_decoder()
     decoded = encoder_decoder.decode(encoder_decoder(features, condition), condition)
     torch.testing.assert_close(
         encoder_decoder.scores(decoded, condition), encoder_decoder.scores(features, condition), atol=5e-3, rtol=0
     )
-    # Across the axes stays what the ridge regression says.
-    across = torch.eye(6) - encoder_decoder.principal.components @ encoder_decoder.principal.components.T
+    # The component orthogonal to the axes is that of the ridge regression.
+    orthogonal = torch.eye(6) - encoder_decoder.principal.components @ encoder_decoder.principal.components.T
     torch.testing.assert_close(
-        decoded @ across, (encoder_decoder.baseline(condition) + encoder_decoder.principal.center) @ across
+        decoded @ orthogonal, (encoder_decoder.baseline(condition) + encoder_decoder.principal.center) @ orthogonal
     )
 
 
-def test_with_all_axes_decoding_gives_the_features_back():
+def test_with_all_axes_decoding_reconstructs_the_features():
     encoder_decoder, features, condition = make_encoder_decoder(n_specific=6)
     torch.testing.assert_close(
         encoder_decoder.decode(encoder_decoder(features, condition), condition), features, atol=5e-3, rtol=0
     )
 
 
-def test_the_start_is_the_conditional_whitening_evened_out_in_shape():
+def test_the_start_is_the_flow_of_the_conditional_whitening():
     encoder_decoder, features, condition = make_encoder_decoder()
     whitened = encoder_decoder.conditional(condition).whiten(encoder_decoder.scores(features, condition))
-    bent = encoder_decoder.flow(whitened, condition)
-    assert (bent - whitened).abs().mean() > 0.05
-    standardized = (bent - bent.mean(dim=0)) / bent.std(dim=0, correction=0)
+    transformed = encoder_decoder.flow(whitened, condition)
+    assert (transformed - whitened).abs().mean() > 0.05
+    standardized = (transformed - transformed.mean(dim=0)) / transformed.std(dim=0, correction=0)
     torch.testing.assert_close(encoder_decoder(features, condition), standardized, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(("n_shared", "n_used"), [(0, 4), (3, 3), (5, 1), (6, 1), (9, 1)])
-def test_there_are_as_many_dimensions_as_the_shared_representation_leaves(n_shared, n_used):
+def test_the_number_of_dimensions_is_limited_by_the_shared_representation(n_shared, n_used):
     encoder_decoder, features, condition = make_encoder_decoder(n_shared=n_shared)
     disturb(encoder_decoder)
     assert encoder_decoder.n_used == n_used
@@ -85,15 +85,15 @@ def test_there_are_as_many_dimensions_as_the_shared_representation_leaves(n_shar
         assert (latent[:, :n_used].std(dim=0) > 0.5).all()
 
 
-def draw_axes(brought: list[float]) -> torch.Tensor:
-    """Independent columns of exactly these variances."""
+def draw_axes(variances: list[float]) -> torch.Tensor:
+    """Draw uncorrelated columns of exactly these variances."""
     generator = torch.Generator().manual_seed(0)
-    axes, _ = torch.linalg.qr(torch.randn(4000, len(brought), generator=generator, dtype=torch.float64))
+    axes, _ = torch.linalg.qr(torch.randn(4000, len(variances), generator=generator, dtype=torch.float64))
     axes -= axes.mean(dim=0)
-    return (axes / axes.std(dim=0, correction=0) * torch.tensor(brought).sqrt()).float()
+    return (axes / axes.std(dim=0, correction=0) * torch.tensor(variances).sqrt()).float()
 
 
-def test_dimensions_that_bring_next_to_nothing_are_left_out():
+def test_low_variance_dimensions_are_removed():
     features = draw_axes([9.0, 0.01, 4.0, 0.02, 6.0, 1.5])
     condition = torch.randn(4000, 2, generator=torch.Generator().manual_seed(1))
     encoder_decoder = ConditionalEncoderDecoder(6, 2, 6, 16)
@@ -113,38 +113,41 @@ def test_dimensions_that_bring_next_to_nothing_are_left_out():
 
 
 @pytest.mark.parametrize(
-    ("brought", "n_used"),
+    ("variances", "n_used"),
     [
-        ([1.0, 1.0, *[0.09] * 10], 12),  # ten of .09 are a third of the whole
-        ([1.0, 1.0, 0.12, *[0.01] * 9], 2),  # .12 is more than a fifth of the mean of all, but not of those that stay
-        ([1.0, 0.9, 0.21, *[0.001] * 9], 3),  # .21 is more than a fifth of .95
-        ([9.0, *[0.12] * 11], 12),  # one wide dimension does not make the others idle
-        ([9.0, *[0.05] * 11], 1),  # unless they are a tenth of the whole or less
+        ([1.0, 1.0, *[0.09] * 10], 12),  # ten of .09 are a third of the total
+        (
+            [1.0, 1.0, 0.12, *[0.01] * 9],
+            2,
+        ),  # .12 exceeds a fifth of the mean of all, but not of the mean of the kept ones
+        ([1.0, 0.9, 0.21, *[0.001] * 9], 3),  # .21 exceeds a fifth of .95
+        ([9.0, *[0.12] * 11], 12),  # one dimension of high variance does not make the others removable
+        ([9.0, *[0.05] * 11], 1),  # unless they are at most a tenth of the total
         ([1.0] * 12, 12),
     ],
 )
-def test_what_is_idle_is_told_from_those_left(brought, n_used):
-    features, condition = draw_axes(brought), torch.randn(4000, 2, generator=torch.Generator().manual_seed(1))
+def test_low_variance_dimensions_are_relative_to_the_kept_ones(variances, n_used):
+    features, condition = draw_axes(variances), torch.randn(4000, 2, generator=torch.Generator().manual_seed(1))
     encoder_decoder = ConditionalEncoderDecoder(12, 2, 12, 16)
     encoder_decoder.fit(features, condition)
     encoder_decoder.fit_whitening(features, condition, 3000)
     assert encoder_decoder.used.tolist() == list(range(n_used))
 
 
-def test_without_idle_dimensions_decoding_gives_back_what_they_do_not_hold():
-    encoder_decoder, features, condition = make_encoder_decoder(n_specific=6, bent=False)
-    idle = 3
-    encoder_decoder.in_use[idle] = 0
+def test_without_a_dimension_decoding_reconstructs_the_others():
+    encoder_decoder, features, condition = make_encoder_decoder(n_specific=6, with_flow=False)
+    removed = 3
+    encoder_decoder.in_use[removed] = 0
     encoder_decoder.freeze_start(features, condition)
     encoder_decoder.freeze_statistics(encoder_decoder.prepare(features, condition), condition)
     decoded = encoder_decoder.decode(encoder_decoder(features, condition), condition)
     whitened = encoder_decoder.conditional(condition).whiten(encoder_decoder.scores(decoded, condition))
     expected = encoder_decoder.conditional(condition).whiten(encoder_decoder.scores(features, condition))
-    expected[:, idle] = 0
+    expected[:, removed] = 0
     torch.testing.assert_close(whitened, expected, atol=2e-3, rtol=0)
 
 
-def test_frozen_statistics_give_unit_variance_whatever_the_correction():
+def test_frozen_statistics_give_unit_variance_with_any_correction():
     encoder_decoder, features, condition = make_encoder_decoder()
     disturb(encoder_decoder)
     prepared = encoder_decoder.prepare(features, condition)
@@ -154,7 +157,7 @@ def test_frozen_statistics_give_unit_variance_whatever_the_correction():
     torch.testing.assert_close(latent.std(dim=0, correction=0), torch.ones(4), atol=1e-4, rtol=0)
 
 
-def test_in_training_the_batch_standardises_and_in_evaluation_cells_stand_alone():
+def test_batch_statistics_are_used_only_in_training():
     encoder_decoder, features, condition = make_encoder_decoder()
     disturb(encoder_decoder)
     encoder_decoder.train()
@@ -167,7 +170,7 @@ def test_in_training_the_batch_standardises_and_in_evaluation_cells_stand_alone(
     assert torch.equal(encoder_decoder.decode(latent, condition), encoder_decoder.decode(latent, condition))
 
 
-def test_the_refinement_adds_to_the_closed_form():
+def test_the_refinement_is_added_to_the_closed_form():
     encoder_decoder, features, condition = make_encoder_decoder()
     latent = encoder_decoder(features, condition)
     closed = encoder_decoder.decode(latent, condition)
@@ -178,7 +181,7 @@ def test_the_refinement_adds_to_the_closed_form():
     )
 
 
-def test_prepared_cells_encode_as_their_features_do():
+def test_prepared_cells_are_encoded_like_their_features():
     encoder_decoder, features, condition = make_encoder_decoder()
     disturb(encoder_decoder)
     prepared = encoder_decoder.prepare(features, condition)
@@ -186,8 +189,8 @@ def test_prepared_cells_encode_as_their_features_do():
     assert torch.equal(encoder_decoder.encode(prepared, condition), encoder_decoder(features, condition))
 
 
-def test_the_comparison_is_what_decoding_loses_along_the_axes():
-    encoder_decoder, features, condition = make_encoder_decoder(bent=False)  # shape takes no part in the comparison
+def test_the_compared_error_is_the_reconstruction_error_along_the_axes():
+    encoder_decoder, features, condition = make_encoder_decoder(with_flow=False)  # the comparison leaves out the flow
     disturb(encoder_decoder)
     prepared = encoder_decoder.prepare(features, condition)
     latent = encoder_decoder.encode(prepared, condition)
@@ -204,7 +207,7 @@ def test_the_error_scale_is_the_variance_along_the_axes():
     torch.testing.assert_close(encoder_decoder.error_scale, variance)
 
 
-def test_features_that_the_condition_decides_leave_nothing_to_hold():
+def test_constant_features_need_no_dimensions():
     _, condition = draw()
     features = torch.full((300, 6), 3.0)
     encoder_decoder = ConditionalEncoderDecoder(6, 2, 4, 16).eval()
@@ -240,7 +243,7 @@ def test_the_plain_encoder_decoder(standardize):
         assert torch.equal(latent, encoder_decoder.encoder(features))
 
 
-def test_a_plain_representation_cannot_shrink_under_its_standardisation():
+def test_a_standardised_plain_representation_cannot_shrink():
     features, condition = draw()
     encoder_decoder = PlainEncoderDecoder(6, 2, 3, 16, n_layers=2, standardize=True)
     with torch.no_grad():
@@ -256,7 +259,7 @@ def test_a_plain_representation_cannot_shrink_under_its_standardisation():
 @pytest.mark.parametrize(
     "encoder_decoder", [ConditionalEncoderDecoder(6, 2, 4, 16), PlainEncoderDecoder(6, 2, 4, 16, n_layers=2)]
 )
-def test_decoding_reads_both_representations_and_encoding_the_features(encoder_decoder):
+def test_decoding_depends_on_both_representations(encoder_decoder):
     features, condition = (x[:20] for x in draw())
     encoder_decoder.fit(features, condition)
     if isinstance(encoder_decoder, ConditionalEncoderDecoder):

@@ -11,7 +11,7 @@ from indiseek_sc.nn._linear import FourierFeatures
 
 
 @pytest.mark.parametrize("ridge", [1e-3, 1.0, 100.0])
-def test_it_is_the_ridge_regression_of_sklearn(ridge):
+def test_ridge_map_agrees_with_sklearn(ridge):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((50, 4)) * [1, 2, 3, 4] + 7
     y = x @ rng.standard_normal((4, 3)) + rng.standard_normal((50, 3)) - 2
@@ -22,7 +22,7 @@ def test_it_is_the_ridge_regression_of_sklearn(ridge):
     np.testing.assert_allclose(linear.weight, expected.coef_.T, atol=1e-9)
 
 
-def test_constant_and_repeated_columns_stay_finite():
+def test_ridge_map_is_finite_with_constant_and_repeated_columns():
     x = torch.randn(20, 1).repeat(1, 3)
     x[:, 1] = 5.0
     linear = RidgeMap(3, 1)
@@ -31,7 +31,7 @@ def test_constant_and_repeated_columns_stay_finite():
     assert linear.weight[1] == 0
 
 
-def test_it_starts_as_zero_and_has_nothing_to_train():
+def test_an_unfitted_ridge_map_is_zero_and_has_no_parameters():
     linear = RidgeMap(3, 2)
     assert (linear(torch.randn(4, 3)) == 0).all()
     assert list(linear.parameters()) == []
@@ -49,7 +49,7 @@ def fit(x: torch.Tensor, n_components: int, n_largest: int | None = None) -> Pri
     return principal
 
 
-def test_it_is_pca_up_to_signs():
+def test_principal_map_agrees_with_sklearn_up_to_signs():
     x = draw_correlated()
     principal = fit(x, 3)
     pca = PCA(3).fit(x.numpy())
@@ -69,7 +69,7 @@ def test_the_largest_loading_of_each_component_is_positive():
     torch.testing.assert_close(fit(-x, 5).components, principal.components)
 
 
-def test_at_most_so_many_components():
+def test_the_number_of_components_is_limited():
     x = draw_correlated()
     principal = fit(x, 4, n_largest=2)
     torch.testing.assert_close(principal.components[:, :2], fit(x, 2).components)
@@ -78,7 +78,7 @@ def test_at_most_so_many_components():
     torch.testing.assert_close(fit(x, 4, n_largest=9).components, fit(x, 4).components)
 
 
-def test_components_that_data_do_not_have_are_zero():
+def test_components_of_no_variance_are_zero():
     x = draw_correlated()[:, [0, 0, 1, 1, 1]]
     principal = fit(x, 5)
     assert (principal.components[:, 2:] == 0).all()
@@ -87,7 +87,7 @@ def test_components_that_data_do_not_have_are_zero():
     assert (few.components.norm(dim=0) > 0).tolist() == [True, True, False, False, False]
 
 
-def test_constant_data_have_no_component():
+def test_constant_data_have_no_components():
     x = torch.full((10, 3), 2.0, dtype=torch.float64)
     principal = fit(x, 2)
     assert (principal(x) == 0).all()
@@ -104,12 +104,12 @@ def draw_regression(n_cells: int = 3000) -> tuple[torch.Tensor, torch.Tensor]:
     return x, noise
 
 
-def test_it_predicts_nothing_before_it_is_fitted():
+def test_an_unfitted_fourier_regression_predicts_zero():
     x, _ = draw_regression()
     assert (FourierRegression(3, 2)(x) == 0).all()
 
 
-def test_it_finds_a_curve_and_the_mean_of_noise():
+def test_fourier_regression_fits_a_curve_and_the_mean_of_noise():
     x, noise = draw_regression()
     curve = ((x[:, 0] - 5).square() + (x[:, 1] - 5) / 10)[:, None]
     y = torch.cat([curve + 0.1 * noise[:, :1], 3 + noise[:, 1:]], dim=1)
@@ -121,20 +121,20 @@ def test_it_finds_a_curve_and_the_mean_of_noise():
     torch.testing.assert_close(regression(x)[N_FIT:, 1], torch.full((1000,), 3.0), atol=0.15, rtol=0)
 
 
-def test_noise_is_left_alone_but_for_chance():
+def test_noise_is_rarely_fitted():
     generator = torch.Generator().manual_seed(2)
     x, y = torch.randn(700, 4, generator=generator), torch.randn(700, 200, generator=generator)
     regression = FourierRegression(4, 200)
     regression.fit(x, y, 500, each=True)
-    bent = regression(x).std(dim=0) > 0
-    assert bent.float().mean() < 0.1  # a gain of more than two standard errors, one-sided
+    is_fitted = regression(x).std(dim=0) > 0
+    assert is_fitted.float().mean() < 0.1  # a gain of more than two standard errors, one-sided
     y[:, :100] += x[:, :1].sin()
     regression.fit(x, y, 500, each=True)
     assert (regression(x)[:, :100].std(dim=0) > 0).float().mean() > 0.7
 
 
-def test_what_tells_nothing_is_left_alone_to_the_bit_if_each_column_chooses():
-    """Of cells to choose by that contradict those fitted on, no penalty helps."""
+def test_a_column_that_does_not_generalise_is_predicted_by_its_mean():
+    """No penalty reduces the error if the validation cells contradict the training cells."""
     x, _ = draw_regression()
     y = x[:, :1].repeat(1, 2)
     y[N_FIT:, 0] = 10 - y[N_FIT:, 0]
@@ -144,7 +144,7 @@ def test_what_tells_nothing_is_left_alone_to_the_bit_if_each_column_chooses():
     assert (regression(x)[:, 1] - y[:, 1]).abs().mean() < 0.1
 
 
-def test_linear_columns_stand_beside_the_fourier_features_and_are_no_part_of_them():
+def test_linear_columns_do_not_enter_the_fourier_features():
     x, _ = draw_regression()
     batches = torch.eye(20, dtype=x.dtype)[torch.arange(len(x)) % 20]
     alone, beside = FourierFeatures(3, 8).to(x.dtype), FourierFeatures(23, 8, n_linear=20).to(x.dtype)
@@ -156,7 +156,7 @@ def test_linear_columns_stand_beside_the_fourier_features_and_are_no_part_of_the
     torch.testing.assert_close(beside(both)[:, :3], alone(x)[:, :3])
 
 
-def test_constant_and_scaled_columns_change_nothing():
+def test_fourier_regression_is_invariant_to_scale_and_constant_columns():
     x, noise = draw_regression()
     y = x[:, :2].sin() + 0.1 * noise
     predictions = []

@@ -8,12 +8,12 @@ from indiseek_sc.nn import ConditionalEncoderDecoder, PrincipalMap, RidgeMap, _p
 
 
 @pytest.fixture
-def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_parts, "CELLS_AT_ONCE", 32)
 
 
 def draw(*sizes: int, n_cells: int = 201, seed: int = 0) -> list[Tensor]:
-    """Columns that depend on each other, far from 0."""
+    """Draw correlated columns with means far from 0."""
     generator = torch.Generator().manual_seed(seed)
     source = torch.randn(n_cells, 3, generator=generator)
     return [
@@ -22,13 +22,13 @@ def draw(*sizes: int, n_cells: int = 201, seed: int = 0) -> list[Tensor]:
     ]
 
 
-def test_maps_of_parts_are_those_of_all(few_at_once: None):
+def test_map_parts_equals_the_map_of_all_cells(small_parts: None):
     x, y = draw(4, 2)
-    for is_learning in (True, False):
-        with torch.set_grad_enabled(is_learning):
+    for has_gradient in (True, False):
+        with torch.set_grad_enabled(has_gradient):
             mapped = map_parts(lambda a, b: torch.cat([a, 2 * b], dim=1), x.requires_grad_(), y)
         assert torch.equal(mapped, torch.cat([x, 2 * y], dim=1))
-        assert mapped.requires_grad == is_learning
+        assert mapped.requires_grad == has_gradient
 
 
 def test_closed_forms_do_not_depend_on_the_parts(monkeypatch: pytest.MonkeyPatch):
@@ -48,7 +48,7 @@ def test_closed_forms_do_not_depend_on_the_parts(monkeypatch: pytest.MonkeyPatch
         torch.testing.assert_close(part, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_components_of_columns_that_are_never_there_at_once(few_at_once: None):
+def test_components_of_columns_that_are_computed_in_parts(small_parts: None):
     x, y = draw(4, 2)
     principal, expected = PrincipalMap(6, 3), PrincipalMap(6, 3)
     principal.fit(x, y, columns=lambda a, b: torch.cat([a, 2 * b], dim=1))
@@ -59,16 +59,16 @@ def test_components_of_columns_that_are_never_there_at_once(few_at_once: None):
 
 @torch.no_grad()
 def test_representations_do_not_depend_on_the_parts(monkeypatch: pytest.MonkeyPatch):
-    x, known = draw(6, 2)
+    x, condition = draw(6, 2)
     encoder_decoder = ConditionalEncoderDecoder(6, 2, 4).eval()
 
     def compute() -> dict[str, Tensor]:
-        encoder_decoder.fit(x, known, 2)
-        encoder_decoder.freeze_start(x, known)
-        prepared = encoder_decoder.prepare(x, known)
-        encoder_decoder.freeze_statistics(prepared, known)
-        latent = encoder_decoder(x, known)
-        return {**prepared, "latent": latent, "decoded": encoder_decoder.decode(latent, known)}
+        encoder_decoder.fit(x, condition, 2)
+        encoder_decoder.freeze_start(x, condition)
+        prepared = encoder_decoder.prepare(x, condition)
+        encoder_decoder.freeze_statistics(prepared, condition)
+        latent = encoder_decoder(x, condition)
+        return {**prepared, "latent": latent, "decoded": encoder_decoder.decode(latent, condition)}
 
     whole = compute()
     monkeypatch.setattr(_parts, "CELLS_AT_ONCE", 32)

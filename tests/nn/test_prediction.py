@@ -8,7 +8,7 @@ from indiseek_sc.nn import LEVELS, IntervalCalibration, PredictionHead, RidgeMap
 
 
 def draw(n_cells: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Five inputs, and two outputs that are linear in them, one of them with a noise that depends on the first input."""
+    """Draw five inputs and two linear outputs; the noise of one depends on the first input."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(n_cells, 5, generator=generator)
     weight = torch.tensor([[1.0, 0.0], [0.5, 30.0], [-0.5, 0.0], [0.0, 10.0], [0.0, 0.0]])
@@ -32,21 +32,21 @@ def fit(x: torch.Tensor, y: torch.Tensor, n_steps: int = 400, **kwargs) -> Predi
     return head.eval()
 
 
-def test_linear_gaussian_data_are_predicted_as_by_ridge_with_their_true_deviations():
+def test_linear_gaussian_data_are_predicted_as_well_as_by_ridge_with_true_standard_deviations():
     x, y, _, _ = draw(3000, seed=0)
     new, measured, mean, std = draw(2000, seed=1)
     head = fit(x, y)
     with torch.no_grad():
-        found, told = head(new)
+        predicted, predicted_std = head(new)
     ridge = RidgeMap(5, 2)
     ridge.fit(x, y)
-    error, least = (((guess - measured) / std).square().mean() for guess in (found, ridge(new)))
+    error, least = (((guess - measured) / std).square().mean() for guess in (predicted, ridge(new)))
     assert error < 1.05 * least
-    assert ((told / std).log().abs().mean(dim=0) < 0.12).all()
-    assert torch.corrcoef(torch.stack([told[:, 0], std[:, 0]]))[0, 1] > 0.9
+    assert ((predicted_std / std).log().abs().mean(dim=0) < 0.12).all()
+    assert torch.corrcoef(torch.stack([predicted_std[:, 0], std[:, 0]]))[0, 1] > 0.9
 
 
-def test_it_starts_as_the_overall_distribution_and_begins_anew_in_place():
+def test_start_from_resets_the_prediction_to_the_overall_moments():
     x, y, _, _ = draw(500, seed=0)
     head = fit(x, y, n_steps=5)
     head.start_from(x, y)
@@ -55,7 +55,7 @@ def test_it_starts_as_the_overall_distribution_and_begins_anew_in_place():
     torch.testing.assert_close(std, y.std(dim=0, correction=0).expand_as(mean))
 
 
-def test_what_members_disagree_on_adds_to_the_deviation():
+def test_member_disagreement_increases_the_standard_deviation():
     x, y, _, _ = draw(500, seed=0)
     head = fit(x, y, n_steps=20)
     mean, log_scale = head.members(x)
@@ -67,7 +67,7 @@ def test_what_members_disagree_on_adds_to_the_deviation():
     assert far > mean.var(dim=0).mean()
 
 
-def test_deviations_do_not_pull_at_what_the_mean_is_made_of():
+def test_standard_deviations_give_no_gradient_to_the_hidden_layers():
     x, y, _, _ = draw(100, seed=0)
     head = fit(x, y, n_steps=5)
     head.zero_grad()
@@ -77,7 +77,7 @@ def test_deviations_do_not_pull_at_what_the_mean_is_made_of():
     assert head.log_scale.bias.grad.abs().sum() > 0
 
 
-def test_constant_columns_are_neither_read_nor_missed():
+def test_constant_inputs_are_ignored_and_constant_outputs_are_exact():
     x, y, _, _ = draw(200, seed=0)
     x[:, 2], y[:, 1] = 3.0, 7.0
     head = fit(x, y, n_steps=5)
@@ -90,7 +90,7 @@ def test_constant_columns_are_neither_read_nor_missed():
     assert torch.isfinite(head.loss(x, y))
 
 
-def test_scaled_deviations_are_standard_deviations():
+def test_calibrated_standard_deviations_match_the_errors():
     generator = torch.Generator().manual_seed(0)
     std = torch.rand(4000, 2, generator=generator) + 0.5
     error = std * torch.randn(4000, 2, generator=generator) * torch.tensor([0.5, 3.0])
@@ -102,7 +102,7 @@ def test_scaled_deviations_are_standard_deviations():
     torch.testing.assert_close(calibration.half_widths[LEVELS.index(0.9)], normal.expand(2), rtol=0.05, atol=0)
 
 
-def test_deviations_that_errors_do_not_follow_are_evened_out():
+def test_uninformative_standard_deviations_are_made_more_equal():
     generator = torch.Generator().manual_seed(0)
     std = (torch.randn(2000, 2, generator=generator) / 2).exp()
     noise = torch.randn(2000, 2, generator=generator)
@@ -116,15 +116,15 @@ def test_deviations_that_errors_do_not_follow_are_evened_out():
 
 
 def test_half_widths_are_the_conformal_ranks():
-    error = torch.arange(1.0, 20.0).reshape(-1, 1)  # 19 cells, so a rank for each level
+    error = torch.arange(1.0, 20.0).reshape(-1, 1)  # 19 cells, so that each level has its own rank
     calibration = IntervalCalibration(1)
     calibration.fit(error[torch.randperm(19)], torch.ones(19, 1))
     for level, width in zip(LEVELS, calibration.half_widths, strict=True):
-        rank = min(math.ceil(round(20 * level, 6)), 19)  # beyond the largest there is no larger
+        rank = min(math.ceil(round(20 * level, 6)), 19)  # the largest error is the upper limit
         torch.testing.assert_close(width * calibration.scale, torch.tensor([float(rank)]))
 
 
-def test_new_cells_are_covered_whatever_the_shape_of_errors():
+def test_coverage_of_new_cells_does_not_depend_on_the_error_distribution():
     generator = torch.Generator().manual_seed(1)
     error = torch.randn(6000, 1, generator=generator) ** 3
     std = torch.ones(6000, 1)
@@ -133,11 +133,11 @@ def test_new_cells_are_covered_whatever_the_shape_of_errors():
     for level in (0.5, 0.9, 0.95):
         reach = calibration.half_widths[LEVELS.index(level)] * calibration(std[3000:])
         inside = (error[3000:].abs() <= reach).float().mean().item()
-        # Both halves are drawn, so the difference of two binomial shares.
+        # The tolerance is four standard errors of the difference of two binomial shares.
         assert abs(inside - level) < 4 * math.sqrt(2 * level * (1 - level) / 3000)
 
 
-def test_a_constant_column_has_intervals_of_no_width():
+def test_a_constant_column_has_intervals_of_width_zero():
     calibration = IntervalCalibration(1)
     calibration.fit(torch.zeros(50, 1), torch.zeros(50, 1))
     assert calibration.scale.tolist() == [1.0]

@@ -17,7 +17,7 @@ def make_whitening(n_cells: int = 5, n_columns: int = 4) -> Whitening:
     return Whitening(*(torch.randn(n_cells, n, dtype=torch.float64) for n in (n_columns, n_columns, n_cholesky)))
 
 
-def test_it_agrees_with_a_loop_over_cells_and_columns():
+def test_whitening_agrees_with_a_loop_over_cells_and_columns():
     whitening = make_whitening()
     values = torch.randn(5, 4, dtype=torch.float64)
     whitened = whitening.whiten(values)
@@ -25,26 +25,26 @@ def test_it_agrees_with_a_loop_over_cells_and_columns():
         scaled = [(values[cell, j] - whitening.mean[cell, j]) / whitening.log_scale[cell, j].exp() for j in range(4)]
         for row in range(4):
             first = row * (row - 1) // 2
-            mixed = sum(whitening.cholesky[cell, first + column] * scaled[column] for column in range(row))
-            torch.testing.assert_close(whitened[cell, row], scaled[row] + mixed)
+            explained = sum(whitening.cholesky[cell, first + column] * scaled[column] for column in range(row))
+            torch.testing.assert_close(whitened[cell, row], scaled[row] + explained)
 
 
-def test_unwhitening_undoes_it():
+def test_unwhitening_inverts_whitening():
     whitening = make_whitening()
     values = torch.randn(5, 4, dtype=torch.float64)
     torch.testing.assert_close(whitening.unwhiten(whitening.whiten(values)), values)
 
 
-def test_a_true_decomposition_whitens_correlated_draws():
+def test_the_true_decomposition_whitens_correlated_values():
     torch.manual_seed(0)
-    mixed = torch.randn(3, 3, dtype=torch.float64)
-    covariance = mixed @ mixed.T + torch.eye(3, dtype=torch.float64)
+    loadings = torch.randn(3, 3, dtype=torch.float64)
+    covariance = loadings @ loadings.T + torch.eye(3, dtype=torch.float64)
     values = 2 + torch.randn(200_000, 3, dtype=torch.float64) @ torch.linalg.cholesky(covariance).T
-    # covariance = (L^-1 D)(L^-1 D)^T with L of unit diagonal
+    # covariance = (L^-1 D)(L^-1 D)^T, where L has a diagonal of 1
     root = torch.linalg.cholesky(covariance)
     scale = root.diagonal()
     lower = torch.linalg.inv(root / scale)
-    # L acts on values that are divided by the scale first, so its entries go over to those units.
+    # L is applied after division by the scale, so its entries are converted to these units.
     lower = lower * scale / scale[:, None]
     rows, columns = torch.tril_indices(3, 3, -1)
     whitening = Whitening(torch.full((3,), 2.0, dtype=torch.float64), scale.log(), lower[rows, columns])
@@ -52,14 +52,14 @@ def test_a_true_decomposition_whitens_correlated_draws():
     torch.testing.assert_close(whitened.T.cov(), torch.eye(3, dtype=torch.float64), atol=0.02, rtol=0)
 
 
-def test_one_column_needs_no_mixing():
+def test_one_column_has_no_cholesky_entries():
     whitening = Whitening(torch.tensor([[1.0]]), torch.tensor([[0.0]]), torch.zeros(1, 0))
     values = torch.tensor([[3.0]])
     assert whitening.whiten(values).item() == 2
     assert torch.equal(whitening.unwhiten(whitening.whiten(values)), values)
 
 
-def test_the_likelihood_is_that_of_a_gaussian_with_this_precision():
+def test_the_likelihood_agrees_with_a_gaussian_of_the_same_precision():
     whitening = make_whitening()
     values = torch.randn(5, 4, dtype=torch.float64)
     root = whitening.matrix()
@@ -68,7 +68,7 @@ def test_the_likelihood_is_that_of_a_gaussian_with_this_precision():
     torch.testing.assert_close(whitening.negative_log_likelihood(values), expected)
 
 
-def test_a_shift_is_taken_off_what_is_whitened():
+def test_the_shift_is_subtracted_from_whitened_values():
     whitening = make_whitening()
     shift, values = torch.randn(2, 5, 4, dtype=torch.float64)
     shifted = whitening._replace(shift=shift)
@@ -77,7 +77,7 @@ def test_a_shift_is_taken_off_what_is_whitened():
 
 
 def draw_gaussian(n_cells: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Values of two dimensions given one, and their true mean and log-scale."""
+    """Draw two dimensions given one condition, with their true mean and log-scale."""
     generator = torch.Generator().manual_seed(seed)
     condition = torch.rand(n_cells, 1, generator=generator) * 4 - 2
     mean = torch.cat([condition.sin() * 2, 30 * condition.square()], dim=1)
@@ -90,9 +90,9 @@ N_FIT = 4000
 
 
 def draw_correlated(n_cells: int, seed: int) -> tuple[torch.Tensor, ...]:
-    """The same, with a correlation that goes from negative to positive."""
+    """Draw the same values with a correlation that changes from negative to positive."""
     values, condition, mean, log_scale = draw_gaussian(n_cells, seed)
-    slope = condition[:, 0]  # of the second column's residual on the first's
+    slope = condition[:, 0]  # of the second column's residual on that of the first
     values[:, 1] += slope * (values[:, 0] - mean[:, 0]) / log_scale[:, 0].exp() * log_scale[:, 1].exp()
     return values, condition, mean, log_scale, slope
 
@@ -105,7 +105,7 @@ def fitted() -> ConditionalWhitening:
     return whitening
 
 
-def test_it_finds_a_known_mean_scale_and_correlation(fitted):
+def test_the_fit_recovers_a_known_mean_scale_and_correlation(fitted):
     _, condition, mean, log_scale, slope = draw_correlated(4000, seed=1)
     found = fitted(condition)
     error = ((found.mean - mean) / log_scale.exp()).square().mean(dim=0).sqrt()
@@ -114,7 +114,7 @@ def test_it_finds_a_known_mean_scale_and_correlation(fitted):
     assert (found.cholesky[:, 0] + slope).square().mean().sqrt() < 0.15
 
 
-def test_further_cells_have_the_same_moments_wherever_they_lie(fitted):
+def test_whitened_moments_of_new_cells_do_not_depend_on_the_condition(fitted):
     values, condition, *_ = draw_correlated(20_000, seed=2)
     whitened = fitted(condition).whiten(values)
     for part in torch.argsort(condition[:, 0]).chunk(5):
@@ -122,7 +122,7 @@ def test_further_cells_have_the_same_moments_wherever_they_lie(fitted):
         torch.testing.assert_close(whitened[part].T.cov(), torch.eye(2), atol=0.15, rtol=0)
 
 
-def test_of_what_does_not_depend_on_the_condition_it_keeps_the_distribution():
+def test_independent_values_get_a_constant_whitening():
     generator = torch.Generator().manual_seed(0)
     turn = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.3]])
     values, condition = torch.randn(1000, 3, generator=generator) @ turn, torch.randn(1000, 2, generator=generator)
@@ -131,11 +131,12 @@ def test_of_what_does_not_depend_on_the_condition_it_keeps_the_distribution():
     found = whitening(condition)
     assert (found.log_scale.std(dim=0) < 0.1).all()
     assert (found.mean.std(dim=0) < 0.1 * values.std(dim=0)).all()
-    # The second column is (first + independent noise of variance 1) with slope 1/2 on the first, in units of their residual scales.
+    # The second column is half the first plus noise of variance 1; its slope of 1/2 is converted
+    # to units of the residual scales.
     assert found.cholesky[:, 0].mean() == pytest.approx(-0.5 * 2 / 1, abs=0.1)
 
 
-def test_constant_columns_take_no_part_and_stay_as_they_are():
+def test_constant_columns_have_no_influence_and_are_unchanged():
     values, condition, *_ = draw_correlated(600, seed=0)
     whitening, alone = ConditionalWhitening(1, 3), ConditionalWhitening(1, 2)
     padded = torch.cat([values[:, :1], torch.zeros(600, 1), values[:, 1:]], dim=1)
@@ -147,14 +148,14 @@ def test_constant_columns_take_no_part_and_stay_as_they_are():
     torch.testing.assert_close(whitened[:, [0, 2]], alone(condition).whiten(values), atol=1e-4, rtol=1e-4)
 
 
-def test_a_second_fit_leaves_nothing_of_the_first(fitted):
+def test_a_second_fit_does_not_depend_on_the_first(fitted):
     values, condition, *_ = draw_gaussian(800, seed=3)
-    again, fresh = ConditionalWhitening(1, 2), ConditionalWhitening(1, 2)
-    again.load_state_dict(fitted.state_dict())
-    for whitening in (again, fresh):
+    refitted, fresh = ConditionalWhitening(1, 2), ConditionalWhitening(1, 2)
+    refitted.load_state_dict(fitted.state_dict())
+    for whitening in (refitted, fresh):
         whitening.fit(values, condition, 700)
     for name, value in fresh.state_dict().items():
-        assert torch.equal(again.state_dict()[name], value), name
+        assert torch.equal(refitted.state_dict()[name], value), name
 
 
 @settings(max_examples=25, deadline=None)
@@ -166,7 +167,7 @@ def test_a_second_fit_leaves_nothing_of_the_first(fitted):
     size=st.sampled_from([1e-3, 1.0, 1e3]),
     seed=st.integers(0, 99),
 )
-def test_any_shape_is_whitened_and_comes_back(n_fit, n_more, n_condition, n_output, size, seed):
+def test_values_of_any_shape_are_whitened_and_recovered(n_fit, n_more, n_condition, n_output, size, seed):
     generator = torch.Generator().manual_seed(seed)
     values = size * torch.randn(n_fit + n_more, n_output, generator=generator)
     condition = torch.randn(n_fit + n_more, n_condition, generator=generator)

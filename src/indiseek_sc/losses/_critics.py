@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 class IndependenceCritic(nn.Module, ABC):
     """Measure the dependence of a specific representation :math:`Z` on a condition :math:`C`.
 
-    Training alternates between two steps. The critic's own optimiser minimises ``critic_loss`` with
-    respect to the parameters of the critic; the encoder minimises ``bound`` with the critic held
-    fixed. The bound of a trainable critic is meaningful only while the critic is close to its optimum
-    for the current encoder. A term without parameters needs to define ``bound`` alone.
+    Training alternates between two steps. The critic's own optimiser minimises ``critic_loss``
+    with respect to the parameters of the critic; the encoder minimises ``bound`` with the critic
+    held fixed. The bound of a trainable critic is meaningful only while the critic is close to its
+    optimum for the current encoder. A term without parameters needs to define ``bound`` alone.
 
     Examples
     --------
@@ -241,8 +241,8 @@ class PairCritic(IndependenceCritic):
 
     References
     ----------
-    .. [1] Cheng et al. CLUB: a contrastive log-ratio upper bound of mutual information. ICML (2020).
-       arXiv 2006.12013.
+    .. [1] Cheng et al. CLUB: a contrastive log-ratio upper bound of mutual information. ICML
+       (2020). arXiv 2006.12013.
 
     Examples
     --------

@@ -25,10 +25,10 @@ class GaussianCritic(PairCritic):
     The second expectation needs no sampled negatives: for each :math:`c`,
     :math:`E_z (z - \mu)^2 = (\bar z - \mu)^2 + \operatorname{var} z` over the batch.
 
-    The critic detects dependence of the mean and variance of each dimension on the condition. It does
-    not detect dependence of correlations or of other properties of the distribution. If :math:`q` is
-    the true density, the value does not depend on the scale of the representation, but training is
-    most stable with standardised representations.
+    The critic detects dependence of the mean and variance of each dimension on the condition. It
+    does not detect dependence of correlations or of other properties of the distribution. If
+    :math:`q` is the true density, the value does not depend on the scale of the representation,
+    but training is most stable with standardised representations.
 
     Parameters
     ----------
@@ -39,14 +39,14 @@ class GaussianCritic(PairCritic):
     n_hidden
         Width of the two hidden layers.
     bounded_variance
-        Whether to restrict the log-variance to (-1, 1) with a hyperbolic tangent, as in the reference
-        implementation of CLUB. The encoder can then reduce the bound merely by shrinking its
-        representation, so use this option only to reproduce the published method.
+        Whether to restrict the log-variance to (-1, 1) with a hyperbolic tangent, as in the
+        reference implementation of CLUB. The encoder can then reduce the bound merely by shrinking
+        its representation, so use this option only to reproduce the published method.
 
     References
     ----------
-    .. [1] Cheng et al. CLUB: a contrastive log-ratio upper bound of mutual information. ICML (2020).
-       arXiv 2006.12013.
+    .. [1] Cheng et al. CLUB: a contrastive log-ratio upper bound of mutual information. ICML
+       (2020). arXiv 2006.12013.
 
     Examples
     --------
@@ -121,13 +121,13 @@ class LeaveOneOutCritic(GaussianCritic):
 
     equation 13 of the reference. The marginal density of a representation is approximated by the
     mixture of the conditional densities of the other cells. For the true :math:`q` the value is an
-    upper bound of the mutual information, tighter than CLUB where dependence is strong; it approaches
-    the mutual information as the batch grows.
+    upper bound of the mutual information, tighter than CLUB where dependence is strong; it
+    approaches the mutual information as the batch grows.
 
-    The critic detects dependence of the mean and variance of each dimension on the condition. It does
-    not detect dependence of correlations or of other properties of the distribution. With many
-    informative dimensions, none of the densities of a batch may cover a given representation, and the
-    bound is then far too high.
+    The critic detects dependence of the mean and variance of each dimension on the condition. It
+    does not detect dependence of correlations or of other properties of the distribution. With
+    many informative dimensions, none of the densities of a batch may cover a given representation,
+    and the bound is then far too high.
 
     Parameters
     ----------
@@ -180,10 +180,10 @@ class FullGaussianCritic(PairCritic):
     r"""Estimate the dependence by vCLUB [1]_ with a Gaussian density of full covariance.
 
     For :math:`q(z|c) = N(\mu(c), \Sigma(c))` the precision is parameterised as
-    :math:`A(c)^\top A(c)` with a lower-triangular :math:`A(c)` (modified Cholesky decomposition [2]_),
-    so that :math:`\log q = -\frac12 \lVert A(z - \mu) \rVert^2 + \log\det A` up to a constant. The
-    second expectation of vCLUB has a closed form: for each :math:`c`, with the mean :math:`\bar z` and
-    covariance :math:`S` of the batch,
+    :math:`A(c)^\top A(c)` with a lower-triangular :math:`A(c)` (modified Cholesky decomposition
+    [2]_), so that :math:`\log q = -\frac12 \lVert A(z - \mu) \rVert^2 + \log\det A` up to a
+    constant. The second expectation of vCLUB has a closed form: for each :math:`c`, with the mean
+    :math:`\bar z` and covariance :math:`S` of the batch,
 
     .. math::
 
@@ -205,8 +205,8 @@ class FullGaussianCritic(PairCritic):
 
     References
     ----------
-    .. [1] Cheng et al. CLUB: a contrastive log-ratio upper bound of mutual information. ICML (2020).
-       arXiv 2006.12013.
+    .. [1] Cheng et al. CLUB: a contrastive log-ratio upper bound of mutual information. ICML
+       (2020). arXiv 2006.12013.
     .. [2] Pourahmadi. Joint mean-covariance models with applications to longitudinal data:
        unconstrained parameterisation. Biometrika 86, 677 (1999).
 
@@ -285,8 +285,8 @@ class MixtureCritic(PairCritic):
 
         q(z|c) = \sum_k w_k(c)\, N\big(\mu_k(c), \operatorname{diag} \sigma_k^2(c)\big).
 
-    The second expectation of vCLUB has no closed form and is estimated from all pairs of cells in the
-    batch.
+    The second expectation of vCLUB has no closed form and is estimated from all pairs of cells in
+    the batch.
 
     The critic detects any dependence of the conditional distribution that a few components can
     represent, including means, variances and correlations. It is least sensitive where the
@@ -305,8 +305,8 @@ class MixtureCritic(PairCritic):
 
     References
     ----------
-    .. [1] Cheng et al. CLUB: a contrastive log-ratio upper bound of mutual information. ICML (2020).
-       arXiv 2006.12013.
+    .. [1] Cheng et al. CLUB: a contrastive log-ratio upper bound of mutual information. ICML
+       (2020). arXiv 2006.12013.
     .. [2] Bishop. Mixture density networks. Technical report NCRG/94/004, Aston University (1994).
 
     Examples
@@ -332,8 +332,8 @@ class MixtureCritic(PairCritic):
     def _components(self, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the parameters of the mixture for each cell.
 
-        These are the log-weights, shape ``(n_cells, n_components)``, and the means and log-variances,
-        shape ``(n_cells, n_components, n_specific)``.
+        These are the log-weights, shape ``(n_cells, n_components)``, and the means and
+        log-variances, shape ``(n_cells, n_components, n_specific)``.
         """
         logits, mean, log_variance = self.network(condition).split(self.sizes, dim=1)
         shape = len(condition), self.n_components, -1

@@ -85,10 +85,10 @@ class HSICCritic(IndependenceCritic):
     another scale than with critics in nats. The cost of a batch grows with the square of its cells.
 
     Gaussian kernels are characteristic, so any dependence is detected with enough cells. With one
-    bandwidth :math:`h` for all dimensions, however, the value mainly reflects broad dependence of few
-    dimensions; dependence of correlations or other properties of the distribution gives small
-    values, especially in many dimensions. With the median bandwidth the value does not depend on the
-    scales of representation and condition; with a fixed bandwidth it does.
+    bandwidth :math:`h` for all dimensions, however, the value mainly reflects broad dependence of
+    few dimensions; dependence of correlations or other properties of the distribution gives small
+    values, especially in many dimensions. With the median bandwidth the value does not depend on
+    the scales of representation and condition; with a fixed bandwidth it does.
 
     Parameters
     ----------
@@ -97,9 +97,9 @@ class HSICCritic(IndependenceCritic):
     n_condition
         Dimensions of the condition; ignored.
     bandwidth
-        Bandwidth :math:`h` for both representation and condition. If not given, the median distance
-        of each in the batch (or the root mean square distance, if the median is 0), through which no
-        gradient is propagated.
+        Bandwidth :math:`h` for both representation and condition. If not given, the median
+        distance of each in the batch (or the root mean square distance, if the median is 0),
+        through which no gradient is propagated.
 
     Raises
     ------
@@ -157,16 +157,18 @@ class DistanceCorrelationCritic(IndependenceCritic):
         \mathcal R^2 = \frac{\operatorname{dCov}^2(Z, C)}
                             {\sqrt{\operatorname{dVar}^2(Z)\, \operatorname{dVar}^2(C)}}
 
-    with Euclidean distances within the batch. The square is used because the gradient of the root is
-    infinite at independence, and the correction because the plain estimate is well above 0 there.
-    The term has neither parameters nor a bandwidth. The value is not in nats, so lambda has another
-    scale than with critics in nats. The cost of a batch grows with the square of its cells.
+    with Euclidean distances within the batch. The square is used because the gradient of the root
+    is infinite at independence, and the correction because the plain estimate is well above 0
+    there. The term has neither parameters nor a bandwidth. The value is not in nats, so lambda has
+    another scale than with critics in nats. The cost of a batch grows with the square of its
+    cells.
 
-    With enough cells any dependence is detected. Distance correlation is HSIC with a distance-induced
-    kernel [3]_, in which distant cells have the largest weight: it is most sensitive to dependence of
-    means, and dependence of variances, correlations or other properties of the distribution gives
-    small values. The value does not depend on a common scale of all dimensions of the representation
-    or of the condition, but does depend on the relative scales of the dimensions.
+    With enough cells any dependence is detected. Distance correlation is HSIC with a
+    distance-induced kernel [3]_, in which distant cells have the largest weight: it is most
+    sensitive to dependence of means, and dependence of variances, correlations or other properties
+    of the distribution gives small values. The value does not depend on a common scale of all
+    dimensions of the representation or of the condition, but does depend on the relative scales of
+    the dimensions.
 
     Parameters
     ----------

@@ -124,8 +124,8 @@ def check_independence(independence: Independence) -> None:
 def describe_independence(independence: Independence) -> Any:
     """Return a specification of critics in a form that can be saved as JSON.
 
-    Names stay as they are. Classes and functions become ``"module:name"``, followed by the options of
-    a ``functools.partial``. Sequences become lists and mappings become dictionaries.
+    Names stay as they are. Classes and functions become ``"module:name"``, followed by the options
+    of a ``functools.partial``. Sequences become lists and mappings become dictionaries.
 
     Parameters
     ----------

@@ -91,11 +91,11 @@ LARGEST_BLOCK = 2**18
 class ConcatenatedNCECritic(PairCritic):
     """Estimate the dependence by NCE-CLUB with a network :math:`f(z,c)` on concatenated pairs [1]_.
 
-    The loss and the bound are those of :class:`NCECritic`. Since :math:`f` need not be a product of
-    embeddings, it can represent sharper dependence with fewer units, but each pair of the batch needs
-    a pass through the network, which costs hundreds of times as much as the separable score. The
-    critic detects any dependence that :math:`f` can represent, including that of correlations and of
-    the shape of distributions.
+    The loss and the bound are those of :class:`NCECritic`. Since :math:`f` need not be a product
+    of embeddings, it can represent sharper dependence with fewer units, but each pair of the batch
+    needs a pass through the network, which costs hundreds of times as much as the separable score.
+    The critic detects any dependence that :math:`f` can represent, including that of correlations
+    and of the shape of distributions.
 
     Parameters
     ----------
@@ -177,17 +177,17 @@ class AdversarialCritic(PairCritic):
 
         I_{\mathrm{adv}} = -\frac12 \sum_k \log (1 - R^2_k).
 
-    For jointly Gaussian variables and the optimal network this is the mutual information of :math:`Z`
-    and each column of :math:`C`, summed over columns. It is the bound of [1]_ with a Gaussian for
-    each column. Adversarial regression follows [2]_ and [3]_; the logarithmic form is not part of the
-    published methods. The value is 0 if nothing is predicted, and does not depend on the scale of
-    the condition.
+    For jointly Gaussian variables and the optimal network this is the mutual information of
+    :math:`Z` and each column of :math:`C`, summed over columns. It is the bound of [1]_ with a
+    Gaussian for each column. Adversarial regression follows [2]_ and [3]_; the logarithmic form is
+    not part of the published methods. The value is 0 if nothing is predicted, and does not depend
+    on the scale of the condition.
 
-    The critic detects dependence of the conditional mean of the condition given the representation.
-    It does not detect a representation that affects only the variance, correlations or shape of the
-    distribution of the condition. It is a lower bound: a network that is too small or undertrained
-    underestimates the dependence, and the value is negative where its predictions are worse than the
-    mean.
+    The critic detects dependence of the conditional mean of the condition given the
+    representation. It does not detect a representation that affects only the variance,
+    correlations or shape of the distribution of the condition. It is a lower bound: a network that
+    is too small or undertrained underestimates the dependence, and the value is negative where its
+    predictions are worse than the mean.
 
     Parameters
     ----------

@@ -17,8 +17,8 @@ def info_nce(first: Tensor, second: Tensor, log_scale: Tensor, is_compared: Tens
         \mathcal L = -\frac{1}{2n} \sum_i \Big[ \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ij}}}
                      + \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ji}}} \Big].
 
-    All other cells of the batch are negatives, so values are comparable only between batches of equal
-    size; the value at chance is :math:`\log n`.
+    All other cells of the batch are negatives, so values are comparable only between batches of
+    equal size; the value at chance is :math:`\log n`.
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ def info_nce(first: Tensor, second: Tensor, log_scale: Tensor, is_compared: Tens
         Logarithm :math:`\alpha` of the inverse temperature, a scalar that is usually learned.
     is_compared
         Which cells are compared with which, shape ``(n_cells, n_cells)``, with a true diagonal. If
-        only cells of the same batch are compared, batch effects cannot help to identify partners. All
-        cells are compared if not given.
+        only cells of the same batch are compared, batch effects cannot help to identify partners.
+        All cells are compared if not given.
 
     Returns
     -------

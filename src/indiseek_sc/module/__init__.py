@@ -1,4 +1,4 @@
-"""The module: everything of a model that has weights."""
+"""The module of the model, its settings, and the networks computed from its representations."""
 
 from __future__ import annotations
 

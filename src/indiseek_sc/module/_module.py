@@ -1,4 +1,4 @@
-"""Everything of a model that has weights, and what it computes."""
+"""The module of the model: all trained and fitted parts, their representations and losses."""
 
 from __future__ import annotations
 
@@ -37,37 +37,51 @@ if TYPE_CHECKING:
     from indiseek_sc.nn import FeatureTransform
 
 KINDS = ("shared", "specific", "reconstruction", "joint")
-"""What :meth:`IndiSeekModule.describe` computes of cells."""
+"""Kinds of representations computed by :meth:`IndiSeekModule.describe`."""
 
 COVARIATE_KEYS = (REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.CAT_COVS_KEY, REGISTRY_KEYS.CONT_COVS_KEY)
-"""Where scvi-tools has covariates, in the order of the design."""
+"""Keys of covariates in scvi-tools, in the order of the design matrix."""
 
 LARGEST_LOG_SCALE = math.log(100.0)
-"""The inverse temperature stays below 100, as in CLIP."""
+"""Upper limit of the logarithm of the inverse temperature, as in CLIP."""
 
 
 class IndiSeekModule(BaseModuleClass):
     """Transforms, encoders, encoder-decoders and critics of all modalities.
 
-    *Raw values* go through ``transforms`` and lose their ``covariate_offsets`` to be *features*; ``encoders`` and ``rotations`` give *shared representations*; ``design`` turns
-    batches and other covariates of cells into columns; a *condition* is the standardised shared representation with these columns beside it; ``encoder_decoders`` give *specific representations* and decode; ``critics`` compare a
-    specific representation with the condition of the other modalities. Each of these is a mapping by modality.
+    *Raw values* are transformed by ``transforms`` and corrected by ``covariate_offsets`` to give
+    *features*. ``encoders`` and ``rotations`` compute *shared representations*. ``design``
+    converts batches and other covariates of cells to columns. A *condition* is the standardised
+    shared representation concatenated with these columns. ``encoder_decoders`` compute *specific
+    representations* and decode, and ``critics`` measure their dependence on the condition of the
+    other modalities. Each of these attributes except ``design`` is a mapping by modality.
 
     Parameters
     ----------
     transforms
-        The feature transform of each modality, by its name within the module. What is particular to a kind of measurement lies in
-        these; a linear start of stage 1 and the prediction of a modality need two modalities.
+        Feature transform of each modality, by its name in the module. All properties that are
+        particular to a kind of measurement are in the transforms. A linear start of stage 1 and the
+        prediction of a modality require exactly two modalities.
     architecture
-        What the networks are made of.
+        Architecture of the networks.
     n_levels
         Number of levels of each categorical covariate, the batch first.
     n_values
         Number of continuous covariates.
     n_added
-        Number of batches beside these that nothing was learnt from. They have offsets; to all else their cells are of no certain batch.
+        Number of additional batches that were not part of the training data. They have covariate
+        offsets of their own; otherwise their cells have the mean of the training batches.
     gaps
-        Which features each batch did not measure, by modality, shape ``(n_levels[0], n_features)``; they have no part in losses.
+        Features that each batch did not measure, by modality, shape ``(n_levels[0], n_features)``;
+        they are left out of the losses.
+
+    Examples
+    --------
+    >>> module = model.module
+    >>> module.modalities
+    ('rna', 'adt')
+    >>> module.n_specific["adt"] <= module.n_features["adt"]
+    True
     """
 
     frozen_in_specific: tuple[str, ...] = (
@@ -78,7 +92,7 @@ class IndiSeekModule(BaseModuleClass):
         "predictors",
         "rotations",
     )
-    """Parts that stage 2 must not change."""
+    """Parts that are frozen in stage 2."""
 
     def __init__(
         self,
@@ -109,27 +123,29 @@ class IndiSeekModule(BaseModuleClass):
         self.reset_shared()
         self.reset_specific()
         self.joint = JointLatent(list(self.n_features.values()))
-        # There from the start, so that a state dict fits whether or not a prediction was asked for before it was saved.
+        # Always present, so that a state dict can be loaded whether or not predictions were trained
+        # before it was saved.
         predictable = self.modalities if len(self.modalities) == 2 else ()
         self.modality_predictors = NamedModules({name: self._make_modality_predictor(name) for name in predictable})
 
     # Parts
 
     def _of_each(self, make: Any) -> NamedModules:
+        """Build a part for each modality."""
         return NamedModules({name: make(name) for name in self.modalities})
 
     def others(self, name: Role) -> tuple[Role, ...]:
-        """Return the modalities that ``name`` is compared with."""
+        """Return the modalities other than ``name``."""
         return tuple(other for other in self.modalities if other != name)
 
     def other(self, name: Role) -> Role:
-        """Return the one other modality, of two."""
+        """Return the other one of two modalities."""
         (other,) = self.others(name)
         return other
 
     @property
     def subtracts_offsets(self) -> bool:
-        """Whether there are covariates that vary, and what they add to features is subtracted."""
+        """Whether covariate effects are subtracted from the features."""
         return self.design.n_learned > 0 and self.architecture.batch_offsets
 
     @property
@@ -138,11 +154,17 @@ class IndiSeekModule(BaseModuleClass):
         return any(critic.learns for critic in self.critics.values())
 
     def learners(self) -> list[nn.Module]:
-        """Return the parts that learn against the critics."""
+        """Return the parts that are trained against the critics."""
         return [encoder_decoder.learner for encoder_decoder in self.encoder_decoders.values()]
 
     def reset_shared(self, n_active: int | None = None) -> None:
-        """Make new encoders of stage 1, with all or the first ``n_active`` columns of their representations in use."""
+        """Initialise the networks of stage 1.
+
+        Parameters
+        ----------
+        n_active
+            Number of first dimensions of the shared representations in use; all if not given.
+        """
         a = self.architecture
         self.encoders = self._of_each(
             lambda name: SharedEncoder(
@@ -162,34 +184,39 @@ class IndiSeekModule(BaseModuleClass):
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def reset_specific(self) -> None:
-        """Make new encoder-decoders and new critics of stage 2."""
+        """Initialise the encoder-decoders and critics of stage 2."""
         self.encoder_decoders: NamedModules[Role, SpecificEncoderDecoder] = self._of_each(self._make_encoder_decoder)
         self.critics: NamedModules[Role, CriticSum] = self._of_each(
             lambda name: make_critic(self.architecture.independence, self.n_specific[name], self._count_against(name))
         )
 
     def _count_specific(self, name: Role) -> int:
+        """Return the largest number of dimensions of a specific representation."""
         a = self.architecture
         return min(a.n_specific, self.n_features[name]) if a.conditional_encoder_decoder else a.n_specific
 
     def _count_against(self, name: Role) -> int:
+        """Return the number of dimensions of the condition that a critic receives."""
         return self.n_condition * (1 if self.architecture.against == "own" else len(self.others(name)))
 
     def _make_predictor(self, name: Role) -> CrossPredictor:
+        """Build the network that predicts the features of all other modalities in stage 1."""
         n_others = sum(self.n_features[other] for other in self.others(name))
         return CrossPredictor(self.n_shared, n_others, self.architecture.n_hidden)
 
     def _make_modality_predictor(self, name: Role) -> ModalityPredictor:
+        """Build the prediction of the other modality for users."""
         return ModalityPredictor(self.n_condition + self.n_features[name], self.transforms[self.other(name)])
 
     def _make_encoder_decoder(self, name: Role) -> SpecificEncoderDecoder:
+        """Build the encoder-decoder of a modality."""
         a, sizes = self.architecture, (self.n_features[name], self.n_condition, self.n_specific[name])
         if a.conditional_encoder_decoder:
             return ConditionalEncoderDecoder(*sizes, n_linear=self.design.n_learned)
         return PlainEncoderDecoder(*sizes, a.n_hidden, n_layers=a.n_layers, standardize=a.standardize)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        """Take weights of models from before covariates other than the batch, which had one overall offset a batch."""
+        """Load weights, including those of versions that had one offset per batch."""
         if f"{prefix}batch_shares" in state_dict:
             n_single = 1 if self.design.n_levels[0] == 1 else 0  # a single batch had an offset, of 0
             state_dict[f"{prefix}design.mean"] = state_dict.pop(f"{prefix}batch_shares")[n_single:]
@@ -203,7 +230,10 @@ class IndiSeekModule(BaseModuleClass):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def train(self, mode: bool = True) -> IndiSeekModule:
-        """Switch to training mode, except what is frozen: its buffers must not move and its dropout must be off."""
+        """Switch to training mode, except for frozen parts.
+
+        Buffers of frozen parts must not change, and their dropout must be inactive.
+        """
         super().train(mode)
         for name in self.frozen:
             getattr(self, name).eval()
@@ -212,18 +242,31 @@ class IndiSeekModule(BaseModuleClass):
     # Representations
 
     def shared(self, name: Role, features: Tensor) -> Tensor:
-        """Return the shared representation, shape ``(n_cells, n_shared)``; dropped directions are columns of 0 at the end."""
+        """Return the shared representation, shape ``(n_cells, n_shared)``.
+
+        Dropped directions are columns of 0 at the end.
+        """
         return map_parts(lambda x: self.rotations[name](self.encoders[name](x)), features)
 
     def condition(self, name: Role, shared: Tensor, design: Tensor) -> Tensor:
-        """Return what stage 2 is conditioned on, shape ``(n_cells, n_condition)``: the shared representation and the columns of the design."""
+        """Return the condition of stage 2, shape ``(n_cells, n_condition)``.
+
+        It consists of the standardised shared representation and the learned columns of the design.
+        """
         standardized = self.rotations[name].standardize(shared)
         return torch.cat([standardized, self.design.learned(design)], dim=1) if self.design.n_learned else standardized
 
     def mask(self, name: Role, values: Tensor, learned: Tensor) -> Tensor:
-        """Return features, or an estimate of them, with 0 where the batch of a cell did not measure them.
+        """Return features or their estimate, with 0 where the batch of a cell has no measurement.
 
-        ``learned`` are the columns of the design that the model learned from, shape ``(n_cells, n_learned)``.
+        Parameters
+        ----------
+        name
+            Name of the modality.
+        values
+            Features or their estimate, shape ``(n_cells, n_features)``.
+        learned
+            Learned columns of the design matrix, shape ``(n_cells, n_learned)``.
         """
         if name not in self.has_gaps:
             return values
@@ -231,14 +274,15 @@ class IndiSeekModule(BaseModuleClass):
         return values * (1 - learned[:, : len(gaps)] @ gaps)
 
     def decode(self, specific: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]) -> dict[Role, Tensor]:
-        """Return the features that both representations of each modality decode to."""
+        """Return the features to which both representations of each modality decode."""
         return {name: self.encoder_decoders[name].decode(latent, conditions[name]) for name, latent in specific.items()}
 
     def join(self, specific: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]) -> list[Tensor]:
-        """Return the features that the joint representation is made of: as :meth:`decode`, but of a cell of no certain covariates.
+        """Return the features from which the joint representation is computed.
 
-        Where offsets are subtracted from the features, all cells have the means of the training cells in the place of their own
-        covariates. That leaves out what a batch does to some cells more than to others, as far as stage 2 has learnt it.
+        They are decoded as by :meth:`decode`. If covariate effects are subtracted from the
+        features, the covariates of each cell are replaced by the mean of the training cells. This
+        removes batch effects that differ between cells, as far as stage 2 has learned them.
         """
         if self.subtracts_offsets:
             conditions = {
@@ -252,28 +296,40 @@ class IndiSeekModule(BaseModuleClass):
         return self.encoder_decoders[name](features, condition)
 
     def encode(self, kind: str, name: Role, features: Tensor, design: Tensor) -> Tensor:
-        """Return the dimensions in use of the ``"shared"`` or ``"specific"`` representation of one modality; nothing is decoded."""
+        """Return the dimensions in use of one representation of one modality, without decoding.
+
+        Parameters
+        ----------
+        kind
+            ``"shared"`` or ``"specific"``.
+        name
+            Name of the modality.
+        features
+            Features of the modality, shape ``(n_cells, n_features)``.
+        design
+            Design matrix, shape ``(n_cells, n_columns)``.
+        """
         return self.describe({name: features}, design, (kind,))[kind][name]
 
     def describe(
         self, features: Mapping[Role, Tensor], design: Tensor, kinds: Collection[str] = KINDS
     ) -> dict[str, Any]:
-        """Return representations of cells, and compute no more than these need.
+        """Return representations of cells, computing only the parts that they require.
 
         Parameters
         ----------
         features
-            Features by modality, shape ``(n_cells, n_features)`` each. Those of one modality are enough for its own codes; the joint representation
-            needs all.
+            Features by modality, shape ``(n_cells, n_features)`` each. The representations of one
+            modality require only its own features; the joint representation requires all.
         design
-            Covariates of the cells as ``self.design`` gives them, shape ``(n_cells, n_columns)``.
+            Covariates of the cells, as returned by ``self.design``, shape ``(n_cells, n_columns)``.
         kinds
-            Which representations, of :data:`KINDS`.
+            Kinds of representations, from :data:`KINDS`.
 
         Returns
         -------
-        By kind: ``"shared"`` and ``"specific"`` representations and ``"reconstruction"`` (features that both decode to), each by modality, and
-        the ``"joint"`` representation.
+        Representations by kind: ``"shared"``, ``"specific"`` and ``"reconstruction"`` (the features
+        to which both decode), each by modality, and ``"joint"``.
         """
         latents: dict[str, Any] = {}
         shared = {name: self.shared(name, x) for name, x in features.items()}
@@ -292,11 +348,17 @@ class IndiSeekModule(BaseModuleClass):
         return {kind: latents[kind] for kind in kinds}
 
     def prediction_input(self, source: Role, features: Tensor, design: Tensor) -> Tensor:
-        """Return what the other modality is predicted from: the shared representation of ``source``, the covariates, and the features themselves."""
+        """Return the inputs from which the other modality is predicted.
+
+        These are the shared representation of ``source``, the covariates, and the features.
+        """
         return torch.cat([self.condition(source, self.shared(source, features), design), features], dim=1)
 
     def predict_other(self, source: Role, features: Tensor, design: Tensor, units: Units) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation of the other modality, shape ``(n_cells, n_columns)`` both."""
+        """Return the predicted mean and standard deviation of the other modality.
+
+        Both have the shape ``(n_cells, n_columns)``.
+        """
         inputs = self.prediction_input(source, features, design)
         target = self.other(source)
         return self.modality_predictors[source](
@@ -306,16 +368,19 @@ class IndiSeekModule(BaseModuleClass):
     # Losses of the stages
 
     def shared_terms(self, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the terms of stage 1 that have a weight, unweighted: ``info_nce``, ``canonical`` and ``prediction``.
+        """Return the unweighted terms of stage 1: ``info_nce``, ``canonical`` and ``prediction``.
 
-        The first two are means over pairs of modalities. The last one is the mean over modalities of the error of predicting the
-        others from its representation, as a share of their variance.
+        Terms of weight 0 are left out. The first two are means over pairs of modalities. The last
+        one is the mean over modalities of the error of predicting the other modalities from the
+        shared representation, relative to their variance.
 
         Parameters
         ----------
         cells
-            Features by modality, and under ``"design"`` the covariates of the cells, if there are any. Cells are compared within these
-            (``within_batches``): negatives are of the same levels, and correlations and predictions are of what the covariates do not explain.
+            Features by modality, and the design matrix under ``"design"``, if there are
+            covariates. With ``within_batches``, negatives have the same levels of all categories,
+            and correlations and predictions are those of the residuals of a regression on the
+            covariates.
         """
         a, latents = self.architecture, {name: self.encoders[name](cells[name]) for name in self.modalities}
         design, is_compared, remove = cells.get("design"), None, _keep
@@ -343,6 +408,7 @@ class IndiSeekModule(BaseModuleClass):
         cells: Mapping[str, Tensor],
         remove: Callable[[Tensor], Tensor],
     ) -> Tensor:
+        """Return the error of predicting the other modalities, relative to their variance."""
         others = self.others(name)
         target, estimate = _join([cells[other] for other in others]), self.predictors[name](latents[name])
         if "design" in cells:
@@ -356,13 +422,13 @@ class IndiSeekModule(BaseModuleClass):
         return normalized_error(target, estimate, variance)
 
     def shared_objective(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """Weigh the terms of stage 1."""
+        """Return the weighted sum of the terms of stage 1."""
         return torch.stack([getattr(self.architecture, f"{name}_weight") * term for name, term in terms.items()]).sum()
 
     def prepare_specific(
         self, name: Role, features: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]
     ) -> dict[str, Tensor]:
-        """Compute once what the last stage reads of each cell, one row a cell."""
+        """Return the fixed inputs of adversarial training, one row for each cell."""
         prepared = self.encoder_decoders[name].prepare(features[name], conditions[name])
         compared = (name,) if self.architecture.against == "own" else self.others(name)
         return {**prepared, "condition": conditions[name], "against": _join([conditions[m] for m in compared])}
@@ -372,7 +438,7 @@ class IndiSeekModule(BaseModuleClass):
         return self.encoder_decoders[name].encode(cells, cells["condition"])
 
     def specific_terms(self, name: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the terms of stage 2, unweighted: the bound of each critic and ``error``."""
+        """Return the unweighted terms of stage 2: the bound of each critic, and ``error``."""
         specific = self.encode_prepared(name, cells)
         target, estimate = self.encoder_decoders[name].compare(specific, cells, cells["condition"])
         bounds = self.critics[name].bounds(specific, cells["against"])
@@ -382,7 +448,7 @@ class IndiSeekModule(BaseModuleClass):
         }
 
     def decoding_error(self, name: Role, cells: Mapping[str, Tensor]) -> Tensor:
-        """Return the reconstruction error, as a share of what the specific representation could hold."""
+        """Return the reconstruction error relative to the variance that Z can represent."""
         encoder_decoder = self.encoder_decoders[name]
         estimate = encoder_decoder.refine(cells["closed"], cells["specific"], cells["condition"])
         target, estimate = (
@@ -391,28 +457,41 @@ class IndiSeekModule(BaseModuleClass):
         return normalized_error(target, estimate, encoder_decoder.error_scale)
 
     def critic_losses(self, name: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the loss that each critic of ``name`` with parameters minimises, by critic; the encoder has no part in it."""
+        """Return the loss of each trainable critic of a modality, by name of the critic.
+
+        The encoder receives no gradient from them.
+        """
         with torch.no_grad():
             specific = self.encode_prepared(name, cells)
         return self.critics[name].losses(specific, cells["against"])
 
     def critic_diagnostics(self, name: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return how good the critics of ``name`` are, such as ``<critic>_accuracy``."""
+        """Return quality measures of the critics of a modality, such as ``<critic>_accuracy``."""
         return self.critics[name].diagnostics(self.encode_prepared(name, cells), cells["against"])
 
     # The interface of scvi-tools
 
     def _get_inference_input(self, tensors: Mapping[str, Tensor], **kwargs: Any) -> dict[str, Any]:
-        found = [tensors[key] for key in COVARIATE_KEYS if key in tensors]
+        covariates = [tensors[key] for key in COVARIATE_KEYS if key in tensors]
         return {
             "rna": tensors[REGISTRY_KEYS.X_KEY],
             "adt": tensors["adt"],
-            "covariates": torch.cat([x.reshape(len(x), -1).float() for x in found], dim=1) if found else None,
+            "covariates": torch.cat([x.reshape(len(x), -1).float() for x in covariates], dim=1) if covariates else None,
         }
 
     @auto_move_data
     def inference(self, rna: Tensor, adt: Tensor, covariates: Tensor | None = None) -> dict[str, Any]:
-        """Encode raw values, shapes ``(n_cells, n_genes)`` and ``(n_cells, n_proteins)``, of cells with covariates as ``self.design`` takes them."""
+        """Return features and representations of raw values.
+
+        Parameters
+        ----------
+        rna
+            Raw values of RNA, shape ``(n_cells, n_genes)``.
+        adt
+            Raw values of proteins, shape ``(n_cells, n_proteins)``.
+        covariates
+            Covariates in the form that ``self.design`` takes.
+        """
         design = self.design(rna.new_zeros(len(rna), 1) if covariates is None else covariates)
         raw = {"rna": rna, "adt": adt}
         features = {
@@ -426,13 +505,16 @@ class IndiSeekModule(BaseModuleClass):
         return {"reconstruction": inference_outputs["reconstruction"]}
 
     def generative(self, reconstruction: dict[Role, Tensor]) -> dict[str, dict[Role, Tensor]]:
-        """Return the features that both representations decode to."""
+        """Return the features to which both representations decode."""
         return {"reconstruction": reconstruction}
 
     def loss(
         self, tensors: Mapping[str, Tensor], inference_outputs: Mapping[str, Any], generative_outputs: Mapping[str, Any]
     ) -> LossOutput:
-        """Return the reconstruction error of all modalities; the stages train by the terms above."""
+        """Return the reconstruction error of all modalities.
+
+        Training does not use it: each stage has its own terms.
+        """
         features, decoded = inference_outputs["features"], generative_outputs["reconstruction"]
         errors = {name: normalized_error(x, decoded[name], x.var(dim=0).sum()) for name, x in features.items()}
         return LossOutput(
@@ -443,20 +525,38 @@ class IndiSeekModule(BaseModuleClass):
 
 
 def _join(parts: list[Tensor]) -> Tensor:
-    """Put columns side by side; a single part stays as it is."""
+    """Concatenate columns; a single part is returned unchanged."""
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def _keep(values: Tensor) -> Tensor:
+    """Return the values unchanged."""
     return values
 
 
 def _mean(values: list[Tensor]) -> Tensor:
+    """Return the mean of scalars."""
     return values[0] if len(values) == 1 else torch.stack(values).mean()
 
 
 def set_trainable(module: nn.Module, trained: Iterable[nn.Module | nn.Parameter]) -> None:
-    """Let only the given parts have gradients."""
+    """Enable gradients of the given parts of a module only.
+
+    Parameters
+    ----------
+    module
+        The module.
+    trained
+        Parts of the module, or parameters, that are trained.
+
+    Examples
+    --------
+    >>> from indiseek_sc.module import set_trainable
+    >>> network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+    >>> set_trainable(network, [network[1]])
+    >>> [parameter.requires_grad for parameter in network.parameters()]
+    [False, False, True, True]
+    """
     module.requires_grad_(False)
     for part in trained:
         part.requires_grad_(True)

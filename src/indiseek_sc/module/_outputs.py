@@ -1,4 +1,4 @@
-"""What is computed from the representations: the joint representation, and the prediction of one modality from the other."""
+"""Joint representation of all modalities, and prediction of one modality from the other."""
 
 from __future__ import annotations
 
@@ -14,21 +14,33 @@ if TYPE_CHECKING:
     from indiseek_sc.nn import FeatureTransform
 
 Units = Literal["features", "normalized"]
-"""What predictions are in: the features that the model works on, or what the step within the cell makes of raw values."""
+"""Units of predictions: features of the model, or normalised values of the genes or proteins."""
 
 
 class JointLatent(nn.Module):
-    """Principal components of what the representations of all modalities decode to, each modality scaled to the same total variance.
+    """Principal components of the decoded representations of all modalities.
 
-    The representations side by side would be a poor space: a specific representation is a residual of unit variance in every dimension, however
-    little of the cell it describes. Decoded, each dimension weighs what it explains. This is ours, not the paper's.
+    The features that the representations decode to are scaled to the same total variance in each
+    modality. Concatenating the representations instead would overweight the specific ones, which
+    have unit variance in every dimension, however little of the variation of cells they describe.
+    In the space of decoded features each dimension has the weight of the variance that it
+    explains. This representation is not part of the published IndiSeek.
 
     Parameters
     ----------
     n_features
         Number of features of each modality.
     n_components
-        Width of the joint representation; bounded by the features.
+        Dimensions of the joint representation, bounded by the number of features.
+
+    Examples
+    --------
+    >>> from indiseek_sc.module import JointLatent
+    >>> decoded = [torch.randn(50, 3), torch.randn(50, 2)]
+    >>> joint = JointLatent([3, 2], n_components=4)
+    >>> joint.fit(decoded)
+    >>> joint(decoded).shape
+    torch.Size([50, 4])
     """
 
     scales: Tensor
@@ -40,15 +52,22 @@ class JointLatent(nn.Module):
 
     @property
     def used(self) -> Tensor:
-        """Numbers of the components that the training cells have, shape ``(n_used,)``."""
+        """Indices of components of nonzero variance in the training cells, shape ``(n_used,)``."""
         return (self.principal.components != 0).any(dim=0).nonzero()[:, 0]
 
     def _stack(self, decoded: Sequence[Tensor]) -> Tensor:
+        """Concatenate the scaled features of all modalities."""
         return torch.cat([values * scale for values, scale in zip(decoded, self.scales, strict=True)], dim=1)
 
     @torch.no_grad()
     def fit(self, decoded: Sequence[Tensor]) -> None:
-        """Fit on decoded training cells, shape ``(n_cells, n_features)`` for each modality."""
+        """Fit scales and components on training cells.
+
+        Parameters
+        ----------
+        decoded
+            Decoded features of each modality, shape ``(n_cells, n_features)`` each.
+        """
         for i, values in enumerate(decoded):
             self.scales[i] = values.var(dim=0, correction=0).sum().clamp(min=1e-12).rsqrt()
         self.principal.fit(*decoded, columns=lambda *some: self._stack(some))
@@ -59,17 +78,25 @@ class JointLatent(nn.Module):
 
 
 class ModalityPredictor(nn.Module):
-    """Predicts features of a target modality from what the model knows of a cell by the other one.
+    """Predict the features of a target modality from the other modality.
 
-    Where features are principal components, what they leave of each gene is added to the variances of genes, and these are
-    calibrated for themselves.
+    If features are principal components, the variance of each gene that they do not explain is
+    added to the predicted variance of the gene. The variances of genes have their own calibration.
 
     Parameters
     ----------
     n_input
-        Columns that the prediction reads.
+        Number of columns from which the features are predicted.
     target
-        The feature transform of the modality that is predicted. It is not a part of this module.
+        Feature transform of the target modality. It is not a submodule.
+
+    Examples
+    --------
+    >>> from indiseek_sc.module import ModalityPredictor
+    >>> from indiseek_sc.nn import build_transform
+    >>> target = build_transform("adt", "counts", 5, n_cells=100)
+    >>> ModalityPredictor(n_input=3, target=target).head(torch.randn(4, 3))[0].shape
+    torch.Size([4, 5])
     """
 
     left_variance: Tensor
@@ -85,22 +112,23 @@ class ModalityPredictor(nn.Module):
     def start_from(
         self, inputs: Tensor, features: Tensor, target: FeatureTransform, add_offsets: Callable[[Tensor], Tensor]
     ) -> None:
-        """Make the networks new, and set from training cells what has a closed form.
+        """Initialise the networks, and fit the closed-form parts on training cells.
 
         Parameters
         ----------
         inputs
-            What the prediction reads, shape ``(n_cells, n_input)``.
+            Inputs of the prediction, shape ``(n_cells, n_input)``.
         features
-            What it predicts, shape ``(n_cells, n_output)``.
+            Features of the target modality, shape ``(n_cells, n_output)``.
         target
-            The feature transform that made them.
+            Feature transform of the target modality.
         add_offsets
-            Adds to features of these cells what their covariates add.
+            Function that adds covariate effects to features of these cells.
         """
         self.head.start_from(inputs, features)
         if target.components is not None:
-            # Components are uncorrelated over these cells, and standardised genes have variance 1.
+            # Components are uncorrelated over the training cells, and standardised genes have
+            # variance 1.
             explained = add_offsets(features).var(dim=0) @ target.directions.square()
             self.left_variance.copy_((1 - explained).clamp(min=0) * (target.scale > 0))
 
@@ -113,20 +141,20 @@ class ModalityPredictor(nn.Module):
         target: FeatureTransform,
         add_offsets: Callable[[Tensor], Tensor],
     ) -> None:
-        """Set deviations and intervals by cells that the networks did not learn from.
+        """Calibrate standard deviations and intervals on cells that were not used for training.
 
         Parameters
         ----------
         inputs
-            As in :meth:`start_from`.
+            Inputs of the prediction, shape ``(n_cells, n_input)``.
         measured
-            The truth in these units, shape ``(n_cells, n_columns)``.
+            Measured values in the given units, shape ``(n_cells, n_columns)``.
         units
-            Which calibration is set.
+            Units whose calibration is set.
         target
-            The feature transform of the modality that is predicted.
+            Feature transform of the target modality.
         add_offsets
-            As in :meth:`start_from`.
+            Function that adds covariate effects to features of these cells.
         """
         mean, std = self._predict(inputs, units, target, add_offsets)
         self.calibrations[units].fit(measured - mean, std)
@@ -141,10 +169,12 @@ class ModalityPredictor(nn.Module):
     def _predict(
         self, inputs: Tensor, units: Units, target: FeatureTransform, add_offsets: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, Tensor]:
+        """Return the mean and the standard deviation before calibration."""
         mean, std = self.head(inputs)
         if units == "features":
             return mean, std
         if target.components is not None:
-            # Errors of components are taken as uncorrelated; the calibration makes up for that on average over cells.
+            # Errors of components are treated as uncorrelated; calibration corrects the resulting
+            # error of the standard deviations on average over cells.
             std = (std.square() @ target.directions.square() + self.left_variance).sqrt()
         return target.unstandardize(target.unproject(add_offsets(mean))), std * target.spread

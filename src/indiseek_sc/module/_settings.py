@@ -1,4 +1,4 @@
-"""What a model is built from and how it is trained, as two values that are saved with it."""
+"""Settings of the architecture and of the training of a model, which are saved with it."""
 
 from __future__ import annotations
 
@@ -14,43 +14,56 @@ Against = Literal["other", "own"]
 
 @dataclass(frozen=True)
 class Architecture:
-    """What the module is built from, and the losses that it computes; see :class:`indiseek_sc.IndiSeek` for what a user gives.
+    """Architecture of the module and weights of its losses.
+
+    :class:`indiseek_sc.IndiSeek` describes the corresponding arguments for users.
 
     Parameters
     ----------
     n_shared
-        Largest width of the raw shared representations, before directions that are not shared are dropped.
+        Largest number of dimensions of the raw shared representations, before directions that are
+        not shared are dropped.
     n_shared_first
-        Width that stage 1 begins with; the largest is used only if representations of this width turn out not to be sufficient. It has no
-        effect on a stage 1 without a linear start.
+        Number of dimensions with which stage 1 starts. The largest number is used only if
+        representations of this size are not sufficient. Ignored without a linear start.
     n_specific
-        Largest width of the specific representations.
+        Largest number of dimensions of the specific representations.
     n_hidden
         Width of the hidden layers of encoders and encoder-decoders.
     n_layers
-        Hidden layers of encoders (and of the encoder-decoder, if plain).
+        Number of hidden layers of encoders (and of plain encoder-decoders).
     dropout
         Dropout of the shared encoders.
     batch_offsets
-        Subtract from the features what batches and other covariates add to them.
+        Whether to subtract additive effects of batches and other covariates from the features.
     within_batches
-        Compare cells in stage 1 within the levels of covariates alone, so that these cannot help to find partners.
+        Whether to compare cells in stage 1 only within the levels of covariates, so that covariates
+        cannot help to identify the two measurements of a cell.
     linear_start
-        Start stage 1 from regularised CCA, and end it in canonical directions.
+        Whether to start stage 1 from regularised CCA, and to rotate its result to canonical
+        directions.
     info_nce_weight
         Weight of InfoNCE in stage 1.
     canonical_weight
-        Weight of the canonical term, for each dimension of the representation.
+        Weight of the canonical correlation loss in stage 1, which is summed over dimensions.
     prediction_weight
-        Weight of the error of predicting each modality from the other one's shared representation.
+        Weight of the error of predicting each modality from the shared representation of the other.
     conditional_encoder_decoder
-        Use the conditional whitening in stage 2, else the plain encoder and decoder.
+        Whether to use the conditional whitening in stage 2 instead of a plain encoder and decoder.
     standardize
-        Standardise the specific representation of the plain encoder. The conditional whitening always does.
+        Whether to standardise the specific representation of the plain encoder. That of the
+        conditional encoder-decoder is always standardised.
     independence
-        Names of the critics, joined by ``+``, or what makes them.
+        Critics of stage 2: names joined by ``+``, or callables that build critics.
     against
-        Whose shared representation the critics compare a specific representation with.
+        Modality whose shared representation the critics compare with a specific representation:
+        ``"other"`` or ``"own"``.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, stage 1 has no term with a weight above 0, or a critic is
+        unknown.
     """
 
     n_shared: int = 10
@@ -78,7 +91,7 @@ class Architecture:
         for name in weights:
             check_number(name, getattr(self, name))
         if not any(getattr(self, name) for name in weights):
-            raise ValueError(f"One of {', '.join(weights)} must be above 0: stage 1 has nothing to learn from.")
+            raise ValueError(f"At least one of {', '.join(weights)} must be above 0, or stage 1 has no loss.")
         for name in ("batch_offsets", "within_batches", "linear_start", "conditional_encoder_decoder", "standardize"):
             check_flag(name, getattr(self, name))
         check_name("against", self.against, get_args(Against))
@@ -88,28 +101,33 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How the stages are trained; ``plan_kwargs`` of :meth:`indiseek_sc.IndiSeek.train` changes these for one call.
+    """Optimisation settings of all stages.
+
+    ``plan_kwargs`` of :meth:`indiseek_sc.IndiSeek.train` changes them for a single call.
 
     Parameters
     ----------
     lambda_
         Weight of the reconstruction error.
     batch_size
-        Cells in a batch of stage 1, whose other cells are the negatives.
+        Number of cells in a batch of stage 1, which also serve as negatives of each other.
     specific_batch_size
-        Cells in a batch of the specific encoders and of the critics that they learn against: many small steps remove more dependence than
-        few large ones of the same cost.
+        Number of cells in a batch of adversarial training of specific encoders and critics. Many
+        steps with small batches remove more dependence than few steps with large batches of the
+        same total cost.
     regression_batch_size
-        Cells in a batch of all else that is trained after stage 1 by a plain loss: splines, critics alone, decoder, prediction.
+        Number of cells in a batch of the remaining networks after stage 1: normalizing flows,
+        critics before adversarial training, decoders, and prediction of a modality.
     learning_rate
-        Learning rate of the shared encoders, the largest one where there is a cycle.
+        Learning rate of the shared encoders; with ``one_cycle`` the maximum.
     one_cycle
-        Let the learning rate of the shared encoders rise and fall once over the stage (Smith and Topin 2019), whose number of epochs is then
-        given, and at least 200 steps if the user does not say; else it is constant.
+        Whether the learning rate of the shared encoders increases and decreases once during the
+        stage (one-cycle schedule [1]_) instead of being constant. The number of epochs is then
+        fixed, with at least 200 steps unless the user sets it.
     specific_learning_rate
         Initial learning rate of the specific encoders.
     regression_learning_rate
-        Initial learning rate of the splines and of the refinement of the decoder.
+        Initial learning rate of normalizing flows and of the refinement of the decoder.
     prediction_learning_rate
         Initial learning rate of the prediction of one modality from the other.
     critic_learning_rate
@@ -117,29 +135,44 @@ class Optimisation:
     weight_decay
         Decoupled weight decay of the encoders.
     n_critic_steps
-        Critic steps for each step of the specific encoders.
+        Number of critic steps for each step of the specific encoders.
     n_critic_warmup_steps
-        Critic steps before the specific encoders move at all, where critics were not trained alone before.
+        Number of critic steps before the first step of the specific encoders, if the critics were
+        not trained alone before.
     gate_critics
-        Train the critics alone first, on representations that stand still, and move the encoder of a modality only if critics or a probe find
-        dependence in it on validation cells.
+        Whether to train the critics alone first, on fixed representations, and to train the
+        specific encoder of a modality only if the critics or a probe detect dependence on
+        validation cells.
     keep_least_leak
-        Keep the representations of each modality as they were when a newly fitted probe explained least of the other shared representation on validation
-        cells, which may be before the first epoch; else as they are after the last.
+        Whether to keep, for each modality, the state in which a newly fitted probe explained the
+        least variance of the other shared representation on validation cells, which may be the
+        state before the first epoch, instead of the state after the last epoch.
     max_epochs_shared
         Largest number of epochs of stage 1.
     max_epochs_flow
-        Largest number of epochs of the splines that follow the conditional whitening.
+        Largest number of epochs of the normalizing flows after conditional whitening.
     max_epochs_critics
-        Largest number of epochs of critics alone.
+        Largest number of epochs in which critics are trained alone.
     max_epochs_specific
-        Number of epochs of the specific encoders; those in which critics learn alone come on top.
+        Number of epochs of adversarial training of the specific encoders, not counting epochs in
+        which the critics are trained alone.
     max_epochs_decoder
-        Largest number of epochs of the decoder's refinement.
+        Largest number of epochs of the refinement of the decoder.
     max_epochs_prediction
         Largest number of epochs of the prediction of one modality from the other.
     patience
-        Epochs without a better validation figure before a stage ends; 0 means never.
+        Number of epochs without improvement on validation cells after which a stage ends; 0
+        disables early stopping.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+
+    References
+    ----------
+    .. [1] Smith and Topin. Super-convergence: very fast training of neural networks using large
+       learning rates. Proceedings of SPIE 11006 (2019). arXiv 1708.07120.
     """
 
     lambda_: float = 100.0
@@ -180,19 +213,27 @@ class Optimisation:
 
 
 class Settings(NamedTuple):
-    """All choices that make a model and its training."""
+    """Complete settings of a model and its training.
+
+    Parameters
+    ----------
+    architecture
+        Architecture and loss weights.
+    optimisation
+        Optimisation settings.
+    """
 
     architecture: Architecture
     optimisation: Optimisation
 
     def describe(self) -> dict[str, Any]:
-        """Return all choices by name, as they are given to a model."""
+        """Return all settings by the names under which a model accepts them."""
         return vars(self.architecture) | vars(self.optimisation)
 
 
 _PRESETS: dict[str, Settings] = {
     "default": Settings(Architecture(), Optimisation()),
-    # arXiv 2509.21584, CITE-seq experiments, as far as they are described there.
+    # Settings of the CITE-seq experiments of arXiv 2509.21584, as far as they are described there.
     "paper": Settings(
         Architecture(
             n_shared=50,
@@ -234,27 +275,39 @@ _PRESETS: dict[str, Settings] = {
 
 
 def make_settings(preset: str, **changes: Any) -> Settings:
-    """Return the settings of a preset, with those changes that are not None.
+    """Return the settings of a preset with changes.
 
     Parameters
     ----------
     preset
         ``"default"`` or ``"paper"``.
     **changes
-        Fields of :class:`Architecture` or :class:`Optimisation`.
+        Fields of :class:`Architecture` or :class:`Optimisation`; None leaves the value of the
+        preset.
+
+    Returns
+    -------
+    The settings.
 
     Raises
     ------
     TypeError
-        If neither has such a field.
+        If neither class has a field of this name.
     ValueError
-        If there is no such preset, a number is out of range, stage 1 has no term with a weight, or a critic is unknown.
+        If the preset is unknown, a number is out of range, stage 1 has no term with a weight above
+        0, or a critic is unknown.
+
+    Examples
+    --------
+    >>> from indiseek_sc.module import make_settings
+    >>> make_settings("default", n_shared=4).architecture.n_shared
+    4
     """
     preset = check_name("preset", preset, _PRESETS)
     changes = {name: value for name, value in changes.items() if value is not None}
     architecture, optimisation = _PRESETS[preset]
-    own = {field.name for field in fields(Optimisation)} & set(changes)
+    of_optimisation = {field.name for field in fields(Optimisation)} & set(changes)
     return Settings(
-        replace(architecture, **{name: value for name, value in changes.items() if name not in own}),
-        replace(optimisation, **{name: changes[name] for name in own}),
+        replace(architecture, **{name: value for name, value in changes.items() if name not in of_optimisation}),
+        replace(optimisation, **{name: changes[name] for name in of_optimisation}),
     )

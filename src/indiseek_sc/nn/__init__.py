@@ -1,4 +1,4 @@
-"""Networks, closed-form fits and feature transforms: pure torch, no data."""
+"""Networks, closed-form fits and feature transforms, in pure PyTorch, without data handling."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from indiseek_sc.nn._canonical_analysis import (
     regularized_cca,
     shared_strength,
 )
+from indiseek_sc.nn._conditional_encoder_decoder import ConditionalEncoderDecoder
 from indiseek_sc.nn._covariates import N_STATES, CovariateDesign, CovariateOffsets, Offsets
-from indiseek_sc.nn._encoder_decoders import ConditionalEncoderDecoder, PlainEncoderDecoder, SpecificEncoderDecoder
+from indiseek_sc.nn._encoder_decoders import PlainEncoderDecoder, SpecificEncoderDecoder
 from indiseek_sc.nn._flow import ConditionalSpline
 from indiseek_sc.nn._linear import FourierRegression, PrincipalMap, RidgeMap
 from indiseek_sc.nn._networks import CrossPredictor, NamedModules, SharedEncoder, last_layer, make_mlp

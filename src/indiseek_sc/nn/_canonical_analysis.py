@@ -1,4 +1,4 @@
-"""Canonical correlation analysis in closed form: where stage 1 starts from, and the axes that it ends in."""
+"""Regularised canonical correlation analysis, with which stage 1 starts and ends."""
 
 from __future__ import annotations
 
@@ -12,29 +12,40 @@ from torch import Tensor, nn
 from indiseek_sc.nn._parts import double_parts, means, sum_parts
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""Candidates for the regularisation, as multiples of the mean variance of a feature."""
+"""Candidate ridge penalties, as multiples of the mean variance of the features."""
 
 
 class LinearMap(NamedTuple):
-    """The affine map ``(x - center) @ weight``."""
+    """Affine map ``(x - center) @ weight``.
+
+    Parameters
+    ----------
+    center
+        Subtracted from each row, shape ``(n_input,)``.
+    weight
+        Weights, shape ``(n_input, n_output)``.
+    """
 
     center: Tensor
     weight: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Map rows of ``x``."""
+        """Map the rows of ``x``."""
         return (x - self.center) @ self.weight
 
 
 def correlate(first: Tensor, second: Tensor) -> Tensor:
-    """Pearson correlation of each column with its partner, shape ``(n_columns,)``; 0 where a column is constant."""
+    """Return the Pearson correlation of each column with its partner, shape ``(n_columns,)``.
+
+    The correlation of a constant column is 0.
+    """
     first, second = first - first.mean(dim=0), second - second.mean(dim=0)
     norm = first.norm(dim=0) * second.norm(dim=0)
     return torch.where(norm > 0, (first * second).sum(dim=0) / norm.clamp(min=torch.finfo(norm.dtype).tiny), 0.0)
 
 
 def _inverse_root(covariance: Tensor, ridge: float) -> Tensor:
-    """Inverse square root, regularised; directions in which nothing varies are left out."""
+    """Return the inverse root of a regularised covariance; directions of no variance become 0."""
     n = covariance.shape[0]
     eye = torch.eye(n, dtype=covariance.dtype, device=covariance.device)
     values, vectors = torch.linalg.eigh(covariance + ridge * covariance.trace() / n * eye)
@@ -43,7 +54,7 @@ def _inverse_root(covariance: Tensor, ridge: float) -> Tensor:
 
 
 class _Moments(NamedTuple):
-    """Means and covariances of two sets of columns over the same cells."""
+    """Means and covariances of two matrices over the same cells."""
 
     centers: tuple[Tensor, Tensor]
     within: tuple[Tensor, Tensor]
@@ -51,6 +62,7 @@ class _Moments(NamedTuple):
 
     @classmethod
     def of(cls, first: Tensor, second: Tensor, rows: Tensor) -> _Moments:
+        """Compute the moments over the given rows."""
         centers = means(first, second, rows=rows)
 
         def products(a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
@@ -61,28 +73,54 @@ class _Moments(NamedTuple):
         return cls((centers[0], centers[1]), (of_first, of_second), between)
 
     def find_maps(self, roots: tuple[Tensor, Tensor], n_directions: int) -> tuple[LinearMap, LinearMap]:
-        """Return the canonical directions, given the inverse roots of the regularised covariances."""
+        """Return the canonical directions, given the inverse roots of both covariances."""
         left, _, right = torch.linalg.svd(roots[0] @ self.between @ roots[1], full_matrices=False)
         weights = roots[0] @ left[:, :n_directions], roots[1] @ right[:n_directions].T
         return LinearMap(self.centers[0], weights[0]), LinearMap(self.centers[1], weights[1])
 
 
 def _standardized(linear: LinearMap, x: Tensor, rows: Tensor, scale: Tensor) -> LinearMap:
-    """Give each output column the standard deviation ``scale`` over some cells; constant ones become 0."""
+    """Scale output columns to given standard deviations over the rows; constant ones to 0."""
     std = torch.cat([linear(part) for (part,) in double_parts(x, rows=rows)]).std(dim=0, correction=0)
     factor = torch.where(std > 1e-9, scale / std.clamp(min=1e-9), 0.0)
     return LinearMap(linear.center, linear.weight * factor)
 
 
 def chance_correlation(n_cells: int) -> float:
-    """Correlation that independent values of ``n_cells`` exceed by chance once in twenty times, about."""
+    """Return the absolute correlation that independent variables exceed in about 5 % of cases.
+
+    Parameters
+    ----------
+    n_cells
+        Number of cells from which the correlation is estimated.
+
+    Examples
+    --------
+    >>> from indiseek_sc.nn import chance_correlation
+    >>> chance_correlation(100)
+    0.2
+    """
     return 2 / math.sqrt(n_cells)
 
 
 def shared_strength(correlation: Tensor, n_cells: int) -> float:
-    """Sum of squared correlations that were read on ``n_cells``, without those that chance could give.
+    """Return the sum of the squared correlations that exceed :func:`chance_correlation`.
 
-    Those would otherwise decide on small validation sets.
+    Correlations at the level of chance are left out because, on small validation sets, their sum
+    would otherwise dominate comparisons between models.
+
+    Parameters
+    ----------
+    correlation
+        Correlations, shape ``(n_directions,)``.
+    n_cells
+        Number of cells from which they are estimated.
+
+    Examples
+    --------
+    >>> from indiseek_sc.nn import shared_strength
+    >>> round(shared_strength(torch.tensor([0.9, 0.5, 0.1]), 100), 2)
+    1.06
     """
     return float(correlation.square().where(correlation > chance_correlation(n_cells), 0.0).sum())
 
@@ -97,40 +135,59 @@ def regularized_cca(
     *,
     refit: bool = False,
 ) -> tuple[LinearMap, LinearMap, Tensor]:
-    r"""Ridge-regularised CCA (Vinod 1976), with the two ridges chosen on validation cells.
+    r"""Fit canonical correlation analysis with ridge penalties [1]_ chosen on validation cells.
 
-    Directions are the singular vectors of :math:`(\Sigma_{aa} + r_a I)^{-1/2} \Sigma_{ab} (\Sigma_{bb} + r_b I)^{-1/2}`; the pair
-    of ridges with the largest sum of squared validation correlations, chance levels left out, wins. Each direction is scaled to a standard deviation
-    equal to its validation correlation, so that directions which do not hold up count for little in a distance.
+    The directions are the singular vectors of
+    :math:`(\Sigma_{aa} + r_a I)^{-1/2} \Sigma_{ab} (\Sigma_{bb} + r_b I)^{-1/2}`. The pair of
+    penalties with the largest :func:`shared_strength` on the validation cells is chosen. Each
+    direction is scaled to a standard deviation equal to its validation correlation, so that
+    directions which do not generalise have little weight in distances between cells.
 
     Parameters
     ----------
     first
         Features of one modality, shape ``(n_cells, n_first)``.
     second
-        Features of the same cells in the other, shape ``(n_cells, n_second)``.
+        Features of the same cells in the other modality, shape ``(n_cells, n_second)``.
     train
-        Row numbers to fit on.
+        Row numbers of the training cells.
     validation
-        Row numbers to choose on.
+        Row numbers of the validation cells.
     n_directions
         Number of directions, at most ``min(n_first, n_second)``.
     ridges
-        Candidates for each ridge, as multiples of the mean variance of a feature.
+        Candidates for each penalty, as multiples of the mean variance of the features.
     refit
-        Whether to fit the directions again on both sets of cells once the ridges are chosen, which helps small data.
+        Whether to fit the directions again on training and validation cells with the chosen
+        penalties, which improves the fit on small data.
 
     Returns
     -------
-    Both maps, float64, and the validation correlations, shape ``(n_directions,)``, none below 0.
+    The maps of both modalities, float64, and the validation correlations, shape
+    ``(n_directions,)``; negative correlations are set to 0.
+
+    References
+    ----------
+    .. [1] Vinod. Canonical ridge and econometrics of joint production. Journal of Econometrics 4,
+       147 (1976).
+
+    Examples
+    --------
+    >>> from indiseek_sc.nn import regularized_cca
+    >>> common = torch.randn(300, 1)
+    >>> first, second = common + 0.1 * torch.randn(300, 3), common + 0.1 * torch.randn(300, 2)
+    >>> train, validation = torch.arange(200), torch.arange(200, 300)
+    >>> *maps, correlation = regularized_cca(first, second, train, validation, 2)
+    >>> bool(correlation[0] > 0.9)
+    True
     """
     moments = _Moments.of(first, second, train)
     roots = [{ridge: _inverse_root(covariance, ridge) for ridge in ridges} for covariance in moments.within]
-    seen = first[validation].double(), second[validation].double()
+    held_out = first[validation].double(), second[validation].double()
     best: tuple[float, tuple[float, float], Tensor] | None = None
     for pair in product(ridges, ridges):
         maps = moments.find_maps((roots[0][pair[0]], roots[1][pair[1]]), n_directions)
-        correlation = correlate(maps[0](seen[0]), maps[1](seen[1])).clamp(min=0.0)
+        correlation = correlate(maps[0](held_out[0]), maps[1](held_out[1])).clamp(min=0.0)
         score = shared_strength(correlation, validation.shape[0])
         if best is None or score > best[0]:
             best = score, pair, correlation
@@ -149,14 +206,23 @@ def regularized_cca(
 
 
 class CanonicalRotation(nn.Module):
-    """Turns a raw shared representation into canonical directions, the most shared ones first, and drops those that are not shared.
+    """Rotate a raw shared representation to canonical directions, sorted by their correlation.
 
-    Dropped directions are columns of 0 at the end, so that the width of all networks behind is known before training.
+    Directions that are not shared are dropped. Dropped directions become columns of 0 at the end,
+    so that the widths of subsequent networks are known before training.
 
     Parameters
     ----------
     n_shared
-        Width of the raw representation.
+        Number of dimensions of the raw representation.
+
+    Examples
+    --------
+    >>> from indiseek_sc.nn import CanonicalRotation, LinearMap
+    >>> rotation = CanonicalRotation(2)
+    >>> rotation.set(LinearMap(torch.zeros(2), torch.eye(2)), torch.tensor([0.9, 0.0]))
+    >>> rotation(torch.ones(1, 2)).tolist()
+    [[1.0, 0.0]]
     """
 
     center: Tensor
@@ -171,20 +237,23 @@ class CanonicalRotation(nn.Module):
 
     @property
     def n_kept(self) -> int:
-        """Number of directions that were kept."""
+        """Number of directions that are kept."""
         return int((self.correlation > 0).sum())
 
     def set(self, linear: LinearMap, correlation: Tensor) -> None:
-        """Take over directions from :func:`regularized_cca`; a correlation of 0 drops one."""
+        """Set directions from :func:`regularized_cca`; those of correlation 0 are dropped."""
         kept = (correlation > 0).to(linear.weight.dtype)
         self.center.copy_(linear.center)
         self.weight.copy_(linear.weight * kept)
         self.correlation.copy_(correlation)
 
     def forward(self, raw: Tensor) -> Tensor:
-        """Rotate: shape ``(n_cells, n_shared)`` kept; each direction has its correlation for a standard deviation."""
+        """Return the rotated representation, shape ``(n_cells, n_shared)``.
+
+        The standard deviation of each direction is its correlation.
+        """
         return (raw - self.center) @ self.weight
 
     def standardize(self, shared: Tensor) -> Tensor:
-        """Scale the kept directions of a rotated representation to unit variance, as networks read it."""
+        """Scale the kept directions of a rotated representation to unit variance."""
         return torch.where(self.correlation > 0, shared / self.correlation.clamp(min=1e-6), 0.0)

@@ -1,4 +1,4 @@
-"""Batches and other covariates of cells: the columns that networks read, and what covariates add to features."""
+"""Batches and other covariates of cells: their design matrix and their effects on features."""
 
 from __future__ import annotations
 
@@ -14,32 +14,44 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 N_STATES = 20
-"""Largest number of cell states within which offsets are estimated."""
+"""Largest number of cell states for which covariate effects are estimated."""
 
 CELLS_AT_ONCE = 4_096
-"""Cells whose distances to all states are held at once."""
+"""Number of cells for which distances to all states are held in memory at once."""
 
 FARTHEST = 1e30
-"""Squared distance of a state that there is not."""
+"""Squared distance assigned to states that do not exist."""
 
 
 class CovariateDesign(nn.Module):
-    """Turns covariates of cells into the columns of a design: an indicator for each level, and values in standard deviations.
+    """Convert covariates of cells to a design matrix of indicators and standardised values.
 
-    A category with a single level has no column, since it cannot explain anything.
+    Each level of a category has an indicator column. A category with a single level has no column,
+    since it cannot explain any variance. Continuous covariates are standardised.
 
     Parameters
     ----------
     n_levels
-        Number of levels of each category that the model learns from. The first category is the batch.
+        Number of levels of each category in the training data. The first category is the batch.
     n_values
         Number of continuous covariates.
     n_added
-        Number of further batches, from which nothing was learned. Their columns come last.
+        Number of additional batches that were not part of the training data. Their columns come
+        last.
+
+    Examples
+    --------
+    >>> from indiseek_sc.nn import CovariateDesign
+    >>> design = CovariateDesign(n_levels=(2,))
+    >>> design(torch.tensor([[0.0], [1.0]])).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
     """
 
     mean: Tensor
-    """Mean over the training cells of each column that the model learned from, shape ``(n_learned,)``; of levels these are their shares."""
+    """Mean of each learned column over the training cells, shape ``(n_learned,)``.
+
+    For indicators this is the share of cells with the level.
+    """
     value_mean: Tensor
     value_scale: Tensor
 
@@ -57,7 +69,7 @@ class CovariateDesign(nn.Module):
 
     @torch.no_grad()
     def fit(self, covariates: Tensor) -> None:
-        """Set means and scales from the covariates of training cells, in the form that :meth:`forward` takes."""
+        """Set means and scales from covariates of training cells, as given to :meth:`forward`."""
         if self.value_mean.numel():
             values = covariates[:, len(self.n_levels) :].double()
             std = values.std(dim=0, correction=0)
@@ -66,13 +78,14 @@ class CovariateDesign(nn.Module):
         self.mean.copy_(self(covariates)[:, : self.n_learned].double().mean(dim=0))
 
     def forward(self, covariates: Tensor) -> Tensor:
-        """Return the design, shape ``(n_cells, n_columns)``.
+        """Return the design matrix, shape ``(n_cells, n_columns)``.
 
         Parameters
         ----------
         covariates
-            The number of each category's level, in the order of the categories, and the continuous covariates in their own units beside it,
-            shape ``(n_cells, n_categories + n_values)``. Added batches have the numbers after those of the others.
+            Level numbers of each category, followed by the continuous covariates in their original
+            units, shape ``(n_cells, n_categories + n_values)``. Added batches are numbered after
+            the batches of the training data.
         """
         n_categories = len(self.n_levels)
         parts = [_indicate(covariates[:, i], 0, n) for i, n in enumerate(self.widths) if n]
@@ -85,24 +98,33 @@ class CovariateDesign(nn.Module):
         return torch.cat(parts, dim=1).to(self.mean.dtype)
 
     def learned(self, design: Tensor) -> Tensor:
-        """Return the columns that the model learned from, shape ``(n_cells, n_learned)``; cells of added batches have the mean batch."""
-        known, n = design[:, : self.n_learned], self.widths[0] if self.widths else 0
+        """Return the columns used in training, shape ``(n_cells, n_learned)``.
+
+        Cells of added batches have the mean of the training batches.
+        """
+        learned, n = design[:, : self.n_learned], self.widths[0] if self.widths else 0
         if not (self.n_added and n):
-            return known
+            return learned
         is_added = design[:, self.n_learned :].sum(dim=1, keepdim=True)
-        return torch.cat([known[:, :n] + is_added * self.mean[:n], known[:, n:]], dim=1)
+        return torch.cat([learned[:, :n] + is_added * self.mean[:n], learned[:, n:]], dim=1)
 
     def average(self, n_cells: int) -> Tensor:
-        """Return the columns of cells of no certain covariates, shape ``(n_cells, n_learned)``."""
+        """Return the mean of the training cells for each cell, shape ``(n_cells, n_learned)``."""
         return self.mean.expand(n_cells, -1)
 
     def find_same(self, design: Tensor) -> Tensor:
-        """Return which cells have the levels of which in all categories, shape ``(n_cells, n_cells)``."""
+        """Return which cells agree in all categories, shape ``(n_cells, n_cells)``."""
         levels = design[:, : sum(self.widths)]
         return levels @ levels.T > sum(n > 0 for n in self.widths) - 0.5
 
     def center(self, offsets: Tensor) -> Tensor:
-        """Return offsets, shape ``(..., n_learned, n_features)``, whose mean over training cells is 0 in each category."""
+        """Return offsets whose mean over the training cells is 0 in each category.
+
+        Parameters
+        ----------
+        offsets
+            Offsets, shape ``(..., n_learned, n_features)``.
+        """
         parts = offsets.split([*self.widths, self.n_learned - sum(self.widths)], dim=-2)
         shares = self.mean.to(offsets).split([*self.widths, self.n_learned - sum(self.widths)])
         centered = [
@@ -113,21 +135,22 @@ class CovariateDesign(nn.Module):
 
 
 def _indicate(numbers: Tensor, first: int, n: int) -> Tensor:
-    """Return indicators of ``n`` levels from the number ``first`` on, shape ``(n_cells, n)``."""
+    """Return indicators of ``n`` levels, numbered from ``first``, shape ``(n_cells, n)``."""
     return (numbers[:, None] == torch.arange(first, first + n, device=numbers.device)).float()
 
 
 class Offsets(NamedTuple):
-    """What covariates add to the features of one modality.
+    """Additive effects of covariates on the features of one modality.
 
     Parameters
     ----------
     overall
-        Whatever the state of a cell, shape ``(n_columns, n_features)``.
+        Effects common to all cells, shape ``(n_columns, n_features)``.
     states
-        Mean features of the cell states, without what covariates add, shape ``(n_states, n_features)``.
+        Mean features of the cell states after subtraction of the covariate effects, shape
+        ``(n_states, n_features)``.
     of_states
-        In each state beside that, shape ``(n_states, n_columns, n_features)``.
+        Additional effects in each state, shape ``(n_states, n_columns, n_features)``.
     spread
         Mean squared distance of a cell from its state.
     """
@@ -139,28 +162,45 @@ class Offsets(NamedTuple):
 
 
 class CovariateOffsets(nn.Module):
-    r"""Subtracts from the features of a cell what its covariates add to those of cells of its state; nothing until :meth:`set` says how much.
+    r"""Subtract additive covariate effects, which depend on the cell state, from features.
 
     .. math::
 
         x - \Big(\beta + \sum_k r_k(x)\, \gamma_k\Big)^\top d , \qquad
         r_k(x) \propto \exp\big(- \| x - (\beta + \gamma_k)^\top d - \mu_k \|^2 / \sigma^2 \big)
 
-    for a cell with covariates :math:`d`, states :math:`\mu_k`, overall offsets :math:`\beta` and those of states :math:`\gamma_k`: the form of Harmony's and
-    Symphony's corrections (Korsunsky et al. 2019, Nature Methods 16, 1289; Kang et al. 2021, Nature Communications 12, 5890). It is a function of one
-    modality's features alone, so new cells need no fit and no other modality.
+    for a cell with covariates :math:`d`, states :math:`\mu_k`, overall effects :math:`\beta` and
+    additional effects :math:`\gamma_k` of the states. The correction has the form of Harmony [1]_
+    and Symphony [2]_. It is a function of the features of one modality, so new cells require
+    neither a fit nor the other modality. Before :meth:`set` is called, all effects are 0.
 
     Parameters
     ----------
     n_columns
-        Number of columns of the design.
+        Number of columns of the design matrix.
     n_features
         Number of features.
+
+    References
+    ----------
+    .. [1] Korsunsky et al. Fast, sensitive and accurate integration of single-cell data with
+       Harmony. Nature Methods 16, 1289 (2019).
+    .. [2] Kang et al. Efficient and precise single-cell reference atlas mapping with Symphony.
+       Nature Communications 12, 5890 (2021).
+
+    Examples
+    --------
+    >>> from indiseek_sc.nn import CovariateOffsets, Offsets
+    >>> offsets = CovariateOffsets(n_columns=2, n_features=1)
+    >>> effects = torch.tensor([[1.0], [-1.0]])  # of two batches
+    >>> offsets.set(Offsets(effects, torch.zeros(1, 1), torch.zeros(1, 2, 1), spread=1.0))
+    >>> offsets(torch.tensor([[6.0], [4.0]]), torch.eye(2)).tolist()
+    [[5.0], [5.0]]
     """
 
     overall: Tensor
     states: Tensor
-    """As in :class:`Offsets`, shape ``(N_STATES, n_features)``; infinite where there are fewer."""
+    """As in :class:`Offsets`, shape ``(N_STATES, n_features)``; infinite if not in use."""
     of_states: Tensor
     spread: Tensor
 
@@ -173,7 +213,7 @@ class CovariateOffsets(nn.Module):
 
     @torch.no_grad()
     def set(self, offsets: Offsets) -> None:
-        """Take over offsets of the first columns; those of others are 0."""
+        """Set the effects of the first columns; those of the remaining columns become 0."""
         n_states, n_columns, _ = offsets.of_states.shape
         self.overall.zero_()[:n_columns] = offsets.overall
         self.states.fill_(math.inf)[:n_states] = offsets.states
@@ -181,13 +221,21 @@ class CovariateOffsets(nn.Module):
         self.spread.fill_(offsets.spread)
 
     def forward(self, features: Tensor, design: Tensor) -> Tensor:
-        """Subtract the offsets from features, shape ``(n_cells, n_features)``, of cells with covariates of shape ``(n_cells, n_columns)``."""
+        """Return features without covariate effects, shape ``(n_cells, n_features)``.
+
+        Parameters
+        ----------
+        features
+            Features, shape ``(n_cells, n_features)``.
+        design
+            Design matrix of the same cells, shape ``(n_cells, n_columns)``.
+        """
         if not design.shape[1]:
             return features
         return map_parts(self._subtract, features, design, at_once=CELLS_AT_ONCE)
 
     def add(self, features: Tensor, design: Tensor) -> Tensor:
-        """Add the offsets to features that are without them, shape ``(n_cells, n_features)``."""
+        """Add covariate effects to features without them, shape ``(n_cells, n_features)``."""
         if not design.shape[1]:
             return features
         return map_parts(self._add, features, design, at_once=CELLS_AT_ONCE)
@@ -200,13 +248,13 @@ class CovariateOffsets(nn.Module):
         return features + design @ self.overall + self._average(self._of_states(design), features[:, None])
 
     def _of_states(self, design: Tensor) -> Tensor:
-        """Offsets of the states beside the overall ones, shape ``(n_cells, N_STATES, n_features)``."""
+        """Return the effects in each state, shape ``(n_cells, N_STATES, n_features)``."""
         return torch.einsum("nw,kwf->nkf", design, self.of_states)
 
     def _average(self, by_state: Tensor, corrected: Tensor) -> Tensor:
-        """Offsets of the state of each cell, by how near the features are to each state."""
+        """Return the mean effect over states, weighted by proximity to each state."""
         is_state = self.states.isfinite().all(dim=1)
-        # Not by an infinite distance, which has no gradient.
+        # A finite distance is used because gradients through an infinite one are undefined.
         states = torch.where(is_state[:, None], self.states, 0.0)
         distance = torch.where(is_state, (corrected - states).square().sum(dim=2), FARTHEST)
         shares = torch.softmax(-distance / self.spread, dim=1)

@@ -1,4 +1,4 @@
-"""Linear maps with a closed-form fit, kept as buffers."""
+"""Linear and Fourier-feature maps with a closed-form fit, whose weights are buffers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,23 @@ if TYPE_CHECKING:
 
 
 class RidgeMap(nn.Module):
-    """Affine map fitted by ridge regression, kept as buffers.
+    """Affine map fitted by ridge regression, with weights in buffers.
 
     Parameters
     ----------
     n_input
-        Input columns.
+        Number of input columns.
     n_output
-        Output columns.
+        Number of output columns.
+
+    Examples
+    --------
+    >>> from indiseek_sc.nn import RidgeMap
+    >>> x = torch.arange(10.0)[:, None]
+    >>> ridge = RidgeMap(n_input=1, n_output=1)
+    >>> ridge.fit(x, 2 * x + 1, ridge=1e-6)
+    >>> ridge.weight.round().item(), ridge.bias.round().item()
+    (2.0, 1.0)
     """
 
     weight: Tensor
@@ -35,15 +44,24 @@ class RidgeMap(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Tensor, y: Tensor, *, ridge: float = 1.0, rows: Tensor | None = None) -> None:
-        """Fit ``y`` of shape ``(n_cells, n_output)`` from ``x`` of shape ``(n_cells, n_input)``, by all cells or some rows.
+        """Fit the regression of ``y`` on ``x``.
 
-        ``ridge`` is in units of cells: what that many cells without any signal would weigh.
+        Parameters
+        ----------
+        x
+            Predictors, shape ``(n_cells, n_input)``.
+        y
+            Responses, shape ``(n_cells, n_output)``.
+        ridge
+            Penalty, in units of cells.
+        rows
+            Row numbers of the cells to fit on; all if not given.
         """
         x_mean, y_mean = means(x, y, rows=rows)
 
-        def products(some: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-            centered = some - x_mean
-            return centered.T @ centered, centered.T @ (wanted - y_mean)
+        def products(x_part: Tensor, y_part: Tensor) -> tuple[Tensor, Tensor]:
+            centered = x_part - x_mean
+            return centered.T @ centered, centered.T @ (y_part - y_mean)
 
         gram, covariance = sum_parts(products, x, y, rows=rows)
         gram.diagonal().add_(ridge)
@@ -52,19 +70,30 @@ class RidgeMap(nn.Module):
         self.bias.copy_(y_mean - x_mean @ weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predict, shape ``(n_cells, n_output)``."""
+        """Return the prediction, shape ``(n_cells, n_output)``."""
         return x @ self.weight + self.bias
 
 
 class PrincipalMap(nn.Module):
-    """Projection on principal components, kept as buffers; components that the data do not have are columns of 0.
+    """Projection on principal components, with loadings in buffers.
+
+    Components of no variance are columns of 0.
 
     Parameters
     ----------
     n_input
-        Input columns.
+        Number of input columns.
     n_components
         Number of components, at most ``n_input``.
+
+    Examples
+    --------
+    >>> from indiseek_sc.nn import PrincipalMap
+    >>> x = torch.randn(20, 1) @ torch.tensor([[3.0, 4.0]])
+    >>> principal = PrincipalMap(n_input=2, n_components=1)
+    >>> principal.fit(x)
+    >>> principal.components.flatten().tolist()
+    [0.6..., 0.8...]
     """
 
     center: Tensor
@@ -83,25 +112,28 @@ class PrincipalMap(nn.Module):
         n_largest: int | None = None,
         smallest_variance: float | Tensor = 0.0,
     ) -> None:
-        """Find the components, with fixed signs.
+        """Fit the components, with fixed signs.
 
         Parameters
         ----------
         x
-            One tensor of shape ``(n_cells, n_input)``, or what ``columns`` reads of the same cells.
+            Values, shape ``(n_cells, n_input)``, or the arguments of ``columns`` for the same
+            cells.
         columns
-            Makes the columns of some cells; they are never there for all cells at once.
+            Function that computes the values from its arguments for a part of the cells, so that
+            they are never held in memory for all cells at once.
         n_largest
             Largest number of components.
         smallest_variance
-            Only components with more variance than this are found, in squared units of the columns.
+            Components of no more variance than this, in squared units of the values, are left out.
         """
         n_cells = len(x[0])
         center = reduce(torch.add, (part.double().sum(dim=0) for part in iterate_parts(columns, *x))) / n_cells
         centered = (part.double() - center for part in iterate_parts(columns, *x))
         values, vectors = torch.linalg.eigh(reduce(torch.add, (part.T @ part for part in centered)) / n_cells)
         values, vectors = values.flip(0), vectors.flip(1)
-        # The largest loading of each component is positive, so that fits on other machines point the same way.
+        # The sign of an eigenvector is arbitrary and may differ between platforms, so the largest
+        # loading of each component is made positive.
         largest = vectors.abs().argmax(dim=0)
         vectors = vectors * vectors.gather(0, largest[None]).sign()
         n = self.components.shape[1]
@@ -112,39 +144,46 @@ class PrincipalMap(nn.Module):
         self.components.copy_(torch.where(real, vectors[:, :n], 0.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Project: ``(n_cells, n_input)`` to ``(n_cells, n_components)``."""
+        """Return the scores of values, shape ``(n_cells, n_components)``."""
         return (x - self.center) @ self.components
 
     def inverse(self, scores: Tensor) -> Tensor:
-        """Back-project: ``(n_cells, n_components)`` to ``(n_cells, n_input)``."""
+        """Return the values of scores, shape ``(n_cells, n_input)``."""
         return scores @ self.components.T + self.center
 
 
 N_FOURIER_FEATURES = 512
+"""Number of Fourier features of a regression."""
 
 PENALTIES = tuple(10 ** (k / 2) for k in range(-6, 3))
-"""To choose from, in units of the mean variance of a feature."""
+"""Candidate ridge penalties, in units of the mean variance of a feature."""
 
 
 class FourierFeatures(nn.Module):
-    r"""Columns and random Fourier features of them, all standardised, kept as buffers.
+    r"""Standardised columns and random Fourier features of them [1]_, with parameters in buffers.
 
-    Columns are standardised to :math:`x \in R^d`, and beside them stand :math:`\cos(w^\top x + b)` with :math:`w \sim N(0, f^2 I / d)`: a Gaussian
-    kernel, of :math:`f = 1` as wide as the typical distance between two cells is long (Rahimi and Recht 2007, NIPS 20, 1177).
+    The columns are standardised to :math:`x \in R^d` and concatenated with
+    :math:`\cos(w^\top x + b)`, where :math:`w \sim N(0, f^2 I / d)`. These features approximate a
+    Gaussian kernel, whose width for :math:`f = 1` is the typical distance between two cells.
 
     Parameters
     ----------
     n_input
-        Input columns; constant ones tell nothing and do not count.
+        Number of input columns; constant columns are ignored.
     n_fourier
         Number of Fourier features.
     frequency
-        :math:`f`.
+        Frequency :math:`f`.
     seed
-        Decides the features: the same for regressions that are compared.
+        Random seed of the features; regressions that are compared should have the same.
     n_linear
-        So many of the last columns, such as indicators of batches, stand beside the Fourier features and are no part of them: many of them
-        would make all cells of other batches equally distant.
+        Number of last columns, such as batch indicators, that are not included in the Fourier
+        features. Many indicators would make all pairs of cells from different batches equally
+        distant.
+
+    References
+    ----------
+    .. [1] Rahimi and Recht. Random features for large-scale kernel machines. NIPS 20, 1177 (2007).
     """
 
     center: Tensor
@@ -181,24 +220,38 @@ class FourierFeatures(nn.Module):
         self.factor.copy_(torch.where(spread > 1e-6, 1 / spread, 0.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the features, shape ``(n_cells, n_input + n_fourier)``; before the fit all are 0."""
+        """Return the features, shape ``(n_cells, n_input + n_fourier)``; 0 before the fit."""
         return (self._expand(x) - self.mean) * self.factor
 
     def _expand(self, x: Tensor) -> Tensor:
+        """Return the standardised columns and their Fourier features before standardisation."""
         x = (x - self.center) * self.scale
         n_varying = ((self.scale > 0) & self.frequencies.ne(0).any(dim=1)).sum().clamp(min=1)
         return torch.cat([x, torch.cos(x @ self.frequencies / n_varying.to(x.dtype).sqrt() + self.phases)], dim=1)
 
 
 class FourierRegression(nn.Module):
-    """Ridge regression on columns and on random Fourier features of them, kept as buffers; before it is fitted it predicts 0.
+    """Ridge regression on columns and random Fourier features of them, with weights in buffers.
+
+    It predicts 0 before it is fitted.
 
     Parameters
     ----------
-    n_input, seed
-        As in :class:`FourierFeatures`.
+    n_input
+        Number of input columns; constant columns are ignored.
     n_output
-        Output columns.
+        Number of output columns.
+    seed
+        Random seed of the features; regressions that are compared should have the same.
+
+    Examples
+    --------
+    >>> from indiseek_sc.nn import FourierRegression
+    >>> x = torch.linspace(-3, 3, 400)[torch.randperm(400), None]
+    >>> regression = FourierRegression(n_input=1, n_output=1)
+    >>> regression.fit(x, x.sin(), n_fit=300)
+    >>> bool((regression(x) - x.sin()).abs().max() < 0.1)
+    True
     """
 
     weight: Tensor
@@ -212,30 +265,32 @@ class FourierRegression(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Tensor, y: Tensor, n_fit: int, *, each: bool = False) -> None:
-        """Fit the first cells, and choose the penalty by the others.
+        """Fit the regression on the first cells, and choose the penalty on the others.
 
         Parameters
         ----------
         x
-            Shape ``(n_cells, n_input)``.
+            Predictors, shape ``(n_cells, n_input)``.
         y
-            Shape ``(n_cells, n_output)``; columns weigh by their variance in the choice.
+            Responses, shape ``(n_cells, n_output)``. In the choice of a common penalty, columns are
+            weighted by their variance.
         n_fit
-            The first so many cells are fitted on.
+            Number of first cells to fit on.
         each
-            Choose for each output column by itself, and predict its mean where the chosen penalty does not do better than that by more than two
-            standard errors: the best of several is a little better by chance.
+            Whether to choose the penalty of each output column separately. Then the mean of a
+            column is predicted unless the chosen penalty is better on the other cells by more than
+            two standard errors, since the best of several candidates is slightly better by chance.
         """
         dtype = self.weight.dtype
-        self.double()  # for the solution
+        self.double()  # for the eigendecomposition
         x, y = x.double(), y.double()
         self.features.fit(x[:n_fit])
         features, mean = self.features(x), y[:n_fit].mean(dim=0)
         y = y - mean
-        width, directions = torch.linalg.eigh(features[:n_fit].T @ features[:n_fit] / n_fit)
+        variances, directions = torch.linalg.eigh(features[:n_fit].T @ features[:n_fit] / n_fit)
         covariance = directions.T @ (features[:n_fit].T @ y[:n_fit] / n_fit)
         penalties = torch.tensor(PENALTIES, dtype=x.dtype, device=x.device)
-        shrunk = covariance / (width.clamp(min=0) + penalties[:, None])[:, :, None]
+        shrunk = covariance / (variances.clamp(min=0) + penalties[:, None])[:, :, None]
         errors = (y[n_fit:] - features[n_fit:] @ directions @ shrunk).square()
         totals = errors.sum(dim=1)
         best = totals.argmin(dim=0) if each else totals.sum(dim=1).argmin().expand(y.shape[1])
@@ -249,5 +304,5 @@ class FourierRegression(nn.Module):
         self.to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predict, shape ``(n_cells, n_output)``."""
+        """Return the prediction, shape ``(n_cells, n_output)``."""
         return self.features(x) @ self.weight + self.bias

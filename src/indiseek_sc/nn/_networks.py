@@ -19,12 +19,18 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module, covariant=True)
 
 
 class NamedModules(nn.ModuleDict, Generic[Name, AnyModule]):
-    """A :class:`torch.nn.ModuleDict` of which is known what its names and its modules are.
+    """A :class:`torch.nn.ModuleDict` with typed names and modules.
 
     Parameters
     ----------
     modules
-        The modules, such as one for each role.
+        The modules by name.
+
+    Examples
+    --------
+    >>> from indiseek_sc.nn import NamedModules
+    >>> list(NamedModules({"rna": torch.nn.Identity(), "adt": torch.nn.Identity()}))
+    ['rna', 'adt']
     """
 
     def __init__(self, modules: Mapping[Name, AnyModule]) -> None:
@@ -40,19 +46,20 @@ class NamedModules(nn.ModuleDict, Generic[Name, AnyModule]):
 
 
 def drop(values: Tensor, share: float, training: bool) -> Tensor:
-    """Set a share of the values to zero in training, and scale the others up so that the expectation stays.
+    """Set a share of the values to zero in training, and rescale the others to compensate.
 
-    ``torch``'s own dropout, but for how the mask is drawn on a processor: there one Bernoulli draw costs several uniform ones, and for networks
-    as narrow as ours more than the matrix product before it.
+    On CPUs this is faster than dropout of PyTorch, because it draws uniform rather than Bernoulli
+    variables. For networks as narrow as these, Bernoulli draws take longer than the preceding
+    matrix product.
 
     Parameters
     ----------
     values
-        Any shape.
+        Values of any shape.
     share
         Share of the values that are dropped, at least 0 and below 1.
     training
-        If False, values are returned as they are.
+        If False, the values are returned unchanged.
     """
     if not training or share == 0:
         return values
@@ -74,11 +81,11 @@ class Dropout(nn.Module):
         self.share = share
 
     def forward(self, values: Tensor) -> Tensor:
-        """Drop; shapes stay."""
+        """Return the values after dropout, shape unchanged."""
         return drop(values, self.share, self.training)
 
     def extra_repr(self) -> str:
-        """Say how much is dropped."""
+        """Return the share for the representation of the module as text."""
         return f"share={self.share}"
 
 
@@ -96,14 +103,14 @@ def make_mlp(
     activation: Activation = "gelu",
     start_at_zero: bool = False,
 ) -> nn.Sequential:
-    """Build hidden layers and a linear output.
+    """Build a multilayer perceptron with a linear output layer.
 
     Parameters
     ----------
     n_input
-        Input columns.
+        Number of input columns.
     n_output
-        Output columns.
+        Number of output columns.
     n_hidden
         Width of every hidden layer.
     n_layers
@@ -111,11 +118,19 @@ def make_mlp(
     dropout
         Share of hidden units dropped in training.
     normalize
-        Layer normalisation before each activation. It has no statistics that could move while a network is frozen.
+        Whether to apply layer normalisation before each activation. It has no running statistics,
+        which could change while the network is frozen.
     activation
         Nonlinearity.
     start_at_zero
-        Make the network the zero function at first, for corrections to a closed-form start.
+        Whether to initialise the network to the zero function, for corrections of a closed-form
+        start.
+
+    Examples
+    --------
+    >>> from indiseek_sc.nn import make_mlp
+    >>> make_mlp(n_input=5, n_output=2, n_hidden=8, n_layers=1)(torch.ones(3, 5)).shape
+    torch.Size([3, 2])
     """
     layers: list[nn.Module] = []
     width = n_input
@@ -135,25 +150,37 @@ def make_mlp(
 
 
 def last_layer(network: nn.Sequential) -> nn.Linear:
-    """Return the linear output of what :func:`make_mlp` built."""
+    """Return the output layer of a network built by :func:`make_mlp`.
+
+    Parameters
+    ----------
+    network
+        The network.
+
+    Examples
+    --------
+    >>> from indiseek_sc.nn import last_layer, make_mlp
+    >>> last_layer(make_mlp(n_input=5, n_output=2, n_hidden=8, n_layers=1)).out_features
+    2
+    """
     output = network[-1]
     assert isinstance(output, nn.Linear)
     return output
 
 
 class EnsembleLinear(nn.Module):
-    """Linear layers of several networks in one batched product, which is several times faster than one after another.
+    """Linear layers of several networks, evaluated in one batched product.
 
     Parameters
     ----------
     n_members
         Number of networks.
     n_input
-        Input columns.
+        Number of input columns.
     n_output
-        Output columns.
+        Number of output columns.
     start_at_zero
-        Start with weights and biases of 0.
+        Whether to initialise weights and biases to 0.
     """
 
     def __init__(self, n_members: int, n_input: int, n_output: int, *, start_at_zero: bool = False) -> None:
@@ -165,7 +192,7 @@ class EnsembleLinear(nn.Module):
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Draw new weights, in place."""
+        """Draw new weights in place."""
         for parameter in (self.weight, self.bias):
             parameter.uniform_(-self.limit, self.limit)
 
@@ -175,17 +202,18 @@ class EnsembleLinear(nn.Module):
 
 
 class SharedEncoder(nn.Module):
-    """Features to a raw shared representation: a linear map plus a network that corrects it.
+    """Encode features to a raw shared representation by a linear map and a correction.
 
-    The linear map starts as regularised CCA and the network as zero, so training begins where the best linear method ends.
-    Without a linear start the encoder is the network alone, as in the published recipe.
+    The correction is a network. The linear map starts from regularised CCA and the network from
+    zero, so training starts from the best linear solution. Without a linear start the encoder is
+    the network alone, as in the published method.
 
     Parameters
     ----------
     n_input
         Number of features.
     n_shared
-        Width of the representation.
+        Dimensions of the representation.
     n_hidden
         Width of the hidden layers.
     n_layers
@@ -197,7 +225,14 @@ class SharedEncoder(nn.Module):
     activation
         Nonlinearity of the network.
     n_active
-        Columns of the representation that are in use; the others are 0. All if not given.
+        Number of first dimensions in use; the others are 0. All if not given.
+
+    Examples
+    --------
+    >>> from indiseek_sc.nn import SharedEncoder
+    >>> encoder = SharedEncoder(n_input=6, n_shared=3, n_hidden=8, n_layers=2, dropout=0.0)
+    >>> encoder(torch.randn(4, 6)).shape
+    torch.Size([4, 3])
     """
 
     active: Tensor
@@ -230,12 +265,23 @@ class SharedEncoder(nn.Module):
 
     @property
     def n_active(self) -> int:
-        """Number of columns of the representation that are in use, the first ones."""
+        """Number of dimensions in use, which come first."""
         return int(self.active.sum())
 
     @torch.no_grad()
     def start_from(self, linear: LinearMap) -> None:
-        """Become this linear map, which the network corrects by nothing as yet."""
+        """Set the linear map, and the network to the zero function.
+
+        Parameters
+        ----------
+        linear
+            The linear map.
+
+        Raises
+        ------
+        ValueError
+            If the encoder has no linear part.
+        """
         if self.linear is None:
             raise ValueError("This encoder was built without a linear part.")
         self.linear.weight.copy_(linear.weight.T)
@@ -245,28 +291,36 @@ class SharedEncoder(nn.Module):
         nn.init.zeros_(output.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Encode: ``(n_cells, n_input)`` to ``(n_cells, n_shared)``."""
+        """Return the raw shared representation, shape ``(n_cells, n_shared)``."""
         raw = self.network(features)
         return self.active * (raw if self.linear is None else raw + self.linear(features))
 
 
 NOISE = 0.1
-"""Standard deviation of the noise that a standardised representation is read through in training."""
+"""Standard deviation of the noise added to standardised representations in training."""
 
 
 class CrossPredictor(nn.Module):
-    """Predicts the features of the other modality from a shared representation.
+    """Predict the features of the other modality from a shared representation.
 
-    The representation is standardised and read through noise, so that it cannot hide what it tells in directions of tiny scale.
+    The representation is standardised and, in training, noise is added. Dimensions of very low
+    variance therefore cannot carry the information that the prediction needs.
 
     Parameters
     ----------
     n_shared
-        Columns of the representation.
+        Dimensions of the representation.
     n_features
-        Features of the other modality.
+        Number of features of the other modality.
     n_hidden
         Width of the hidden layers.
+
+    Examples
+    --------
+    >>> from indiseek_sc.nn import CrossPredictor
+    >>> predictor = CrossPredictor(n_shared=3, n_features=5, n_hidden=8)
+    >>> predictor(torch.randn(4, 3)).shape
+    torch.Size([4, 5])
     """
 
     def __init__(self, n_shared: int, n_features: int, n_hidden: int) -> None:
@@ -275,6 +329,6 @@ class CrossPredictor(nn.Module):
         self.network = make_mlp(n_shared, n_features, n_hidden, n_layers=2, dropout=0.1)
 
     def forward(self, shared: Tensor) -> Tensor:
-        """Predict: ``(n_cells, n_shared)`` to ``(n_cells, n_features)``."""
+        """Return the predicted features, shape ``(n_cells, n_features)``."""
         latent = self.standardize(shared)
         return self.network(latent + NOISE * torch.randn_like(latent) if self.training else latent)

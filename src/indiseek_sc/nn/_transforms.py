@@ -1,4 +1,4 @@
-"""From raw values to the features that encoders read: a fixed map with fitted numbers, saved with the model."""
+"""Feature transforms from raw values to the features of the encoders, saved with the model."""
 
 from __future__ import annotations
 
@@ -15,30 +15,36 @@ if TYPE_CHECKING:
     from indiseek_sc._keys import Role
 
 InputKind = Literal["counts", "normalized", "representation"]
-"""What the values of a modality are: raw counts, normalised values, or coordinates made by another method."""
+"""Kind of values of a modality; a representation is the output of another method."""
 
 CellStep = Literal["library_size", "clr"]
-"""What is done within each cell before features are standardised."""
+"""Normalisation within each cell, before features are standardised."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The steps that a kind of input goes through.
+    """Preprocessing steps of a kind of input.
 
     Parameters
     ----------
     cell_step
-        Step within each cell: ``"library_size"`` (scale to one total, then ``log1p``), ``"clr"`` (centred log-ratio),
-        or none.
+        Normalisation within each cell: ``"library_size"`` (scale to a common total, then
+        ``log1p``), ``"clr"`` (centred log-ratio), or None.
     project
-        Whether standardised features are projected on principal components.
+        Whether to project standardised features on principal components.
     max_value
-        Standardised features are clipped to plus and minus this.
+        Absolute value at which standardised features are clipped.
     shared_scale
-        Whether one number scales all features, so that their relative variances stay.
+        Whether to divide all features by the same number, which keeps their relative variances.
     subtract_noise
-        Whether these are the variances that are left when what counting alone explains is subtracted. For counts, of which a
-        step within the cell takes logarithms, with a shared scale.
+        Whether to weight features by their variance in excess of counting noise. Requires counts, a
+        normalisation with a logarithm, and a shared scale.
+
+    Examples
+    --------
+    >>> from indiseek_sc.nn import Recipe
+    >>> str(Recipe(cell_step="library_size", project=True))
+    'library size, log1p, scaling, PCA'
     """
 
     cell_step: CellStep | None = None
@@ -66,14 +72,28 @@ _RECIPES: dict[tuple[Role, InputKind], Recipe] = {
 
 
 def get_recipe(role: Role, kind: InputKind) -> Recipe:
-    """Return the steps for the values of ``role`` when they are of this ``kind``."""
+    """Return the preprocessing steps for a role and a kind of input.
+
+    Parameters
+    ----------
+    role
+        Role of the modality, ``"rna"`` or ``"adt"``.
+    kind
+        Kind of its values.
+
+    Examples
+    --------
+    >>> from indiseek_sc.nn import get_recipe
+    >>> str(get_recipe("adt", "counts"))
+    'centred log-ratio per cell, centring, weighting by signal'
+    """
     return _RECIPES[role, kind]
 
 
 class FeatureTransform(nn.Module):
-    r"""Normalise within the cell, centre and scale each feature, project on principal components.
+    r"""Normalise each cell, centre and scale each feature, and project on principal components.
 
-    For a cell :math:`x`, with the fitted numbers :math:`L, m, s, W, b`,
+    For a cell :math:`x`, with the fitted parameters :math:`L, m, s, W, b`,
 
     .. math::
 
@@ -86,29 +106,45 @@ class FeatureTransform(nn.Module):
 
         z_j = \operatorname{clip}\big(s_j\,(y_j - m_j),\ \pm v\big), \qquad t = z W - b,
 
-    where the recipe says which steps are taken, and how :math:`s_j` is found: with :math:`d_j` the standard deviation,
-    :math:`1 / d_j`; with a shared scale, :math:`1 / \max_k d_k`, the same for all; and where noise is subtracted, with
-    :math:`q_j` the share of the variance that counting alone does not explain, :math:`\sqrt{q_j} / \max_k \sqrt{q_k}\, d_k`, so that a
-    feature counts by its signal. A feature that was constant in training has :math:`s_j = 0` and stays
-    0. Buffers hold all fitted numbers and are NaN until :func:`indiseek_sc.data.fit_transform` or a state dict fills
-    them, so that nothing is encoded by accident before.
+    where the recipe determines which steps are taken and how :math:`s_j` is computed. With the
+    standard deviation :math:`d_j`, it is :math:`1 / d_j`; with a shared scale,
+    :math:`1 / \max_k d_k` for all features; and if noise is subtracted,
+    :math:`\sqrt{q_j} / \max_k \sqrt{q_k}\, d_k`, where :math:`q_j` is the share of the variance
+    that counting noise does not explain. A feature that is constant in the training cells has
+    :math:`s_j = 0` and is always 0. The fitted parameters are buffers that are NaN until
+    :func:`indiseek_sc.data.fit_transform` or a state dict sets them, so that an unfitted transform
+    cannot be used by accident.
 
     Parameters
     ----------
     recipe
-        The steps.
+        Preprocessing steps.
     n_input
-        Number of features of the raw values.
+        Number of raw features.
     n_components
-        Number of principal components; needed if ``recipe.project``.
+        Number of principal components; required if ``recipe.project``.
     choose_components
-        Whether a fit keeps only the first components that hold on cells that they were not fitted on; the others are columns
-        of 0.
+        Whether a fit keeps only the first components that generalise to other cells; the remaining
+        components are columns of 0.
     n_features
-        Number of features kept after the step within the cell (highly variable genes); all if not given.
+        Number of features kept after the normalisation of cells (highly variable genes); all if not
+        given.
     has_gaps
-        Which features may be NaN, where a batch did not measure them, shape ``(n_input,)``; none if not given. The level of a cell is the mean of
-        the logarithms of the others, and what is NaN becomes the mean of the training cells that have it.
+        Which features may be NaN because a batch did not measure them, shape ``(n_input,)``; none
+        if not given. The level of a cell is the mean logarithm of the other features, and NaN is
+        replaced by the mean of the training cells that have the feature.
+
+    Raises
+    ------
+    ValueError
+        If ``recipe.project`` and ``n_components`` is not given.
+
+    Examples
+    --------
+    >>> from indiseek_sc.nn import FeatureTransform, Recipe
+    >>> transform = FeatureTransform(Recipe(cell_step="clr"), n_input=2)
+    >>> transform.normalize(torch.tensor([[0.0, 1.0]]))
+    tensor([[-0.3466,  0.3466]])
     """
 
     is_common: torch.Tensor | None
@@ -152,15 +188,20 @@ class FeatureTransform(nn.Module):
         self.register_buffer("offset", torch.full(shape[1:], math.nan) if recipe.project else None)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        if self.shares is not None:  # models of before have none: then each feature is taken to have as many counts
+        if self.shares is not None:  # models of earlier versions have no shares: assume equal ones
             state_dict.setdefault(f"{prefix}shares", torch.full_like(self.shares, 1 / self.n_input))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def normalize(self, x: torch.Tensor, is_missing: torch.Tensor | None = None) -> torch.Tensor:
-        """Take the step within each cell: ``(n_cells, n_input)`` to ``(n_cells, n_features)``.
+        """Normalise each cell: ``(n_cells, n_input)`` to ``(n_cells, n_features)``.
 
-        ``is_missing``, shape ``(n_input,)``, says which features were not measured. These take no part in what is summed over a cell, and are
-        the mean of the training cells, so that they tell nothing.
+        Parameters
+        ----------
+        x
+            Raw values, shape ``(n_cells, n_input)``.
+        is_missing
+            Which features were not measured, shape ``(n_input,)``. They are left out of sums over
+            the features of a cell, and imputed with the mean of the training cells.
         """
         if not self.needs_all_values:
             return self.normalize_selected(self._select(x), x.sum(dim=1), is_missing)
@@ -168,56 +209,70 @@ class FeatureTransform(nn.Module):
         if is_missing is None:
             common = logs if self.is_common is None else logs[:, self.is_common]
             return self._select(logs - common.mean(dim=1, keepdim=True))
-        # The level of a cell is the mean of what its logarithms have above the training mean. Over all features that is their plain mean,
-        # since centres add up to 0; over those that are there it does not depend on whether high or low ones are missing.
+        # The level of a cell is the mean difference of its logarithms from their training means.
+        # Over all features it equals the mean logarithm, since the training means sum to 0. Over
+        # the measured features it does not depend on whether high or low counts are missing.
         is_level = ~is_missing if self.is_common is None else ~is_missing & self.is_common
         level = (logs - self.center)[:, is_level].mean(dim=1, keepdim=True)
         return self._impute(logs - level, is_missing)
 
     @property
     def needs_all_values(self) -> bool:
-        """Whether :meth:`normalize` needs each value of a cell, and not only those of the features in use and the total."""
+        """Whether :meth:`normalize` needs all values of a cell, not only some and the total."""
         return self.recipe.cell_step == "clr"
 
     def normalize_selected(
         self, x: torch.Tensor, total: torch.Tensor, is_missing: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return what :meth:`normalize` does, if all values are not needed.
+        """Normalise each cell given selected features and the total, if not all values are needed.
 
-        From the features in use, shape ``(n_cells, n_features)``, and the total over all features, shape ``(n_cells,)``.
+        Parameters
+        ----------
+        x
+            Raw values of the features in use, shape ``(n_cells, n_features)``.
+        total
+            Sum over all features, shape ``(n_cells,)``.
+        is_missing
+            Which features were not measured, shape ``(n_input,)``.
         """
         if self.library_size is not None and self.shares is not None:
             target = self.library_size
             if is_missing is not None:
-                # The total lacks what was not measured: it is scaled to the share that the others had of all training counts.
+                # The total covers measured features only, so it is scaled to their share of all
+                # training counts.
                 target = target * self.shares[~is_missing].sum()
-            # Counts are whole, so only a cell without any has a total below 1; it stays 0.
+            # Counts are integers, so only a cell without counts has a total below 1; it stays 0.
             x = torch.log1p(x * (target / total.clamp(min=1.0))[:, None])
         return x if is_missing is None else self._impute(x, is_missing)
 
     def _impute(self, y: torch.Tensor, is_missing: torch.Tensor) -> torch.Tensor:
+        """Replace features that were not measured by the mean of the training cells."""
         return torch.where(is_missing[self.features], self.center, y)
 
     def standardize(self, y: torch.Tensor) -> torch.Tensor:
-        """Centre, scale and clip features, shape kept at ``(n_cells, n_features)``."""
+        """Centre, scale and clip features, shape ``(n_cells, n_features)``."""
         z = ((y - self.center) * self.scale).clamp(-self.recipe.max_value, self.recipe.max_value)
         return z if self.is_common is None else torch.where(z.isnan() & ~self.is_common, 0.0, z)
 
     def project(self, z: torch.Tensor) -> torch.Tensor:
-        """Project on principal components, if the recipe says so: ``(n_cells, n_features)`` to ``(n_cells, n_output)``."""
+        """Project features on principal components, if the recipe includes this step.
+
+        ``(n_cells, n_features)`` to ``(n_cells, n_output)``.
+        """
         return z if self.components is None or self.offset is None else z @ self.components - self.offset
 
     def undo_change(self, change: torch.Tensor) -> torch.Tensor:
-        """Turn a change of features into the smallest change of normalised values that makes it.
+        """Return the smallest change of normalised values that gives a change of features.
 
-        ``(n_cells, n_output)`` to ``(n_cells, n_features)``, in units of :meth:`normalize`; clipping is left out of account.
+        ``(n_cells, n_output)`` to ``(n_cells, n_features)``, in units of :meth:`normalize`.
+        Clipping is ignored.
         """
-        if self.components is not None:  # orthogonal columns; those that the data do not have are 0
+        if self.components is not None:  # columns are orthogonal; unused ones are 0
             change = (change / self.components.square().sum(dim=0).clamp(min=1e-30)) @ self.components.T
         return torch.where(self.scale > 0, change / self.scale.clamp(min=1e-30), 0.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Turn raw values into features.
+        """Transform raw values to features.
 
         Parameters
         ----------
@@ -226,52 +281,59 @@ class FeatureTransform(nn.Module):
 
         Returns
         -------
-        Features, shape ``(n_cells, n_output)``: each with mean 0 over the cells of the fit. With a shared scale the widest
-        has a standard deviation of 1, of its signal where noise is subtracted, and so has the first of components; the others keep
-        their ratio to it.
+        Features, shape ``(n_cells, n_output)``, with mean 0 over the training cells. With a shared
+        scale the feature of largest standard deviation (of its signal, if noise is subtracted), or
+        the first component, has a standard deviation of 1, and the others keep their ratio to it.
         """
         return self.from_normalized(self.normalize(x))
 
     def from_normalized(self, y: torch.Tensor) -> torch.Tensor:
-        """Take the steps after :meth:`normalize`: ``(n_cells, n_features)`` to ``(n_cells, n_output)``."""
+        """Apply the remaining steps to normalised values, shape ``(n_cells, n_features)``."""
         return self.project(self.standardize(y))
 
     @property
     def used(self) -> torch.Tensor:
-        """Numbers of the columns of the features that are in use, shape ``(n_used,)``; components that were not kept are 0."""
+        """Indices of the output columns in use, shape ``(n_used,)``; dropped components are 0."""
         if self.components is None:
             return torch.arange(self.n_output, device=self.center.device)
         return self.components.ne(0).any(dim=0).nonzero()[:, 0]
 
     @property
     def directions(self) -> torch.Tensor:
-        """What a unit of each component is in standardised features, shape ``(n_output, n_features)``."""
+        """Change of standardised features per component, shape ``(n_output, n_features)``."""
         if self.components is None:
             return torch.eye(self.n_features, device=self.center.device)
-        return torch.linalg.pinv(self.components)  # components that the data could not fill are columns of 0
+        return torch.linalg.pinv(self.components)  # unused components are columns of 0
 
     def unproject(self, t: torch.Tensor) -> torch.Tensor:
-        """Return the standardised features nearest to their mean that have these components: ``(n_cells, n_features)``."""
+        """Return the standardised features of minimum norm with the given components.
+
+        ``(n_cells, n_output)`` to ``(n_cells, n_features)``.
+        """
         return t if self.offset is None else (t + self.offset) @ self.directions
 
     def unstandardize(self, z: torch.Tensor) -> torch.Tensor:
-        """Return standardised features in the units of :meth:`normalize`; a constant feature has its constant."""
+        """Return standardised features in the units of :meth:`normalize`."""
         return self.center + z * self.spread
 
     @property
     def spread(self) -> torch.Tensor:
-        """What each feature was divided by, shape ``(n_features,)``; 0 for constant features."""
+        """Divisor of each feature, shape ``(n_features,)``; 0 for constant features."""
         return torch.where(self.scale > 0, 1 / self.scale.clamp(min=torch.finfo(self.scale.dtype).tiny), 0.0)
 
     def _select(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the columns of the features in use."""
         return x if self.n_features == self.n_input else x[:, self.features]
 
 
 MOST_COMPONENTS = 50
-"""So many principal components there are at most where their number is chosen."""
+"""Largest number of principal components if their number is chosen by the fit."""
 
 USUAL_TOP_GENES = 2000
-"""As is usual in the field, and better than all genes on few cells, where most genes are noise."""
+"""Default number of highly variable genes of counts, as is usual in the field.
+
+With few cells it gives better results than all genes, most of which are noise.
+"""
 
 
 def build_transform(
@@ -284,31 +346,42 @@ def build_transform(
     n_top_genes: int | None = None,
     has_gaps: torch.Tensor | None = None,
 ) -> FeatureTransform:
-    """Return an unfitted transform for the values of one modality.
+    """Build an unfitted transform for the values of one modality.
 
     Parameters
     ----------
     role
-        The part that the modality plays.
+        Role of the modality, ``"rna"`` or ``"adt"``.
     kind
-        What its values are.
+        Kind of its values.
     n_input
-        Number of features of the raw values.
+        Number of raw features.
     n_cells
-        Number of cells in the data of the model; bounds the number of components.
+        Number of cells of the model, which bounds the number of components.
     n_components
-        Number of principal components of RNA, bounded by what the data can have; if not given, those of the first 50 that hold on
-        cells that they were not fitted on.
+        Number of principal components of RNA, bounded by the data. If not given, those of the first
+        50 components that generalise to cells on which they were not fitted.
     n_top_genes
-        Number of highly variable genes that the components are made of (the library size is over all genes); if not given,
-        2,000 of counts and all genes of normalised values, which may be chosen or scaled already. Concerns RNA only.
+        Number of highly variable genes from which the components are computed; the library size is
+        computed from all genes. If not given, 2,000 for counts, and all genes for normalised
+        values, which may have been selected or scaled already. Only for RNA.
     has_gaps
-        Which features may be NaN, shape ``(n_input,)``; of proteins only.
+        Which features may be NaN, shape ``(n_input,)``. Only for proteins.
+
+    Returns
+    -------
+    The transform.
 
     Raises
     ------
     ValueError
         If ``n_components`` or ``n_top_genes`` is below 1.
+
+    Examples
+    --------
+    >>> from indiseek_sc.nn import build_transform
+    >>> build_transform("rna", "counts", 20_000, n_cells=6_000).n_output
+    50
     """
     for name, value in (("n_components", n_components), ("n_top_genes", n_top_genes)):
         if value is not None:

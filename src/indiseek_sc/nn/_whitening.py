@@ -1,4 +1,4 @@
-"""Conditional whitening in closed form: means, variances and correlations of a vector that depend on a condition."""
+"""Conditional whitening in closed form, with moments that depend on a condition."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from indiseek_sc.nn._linear import PENALTIES, FourierFeatures, RidgeMap
 
 
 def below_diagonal(n_columns: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-    """Return row and column numbers of the entries below the diagonal of a square matrix, row by row."""
+    """Return row and column numbers of the entries below the diagonal, row by row."""
     rows, columns = torch.tril_indices(n_columns, n_columns, -1, device=device)
     return rows, columns
 
 
 class Whitening(NamedTuple):
-    r"""An affine map for each cell, :math:`z = L\,(y - \mu) / \sigma - m`, with :math:`L` lower triangular and of unit diagonal.
+    r"""Affine map of each cell, :math:`z = L\,(y - \mu) / \sigma - m`.
 
-    If :math:`y` is Gaussian with mean :math:`\mu` and with precision :math:`D^{-1} L^\top L D^{-1}`, :math:`D = \operatorname{diag}\sigma`, and
-    :math:`m = 0`, then :math:`z` is standard normal. The first column of :math:`z` is the first of :math:`y`, standardised; each further
-    column is what the columns before it leave of it (Pourahmadi 1999, Biometrika 86, 677: the modified Cholesky decomposition).
+    :math:`L` is lower triangular with a diagonal of 1. If :math:`y` is Gaussian with mean
+    :math:`\mu` and precision :math:`D^{-1} L^\top L D^{-1}`, where
+    :math:`D = \operatorname{diag}\sigma`, and :math:`m = 0`, then :math:`z` is standard normal.
+    :math:`L` is thus a unit lower-triangular Cholesky factor of the precision of
+    :math:`y / \sigma`. The first column of :math:`z` is the standardised first column of
+    :math:`y`, and each further column is the residual of its column given the previous ones
+    (modified Cholesky decomposition [1]_).
 
     Parameters
     ----------
@@ -30,10 +34,23 @@ class Whitening(NamedTuple):
         :math:`\mu`, shape ``(..., n_columns)``.
     log_scale
         :math:`\log\sigma`, shape ``(..., n_columns)``.
-    mixing
-        The entries of :math:`L` below its diagonal, row by row, shape ``(..., n_columns * (n_columns - 1) / 2)``.
+    cholesky
+        Entries of :math:`L` below its diagonal, row by row, shape
+        ``(..., n_columns * (n_columns - 1) / 2)``.
     shift
-        :math:`m`, shape ``(..., n_columns)`` or one number.
+        :math:`m`, shape ``(..., n_columns)``, or a single number.
+
+    References
+    ----------
+    .. [1] Pourahmadi. Joint mean-covariance models with applications to longitudinal data:
+       unconstrained parameterisation. Biometrika 86, 677 (1999).
+
+    Examples
+    --------
+    >>> from indiseek_sc.nn import Whitening
+    >>> whitening = Whitening(torch.tensor([1.0, 1.0]), torch.zeros(2), torch.tensor([-0.5]))
+    >>> whitening.whiten(torch.tensor([3.0, 3.0])).tolist()
+    [2.0, 1.0]
     """
 
     mean: Tensor
@@ -42,7 +59,7 @@ class Whitening(NamedTuple):
     shift: Tensor | float = 0.0
 
     def _cholesky_factor(self) -> Tensor:
-        """Return L less its diagonal, shape ``(..., n_columns, n_columns)``."""
+        """Return L without its diagonal, shape ``(..., n_columns, n_columns)``."""
         n = self.log_scale.shape[-1]
         matrix = self.cholesky.new_zeros(*self.cholesky.shape[:-1], n, n)
         rows, columns = below_diagonal(n, self.cholesky.device)
@@ -55,79 +72,117 @@ class Whitening(NamedTuple):
         return (self._cholesky_factor() + eye) * (-self.log_scale).exp()[..., None, :]
 
     def whiten(self, values: Tensor) -> Tensor:
-        """Return z, shape ``(..., n_columns)``."""
+        """Return the whitened values z, shape ``(..., n_columns)``."""
         scaled = (values - self.mean) * (-self.log_scale).exp()
         return scaled + (self._cholesky_factor() @ scaled[..., None])[..., 0] - self.shift
 
     def unwhiten(self, whitened: Tensor) -> Tensor:
-        """Return the values that :meth:`whiten` takes to ``whitened``, shape ``(..., n_columns)``."""
+        """Return the values whose whitening is given, shape ``(..., n_columns)``."""
         scaled = torch.linalg.solve_triangular(
             self._cholesky_factor(), (whitened + self.shift)[..., None], upper=False, unitriangular=True
         )
         return self.mean + self.log_scale.exp() * scaled[..., 0]
 
     def negative_log_likelihood(self, values: Tensor) -> Tensor:
-        """Minus the Gaussian log-density of each row, up to a constant, in nats, shape ``(...,)``."""
+        """Return the Gaussian negative log-likelihood of each row up to a constant, in nats."""
         return (self.whiten(values).square() / 2 + self.log_scale).sum(dim=-1)
 
 
 LOG_SCALE_LIMIT = 4.0
-"""How far, in nats, each of both conditional scales may move from 0."""
+"""Largest absolute logarithm of each of the two conditional scales."""
 
 N_FOURIER = 256
-"""Fourier features for conditional means and scales."""
+"""Number of Fourier features for conditional means and scales."""
 
 N_CHOLESKY = 32
-"""Fourier features for conditional correlations, of which there are many: the first so many of those above."""
+"""Number of Fourier features for conditional correlations, of which there are many pairs.
+
+They are the first of the features for means and scales.
+"""
 
 FREQUENCY = 2.0
-"""Of the Fourier features: a kernel half as wide as the typical distance between two cells leaves less dependence."""
+"""Frequency of the Fourier features.
 
-MIXING_PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0, 1e9)
-"""Strong ones too: on few cells correlations that depend on the condition are mostly noise. The last one lets them depend on nothing."""
+A kernel half as wide as the typical distance between two cells leaves less dependence than one of
+the full width.
+"""
 
-MIXING_PENALTY = 0.003
-"""Of the part of the correlations that does not depend on the condition."""
+CHOLESKY_PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0, 1e9)
+"""Candidate penalties of the condition-dependent part of the Cholesky factor.
+
+They include strong ones, since estimates from few cells are mostly noise; the last one makes
+the factor constant.
+"""
+
+CONSTANT_PENALTY = 0.003
+"""Penalty of the constant part of the Cholesky factor."""
 
 SCALE_PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-"""As ``PENALTIES``."""
+"""Candidate penalties of the conditional scales."""
 
 N_SCORING_STEPS = 3
-"""Steps of Fisher scoring for scales, of half the length for the constant."""
+"""Number of Fisher scoring steps for scales; steps of the constant have half the length."""
 
 LARGEST_SQUARE = 20.0
-"""A single cell counts for no more than this in a conditional variance of 1."""
+"""Upper limit of a standardised squared residual in Fisher scoring, to limit single cells."""
 
 
-CERTAIN = 1.0
-"""Standard errors by which a dependence on the condition must show on cells that were not fitted on. Two left more dependence on a few
-hundred cells; none gave linear data curves that only chance had drawn."""
+N_STANDARD_ERRORS = 1.0
+"""Number of standard errors by which dependence on the condition must improve the fit.
+
+The improvement is measured on validation cells. With two, more dependence remained on a few
+hundred cells; with none, curves were fitted to data whose true dependence was linear.
+"""
 
 
 class ConditionalWhitening(nn.Module):
-    r"""A whitening :math:`z = L(c)\,(y - \mu(c)) / \sigma(c) - m(c)` that depends on a condition, fitted in closed form.
-
-    With Fourier features :math:`\varphi(c)` (:class:`~indiseek_sc.nn.FourierFeatures`), one after another,
+    r"""Whitening that depends on a condition, fitted in closed form.
 
     .. math::
 
-        e = \frac{y - \mu(c)}{s(c)}, \qquad u_j = e_j - \sum_{k < j} a_{jk}(c)\, e_k, \qquad z = \frac{u}{t(c)} - m(c),
+        z = L(c)\,(y - \mu(c)) / \sigma(c) - m(c),
 
-    so that :math:`\sigma = s t` and :math:`L_{jk} = -a_{jk} t_k / t_j`. :math:`\mu` and :math:`m` are ridge regressions of :math:`y` and of
-    :math:`u / t` on :math:`\varphi`; :math:`\log s` and :math:`\log t` are linear in :math:`\varphi` and maximise the penalised
-    Gaussian likelihood of what is left, by Fisher scoring; and :math:`a_{jk}` are linear in the first columns of :math:`\varphi`, by a ridge
-    regression of each column on the products of those before it with these. Each penalty is chosen for all columns together, on cells
-    that were not fitted on; where none does better there than a constant, by a standard error, there is a constant. This is ours, not the paper's: on further cells an ensemble of networks for the same quantities had neither
-    a higher likelihood nor less dependence, took ten times as long, and gained nothing where it started from here.
+    which is computed in steps from Fourier features :math:`\varphi(c)` of the condition:
+
+    .. math::
+
+        e = \frac{y - \mu(c)}{s(c)}, \qquad
+        u_j = e_j - \sum_{k < j} a_{jk}(c)\, e_k, \qquad
+        z = \frac{u}{t(c)} - m(c),
+
+    so that :math:`\sigma = s t` and :math:`L_{jk} = -a_{jk} t_k / t_j`. The means :math:`\mu` and
+    :math:`m` are ridge regressions of :math:`y` and of :math:`u / t` on :math:`\varphi`. The
+    log-scales :math:`\log s` and :math:`\log t` are linear in :math:`\varphi` and maximise the
+    penalised Gaussian likelihood of the residuals by Fisher scoring. The coefficients
+    :math:`a_{jk}` are linear in the first columns of :math:`\varphi` and are fitted by a ridge
+    regression of each column of :math:`e` on products of these with the previous columns of
+    :math:`e`.
+
+    Each penalty is chosen for all columns together on validation cells. If no dependence on the
+    condition improves the validation loss over a constant by more than one standard error, the
+    constant is used. This method is not part of the published IndiSeek. On further cells an
+    ensemble of networks for the same quantities had neither a higher likelihood nor less
+    dependence, took ten times as long, and gained nothing when initialised with this fit.
 
     Parameters
     ----------
     n_condition
-        Columns of the condition.
+        Dimensions of the condition.
     n_output
-        Columns of the vector.
+        Dimensions of the vector :math:`y`.
     n_linear
-        So many of the last columns of the condition have linear effects alone.
+        Number of last columns of the condition that have only linear effects.
+
+    Examples
+    --------
+    >>> from indiseek_sc.nn import ConditionalWhitening
+    >>> condition = torch.randn(500, 1)
+    >>> values = 3 * condition + torch.randn(500, 2)
+    >>> whitening = ConditionalWhitening(n_condition=1, n_output=2)
+    >>> whitening.fit(values, condition, n_fit=400)
+    >>> whitened = whitening(condition).whiten(values)
+    >>> bool(torch.corrcoef(torch.cat([whitened, condition], dim=1).T)[2, :2].abs().max() < 0.2)
+    True
     """
 
     varies: Tensor
@@ -143,25 +198,27 @@ class ConditionalWhitening(nn.Module):
         self.cholesky = RidgeMap(self.n_cholesky, below_diagonal(n_output)[0].numel())
 
     def forward(self, condition: Tensor) -> Whitening:
-        """Return the whitening of each cell."""
-        known = self.features(condition)
-        first, second = _limit(self.first(known)), _limit(self.second(known))
-        rows, columns = below_diagonal(len(self.varies), known.device)
-        cholesky = self.cholesky(known[:, : self.n_cholesky]) * (second[:, columns] - second[:, rows]).exp()
-        return Whitening(self.mean(known) * self.size, self.size.log() + first + second, cholesky, self.shift(known))
+        """Return the whitening given conditions of shape ``(n_cells, n_condition)``."""
+        features = self.features(condition)
+        first, second = _limit(self.first(features)), _limit(self.second(features))
+        rows, columns = below_diagonal(len(self.varies), features.device)
+        cholesky = self.cholesky(features[:, : self.n_cholesky]) * (second[:, columns] - second[:, rows]).exp()
+        log_scale = self.size.log() + first + second
+        return Whitening(self.mean(features) * self.size, log_scale, cholesky, self.shift(features))
 
     @torch.no_grad()
     def fit(self, values: Tensor, condition: Tensor, n_fit: int) -> None:
-        """Fit the first cells, and choose penalties by the others.
+        """Fit the whitening on the first cells, and choose penalties on the others.
 
         Parameters
         ----------
         values
-            Shape ``(n_cells, n_output)``; columns that are constant over the first cells stay as they are.
+            Values, shape ``(n_cells, n_output)``; columns that are constant over the first cells
+            are not changed.
         condition
-            Shape ``(n_cells, n_condition)``.
+            Condition, shape ``(n_cells, n_condition)``.
         n_fit
-            The first so many cells are fitted on.
+            Number of first cells to fit on.
         """
         for part in (self.mean, self.first, self.second, self.shift, self.cholesky):
             part.weight.zero_()
@@ -173,122 +230,122 @@ class ConditionalWhitening(nn.Module):
         if not len(on):
             return
         self.features.fit(condition[:n_fit])
-        known = self.features(condition).double()
-        basis = _Basis.of(known, n_fit)
-        left = (values / self.size)[:, on].double()
+        features = self.features(condition).double()
+        basis = _Basis.of(features, n_fit)
+        residuals = (values / self.size)[:, on].double()
 
-        left = left - _set(self.mean, on, basis, *_regress(left, basis))
-        left = left * (-_limit(_set(self.first, on, basis, *_fit_log_scale(left, basis)))).exp()
-        left, cholesky = _unmix(left, known[:, : self.n_cholesky], n_fit)
-        rows, columns = below_diagonal(len(self.varies), known.device)
+        residuals = residuals - _set(self.mean, on, basis, *_regress(residuals, basis))
+        residuals = residuals * (-_limit(_set(self.first, on, basis, *_fit_log_scale(residuals, basis)))).exp()
+        residuals, cholesky = _regress_on_previous(residuals, features[:, : self.n_cholesky], n_fit)
+        rows, columns = below_diagonal(len(self.varies), features.device)
         pairs = ((self.varies[rows] > 0) & (self.varies[columns] > 0)).nonzero()[:, 0]
         self.cholesky.weight[:, pairs] = -cholesky[1:].to(self.cholesky.weight)
         self.cholesky.bias[pairs] = -cholesky[0].to(self.cholesky.bias)
-        left = left * (-_limit(_set(self.second, on, basis, *_fit_log_scale(left, basis)))).exp()
-        _set(self.shift, on, basis, *_regress(left, basis))
+        residuals = residuals * (-_limit(_set(self.second, on, basis, *_fit_log_scale(residuals, basis)))).exp()
+        _set(self.shift, on, basis, *_regress(residuals, basis))
 
 
 def _limit(log_scale: Tensor) -> Tensor:
+    """Clamp a log-scale to its limits."""
     return log_scale.clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT)
 
 
 class _Basis(NamedTuple):
-    """Features turned so that they are uncorrelated over the cells of the fit, which come first."""
+    """Features rotated to be uncorrelated over the cells of the fit, which come first."""
 
-    turned: Tensor  # (n_cells, n_features)
+    rotated: Tensor  # (n_cells, n_features)
     variances: Tensor  # (n_features,)
     directions: Tensor  # (n_features, n_features)
     n_fit: int
 
     @classmethod
-    def of(cls, known: Tensor, n_fit: int) -> _Basis:
-        variances, directions = torch.linalg.eigh(known[:n_fit].T @ known[:n_fit] / n_fit)
-        return cls(known @ directions, variances.clamp(min=0), directions, n_fit)
+    def of(cls, features: Tensor, n_fit: int) -> _Basis:
+        """Rotate the features of all cells to the principal axes of the first cells."""
+        variances, directions = torch.linalg.eigh(features[:n_fit].T @ features[:n_fit] / n_fit)
+        return cls(features @ directions, variances.clamp(min=0), directions, n_fit)
 
     def project(self, target: Tensor) -> Tensor:
-        """Return the covariance of each feature with ``target``, shape ``(n_fit, n_columns)``."""
-        return self.turned[: self.n_fit].T @ target / self.n_fit
+        """Return the covariance of features and target, which has ``n_fit`` rows."""
+        return self.rotated[: self.n_fit].T @ target / self.n_fit
 
 
 def _set(part: RidgeMap, on: Tensor, basis: _Basis, weight: Tensor, bias: Tensor) -> Tensor:
-    """Write a map of turned features for the columns that vary, and return what it predicts for all cells."""
+    """Set a map of rotated features for the columns that vary, and return its prediction."""
     part.weight[:, on] = (basis.directions @ weight).to(part.weight)
     part.bias[on] = bias.to(part.bias)
-    return basis.turned @ weight + bias
+    return basis.rotated @ weight + bias
 
 
 def _choose(losses: Tensor) -> int:
-    """Return which candidate has the lowest mean loss on cells, shape ``(n_candidates, n_cells)``.
+    """Return the candidate of lowest mean loss, given losses of shape ``(n_candidates, n_cells)``.
 
-    The last one depends on nothing, and is chosen unless the best one does better by more than a standard error: the best of several is a
-    little better by chance, and what is fitted to chance brings dependence in.
+    The last candidate is the constant. It is chosen unless the best candidate is better by more
+    than one standard error, since the best of several is slightly better by chance, and fitting
+    noise would introduce dependence on the condition.
     """
     best = int(losses.mean(dim=1).argmin())
     gain = losses[-1] - losses[best]
-    return best if gain.mean() > CERTAIN * gain.std() / len(gain) ** 0.5 else len(losses) - 1
+    return best if gain.mean() > N_STANDARD_ERRORS * gain.std() / len(gain) ** 0.5 else len(losses) - 1
 
 
 def _regress(target: Tensor, basis: _Basis) -> tuple[Tensor, Tensor]:
-    """Return weights and bias of a ridge regression on turned features, for each column of ``target``."""
+    """Return weights and bias of a ridge regression of ``target`` on the rotated features."""
     n_fit, bias = basis.n_fit, target[: basis.n_fit].mean(dim=0)
     covariance = basis.project(target[:n_fit] - bias)
     penalties = torch.tensor((*PENALTIES, math.inf), dtype=covariance.dtype, device=covariance.device)
     weights = covariance / (basis.variances + penalties[:, None])[:, :, None]
-    errors = (target[n_fit:] - bias - basis.turned[n_fit:] @ weights).square()
-    # Columns count alike, whatever share of them can be predicted.
+    errors = (target[n_fit:] - bias - basis.rotated[n_fit:] @ weights).square()
+    # Normalise the errors so that all columns have equal weight, however well they are predicted.
     return weights[_choose((errors / errors.mean(dim=1).amin(dim=0).clamp(min=1e-12)).sum(dim=2))], bias
 
 
-def _fit_log_scale(left: Tensor, basis: _Basis) -> tuple[Tensor, Tensor]:
-    r"""Return weights and bias of the logarithm of the standard deviation, for each column of ``left``, whose mean is 0.
+def _fit_log_scale(residuals: Tensor, basis: _Basis) -> tuple[Tensor, Tensor]:
+    r"""Return weights and bias of the log standard deviation of each column of residuals.
 
-    By Fisher scoring: the information of :math:`\log s` in :math:`e \sim N(0, s^2)` is 2 for any :math:`s`, so that all steps, columns and cells
-    share one decomposition.
+    The Fisher information of :math:`\log s` in :math:`e \sim N(0, s^2)` is 2 for any :math:`s`, so
+    that all scoring steps, columns and cells share one eigendecomposition.
     """
-    n_fit, squares = basis.n_fit, left.square()
+    n_fit, squares = basis.n_fit, residuals.square()
     overall = squares[:n_fit].mean(dim=0).clamp(min=1e-12).log() / 2
-    found, losses = [], []
+    candidates, losses = [], []
     for penalty in (*SCALE_PENALTIES, math.inf):
-        weight, bias = torch.zeros(len(basis.variances), left.shape[1]).to(left), overall
+        weight, bias = torch.zeros(len(basis.variances), residuals.shape[1]).to(residuals), overall
         for _ in range(N_SCORING_STEPS if penalty < math.inf else 0):
-            log_scale = _limit(bias + basis.turned[:n_fit] @ weight)
+            log_scale = _limit(bias + basis.rotated[:n_fit] @ weight)
             score = ((squares[:n_fit] * (-2 * log_scale).exp()).clamp(max=LARGEST_SQUARE) - 1) / 2
             bias = bias + score.mean(dim=0) / 2
             weight = weight + (basis.project(score) - penalty * weight) / (basis.variances[:, None] + penalty)
-        log_scale = _limit(bias + basis.turned[n_fit:] @ weight)
-        found.append((weight, bias))
+        log_scale = _limit(bias + basis.rotated[n_fit:] @ weight)
+        candidates.append((weight, bias))
         losses.append((squares[n_fit:] * (-2 * log_scale).exp() / 2 + log_scale).sum(dim=1))
-    return found[_choose(torch.stack(losses))]
+    return candidates[_choose(torch.stack(losses))]
 
 
-def _unmix(values: Tensor, known: Tensor, n_fit: int) -> tuple[Tensor, Tensor]:
-    """Regress each column on those before it, with coefficients that are linear in ``known``.
+def _regress_on_previous(values: Tensor, features: Tensor, n_fit: int) -> tuple[Tensor, Tensor]:
+    """Regress each column on the previous ones, with coefficients that are linear in ``features``.
 
     Returns
     -------
-    What is left of ``values``, shape kept, and the coefficients of the pairs of columns below the diagonal, row by row: their constants
-    first, then those of each column of ``known``, shape ``(1 + n_known, n_pairs)``.
+    The residuals, same shape as ``values``, and the coefficients of all pairs of columns below the
+    diagonal, row by row: first their constants, then those of each column of ``features``, shape
+    ``(1 + n_features, n_pairs)``.
     """
     n_cells, n_columns = values.shape
-    factors = torch.cat([torch.ones_like(known[:, :1]), known], dim=1)
+    factors = torch.cat([torch.ones_like(features[:, :1]), features], dim=1)
     n = factors.shape[1]
     products = (values[:, :, None] * factors[:, None, :]).reshape(n_cells, n_columns * n)
     gram, covariance = products[:n_fit].T @ products[:n_fit] / n_fit, products[:n_fit].T @ values[:n_fit] / n_fit
-    found, losses = [], []
-    for penalty in MIXING_PENALTIES:
+    candidates, losses = [], []
+    for penalty in CHOLESKY_PENALTIES:
         ridge = torch.full((n_columns, n), penalty, dtype=values.dtype, device=values.device)
-        ridge[:, 0] = MIXING_PENALTY
+        ridge[:, 0] = CONSTANT_PENALTY
         penalised = gram + ridge.reshape(-1).diag()
         coefficients = [
             torch.linalg.solve(penalised[: j * n, : j * n], covariance[: j * n, j]) for j in range(1, n_columns)
         ]
         explained = [products[:, : j * n] @ c for j, c in enumerate(coefficients, start=1)]
-        left = torch.stack([values[:, 0], *(values[:, j] - x for j, x in enumerate(explained, start=1))], dim=1)
-        found.append(
-            (
-                left,
-                torch.cat([c.reshape(-1, n) for c in coefficients]).T if coefficients else covariance.new_zeros(n, 0),
-            )
-        )
-        losses.append(left[n_fit:].square().sum(dim=1))
-    return found[_choose(torch.stack(losses))]
+        residuals = torch.stack([values[:, 0], *(values[:, j] - x for j, x in enumerate(explained, start=1))], dim=1)
+        pairs = torch.cat([c.reshape(-1, n) for c in coefficients]).T if coefficients else covariance.new_zeros(n, 0)
+        candidates.append((residuals, pairs))
+        losses.append(residuals[n_fit:].square().sum(dim=1))
+    return candidates[_choose(torch.stack(losses))]
