@@ -10,7 +10,19 @@ import pytest
 
 validation = pytest.importorskip("numpydoc.validate", reason="numpydoc (extra 'test') is not installed")
 
-PACKAGES = ["baselines", "datasets", "datasets.synthetic", "io", "losses", "metrics", "model", "pl", "tl"]
+PACKAGES = [
+    "baselines",
+    "datasets",
+    "datasets.synthetic",
+    "io",
+    "losses",
+    "metrics",
+    "model",
+    "module",
+    "nn",
+    "pl",
+    "tl",
+]
 
 LEFT_OUT = {
     "ES01": "an extended summary",

@@ -19,7 +19,19 @@ import indiseek_sc
 from indiseek_sc import IndiSeek
 from indiseek_sc.datasets import pbmc_covid
 
-PACKAGES = ["baselines", "datasets", "datasets.synthetic", "io", "losses", "metrics", "model", "pl", "tl"]
+PACKAGES = [
+    "baselines",
+    "datasets",
+    "datasets.synthetic",
+    "io",
+    "losses",
+    "metrics",
+    "model",
+    "module",
+    "nn",
+    "pl",
+    "tl",
+]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
