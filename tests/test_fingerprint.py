@@ -128,7 +128,9 @@ def test_figures_of_old_results_say_so(cells: MuData, name: str, tmp_path) -> No
             draw_without_a_word()
             continue
         for draw in figures:
-            with pytest.warns(UserWarning, match=r"is old: .*changed since it was made. Call indiseek_sc\.tl\."):
+            with pytest.warns(
+                UserWarning, match=r"is outdated: .*changed since it was computed. Call indiseek_sc\.tl\."
+            ):
                 draw(cells, show=False)
         make(cells)  # the remedy
         draw_without_a_word()
@@ -164,7 +166,7 @@ def test_maps_that_were_there_before_the_representations_are_known(trained: Indi
     mdata = trained.adata
     mdata.obsm["X_umap"] = np.random.default_rng(0).normal(size=(mdata.n_obs, 2))
     trained.write_latents()
-    with pytest.warns(UserWarning, match=r"obsm\['X_umap'\] was there before the representations"):
+    with pytest.warns(UserWarning, match=r"obsm\['X_umap'\] was computed before the representations"):
         pl.umap(mdata, show=False)
     mdata.obsm["X_umap"] = mdata.obsm[_keys.JOINT][:, :2]  # as scanpy would
     trained.write_latents()  # the same again
@@ -177,8 +179,8 @@ def test_maps_that_were_there_before_the_representations_are_known(trained: Indi
     other.report(path)
     assert "are not those of this model as it is now" in path.read_text()
     other.write_latents()
-    with pytest.warns(UserWarning, match="was there before the representations"):
+    with pytest.warns(UserWarning, match="was computed before the representations"):
         pl.umap(mdata, show=False)
     other.report(path)
     assert "are not those of this model as it is now" not in path.read_text()
-    assert "was there before the representations" in path.read_text()
+    assert "was computed before the representations" in path.read_text()

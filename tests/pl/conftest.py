@@ -1,4 +1,4 @@
-"""A MuData as a model and ``tl`` leave it, and a clean pyplot after each test."""
+"""Data with results of a model and of ``tl``; figures are closed after each test."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _close_figures() -> Iterator[None]:
 
 @pytest.fixture
 def importance_table() -> pd.DataFrame:
-    """Four labels, not in order: one that is undecided, one that is unreliable, one of a single cell."""
+    """Four unsorted labels: one undecided, one unreliable, and one with a single cell."""
     return pd.DataFrame(
         {
             "label": ["NK", "B_Naive", "pDC", "Platelet"],
@@ -48,7 +48,7 @@ def importance_table() -> pd.DataFrame:
 
 @pytest.fixture
 def embedded(pbmc_small: MuData, importance_table: pd.DataFrame) -> MuData:
-    """600 real cells with an embedding of each representation (noise around a place for each cell type), theta and its table."""
+    """600 real cells with theta, its table, and embeddings that have one cluster per cell type."""
     rng = np.random.default_rng(0)
     types = pbmc_small.obs["cell_type"].cat.codes.to_numpy()
     for key in LATENT_KEYS:
@@ -69,7 +69,11 @@ def embedded(pbmc_small: MuData, importance_table: pd.DataFrame) -> MuData:
 
 @pytest.fixture
 def compared(embedded: MuData) -> MuData:
-    """Three representations and labels compared; of three clusters one falls apart in a representation alone, and the specific representation is a cloud."""
+    """Comparison of three representations and labels.
+
+    One of three clusters is split in a single representation; the specific representation has no
+    clusters.
+    """
     latents = ["shared_rna", "specific_adt", "joint"]
     embedded.uns[_keys.CLUSTERS] = pd.DataFrame(
         [
@@ -115,7 +119,7 @@ def compared(embedded: MuData) -> MuData:
 
 @pytest.fixture
 def recorded() -> dict[str, pd.DataFrame]:
-    """The history of a training in three stages, one of which knows its best epoch."""
+    """Training history of three stages, one of which records its best epoch."""
     n_epochs = {"shared": 8, "specific_rna": 5, "specific_adt": 5}
     names = {
         "shared": [
@@ -139,7 +143,7 @@ def recorded() -> dict[str, pd.DataFrame]:
 
 @pytest.fixture
 def audit_table() -> pd.DataFrame:
-    """Figures of two modalities, gain of the second not defined."""
+    """Audit figures of two modalities; the gain of the second is undefined."""
     figures = {
         "agreement": [0.80, 0.90],
         "agreement_flat": [0.91, 0.88],
@@ -153,7 +157,7 @@ def audit_table() -> pd.DataFrame:
 
 @pytest.fixture
 def lambda_path() -> SimpleNamespace:
-    """Three lambdas of two modalities, the middle one chosen."""
+    """Three values of lambda for two modalities; the middle one was chosen."""
     table = pd.DataFrame(
         {
             "lambda": np.repeat([1000.0, 100.0, 10.0], 2),
@@ -168,7 +172,7 @@ def lambda_path() -> SimpleNamespace:
 
 @pytest.fixture
 def feature_table() -> pd.DataFrame:
-    """Importance of four features, not in order."""
+    """Importance of four unsorted features."""
     table = pd.DataFrame({"feature": [f"rna_{j}" for j in range(4)], "importance": [0.1, 0.9, 0.3, 0.5]})
     table["standard_error"] = [0.01, 0.02, 0.04, 0.05]
     return table.assign(method="jacobian", kind="specific", modality="rna")
@@ -176,11 +180,11 @@ def feature_table() -> pd.DataFrame:
 
 @pytest.fixture
 def attribution_table() -> pd.DataFrame:
-    """Slopes of 12 genes along 3 dimensions, of all cells; genes 0 to 3 go with dimension 0, the next with 1, the rest with 2."""
+    """Attributions of 12 genes to 3 dimensions, four genes for each dimension."""
     index = pd.MultiIndex.from_product([range(3), [f"G{j}" for j in range(12)]], names=["dimension", "feature"])
     table = index.to_frame(index=False)
     number = table["feature"].str.removeprefix("G").astype(int)
-    # Larger from gene to gene, up and down in turn; 0.01 in the other dimensions.
+    # Sizes increase from gene to gene with alternating signs, and are 0.01 in the other dimensions.
     size = (1 + number) / 10 * np.where(number % 2 == 0, 1, -1)
     table["attribution"] = np.where(number // 4 == table["dimension"], size, 0.01)
     table["magnitude"] = table["attribution"].abs() * 1.1
@@ -244,13 +248,19 @@ def ranked(embedded: MuData) -> MuData:
         )
     embedded.uns[f"{_keys.RANK_CORRELATION}_params"] = {"label_key": "type", "confidence": 0.95, "minimum_cells": 15}
     embedded.obs["type"] = pd.Categorical(np.resize(RANKED_LABELS, embedded.n_obs))
-    embedded.uns["type_colors"] = ["#000000", "#ff0000", "#00ff00", "#0000ff", "#ffff00"]  # in the order of categories
+    embedded.uns["type_colors"] = [
+        "#000000",
+        "#ff0000",
+        "#00ff00",
+        "#0000ff",
+        "#ffff00",
+    ]  # in the order of the categories
     return embedded
 
 
 @pytest.fixture
 def described(pbmc_small: MuData) -> MuData:
-    """Three dimensions of RNA, the first of which is technical, and one of proteins; a label of few cells."""
+    """Dimensions of RNA, of which the first is technical, and of proteins; a label has few cells."""
     places = [("rna", 0), ("rna", 1), ("rna", 2), ("adt", 0)]
     table = pd.DataFrame(places, columns=["modality", "dimension"])
     table = table.assign(is_technical=[True, False, False, False], lower="A, B, C, D", upper="")
@@ -284,7 +294,7 @@ def drawable(
     ranked: MuData,
     described: MuData,
 ) -> dict[str, Any]:
-    """What each function of ``pl`` draws."""
+    """Input of each function of ``pl``."""
     return {
         "history": recorded,
         "umap": embedded,

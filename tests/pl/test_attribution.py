@@ -19,20 +19,22 @@ def rows(ax: Axes) -> list[str]:
 
 
 def columns(ax: Axes) -> list[str]:
-    return [tick.label1.get_text() for tick in ax.xaxis.get_major_ticks()]  # they stand above the panel once more
+    # Labels at the lower end only.
+    return [tick.label1.get_text() for tick in ax.xaxis.get_major_ticks()]
 
 
 @pytest.fixture
 def grouped(attribution_table: pd.DataFrame) -> pd.DataFrame:
-    """Twice the same, the second time with the opposite sign and of few cells."""
+    """Two groups with the same attributions, the second with opposite signs and few cells."""
     b, t = (attribution_table.assign(group=name) for name in ("B cell", "T cell"))
     t["attribution"], t["n_cells"] = -t["attribution"], 7
     return pd.concat([b, t], ignore_index=True)
 
 
-def test_rows_are_the_largest_of_each_dimension_in_a_staircase(attribution_table: pd.DataFrame) -> None:
+def test_rows_are_the_largest_features_of_each_dimension(attribution_table: pd.DataFrame) -> None:
     ax = pl.attribution(attribution_table, n_top=2)
-    # Of genes 0 to 3 the third and fourth are largest, one up and one down; high stands before low.
+    # Of genes 0 to 3 the last two are largest, one positive and one negative; positive values come
+    # first.
     assert rows(ax) == ["G2", "G3", "G6", "G7", "G10", "G11"]
     assert columns(ax) == ["0", "1", "2"]
     assert ax.get_ylim() == (6, 0)
@@ -41,7 +43,7 @@ def test_rows_are_the_largest_of_each_dimension_in_a_staircase(attribution_table
     assert ax.get_title(loc="left") == "RNA-specific representation"
 
 
-def test_white_is_0_and_few_values_are_saturated(attribution_table: pd.DataFrame) -> None:
+def test_colour_scale_is_centred_on_0_and_saturates_few_values(attribution_table: pd.DataFrame) -> None:
     table = attribution_table.copy()
     table.loc[0, "attribution"] = 100.0
     drawn = mesh(pl.attribution(table, n_top=12))
@@ -53,7 +55,7 @@ def test_white_is_0_and_few_values_are_saturated(attribution_table: pd.DataFrame
     assert one.norm.vmin == 0
 
 
-def test_groups_are_columns_of_one_dimension(grouped: pd.DataFrame) -> None:
+def test_groups_are_columns_for_one_dimension(grouped: pd.DataFrame) -> None:
     ax = pl.attribution(grouped, dimensions=[1], n_top=3)
     assert columns(ax) == ["B cell (1,234)", "T cell (7)"]
     assert set(rows(ax)) == {"G5", "G6", "G7"}
@@ -62,7 +64,7 @@ def test_groups_are_columns_of_one_dimension(grouped: pd.DataFrame) -> None:
     assert ax.get_title(loc="left") == "RNA-specific representation, dimension 1"
 
 
-def test_dimensions_are_columns_of_one_group(grouped: pd.DataFrame) -> None:
+def test_dimensions_are_columns_for_one_group(grouped: pd.DataFrame) -> None:
     ax = pl.attribution(grouped, groups="T cell", dimensions=[0, 2])
     assert columns(ax) == ["0", "2"]
     assert ax.get_title(loc="left") == "RNA-specific representation, T cell"
@@ -72,7 +74,9 @@ def test_dimensions_are_columns_of_one_group(grouped: pd.DataFrame) -> None:
         pl.attribution(grouped)
 
 
-def test_what_cancels_over_all_cells_is_not_drawn(attribution_table: pd.DataFrame, grouped: pd.DataFrame) -> None:
+def test_integrated_gradients_over_all_cells_are_drawn_as_magnitudes(
+    attribution_table: pd.DataFrame, grouped: pd.DataFrame
+) -> None:
     gradients = {"method": "integrated_gradients"}
     ax = pl.attribution(attribution_table.assign(**gradients))
     assert mesh(ax).norm.vmin == 0
@@ -85,13 +89,13 @@ def test_what_cancels_over_all_cells_is_not_drawn(attribution_table: pd.DataFram
         assert "mean over cells" in drawn.figure.axes[-1].get_xlabel().replace("\n", " ")
 
 
-def test_a_representation_of_zeros_is_drawn(attribution_table: pd.DataFrame) -> None:
+def test_attributions_of_zero_are_drawn(attribution_table: pd.DataFrame) -> None:
     ax = pl.attribution(attribution_table.assign(attribution=0.0), n_top=5)
     assert len(rows(ax)) == 5
 
 
 @pytest.mark.parametrize("across", ["dimension", "group"])
-def test_no_words_overlap_or_leave_the_page(across: str) -> None:
+def test_labels_do_not_overlap_or_leave_the_page(across: str) -> None:
     rng = np.random.default_rng(0)
     index = pd.MultiIndex.from_product(
         [range(18), [f"{j}_a gene of an unusually long name" for j in range(80)]], names=[across, "feature"]
@@ -111,7 +115,7 @@ def test_no_words_overlap_or_leave_the_page(across: str) -> None:
     assert not [1 for i, a in enumerate(boxes) for b in boxes[:i] if a.padded(-1).overlaps(b)]
 
 
-def test_the_table_is_left_as_it_was(attribution_table: pd.DataFrame) -> None:
+def test_the_table_is_not_modified(attribution_table: pd.DataFrame) -> None:
     before = attribution_table.copy()
     pl.attribution(attribution_table, dimensions=[0])
     pd.testing.assert_frame_equal(attribution_table, before)

@@ -14,7 +14,7 @@ from indiseek_sc.pl._style import ROLE_COLORS
 AIMS = {"agreement_flat": 0.90, "sufficiency": 0.97, "gain": 0.95, "complete": 0.98, "leak_ratio": 0.02}
 
 
-def test_bars_are_the_table(audit_table: pd.DataFrame) -> None:
+def test_bars_show_the_table(audit_table: pd.DataFrame) -> None:
     ax = pl.audit(audit_table)
     (zoomed,) = ax.child_axes
     for panel, figures in ((ax, list(AIMS)[:4]), (zoomed, ["leak_ratio"])):
@@ -27,7 +27,7 @@ def test_bars_are_the_table(audit_table: pd.DataFrame) -> None:
     assert [bars[0].get_facecolor() for bars in ax.containers] == [to_rgba(color) for color in ROLE_COLORS.values()]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["RNA", "protein", "aim"]
     assert ax.get_xlim()[1] > 1.03
-    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first on top
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first row on top
 
 
 def test_aims_are_marked(audit_table: pd.DataFrame) -> None:
@@ -40,17 +40,17 @@ def test_aims_are_marked(audit_table: pd.DataFrame) -> None:
     assert labels[4] == "specific: leak ratio\naim ≤ 0.02"
 
 
-def test_a_leak_of_a_tenth_of_the_aim_can_be_seen(audit_table: pd.DataFrame) -> None:
+def test_a_leak_of_a_tenth_of_the_aim_is_visible(audit_table: pd.DataFrame) -> None:
     audit_table["leak_ratio"] = [0.002, 0.001]
     ax = pl.audit(audit_table)
     (zoomed,) = ax.child_axes
     ax.figure.draw_without_rendering()
     small, _ = (bars[0].get_window_extent().width for bars in zoomed.containers)
-    assert small * 72 / ax.figure.dpi > 2  # points of print
+    assert small * 72 / ax.figure.dpi > 2  # in points
     assert zoomed.get_xlim()[1] > 0.02
 
 
-def test_numbers_stand_beside_their_bars(audit_table: pd.DataFrame) -> None:
+def test_values_are_written_beside_the_bars(audit_table: pd.DataFrame) -> None:
     ax = pl.audit(audit_table)
     numbers = [
         [text.get_text() for text in sorted(panel.texts, key=lambda text: text.xy[1])] for panel in (ax, *ax.child_axes)
@@ -68,7 +68,7 @@ def test_a_negative_leak_is_drawn(audit_table: pd.DataFrame) -> None:
     assert ax.containers[0][0].get_width() == -0.05
 
 
-def test_one_modality_and_many(audit_table: pd.DataFrame) -> None:
+def test_any_number_of_modalities(audit_table: pd.DataFrame) -> None:
     many = pd.concat([audit_table, audit_table.set_axis(["atac", "hto"])])
     for table in (audit_table.iloc[[0]], many):
         ax = pl.audit(table)
@@ -78,13 +78,13 @@ def test_one_modality_and_many(audit_table: pd.DataFrame) -> None:
         assert not any(a.padded(-1).overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
-def test_a_report_is_its_table(audit_table: pd.DataFrame) -> None:
+def test_a_report_is_drawn_like_its_table(audit_table: pd.DataFrame) -> None:
     report = AuditReport(table=audit_table, pair={"foscttm": 0.1}, n_train=10, n_test=10, n_retrieval=10)
     ax = pl.audit(report)
     assert len(ax.containers) == 2
 
 
-def test_curves_are_the_recall(recalls: pd.DataFrame) -> None:
+def test_curves_show_the_recall(recalls: pd.DataFrame) -> None:
     ax = pl.retrieval(recalls)
     *curves, chance = ax.get_lines()
     for curve, (_, row) in zip(curves, recalls.iterrows(), strict=True):
@@ -92,12 +92,12 @@ def test_curves_are_the_recall(recalls: pd.DataFrame) -> None:
         np.testing.assert_array_equal(curve.get_ydata(), row[["recall@1", "recall@10", "recall@100"]].astype(float))
     np.testing.assert_allclose(chance.get_ydata(), [0.005, 0.05, 0.5])
     words = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert words[0].startswith("protein sought by RNA\n(FOSCTTM 0.")
-    assert words[1].startswith("RNA sought by protein")
+    assert words[0].startswith("RNA to protein\n(FOSCTTM 0.")
+    assert words[1].startswith("protein to RNA")
     assert "of 200 cells" in ax.get_xlabel()
 
 
-def test_conventions_of_retrieval(recalls: pd.DataFrame, embedded: MuData, tmp_path, monkeypatch) -> None:
+def test_retrieval_is_saved_shown_and_returned(recalls: pd.DataFrame, embedded: MuData, tmp_path, monkeypatch) -> None:
     embedded.uns[_keys.RETRIEVAL] = recalls
     shown = []
     monkeypatch.setattr(plt, "show", lambda: shown.append(True))
@@ -108,7 +108,7 @@ def test_conventions_of_retrieval(recalls: pd.DataFrame, embedded: MuData, tmp_p
     assert shown == [True]
 
 
-def test_panels_go_from_best_to_worst(predicted) -> None:
+def test_panels_are_sorted_from_best_to_worst(predicted) -> None:
     axes = pl.prediction(predicted)
     assert axes.shape == (3, 4)
     titles = [ax.get_title().split("\n") for ax in axes.flat]
@@ -120,7 +120,7 @@ def test_panels_go_from_best_to_worst(predicted) -> None:
     assert titles[0][1] == f"r {row['pearson']:.2f}, {row['coverage']:.0%} in 90% intervals"
 
 
-def test_all_cells_are_in_the_bins_and_colours_are_of_one_scale(predicted) -> None:
+def test_all_cells_are_binned_on_one_colour_scale(predicted) -> None:
     axes = pl.prediction(predicted, ["CD3", "CD7", "CD1"], ncols=2)
     assert axes.shape == (2, 2)
     assert axes[1, 1] is None
@@ -131,7 +131,7 @@ def test_all_cells_are_in_the_bins_and_colours_are_of_one_scale(predicted) -> No
         assert ax.get_xlim() == ax.get_ylim()
 
 
-def test_conventions_of_prediction(predicted, tmp_path, monkeypatch) -> None:
+def test_prediction_is_saved_shown_and_returned(predicted, tmp_path, monkeypatch) -> None:
     shown = []
     monkeypatch.setattr(plt, "show", lambda: shown.append(True))
     assert pl.prediction(predicted, "CD4", save=tmp_path / "figure.png").shape == (1, 1)
@@ -140,7 +140,7 @@ def test_conventions_of_prediction(predicted, tmp_path, monkeypatch) -> None:
     assert shown == [True]
 
 
-def test_what_prediction_lacks_is_said(predicted) -> None:
+def test_invalid_input_of_prediction_is_rejected(predicted) -> None:
     with pytest.raises(TypeError, match=r"model\.audit_prediction\(source, target\) returned, but is DataFrame"):
         pl.prediction(predicted.table)
     with pytest.raises(KeyError, match="CD99"):

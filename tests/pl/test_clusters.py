@@ -9,7 +9,7 @@ from indiseek_sc import pl
 
 
 @pytest.mark.parametrize(("figure", "name", "joint"), [("ari", "(ARI)", "0.50"), ("nmi", "(NMI)", "0.70")])
-def test_every_pair_has_its_number(compared: MuData, figure: str, name: str, joint: str) -> None:
+def test_every_pair_has_a_value(compared: MuData, figure: str, name: str, joint: str) -> None:
     ax = pl.cluster_agreement(compared, figure=figure)
     assert [text.get_text() for text in ax.get_yticklabels()] == [
         "shared RNA",
@@ -28,12 +28,12 @@ def test_every_pair_has_its_number(compared: MuData, figure: str, name: str, joi
     assert "3 clusters each" in ax.get_title(loc="left")
 
 
-def test_numbers_of_clusters_that_differ_are_said(compared: MuData) -> None:
+def test_different_numbers_of_clusters_are_given_as_a_range(compared: MuData) -> None:
     compared.uns["indiseek_clusters_latents"].loc[1, "n_clusters"] = 5
     assert "3 to 5 clusters each" in pl.cluster_agreement(compared).get_title(loc="left")
 
 
-def test_bad_input(compared: MuData) -> None:
+def test_invalid_input_is_rejected(compared: MuData) -> None:
     with pytest.raises(ValueError, match=r"figure='rand' is not known. There is: 'ari', 'nmi'"):
         pl.cluster_agreement(compared, figure="rand")
     del compared.uns["indiseek_clusters"]
@@ -41,10 +41,11 @@ def test_bad_input(compared: MuData) -> None:
         pl.cluster_agreement(compared)
 
 
-def test_rows_tiles_and_words(compared: MuData) -> None:
+def test_rows_tiles_and_labels(compared: MuData) -> None:
     ax = pl.cluster_splits(compared)
     rows = [" ".join(text.get_text().split()) for text in ax.get_yticklabels()]
-    assert rows == ["NK 97% 0", "NK 40% 2", "B_Naive 100% 1"]  # one cell type stands together
+    # Clusters of a cell type are adjacent.
+    assert rows == ["NK 97% 0", "NK 40% 2", "B_Naive 100% 1"]
     assert [text.get_text() for text in ax.get_xticklabels()] == ["shared RNA", "specific protein"]
     assert ax.get_ylabel() == "clusters of the joint representation"
     assert [text.get_text() for text in ax.texts] == ["2.0", "1,300", "200", "250", "cells"]
@@ -52,7 +53,7 @@ def test_rows_tiles_and_words(compared: MuData) -> None:
     assert sum(tile.get_hatch() is not None for tile in tiles) == 3
     assert sum(not tile.get_fill() for tile in tiles) == 1
     legend = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert legend[-1] == "falls apart in this one alone"
+    assert legend[-1] == "split in this representation only"
     assert len(legend) == 4
 
 
@@ -68,6 +69,6 @@ def test_cell_types_as_the_reference(compared: MuData) -> None:
     assert len(ax.get_legend().get_texts()) == 3
 
 
-def test_what_is_missing_is_said(embedded: MuData) -> None:
+def test_missing_tables_raise_an_error(embedded: MuData) -> None:
     with pytest.raises(KeyError, match=r"indiseek_clusters_splits'\] is missing.*tl\.compare_clusters"):
         pl.cluster_splits(embedded)

@@ -14,11 +14,15 @@ def text_of(labels) -> list[str]:
     return [label.get_text() for label in labels]
 
 
-def test_each_modality_has_its_panels(described: MuData) -> None:
+def test_each_modality_has_three_panels(described: MuData) -> None:
     axes = pl.dimensions(described)
     assert len(axes) == 6
     shares, use, lines = axes[:3]
-    assert text_of(shares.get_xticklabels()) == ["all together", "depth", "quality"]  # batch explains too little
+    assert text_of(shares.get_xticklabels()) == [
+        "all together",
+        "depth",
+        "quality",
+    ]  # batch explains too little to be drawn
     assert text_of(shares.get_yticklabels()) == ["technical  0", "1", "2"]
     colors = [label.get_color() for label in shares.get_yticklabels()]
     assert [color == TECHNICAL_COLOR for color in colors] == [True, False, False]
@@ -29,7 +33,7 @@ def test_each_modality_has_its_panels(described: MuData) -> None:
     }
     assert text_of(use.get_xticklabels()) == ["B", "T", "rare"]
     values = np.ma.getmaskarray(use.images[0].get_array())
-    assert values.tolist() == [[False, False, True]] * 3  # too few cells to say
+    assert values.tolist() == [[False, False, True]] * 3  # labels with few cells are masked
     assert text_of(lines.texts) == ["A, B, C \u2192 MT-CO1", "A, B, C \u2192 JUN, FOS", "A, B, C \u2192 CD74"]
     assert text_of(axes[3].get_xticklabels()) == ["all together"]
 
@@ -41,7 +45,7 @@ def test_one_modality_without_labels(described: MuData) -> None:
     assert text_of(axes[0].get_yticklabels()) == ["0"]
 
 
-def test_shares_beyond_labels_are_drawn_where_they_decide(described: MuData) -> None:
+def test_r2_beyond_labels_is_drawn_if_available(described: MuData) -> None:
     explained = described.uns[f"{_keys.DIMENSIONS}_covariates"]
     explained["r2_beyond_labels"] = explained["r2"] / 2
     shares = pl.dimensions(described, "rna")[0]
@@ -49,13 +53,13 @@ def test_shares_beyond_labels_are_drawn_where_they_decide(described: MuData) -> 
     assert "beyond labels" in " ".join(ax.get_xlabel() for ax in shares.figure.axes)
 
 
-def test_a_file_is_written_and_nothing_shown(described: MuData, tmp_path) -> None:
+def test_the_figure_is_saved_and_not_shown(described: MuData, tmp_path) -> None:
     axes = pl.dimensions(described, show=False, save=tmp_path / "dimensions.png")
     assert axes is not None
     assert plt.imread(tmp_path / "dimensions.png").shape[1] > 800
 
 
-def test_old_results_are_warned_of(described: MuData) -> None:
+def test_outdated_results_raise_a_warning(described: MuData) -> None:
     described.obsm["latent"] = np.zeros((described.n_obs, 2))
     note_inputs(described, _keys.DIMENSIONS, [Place("obsm", "latent")])
     described.obsm["latent"] = np.ones((described.n_obs, 2))
@@ -65,7 +69,7 @@ def test_old_results_are_warned_of(described: MuData) -> None:
         pl.dimensions(described)
 
 
-def test_bad_input(described: MuData) -> None:
+def test_invalid_input_is_rejected(described: MuData) -> None:
     with pytest.raises(ValueError, match="modality='prot' is not known. There is: 'rna', 'adt'"):
         pl.dimensions(described, "prot")
     with pytest.raises(KeyError, match=r"'indiseek_dimensions_shared'\] is missing. Call .*kind='shared'\) first"):

@@ -14,7 +14,7 @@ ORDER = ["pDC", "B_Naive", "NK", "Platelet"]
 
 
 def dots_and_intervals(ax: Axes) -> tuple[list, list]:
-    lines = [line for line in ax.lines if line.get_zorder() > 1]  # all but the line at 0
+    lines = [line for line in ax.lines if line.get_zorder() > 1]  # without the line at 0
     return [line for line in lines if line.get_marker() == "o"], [line for line in lines if line.get_marker() != "o"]
 
 
@@ -22,12 +22,12 @@ def texts_of(ax: Axes) -> list[str]:
     return [" ".join(text.get_text().split()) for text in ax.texts]
 
 
-def test_dots_and_intervals_are_the_table(importance_table: pd.DataFrame) -> None:
+def test_dots_and_intervals_show_the_table(importance_table: pd.DataFrame) -> None:
     ax = pl.importance_ranking(importance_table)
     table = importance_table.set_index("label").loc[ORDER]
     dots, intervals = dots_and_intervals(ax)
     assert [label.get_text() for label in ax.get_yticklabels()] == ORDER
-    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first on top
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first row on top
     assert [(float(dot.get_xdata()[0]), dot.get_ydata()[0]) for dot in dots] == list(
         zip(table["theta"], range(4), strict=True)
     )
@@ -40,16 +40,16 @@ def test_dots_and_intervals_are_the_table(importance_table: pd.DataFrame) -> Non
     assert list(ax.lines[0].get_xdata()) == [0, 0]
 
 
-def test_colours_say_which_modality_and_whether_to_rely_on_it(importance_table: pd.DataFrame) -> None:
+def test_colours_show_modality_and_reliability(importance_table: pd.DataFrame) -> None:
     dots, _ = dots_and_intervals(pl.importance_ranking(importance_table))
     colors = [to_hex(dot.get_color()) for dot in dots]
     assert colors == [ROLE_COLORS["rna"], ROLE_COLORS["rna"], to_hex("0.45"), ROLE_COLORS["adt"]]
     assert [dot.get_markerfacecolor() == "white" for dot in dots] == [True, False, False, True]
 
 
-def test_words_come_from_the_mudata(embedded: MuData) -> None:
+def test_headings_and_caption_use_names_of_the_data(embedded: MuData) -> None:
     ax = pl.importance_ranking(embedded)
-    assert {"protein ← resolves it better", "RNA resolves it better →", "cells"} <= set(texts_of(ax))
+    assert {"protein ← resolves better", "RNA resolves better →", "cells"} <= set(texts_of(ax))
     caption = ax.get_xlabel()
     assert "RNA over protein" in caption
     assert "95% bootstrap interval" in caption
@@ -57,7 +57,7 @@ def test_words_come_from_the_mudata(embedded: MuData) -> None:
     assert "grey: the interval includes 0" in caption
 
 
-def test_another_representation(embedded: MuData) -> None:
+def test_shared_representations(embedded: MuData) -> None:
     with pytest.raises(KeyError, match=r"indiseek_importance_shared.*label_key=\.\.\., latent='shared'"):
         pl.importance_ranking(embedded, latent="shared")
     key = _keys.of_latent(_keys.IMPORTANCE, "shared")
@@ -77,13 +77,13 @@ def test_names_of_modalities(embedded: MuData, noted_by: str) -> None:
     elif noted_by == "tl":
         embedded.uns[f"{_keys.IMPORTANCE}_params"] = {"modalities": names}
     ax = pl.importance_ranking(embedded, modalities=names if noted_by == "argument" else None)
-    assert {"surface ← resolves it better", "transcripts resolves it better →"} <= set(texts_of(ax))
-    assert "hollow dot: too few cells to rely on" in ax.get_xlabel()
+    assert {"surface ← resolves better", "transcripts resolves better →"} <= set(texts_of(ax))
+    assert "hollow dot: too few cells for a reliable estimate" in ax.get_xlabel()
 
 
 @pytest.fixture
 def information_table(importance_table: pd.DataFrame) -> pd.DataFrame:
-    """One label claimed for each modality, one that neither resolves, and one of too few cells to know."""
+    """One label resolved by each modality, one resolved by neither, and one with too few cells."""
     table = importance_table.assign(claim=["adt", "rna", "neither", "not assessed"])
     for role, values in (("rna", [0.1, 1.5, -0.02, float("nan")]), ("adt", [4.0, 0.2, 0.03, float("nan")])):
         table[f"information_{role}"] = values
@@ -95,7 +95,8 @@ def information_table(importance_table: pd.DataFrame) -> pd.DataFrame:
 def test_information_has_a_dot_for_each_modality(information_table: pd.DataFrame) -> None:
     ax = pl.importance_ranking(information_table)
     names = [label.get_text() for label in ax.get_yticklabels()]
-    assert names == ["B_Naive", "pDC", "NK", "Platelet"]  # by the difference; what is not known comes last
+    # Sorted by the difference; missing values come last.
+    assert names == ["B_Naive", "pDC", "NK", "Platelet"]
     table = information_table.set_index("label").loc[names]
     dots, intervals = dots_and_intervals(ax)
     for role, dots_of_role in (("rna", dots[::2]), ("adt", dots[1::2])):
@@ -108,13 +109,13 @@ def test_information_has_a_dot_for_each_modality(information_table: pd.DataFrame
     assert low < table["information_adt_lower"].min() and high > table["information_adt_upper"].max()
 
 
-def test_a_label_has_the_colour_of_its_claim(information_table: pd.DataFrame) -> None:
+def test_labels_have_the_colour_of_the_modality_that_resolves_them(information_table: pd.DataFrame) -> None:
     ax = pl.importance_ranking(information_table)
     colors = {label.get_text(): to_hex(label.get_color()) for label in ax.get_yticklabels()}
     assert colors["B_Naive"] == ROLE_COLORS["rna"]
     assert colors["NK"] == ROLE_COLORS["adt"]
     assert colors["pDC"] == colors["Platelet"] == to_hex("0.45")
-    assert "nothing is claimed" in ax.get_xlabel()
+    assert "no difference established" in ax.get_xlabel()
 
 
 def test_theta_of_a_table_with_information(information_table: pd.DataFrame) -> None:
@@ -126,16 +127,16 @@ def test_theta_of_a_table_with_information(information_table: pd.DataFrame) -> N
         pl.importance_ranking(information_table, score="beta")
 
 
-def test_words_say_what_intervals_are_of(embedded: MuData) -> None:
+def test_the_caption_describes_the_intervals(embedded: MuData) -> None:
     params = embedded.uns[f"{_keys.IMPORTANCE}_params"]
-    assert "95% bootstrap interval over cells alone" in pl.importance_ranking(embedded).get_xlabel()
+    assert "95% bootstrap interval over cells only" in pl.importance_ranking(embedded).get_xlabel()
     params |= {"n_refits": 4}
     assert "95% interval over cells and 4 refits" in pl.importance_ranking(embedded).get_xlabel()
     params |= {"sample_key": "donor"}
     assert "95% interval over samples and 4 refits" in pl.importance_ranking(embedded).get_xlabel()
 
 
-def test_nothing_is_said_of_what_does_not_occur(importance_table: pd.DataFrame) -> None:
+def test_the_caption_describes_only_what_is_drawn(importance_table: pd.DataFrame) -> None:
     ax = pl.importance_ranking(importance_table.query("label == 'B_Naive'"))
     assert "hollow" not in ax.get_xlabel()
     assert "grey" not in ax.get_xlabel()
@@ -144,8 +145,8 @@ def test_nothing_is_said_of_what_does_not_occur(importance_table: pd.DataFrame) 
 @pytest.mark.parametrize("signs", ["both", "positive", "negative", "zero"])
 @pytest.mark.parametrize("n_labels", [1, 41])
 @pytest.mark.parametrize("is_narrow", [False, True])
-def test_no_words_overlap(signs: str, n_labels: int, is_narrow: bool) -> None:
-    long = "CD8+ effector memory T cells of the peripheral blood, activated, and what else there is to say of them"
+def test_labels_do_not_overlap(signs: str, n_labels: int, is_narrow: bool) -> None:
+    long = "CD8+ effector memory T cells of the peripheral blood, activated, with further annotations"
     theta = pd.Series(range(n_labels)) - n_labels / 2
     theta = {"both": theta, "positive": theta.abs() + 1, "negative": -theta.abs() - 1, "zero": theta * 0}[signs]
     table = pd.DataFrame({"label": [f"{i} {long}" for i in range(n_labels)], "n_cells": 1_234_567, "theta": theta})
@@ -169,13 +170,13 @@ def test_no_words_overlap(signs: str, n_labels: int, is_narrow: bool) -> None:
     assert not overlapping
 
 
-def test_the_table_is_left_as_it_was(embedded: MuData) -> None:
+def test_the_table_is_not_modified(embedded: MuData) -> None:
     before = embedded.uns[_keys.IMPORTANCE].copy()
     pl.importance_ranking(embedded)
     pd.testing.assert_frame_equal(embedded.uns[_keys.IMPORTANCE], before)
 
 
-def test_errors(embedded: MuData, importance_table: pd.DataFrame) -> None:
+def test_invalid_input_is_rejected(embedded: MuData, importance_table: pd.DataFrame) -> None:
     with pytest.raises(KeyError, match=r"lacks the columns \['lower', 'reliable'\]"):
         pl.importance_ranking(importance_table.drop(columns=["lower", "reliable"]))
     with pytest.raises(ValueError, match="has no row"):

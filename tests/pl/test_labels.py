@@ -1,4 +1,4 @@
-"""Labels that nobody would choose, and palettes in every form: all are drawn, and each cell keeps its own."""
+"""Unusual labels, and palettes of every type."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ODD: dict[str, list[Any]] = {
 
 @pytest.fixture
 def cells() -> MuData:
-    """Cells of three kinds with representations, embeddings of them, and weights of weighted nearest neighbours."""
+    """Cells of three types with representations, an embedding and WNN weights."""
     rng = np.random.default_rng(0)
     names = [f"cell{i}" for i in range(N)]
     mods = {
@@ -52,8 +52,8 @@ def cells() -> MuData:
     return mdata
 
 
-def drawn(figure: Any = None) -> None:
-    """Draw all that is open, without a word of matplotlib."""
+def draw_all() -> None:
+    """Draw all open figures; warnings of matplotlib are errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message="Glyph")
@@ -63,7 +63,7 @@ def drawn(figure: Any = None) -> None:
 
 
 def colors_of(mdata: MuData, key: str, **kwargs: Any) -> dict[str, tuple[float, ...]]:
-    """Colour of each entry of the legend."""
+    """Return the colour of each legend entry."""
     pl.umap(mdata, key, show=False, **kwargs)
     legend = plt.gcf().axes[-1].get_legend()
     handles = zip(legend.get_texts(), legend.legend_handles, strict=True)
@@ -71,7 +71,7 @@ def colors_of(mdata: MuData, key: str, **kwargs: Any) -> dict[str, tuple[float, 
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_odd_labels_are_drawn(cells: MuData, name: str) -> None:
+def test_unusual_labels_are_drawn(cells: MuData, name: str) -> None:
     values = np.resize(np.array(ODD[name], dtype=object), N)
     cells.obs["type"] = pd.Series(values, index=cells.obs_names)
     labels = set(map(str, as_categories(cells.obs["type"]).cat.categories))
@@ -85,21 +85,21 @@ def test_odd_labels_are_drawn(cells: MuData, name: str) -> None:
         tl.rank_correlation(cells, "type", latents=("specific",), n_bootstrap=10, minimum_cells=1)
         for of in ("ranks", "means"):
             pl.rank_correlation(cells, of=of, show=False)
-    drawn()
+    draw_all()
 
 
 @pytest.mark.parametrize("name", ["blank", "numbers and text", "signs", "missing", "long"])
-def test_odd_labels_are_compared_with_clusters(cells: MuData, name: str) -> None:
+def test_unusual_labels_are_compared_with_clusters(cells: MuData, name: str) -> None:
     cells.obs["type"] = pd.Series(np.resize(np.array(ODD[name], dtype=object), N), index=cells.obs_names)
     _, agreement, splits = tl.compare_clusters(cells, "type", latents=("shared", "joint"), n_repeats=2)
     assert (agreement["other"] == "labels").any()
     assert splits["label_share"].notna().all()
     pl.cluster_agreement(cells, show=False)
     pl.cluster_splits(cells, show=False)
-    drawn()
+    draw_all()
 
 
-def test_a_label_called_missing_is_not_that_of_cells_without_one(cells: MuData) -> None:
+def test_a_label_called_missing_differs_from_missing_values(cells: MuData) -> None:
     cells.obs["type"] = pd.Categorical(np.array(["missing", None, "T"], dtype=object)[np.arange(N) % 3])
     colors = colors_of(cells, "type")
     assert list(colors) == ["T", "missing", "(no value)"]
@@ -117,7 +117,7 @@ def test_a_label_called_missing_is_not_that_of_cells_without_one(cells: MuData) 
         plt.cycler(color=["red", "lime", "blue"]),
     ],
 )
-def test_palettes_in_every_form(cells: MuData, palette: Any) -> None:
+def test_palettes_of_every_type(cells: MuData, palette: Any) -> None:
     cells.obs["type"] = pd.Categorical(np.array(list("ABC"))[np.arange(N) % 3])
     colors = colors_of(cells, "type", palette=palette)
     if isinstance(palette, str | Colormap):
@@ -127,34 +127,34 @@ def test_palettes_in_every_form(cells: MuData, palette: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "noted", [["red", "lime", "blue"], np.array(["red", "lime", "blue"]), {"B": "lime", "C": "blue", "A": "red"}]
+    "stored", [["red", "lime", "blue"], np.array(["red", "lime", "blue"]), {"B": "lime", "C": "blue", "A": "red"}]
 )
-def test_noted_colors_stay_with_their_categories(cells: MuData, noted: Any) -> None:
-    """In a modality, and with a category that no cell has any more."""
+def test_colours_of_scanpy_stay_with_their_categories(cells: MuData, stored: Any) -> None:
+    """The column is in a modality, and one category has no cells."""
     cells["rna"].obs["type"] = pd.Categorical(np.array(list("AC"))[np.arange(N) % 2], categories=list("ABC"))
-    cells["rna"].uns["type_colors"] = noted
+    cells["rna"].uns["type_colors"] = stored
     for key in ("type", "rna:type"):
         assert colors_of(cells, key) == {"A": to_rgba("red"), "C": to_rgba("blue")}
 
 
-def test_a_noted_color_that_is_none_is_named(cells: MuData) -> None:
+def test_an_invalid_colour_of_scanpy_is_named(cells: MuData) -> None:
     cells.obs["type"] = pd.Categorical(np.array(list("ABC"))[np.arange(N) % 3])
     cells.uns["type_colors"] = ["red", "?", "blue"]
-    with pytest.raises(ValueError, match=r"mdata\.uns\['type_colors'\]: '\?', for 'B', is no colour"):
+    with pytest.raises(ValueError, match=r"mdata\.uns\['type_colors'\]: '\?', for 'B', is not a colour"):
         pl.umap(cells, "type", show=False)
     pl.umap(cells, "type", palette="tab20", show=False)
 
 
-def test_few_colors_for_many_categories_are_told(cells: MuData) -> None:
+def test_too_few_colours_raise_a_warning(cells: MuData) -> None:
     cells.obs["type"] = pd.Categorical(np.array(list("ABC"))[np.arange(N) % 3])
     with pytest.warns(UserWarning, match="3 categories, but there are only 2 colours"):
         pl.umap(cells, "type", palette=["red", "blue"], show=False)
 
 
 @pytest.mark.parametrize("key", ["donor", "rna:donor"])
-def test_numbers_of_batches_are_categories(cells: MuData, key: str) -> None:
+def test_numeric_batches_are_categories(cells: MuData, key: str) -> None:
     cells["rna"].obs["donor"] = np.arange(N) % 12
     pl.umap(cells, key, show=False)
-    assert plt.gcf().axes[-1].get_legend() is None  # numbers by themselves have a colour bar
+    assert plt.gcf().axes[-1].get_legend() is None  # other numbers have a colour bar
     cells.uns[_keys.SETTINGS]["batch_key"] = "donor"
     assert list(colors_of(cells, key)) == [str(i) for i in range(12)]

@@ -32,7 +32,7 @@ OF_BUNDLED = [
     ("T_gd", 79, -2.002, -2.176, -1.816, 0.149, 0.102, 0.201),
     ("pDC", 35, -0.164, -0.547, 0.216, 0.234, 0.155, 0.330),
 ]
-"""Of the joint representation of a model trained on the bundled data: label, cells, and theta and WNN weight with their intervals."""
+"""Label, number of cells, and theta and WNN weight with intervals, from the bundled data."""
 
 
 def find_overlaps(ax) -> list[tuple[str, str]]:
@@ -40,14 +40,14 @@ def find_overlaps(ax) -> list[tuple[str, str]]:
     return [(one, other) for one in boxes for other in boxes if one < other and boxes[one].overlaps(boxes[other])]
 
 
-def test_points_words_and_names_that_do_not_overlap(ranked: MuData) -> None:
+def test_points_labels_and_names_without_overlaps(ranked: MuData) -> None:
     axes = pl.rank_correlation(ranked)
     assert len(axes) == 2
     shared, specific = axes
     points = shared.collections[0].get_offsets()
     np.testing.assert_allclose(
         points, [[2.5, 3.5], [2.5, 3.5], [1, 2], [4, 1]]
-    )  # the first two are tied; the last has no rank
+    )  # the first two are tied; the last is not ranked
     assert shared.get_title(loc="left").strip() == "Shared representations\nSpearman 0.40 [-0.20, 0.90], 4 labels"
     assert specific.get_title(loc="left").endswith("leak ratios 0.010 and 0.200")
     assert shared.get_xlabel() == "rank by WNN weight of RNA"
@@ -57,7 +57,7 @@ def test_points_words_and_names_that_do_not_overlap(ranked: MuData) -> None:
         assert find_overlaps(ax) == []
 
 
-def test_means_with_intervals_sizes_and_noted_colors(ranked: MuData) -> None:
+def test_means_with_intervals_sizes_and_colours_of_scanpy(ranked: MuData) -> None:
     shared, _ = pl.rank_correlation(ranked, of="means")
     (marks,) = shared.collections
     np.testing.assert_allclose(
@@ -65,10 +65,12 @@ def test_means_with_intervals_sizes_and_noted_colors(ranked: MuData) -> None:
     )
     areas = marks.get_sizes()
     assert (np.diff(areas) < 0).all()
-    assert (areas[0] - areas[1]) / (areas[1] - areas[2]) == pytest.approx(1)  # by 10 cells each
+    # Area is linear in the number of cells.
+    assert (areas[0] - areas[1]) / (areas[1] - areas[2]) == pytest.approx(1)
     noted = dict(zip(sorted(LABELS), ranked.uns["type_colors"], strict=True))
     faces = [tuple(face) for face in marks.get_facecolors()]
-    assert faces == [to_rgba(noted[name]) for name in LABELS[:4]] + [to_rgba("white")]  # the last is hollow
+    # The last is hollow.
+    assert faces == [to_rgba(noted[name]) for name in LABELS[:4]] + [to_rgba("white")]
     assert tuple(marks.get_edgecolors()[-1]) == to_rgba(noted["few"])
     bars = [line.get_xydata() for line in shared.lines if line.get_color() == to_rgba(noted["B"])]
     np.testing.assert_allclose(bars, [[[0.18, 0.5], [0.22, 0.5]], [[0.2, 0.4], [0.2, 0.6]]])
@@ -89,7 +91,7 @@ def test_means_of_one_cell_have_no_interval(ranked: MuData) -> None:
 
 
 @pytest.mark.parametrize("of", ["means", "ranks"])
-def test_names_of_the_bundled_types_do_not_overlap(ranked: MuData, of: str) -> None:
+def test_names_of_the_bundled_cell_types_do_not_overlap(ranked: MuData, of: str) -> None:
     columns = ["label", "n_cells", "theta", "theta_lower", "theta_upper", "weight", "weight_lower", "weight_upper"]
     table = pd.DataFrame(OF_BUNDLED, columns=columns).assign(ranked=True, latent="specific")
     assert set(table["label"]) == set(ranked.obs["cell_type"].cat.categories)
@@ -103,7 +105,7 @@ def test_names_of_the_bundled_types_do_not_overlap(ranked: MuData, of: str) -> N
     assert all(ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1 for box in boxes)
 
 
-def test_conventions(ranked: MuData, tmp_path, monkeypatch) -> None:
+def test_the_figure_is_saved_and_shown(ranked: MuData, tmp_path, monkeypatch) -> None:
     shown = []
     monkeypatch.setattr(plt, "show", lambda: shown.append(True))
     assert pl.rank_correlation(ranked, show=True, save=tmp_path / "figure.png") is None
@@ -111,7 +113,7 @@ def test_conventions(ranked: MuData, tmp_path, monkeypatch) -> None:
     assert (tmp_path / "figure.png").stat().st_size > 1000
 
 
-def test_what_is_missing_is_said(embedded: MuData) -> None:
+def test_invalid_input_is_rejected(embedded: MuData) -> None:
     with pytest.raises(ValueError, match=r"of='values' is not known. There is: 'ranks', 'means'"):
         pl.rank_correlation(embedded, of="values")
     with pytest.raises(KeyError, match=r"tl\.rank_correlation\(mdata, label_key=\.\.\.\) first"):

@@ -17,7 +17,7 @@ def legend_of(ax: Axes) -> list[str]:
     return [text.get_text() for text in ax.get_legend().get_texts()] if ax.get_legend() else []
 
 
-def test_a_row_a_stage_and_a_panel_a_kind(recorded: dict[str, pd.DataFrame]) -> None:
+def test_stages_are_rows_and_quantities_are_panels(recorded: dict[str, pd.DataFrame]) -> None:
     axes = pl.history(recorded)
     assert axes.shape == (3, 4)
     assert [ax.get_ylabel() for ax in axes[0]] == ["loss", "InfoNCE", "correlation", "prediction"]
@@ -31,10 +31,10 @@ def test_a_row_a_stage_and_a_panel_a_kind(recorded: dict[str, pd.DataFrame]) -> 
     ]
     axes[0, 0].figure.draw_without_rendering()
     rows = {round(ax.get_window_extent().y0) for ax in axes[0]}
-    assert len(rows) == 2  # no more than three panels are side by side
+    assert len(rows) == 2  # at most three panels in a row
 
 
-def test_curves_are_the_recorded_values(recorded: dict[str, pd.DataFrame]) -> None:
+def test_curves_show_the_recorded_values(recorded: dict[str, pd.DataFrame]) -> None:
     axes = pl.history(recorded)
     for ax, names in [
         (axes[0, 0], ["train_loss", "validation_loss"]),
@@ -48,10 +48,10 @@ def test_curves_are_the_recorded_values(recorded: dict[str, pd.DataFrame]) -> No
     train, validation, best = axes[0, 0].lines
     assert (train.get_linestyle(), validation.get_linestyle(), best.get_linestyle()) == ("--", "-", ":")
     assert list(best.get_xdata()) == [6, 6]
-    assert len(axes[1, 0].lines) == 3  # no best epoch is known there
+    assert len(axes[1, 0].lines) == 3  # no best epoch was recorded
 
 
-def test_modalities_of_a_stage_are_paired_with_their_validation() -> None:
+def test_training_and_validation_curves_of_a_modality_share_its_colour() -> None:
     names = [f"{role}_{split}_loss" for role in ("rna", "adt") for split in ("train", "validation")]
     ((ax,),) = pl.history({f"decoder/{name}": pd.DataFrame({"x": [2.0, 1.0]}) for name in names})
     colors = [line.get_color() for line in ax.lines]
@@ -59,7 +59,7 @@ def test_modalities_of_a_stage_are_paired_with_their_validation() -> None:
     assert legend_of(ax) == ["RNA", "protein", "training", "validation"]
 
 
-def test_pairs_of_several_quantities_share_colours() -> None:
+def test_training_and_validation_curves_of_a_quantity_share_its_colour() -> None:
     history = {
         f"specific_rna/{split}_{name}": pd.DataFrame({"x": [1.0, 2.0]})
         for name in ("gaussian_bound", "nce_bound")
@@ -72,21 +72,21 @@ def test_pairs_of_several_quantities_share_colours() -> None:
     assert legend_of(ax) == ["Gaussian", "NCE", "training", "validation"]
 
 
-def test_a_start_that_was_kept_is_said_and_is_no_epoch() -> None:
+def test_kept_initial_weights_are_stated_and_not_marked_as_an_epoch() -> None:
     frame = pd.DataFrame({"x": [2.0, 1.0]})
     curves = {f"specific/{role}_leak": frame for role in ("rna", "adt")}
     kept = {f"specific/{role}_best_epoch": pd.DataFrame({"x": [-1]}) for role in ("rna", "adt")}
     ((ax,),) = pl.history(curves | kept)
-    assert ax.get_title(loc="left") == "Specific representations\nstart kept: no epoch was better"
+    assert ax.get_title(loc="left") == "Specific representations\nkept: initial (no epoch was better)"
     assert len(ax.lines) == 2
     kept["specific/adt_best_epoch"] = pd.DataFrame({"x": [1]})
     ((ax,),) = pl.history(curves | kept)
-    assert ax.get_title(loc="left") == "Specific representations\nkept: RNA start, protein epoch 1\n(dotted)"
+    assert ax.get_title(loc="left") == "Specific representations\nkept: RNA initial, protein epoch 1\n(dotted)"
     assert list(ax.lines[-1].get_xdata()) == [1, 1]
     assert to_hex(ax.lines[-1].get_color()) == ROLE_COLORS["adt"]
 
 
-def test_legends_and_titles_lie_on_nothing(recorded: dict[str, pd.DataFrame]) -> None:
+def test_legends_and_titles_do_not_overlap(recorded: dict[str, pd.DataFrame]) -> None:
     axes = pl.history(recorded)
     axes[0, 0].figure.draw_without_rendering()
     boxes = [ax.get_window_extent() for ax in axes.flat if ax]
@@ -109,7 +109,7 @@ def test_long_legends_do_not_squeeze_panels() -> None:
     assert max(widths) < 1.05 * min(widths)
 
 
-def test_stages_with_fewer_panels_leave_places_empty() -> None:
+def test_stages_may_have_different_numbers_of_panels() -> None:
     frame = pd.DataFrame({"x": [1.0, 2.0]})
     axes = pl.history({"shared/train_loss": frame, "shared/correlation": frame, "specific_rna/bound": frame})
     assert axes.shape == (2, 2)
@@ -117,7 +117,7 @@ def test_stages_with_fewer_panels_leave_places_empty() -> None:
     assert len(axes[0, 0].figure.axes) == 3
 
 
-def test_keys_of_a_model_are_chosen(recorded: dict[str, pd.DataFrame]) -> None:
+def test_selected_keys_of_a_model_are_drawn(recorded: dict[str, pd.DataFrame]) -> None:
     axes = pl.history(SimpleNamespace(history=recorded), keys=["specific_adt/critic_loss"])
     assert axes.shape == (1, 1)
     np.testing.assert_array_equal(axes[0, 0].lines[0].get_ydata(), recorded["specific_adt/critic_loss"]["critic_loss"])
@@ -133,11 +133,12 @@ def test_epochs_without_a_value_and_steps_are_left_out() -> None:
     ((ax,),) = pl.history(history)
     train, validation = ax.lines
     assert (list(train.get_xdata()), list(train.get_ydata())) == ([0, 2], [3.0, 2.0])
-    assert (list(validation.get_xdata()), validation.get_marker()) == ([2], "o")  # one point is no line
+    # A single point is drawn as a mark.
+    assert (list(validation.get_xdata()), validation.get_marker()) == ([2], "o")
     assert ax.get_title(loc="left") == "Training"
 
 
-def test_errors_of_a_history(recorded: dict[str, pd.DataFrame]) -> None:
+def test_invalid_histories_are_rejected(recorded: dict[str, pd.DataFrame]) -> None:
     with pytest.raises(TypeError, match=r"SimpleNamespace without a history. Call model.train\(\)"):
         pl.history(SimpleNamespace(history=None))
     with pytest.raises(KeyError, match=r"\['shared/los'\] are not in the history, which has .*shared/train_loss"):
@@ -146,7 +147,7 @@ def test_errors_of_a_history(recorded: dict[str, pd.DataFrame]) -> None:
         pl.history({})
 
 
-def test_a_line_for_each_modality_through_its_lambdas(lambda_path: SimpleNamespace) -> None:
+def test_each_modality_has_a_line_through_its_lambdas(lambda_path: SimpleNamespace) -> None:
     ax = pl.lambda_path(lambda_path)
     for name, container in zip(("rna", "adt"), ax.containers, strict=True):
         rows = lambda_path.table.query("modality == @name").sort_values("lambda")
@@ -157,11 +158,11 @@ def test_a_line_for_each_modality_through_its_lambdas(lambda_path: SimpleNamespa
         np.testing.assert_allclose(np.diff(spread).ravel(), 2 * rows["leak_ratio_se"])
 
 
-def test_lambdas_are_written_beside_their_points_and_apart(lambda_path: SimpleNamespace) -> None:
+def test_lambdas_are_written_beside_their_points_without_overlaps(lambda_path: SimpleNamespace) -> None:
     ax = pl.lambda_path(lambda_path)
     assert sorted(text.get_text() for text in ax.texts) == ["10", "10", "100", "100", "1000", "1000"]
     ax.figure.draw_without_rendering()
-    boxes = [Text.get_window_extent(text) for text in ax.texts]  # without the lines to the points
+    boxes = [Text.get_window_extent(text) for text in ax.texts]  # without connecting lines
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     for text, (_, row) in zip(ax.texts[:3], lambda_path.table.query("modality == 'rna'")[::-1].iterrows(), strict=True):
         assert text.xy == (row["leak_ratio"], row["gain"])
@@ -189,7 +190,7 @@ def test_points_without_a_gain_are_left_out(lambda_path: SimpleNamespace) -> Non
         pl.lambda_path(lambda_path)
 
 
-def test_names_of_the_user_and_a_negative_axis(lambda_path: SimpleNamespace) -> None:
+def test_modalities_of_any_name(lambda_path: SimpleNamespace) -> None:
     lambda_path.table["modality"] = lambda_path.table["modality"].map({"rna": "gex", "adt": "atac"})
     ax = pl.lambda_path(lambda_path)
     assert {"gex", "atac"} < {text.get_text() for text in ax.get_legend().get_texts()}

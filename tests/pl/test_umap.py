@@ -29,7 +29,7 @@ def entries(legend) -> dict[str, str]:
 
 
 def drawn(ax: Axes) -> dict[tuple[float, float], str]:
-    """Colour of each point that was drawn."""
+    """Return the colour of each drawn point."""
     (points,) = ax.collections
     return {
         tuple(xy): to_hex(color) for xy, color in zip(points.get_offsets().data, points.get_facecolors(), strict=True)
@@ -58,7 +58,7 @@ def test_all_embeddings_by_label_with_one_legend(embedded: MuData) -> None:
         assert ax.collections[0].get_rasterized()
 
 
-def test_rows_are_colours_and_columns_representations(embedded: MuData) -> None:
+def test_rows_are_colourings_and_columns_are_representations(embedded: MuData) -> None:
     axes = pl.umap(embedded, ["cell_type", "batch", _keys.THETA], latents=["specific_adt", "joint"])
     assert axes.shape == (3, 2)
     assert [ax.get_title() for ax in axes[0]] == ["Specific, protein", "Joint representation"]
@@ -88,7 +88,7 @@ def test_panels_of_one_colour_are_wrapped(embedded: MuData, n_latents: int, ncol
         (["cell_type", "long", _keys.THETA], ["joint", "shared_rna"]),
     ],
 )
-def test_nothing_overlaps_or_is_cut(embedded: MuData, color: str, latents: list[str] | None) -> None:
+def test_elements_do_not_overlap_or_leave_the_page(embedded: MuData, color: str, latents: list[str] | None) -> None:
     embedded.obs["long"] = [f"donor {donor} of the second cohort" for donor in embedded.obs["Donor"].cat.codes % 40]
     axes = pl.umap(embedded, color, latents=latents)
     figure = axes[0, 0].figure
@@ -105,12 +105,12 @@ def test_nothing_overlaps_or_is_cut(embedded: MuData, color: str, latents: list[
     page = figure.bbox.padded(1)
     assert all(page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1 for box in boxes)
     assert figure.get_figwidth() * 25.4 == pytest.approx(pl.COLUMN if len(panels) == 1 else pl.PAGE)
-    # The legend did not eat the panels.
+    # Panels are not too small.
     assert min(panel.width for panel in panels) > (25 if len(panels) > 5 else 45) / 25.4 * figure.dpi
     assert np.ptp([panel.width for panel in panels]) < 2
 
 
-def test_palette_of_scanpy_is_respected(embedded: MuData) -> None:
+def test_palette_of_scanpy_is_used(embedded: MuData) -> None:
     categories = embedded.obs["batch"].cat.categories
     embedded.uns["batch_colors"] = np.array(["#111111", "#222222", "#333333"])
     (legend,) = legends(pl.umap(embedded, "batch", latents=["joint"]))
@@ -121,7 +121,7 @@ def test_palette_of_scanpy_is_respected(embedded: MuData) -> None:
 
 def test_palette_and_column_of_a_modality(embedded: MuData) -> None:
     rna = embedded["rna"]
-    # An order of categories that is not that of the alphabet, and a category that does not occur.
+    # Categories are not in alphabetical order, and one of them has no cells.
     rna.obs["phase"] = pd.Categorical(["S" if i % 2 else "G1" for i in range(rna.n_obs)], categories=["S", "M", "G1"])
     rna.uns["phase_colors"] = ["#111111", "#222222", "#333333"]
     for key in ("phase", "rna:phase"):
@@ -129,7 +129,7 @@ def test_palette_and_column_of_a_modality(embedded: MuData) -> None:
         assert entries(legend) == {"S": "#111111", "G1": "#333333"}
 
 
-def test_missing_values_are_grey_and_beneath(embedded: MuData) -> None:
+def test_missing_values_are_grey_and_drawn_first(embedded: MuData) -> None:
     embedded.obs["part"] = embedded.obs["batch"].where(np.arange(600) % 3 > 0)
     embedded.obs.loc[embedded.obs_names[:100], _keys.THETA] = np.nan
     axes = pl.umap(embedded, ["part", _keys.THETA], latents=["joint"])
@@ -141,7 +141,7 @@ def test_missing_values_are_grey_and_beneath(embedded: MuData) -> None:
     assert color_bars(axes)[0].get_xlabel().endswith("grey: missing")
 
 
-def test_a_column_of_nothing_but_missing_values(embedded: MuData) -> None:
+def test_a_column_of_missing_values(embedded: MuData) -> None:
     embedded.obs["nothing"] = pd.Categorical([None] * 600, categories=["a"])
     embedded.obs["no_number"] = np.nan
     axes = pl.umap(embedded, ["nothing", "no_number"], latents=["joint"])
@@ -149,8 +149,8 @@ def test_a_column_of_nothing_but_missing_values(embedded: MuData) -> None:
     assert entries(legends(axes)[0]) == {"missing": MISSING}
 
 
-def test_theta_diverges_from_0(embedded: MuData) -> None:
-    theta = np.abs(embedded.obs[_keys.THETA].to_numpy()) + 0.1  # all on one side
+def test_the_colour_scale_of_theta_is_centred_on_0(embedded: MuData) -> None:
+    theta = np.abs(embedded.obs[_keys.THETA].to_numpy()) + 0.1  # all values are positive
     theta[:3] = [0, 1e6, -1e6]
     embedded.obs[_keys.THETA] = theta
     axes = pl.umap(embedded, _keys.THETA, latents=["joint"])
@@ -160,12 +160,12 @@ def test_theta_diverges_from_0(embedded: MuData) -> None:
     (bar,) = color_bars(axes)
     low, high = bar.get_ylim()
     assert low == -high
-    assert high < 10  # one extreme cell does not take the colours from the others
+    assert high < 10  # the colour scale is robust to extreme cells
     assert bar.get_title(loc="left") == "θ\nRNA\nresolves better"
     assert bar.get_xlabel() == "protein\nresolves better"
 
 
-def test_positive_numbers_do_not_diverge(embedded: MuData) -> None:
+def test_positive_numbers_have_a_sequential_colour_scale(embedded: MuData) -> None:
     embedded.obs["depth"] = np.arange(600)
     axes = pl.umap(embedded, "depth", latents=["joint"])
     (bar,) = color_bars(axes)
@@ -173,19 +173,19 @@ def test_positive_numbers_do_not_diverge(embedded: MuData) -> None:
     assert bar.get_title(loc="left") == "depth"
 
 
-def test_cells_without_a_representation_are_left_out(embedded: MuData) -> None:
+def test_cells_without_an_embedding_are_not_drawn(embedded: MuData) -> None:
     embedded.obsm["X_indiseek_shared_adt_umap"][:50] = np.nan
     axes = pl.umap(embedded, "batch", latents=["joint", "shared_adt"])
     assert [len(ax.collections[0].get_offsets()) for ax in axes[0]] == [600, 550]
 
 
-def test_order_is_shuffled_the_same_way_each_time(embedded: MuData) -> None:
+def test_the_order_of_cells_is_random_and_reproducible(embedded: MuData) -> None:
     first, second = (pl.umap(embedded, "batch", latents=["joint"])[0, 0].collections[0].get_offsets() for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert not np.array_equal(first, embedded.obsm["X_umap"])
 
 
-def test_points_are_smaller_where_there_are_more(embedded: MuData) -> None:
+def test_points_are_smaller_for_more_cells(embedded: MuData) -> None:
     few = pl.umap(embedded[:100].copy(), "batch", latents=["joint"])
     many = pl.umap(embedded, "batch", latents=["joint"])
     chosen = pl.umap(embedded, "batch", latents=["joint"], size=3)
@@ -200,18 +200,19 @@ def test_names_on_data_do_not_overlap(embedded: MuData) -> None:
     for ax, key in zip(axes[0], ["X_umap", "X_indiseek_specific_rna_umap"], strict=True):
         ax.figure.draw_without_rendering()
         assert sorted(text.get_text() for text in ax.texts) == sorted(set(types))
-        # Of the name alone, without the line that leads to its cells.
+        # Bounding boxes of the names without connecting lines.
         boxes = [super(type(text), text).get_window_extent() for text in ax.texts]
         assert not any(a.padded(-1).overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
-        for text in ax.texts:  # each points at the cell of its type that is nearest to the middle of the type
+        for text in ax.texts:  # each name refers to the cell nearest to the median of its type
             cells = embedded.obsm[key][types == text.get_text()]
             distance = np.linalg.norm(cells - np.median(cells, axis=0), axis=1)
             np.testing.assert_array_equal(text.xy, cells[distance.argmin()])
 
 
-def test_many_categories_are_named_where_their_cells_lie_together(embedded: MuData) -> None:
+def test_compact_categories_are_named_if_there_are_many(embedded: MuData) -> None:
     rng = np.random.default_rng(0)
-    embedded.obsm["X_indiseek_specific_rna_umap"] = rng.normal(size=(600, 2))  # no category lies together
+    # No category is compact.
+    embedded.obsm["X_indiseek_specific_rna_umap"] = rng.normal(size=(600, 2))
     axes = pl.umap(embedded, latents=["joint", "specific_rna"])
     types = embedded.obs["cell_type"]
     common = set(types.value_counts()[lambda counts: counts > 20].index)
@@ -220,7 +221,8 @@ def test_many_categories_are_named_where_their_cells_lie_together(embedded: MuDa
     assert named < set(types)
     assert len(axes[0, 1].texts) == 0
     assert len(legends(axes)) == 1
-    assert len(pl.umap(embedded, "batch", latents=["joint"])[0, 0].texts) == 0  # few colours are told apart
+    # Few categories are not named.
+    assert len(pl.umap(embedded, "batch", latents=["joint"])[0, 0].texts) == 0
     embedded.obs["few"] = types.astype(str).where(types.isin(list(common)[:3]), "other")
     assert len(pl.umap(embedded, "few", latents=["joint"])[0, 0].texts) == 0
 
@@ -239,7 +241,8 @@ def test_modalities_of_any_name() -> None:
         mdata.obsm[f"{_keys.specific(name)}_umap"] = rng.normal(size=(30, 2))
     axes = pl.umap(mdata)
     assert [ax.get_title() for ax in axes[0]] == ["Specific, gex", "Specific, protein"]
-    assert set(drawn(axes[0, 0]).values()) == {PALETTE[0]}  # no labels are known yet: one colour, no legend
+    # A single colour and no legend without labels.
+    assert set(drawn(axes[0, 0]).values()) == {PALETTE[0]}
     assert not legends(axes)
 
 
@@ -250,7 +253,7 @@ def test_more_categories_than_colours(embedded: MuData) -> None:
     assert len(entries(legends(axes)[0])) == 50
 
 
-def test_nothing_is_written(embedded: MuData) -> None:
+def test_the_data_are_not_modified(embedded: MuData) -> None:
     before = embedded.copy()
     pl.umap(embedded, ["cell_type", _keys.THETA], legend_loc="on data")
     pd.testing.assert_frame_equal(embedded.obs, before.obs)
@@ -259,7 +262,7 @@ def test_nothing_is_written(embedded: MuData) -> None:
         np.testing.assert_array_equal(embedded.obsm[key], before.obsm[key])
 
 
-def test_missing_embeddings_say_how_to_make_them(embedded: MuData) -> None:
+def test_errors_for_missing_embeddings_contain_the_remedy(embedded: MuData) -> None:
     del embedded.obsm["X_indiseek_shared_rna_umap"]
     assert pl.umap(embedded).shape == (1, 4)
     remedy = (
@@ -279,7 +282,7 @@ def test_missing_embeddings_say_how_to_make_them(embedded: MuData) -> None:
 
 
 @pytest.mark.parametrize("latent", ["joint", "shared_rna", "specific_adt"])
-def test_the_remedy_makes_what_was_missing(embedded: MuData, latent: str) -> None:
+def test_the_remedy_computes_the_missing_embedding(embedded: MuData, latent: str) -> None:
     for key in ("X_umap", "X_indiseek_shared_rna_umap", "X_indiseek_specific_adt_umap"):
         del embedded.obsm[key]
     with pytest.raises(KeyError) as error:
@@ -290,7 +293,7 @@ def test_the_remedy_makes_what_was_missing(embedded: MuData, latent: str) -> Non
         "sc": SimpleNamespace(pp=SimpleNamespace(neighbors=neighbors), tl=SimpleNamespace(umap=umap)),
     }
     for call in re.findall(r"sc\.\w+\.\w+\(.*?\)", error.value.args[0]):
-        eval(call, names)  # refused where scanpy has no such argument
+        eval(call, names)  # raises if scanpy has no such argument
     neighbors.assert_called_once()
     assert neighbors.call_args.kwargs.get("key_added") == umap.call_args.kwargs.get("neighbors_key")
     embedded.obsm[umap.call_args.kwargs.get("key_added", "X_umap")] = np.zeros((600, 2))

@@ -1,4 +1,4 @@
-"""A real Chromium without a screen, for tests of what pages look like."""
+"""Headless Chromium, for tests of rendered pages."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ SETTINGS = (
 
 @contextmanager
 def open_page(file: Path, profile: Path, width: int, height: int = 900) -> Iterator[Any]:
-    """Open a file from disk in a window of that width in CSS pixels; the test is skipped where there is no browser.
+    """Open a local file in a browser; without a browser the test is skipped.
 
     Parameters
     ----------
     file
         The page.
     profile
-        An empty folder.
+        An empty folder for the profile of the browser.
     width, height
-        Of what is seen of the page.
+        Size of the viewport in CSS pixels.
     """
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium (extra 'browser') is not installed")
     browser, driver = next(filter(None, map(shutil.which, NAMES)), None), shutil.which("chromedriver")
@@ -42,7 +42,7 @@ def open_page(file: Path, profile: Path, width: int, height: int = 900) -> Itera
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     page = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver))
     try:
-        # A window cannot be made as narrow as a telephone, but its page can.
+        # Windows have a minimum width that is wider than a phone; the emulated viewport does not.
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         page.get(file.resolve().as_uri())

@@ -1,4 +1,4 @@
-"""Coded cells without a model, a small trained model, and pages of both."""
+"""Cells with representations but no model, a small trained model, and reports of both."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOSTILE_LABEL = '"><img src=x onerror=alert(1)>'
 
 
 def add_latents(mdata: MuData, rna: str = "rna", adt: str = "adt") -> MuData:
-    """Noise around a place for each cell type, as a model of these modalities would have written it."""
+    """Write representations with one cluster per cell type, under the keys that a model uses."""
     rng = np.random.default_rng(0)
     types = mdata.obs["cell_type"].astype("category").cat.codes.to_numpy()
     for key in (_keys.JOINT, *(kind(name) for kind in (_keys.shared, _keys.specific) for name in (rna, adt))):
@@ -34,7 +34,7 @@ def add_latents(mdata: MuData, rna: str = "rna", adt: str = "adt") -> MuData:
 
 
 def make_hostile(pbmc: MuData) -> MuData:
-    """Cells whose modality and cell type are named by someone who means no good."""
+    """Return cells whose names of a modality and a cell type contain HTML and scripts."""
     some = pbmc[::20].copy()
     mdata = MuData({HOSTILE: some["rna"].copy(), "adt": some["adt"].copy()})
     labels = some.obs["cell_type"].astype(str)
@@ -43,7 +43,7 @@ def make_hostile(pbmc: MuData) -> MuData:
 
 
 def make_audit() -> AuditReport:
-    """Figures of which one misses its aim and one is not defined."""
+    """Return an audit in which one figure misses its aim and one is undefined."""
     figures = {"agreement": 0.9, "agreement_flat": 0.95, "sufficiency": 0.99, "leak": 0.01, "leak_max": 0.8}
     figures |= {"leak_ratio": 0.3, "leak_p": 0.001, "r2_shared": 0.5, "r2_both": 0.7, "r2_best": 0.7, "complete": 0.99}
     table = pd.DataFrame(
@@ -53,13 +53,13 @@ def make_audit() -> AuditReport:
 
 
 @pytest.fixture
-def coded(pbmc_small: MuData) -> MuData:
+def with_latents(pbmc_small: MuData) -> MuData:
     return add_latents(pbmc_small)
 
 
 @pytest.fixture(scope="session")
 def page_of_file(_pbmc_covid_once: MuData, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a MuData alone."""
+    """Report of a MuData without a model."""
     path = tmp_path_factory.mktemp("file") / "report.html"
     mdata = add_latents(_pbmc_covid_once[::10].copy())
     write_report(path, mdata, label_key="cell_type", audit=make_audit(), source="600 cells")
@@ -75,7 +75,7 @@ def hostile_page(_pbmc_covid_once: MuData, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def trained(_pbmc_covid_once: MuData) -> IndiSeek:
-    """Hardly trained, with what a user may have done to the cells: representations and a UMAP of the joint representation."""
+    """Model trained for one epoch, with representations and a UMAP of the joint one."""
     mdata = _pbmc_covid_once[::10].copy()
     IndiSeek.setup_mudata(mdata, batch_key="batch")
     model = IndiSeek(mdata)

@@ -1,22 +1,22 @@
-"""Reading a page as a browser would, as far as content goes."""
+"""Parser of a page for tests of its content."""
 
 from __future__ import annotations
 
 from html.parser import HTMLParser
 from pathlib import Path
 
-ASK_FOR_MORE = ("src", "srcset", "poster", "data", "background")
+RESOURCE_ATTRIBUTES = ("src", "srcset", "poster", "data", "background")
 
 
 class Page(HTMLParser):
-    """Tags with their attributes, and text without tags.
+    """Tags and text of a page.
 
     Attributes
     ----------
     tags
-        Name and attributes, in their order.
+        Names and attributes of the tags, in order.
     text
-        What is read, with single spaces.
+        Visible text, with single spaces.
     """
 
     def __init__(self, file: Path) -> None:
@@ -50,7 +50,6 @@ class Page(HTMLParser):
 
     @property
     def resources(self) -> list[str]:
-        """Addresses that a browser would fetch by itself: all but those of links."""
-        fetched = [a[name] for _, a in self.tags for name in ASK_FOR_MORE if name in a]
-        # What links name is fetched only by who follows them.
+        """Addresses that a browser requests without a click of the user."""
+        fetched = [a[name] for _, a in self.tags for name in RESOURCE_ATTRIBUTES if name in a]
         return fetched + [a["href"] for tag, a in self.tags if tag != "a" and "href" in a]

@@ -1,4 +1,4 @@
-"""What a page looks like in a real browser."""
+"""Reports in a real browser."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ return [...document.querySelectorAll('a[href^="#"]')].map(a => a.hash.slice(1)).
 
 
 def find_requests(page: Any) -> list[str]:
-    """Addresses that the page asked for, itself first; those of the browser's own start page are left out."""
+    """Return the addresses that the page requested, its own first."""
     events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
     requests = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
     return [request["request"]["url"] for request in requests if request["documentURL"].startswith("file:")]
@@ -36,7 +36,7 @@ def find_requests(page: Any) -> list[str]:
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_shows_all_and_asks_for_nothing(name, width, request, tmp_path):
+def test_a_page_shows_all_images_and_requests_no_resources(name, width, request, tmp_path):
     file: Path = request.getfixturevalue(name)
     with open_page(file, tmp_path / "profile", width) as page:
         assert page.execute_script("return innerWidth") == width
@@ -47,12 +47,12 @@ def test_a_page_shows_all_and_asks_for_nothing(name, width, request, tmp_path):
         assert page.execute_script(BEYOND) == []
         assert page.execute_script(BROKEN_LINKS) == []
         assert page.get_log("browser") == []
-        asked = find_requests(page)
-        assert asked.pop(0) == file.resolve().as_uri()
-        assert [address[:80] for address in asked if not address.startswith("data:image/png")] == []
+        requested = find_requests(page)
+        assert requested.pop(0) == file.resolve().as_uri()
+        assert [address[:80] for address in requested if not address.startswith("data:image/png")] == []
 
 
-def test_figures_and_tables_are_saved_by_their_links(page_of_file, tmp_path):
+def test_links_download_figures_and_tables(page_of_file, tmp_path):
     folder = tmp_path / "saved"
     folder.mkdir()
     with open_page(page_of_file, tmp_path / "profile", 1280) as page:
@@ -71,17 +71,18 @@ def test_figures_and_tables_are_saved_by_their_links(page_of_file, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["page_of_file", "page_of_model"])
-def test_panels_stack_on_a_telephone_and_can_be_read(name, request, tmp_path):
+def test_panels_stack_and_remain_legible_on_a_phone(name, request, tmp_path):
     with open_page(request.getfixturevalue(name), tmp_path / "profile", 390) as page:
         shown = page.execute_script(SIZES)
         assert len(shown) > 8
-        # Type of 6.5 points is at least 9 pixels high: figures are 2.2 pixels a point where they are not shrunk.
+        # Text of 6.5 points must be at least 9 pixels high; unscaled figures have 2.2 pixels per
+        # point.
         assert min(6.5 * 2.2 * width / natural for width, natural in shown) > 9
         tops = page.execute_script("return [...document.images].map(image => image.getBoundingClientRect().top)")
         assert tops == sorted(tops)
 
 
-def test_a_link_of_the_contents_goes_where_it_says(page_of_file, tmp_path):
+def test_links_of_the_contents_lead_to_their_sections(page_of_file, tmp_path):
     with open_page(page_of_file, tmp_path / "profile", 1280) as page:
         page.execute_script("document.documentElement.style.scrollBehavior = 'auto'")
         for link in page.find_elements("css selector", "nav a"):

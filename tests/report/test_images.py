@@ -1,4 +1,4 @@
-"""Figures as parts of a page."""
+"""Rendering of figures for a page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from indiseek_sc.report._images import render_figure
 
 @pytest.fixture
 def figure():
-    """Two panels of a page, the second with a colour bar."""
+    """A figure as wide as a page with two panels."""
     with plt.rc_context(pl.STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(pl.PAGE / 25.4, 2), layout="constrained")
         axes[0].scatter([0, 1], [0, 1], color="#ff0000", rasterized=True)
@@ -32,21 +32,21 @@ def pixels_of(panel) -> np.ndarray:
     )
 
 
-def test_panels_are_cut_out_whole_and_in_order(figure):
+def test_panels_are_cropped_completely_and_in_order(figure):
     (panels,), svg = render_figure(figure)
     assert len(panels) == 2
-    assert panels[0].height == panels[1].height  # side by side as in the figure
+    assert panels[0].height == panels[1].height  # panels of a row have the same height
     reds = [(pixels_of(panel) == (255, 0, 0)).all(axis=-1).any() for panel in panels]
     assert reds == [True, False]
     for panel in panels:
         edge = np.concatenate([pixels_of(panel)[[0, -1]].reshape(-1, 3), pixels_of(panel)[:, [0, -1]].reshape(-1, 3)])
-        assert (edge == 255).all()  # nothing was cut through
+        assert (edge == 255).all()  # no element crosses the edge of its panel
         assert panel.width < 600
     assert svg.startswith("data:image/svg+xml,%3C%3Fxml")
     assert "data:image/png;base64," in svg
 
 
-def test_a_figure_of_one_column_is_one_picture():
+def test_a_figure_of_one_column_is_one_image():
     with plt.rc_context(pl.STYLE):
         figure, _ = plt.subplots(1, 2, figsize=(pl.COLUMN / 25.4, 2), layout="constrained")
     (((panel,),), _) = render_figure(figure)
@@ -54,7 +54,7 @@ def test_a_figure_of_one_column_is_one_picture():
     plt.close(figure)
 
 
-def test_panels_that_share_the_names_of_their_rows_stay_together():
+def test_panels_with_shared_row_labels_stay_together():
     with plt.rc_context(pl.STYLE):
         figure, _ = plt.subplots(1, 2, figsize=(pl.PAGE / 25.4, 2), sharey=True, layout="constrained")
     rows, _ = render_figure(figure)
@@ -62,7 +62,7 @@ def test_panels_that_share_the_names_of_their_rows_stay_together():
     plt.close(figure)
 
 
-def test_the_same_figure_gives_the_same_file():
+def test_rendering_is_reproducible():
     drawings = []
     for _ in range(2):
         figure, ax = plt.subplots(figsize=(2, 2), layout="constrained")

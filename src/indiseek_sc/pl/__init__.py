@@ -1,14 +1,20 @@
-"""Figures of a trained model, its representations and its audit, as wide as a column or a page of a journal. Nothing is computed here: what is missing, an error says how to make."""
+"""Figures of a trained model, its representations and its audit.
+
+Figures are as wide as one or two columns of a journal. The functions only draw: if a result is
+missing, they raise an error that names the call that computes it.
+"""
 
 from indiseek_sc.pl._attribution import attribution
-from indiseek_sc.pl._audit import AUDIT_AIMS, audit, prediction, retrieval
+from indiseek_sc.pl._audit import AUDIT_AIMS, audit, retrieval
 from indiseek_sc.pl._clusters import cluster_agreement, cluster_splits
 from indiseek_sc.pl._dimensions import dimensions
 from indiseek_sc.pl._feature_importance import feature_importance
 from indiseek_sc.pl._importance import importance_ranking
+from indiseek_sc.pl._lambda_path import lambda_path
+from indiseek_sc.pl._prediction import prediction
 from indiseek_sc.pl._rank_correlation import rank_correlation
 from indiseek_sc.pl._style import COLUMN, DPI, PAGE, PALETTE, STYLE, display_name, finish
-from indiseek_sc.pl._training import history, lambda_path
+from indiseek_sc.pl._training import history
 from indiseek_sc.pl._umap import umap
 
 __all__ = [
@@ -22,13 +28,13 @@ __all__ = [
     "audit",
     "cluster_agreement",
     "cluster_splits",
-    "feature_importance",
     "dimensions",
     "display_name",
+    "feature_importance",
     "finish",
-    "lambda_path",
     "history",
     "importance_ranking",
+    "lambda_path",
     "prediction",
     "rank_correlation",
     "retrieval",

@@ -1,4 +1,4 @@
-"""Heat map of the features that drive the dimensions of a representation."""
+"""Heat map of the features associated with the dimensions of a representation."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ if TYPE_CHECKING:
 Measure = Literal["attribution", "magnitude"]
 
 _COLUMNS = ("modality", "kind", "method", "dimension", "group", "n_cells", "feature", "attribution", "magnitude")
-_ONE_OF_EACH = ("modality", "kind", "method")
+_CONSTANT_COLUMNS = ("modality", "kind", "method")
 _ALL = "all"
 
 _SIGNED, _UNSIGNED = "PRGn_r", "cividis_r"
-"""Purple above 0 and green below, which colour-blind readers tell apart too, and neither of which stands for a modality."""
+"""Purple above 0 and green below: distinguishable for colour-blind readers, and different from the
+colours of the modalities."""
 
-_WIDEST_NAME = 24
+_MAX_NAME_LENGTH = 24
 
-_MOST_IN_A_COLUMN = 16
-"""Columns of a heat map that fit into one column of a journal."""
+_MAX_NARROW_COLUMNS = 16
+"""Largest number of columns of a heat map that fits one column of a journal."""
 
-_WIDEST_CAPTION = 46
+_MAX_CAPTION_LENGTH = 46
 
 _SATURATED = 0.02
-"""The largest values, this share of all that are drawn, have the last colour, so that the others are not all pale."""
+"""Share of the largest values that saturate the colour scale, so that the others remain visible."""
 
 _CAPTIONS = {
     ("decoder_jacobian", "attribution"): "change of the decoded, normalised value per s.d. of the dimension",
@@ -42,8 +43,8 @@ _CAPTIONS = {
         "decoder_jacobian",
         "magnitude",
     ): "change of the decoded, normalised value per s.d. of the dimension, r.m.s. over cells",
-    ("integrated_gradients", "attribution"): "contribution to the place in the representation, mean over cells",
-    ("integrated_gradients", "magnitude"): "contribution to the place in the representation, r.m.s. over cells",
+    ("integrated_gradients", "attribution"): "contribution to the position in the representation, mean over cells",
+    ("integrated_gradients", "magnitude"): "contribution to the position in the representation, r.m.s. over cells",
 }
 
 
@@ -58,42 +59,51 @@ def attribution(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes | None:
-    """Draw the features that drive each dimension of a representation, or one dimension in each group of cells, as a heat map.
+    """Draw a heat map of the features with the largest attributions.
 
-    Of each column the features with the largest values, whatever their sign, have a row; a feature stands with the column where it has
-    its largest one. White is 0, and the largest 2 % of the values have the last colour. Numbers behind groups are of cells.
+    Columns are the dimensions of a representation, or groups of cells for a single dimension. Rows
+    are the features with the largest absolute values in each column; a feature is sorted by the
+    column in which its value is largest. White is 0, and the largest 2 % of the values saturate the
+    colour scale. Numbers after groups are numbers of cells.
 
     Parameters
     ----------
     table
-        What ``model.feature_attribution`` returned: one modality, kind and method.
+        Result of ``model.feature_attribution`` for one modality, kind and method.
     n_top
-        So many features of each column.
+        Number of features of each column.
     dimensions
         Dimensions to draw; all if not given.
     groups
-        Groups of cells to draw; all if not given. Either one group or one dimension must be left: the other makes the columns.
+        Groups of cells to draw; all if not given. Select a single group or a single dimension.
     measure
-        ``"attribution"``, signed, or ``"magnitude"``. If not given, the first one, except for integrated gradients over all cells, which
-        nearly cancel.
+        ``"attribution"`` (signed) or ``"magnitude"``. By default the attribution, except for
+        integrated gradients over all cells, which nearly cancel.
     ax
-        Where to draw; by default a figure of its own, as large as rows and columns need.
+        Axes to draw on; by default a new figure, sized for the rows and columns.
     show
-        Whether to show the figure now; ``None`` is yes where matplotlib is interactive, unless ``ax`` is given.
+        Whether to show the figure. ``None`` shows it in interactive mode, unless ``ax`` is given.
     save
-        File to write.
+        File to write the figure to.
 
     Returns
     -------
-    The axes; nothing if the figure was shown.
+    The axes; None if the figure was shown.
 
     Raises
     ------
     KeyError
         If the table lacks a column.
     ValueError
-        If the table has no row, more than one modality, kind or method, or no such dimension or group; if several dimensions and several
-        groups are left; or if ``n_top`` is below 1.
+        If the table is empty, has more than one modality, kind or method, or lacks a dimension or
+        group; if several dimensions and several groups are selected; or if ``n_top`` is below 1.
+
+    Examples
+    --------
+    >>> table = model.feature_attribution(modality="rna", kind="specific", max_cells=20)
+    >>> ax = isk.pl.attribution(table, n_top=2, show=False)
+    >>> ax.get_xlabel()
+    'dimension'
     """
     _check(table, n_top, measure)
     table = _choose(table, dimensions, groups)
@@ -103,7 +113,7 @@ def attribution(
         measure = "magnitude" if cancels else "attribution"
     matrix = _arrange(table.pivot(index="feature", columns=across, values=measure), n_top)
     longest = max(len(_short(name)) for name in matrix.columns) if across == "group" else 0
-    width = COLUMN if matrix.shape[1] <= _MOST_IN_A_COLUMN else PAGE
+    width = COLUMN if matrix.shape[1] <= _MAX_NARROW_COLUMNS else PAGE
     height = 3.4 * len(matrix) + 1.2 * longest + 24
     with one_panel(ax, inches(width, height), show) as (ax, show):
         _draw_cells(ax, matrix, measure, str(table["method"].iloc[0]))
@@ -113,20 +123,22 @@ def attribution(
 
 def _check(table: pd.DataFrame, n_top: int, measure: str | None) -> None:
     if not isinstance(table, pd.DataFrame):
-        raise TypeError(f"table must be that of model.feature_attribution, but is {type(table).__name__}.")
+        raise TypeError(f"table must be the result of model.feature_attribution, but is {type(table).__name__}.")
     lacking = [column for column in _COLUMNS if column not in table]
     if lacking:
         raise KeyError(
-            f"table lacks the columns {lacking}; it has {list(table.columns)}. Pass that of model.feature_attribution."
+            f"table lacks the columns {lacking}; it has {list(table.columns)}. "
+            "Pass the result of model.feature_attribution."
         )
     if table.empty:
         raise ValueError(
-            "table has no row. Pass that of model.feature_attribution, of a representation that has dimensions."
+            "table has no rows. Pass the result of model.feature_attribution for a representation with dimensions."
         )
-    for column in _ONE_OF_EACH:
+    for column in _CONSTANT_COLUMNS:
         if len(several := list(table[column].unique())) > 1:
             raise ValueError(
-                f"table holds several of {column}: {several}. Draw one at a time: table[table[{column!r}] == {several[0]!r}]."
+                f"table contains several values of {column}: {several}. Draw one at a time: "
+                f"table[table[{column!r}] == {several[0]!r}]."
             )
     check_whole("n_top", n_top, 1)
     if measure is not None:
@@ -143,22 +155,26 @@ def _choose(table: pd.DataFrame, dimensions: Sequence[int] | None, groups: Seque
             raise ValueError(f"{argument}: the table has no {column} {unknown[0]!r}, only {known}.")
         table = table[table[column].isin(list(wanted))]
         if table.empty:
-            raise ValueError(f"{argument} names none; the table has {known}.")
+            raise ValueError(f"{argument} is empty; the table has {known}.")
     n_dimensions, n_groups = table["dimension"].nunique(), table["group"].nunique()
     if n_dimensions > 1 and n_groups > 1:
         raise ValueError(
-            f"table holds {n_dimensions} dimensions in {n_groups} groups. Draw one group (groups={str(table['group'].iloc[0])!r}) "
+            f"table contains {n_dimensions} dimensions in {n_groups} groups. Draw one group (groups={str(table['group'].iloc[0])!r}) "
             f"or one dimension (dimensions=[{table['dimension'].iloc[0]}])."
         )
     return table
 
 
 def _arrange(matrix: pd.DataFrame, n_top: int) -> pd.DataFrame:
-    """The largest features of each column, in a staircase: those of the first column on top, high before low."""
+    """Select the largest features of each column.
+
+    Rows are sorted by the column of their largest value, and within a column from positive to
+    negative.
+    """
     size = matrix.abs().to_numpy()
     largest = np.argsort(-size, axis=0, kind="stable")[:n_top]
     rows = np.unique(largest[np.take_along_axis(size, largest, axis=0) > 0])
-    if not rows.size:  # all are 0: show some, so that this is seen
+    if not rows.size:  # all values are 0: show some features anyway
         rows = np.arange(min(n_top, len(matrix)))
     column = size[rows].argmax(axis=1)
     value = matrix.to_numpy()[rows, column]
@@ -182,11 +198,11 @@ def _draw_cells(ax: Axes, matrix: pd.DataFrame, measure: str, method: str) -> No
     beyond = "neither" if size.max() <= limit else "both" if is_signed else "max"
     bar = page(ax).colorbar(image, ax=ax, extend=beyond, location="bottom", shrink=0.8, aspect=30, pad=0.02)
     bar.outline.set_visible(False)
-    bar.set_label(textwrap.fill(_CAPTIONS[method, measure], _WIDEST_CAPTION))
+    bar.set_label(textwrap.fill(_CAPTIONS[method, measure], _MAX_CAPTION_LENGTH))
 
 
 def _annotate(ax: Axes, table: pd.DataFrame, matrix: pd.DataFrame, across: str) -> None:
-    """Name rows and columns, and say what is drawn above them."""
+    """Label rows and columns, and write the title."""
     ax.set_ylim(len(matrix), 0)
     ax.set_yticks(np.arange(len(matrix)) + 0.5, [_short(name) for name in matrix.index])
     names = [_short(name) for name in matrix.columns]
@@ -196,7 +212,7 @@ def _annotate(ax: Axes, table: pd.DataFrame, matrix: pd.DataFrame, across: str) 
     )
     if across == "dimension":
         ax.set_xlabel("dimension")
-        # A tall figure is read from both sides.
+        # Tall figures have column labels at both ends.
         ax.tick_params(labeltop=True)
         group = str(table["group"].iloc[0])
         title += "" if group == _ALL else f", {_short(group)}"
@@ -213,4 +229,4 @@ def _annotate(ax: Axes, table: pd.DataFrame, matrix: pd.DataFrame, across: str) 
 
 
 def _short(name: object) -> str:
-    return as_text(name, _WIDEST_NAME)
+    return as_text(name, _MAX_NAME_LENGTH)

@@ -1,4 +1,4 @@
-"""Clusters of representations: how alike they are, and which fall apart in which representation."""
+"""Figures of clusters: agreement between representations, and clusters that are split."""
 
 from __future__ import annotations
 
@@ -45,33 +45,41 @@ def cluster_agreement(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes | None:
-    """Draw how alike the clusters of every two representations are, and those of each representation and the labels.
+    """Draw the agreement between clusters of the representations, and between clusters and labels.
 
-    On the diagonal a representation is compared with itself, clustered from other seeds: where that is low, it has no clusters to agree on.
+    The diagonal compares clusterings of the same representation with different random seeds. A low
+    value means that the representation has no stable clusters.
 
     Parameters
     ----------
     mdata
-        After :func:`indiseek_sc.tl.compare_clusters`.
+        Data with the result of :func:`indiseek_sc.tl.compare_clusters`.
     figure
-        ``"ari"`` or ``"nmi"``.
+        ``"ari"`` (adjusted Rand index) or ``"nmi"`` (normalised mutual information).
     ax
-        Where to draw; by default a figure of its own.
+        Axes to draw on; by default a new figure.
     show
-        Whether to show the figure now; ``None`` is yes where matplotlib is interactive, unless ``ax`` is given.
+        Whether to show the figure. ``None`` shows it in interactive mode, unless ``ax`` is given.
     save
-        File to write.
+        File to write the figure to.
 
     Returns
     -------
-    The axes; nothing if the figure was shown.
+    The axes; None if the figure was shown.
 
     Raises
     ------
     KeyError
-        If the tables are not there.
+        If the tables are missing.
     ValueError
-        If ``figure`` is neither.
+        If ``figure`` is unknown.
+
+    Examples
+    --------
+    >>> _ = isk.tl.compare_clusters(mdata, "cell_type", latents=("shared", "joint"), n_repeats=2)
+    >>> ax = isk.pl.cluster_agreement(mdata, show=False)
+    >>> [label.get_text() for label in ax.get_yticklabels()]
+    ['shared RNA', 'shared protein', 'joint', 'cell_type']
     """
     check_mdata(mdata)
     check_name("figure", figure, get_args(Figure))
@@ -79,7 +87,7 @@ def cluster_agreement(
     names = list(dict.fromkeys([*agreement["one"], *agreement["other"]]))
     values = pd.DataFrame(np.nan, names, names)
     for _, row in agreement.iterrows():
-        values.loc[row["other"], row["one"]] = row[figure]  # the later below the earlier
+        values.loc[row["other"], row["one"]] = row[figure]  # lower triangle
     warn_if_stale(mdata, _keys.CLUSTERS, "compare_clusters(mdata, ...)")
     words = latent_names(latents) | {_LABELS: _name_labels(mdata)}
     side = 8.5 * len(names)
@@ -95,12 +103,19 @@ def cluster_agreement(
 
 
 def find_comparison(mdata: MuData, part: str) -> pd.DataFrame:
-    """A table of ``tl.compare_clusters``.
+    """Return a table of ``tl.compare_clusters``.
+
+    Parameters
+    ----------
+    mdata
+        Data with the result of ``tl.compare_clusters``.
+    part
+        Suffix of the key of the table in ``uns``.
 
     Raises
     ------
     KeyError
-        If it is not there.
+        If the table is missing.
     """
     key = f"{_keys.CLUSTERS}{part}"
     if key not in mdata.uns:
@@ -109,7 +124,7 @@ def find_comparison(mdata: MuData, part: str) -> pd.DataFrame:
 
 
 def latent_names(latents: pd.DataFrame) -> dict[str, str]:
-    """What a figure calls each representation."""
+    """Return the name of each representation in figures."""
     return {
         row["latent"]: f"{row['kind']} {display_name(row['modality'])}" if row["modality"] else row["kind"]
         for _, row in latents.iterrows()
@@ -117,11 +132,11 @@ def latent_names(latents: pd.DataFrame) -> dict[str, str]:
 
 
 def _name_labels(mdata: MuData) -> str:
-    return as_text(mdata.uns.get(f"{_keys.CLUSTERS}_params", {}).get("label_key") or _LABELS, _WIDEST_LABEL)
+    return as_text(mdata.uns.get(f"{_keys.CLUSTERS}_params", {}).get("label_key") or _LABELS, _MAX_LABEL_LENGTH)
 
 
 def _draw_matrix(ax: Axes, values: pd.DataFrame, words: dict[str, str]) -> None:
-    """Lower triangle of ``values`` as tiles with their numbers; columns without any are left out."""
+    """Draw the lower triangle of ``values`` as numbered tiles; empty columns are left out."""
     values = values.dropna(axis="columns", how="all")
     ax.imshow(np.ma.masked_invalid(values), cmap=colormaps["Greys"], vmin=0, vmax=1)
     for row, column in np.argwhere(np.isfinite(values.to_numpy())):
@@ -145,20 +160,20 @@ def _draw_matrix(ax: Axes, values: pd.DataFrame, words: dict[str, str]) -> None:
     )
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    ax.set_xlabel("bold: against itself, from other seeds", loc="left")
+    ax.set_xlabel("bold: same representation, other seeds", loc="left")
 
 
 _COLORS = {"kept": "#e8e8e8", "split": PALETTE[2], "unstable": "white"}
 _WORDS = {
-    "kept": "kept together",
-    "split": "falls apart, from every seed alike",
-    "unstable": "no groups: each seed cuts otherwise",
+    "kept": "not split",
+    "split": "split, stable across random seeds",
+    "unstable": "no groups: splits differ by seed",
 }
-_ONLY_HERE = PALETTE[5]
-_WIDEST_LABEL = 26
+_SINGLE_SPLIT_COLOR = PALETTE[5]
+_MAX_LABEL_LENGTH = 26
 
-_WIDEST_IN_A_COLUMN = 30
-"""Letters that may stand before a row of a figure of one column."""
+_MAX_NARROW_LABEL_LENGTH = 30
+"""Largest length of a row label in a figure of one column."""
 
 
 def cluster_splits(
@@ -168,30 +183,39 @@ def cluster_splits(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes | None:
-    """Draw for each cluster of the reference whether each representation keeps it together, a row a cluster and a column a representation.
+    """Draw which clusters of the reference are split in the other representations.
 
-    The number in a tile is that of effective clusters: 2.0 is two halves. A frame marks clusters that fall apart in one representation alone. Hatched are cells
-    among which the representation knows of no groups: Leiden cuts them otherwise from each seed.
+    Rows are clusters of the reference, columns are representations. The number in a tile is the
+    effective number of clusters; 2.0 means two equal parts. A frame marks clusters that are split
+    in one representation only. Hatched tiles mark clusters that have no reproducible groups: the
+    Leiden algorithm splits them differently with each random seed.
 
     Parameters
     ----------
     mdata
-        After :func:`indiseek_sc.tl.compare_clusters`.
+        Data with the result of :func:`indiseek_sc.tl.compare_clusters`.
     ax
-        Where to draw; by default a figure of its own, as high as the clusters need.
+        Axes to draw on; by default a new figure, sized for the clusters.
     show
-        Whether to show the figure now; ``None`` is yes where matplotlib is interactive, unless ``ax`` is given.
+        Whether to show the figure. ``None`` shows it in interactive mode, unless ``ax`` is given.
     save
-        File to write.
+        File to write the figure to.
 
     Returns
     -------
-    The axes; nothing if the figure was shown.
+    The axes; None if the figure was shown.
 
     Raises
     ------
     KeyError
-        If the tables are not there.
+        If the tables are missing.
+
+    Examples
+    --------
+    >>> _ = isk.tl.compare_clusters(mdata, "cell_type", latents=("shared", "joint"), n_repeats=2)
+    >>> ax = isk.pl.cluster_splits(mdata, show=False)
+    >>> ax.get_ylabel()
+    'clusters of the joint representation'
     """
     check_mdata(mdata)
     splits, latents = (find_comparison(mdata, part) for part in ("_splits", "_latents"))
@@ -200,7 +224,7 @@ def cluster_splits(
     rows, columns = _order(splits), list(dict.fromkeys(splits["latent"]))
     reference = mdata.uns.get(f"{_keys.CLUSTERS}_params", {}).get("reference", "joint")
     names = [_describe(str(name), row) for name, row in rows.iterrows()]
-    is_narrow = len(columns) <= 3 and max(map(len, names)) <= _WIDEST_IN_A_COLUMN
+    is_narrow = len(columns) <= 3 and max(map(len, names)) <= _MAX_NARROW_LABEL_LENGTH
     with one_panel(ax, inches(COLUMN if is_narrow else PAGE, 4.6 * len(rows) + 40), show) as (ax, show):
         _draw_tiles(ax, splits, list(rows.index), columns)
         ax.set_yticks(range(len(rows)), names)
@@ -219,7 +243,7 @@ def cluster_splits(
 
 
 def _order(splits: pd.DataFrame) -> pd.DataFrame:
-    """A row for each cluster; those of one cell type stand together, the largest first."""
+    """Return a row for each cluster, grouped by cell type, the largest cell type first."""
     rows = splits.drop_duplicates("cluster").set_index("cluster")
     if "label" not in rows:
         return rows
@@ -243,7 +267,9 @@ def _draw_tiles(ax: Axes, splits: pd.DataFrame, clusters: list[str], columns: li
             )
         )
         if tile["only_here"]:
-            ax.add_patch(Rectangle((x - 0.44, y - 0.41), 0.88, 0.82, fill=False, edgecolor=_ONLY_HERE, linewidth=1.4))
+            ax.add_patch(
+                Rectangle((x - 0.44, y - 0.41), 0.88, 0.82, fill=False, edgecolor=_SINGLE_SPLIT_COLOR, linewidth=1.4)
+            )
         if tile["verdict"] == "split":
             bold = "bold" if tile["only_here"] else "normal"
             ax.text(x, y, f"{tile['effective_clusters']:.1f}", ha="center", va="center_baseline", fontweight=bold)
@@ -253,15 +279,15 @@ def _draw_tiles(ax: Axes, splits: pd.DataFrame, clusters: list[str], columns: li
 
 
 def _describe(name: str, row: pd.Series) -> str:
-    """A cluster and its commonest label."""
+    """Return the name of a cluster and its most frequent label."""
     if pd.isna(row.get("label_share")):
-        return as_text(name, _WIDEST_LABEL)
-    label = as_text(row["label"], _WIDEST_LABEL)
+        return as_text(name, _MAX_LABEL_LENGTH)
+    label = as_text(row["label"], _MAX_LABEL_LENGTH)
     return f"{label} {row['label_share']:.0%}   {name:\N{FIGURE SPACE}>2}"
 
 
 def _draw_counts(ax: Axes, n_cells: list[int]) -> None:
-    """The number of cells of each row, on the right."""
+    """Write the number of cells of each row on the right."""
     beside: Any = {"textcoords": "offset points", "ha": "right", "annotation_clip": False}
     for place, n in enumerate(n_cells):
         ax.annotate(f"{n:,}", (1, place), (26, 0), ax.get_yaxis_transform(), va="center_baseline", **beside)
@@ -277,7 +303,9 @@ def _draw_legend(ax: Axes, splits: pd.DataFrame, n_columns: int) -> None:
         if (splits["verdict"] == verdict).any()
     ]
     if splits["only_here"].any():
-        handles.append(Patch(fill=False, edgecolor=_ONLY_HERE, linewidth=1.4, label="falls apart in this one alone"))
+        handles.append(
+            Patch(fill=False, edgecolor=_SINGLE_SPLIT_COLOR, linewidth=1.4, label="split in this representation only")
+        )
     ax.legend(
         handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=n_columns, borderaxespad=1.5, handlelength=1.4
-    )  # above the heading of the cells
+    )  # above the heading of the column of cells

@@ -1,4 +1,4 @@
-"""What the dimensions of a representation follow: technical covariates, labels and features."""
+"""Figure of the covariates, labels and features of the dimensions of a representation."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from indiseek_sc import _keys
 from indiseek_sc._checks import check_name
 from indiseek_sc._lookup import check_mdata
 from indiseek_sc.pl._style import (
+    MIN_FONT_SIZE,
     MISSING,
     PAGE,
     PALETTE,
-    SMALLEST,
     STYLE,
     as_text,
     display_name,
@@ -35,36 +35,38 @@ if TYPE_CHECKING:
 OneModality = Literal["specific", "shared"]
 
 TECHNICAL_COLOR = PALETTE[5]
-"""Of the numbers of technical dimensions."""
+"""Colour of the labels of technical dimensions."""
 
 _ALL = "all"
 
 _SHARES = "Greys"
 _USES = "PRGn_r"
-"""White is the mean squared deviation of all cells, purple more and green less."""
+"""White is the mean squared deviation of all cells; purple is larger and green is smaller."""
 
-_MOST_USE = 3.0
-"""So many times that, and one over it, have the last colours."""
+_MAX_USE = 3.0
+"""Ratios to the mean squared deviation of all cells at which the colour scale ends (and its
+inverse)."""
 
-_DRAWN = 0.05
-"""A covariate that explains less of every dimension has no column."""
+_MIN_COLUMN_R2 = 0.05
+"""Covariates that explain less of every dimension are not drawn."""
 
-_SHOWN = 0.095
-"""A smaller share has no number in its tile."""
+_MIN_NUMBER_R2 = 0.095
+"""Tiles with a smaller R2 have no number."""
 
-_MOST_FEATURES = 3
-"""So many features stand at each end."""
+_MAX_FEATURES = 3
+"""Number of features that are named at each end."""
 
-_WIDEST_NAME = 26
+_MAX_NAME_LENGTH = 26
 
 _TILE, _ROW, _LETTER, _ROW_NAMES = 4.2, 3.9, 1.25, 24.0
-"""Millimetres of a column at most, of a row, of a letter and of the names of rows with all that is between panels."""
+"""Sizes in millimetres: widest tile, height of a row, width of a letter, and width of row labels
+and gaps."""
 
-_LEAST_WIDTH = 34
-"""Millimetres that the words below a colour bar need."""
+_MIN_PANEL_WIDTH = 34
+"""Width of the caption of a colour bar in millimetres."""
 
-_LEAST_LINE, _WIDEST_LINE = 28, 60
-"""Letters of the features of a row: left for them where there are many columns, and at most."""
+_MIN_LINE_LENGTH, _MAX_LINE_LENGTH = 28, 60
+"""Smallest and largest length of the list of features of a row, in letters."""
 
 
 def dimensions(
@@ -75,37 +77,45 @@ def dimensions(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> list[Axes] | None:
-    """Draw what the dimensions of a representation follow, a row for each dimension.
+    """Draw the covariates, labels and features of each dimension of a representation.
 
-    To the left stands what technical covariates explain of the dimension (beyond the labels, if
-    there are any), all together and each by itself, as far as it explains .05 of any dimension; in
-    the middle how much each label uses the dimension (mean squared deviation of its cells, 1 in all
-    cells together; grey for labels of few cells); to the right the features at its two ends.
-    Technical dimensions are marked.
+    Each row is a dimension. The left panel shows the share of its variance that technical
+    covariates explain (beyond the labels, if labels are given), all together and one by one;
+    covariates that explain less than .05 of every dimension are left out. The middle panel shows
+    the mean squared deviation of the cells of each label (1 in all cells together; grey for labels
+    with few cells). The right panel lists the features at the low and the high end. Technical
+    dimensions are marked.
 
     Parameters
     ----------
     mdata
-        After :func:`indiseek_sc.tl.describe_dimensions`.
+        Data with the result of :func:`indiseek_sc.tl.describe_dimensions`.
     modality
-        Whose representation, by its name; both, one below the other, if not given.
+        Name of the modality; both modalities, one below the other, if not given.
     kind
         ``"specific"`` or ``"shared"``.
     show
-        Whether to show the figure now; ``None`` is yes where matplotlib is interactive.
+        Whether to show the figure. ``None`` shows it in interactive mode.
     save
-        File to write.
+        File to write the figure to.
 
     Returns
     -------
-    The axes, from left to right, of one modality after the other; nothing if the figure was shown.
+    The axes from left to right, one modality after the other; None if the figure was shown.
 
     Raises
     ------
     KeyError
-        If the table is not there.
+        If the table is missing.
     ValueError
-        If there is no such modality or kind.
+        If the modality or the kind is unknown.
+
+    Examples
+    --------
+    >>> _ = isk.tl.describe_dimensions(mdata, "cell_type")
+    >>> axes = isk.pl.dimensions(mdata, "rna", show=False)
+    >>> len(axes)
+    3
     """
     check_mdata(mdata)
     check_name("kind", kind, get_args(OneModality))
@@ -132,7 +142,7 @@ def dimensions(
 
 
 class _Block:
-    """The dimensions of one modality, and the room that they take."""
+    """The dimensions of one modality, and the layout of their panels."""
 
     def __init__(self, mdata: MuData, key: str, modality: str, few: set[str]) -> None:
         self.modality = modality
@@ -144,7 +154,7 @@ class _Block:
         values = "r2_beyond_labels" if self.is_beyond else "r2"
         order = list(dict.fromkeys([_ALL, *explained["covariate"]]))
         wide = explained.pivot(index="dimension", columns="covariate", values=values).loc[self.rows.index, order]
-        kept = [name for name in wide if name == _ALL or (wide[name] >= _DRAWN).any()]
+        kept = [name for name in wide if name == _ALL or (wide[name] >= _MIN_COLUMN_R2).any()]
         self.explained = wide[kept].rename(columns={_ALL: "all together"})
         self.use: pd.DataFrame | None = None
         if (use := mdata.uns.get(f"{key}_labels")) is not None:
@@ -154,31 +164,31 @@ class _Block:
         tiles = [self.explained] if self.use is None else [self.explained, self.use]
         n_columns = sum(part.shape[1] for part in tiles)
         room = PAGE - _ROW_NAMES
-        letters = int(np.clip((room - _TILE * n_columns) / _LETTER, _LEAST_LINE, _WIDEST_LINE))
+        letters = int(np.clip((room - _TILE * n_columns) / _LETTER, _MIN_LINE_LENGTH, _MAX_LINE_LENGTH))
         self.lines = [
             as_text(f"{_first(row['lower'])} \N{RIGHTWARDS ARROW} {_first(row['upper'])}", letters)
             for _, row in self.rows.iterrows()
         ]
-        of_lines = _LETTER * max(_LEAST_LINE, *map(len, self.lines))
+        of_lines = _LETTER * max(_MIN_LINE_LENGTH, *map(len, self.lines))
         tile = min(_TILE, (room - of_lines) / n_columns)
-        of_tiles = [max(tile * part.shape[1], _LEAST_WIDTH) for part in tiles]
+        of_tiles = [max(tile * part.shape[1], _MIN_PANEL_WIDTH) for part in tiles]
         self.widths = [*of_tiles, room - sum(of_tiles)]
         """Relative widths of the panels."""
 
     @property
     def height(self) -> float:
-        """Millimetres of rows, and of the names of columns above them."""
+        """Height in millimetres of rows and column labels."""
         names = [*self.explained, *([] if self.use is None else self.use)]
-        return _ROW * len(self.rows) + _LETTER * max(min(len(str(name)), _WIDEST_NAME) for name in names) + 27
+        return _ROW * len(self.rows) + _LETTER * max(min(len(str(name)), _MAX_NAME_LENGTH) for name in names) + 27
 
     def draw(self, figure: Figure, kind: str) -> list[Axes]:
-        """Draw the panels."""
+        """Draw the panels and return their axes."""
         axes = list(figure.subplots(1, len(self.widths), sharey=True, width_ratios=self.widths))
         of_what = "R² of technical covariates" + (",\nbeyond labels" if self.is_beyond else "")
         _draw_tiles(axes[0], self.explained.clip(lower=0), _SHARES, Normalize(0, 1), of_what)
         _write_numbers(axes[0], self.explained)
         if self.use is not None:
-            norm = LogNorm(1 / _MOST_USE, _MOST_USE)
+            norm = LogNorm(1 / _MAX_USE, _MAX_USE)
             _draw_tiles(axes[1], self.use, _USES, norm, "mean squared deviation,\n1 in all cells together")
         _draw_lines(axes[-1], self.lines)
         axes[0].set_yticks(np.arange(len(self.rows)), [_name(number, row) for number, row in self.rows.iterrows()])
@@ -193,7 +203,7 @@ class _Block:
 
 
 def _first(names: str) -> str:
-    return ", ".join(names.split(", ")[:_MOST_FEATURES])
+    return ", ".join(names.split(", ")[:_MAX_FEATURES])
 
 
 def _name(number: Any, row: pd.Series) -> str:
@@ -201,11 +211,11 @@ def _name(number: Any, row: pd.Series) -> str:
 
 
 def _draw_tiles(ax: Axes, values: pd.DataFrame, colors: str, norm: Normalize, words: str) -> None:
-    """Tiles with the names of columns above them, and a colour bar below."""
+    """Draw tiles with column labels above and a colour bar below."""
     matrix = np.ma.masked_invalid(values.to_numpy(dtype=float))
     image = ax.imshow(matrix, cmap=colors, norm=norm, aspect="auto")
     ax.set_facecolor(MISSING)
-    names = [as_text(name, _WIDEST_NAME) for name in values]
+    names = [as_text(name, _MAX_NAME_LENGTH) for name in values]
     ax.set_xticks(np.arange(len(names)), names, rotation=90)
     ax.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
     ax.spines[:].set_visible(False)
@@ -216,17 +226,17 @@ def _draw_tiles(ax: Axes, values: pd.DataFrame, colors: str, norm: Normalize, wo
     bar.outline.set_visible(False)
     bar.set_label(words)
     if isinstance(norm, LogNorm):
-        ticks = [1 / _MOST_USE, 1, _MOST_USE]
+        ticks = [1 / _MAX_USE, 1, _MAX_USE]
         bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
         bar.minorticks_off()
 
 
 def _write_numbers(ax: Axes, values: pd.DataFrame) -> None:
-    for y, x in np.argwhere(values.to_numpy() >= _SHOWN):
+    for y, x in np.argwhere(values.to_numpy() >= _MIN_NUMBER_R2):
         number = values.iat[y, x]
         color = "white" if number > 0.6 else "black"
         text = f"{number:.2f}".removeprefix("0")
-        ax.text(x, y, text, ha="center", va="center_baseline", fontsize=SMALLEST, color=color)
+        ax.text(x, y, text, ha="center", va="center_baseline", fontsize=MIN_FONT_SIZE, color=color)
 
 
 def _draw_lines(ax: Axes, lines: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Which input features a representation uses or contains."""
+"""Figure of the importance of input features for a representation."""
 
 from __future__ import annotations
 
@@ -30,17 +30,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLUMNS = ("feature", "importance", "standard_error", "method", "kind", "modality")
-_ONE_OF_EACH = ("method", "kind", "modality")
+_CONSTANT_COLUMNS = ("method", "kind", "modality")
 _TWO_SIDED_95 = 1.96
-_WIDEST_NAME = 24
-_WIDEST_CAPTION = 52
+_MAX_NAME_LENGTH = 24
+_MAX_CAPTION_LENGTH = 52
 
 _LEGEND_WIDTH = 46
 _HANDLE_WIDTH = 8
-"""Letters that fit above a panel, and those that the mark of an entry takes."""
+"""Width of a legend above the panel, and of the mark of an entry, in letters."""
 
 _GROUP_COLORS = {"shared": PALETTE[7], "private": PALETTE[0], "both": PALETTE[5], "none": "0.75"}
-"""Groups of the synthetic suite, none in the colour of a modality; others take further colours of the palette in turn."""
+"""Colours of the groups of the synthetic suite, different from those of the modalities. Other
+groups take further colours of the palette in turn."""
 
 _CAPTIONS = {
     "jacobian": (
@@ -50,7 +51,7 @@ _CAPTIONS = {
     ),
     "permutation": (
         "change of the {kind} representation of {modality}, over twice its variance,",
-        "when the feature is exchanged among cells:",
+        "when the feature is permuted among cells:",
         "what the encoder uses{both}",
     ),
     "probe": (
@@ -69,34 +70,43 @@ def feature_importance(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes | None:
-    """Draw the importance of input features with its interval, group by group, the largest first.
+    """Draw the importance of input features with intervals, by group and in descending order.
 
     Parameters
     ----------
     table
-        What ``model.feature_importance`` returned: one method, representation and modality.
+        Result of ``model.feature_importance`` for one method, representation and modality.
     groups
-        Group of each feature, by its name; one colour without it. Of the synthetic suite
-        ``mdata.uns["synthetic"]["features"].set_index("feature")["group"]``.
+        Group of each feature, by its name; all features have the same colour if not given. For the
+        synthetic suite use ``mdata.uns["synthetic"]["features"].set_index("feature")["group"]``.
     n_top
-        Only so many features, those of the largest importance, are drawn.
+        Number of features to draw, those with the largest importance.
     ax
-        Where to draw; by default a figure of its own, as high as the features need.
+        Axes to draw on; by default a new figure, sized for the features.
     show
-        Whether to show the figure now; ``None`` is yes where matplotlib is interactive, unless ``ax`` is given.
+        Whether to show the figure. ``None`` shows it in interactive mode, unless ``ax`` is given.
     save
-        File to write.
+        File to write the figure to.
 
     Returns
     -------
-    The axes; nothing if the figure was shown.
+    The axes; None if the figure was shown.
 
     Raises
     ------
     KeyError
-        If the table lacks a column, or ``groups`` a feature.
+        If the table lacks a column, or ``groups`` lacks a feature.
     ValueError
-        If the table has no row or more than one method, representation or modality, or ``n_top`` is below 1.
+        If the table is empty or has more than one method, representation or modality, or ``n_top``
+        is below 1.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"feature": ["CD3", "CD19"], "importance": [0.8, 0.3]})
+    >>> table = table.assign(standard_error=0.02, method="probe", kind="shared", modality="adt")
+    >>> ax = isk.pl.feature_importance(table, show=False)
+    >>> [label.get_text() for label in ax.get_yticklabels()]
+    ['CD3', 'CD19']
     """
     _check(table, n_top)
     drawn = table.nlargest(n_top, "importance", keep="first")
@@ -113,17 +123,20 @@ def feature_importance(
 
 def _check(table: pd.DataFrame, n_top: int) -> None:
     if not isinstance(table, pd.DataFrame):
-        raise TypeError(f"table must be that of model.feature_importance, but is {type(table).__name__}.")
+        raise TypeError(f"table must be the result of model.feature_importance, but is {type(table).__name__}.")
     lacking = [column for column in _COLUMNS if column not in table]
     if lacking:
         raise KeyError(
-            f"table lacks the columns {lacking}; it has {list(table.columns)}. Pass that of model.feature_importance."
+            f"table lacks the columns {lacking}; it has {list(table.columns)}. "
+            "Pass the result of model.feature_importance."
         )
     if table["importance"].notna().sum() == 0:
-        raise ValueError("table has no row with a number. Pass that of model.feature_importance.")
-    for column in _ONE_OF_EACH:
+        raise ValueError("table has no finite importance. Pass the result of model.feature_importance.")
+    for column in _CONSTANT_COLUMNS:
         if table[column].nunique() > 1:
-            raise ValueError(f"table holds several of {column}: {list(table[column].unique())}. Draw one at a time.")
+            raise ValueError(
+                f"table contains several values of {column}: {list(table[column].unique())}. Draw one at a time."
+            )
     check_whole("n_top", n_top, 1)
 
 
@@ -138,7 +151,7 @@ def _find_groups(features: pd.Series, groups: Mapping[str, str] | None) -> list[
 
 
 def _draw_rows(ax: Axes, drawn: pd.DataFrame, group: list[str], color: str) -> None:
-    """A bar, its interval and its name for each feature, and a legend of groups where there are any."""
+    """Draw the bar, interval and name of each feature, and a legend of groups."""
     rows = np.arange(len(drawn))
     further = cycle(color for color in PALETTE if color not in _GROUP_COLORS.values())
     colors = {"": color} | {name: _GROUP_COLORS.get(name) or next(further) for name in dict.fromkeys(group) if name}
@@ -166,23 +179,23 @@ def _draw_rows(ax: Axes, drawn: pd.DataFrame, group: list[str], color: str) -> N
 
 
 def _named(group: list[str]) -> list[str]:
-    """Names of the groups that occur, in the order of the rows."""
+    """Return the names of the groups, in the order of the rows."""
     return [name for name in dict.fromkeys(group) if name]
 
 
 def _n_legend_rows(group: list[str]) -> int:
-    """As many as it takes for the names to fit above the panel."""
+    """Return the number of rows that the legend needs above the panel."""
     named = _named(group)
     longest = max((len(_short(name)) for name in named), default=0)
     return -(-len(named) // max(1, _LEGEND_WIDTH // (longest + _HANDLE_WIDTH)))
 
 
 def _short(name: object) -> str:
-    return as_text(name, _WIDEST_NAME)
+    return as_text(name, _MAX_NAME_LENGTH)
 
 
 def _annotate(ax: Axes, table: pd.DataFrame, n_drawn: int) -> None:
-    method, kind, modality = (str(table[column].iloc[0]) for column in _ONE_OF_EACH)
+    method, kind, modality = (str(table[column].iloc[0]) for column in _CONSTANT_COLUMNS)
     both = " (also through the shared representation)" if kind == "specific" else ""
     question = " ".join(_CAPTIONS[method]).format(kind=kind, modality=display_name(modality), both=both)
     caption = [question]
@@ -190,7 +203,7 @@ def _annotate(ax: Axes, table: pd.DataFrame, n_drawn: int) -> None:
         "lines: 95% interval over cells"
         + (f"; the {n_drawn:,} largest of {len(table):,}" if n_drawn < len(table) else "")
     )
-    # Below the names of the rows too, for the panel alone would be too narrow for it.
-    ax.set_xlabel("\n".join(textwrap.fill(line, _WIDEST_CAPTION) for line in caption), loc="right")
-    if method == "probe":  # next to nothing shall look like it
+    # The caption extends below the row labels, because the panel alone would be too narrow.
+    ax.set_xlabel("\n".join(textwrap.fill(line, _MAX_CAPTION_LENGTH) for line in caption), loc="right")
+    if method == "probe":  # so that a small R2 looks small
         ax.set_xlim(right=max(1.0, ax.get_xlim()[1]))

@@ -1,4 +1,4 @@
-"""The labels that each modality resolves: information beyond what is shared, and theta."""
+"""Figure of modality importance: information about labels, and theta."""
 
 from __future__ import annotations
 
@@ -44,17 +44,20 @@ _COLUMNS = {
     ),
 }
 _LATENTS = ("specific", "shared", "both", "raw")
-_WIDEST_LABEL = 40
-_WIDEST_CAPTION, _LETTER = 90, 1.22
-"""Letters of a line of the caption of a figure of a page, and millimetres of a letter."""
-_FOR_A_COLUMN = 20
-"""Letters of the longest label, and of names of modalities, with which the figure is as wide as a column."""
+_MAX_LABEL_LENGTH = 40
+_MAX_CAPTION_LENGTH, _LETTER = 90, 1.22
+"""Length of a line of the caption in a figure of two columns, in letters, and width of a letter in
+millimetres."""
+_MAX_NARROW_LENGTH = 20
+"""Largest length of labels and names of modalities in a figure of one column, in letters."""
 _UNDECIDED = "0.45"
-_SMALLEST_SIDE = 0.5
+_MIN_SIDE = 0.5
+"""Smallest width of the axis on one side of 0, relative to the wider side."""
 _LINEAR = 0.2
-"""Bits up to which the axis of information is linear; beyond, it is logarithmic."""
-_PITCH, _PITCH_OF_TWO_LINES, _AROUND = 4.4, 7.0, 26.0
-"""Millimetres: of a row, of a row whose label takes two lines, and of what is above and below the rows."""
+"""The axis of information is linear up to this number of bits and logarithmic beyond."""
+_ROW_HEIGHT, _TWO_LINE_ROW_HEIGHT, _MARGIN = 4.4, 7.0, 26.0
+"""Heights in millimetres of a row, of a row with a label of two lines, and of the margins above and
+below the rows."""
 
 
 def importance_ranking(
@@ -67,41 +70,52 @@ def importance_ranking(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes | None:
-    """Draw what is known of each label, the one that RNA resolves best compared with the proteins on top.
+    """Draw modality importance for each label, with the label that favours RNA most on top.
 
-    ``"information"`` draws what the RNA-specific and the ADT-specific representation add to the shared ones about each label, in bits per
-    cell of the label, each with its interval over cells and refits; the name of a label has the colour of the modality that it
-    is claimed for, and grey without a claim. ``"theta"`` draws theta with its interval: right of 0 RNA keeps the label together
-    better than the proteins do, left of it the proteins; where the interval includes 0 it is grey, and a hollow dot is a
-    label of too few cells. See :func:`indiseek_sc.tl.modality_importance`.
+    With ``"information"``, dots show the information about each label that the RNA-specific and the
+    protein-specific representation add to the shared ones, in bits per cell of the label, with
+    intervals over cells and refits. The name of a label has the colour of the modality that
+    resolves it better, and is grey if no difference was established. With ``"theta"``, dots show
+    theta with its interval: right of 0 RNA resolves the label better, left of 0 the proteins do.
+    Intervals that include 0 are grey, and hollow dots mark labels with too few cells. See
+    :func:`indiseek_sc.tl.modality_importance`.
 
     Parameters
     ----------
     mdata
-        After :func:`indiseek_sc.tl.modality_importance`, or the table that it returned.
+        Data with the result of :func:`indiseek_sc.tl.modality_importance`, or the table that it
+        returned.
     score
-        ``"information"`` or ``"theta"``; by default information where the table has it, which needs refits.
+        ``"information"`` or ``"theta"``; by default information if the table contains it, which
+        requires refits.
     latent
-        Of which representation, as it was given there.
+        Kind of representation, as passed to :func:`indiseek_sc.tl.modality_importance`.
     modalities
-        Names to print for the roles ``"rna"`` and ``"adt"``; by default the user's own names of the modalities.
+        Displayed names of the modalities ``"rna"`` and ``"adt"``; by default the user's names.
     ax
-        Where to draw; by default a figure of its own, as high as the labels need.
+        Axes to draw on; by default a new figure, sized for the labels.
     show
-        Whether to show the figure now; ``None`` is yes where matplotlib is interactive, unless ``ax`` is given.
+        Whether to show the figure. ``None`` shows it in interactive mode, unless ``ax`` is given.
     save
-        File to write.
+        File to write the figure to.
 
     Returns
     -------
-    The axes; nothing if the figure was shown.
+    The axes; None if the figure was shown.
 
     Raises
     ------
     KeyError
-        If the table is not there or lacks a column.
+        If the table is missing or lacks a column.
     ValueError
-        If it has no row, or an argument is unknown.
+        If the table is empty, or an argument has an unknown value.
+
+    Examples
+    --------
+    >>> _ = isk.tl.modality_importance(mdata, "cell_type")
+    >>> ax = isk.pl.importance_ranking(mdata, score="theta", show=False)
+    >>> len(ax.get_yticklabels()) == mdata.obs["cell_type"].nunique()
+    True
     """
     check_name("latent", latent, _LATENTS)
     if score is not None:
@@ -116,10 +130,10 @@ def importance_ranking(
     noted = {} if isinstance(mdata, pd.DataFrame) else mdata.uns.get(f"{key}_params", {})
     names = {role: role for role in _keys.ROLES} if isinstance(mdata, pd.DataFrame) else modality_names(mdata)
     names |= noted.get("modalities", {}) | dict(modalities or {})
-    pitch = _PITCH_OF_TWO_LINES if any("\n" in label for label in _wrapped(table["label"])) else _PITCH
+    row_height = _TWO_LINE_ROW_HEIGHT if any("\n" in label for label in _wrapped(table["label"])) else _ROW_HEIGHT
     longest = max(len(str(name)) for name in [*table["label"], *map(display_name, names.values())])
-    width = COLUMN if longest <= _FOR_A_COLUMN else PAGE
-    with one_panel(ax, inches(width, pitch * len(table) + _AROUND), show) as (ax, show):
+    width = COLUMN if longest <= _MAX_NARROW_LENGTH else PAGE
+    with one_panel(ax, inches(width, row_height * len(table) + _MARGIN), show) as (ax, show):
         if score == "information":
             _draw_information(ax, table)
             _annotate_information(ax, table, names, noted)
@@ -130,7 +144,7 @@ def importance_ranking(
 
 
 def _find_table(mdata: MuData | pd.DataFrame, latent: str, score: Score | None) -> tuple[pd.DataFrame, Score]:
-    """The table in its order, checked, and the score to draw."""
+    """Return the checked and sorted table, and the score to draw."""
     key = _keys.of_latent(_keys.IMPORTANCE, latent)
     if not isinstance(mdata, pd.DataFrame) and key not in mdata.uns:
         of = "" if latent == "specific" else f", latent={latent!r}"
@@ -148,13 +162,15 @@ def _find_table(mdata: MuData | pd.DataFrame, latent: str, score: Score | None) 
             f"Pass the table of indiseek_sc.tl.modality_importance.{how}"
         )
     if table.empty:
-        raise ValueError("The table has no row, one a label. Pass the table of indiseek_sc.tl.modality_importance.")
+        raise ValueError(
+            "The table has no rows, but needs one for each label. Pass the table of indiseek_sc.tl.modality_importance."
+        )
     by = "information_difference" if score == "information" else "theta"
     return table.sort_values(by, ascending=False, kind="stable", ignore_index=True), score
 
 
 def _draw_theta(ax: Axes, table: pd.DataFrame) -> None:
-    """One row a label: dot, interval, name on the left, number of cells on the right."""
+    """Draw one row per label: dot, interval, name on the left and number of cells on the right."""
     _draw_frame(ax, table)
     for row, label in table.iterrows():
         color = _UNDECIDED if _includes_0(label) else ROLE_COLORS["rna" if label["theta"] > 0 else "adt"]
@@ -165,7 +181,7 @@ def _draw_theta(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _draw_information(ax: Axes, table: pd.DataFrame) -> None:
-    """One row a label: a dot with an interval for each modality, RNA above."""
+    """Draw one row per label, with a dot and an interval for each modality, RNA above."""
     ax.set_xscale("symlog", linthresh=_LINEAR, linscale=0.7)
     _draw_frame(ax, table)
     for row, label in table.iterrows():
@@ -194,7 +210,7 @@ def _draw_estimate(ax: Axes, row: float, value: float, lower: float, upper: floa
 
 
 def _draw_frame(ax: Axes, table: pd.DataFrame) -> None:
-    """Rows, their names and numbers of cells, and the line at 0."""
+    """Draw row labels, numbers of cells, and the line at 0."""
     rows = np.arange(len(table))
     ax.axvline(0, color="0.4", linewidth=0.8, zorder=1)
     ax.hlines(rows, 0, 1, transform=ax.get_yaxis_transform(), color="0.92", linewidth=0.6, zorder=0)
@@ -216,13 +232,13 @@ def _draw_frame(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _count_offset(table: pd.DataFrame) -> float:
-    """Points from the panel to where the numbers of cells end, enough for the longest."""
+    """Return the offset of the right-aligned numbers of cells from the panel, in points."""
     return 8 + 4.5 * max(len("cells"), len(f"{table['n_cells'].max():,}"))
 
 
 def _wrapped(labels: pd.Series) -> list[str]:
-    """Names on two lines at most."""
-    lines = (textwrap.wrap(str(label), _WIDEST_LABEL, max_lines=2, placeholder=" ...") or [""] for label in labels)
+    """Wrap labels to at most two lines."""
+    lines = (textwrap.wrap(str(label), _MAX_LABEL_LENGTH, max_lines=2, placeholder=" ...") or [""] for label in labels)
     return ["\n".join(map(as_text, of_label)) for of_label in lines]
 
 
@@ -231,34 +247,40 @@ def _includes_0(label: pd.Series) -> bool:
 
 
 def _limits(table: pd.DataFrame) -> tuple[float, float]:
-    """Limits of theta with 0 in between and, for what is written above it, no side much narrower than the other."""
+    """Return limits of theta that include 0 and leave room for the headings on both sides."""
     values = table[["theta", "lower", "upper"]].to_numpy(dtype=float)
     low, high = max(-np.nanmin(values), 0), max(np.nanmax(values), 0)
     widest = max(low, high) or 1.0
-    return -1.08 * max(low, _SMALLEST_SIDE * widest), 1.08 * max(high, _SMALLEST_SIDE * widest)
+    return -1.08 * max(low, _MIN_SIDE * widest), 1.08 * max(high, _MIN_SIDE * widest)
 
 
 _ABOVE: Any = {"textcoords": "offset points", "va": "bottom"}
 
 
 def _annotate_theta(ax: Axes, table: pd.DataFrame, names: Mapping[str, str], noted: Mapping[str, object]) -> None:
-    """Say what each side of 0 means, what the axis is, and what a hollow dot is if there is one."""
+    """Write the headings of both sides of 0 and the caption."""
     rna, adt = (display_name(str(names[role])) for role in _keys.ROLES)
     above: Any = {**_ABOVE, "xycoords": ax.get_xaxis_transform(), "fontweight": "bold"}
     left, right = (textwrap.fill(name, 18) for name in (adt, rna))
-    # In a column the word on the right would lie on the heading of the cells.
+    # In a narrow figure the heading on the right would overlap that of the numbers of cells.
     space = "\n" if _is_narrow(ax) else " "
-    ax.annotate(f"{left}\n← resolves it{space}better", (0, 1), (-5, 3), ha="right", color=ROLE_COLORS["adt"], **above)
-    ax.annotate(f"{right}\nresolves it{space}better →", (0, 1), (5, 3), ha="left", color=ROLE_COLORS["rna"], **above)
+    ax.annotate(f"{left}\n← resolves{space}better", (0, 1), (-5, 3), ha="right", color=ROLE_COLORS["adt"], **above)
+    ax.annotate(f"{right}\nresolves{space}better →", (0, 1), (5, 3), ha="left", color=ROLE_COLORS["rna"], **above)
     _annotate_count(ax, table)
     caption = f"θ: log ratio of neighbourhood purities, {rna} over {adt}"
     latent = noted.get("latent", "specific")
     if latent != "specific":
-        which = "shared and specific representations together" if latent == "both" else f"the {latent} representations"
+        which = (
+            "the shared and specific representations together" if latent == "both" else f"the {latent} representations"
+        )
         caption += f"\nin {which}"
     caption += f"\n(mean over cells, {_interval(noted)})"
     if not table["reliable"].all():
-        few = f"fewer than {noted['minimum_cells']} cells" if "minimum_cells" in noted else "too few cells to rely on"
+        few = (
+            f"fewer than {noted['minimum_cells']} cells"
+            if "minimum_cells" in noted
+            else "too few cells for a reliable estimate"
+        )
         caption += f"\nhollow dot: {few}"
     if any(_includes_0(label) for _, label in table.iterrows()):
         caption += "\ngrey: the interval includes 0"
@@ -266,7 +288,7 @@ def _annotate_theta(ax: Axes, table: pd.DataFrame, names: Mapping[str, str], not
 
 
 def _annotate_information(ax: Axes, table: pd.DataFrame, names: Mapping[str, str], noted: Mapping[str, object]) -> None:
-    """Say which colour is which modality, what the axis is, and what the colour of a name means."""
+    """Write the legend of the modalities and the caption."""
     rna, adt = (textwrap.shorten(display_name(str(names[role])), 40, placeholder=" ...") for role in _keys.ROLES)
     above: Any = {**_ABOVE, "xycoords": "axes fraction", "ha": "left", "fontweight": "bold"}
     ax.annotate(f"● {rna}-specific", (0, 1), (0, 12), color=ROLE_COLORS["rna"], **above)
@@ -278,21 +300,21 @@ def _annotate_information(ax: Axes, table: pd.DataFrame, names: Mapping[str, str
     )
     claimed = table["claim"].isin(list(_keys.ROLES))
     if claimed.any():
-        caption += "\nlabel in colour: this modality resolves it better (false discovery rate 5 %)"
+        caption += "\ncoloured label: resolved better by this modality (false discovery rate 5 %)"
     if not claimed.all():
-        caption += "\nlabel in grey: nothing is claimed"
+        caption += "\ngrey label: no difference established"
     _write_caption(ax, caption, table)
 
 
 def _is_narrow(ax: Axes) -> bool:
-    """Whether the figure is as wide as a column."""
+    """Return whether the figure is one column wide."""
     return page(ax).get_figwidth() <= inches(COLUMN, 0)[0] * 1.01
 
 
 def _write_caption(ax: Axes, caption: str, table: pd.DataFrame) -> None:
-    """Below the panel, and in a column below the labels too, for the panel alone would be too narrow for it."""
+    """Write the caption below the panel; in a narrow figure it extends below the row labels."""
     room = COLUMN - _count_offset(table) / 72 * 25.4
-    width = int(room / _LETTER) if _is_narrow(ax) else _WIDEST_CAPTION
+    width = int(room / _LETTER) if _is_narrow(ax) else _MAX_CAPTION_LENGTH
     text = "\n".join(textwrap.fill(line, width) for line in caption.split("\n"))
     if _is_narrow(ax):
         ax.set_xlabel(text, loc="right", multialignment="center", fontsize=plt.rcParams["legend.fontsize"])
@@ -305,9 +327,9 @@ def _annotate_count(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _interval(noted: Mapping[str, object]) -> str:
-    """What the intervals are of."""
+    """Describe the sources of variation that the intervals include."""
     confidence = f"{noted['confidence']:.0%} " if "confidence" in noted else ""
     if noted.get("n_refits"):
         units = "samples" if noted.get("sample_key") else "cells"
         return f"{confidence}interval over {units} and {noted['n_refits']} refits"
-    return f"{confidence}bootstrap interval over cells alone"
+    return f"{confidence}bootstrap interval over cells only"

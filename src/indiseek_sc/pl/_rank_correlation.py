@@ -1,4 +1,4 @@
-"""Theta of cell types against their weights among weighted nearest neighbours: ranks, or means with their intervals."""
+"""Figure of theta of labels against their weights of weighted nearest neighbours (WNN)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from matplotlib.ticker import MaxNLocator
 from indiseek_sc import _keys
 from indiseek_sc._checks import check_name
 from indiseek_sc._lookup import check_mdata
-from indiseek_sc.pl._guides import place_names
+from indiseek_sc.pl._coloring import coloring
+from indiseek_sc.pl._labels import place_names
 from indiseek_sc.pl._style import (
     COLUMN,
     NEUTRAL,
     PAGE,
     STYLE,
-    coloring,
     display_name,
     finish,
     inches,
@@ -43,7 +43,7 @@ _AXES = {"ranks": "rank by", "means": "mean"}
 N_COLUMNS = 3
 
 _AREA = 10.0
-"""Of the mark of a rank, in squared points of paper."""
+"""Area of a mark of a rank, in square points."""
 
 
 def rank_correlation(
@@ -53,34 +53,46 @@ def rank_correlation(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> np.ndarray | None:
-    """Draw mean theta of each label against its mean WNN weight of RNA, or the ranks of both, a panel for each representation.
+    """Draw theta of each label against its WNN weight of RNA, with a panel for each representation.
 
-    Above each panel stand Spearman's rho with its jackknife interval and, for the specific representation, the leak ratios if an audit was given: a high rho is no
-    sign of good representations where the leak is high. Rank 1 is the most RNA; labels of too few cells have none. On the line both ranks are the same. Means are drawn
-    of all labels, with their intervals over cells, as large as their number of cells, in the colours that scanpy noted for the labels if it did; labels
-    of too few cells are hollow.
+    Spearman's rho with its jackknife interval is given above each panel and, for the specific
+    representation, the leak ratios if an audit was given: a high rho is no evidence of good
+    representations if the leak is high. Rank 1 favours RNA most; labels with too few cells have no
+    rank. On the diagonal both ranks are equal. Means are drawn for all labels, with intervals over
+    cells. The area of a mark increases with the number of cells, its colour is that of scanpy if
+    available, and labels with too few cells are hollow.
 
     Parameters
     ----------
     mdata
-        After :func:`indiseek_sc.tl.rank_correlation`.
+        Data with the result of :func:`indiseek_sc.tl.rank_correlation`.
     of
-        ``"ranks"`` is what the correlation is made of; ``"means"`` shows by how much labels differ.
+        ``"ranks"`` draws the ranks on which the correlation is based; ``"means"`` draws means,
+        which show how much labels differ.
     show
-        Whether to show the figure now; ``None`` is yes where matplotlib is interactive.
+        Whether to show the figure. ``None`` shows it in interactive mode.
     save
-        File to write.
+        File to write the figure to.
 
     Returns
     -------
-    The axes, shape ``(n_latents,)``; nothing if the figure was shown.
+    Axes, shape ``(n_latents,)``; None if the figure was shown.
 
     Raises
     ------
     KeyError
-        If the tables are not there, or the column of labels for their colours.
+        If the tables are missing, or the column of labels that provides their colours.
     ValueError
-        If ``of`` is neither.
+        If ``of`` is unknown.
+
+    Examples
+    --------
+    >>> mdata.obs["indiseek_wnn_weight_rna"] = np.linspace(0, 1, mdata.n_obs)  # see tl.wnn_weights
+    >>> _ = isk.tl.modality_importance(mdata, "cell_type")
+    >>> _ = isk.tl.rank_correlation(mdata, "cell_type", latents=("specific",), n_bootstrap=10)
+    >>> axes = isk.pl.rank_correlation(mdata, show=False)
+    >>> len(axes)
+    1
     """
     check_mdata(mdata)
     check_name("of", of, get_args(Of))
@@ -115,7 +127,7 @@ def rank_correlation(
             ax.set_ylabel(f"{_AXES[of]} θ, {rna} over {adt}")
         if of == "means":
             draw_size_legend(figure, by_label, params)
-        figure.draw_without_rendering()  # names are placed on the page, so it must be laid out
+        figure.draw_without_rendering()  # names are placed in points, which needs the final layout
         for ax, of_panel in zip(axes, marks, strict=True):
             place_names(ax, *of_panel)
         return finish(figure, axes, show=show, save=save)
@@ -126,7 +138,7 @@ def _find_colors(mdata: MuData, params: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _draw_ranks(ax: Axes, labels: pd.DataFrame) -> Marks:
-    """Draw labels by both of their ranks, where none hides another."""
+    """Draw both ranks of each label and return the marks."""
     ranked = labels[labels["ranked"].astype(bool)]
     points = ranked[["weight", "theta"]].rank(ascending=False).to_numpy()
     ends = 0.5, len(points) + 0.5
@@ -150,29 +162,32 @@ def _describe(latent: str, spearman: pd.Series) -> str:
 
 
 _SMALLEST, _LARGEST = 5.0, 50.0
-"""Area of a mark, in squared points of paper: of no cell, and of the label with most cells."""
+"""Areas of the marks of zero cells and of the largest label, in square points."""
 
 
 class Marks(NamedTuple):
-    """What names are to be placed beside, as :func:`indiseek_sc.pl._guides.place_names` takes it."""
+    """Marks next to which names are placed, see :func:`indiseek_sc.pl._labels.place_names`."""
 
     points: NDArray[np.float64]  # (n_labels, 2), in data coordinates
     names: Sequence[str]
-    radii: NDArray[np.float64]  # (n_labels,), points of paper
+    radii: NDArray[np.float64]  # (n_labels,), in points
     bars: NDArray[np.float64]  # (n_bars, 2, 2), in data coordinates
 
 
 def draw_means(ax: Axes, labels: pd.DataFrame, colors: Mapping[str, Any]) -> Marks:
-    """Draw theta against WNN weight, a mark a label, as large as its number of cells and hollow where it is not ranked.
+    """Draw mean theta against mean WNN weight, with a mark for each label.
+
+    The area of a mark increases with the number of cells; labels that are not ranked are hollow.
 
     Parameters
     ----------
     ax
-        Where to draw.
+        Axes to draw on.
     labels
-        A row a label: ``label``, ``n_cells``, ``ranked``, and ``theta`` and ``weight`` each with ``_lower`` and ``_upper``.
+        One row per label with the columns ``label``, ``n_cells``, ``ranked``, ``theta`` and
+        ``weight``, the latter two also with the suffixes ``_lower`` and ``_upper``.
     colors
-        Of labels, by name.
+        Colours of labels, by name.
     """
     points = labels[["weight", "theta"]].to_numpy(dtype=float)
     bars = []
@@ -187,24 +202,36 @@ def draw_means(ax: Axes, labels: pd.DataFrame, colors: Mapping[str, Any]) -> Mar
         for ends, color in zip(of_figure, of_labels, strict=True):
             ax.plot(*ends.T, color=color, linewidth=0.8, solid_capstyle="butt", zorder=1)
     faces = [color if ranked else "white" for color, ranked in zip(of_labels, labels["ranked"], strict=True)]
-    # The largest first, so that none hides a smaller one.
+    # Large marks are drawn first, so that they do not hide smaller ones.
     order = np.argsort(-areas, kind="stable")
     ax.scatter(
         points[order, 0],
         points[order, 1],
         s=areas[order],
         c=[faces[i] for i in order],
-        edgecolors=[of_labels[i] if faces[i] == "white" else "0.2" for i in order],  # pale colours have an edge
+        edgecolors=[
+            of_labels[i] if faces[i] == "white" else "0.2" for i in order
+        ],  # an edge keeps pale colours visible
         linewidths=[0.9 if faces[i] == "white" else 0.4 for i in order],
         zorder=2,
     )
     ax.margins(0.1)
-    ax.set(xlim=ax.get_xlim(), ylim=ax.get_ylim())  # what is drawn from here on must not move the marks
+    ax.set(xlim=ax.get_xlim(), ylim=ax.get_ylim())  # later elements must not change the limits
     return Marks(points, list(labels["label"]), np.sqrt(areas) / 2, np.concatenate(bars))
 
 
 def draw_size_legend(figure: Figure, labels: pd.DataFrame, params: Mapping[str, Any]) -> None:
-    """Say below the panels what sizes, lines and hollow marks mean."""
+    """Draw a legend of sizes, lines and hollow marks below the panels.
+
+    Parameters
+    ----------
+    figure
+        The figure.
+    labels
+        Table of labels, see :func:`draw_means`.
+    params
+        Settings of ``tl.rank_correlation``.
+    """
     n_cells = labels["n_cells"]
     sizes = np.array(_round_sizes(n_cells))
     handles = [
@@ -237,7 +264,7 @@ def _areas(n_cells: NDArray, most: int) -> NDArray[np.float64]:
 
 
 def _round_sizes(n_cells: pd.Series) -> list[int]:
-    """A small, a middling and a large number of cells, of one figure."""
+    """Return a small, a medium and a large number of cells, rounded to one digit."""
     ends = np.geomspace(max(n_cells.min(), 1), n_cells.max(), 3)
     unit = 10.0 ** np.floor(np.log10(ends))
     return sorted({int(n) for n in np.round(ends / unit) * unit})

@@ -1,4 +1,4 @@
-"""Embeddings of the representations, side by side."""
+"""UMAPs of the representations."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from indiseek_sc import _keys
 from indiseek_sc._checks import check_name, check_number, check_several, check_whole
 from indiseek_sc._fingerprint import find_unchanged
 from indiseek_sc._lookup import check_mdata
-from indiseek_sc.pl._guides import draw_guide, label_on_data, lie, stand
+from indiseek_sc.pl._coloring import Coloring, Palette, coloring
+from indiseek_sc.pl._guides import draw_guide, plan_horizontal_guide, plan_vertical_guide
+from indiseek_sc.pl._labels import label_on_data
 from indiseek_sc.pl._style import (
     COLUMN,
     PAGE,
     STYLE,
-    Coloring,
-    Palette,
-    coloring,
     display_name,
     finish,
     inches,
@@ -41,23 +40,24 @@ if TYPE_CHECKING:
 
 LegendLocation = Literal["auto", "right margin", "on data"]
 
-_MANY = 12
-"""Categories from which on colours alone are hard to follow, so that names are written on the panels too."""
+_MANY_CATEGORIES = 12
+"""Number of categories above which names are also written on the panels, because colours alone are
+hard to distinguish."""
 
-_FOR_NAMES = inches(40, 40)[0]
-"""Inches of a panel on which there is room for names."""
+_MIN_SIDE_FOR_NAMES = inches(40, 40)[0]
+"""Smallest side of a panel on which names are written, in inches."""
 
-_WIDEST_ROW = 3
-"""Panels of one colour in a row, before they are wrapped."""
+_MAX_PANELS_IN_ROW = 3
+"""Largest number of panels of one colour in a row."""
 
 _INK = 1600
-"""Squared points of paper that all points of a panel of one square inch take together."""
+"""Total area of all marks of a panel of one square inch, in square points."""
 
-_TITLES = inches(2.5, 2.5)[0]
-"""Inches that a row of panels takes for its titles."""
+_TITLE_HEIGHT = inches(2.5, 2.5)[0]
+"""Height of the titles of a row of panels, in inches."""
 
-_MOST_BESIDE = 0.34
-"""Share of the width that a guide may take beside the panels; a wider one is below."""
+_MAX_GUIDE_SHARE = 0.34
+"""Largest share of the width for a guide beside the panels; wider guides are placed below."""
 
 
 def umap(
@@ -72,48 +72,60 @@ def umap(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> np.ndarray | None:
-    """Draw embeddings of the latent representations: a column for each representation and a row for each colour.
+    """Draw UMAPs, with a column for each representation and a row for each colouring.
 
-    The embeddings must be there: that of the joint representation is ``mdata.obsm["X_umap"]``, those of the others are
-    ``mdata.obsm["X_indiseek_shared_rna_umap"]`` and so on, named by the user's modalities. Nothing is computed. The figure is 180 mm wide, or 85 mm
-    if it has a single panel.
+    The embeddings must have been computed: that of the joint representation is
+    ``mdata.obsm["X_umap"]``, those of the others are ``mdata.obsm["X_indiseek_shared_rna_umap"]``
+    and so on, with the user's names of the modalities. The figure is 180 mm wide, or 85 mm with a
+    single panel.
 
     Parameters
     ----------
     mdata
-        With at least one embedding, shape ``(n_cells, 2)``. Cells with NaN in it (the modality is missing) are left out.
+        Data with at least one embedding, shape ``(n_cells, 2)``. Cells whose embedding is NaN,
+        because a modality is missing, are not drawn.
     color
-        Columns of ``mdata.obs`` or a modality's obs, such as the cell type, the batch, ``"indiseek_theta"``. By default
-        the labels that :func:`indiseek_sc.tl.modality_importance` ranked, or no colour before that.
+        Columns of ``mdata.obs`` or of the obs of a modality, such as cell type, batch or
+        ``"indiseek_theta"``. By default the labels that were passed to
+        :func:`indiseek_sc.tl.modality_importance`, or a single colour without these.
     latents
-        ``"joint"``, ``"shared_rna"``, ``"specific_rna"`` and so on; by default all that have an embedding.
+        ``"joint"``, ``"shared_rna"``, ``"specific_rna"`` and so on; by default all representations
+        with an embedding.
     legend_loc
-        ``"right margin"`` is one legend for each colour beside or below its panels; ``"on data"`` has the names of all categories on the panels
-        instead; ``None`` has neither. ``"auto"`` is a legend, and where there are more than 12 categories also names on the panels, of those
-        categories whose cells lie together there.
+        ``"right margin"`` draws a legend for each colouring beside or below its panels, ``"on
+        data"`` writes the names of all categories on the panels instead, and ``None`` draws
+        neither. ``"auto"`` draws a legend and, for more than 12 categories, also writes the names
+        of compact categories on the panels.
     palette
-        Colours of categories: the name of a colormap such as ``"tab20"``, a list of colours, or a dictionary by category. By
-        default those that scanpy noted in ``uns["<color>_colors"]``, else 40 colours chosen to be told apart by
-        colour-blind readers as well.
+        Colours of categories: the name of a colormap such as ``"tab20"``, a list of colours, or a
+        dictionary by category. By default the colours of scanpy in ``uns["<color>_colors"]`` or, if
+        missing, 40 colours that colour-blind readers can distinguish.
     size
-        Area of a point in square points, by default by the number of cells.
+        Area of a mark in square points; by default it depends on the number of cells.
     ncols
-        Panels in a row, if there is a single colour.
+        Number of panels in a row, for a single colouring.
     show
-        Whether to show the figure now; ``None`` is yes where matplotlib is interactive.
+        Whether to show the figure. ``None`` shows it in interactive mode.
     save
-        File to write. Points are pixels in a vector format, all else stays vectors.
+        File to write the figure to. In vector formats only the cells are rasterized.
 
     Returns
     -------
-    The axes of the panels, shape ``(n_colors, n_latents)``; nothing if the figure was shown.
+    Axes of the panels, shape ``(n_colors, n_latents)``; None if the figure was shown.
 
     Raises
     ------
     KeyError
         If an embedding or a column is missing.
     ValueError
-        If an embedding has another shape or an argument an unknown value.
+        If an embedding has the wrong shape or an argument has an unknown value.
+
+    Examples
+    --------
+    >>> mdata.obsm["X_umap"] = mdata.obsm["X_indiseek"][:, :2]  # usually sc.tl.umap(mdata)
+    >>> axes = isk.pl.umap(mdata, ["cell_type", "batch"], latents="joint", show=False)
+    >>> axes.shape
+    (2, 1)
     """
     if legend_loc is not None:
         check_name("legend_loc", legend_loc, get_args(LegendLocation))
@@ -146,14 +158,14 @@ def _write_names(
     embeddings: list[NDArray[np.floating]],
     legend_loc: LegendLocation | None,
 ) -> None:
-    """Write names of categories on the panels, where they were asked for or colours do not suffice."""
+    """Write names of categories on the panels if requested, or if there are many categories."""
     if legend_loc not in ("on data", "auto"):
         return
-    figure.draw_without_rendering()  # names are moved apart on the page, so the panels must be in place
+    figure.draw_without_rendering()  # names are moved in pixels, which needs the final layout
     for row, of_row in zip(axes, colors, strict=True):
-        is_many = of_row.legend is not None and len(of_row.legend) > _MANY
+        is_many = of_row.legend is not None and len(of_row.legend) > _MANY_CATEGORIES
         for ax, points in zip(row, embeddings, strict=True):
-            if legend_loc == "on data" or (is_many and ax.bbox.width >= _FOR_NAMES * figure.dpi):
+            if legend_loc == "on data" or (is_many and ax.bbox.width >= _MIN_SIDE_FOR_NAMES * figure.dpi):
                 label_on_data(ax, points, of_row, all_categories=legend_loc == "on data")
 
 
@@ -162,53 +174,56 @@ def _color_keys(mdata: MuData, color: str | Sequence[str] | None) -> list[str | 
         return [mdata.uns.get(f"{_keys.IMPORTANCE}_params", {}).get("label_key")]
     keys = check_several("color", color)
     if not keys:
-        raise ValueError("color=[] names no column. Leave it out for the labels or for no colour.")
+        raise ValueError("color=[] names no column. Leave it out to colour by the labels or to use a single colour.")
     return keys
 
 
 def _find_embeddings(mdata: MuData, latents: Sequence[str] | None) -> list[tuple[str, NDArray[np.floating]]]:
-    """Title and points of each representation, shape ``(n_cells, 2)``."""
+    """Return the title and the embedding, shape ``(n_cells, 2)``, of each representation."""
     modalities = list(dict.fromkeys([*modality_names(mdata).values(), *mdata.mod]))
     known = {"joint": ("Joint representation", _keys.JOINT)}
     for kind, key_of in {"Shared": _keys.shared, "Specific": _keys.specific}.items():
         known |= {f"{kind.lower()}_{name}": (f"{kind}, {display_name(name)}", key_of(name)) for name in modalities}
     wanted = list(known) if latents is None else check_several("latents", latents)
     if not wanted:
-        raise ValueError("latents=[] names no representation. Leave it out for all that have an embedding.")
+        raise ValueError(
+            "latents=[] names no representation. Leave it out to draw all representations with an embedding."
+        )
     for latent in wanted:
         check_name("latents", latent, known)
     found = []
     for title, latent_key in (known[latent] for latent in wanted):
-        key = key_of_map(latent_key)
+        key = umap_key(latent_key)
         if key in mdata.obsm:
             found.append((title, _as_points(mdata.obsm[key], key)))
         elif latents is not None:
-            raise KeyError(f"mdata.obsm[{key!r}] is missing. {_how_to_make(latent_key, key)}")
-    _warn_of_old_maps(
-        mdata, {latent_key: key_of_map(latent_key) for _, latent_key in (known[latent] for latent in wanted)}
+            raise KeyError(f"mdata.obsm[{key!r}] is missing. {_describe_remedy(latent_key, key)}")
+    _warn_of_outdated_umaps(
+        mdata, {latent_key: umap_key(latent_key) for _, latent_key in (known[latent] for latent in wanted)}
     )
     if not found:
-        raise KeyError(f"mdata.obsm has no embedding of a representation. {_how_to_make(_keys.JOINT, 'X_umap')}")
+        raise KeyError(f"mdata.obsm has no embedding of a representation. {_describe_remedy(_keys.JOINT, 'X_umap')}")
     return found
 
 
-def key_of_map(latent_key: str) -> str:
-    """``obsm`` key of the UMAP of a representation: scanpy's own for the joint one, which the cells' graph is made of."""
+def umap_key(latent_key: str) -> str:
+    """Return the ``obsm`` key of the UMAP of a representation."""
     return "X_umap" if latent_key == _keys.JOINT else f"{latent_key}_umap"
 
 
-def _warn_of_old_maps(mdata: MuData, keys: Mapping[str, str]) -> None:
-    """Warn of UMAPs that were there before the representations were written."""
+def _warn_of_outdated_umaps(mdata: MuData, keys: Mapping[str, str]) -> None:
+    """Warn of UMAPs that were computed before the representations were written."""
     old = {place.key for place in find_unchanged(mdata, _keys.MAPS_BEFORE)}
     for latent_key, key in keys.items():
         if key in old:
             warnings.warn(
-                f"mdata.obsm[{key!r}] was there before the representations: it is not of them. {_how_to_make(latent_key, key)}",
+                f"mdata.obsm[{key!r}] was computed before the representations were written and does not show them. "
+                f"{_describe_remedy(latent_key, key)}",
                 stacklevel=4,
             )
 
 
-def _how_to_make(latent_key: str, key: str) -> str:
+def _describe_remedy(latent_key: str, key: str) -> str:
     name = "" if latent_key == _keys.JOINT else f", key_added={latent_key!r}"
     use = "" if latent_key == _keys.JOINT else f", neighbors_key={latent_key!r}, key_added={key!r}"
     return (
@@ -220,13 +235,13 @@ def _how_to_make(latent_key: str, key: str) -> str:
 def _as_points(embedding: object, key: str) -> NDArray[np.floating]:
     points = np.asarray(embedding, dtype=float)
     if points.ndim != 2 or points.shape[1] < 2:
-        raise ValueError(f"mdata.obsm[{key!r}] has shape {points.shape}, but an embedding needs two columns.")
+        raise ValueError(f"mdata.obsm[{key!r}] has shape {points.shape}, but an embedding must have two columns.")
     return points[:, :2]
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """Where panels and guides are on a grid, whose rows and columns are in inches."""
+    """Positions of panels and guides on a grid; sizes of rows and columns are in inches."""
 
     columns: list[float]
     rows: list[float]
@@ -237,7 +252,13 @@ class _Plan:
 def _layout(
     colors: list[Coloring], n_latents: int, ncols: int | None, legend_loc: LegendLocation | None
 ) -> tuple[Figure, NDArray[np.object_], float]:
-    """Empty panels, shape ``(n_colors, n_latents)``, with the legend or colour bar of each colour beside or below them; and inches of their sides."""
+    """Create the figure with empty panels and with guides beside or below them.
+
+    Returns
+    -------
+    The figure, the axes of the panels, shape ``(n_colors, n_latents)``, and the side of a panel in
+    inches.
+    """
     single = len(colors) == 1
     ncols = min(ncols or _choose_columns(n_latents), n_latents) if single else n_latents
     n_rows = -(-n_latents // ncols) if single else 1
@@ -248,13 +269,13 @@ def _layout(
         for of_row in colors
     ]
     width = inches(COLUMN if ncols == 1 else PAGE, 0)[0]
-    n_spare = n_rows * ncols - n_latents
+    n_free = n_rows * ncols - n_latents
     plan = (
-        _plan_in_spare(explained, width, ncols, n_rows, n_spare)
+        _plan_in_free_panels(explained, width, ncols, n_rows, n_free)
         or _plan_beside(explained, width, ncols, n_rows)
         or _plan_below(explained, width, ncols, n_rows)
     )
-    figure = plt.figure(figsize=(width, sum(plan.rows) + _TITLES * len(plan.rows)), layout="constrained")
+    figure = plt.figure(figsize=(width, sum(plan.rows) + _TITLE_HEIGHT * len(plan.rows)), layout="constrained")
     grid = figure.add_gridspec(len(plan.rows), len(plan.columns), width_ratios=plan.columns, height_ratios=plan.rows)
     panels = [figure.add_subplot(grid[place]) for place in plan.panels[: len(colors) * n_latents]]
     for rows, columns, guide in plan.guides:
@@ -263,29 +284,31 @@ def _layout(
 
 
 def _choose_columns(n_latents: int) -> int:
-    return n_latents if n_latents <= _WIDEST_ROW else 2 if n_latents == 4 else _WIDEST_ROW
+    return n_latents if n_latents <= _MAX_PANELS_IN_ROW else 2 if n_latents == 4 else _MAX_PANELS_IN_ROW
 
 
-def _plan_in_spare(
-    explained: list[Coloring | None], width: float, ncols: int, n_rows: int, n_spare: int
+def _plan_in_free_panels(
+    explained: list[Coloring | None], width: float, ncols: int, n_rows: int, n_free: int
 ) -> _Plan | None:
-    """With the guide where panels do not fill the last row, if it is not too wide for that."""
+    """Place the guide in the empty part of the last row, if it fits."""
     side = width / ncols
-    if not n_spare or explained[0] is None:
+    if not n_free or explained[0] is None:
         return None
-    guide = stand(explained[0], side)
-    if guide.width > n_spare * side:
+    guide = plan_vertical_guide(explained[0], side)
+    if guide.width > n_free * side:
         return None
     panels = list(product(range(n_rows), range(ncols)))
-    place = slice(n_rows - 1, n_rows), slice(ncols - n_spare, ncols)
+    place = slice(n_rows - 1, n_rows), slice(ncols - n_free, ncols)
     return _Plan([side] * ncols, [side] * n_rows, panels, [(*place, guide)])
 
 
 def _plan_beside(explained: list[Coloring | None], width: float, ncols: int, n_rows: int) -> _Plan | None:
-    """With the guide of each colour right of its panels, if none takes too much of the width."""
-    guides = [None if of_row is None else stand(of_row, n_rows * width / ncols / 2) for of_row in explained]
+    """Place the guide of each colouring to the right of its panels, if all are narrow enough."""
+    guides = [
+        None if of_row is None else plan_vertical_guide(of_row, n_rows * width / ncols / 2) for of_row in explained
+    ]
     beside = max((guide.width for guide in guides if guide is not None), default=0.0)
-    if beside > _MOST_BESIDE * width:
+    if beside > _MAX_GUIDE_SHARE * width:
         return None
     side = (width - beside) / ncols
     rows = [slice(row * n_rows, (row + 1) * n_rows) for row in range(len(guides))]
@@ -302,21 +325,21 @@ def _plan_beside(explained: list[Coloring | None], width: float, ncols: int, n_r
 
 
 def _plan_below(explained: list[Coloring | None], width: float, ncols: int, n_rows: int) -> _Plan:
-    """With the guide of each colour in a row of its own below its panels."""
+    """Place the guide of each colouring in a separate row below its panels."""
     plan = _Plan([width / ncols] * ncols, [], [], [])
     for of_row in explained:
         first = len(plan.rows)
         plan.panels.extend(product(range(first, first + n_rows), range(ncols)))
         plan.rows.extend([width / ncols] * n_rows)
         if of_row is not None:
-            guide = lie(of_row, width)
+            guide = plan_horizontal_guide(of_row, width)
             plan.guides.append((slice(len(plan.rows), len(plan.rows) + 1), slice(None), guide))
             plan.rows.append(guide.height)
     return plan
 
 
 def _draw_points(ax: Axes, points: NDArray[np.floating], colors: Coloring, size: float) -> None:
-    """Points in a shuffled order, so that no batch or type lies on top for its place in the table; missing ones beneath."""
+    """Draw cells in random order, which avoids systematic hiding; missing values come first."""
     drawn = np.isfinite(points).all(axis=1)
     order = np.random.default_rng(0).permutation(np.flatnonzero(drawn))
     order = order[np.argsort(~colors.missing[order], kind="stable")]

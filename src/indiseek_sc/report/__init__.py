@@ -1,4 +1,4 @@
-"""A report of representations and of the model that made them: one HTML file with pictures, figures, settings and words for a methods section."""
+"""HTML report of the representations and the model that computed them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the audit says, figure by figure, and what speaks against the representations or asks to be read with care."""
+"""Cautions of a report and the table of audit figures."""
 
 from __future__ import annotations
 
@@ -19,48 +19,57 @@ if TYPE_CHECKING:
     from indiseek_sc.metrics import AuditReport
     from indiseek_sc.report._facts import Material
 
-MOST_NAMES, MOST_LISTED = 12, 5
+MAX_FEW_CELL_LABELS, MAX_BATCH_LABELS = 12, 5
+"""Largest numbers of labels that a caution names."""
 
-CELLS_OF_BATCHES, N_NEIGHBORS = 4000, 15
+BATCH_CHECK_CELLS, N_NEIGHBORS = 4000, 15
 
-APART = 0.5
-"""Batches lie apart if neighbours name this share of those cells whose batch is not guessed anyway."""
+SEPARATION = 0.5
+"""Batches are reported as separated if neighbours predict the batch of more than this share of the
+cells whose batch is not already predicted by naming the largest batch."""
 
-LEVEL = 0.05
-"""A p-value below this is taken for larger than chance."""
+SIGNIFICANCE = 0.05
+"""Significance level of p-values."""
 
-SMALLEST_EXCESS = 0.1
-"""How much more neighbours share their batch than by chance, of what more is possible, before it is told of a label."""
+MIN_EXCESS = 0.1
+"""Smallest excess batch sharing within a label that is reported, as a share of the largest possible
+excess over chance."""
 
-CLUSTERS_OF_LATENTS = ("leiden", _keys.CLUSTERS)
-"""How columns begin that hold no cell types but clusters: those of the command line, and of ``tl.compare_clusters``."""
+CLUSTER_COLUMNS = ("leiden", _keys.CLUSTERS)
+"""Prefixes of columns that hold clusters rather than cell types: those written by the command line
+and by ``tl.compare_clusters``."""
 
 
 def find_cautions(material: Material) -> list[str]:
-    """Sentences, the model's own words first, then the strongest.
+    """Return the cautions of a report, one sentence or more each.
+
+    Cautions of the model come first, the others follow in descending order of importance.
 
     Parameters
     ----------
     material
-        What the report is made from.
+        Input of the report.
     """
-    own = [] if material.facts is None else material.facts.cautions
+    from_model = [] if material.facts is None else material.facts.cautions
     return [
-        *own,
-        *_of_audit(material),
-        *_of_split(material),
-        *_of_batches(material),
-        *_of_claims(material),
-        *_of_dimensions(material),
-        *_of_small_leaks(material),
-        *_of_labels(material),
-        *_of_versions(material),
+        *from_model,
+        *_audit_cautions(material),
+        *_split_cautions(material),
+        *_batch_cautions(material),
+        *_claim_cautions(material),
+        *_dimension_cautions(material),
+        *_small_leak_cautions(material),
+        *_label_cautions(material),
+        *_version_cautions(material),
     ]
 
 
-def _of_audit(material: Material) -> Iterator[str]:
+def _audit_cautions(material: Material) -> Iterator[str]:
     if material.audit is None:
-        yield "The representations were not audited for this report, which needs the model: nothing here says how independent they are."
+        yield (
+            "The representations were not audited, because the audit needs the model: this report "
+            "contains no evidence of their independence."
+        )
         return
     table = material.audit.table
     for figure, aim in AUDIT_AIMS.items():
@@ -68,82 +77,91 @@ def _of_audit(material: Material) -> Iterator[str]:
         missed = values[aim.is_missed(values)]
         if len(missed):
             listed = " and ".join(f"{value:.3f} ({name})" for name, value in missed.items())
-            yield f"The audit misses an aim ({aim.title}): {listed}, where {aim.side} {aim.value:g} is aimed for."
+            yield f"The audit misses an aim ({aim.title}): {listed}, where the aim is {aim.side} {aim.value:g}."
 
 
-def _of_small_leaks(material: Material) -> Iterator[str]:
-    """Leaks that meet the aim and are larger than chance all the same."""
+def _small_leak_cautions(material: Material) -> Iterator[str]:
+    """Yield a caution for leaks that meet the aim but are larger than chance."""
     if material.audit is None or "leak_p" not in material.audit.table:
         return
     figures = material.audit.table[["leak_ratio", "leak_p"]].astype(float)
-    small = figures[(figures["leak_p"] < LEVEL) & (figures["leak_ratio"] <= AUDIT_AIMS["leak_ratio"].value)]
+    small = figures[(figures["leak_p"] < SIGNIFICANCE) & (figures["leak_ratio"] <= AUDIT_AIMS["leak_ratio"].value)]
     if len(small):
         listed = " and ".join(
             f"{name} ({percent(row['leak_ratio'])} of what its features explain, permutation p = {row['leak_p']:.3f})"
             for name, row in small.iterrows()
         )
         yield (
-            f"The leak of {listed} is small but larger than chance: a small dependence of the specific representation on the shared one of the other modality remains."
+            f"The leak of {listed} is small but larger than chance: the specific representation still depends slightly "
+            "on the shared representation of the other modality."
         )
 
 
-def _of_split(material: Material) -> Iterator[str]:
+def _split_cautions(material: Material) -> Iterator[str]:
     obs = material.mdata.obs
     if _keys.SPLIT not in obs:
-        yield "It is not known which cells the model learned from; figures may be of these very cells."
+        yield (
+            "The training cells are not recorded in the data, so the figures of this report may have been computed "
+            "on training cells."
+        )
     elif not (obs[_keys.SPLIT].astype(str) == "test").any():
         yield (
-            "No cells were held out. Audit and retrieval are of the validation cells, by which training was stopped, and may be too favourable. Train with "
-            "held_out to keep some apart."
+            "No cells were held out. Audit and retrieval were computed on the validation cells, which also decided "
+            "when training stopped, and may be too favourable. Train with held_out to keep test cells."
         )
 
 
-def _of_claims(material: Material) -> Iterator[str]:
+def _claim_cautions(material: Material) -> Iterator[str]:
     table = material.mdata.uns.get(_keys.IMPORTANCE)
     if table is None or not {"claim", "reliable"} <= set(table):
         return
     claims = table.loc[table["reliable"].astype(bool), "claim"].astype(str)
     if not material.has_refits:
         yield (
-            "It is not claimed which modality resolves which labels better, since that needs models trained anew on halves of the cells: indiseek-sc fit --refits, or "
-            "model.write_refits() before tl.modality_importance."
+            "This report does not state which modality resolves which label better, because that requires refits of "
+            "the model on halves of the cells: run indiseek-sc fit --refits, or call model.write_refits() before "
+            "tl.modality_importance."
         )
     n_neither = int((claims == "neither").sum())
     if n_neither > len(claims) / 2:
         yield (
-            f"For {n_neither} of {len(claims)} labels neither modality resolves the label beyond the shared representations: theta is near chance there, and compares noise "
-            "with noise."
+            f"For {n_neither} of {len(claims)} labels neither modality resolves the label beyond the shared "
+            "representations: theta is near chance there and should not be interpreted."
         )
 
 
-def _of_labels(material: Material) -> Iterator[str]:
+def _label_cautions(material: Material) -> Iterator[str]:
     table = material.mdata.uns.get(_keys.IMPORTANCE)
     if table is None or "reliable" not in table:
         return
     few = table.loc[~table["reliable"].astype(bool), "label"].astype(str).tolist()
     if few:
         minimum = material.mdata.uns.get(f"{_keys.IMPORTANCE}_params", {}).get("minimum_cells")
-        than = f"fewer than {minimum}" if minimum is not None else "few"
-        more = f" and {len(few) - MOST_NAMES} more" if len(few) > MOST_NAMES else ""
-        yield f"Theta is uncertain for labels of {than} cells: {', '.join(few[:MOST_NAMES])}{more}."
-    if material.label_key is not None and material.label_key.startswith(CLUSTERS_OF_LATENTS):
-        yield f"The labels ({material.label_key}) are clusters of the joint representation itself: theta is relative to what the representations resolve."
+        number = f"fewer than {minimum}" if minimum is not None else "few"
+        n_more = len(few) - MAX_FEW_CELL_LABELS
+        more = f" and {n_more} more" if n_more > 0 else ""
+        yield f"Theta is uncertain for labels of {number} cells: {', '.join(few[:MAX_FEW_CELL_LABELS])}{more}."
+    if material.label_key is not None and material.label_key.startswith(CLUSTER_COLUMNS):
+        yield (
+            f"The labels ({material.label_key}) are clusters of the joint representation itself, so theta describes "
+            "only groups that the representations already resolve."
+        )
 
 
-def _of_dimensions(material: Material) -> Iterator[str]:
+def _dimension_cautions(material: Material) -> Iterator[str]:
     table = material.mdata.uns.get(_keys.DIMENSIONS)
     if table is None or not (technical := table["is_technical"].astype(bool)).any():
         return
     counts = technical.groupby(table["modality"], sort=False, observed=True).agg(["sum", "size"])
     listed = " and ".join(f"{row['sum']} of {row['size']} ({name})" for name, row in counts.iterrows() if row["sum"])
     yield (
-        f"Dimensions of specific representations follow technical covariates: {listed}. Which, and what they follow, stands under "
-        "What the dimensions mean."
+        f"Dimensions of specific representations follow technical covariates: {listed}. The section "
+        "Interpretation of the dimensions lists these dimensions and their covariates."
     )
 
 
-def _of_batches(material: Material) -> Iterator[str]:
-    """Whether batches lie apart in the joint representation: overall, by how well neighbours predict the batch of a cell, and within labels."""
+def _batch_cautions(material: Material) -> Iterator[str]:
+    """Yield cautions on separation of batches in the joint representation."""
     facts, mdata = material.facts, material.mdata
     if facts is None or facts.batch_key is None:
         return
@@ -151,7 +169,7 @@ def _of_batches(material: Material) -> Iterator[str]:
     latents |= {f"{name}-specific": _keys.specific(name) for name in material.modalities.values()}
     batch = find_labels(mdata, facts.batch_key, "batch_key").astype(str).to_numpy()
     known = np.flatnonzero(np.isfinite(mdata.obsm[_keys.JOINT]).all(axis=1))
-    cells = np.random.default_rng(material.seed).permutation(known)[:CELLS_OF_BATCHES]
+    cells = np.random.default_rng(material.seed).permutation(known)[:BATCH_CHECK_CELLS]
     batch, (train, test) = batch[cells], np.array_split(np.arange(len(cells)), 2)
     if len(train) <= N_NEIGHBORS:
         return
@@ -160,45 +178,50 @@ def _of_batches(material: Material) -> Iterator[str]:
         name: label_accuracy(mdata.obsm[key][cells], batch, train, test, n_neighbors=N_NEIGHBORS)
         for name, key in latents.items()
     }
-    if accuracy["joint"] - by_chance > APART * (1 - by_chance):
+    if accuracy["joint"] - by_chance > SEPARATION * (1 - by_chance):
         listed = ", ".join(f"{share:.0%} ({name})" for name, share in accuracy.items())
         yield (
-            f"Batches ({facts.batch_key}) lie apart: neighbours in a representation predict the batch of {listed} of the cells, where the largest batch has {by_chance:.0%}. "
-            "What a batch adds to the features of cells of each state is subtracted, unless the model was made without; what remains are kinds of cells that only one batch has, "
-            "or effects that differ within a state."
+            f"Batches ({facts.batch_key}) are separated: nearest neighbours predict the correct batch for {listed} of "
+            f"the cells, where the largest batch contains {by_chance:.0%}. Unless batch correction was switched off, "
+            "additive batch effects within each cell state were subtracted. The remaining separation is due to cell "
+            "types that occur in one batch only, or to batch effects that differ within a state."
         )
-    yield from _of_batches_within_labels(material)
+    yield from _within_label_batch_cautions(material)
 
 
-def _of_batches_within_labels(material: Material) -> Iterator[str]:
+def _within_label_batch_cautions(material: Material) -> Iterator[str]:
     table = material.mixing
     if table is None or not len(table):
         return
-    apart = table[(table["p_adjusted"] < LEVEL) & (table["excess"] > SMALLEST_EXCESS)].sort_values(
+    separated = table[(table["p_adjusted"] < SIGNIFICANCE) & (table["excess"] > MIN_EXCESS)].sort_values(
         "excess", ascending=False
     )
-    if not len(apart):
+    if not len(separated):
         return
     listed = ", ".join(
         f"{row['label']} ({row['same_batch']:.0%}, {row['by_chance']:.0%} by chance)"
-        for _, row in apart.head(MOST_LISTED).iterrows()
+        for _, row in separated.head(MAX_BATCH_LABELS).iterrows()
     )
-    more = f" and {len(apart) - MOST_LISTED} more" if len(apart) > MOST_LISTED else ""
+    n_more = len(separated) - MAX_BATCH_LABELS
+    more = f" and {n_more} more" if n_more > 0 else ""
     key = material.facts.batch_key if material.facts is not None else "batch"
     yield (
-        f"Batch structure ({key}) remains in the joint representation within {len(apart)} of {len(table)} labels, whose neighbours of the same label share their batch "
-        f"more than by chance: {listed}{more}. Clusters within these labels may be batches, or what differs between them, such as donors."
+        f"Batch structure ({key}) remains in the joint representation within {len(separated)} of {len(table)} labels: "
+        f"neighbours of the same label share their batch more often than by chance: {listed}{more}. Clusters within "
+        "these labels may reflect batches, or differences between batches such as those between donors."
     )
 
 
-def _of_versions(material: Material) -> Iterator[str]:
-    wrote, here = str(material.noted.get("version", "")), version("indiseek_sc")
-    if wrote and wrote != here:
-        yield f"The representations were written by indiseek_sc {wrote}; this report was made by {here}."
+def _version_cautions(material: Material) -> Iterator[str]:
+    written_by, here = str(material.noted.get("version", "")), version("indiseek_sc")
+    if written_by and written_by != here:
+        yield (
+            f"The representations were written by indiseek_sc {written_by}; this report was made by indiseek_sc {here}."
+        )
 
 
 class AuditRow(NamedTuple):
-    """A figure: its values (one a modality, or one of both), what is aimed for, and what it says."""
+    """A row of the audit table: values (one per modality, or one for both), aim and meaning."""
 
     figure: str
     values: tuple[str, ...]
@@ -208,7 +231,7 @@ class AuditRow(NamedTuple):
 
 
 def list_figures(audit: AuditReport) -> list[AuditRow]:
-    """A row for each figure of the modalities, in the order of the audit."""
+    """Return a row for each figure of the single modalities, in the order of the audit."""
     rows = []
     for figure, (target, meaning) in AUDIT_FIGURES.items():
         values = audit.table[figure].astype(float)
@@ -220,7 +243,7 @@ def list_figures(audit: AuditReport) -> list[AuditRow]:
 
 
 def list_pair_figures(audit: AuditReport) -> list[AuditRow]:
-    """The same for the figures of both modalities together."""
+    """Return a row for each figure of both modalities together."""
     return [AuditRow(name, (_round(value),), *AUDIT_PAIR_FIGURES[name]) for name, value in audit.pair.items()]
 
 
@@ -229,7 +252,7 @@ def _round(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as percent; what is below 0, which noise can make of 0, is 0."""
+    """Format a share as a percentage; negative estimates of a share are shown as 0 %."""
     if math.isnan(share):
         return "an undefined share"
     value = 100 * max(share, 0.0)

@@ -1,4 +1,4 @@
-"""Tables that a report shows and the data do not have yet."""
+"""Computation of tables that a report shows and the data do not contain yet."""
 
 from __future__ import annotations
 
@@ -20,91 +20,106 @@ if TYPE_CHECKING:
     from indiseek_sc.metrics import AuditReport
 
 COMPONENTS: dict[_keys.Role, int] = {"rna": 30, "adt": 18}
-"""Principal components that WNN weights are computed from, at most: those of Seurat's vignette."""
+"""Largest number of principal components for WNN weights, as in the vignette of Seurat."""
 
 
 def compute_missing(
     mdata: MuData, label_key: str | None, model: Any, audit: AuditReport | None, *, compare: bool, seed: int
 ) -> dict[str, str]:
-    """Write to ``mdata`` what is missing, or is of other representations, labels or cells, and takes seconds; if asked what takes minutes.
+    """Compute the tables that are missing or outdated and write them to ``mdata``.
 
-    What is old and is not made again is taken out.
+    A table is outdated if it was computed from other representations, labels or cells. Outdated
+    tables that are not computed again are removed.
 
     Parameters
     ----------
     mdata
-        With representations.
+        Data with representations.
     label_key
-        Labels, if there are any.
+        Column of labels, or None.
     model
-        The model, if it is at hand: for principal components of what it reads, where the data have none.
+        The model, or None. Principal components of its input features are used for WNN weights
+        where the data contain no components.
     audit
-        For the leak beside rank correlations.
+        Audit whose leak ratios accompany the rank correlations, or None.
     compare
-        Whether to compare clusters of representations, and ranks of labels with those by weighted nearest neighbours.
+        Whether to run the comparisons that take minutes: clusters of the representations, and theta
+        with weights of weighted nearest neighbours (WNN).
     seed
-        Seed of intervals and clusters.
+        Random seed of intervals and clusters.
 
     Returns
     -------
-    Why a table could not be made, by its key in ``uns``.
+    Reasons why tables could not be computed, by their key in ``uns``.
     """
-    of_dimensions = _find_settings(mdata, _keys.DIMENSIONS, _OF_DIMENSIONS, seed)
+    dimension_settings = _find_settings(mdata, _keys.DIMENSIONS, _DIMENSION_SETTINGS, seed)
     computed: dict[str, Callable[[], Any]] = {
         _keys.RETRIEVAL: lambda: tl.retrieval(mdata),
-        _keys.DIMENSIONS: lambda: tl.describe_dimensions(mdata, label_key, **of_dimensions),
+        _keys.DIMENSIONS: lambda: tl.describe_dimensions(mdata, label_key, **dimension_settings),
     }
     if label_key is not None:
-        is_same = _noted_labels(mdata, _keys.IMPORTANCE) == label_key
-        of_theta = _find_settings(mdata, _keys.IMPORTANCE, _OF_THETA if is_same else (), seed)
-        computed[_keys.IMPORTANCE] = lambda: tl.modality_importance(mdata, label_key, **of_theta)
+        is_same_label_key = _recorded_label_key(mdata, _keys.IMPORTANCE) == label_key
+        theta_settings = _find_settings(mdata, _keys.IMPORTANCE, _THETA_SETTINGS if is_same_label_key else (), seed)
+        computed[_keys.IMPORTANCE] = lambda: tl.modality_importance(mdata, label_key, **theta_settings)
     if compare:
         computed[_keys.CLUSTERS] = lambda: tl.compare_clusters(mdata, label_key, seed=seed)
     if compare and label_key is not None:
-        computed[_keys.RANK_CORRELATION] = lambda: _correlate(mdata, label_key, model, audit, seed)
+        computed[_keys.RANK_CORRELATION] = lambda: _compute_rank_correlation(mdata, label_key, model, audit, seed)
     failures = {}
     for key in (_keys.IMPORTANCE, _keys.RETRIEVAL, _keys.DIMENSIONS, _keys.CLUSTERS, _keys.RANK_CORRELATION):
-        is_of_others = key in _OF_LABELS and _noted_labels(mdata, key) != label_key
-        if key in mdata.uns and not is_of_others and is_noted(mdata, key) and not find_changed(mdata, key):
+        has_other_labels = key in _LABEL_TABLES and _recorded_label_key(mdata, key) != label_key
+        if key in mdata.uns and not has_other_labels and is_noted(mdata, key) and not find_changed(mdata, key):
             continue
         if key in mdata.uns and key not in computed:
-            changed = ", ".join(map(str, find_changed(mdata, key))) or "what it was made of is not known"
-            failures[key] = f"What there was is of other data or labels ({changed}). Ask for compare, or make it again."
+            changed = ", ".join(map(str, find_changed(mdata, key))) or "its input is not recorded"
+            failures[key] = (
+                f"The existing table was computed from other data or labels ({changed}). Request the comparison with compare=True, "
+                "or compute the table again."
+            )
         was_there = mdata.uns.pop(key, None) is not None
         if was_there and key == _keys.IMPORTANCE:
             for column in mdata.obs.columns.intersection(_keys.THETAS):
                 del mdata.obs[column]
         try:
             computed.get(key, lambda: None)()
-        except Exception as error:  # noqa: BLE001 (whatever it is, it is told in the page and costs this table alone)
+        except Exception as error:  # noqa: BLE001 (any failure is reported in the page and affects only this table)
             failures[key] = str(error.args[0] if error.args else error) or type(error).__name__
     return failures
 
 
-_OF_LABELS = (_keys.IMPORTANCE, _keys.RANK_CORRELATION, _keys.DIMENSIONS)
-"""Tables that are of certain labels."""
+_LABEL_TABLES = (_keys.IMPORTANCE, _keys.RANK_CORRELATION, _keys.DIMENSIONS)
+"""Tables that depend on the labels."""
 
-_OF_THETA = ("cells", "n_neighbors", "smoothing", "n_bootstrap", "confidence", "minimum_cells", "sample_key", "seed")
-_OF_DIMENSIONS = ("cells", "covariates", "threshold", "n_features", "seed")
+_THETA_SETTINGS = (
+    "cells",
+    "n_neighbors",
+    "smoothing",
+    "n_bootstrap",
+    "confidence",
+    "minimum_cells",
+    "sample_key",
+    "seed",
+)
+_DIMENSION_SETTINGS = ("cells", "covariates", "threshold", "n_features", "seed")
 
 
 def _find_settings(mdata: MuData, key: str, names: Sequence[str], seed: int) -> dict[str, Any]:
-    """As a table was asked for before, if it was."""
+    """Return the settings with which a table was computed before, and the seed."""
     noted = mdata.uns.get(f"{key}_params", {})
     return {"seed": seed} | {name: noted[name] for name in names if name in noted and noted[name] != ""}
 
 
 def find_label_key(mdata: MuData) -> str | None:
-    """The labels that theta was computed for, if it was."""
-    return _noted_labels(mdata, _keys.IMPORTANCE)
+    """Return the column of labels for which theta was computed, or None."""
+    return _recorded_label_key(mdata, _keys.IMPORTANCE)
 
 
-def _noted_labels(mdata: MuData, key: str) -> str | None:
-    # Where there were no labels, a table has an empty name, since None does not survive a file.
+def _recorded_label_key(mdata: MuData, key: str) -> str | None:
+    # Tables without labels record an empty string, because None cannot be stored in a file.
     return mdata.uns.get(f"{key}_params", {}).get("label_key") or None if key in mdata.uns else None
 
 
-def _correlate(mdata: MuData, label_key: str, model: Any, audit: AuditReport | None, seed: int) -> None:
+def _compute_rank_correlation(mdata: MuData, label_key: str, model: Any, audit: AuditReport | None, seed: int) -> None:
     try:
         are_old = bool(find_changed(mdata, _keys.WNN))
         tl.find_wnn_weights(mdata)
@@ -116,34 +131,43 @@ def _correlate(mdata: MuData, label_key: str, model: Any, audit: AuditReport | N
 
 
 def _find_embeddings(mdata: MuData, model: Any) -> dict[str, Any]:
-    """The user's own principal components, or else those of what the model reads, which are written to ``obsm``."""
+    """Return the keys of principal components in ``obsm``.
+
+    If the data contain none, components of the input features of the model are computed and written
+    to ``obsm``.
+    """
     names = {} if model is None else model.modalities
     if not names or all("X_pca" in mdata[name].obsm for name in names.values()):
         return {}
     keys = {}
     for role, name in names.items():
         features = model.get_features(modality=name)
-        # Few features, whatever the number of cells.
+        # The covariance matrix is small, because the model reads few features.
         axes = np.linalg.eigh(np.cov(features, rowvar=False)).eigenvectors[:, ::-1]
         keys[f"{role}_obsm_key"] = key = f"X_pca_{name}"
         mdata.obsm[key] = (features - features.mean(axis=0)) @ axes[:, : COMPONENTS[role]]
     return keys
 
 
-CELLS_OF_MIXING = 10_000
+MIXING_CELLS = 10_000
 
 
-def mix_batches(mdata: MuData, label_key: str | None, batch_key: str | None, seed: int) -> pd.DataFrame | None:
-    """How far batches mix within labels in the joint representation, of some of the cells; nothing without labels or batches.
+def measure_batch_mixing(mdata: MuData, label_key: str | None, batch_key: str | None, seed: int) -> pd.DataFrame | None:
+    """Measure how well batches mix within labels in the joint representation.
 
     Parameters
     ----------
     mdata
-        With a joint representation.
+        Data with a joint representation.
     label_key, batch_key
-        Columns of labels and of batches.
+        Columns of labels and of batches, or None.
     seed
-        Seed of the draw of cells and of permutations.
+        Random seed of the subsample of cells and of the permutations.
+
+    Returns
+    -------
+    Table of :func:`indiseek_sc.metrics.batch_mixing` for a random subsample of cells, or None
+    without labels or batches.
     """
     if label_key is None or batch_key is None:
         return None
@@ -152,7 +176,7 @@ def mix_batches(mdata: MuData, label_key: str | None, batch_key: str | None, see
         find_labels(mdata, key, name) for key, name in ((label_key, "label_key"), (batch_key, "batch_key"))
     )
     known = np.isfinite(latent).all(axis=1) & labels.notna().to_numpy() & batches.notna().to_numpy()
-    cells = np.random.default_rng(seed).permutation(np.flatnonzero(known))[:CELLS_OF_MIXING]
+    cells = np.random.default_rng(seed).permutation(np.flatnonzero(known))[:MIXING_CELLS]
     if not len(cells):
         return None
     return batch_mixing(latent[cells], labels.iloc[cells], batches.iloc[cells], seed=seed)

@@ -1,4 +1,4 @@
-"""What was done and found: what a report is made from, and the facts of a run that it and the command line tell."""
+"""Input of a report, and the facts of a run that the report and the command line state."""
 
 from __future__ import annotations
 
@@ -23,32 +23,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """Facts of a trained model, which ``model.report`` gathers: a report does not know the class of models.
+    """Facts about a trained model, collected by ``model.report``.
+
+    They are passed as plain values, so that the report does not depend on the class of the model.
 
     Parameters
     ----------
     method
-        Name of its class.
+        Name of the class of the model.
     preset
-        Where settings came from that were not given.
+        Name of the preset that supplied the settings that were not given.
     settings
         All settings, by name.
     preprocessing
-        By the user's name of a modality, the steps from its values to the features that the model reads.
+        Preprocessing steps from the values of a modality to the features that the model reads, by
+        the user's name of the modality.
     history
-        Curves of the training, by ``"stage/quantity"``.
+        Training curves, by ``"stage/quantity"``.
     batch_key
-        Column of batches that the model was given, if it was.
+        Column of batches that the model uses, or None.
     batches
-        Their names.
+        Names of the batches.
     covariates
         Columns of further covariates.
     lambda_path
-        The walk by which lambda was chosen, if it was.
+        Trade-off curve along which lambda was chosen, or None.
     cautions
-        What the model itself has to say against its representations.
+        Cautions that the model raises about its own representations.
     predictions
-        What ``model.audit_prediction`` found, by source and target; nothing if the model has not learnt to predict.
+        Results of ``model.audit_prediction``, by source and target; empty if no prediction was
+        trained.
     """
 
     method: str
@@ -66,29 +70,29 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class Material:
-    """The data with representations and tables, and the model where there is one.
+    """Input of a report: data with representations and tables, and optionally the model.
 
     Parameters
     ----------
     mdata
-        With representations; tables and embeddings as far as they were made.
+        Data with representations, and with the tables and embeddings that were computed.
     source
-        What the cells are, in words.
+        Description of the cells, for the title.
     label_key
-        Column of labels, if there is one.
+        Column of labels, or None.
     model
-        The trained model, if it is at hand.
+        The trained model, or None.
     facts
-        Of the model.
+        Facts about the model, or None.
     audit
-        What ``model.audit()`` found.
+        Result of ``model.audit()``, or None.
     failures
-        Why a table could not be computed, by its key in ``uns``.
+        Reasons why tables could not be computed, by their key in ``uns``.
     seed
-        Seed of what the report itself computes.
+        Random seed of all computations of the report.
     mixing
-        By label, how far neighbours in the joint representation share their batch, of :func:`indiseek_sc.metrics.batch_mixing`; nothing without
-        batches or labels.
+        For each label, how often neighbours in the joint representation share their batch, see
+        :func:`indiseek_sc.metrics.batch_mixing`; None without batches or labels.
     """
 
     mdata: MuData
@@ -103,7 +107,7 @@ class Material:
 
     @property
     def noted(self) -> Mapping[str, Any]:
-        """What the model noted when it wrote its representations."""
+        """Settings that the model recorded with its representations."""
         return self.mdata.uns[_keys.SETTINGS]
 
     @property
@@ -113,7 +117,7 @@ class Material:
 
     @property
     def history(self) -> Mapping[str, pd.DataFrame]:
-        """Curves of the training; nothing without the model."""
+        """Training curves; empty without the model."""
         if self.facts is not None:
             return self.facts.history
         return {} if self.model is None else self.model.history
@@ -125,8 +129,8 @@ class Material:
 
     @property
     def colors(self) -> Sequence[str]:
-        """Columns to colour maps of cells by: labels, theta and batches, as far as there are any."""
-        # Of a single cell theta is mostly noise.
+        """Available columns by which UMAPs are coloured: labels, theta and batches."""
+        # Smoothed theta is preferred, because theta of a single cell is mostly noise.
         theta = next((key for key in reversed(_keys.THETAS) if key in self.mdata.obs), None)
         batch = self.facts.batch_key if self.facts is not None else None
         return list(dict.fromkeys(key for key in (self.label_key, theta, batch) if key is not None))
@@ -149,20 +153,22 @@ PACKAGES = (
     ),
     *("scvi-tools", "torch", "umap-learn"),
 )
-"""Those that can change the result, or what the file looks like."""
+"""Packages whose versions can change the results or the appearance of the report."""
 
 
 def collect_facts(material: Material) -> dict[str, Any]:
-    """Facts of data, representations, settings and versions, as the report and the command line's summary tell them.
+    """Collect facts about data, representations, settings and versions.
+
+    They are stated in the report and in the summary of the command line.
 
     Parameters
     ----------
     material
-        What they are gathered from.
+        Input of the report.
 
     Returns
     -------
-    By name; None for what is not known.
+    Facts by name; None where a fact is unknown.
     """
     mdata, facts, noted = material.mdata, material.facts, material.noted
     modalities = material.modalities
@@ -205,7 +211,7 @@ def collect_facts(material: Material) -> dict[str, Any]:
 
 
 def _take_fingerprints(material: Material) -> dict[str, str]:
-    """Short texts by which it can be told later whether representations, labels and cells are those of the report."""
+    """Return fingerprints of the representations, labels and cells that the report describes."""
     latents = [
         _keys.JOINT,
         *(key(name) for key in (_keys.shared, _keys.specific) for name in material.modalities.values()),
@@ -216,7 +222,7 @@ def _take_fingerprints(material: Material) -> dict[str, str]:
 
 
 def _count_epochs(history: Mapping[str, pd.DataFrame]) -> dict[str, int]:
-    """Epochs that each stage ran."""
+    """Return the number of epochs of each training stage."""
     counts: dict[str, int] = {}
     for key, values in history.items():
         stage = key.partition("/")[0]
@@ -243,9 +249,16 @@ def _find_weights(table: pd.DataFrame | None) -> str | None:
 
 
 CURVES = ("info_nce", "correlation", "bound", "leak", "error")
-"""Ends of the names of the curves to draw: alignment of the shared representations, independence (as critics and the probe have it) and completeness of the others."""
+"""Suffixes of the curves that are drawn: alignment of the shared representations, independence
+(measured by critics and a probe) and completeness of the specific representations."""
 
 
 def course_of_training(history: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Keys of the curves that tell how training went; all of them would fill pages."""
+    """Return the keys of the most informative training curves.
+
+    Parameters
+    ----------
+    history
+        Training curves, by ``"stage/quantity"``.
+    """
     return [key for key in history if key.endswith(CURVES)]

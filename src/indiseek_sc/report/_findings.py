@@ -1,4 +1,4 @@
-"""What was found, how sure it is and what to doubt, in five sentences at most."""
+"""Findings of a report, their certainty and the main caution, in at most five sentences."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from indiseek_sc import _keys
 from indiseek_sc.pl import AUDIT_AIMS, display_name
-from indiseek_sc.report._cautions import LEVEL, find_cautions, percent
+from indiseek_sc.report._cautions import SIGNIFICANCE, find_cautions, percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,32 +18,38 @@ if TYPE_CHECKING:
 
 Kind = Literal["found", "certainty", "doubt"]
 
-MOST_FINDINGS = 5
+MAX_FINDINGS = 5
 
-MOST_LABELS = 4
-"""Labels that a sentence names of each modality, the clearest first."""
+MAX_LABELS = 4
+"""Largest number of labels that a sentence names for each modality, in descending order of
+effect."""
 
 CANDIDATES = 10
-"""Nearest candidates among which partners are sought."""
+"""Number of nearest candidates among which the matching cell is searched."""
 
 
 class Finding(NamedTuple):
-    """A sentence, and what it is: something found, how sure that is, or a reason to doubt."""
+    """A statement and its kind: a finding, a statement about certainty, or a caution."""
 
     kind: Kind
     text: str
 
 
 def find_findings(material: Material) -> list[Finding]:
-    """The sentences that a report begins with, at most five: what was found, how sure it is, and the strongest doubt last.
+    """Return the statements at the beginning of a report, at most five, the main caution last.
 
     Parameters
     ----------
     material
-        What the report is made from. Nothing is computed but the cautions.
+        Input of the report.
     """
-    findings = [*_of_variation(material), *_of_labels(material), *_of_matching(material), *_of_independence(material)]
-    return [*findings[: MOST_FINDINGS - 1], _find_doubt(material)]
+    findings = [
+        *_variation_findings(material),
+        *_label_findings(material),
+        *_retrieval_findings(material),
+        *_independence_findings(material),
+    ]
+    return [*findings[: MAX_FINDINGS - 1], _find_main_caution(material)]
 
 
 def _names(material: Material) -> tuple[str, str]:
@@ -52,14 +58,14 @@ def _names(material: Material) -> tuple[str, str]:
 
 
 def _rows(material: Material) -> tuple[pd.Series, pd.Series] | None:
-    """Figures of the audit, of RNA and of proteins."""
+    """Return the audit figures of RNA and of proteins."""
     if material.audit is None:
         return None
     rna, adt = (material.audit.table.loc[material.modalities[role]].astype(float) for role in _keys.ROLES)
     return rna, adt
 
 
-def _of_variation(material: Material) -> Iterator[Finding]:
+def _variation_findings(material: Material) -> Iterator[Finding]:
     if material.audit is None or (rows := _rows(material)) is None:
         return
     rna, adt = _names(material)
@@ -70,22 +76,23 @@ def _of_variation(material: Material) -> Iterator[Finding]:
         )
     )
     text = (
-        f"On {material.audit.n_test:,} {_which_cells(material)} the shared representations explain {shared[0]} of the variation in {rna} and {shared[1]} in "
-        f"{adt}; the specific ones explain a further {added[0]} and {added[1]}"
+        f"On {material.audit.n_test:,} {_describe_cells(material)} the shared representations explain "
+        f"{shared[0]} of the variance of {rna} and {shared[1]} of the variance of {adt}; the specific representations "
+        f"explain a further {added[0]} and {added[1]}"
     )
     if all(math.isfinite(row["gain"]) for row in rows):
-        text += f", which is {gain[0]} and {gain[1]} of what could be added (gain)"
+        text += f", which is {gain[0]} and {gain[1]} of the largest possible increase (gain)"
     yield Finding("found", f"{text}.")
 
 
-def _of_labels(material: Material) -> Iterator[Finding]:
+def _label_findings(material: Material) -> Iterator[Finding]:
     table = material.mdata.uns.get(_keys.IMPORTANCE)
     if table is None or not len(table) or "theta" not in table:
         return
     if "claim" in table and not material.has_refits:
         yield Finding(
             "certainty",
-            "Which modality resolves which labels better is not claimed, since there are no refits of the model.",
+            "Which modality resolves which label better is not stated, because there are no refits of the model.",
         )
         return
     claims = read_claims(table)
@@ -93,15 +100,26 @@ def _of_labels(material: Material) -> Iterator[Finding]:
     parts = []
     for role, name in zip(_keys.ROLES, _names(material), strict=True):
         labels = table.loc[claims == role, ["label", score]].sort_values(score, ascending=role == "adt")["label"]
-        parts.append(f"{name} resolves {_list_some(labels)} better" if len(labels) else f"{name} resolves none better")
+        parts.append(
+            f"{name} resolves {_list_some(labels)} better" if len(labels) else f"{name} resolves no label better"
+        )
     rest = int((~claims.isin(_keys.ROLES)).sum())
-    more = f"; for {rest} of {len(table)} labels no difference can be claimed" if rest else ""
-    sure = " (false discovery rate 5 %, over cells, training cells and seeds)" if material.has_refits else ""
-    yield Finding("found", f"Beyond what is shared, {parts[0]}, and {parts[1]}{sure}{more}.")
+    more = f"; for {rest} of {len(table)} labels the data do not establish a difference" if rest else ""
+    error_rate = (
+        " (false discovery rate 5 %, accounting for variation over cells, training cells and seeds)"
+        if material.has_refits
+        else ""
+    )
+    yield Finding("found", f"Beyond the shared representations, {parts[0]}, and {parts[1]}{error_rate}{more}.")
 
 
 def read_claims(table: pd.DataFrame) -> pd.Series:
-    """Of each label ``"rna"``, ``"adt"``, ``"neither"`` or ``"undecided"``: as the table says it, or by which intervals exclude 0."""
+    """Return for each label the modality that resolves it better.
+
+    Values are ``"rna"``, ``"adt"``, ``"neither"`` or ``"undecided"``. They are those of the column
+    ``claim`` if the table has one; otherwise a modality is named where the interval of theta
+    excludes 0.
+    """
     if "claim" in table:
         return table["claim"].astype(str)
     reliable = table["reliable"].astype(bool) if "reliable" in table else True
@@ -112,7 +130,7 @@ def read_claims(table: pd.DataFrame) -> pd.Series:
     return claims
 
 
-def _of_matching(material: Material) -> Iterator[Finding]:
+def _retrieval_findings(material: Material) -> Iterator[Finding]:
     if material.audit is None:
         return
     n = material.audit.n_retrieval
@@ -121,20 +139,22 @@ def _of_matching(material: Material) -> Iterator[Finding]:
         return
     rna, adt = _names(material)
     rows = _rows(material)
-    carried = [row["sufficiency"] for row in rows or ()]
-    carry = (
-        f", which carry {percent(carried[0])} and {percent(carried[1])} of what {rna} and {adt} explain of each other (sufficiency)"
-        if carried and all(map(math.isfinite, carried))
+    sufficiency = [row["sufficiency"] for row in rows or ()]
+    retained = (
+        f", which retain {percent(sufficiency[0])} and {percent(sufficiency[1])} of the information of {rna} and {adt} about "
+        "each other (sufficiency)"
+        if sufficiency and all(map(math.isfinite, sufficiency))
         else ""
     )
     yield Finding(
         "found",
-        f"By the shared representations{carry}, the {adt} of a cell is among the {CANDIDATES} nearest of {n:,} to its {rna} in {percent(recall)} of cells "
-        f"({percent(min(1.0, CANDIDATES / n))} by chance; FOSCTTM {foscttm:.3f}, 0.5 by chance).",
+        f"In the shared representations{retained}, the {adt} of a cell is among the {CANDIDATES} of {n:,} cells nearest to "
+        f"its {rna} in {percent(recall)} of cells ({percent(min(1.0, CANDIDATES / n))} by chance; FOSCTTM {foscttm:.3f}, "
+        "0.5 by chance).",
     )
 
 
-def _of_independence(material: Material) -> Iterator[Finding]:
+def _independence_findings(material: Material) -> Iterator[Finding]:
     if material.audit is None or (rows := _rows(material)) is None:
         return
     leaks = [row["leak_ratio"] for row in rows]
@@ -145,21 +165,25 @@ def _of_independence(material: Material) -> Iterator[Finding]:
         for leak, name, row in zip(leaks, _names(material), rows, strict=True)
     ]
     aim = AUDIT_AIMS["leak_ratio"].value
-    significant = [row["leak_p"] < LEVEL for row in rows]
+    significant = [row["leak_p"] < SIGNIFICANCE for row in rows]
     if max(leaks) > aim:
-        verdict = f"are not independent of the other modality's shared one within the aim of {percent(aim)}"
+        verdict = (
+            "are not independent of the shared representation of the other modality "
+            f"(aim: a leak ratio of at most {percent(aim)})"
+        )
     elif any(significant):
-        verdict = "are nearly, but not fully, independent of the other modality's shared one"
+        verdict = "are nearly, but not fully, independent of the shared representation of the other modality"
     else:
-        verdict = "show no dependence on the other modality's shared one"
+        verdict = "show no detectable dependence on the shared representation of the other modality"
     yield Finding(
         "certainty",
-        f"New probes on {material.audit.n_test:,} {_which_cells(material)} find that the specific representations {verdict}: they explain "
-        f"{parts[0]} and {parts[1]} of what all features explain of it.",
+        f"According to independently trained probes on {material.audit.n_test:,} {_describe_cells(material)}, the specific "
+        f"representations {verdict}: they explain {parts[0]} and {parts[1]} of the variance of that representation that "
+        "all features explain.",
     )
 
 
-def _which_cells(material: Material) -> str:
+def _describe_cells(material: Material) -> str:
     obs = material.mdata.obs
     held_out = _keys.SPLIT in obs and (obs[_keys.SPLIT].astype(str) == "test").any()
     return "held-out cells" if held_out else "cells"
@@ -170,13 +194,13 @@ def _p_value(row: pd.Series) -> str:
     return f", p = {p:.3f}" if math.isfinite(p) else ""
 
 
-def _find_doubt(material: Material) -> Finding:
+def _find_main_caution(material: Material) -> Finding:
     cautions = find_cautions(material)
     if not cautions:
         return Finding(
             "doubt",
-            "No check of this report speaks against the representations; it is of one training, and labels that were called from one modality "
-            "favour it.",
+            "No check of this report raised a caution. The results are from one training run, and labels that were assigned "
+            "from one modality favour this modality.",
         )
     more = len(cautions) - 1
     others = f" ({more} further caution{'s' * (more > 1)} below.)" if more else ""
@@ -185,6 +209,6 @@ def _find_doubt(material: Material) -> Finding:
 
 def _list_some(labels: Sequence[object] | pd.Series) -> str:
     names = list(map(str, labels))
-    if len(names) > MOST_LABELS:
-        return f"{', '.join(names[:MOST_LABELS])} and {len(names) - MOST_LABELS} more"
+    if len(names) > MAX_LABELS:
+        return f"{', '.join(names[:MAX_LABELS])} and {len(names) - MAX_LABELS} more"
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

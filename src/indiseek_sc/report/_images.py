@@ -1,4 +1,8 @@
-"""Figures as parts of a page: panels as pixels, which stack on a narrow screen, and the whole as a vector file to take away."""
+"""Rendering of figures for an HTML page.
+
+Panels are embedded as PNG images, which stack on a narrow screen; the whole figure is embedded as
+an SVG file for download.
+"""
 
 from __future__ import annotations
 
@@ -24,31 +28,32 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SCALE = 2.2
-"""Pixels of a page for one point of print: type of 7 points is 15 pixels high, in all pictures alike."""
+"""CSS pixels per point: text of 7 points is 15 pixels high in all figures."""
 
 PAGE_DPI = 240
-"""Dots per inch of the pictures in a page: one and a half pixels for each pixel of the page."""
+"""Resolution of the embedded images: 1.5 image pixels per CSS pixel."""
 
 RASTER_DPI = 200
-"""Dots per inch of the points of cells in a vector file."""
+"""Resolution of rasterized points in an SVG file."""
 
 N_COLORS = 256
 
-_OF_A_PANEL = 0.6
-"""What is less high than this share of its row is a legend, and no panel."""
+_MIN_PANEL_HEIGHT = 0.6
+"""Elements below this share of the height of their row are legends rather than panels."""
 
 _WHITE = 248
-"""From here on all channels are white."""
+"""A colour is shown as white if all its channels are at least this large."""
 
 _MARGIN = 4
-"""Pixels around a panel that is cut out."""
+"""Margin around a cropped panel, in pixels."""
 
 _SAFE = "/ :;,=+-_.()'!*~"
-"""What needs no escape in a data URI within quotation marks: all that base64 is made of, so that pixels take no more room."""
+"""Characters that need no escape in a quoted data URI. They include the base64 alphabet, so that
+embedded images are not enlarged by escapes."""
 
 
 class Image(NamedTuple):
-    """A picture in a page: a data URI, and the pixels of the page that it takes."""
+    """An embedded image: its data URI, and its width and height in CSS pixels."""
 
     source: str
     width: int
@@ -56,46 +61,46 @@ class Image(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """A figure in a page: its panels, row by row and one by one where it is wider than a telephone, and the whole as SVG."""
+    """A figure in a page: rows of panels, and the whole figure as an SVG data URI."""
 
     rows: list[list[Image]]
     svg: str
 
 
 def figure_of(drawn: Any) -> Figure:
-    """The figure of axes, or of the first of several."""
+    """Return the figure of the given axes, or of the first of several axes."""
     ax = drawn if isinstance(drawn, Axes) else next(ax for ax in np.ravel(drawn) if ax is not None)
     return ax.figure.figure
 
 
 def render_figure(figure: Figure) -> Drawing:
-    """Turn a figure into parts of a page.
+    """Render a figure as panels and as an SVG file.
 
     Parameters
     ----------
     figure
-        It is drawn at another resolution than before, and should not be used again.
+        The figure. Its resolution and layout are changed, so it should not be used afterwards.
     """
     figure.set_dpi(PAGE_DPI)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    figure.set_layout_engine("none")  # the vector file has everything where the pixels have it
+    figure.set_layout_engine("none")  # so that the SVG file has the layout of the panels
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]
     rows = [[_to_image(_cut(pixels, box)) for box in row] for row in find_panels(figure)]
     return Drawing(rows if sum(map(len, rows)) > 1 else [[_to_image(pixels)]], _to_svg(figure))
 
 
 def find_panels(figure: Figure) -> list[list[Bbox]]:
-    """Pixels of each panel and legend of a figure that is wider than a column, row by row and without overlaps.
+    """Return the bounding boxes of panels and legends, in pixels, row by row and without overlaps.
 
-    Nothing of a narrow figure, and of one whose panels share the names of their rows.
+    The result is empty for a figure of one column, and for a figure whose panels share the labels
+    of their rows, since these must stay together.
 
     Parameters
     ----------
     figure
-        Drawn before.
+        A figure that was drawn before.
     """
-    # What has the names of its rows in one place is read together.
     share_rows = any(_share_rows(ax, other) for i, ax in enumerate(figure.axes) for other in figure.axes[:i])
     if figure.get_figwidth() * 25.4 <= COLUMN + 1 or share_rows:
         return []
@@ -113,12 +118,15 @@ def find_panels(figure: Figure) -> list[list[Bbox]]:
 
 
 def _share_rows(ax: Axes, other: Axes) -> bool:
-    """Whether the axes have the names of their rows on one of them alone."""
+    """Return whether two axes share the labels of their rows."""
     return ax.get_shared_y_axes().joined(ax, other) and ax.axison and other.axison
 
 
 def _boxes_of(ax: Axes) -> list[Bbox | None]:
-    """What is seen of axes: of such that only hold a legend or a colour bar, these alone."""
+    """Return the visible bounding boxes of axes.
+
+    For hidden axes these are the boxes of their legend and of inset axes such as a colour bar.
+    """
     if not ax.get_visible():
         return []
     if ax.axison:
@@ -127,7 +135,7 @@ def _boxes_of(ax: Axes) -> list[Bbox | None]:
 
 
 def _in_rows(boxes: list[Bbox]) -> list[list[Bbox]]:
-    """From top to bottom, those side by side from left to right."""
+    """Group boxes into rows from top to bottom, each sorted from left to right."""
     rows: list[list[Bbox]] = []
     for box in sorted(boxes, key=lambda box: -box.y1):
         beside = next(
@@ -141,11 +149,11 @@ def _in_rows(boxes: list[Bbox]) -> list[list[Bbox]]:
 
 
 def _level(rows: list[list[Bbox]]) -> list[list[Bbox]]:
-    """Panels of a row from the same line to the same line, so that they stand beside each other in the page as in the figure."""
+    """Give all panels of a row the same lower and upper edge, so that they align in the page."""
     leveled = []
     for row in rows:
         high = max(box.height for box in row)
-        panels = [box for box in row if box.height > _OF_A_PANEL * high]
+        panels = [box for box in row if box.height > _MIN_PANEL_HEIGHT * high]
         low, top = min(box.y0 for box in panels), max(box.y1 for box in panels)
         leveled.append([Bbox([[box.x0, low], [box.x1, top]]) if box in panels else box for box in row])
     return leveled
@@ -170,9 +178,9 @@ def _to_image(pixels: NDArray[np.uint8]) -> Image:
 
 
 def _with_few_colors(pixels: Pixels.Image, method: Pixels.Quantize) -> bytes:
-    """A PNG file with 256 colours, which is a quarter as large as one with all."""
+    """Return a PNG file with 256 colours, about a quarter of the size of full colour."""
     few = pixels.quantize(N_COLORS, method=method, dither=Pixels.Dither.NONE)
-    # The ground stays white: a palette has the mean of what is nearly white.
+    # Quantization averages nearly white colours, so the background is set to white again.
     mode = "RGBA" if pixels.mode == "RGBA" else "RGB"
     colors = np.array(few.getpalette(mode), dtype=np.uint8).reshape(-1, len(mode))
     colors[(colors >= _WHITE).all(axis=1)] = 255
@@ -192,15 +200,16 @@ def _to_svg(figure: Figure) -> str:
 
 def _shrink(found: re.Match[str]) -> str:
     pixels = Pixels.open(io.BytesIO(base64.b64decode(found[1])))
-    # The only method that knows of transparent pixels. It is poor at gradients, and points have none.
+    # The only method of Pillow that preserves transparency. It renders gradients poorly, but points
+    # have none.
     return as_data("image/png", _with_few_colors(pixels, Pixels.Quantize.FASTOCTREE))
 
 
 def as_data(kind: str, content: bytes) -> str:
-    """A data URI."""
+    """Return a data URI."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def as_csv(tables: Sequence[Any]) -> dict[str, str]:
-    """Each table as a data URI, by its name."""
+    """Return each table as a data URI, by its name."""
     return {table.name: as_data("text/csv;charset=utf-8", table.to_csv().encode("utf-8")) for table in tables}

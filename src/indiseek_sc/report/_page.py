@@ -1,4 +1,4 @@
-"""From facts and figures to a page, by Jinja, with the works that it cites."""
+"""Rendering of the HTML page with Jinja, and its references."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from indiseek_sc import _keys
 
 @cache
 def _environment() -> Environment:
-    # Escaping is on for everything: names of modalities, labels and files are the user's.
-    # A name that a template misspells is an error, and no hole in the page.
+    # Names of modalities, labels and files come from the user, so everything is escaped.
+    # Undefined names in a template raise an error instead of leaving a gap in the page.
     environment = Environment(
         loader=PackageLoader("indiseek_sc.report"),
         autoescape=True,
@@ -24,7 +24,7 @@ def _environment() -> Environment:
     )
     environment.filters["count"] = lambda number: f"{number:,}"
     environment.filters["short"] = lambda number: f"{number:g}"
-    # Stages by the names that figures have too.
+    # Stages have the same names as in the figures.
     environment.filters["stage"] = lambda name: _keys.REGRESSION_TITLES.get(
         name, f"{name.capitalize()} representations"
     )
@@ -33,18 +33,18 @@ def _environment() -> Environment:
 
 
 def render(**content: Any) -> str:
-    """The page.
+    """Return the HTML page.
 
     Parameters
     ----------
     **content
-        What ``templates/report.html`` names.
+        Values of the variables in ``templates/report.html``.
     """
     return _environment().get_template("report.html").render(cite=Citations(), **content)
 
 
 class Work(NamedTuple):
-    """A reference and where it is found."""
+    """A reference and its address."""
 
     text: str
     address: str
@@ -102,7 +102,7 @@ WORKS = {
 
 
 class Citations:
-    """Gives a work its number when it is first cited."""
+    """Numbered references in the order of their first citation."""
 
     def __init__(self) -> None:
         self._cited: list[str] = []
@@ -115,5 +115,5 @@ class Citations:
 
     @property
     def works(self) -> list[Work]:
-        """What was cited, in its order."""
+        """The cited works, in the order of citation."""
         return [WORKS[name] for name in self._cited]

@@ -1,4 +1,4 @@
-"""Tables behind a report, to be taken away as they are."""
+"""Tables of a report as CSV files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from indiseek_sc.metrics import AuditReport
     from indiseek_sc.report._facts import Material
 
-OF_DATA = {
+FILE_NAMES = {
     _keys.IMPORTANCE: "theta",
     _keys.RANK_CORRELATION: "rank-correlation",
     f"{_keys.RANK_CORRELATION}_labels": "rank-correlation-labels",
@@ -28,27 +28,27 @@ OF_DATA = {
     f"{_keys.CLUSTERS}_latents": "cluster-resolutions",
     f"{_keys.CLUSTERS}_splits": "cluster-splits",
 }
-"""Tables in ``uns``, and what their files are called."""
+"""Names of the CSV files of tables in ``uns``, without the extension."""
 
 
 class Table(NamedTuple):
-    """A table, and the name of its file without the ending."""
+    """A table and the name of its file without the extension."""
 
     name: str
     values: pd.DataFrame
 
     def to_csv(self) -> str:
-        """Comma-separated values with a line of names; what is not defined is empty."""
+        """Return comma-separated values with a header; undefined values are empty."""
         return self.values.to_csv(index=False)
 
 
 def list_tables(material: Material) -> list[Table]:
-    """All tables that there are.
+    """Return all available tables.
 
     Parameters
     ----------
     material
-        What the report is made from.
+        Input of the report.
     """
     tables = [table for table in _all_tables(material) if len(table.values)]
     return [table._replace(name=as_file_name(table.name)) for table in tables]
@@ -56,8 +56,8 @@ def list_tables(material: Material) -> list[Table]:
 
 def _all_tables(material: Material) -> Iterator[Table]:
     if material.audit is not None:
-        yield Table("audit", _tell_audit(material.audit))
-    for key, name in OF_DATA.items():
+        yield Table("audit", _describe_audit(material.audit))
+    for key, name in FILE_NAMES.items():
         if key in material.mdata.uns:
             yield Table(name, pd.DataFrame(material.mdata.uns[key]))
     if material.mixing is not None:
@@ -68,11 +68,11 @@ def _all_tables(material: Material) -> Iterator[Table]:
     for (source, target), found in () if facts is None else facts.predictions.items():
         yield Table(f"prediction-{target}-from-{source}", found.table.rename_axis("feature").reset_index())
     if material.history:
-        yield Table("training", _in_rows(material))
+        yield Table("training", _stack_history(material))
 
 
-def _tell_audit(audit: AuditReport) -> pd.DataFrame:
-    """A row for each figure: its value for each modality, or for both, and what it means."""
+def _describe_audit(audit: AuditReport) -> pd.DataFrame:
+    """Return a row for each figure: its value for each modality, or for both, and its meaning."""
     table = audit.table.T.rename_axis("figure").reset_index()
     table["meaning"] = [AUDIT_FIGURES[figure][1] for figure in table["figure"]]
     pair = pd.DataFrame(
@@ -82,8 +82,8 @@ def _tell_audit(audit: AuditReport) -> pd.DataFrame:
     return whole[[*(column for column in whole if column != "meaning"), "meaning"]]
 
 
-def _in_rows(material: Material) -> pd.DataFrame:
-    """A row for each value of each curve of the training."""
+def _stack_history(material: Material) -> pd.DataFrame:
+    """Return the training curves in long format, a row for each value."""
     parts = []
     for key, values in material.history.items():
         stage, _, quantity = key.partition("/")
@@ -95,14 +95,14 @@ def _in_rows(material: Material) -> pd.DataFrame:
 
 
 def write_tables(material: Material, folder: Path) -> list[str]:
-    """Write each table as CSV into a folder that is there.
+    """Write each table as a CSV file.
 
     Parameters
     ----------
     material
-        What the tables are of.
+        Input of the report.
     folder
-        Where to write.
+        Existing folder to write to.
 
     Returns
     -------
@@ -116,5 +116,5 @@ def write_tables(material: Material, folder: Path) -> list[str]:
 
 
 def as_file_name(name: str) -> str:
-    """A name without what a path must not have: modalities are named by the user."""
+    """Replace the characters of a name that are not allowed in a file name."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)

@@ -1,4 +1,4 @@
-"""Writing a report."""
+"""Writing of the HTML report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from indiseek_sc import _keys
 from indiseek_sc._checks import check_flag, check_path, check_whole
 from indiseek_sc._lookup import find_obs
 from indiseek_sc.report._cautions import find_cautions, list_figures, list_pair_figures
-from indiseek_sc.report._compute import compute_missing, find_label_key, mix_batches
+from indiseek_sc.report._compute import compute_missing, find_label_key, measure_batch_mixing
 from indiseek_sc.report._dimensions import find_dimensions
 from indiseek_sc.report._facts import Material, collect_facts
 from indiseek_sc.report._findings import find_findings
@@ -44,37 +44,40 @@ def write_report(
     seed: int = 0,
     tables: str | Path | None = None,
 ) -> None:
-    """Write one HTML file of what was done and found; see ``model.report``, which hands over the model.
+    """Write an HTML report of the methods and results; ``model.report`` calls it with a model.
 
     Parameters
     ----------
     path
-        File to write; one that is there is overwritten.
+        File to write; an existing file is overwritten.
     mdata
-        With representations that ``model.write_latents(mdata)`` wrote. What is written to it while the report is made is taken back.
+        Data with representations written by ``model.write_latents(mdata)``. The data are restored
+        after the report is written.
     label_key
-        Column of labels; by default the one that theta was computed for, if it was.
+        Column of labels; by default the one for which theta was computed, if any.
     model
-        The trained model; without it there are no audit, histories and attributions.
+        The trained model. Without it the report has no audit, training curves and attributions.
     facts
-        Of the model.
+        Facts about the model.
     audit
-        What ``model.audit()`` returned; asked of the model if not given.
+        Result of ``model.audit()``; computed by the model if not given.
     compare
-        Compare clusters of the representations, and theta with WNN weights, where this was not done before. It takes minutes.
+        Compare clusters of the representations, and theta with WNN weights, unless the data contain
+        these results. This takes minutes.
     source
-        What the cells are, for the title.
+        Description of the cells, for the title.
     seed
-        Seed of what the report computes: audit, intervals, clusters and the draw of cells for attributions.
+        Random seed of all computations of the report: audit, intervals, clusters and the subsample
+        of cells for attributions.
     tables
-        Folder that is there, to which all tables of the report are written as CSV too.
+        Existing folder, to which all tables of the report are written as CSV files.
 
     Raises
     ------
     KeyError
-        If there are no representations, or no column ``label_key``.
+        If representations or the column ``label_key`` are missing.
     ValueError
-        If there can be no such file, or there is no folder ``tables``.
+        If the file cannot be written, or the folder ``tables`` does not exist.
     """
     file = check_path("path", path)
     check_flag("compare", compare)
@@ -82,7 +85,7 @@ def write_report(
     check_latents(mdata, "mdata")
     if label_key is not None:
         find_obs(mdata, label_key, "label_key")
-    if file.is_dir() or not file.parent.is_dir():  # before the work
+    if file.is_dir() or not file.parent.is_dir():  # checked before any computation
         what = (
             "it is a folder; the report is a file"
             if file.is_dir()
@@ -92,12 +95,12 @@ def write_report(
     folder = None if tables is None else check_path("tables", tables)
     if folder is not None and not folder.is_dir():
         raise ValueError(f"tables: {folder}: there is no such folder. Make it first.")
-    with unchanged(mdata), gathered_warnings() as told:
+    with restored(mdata), collected_warnings() as collected:
         if audit is None and model is not None:
             audit = model.audit(seed=seed)
         label_key = label_key or find_label_key(mdata)
         failures = compute_missing(mdata, label_key, model, audit, compare=compare, seed=seed)
-        mixing = mix_batches(mdata, label_key, None if facts is None else facts.batch_key, seed)
+        mixing = measure_batch_mixing(mdata, label_key, None if facts is None else facts.batch_key, seed)
         material = Material(mdata, source or "cells", label_key, model, facts, audit, failures, seed, mixing)
         figures = draw_figures(list_pictures(material))
         content = {
@@ -117,23 +120,23 @@ def write_report(
         }
         if folder is not None:
             write_tables(material, folder)
-    file.write_text(render(**content, warnings=told), encoding="utf-8")
+    file.write_text(render(**content, warnings=collected), encoding="utf-8")
 
 
 def check_latents(mdata: MuData, name: str) -> None:
-    """Refuse a MuData without representations.
+    """Raise an error if a MuData lacks representations.
 
     Parameters
     ----------
     mdata
         The data.
     name
-        What the user calls it, for the error.
+        Name of the data in the error message.
 
     Raises
     ------
     KeyError
-        If representations or the note of the model that wrote them are missing.
+        If the representations or the settings recorded by the model are missing.
     """
     roles = mdata.uns.get(_keys.SETTINGS, {}).get("modalities", {})
     keys = [
@@ -145,53 +148,53 @@ def check_latents(mdata: MuData, name: str) -> None:
         what = (
             f"the representations {', '.join(lacking)} in obsm"
             if lacking
-            else f"uns[{_keys.SETTINGS!r}], the note of the model"
+            else f"uns[{_keys.SETTINGS!r}], the settings of the model"
         )
         raise KeyError(
-            f"{name} lacks {what}: no model wrote its representations there. Run indiseek-sc fit first, or model.write_latents(mdata), and save the result."
+            f"{name} lacks {what}. Run indiseek-sc fit first, or call model.write_latents(mdata), and save the result."
         )
 
 
-FOR_DEVELOPERS = (DeprecationWarning, FutureWarning, PendingDeprecationWarning)
+DEVELOPER_WARNINGS = (DeprecationWarning, FutureWarning, PendingDeprecationWarning)
 
 
 @contextmanager
-def gathered_warnings() -> Iterator[list[str]]:
-    """Collect in the block what Python warns of and what the package logs as a warning, each once and in its order.
+def collected_warnings() -> Iterator[list[str]]:
+    """Collect Python warnings and logged warnings of the package, without repetitions and in order.
 
-    Filters that are set stay in force: what a user chose not to see is not in the report either.
+    Warning filters of the user remain in force.
     """
-    told: list[str] = []
-    listener = _Listener(told)
+    collected: list[str] = []
+    handler = _WarningHandler(collected)
     logger = logging.getLogger("scvi")
-    handlers, logger.handlers = logger.handlers, [listener]
+    handlers, logger.handlers = logger.handlers, [handler]
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, category, *_, **__: (
-                None if issubclass(category, FOR_DEVELOPERS) else listener.tell(str(message))
+                None if issubclass(category, DEVELOPER_WARNINGS) else handler.add(str(message))
             )
-            yield told
+            yield collected
     finally:
         logger.handlers = handlers
 
 
-class _Listener(logging.Handler):
-    def __init__(self, told: list[str]) -> None:
+class _WarningHandler(logging.Handler):
+    def __init__(self, collected: list[str]) -> None:
         super().__init__(logging.WARNING)
-        self.told = told
+        self.collected = collected
 
-    def tell(self, message: str) -> None:
+    def add(self, message: str) -> None:
         text = " ".join(message.split())
-        if text not in self.told:
-            self.told.append(text)
+        if text not in self.collected:
+            self.collected.append(text)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.tell(record.getMessage())
+        self.add(record.getMessage())
 
 
 @contextmanager
-def unchanged(mdata: MuData) -> Iterator[None]:
-    """Take back after the block what was written to ``obs``, ``obsm`` and ``uns`` in it, where all tools of the report write."""
+def restored(mdata: MuData) -> Iterator[None]:
+    """Restore ``obs``, ``obsm`` and ``uns`` at the end of the block."""
     obs, obsm, uns = mdata.obs.copy(), dict(mdata.obsm), dict(mdata.uns)
     try:
         yield

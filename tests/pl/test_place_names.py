@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from indiseek_sc.pl._guides import place_names
+from indiseek_sc.pl._labels import place_names
 
 
 def draw(points, names, **arguments):
@@ -20,7 +20,7 @@ def boxes_of(texts):
 
 
 @pytest.mark.parametrize("spread", [0.2, 0.02, 0.0])
-def test_a_crowd_does_not_overlap_and_stays_within(spread):
+def test_names_of_crowded_points_do_not_overlap_and_stay_within_the_panel(spread):
     points = 0.5 + spread * np.random.default_rng(0).normal(size=(12, 2))
     ax, texts = draw(points, [f"cell type {i}" for i in range(12)])
     boxes = boxes_of(texts)
@@ -29,7 +29,7 @@ def test_a_crowd_does_not_overlap_and_stays_within(spread):
     assert all(ax.bbox.y0 <= box.y0 and box.y1 <= ax.bbox.y1 for box in boxes)
 
 
-def test_a_name_alone_is_beside_its_mark_without_a_line():
+def test_a_single_name_is_beside_its_mark_without_a_line():
     ax, (text,) = draw([[0.5, 0.5]], ["alone"], radii=[10.0])
     (box,) = boxes_of([text])
     mark = ax.transData.transform([0.5, 0.5])
@@ -38,7 +38,7 @@ def test_a_name_alone_is_beside_its_mark_without_a_line():
     assert len(ax.texts) == 1
 
 
-def test_a_name_moves_off_bars_and_marks_and_a_line_leads_to_one_far_away():
+def test_names_avoid_bars_and_marks_and_lines_connect_distant_names():
     level = [[[0.0, 0.5], [1.0, 0.5]]]
     ax, (text,) = draw([[0.5, 0.5]], ["name"], bars=level)
     (box,) = boxes_of([text])
@@ -51,11 +51,11 @@ def test_a_name_moves_off_bars_and_marks_and_a_line_leads_to_one_far_away():
     assert not ((marks[:, None] > low) & (marks[:, None] < high)).all(axis=-1).any()
 
 
-def test_the_same_points_give_the_same_places():
+def test_placement_is_deterministic():
     points = np.random.default_rng(1).random((10, 2)) / 4 + 0.3
     once, again = (draw(points, [f"type {i}" for i in range(10)])[1] for _ in range(2))
     assert [text.get_position() for text in once] == [text.get_position() for text in again]
 
 
-def test_nothing_to_name():
+def test_no_names():
     assert draw(np.empty((0, 2)), [])[1] == []
