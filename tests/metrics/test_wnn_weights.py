@@ -41,7 +41,7 @@ def test_weights_are_those_of_seurat_5(shared_data):
 )
 def test_draws_as_r_does(n, expected):
     """Of R 4.2.2: set.seed(4273); sample(1:n, size = min(50, n)) - 1."""
-    drawn = module.draw_as_r(n, min(50, n), 4273)
+    drawn = module.sample_as_r(n, min(50, n), 4273)
     assert drawn[: len(expected)].tolist() == expected
     assert len(set(drawn.tolist())) == min(50, n)
 

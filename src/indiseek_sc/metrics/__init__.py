@@ -1,4 +1,4 @@
-"""Arrays in, numbers out: what representations hold, what they leak, and which modality tells cell types apart."""
+"""Metrics on plain arrays: evaluation of representations, and modality importance."""
 
 from indiseek_sc.metrics._audit import AUDIT_FIGURES, AUDIT_PAIR_FIGURES, AuditReport, SpecificAuditor, audit
 from indiseek_sc.metrics._batch_mixing import batch_mixing

@@ -1,8 +1,9 @@
-"""The approximate search for nearest neighbours that Seurat uses, Annoy's, to the same neighbours.
+"""Approximate nearest-neighbour search with the same results as Annoy, which Seurat uses.
 
-Sums are taken in single precision and in order, as R's Annoy takes them. The Python package of Annoy is compiled for the
-machine it is on and takes them otherwise, so that trees of many cells, and with them neighbours, are others; and it would
-ask every user for a compiler.
+Sums are accumulated in single precision and in sequence, as in the R package of Annoy. The Python
+package of Annoy is compiled for the local processor and accumulates them in another order; trees of
+many cells, and with them neighbours, then differ. It would also require a compiler on every
+installation.
 """
 
 from __future__ import annotations
@@ -16,51 +17,55 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SEED = 1234567890987654321
-"""The seed of an Annoy index that was given none."""
+"""Default seed of an Annoy index."""
 _N_STEPS = 200
-"""Cells that are drawn to move the two centres of a split."""
+"""Number of cells drawn to refine the two centres of a split."""
 _N_ATTEMPTS = 3
-"""Planes that are tried for a split."""
+"""Number of planes that are tried for a split."""
 _BALANCED = 0.95
-"""A plane is taken at once if its larger side has less than this share of the cells."""
+"""A plane is accepted at once if its larger side contains less than this share of the cells."""
 _ONE_SIDED = 0.99
-"""Cells are put on sides at random as long as the larger side has more than this share."""
+"""Cells are assigned to sides at random while the larger side contains more than this share."""
 _IS_SPLIT = 2
-"""In place of which child a node is: its children are grown."""
+"""Marks a stack entry whose node has been split and whose children are complete."""
 
 
 class AnnoyNeighbors(NamedTuple):
-    """The nearest cells of each cell in order of distance, mostly itself first, shape ``(n_cells, n_neighbors)``."""
+    """Nearest cells of each cell by increasing distance, shape ``(n_cells, n_neighbors)``.
+
+    The first is usually the cell itself.
+    """
 
     indices: NDArray[np.intp]
     distances: NDArray[np.float32]
 
 
 class _Tree(NamedTuple):
-    """Cells in the order in which the leaves have them, and one row for each node; the root is the first."""
+    """Cells in the order of the leaves, and one row for each node; the first node is the root."""
 
     order: NDArray[np.int64]  # (n_cells,)
-    leaves: NDArray[np.int64]  # (n_nodes, 2); start and stop in `order`, -1 in nodes that are split
+    leaves: NDArray[np.int64]  # (n_nodes, 2); start and stop in `order`, -1 for split nodes
     normals: NDArray[np.float32]  # (n_nodes, n_features)
     offsets: NDArray[np.float32]  # (n_nodes,)
     children: NDArray[np.int64]  # (n_nodes, 2); a node, or -1 - cell
-    ranks: NDArray[np.int64]  # (n_nodes,); in which order nodes were finished
+    ranks: NDArray[np.int64]  # (n_nodes,); order in which the nodes were completed
 
 
 def annoy_neighbors(points: NDArray[np.floating], n_neighbors: int, *, n_trees: int = 50) -> AnnoyNeighbors:
-    """Find the nearest cells of each cell as Annoy does with Euclidean distance and its default seed.
+    """Find the nearest cells of each cell as Annoy does, with Euclidean distance and default seed.
 
-    A forest of random planes is grown; a cell is compared with the ``n_trees * n_neighbors`` cells, some of them
-    many times, of the leaves that are nearest to it. So the order of cells matters, and neighbours are missed.
+    A forest of random hyperplane trees is built. Each cell is compared with the
+    ``n_trees * n_neighbors`` cells (some of them counted repeatedly) in the leaves nearest to it.
+    The search is approximate and depends on the order of the cells.
 
     Parameters
     ----------
     points
-        Finite positions, shape ``(n_cells, n_features)``, at least two cells.
+        Finite positions of at least two cells, shape ``(n_cells, n_features)``.
     n_neighbors
-        Neighbours of a cell, itself included; at most ``n_cells``.
+        Number of neighbours of a cell, including the cell itself; at most ``n_cells``.
     n_trees
-        Trees of the forest; Seurat's default is 50.
+        Number of trees of the forest; Seurat's default is 50.
 
     References
     ----------
@@ -73,13 +78,13 @@ def annoy_neighbors(points: NDArray[np.floating], n_neighbors: int, *, n_trees: 
     for i, (tree, root) in enumerate(zip(forest, roots, strict=True)):
         tree.children[tree.children >= 0] += root
         tree.leaves[tree.leaves >= 0] += i * len(points)
-        tree.ranks[:] += len(points) + root  # of a cell alone, its number is the rank
+        tree.ranks[:] += len(points) + root  # the rank of a single cell is its row number
     return AnnoyNeighbors(*_search(points, n_neighbors, roots, *map(np.concatenate, zip(*forest, strict=True))))
 
 
 def _grow_tree(points: NDArray[np.float32], random_state: NDArray[np.uint64]) -> _Tree:
     n_cells, n_features = points.shape
-    n_rows = 2 * n_cells  # more than there can be nodes; what is not written to takes no memory
+    n_rows = 2 * n_cells  # an upper bound; unused rows take no memory
     order = np.arange(n_cells, dtype=np.int64)
     nodes = (
         np.empty((n_rows, 2), dtype=np.int64),
@@ -94,7 +99,10 @@ def _grow_tree(points: NDArray[np.float32], random_state: NDArray[np.uint64]) ->
 
 @njit(cache=True)
 def _draw(state: NDArray[np.uint64]) -> np.uint64:
-    """Draw the next number of KISS (Marsaglia), 64 bits: a linear congruence, a shift and a multiplication with carry."""
+    """Draw the next 64-bit number of Marsaglia's KISS generator.
+
+    It combines a linear congruential generator, a shift register and multiplication with carry.
+    """
     x, y, z, carry = state
     z = z * np.uint64(6906969069) + np.uint64(1234567)
     y ^= y << np.uint64(13)
@@ -135,7 +143,7 @@ def _dot(first: NDArray[np.float32], second: NDArray[np.float32]) -> np.float32:
 def _find_plane(
     points: NDArray[np.float32], members: NDArray[np.int64], state: NDArray[np.uint64], normal: NDArray[np.float32]
 ) -> np.float32:
-    """Write the normal of the plane between two centres of ``members`` into ``normal``, and return its offset."""
+    """Write the normal of the plane between two centres to ``normal``; return its offset."""
     i = _draw_below(state, len(members))
     j = _draw_below(state, len(members) - 1)
     if j >= i:
@@ -176,7 +184,10 @@ def _larger_share(n_left: int, n: int) -> np.float32:
 def _split(
     points: NDArray[np.float32], members: NDArray[np.int64], state: NDArray[np.uint64], normal: NDArray[np.float32]
 ) -> tuple[np.float32, int]:
-    """Order ``members`` by their side of a plane, which is found; return its offset and how many lie on the first."""
+    """Sort ``members`` by their side of a fitted plane.
+
+    Returns the offset of the plane and the number of cells on its first side.
+    """
     n = len(members)
     sides = np.empty(n, dtype=np.bool_)
     offset = np.float32(0)
@@ -209,7 +220,7 @@ def _split(
 
 
 @njit(cache=True)
-def _note(row: NDArray[np.int64], start: int, stop: int, node: int, side: int) -> None:
+def _set_row(row: NDArray[np.int64], start: int, stop: int, node: int, side: int) -> None:
     row[0], row[1], row[2], row[3] = start, stop, node, side
 
 
@@ -224,11 +235,14 @@ def _grow(
     children: NDArray[np.int64],
     ranks: NDArray[np.int64],
 ) -> int:
-    """Split the cells by planes until a leaf has no more cells than fit into the place of a plane; count the nodes."""
+    """Split the cells recursively and return the number of nodes.
+
+    As in Annoy, a leaf holds at most as many cells as fit into the memory of a split node.
+    """
     n_cells, n_features = points.shape
     n_nodes, n_finished, n_todo = 0, 0, 1
-    todo = np.empty((2 * n_cells + 2, 4), dtype=np.int64)  # start, stop, parent, which child of it; or a split node
-    _note(todo[0], 0, n_cells, -1, 0)
+    todo = np.empty((2 * n_cells + 2, 4), dtype=np.int64)  # start, stop, parent, side; or a split node
+    _set_row(todo[0], 0, n_cells, -1, 0)
     while n_todo > 0:
         n_todo -= 1
         start, stop, parent, side = todo[n_todo, 0], todo[n_todo, 1], todo[n_todo, 2], todo[n_todo, 3]
@@ -251,10 +265,10 @@ def _grow(
         leaves[node, 0] = leaves[node, 1] = -1
         offsets[node], n_left = _split(points, order[start:stop], state, normals[node])
         middle = start + n_left
-        first_child = n_todo + (2 if n_left <= stop - middle else 1)  # the smaller child is grown first
-        _note(todo[n_todo], start, stop, node, _IS_SPLIT)
-        _note(todo[first_child], start, middle, node, 0)
-        _note(todo[2 * n_todo + 3 - first_child], middle, stop, node, 1)
+        first_child = n_todo + (2 if n_left <= stop - middle else 1)  # the smaller child is processed first
+        _set_row(todo[n_todo], start, stop, node, _IS_SPLIT)
+        _set_row(todo[first_child], start, middle, node, 0)
+        _set_row(todo[2 * n_todo + 3 - first_child], middle, stop, node, 1)
         n_todo += 3
     return n_nodes
 
@@ -274,7 +288,10 @@ def _push(
     rank: np.int64,
     node: np.int64,
 ) -> None:
-    """Put a node into a heap of ``size`` nodes, of which that on the right side of its planes by most is the first."""
+    """Insert a node into a heap of ``size`` nodes.
+
+    The first node of the heap is the one that lies farthest on the right side of its planes.
+    """
     i = size
     while i > 0:
         above = (i - 1) // 2
@@ -287,7 +304,7 @@ def _push(
 
 @njit(cache=True)
 def _pop(margins: NDArray[np.float32], ranks: NDArray[np.int64], nodes: NDArray[np.int64], size: int) -> None:
-    """Take the first node out of a heap of ``size`` nodes."""
+    """Remove the first node from a heap of ``size`` nodes."""
     last = size - 1
     margin, rank, node = margins[last], ranks[last], nodes[last]
     i = 0
@@ -306,7 +323,7 @@ def _pop(margins: NDArray[np.float32], ranks: NDArray[np.int64], nodes: NDArray[
 def _insert(
     distances: NDArray[np.float32], indices: NDArray[np.int64], n_kept: int, distance: np.float32, index: np.int64
 ) -> None:
-    """Put a cell into its place among the nearest ones; of those at one distance, the first comes first."""
+    """Insert a cell into the sorted nearest cells; ties in distance are ordered by row number."""
     i = n_kept if n_kept < len(indices) else n_kept - 1
     if i < n_kept and not (distance < distances[i] or (distance == distances[i] and index < indices[i])):
         return

@@ -1,4 +1,4 @@
-"""The audit: shared and specific representations, judged on held-out cells by models that never saw their training."""
+"""The audit: evaluation of representations by independent probes on held-out cells."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from indiseek_sc._checks import check_whole
 from indiseek_sc.metrics._checks import as_labels, as_matrix, as_split
-from indiseek_sc.metrics._evaluator import NOISE_STREAM, Cells, Evaluator, Known
+from indiseek_sc.metrics._evaluator import NOISE_STREAM, Cells, Evaluator, ModalityInputs
 from indiseek_sc.metrics._retrieval import foscttm, recall_at_k
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-_LEAST_TRAINING_CELLS = 16
+_MIN_TRAINING_CELLS = 16
 
 
 def audit(
@@ -33,65 +33,92 @@ def audit(
     max_retrieval: int = 4000,
     seed: int = 0,
 ) -> AuditReport:
-    r"""Judge the representations of two paired modalities by what fresh probes can and cannot read from them.
+    r"""Evaluate the representations of two paired modalities by probes on held-out cells.
 
-    A probe is the better of a ridge regression and an MLP, and for the leak of nearest neighbours too, fitted on
-    ``train`` and read on ``test``; :math:`R^2(A \to B)` is the share of the variance of B that it predicts from A. With X the features, C the shared
-    and Z the specific representation of modality :math:`m`, and :math:`o` the other modality:
+    A probe is the better of a ridge regression and a multilayer perceptron (MLP); for the leak,
+    nearest neighbours are used as well. Probes are fitted on ``train`` and evaluated on ``test``,
+    and :math:`R^2(A \to B)` is the share of the variance of B that they predict from A. With X the
+    features, C the shared and Z the specific representation of modality :math:`m`, and :math:`o`
+    the other modality:
 
-    - ``agreement`` :math:`= R^2(X_o \to C_m)`, and ``agreement_flat`` with the directions of C weighed equally;
+    - ``agreement`` :math:`= R^2(X_o \to C_m)`, and ``agreement_flat`` with all directions of C
+      weighted equally;
     - ``sufficiency`` :math:`= R^2(C_m \to X_o) / R^2(X_m \to X_o)`;
-    - ``leak`` :math:`= R^2(Z_m \to C_o)`, ``leak_max`` :math:`= R^2(X_m \to C_o)`, and their ``leak_ratio``, the
-      directions of :math:`C_o` weighed equally;
-    - ``leak_p``, the p-value of a permutation test of whether :math:`Z_m` tells anything of :math:`C_o` at all: how often
-      the same probes' predictions agree as well with the representations of other test cells. Probes are fitted on ``train``, so it
-      is exact where test cells are exchangeable. It says whether there is any leak, and ``leak_ratio`` how much: with
-      many cells a negligible leak is significant;
-    - ``r2_shared`` :math:`= R^2(C_m \to X_m)`, ``r2_both`` :math:`= R^2((Z_m, C_m) \to X_m)`, and ``r2_best``, the
-      same with as many principal components (at least 10) of what a ridge from :math:`C_m` leaves of :math:`X_m` in
-      the place of Z, or ``r2_both`` if that is more;
-    - ``complete``, ``r2_both`` over ``r2_best``, and ``gain``, the same after taking ``r2_shared`` from both;
+    - ``leak`` :math:`= R^2(Z_m \to C_o)`, ``leak_max`` :math:`= R^2(X_m \to C_o)` and their ratio
+      ``leak_ratio``, with all directions of :math:`C_o` weighted equally;
+    - ``leak_p``, the p-value of a permutation test of independence of :math:`Z_m` and :math:`C_o`:
+      the frequency with which the same predictions agree as well with the representations of
+      permuted test cells. As probes are fitted on ``train``, the test is exact if test cells are
+      exchangeable. It shows whether there is any leak, ``leak_ratio`` how large it is: with many
+      cells a negligible leak is significant;
+    - ``r2_shared`` :math:`= R^2(C_m \to X_m)`, ``r2_both`` :math:`= R^2((Z_m, C_m) \to X_m)` and
+      ``r2_best``, for which Z is replaced by as many principal components (at least 10) of the
+      residuals of a ridge regression of :math:`X_m` on :math:`C_m`; ``r2_best`` is at least
+      ``r2_both``;
+    - ``complete``, the ratio of ``r2_both`` to ``r2_best``, and ``gain``, the same ratio after
+      subtracting ``r2_shared`` from both;
     - ``foscttm`` and ``recall@10`` of the two shared representations.
 
-    Where a representation is praised for what it holds (sufficiency, complete, gain) it is read through noise of 5 % of its
-    widest direction, so that nothing counts that it hides at a tiny scale; where it is blamed (leak), every direction
-    is read at full strength. A ratio is NaN where there is less than 0.02 to refer to.
+    For figures that reward information in a representation (sufficiency, complete, gain), noise of
+    5 % of the standard deviation of its widest direction is added first, so that information on a
+    negligible scale does not count. For the leak, every direction is used at full strength. A ratio
+    is NaN if its denominator is below 0.02.
 
     Parameters
     ----------
     features
-        By modality, what the representations were made from (such as 50 principal components), shape ``(n_cells, n_features)``.
-        There are two modalities, of any names; all arrays hold the same cells in the same order.
+        By modality, the features that the representations were computed from (such as 50 principal
+        components), shape ``(n_cells, n_features)``. There must be two modalities, with any names;
+        all arrays contain the same cells in the same order.
     shared, specific
-        By modality, its representations, shape ``(n_cells, n_latent)``. The two shared representations have the same width.
+        By modality, its representations, shape ``(n_cells, n_latent)``. The two shared
+        representations have the same width.
     train, test
-        Row numbers of the cells to fit probes on and to read figures on; without a cell in common.
+        Row numbers of the cells on which probes are fitted and evaluated; they must not overlap.
     decoded
-        By modality, what the model itself decodes from (Z, C) and nothing else, shape ``(n_cells, n_decoded)``: a help
-        for the probes of ``r2_both``, since what a decoder can make of a representation was in the representation.
+        By modality, the model's own reconstruction from (Z, C) alone, shape
+        ``(n_cells, n_decoded)``. It is an additional input of the probes of ``r2_both``: whatever a
+        decoder recovers from a representation is contained in it.
     groups
-        Group of each cell, such as its batch, shape ``(n_cells,)``: ``leak_p`` then permutes within groups, and asks whether Z
-        tells of C what the group does not.
+        Group of each cell, such as its batch, shape ``(n_cells,)``. ``leak_p`` then permutes within
+        groups and tests for dependence beyond that explained by the group.
     max_retrieval
-        Partners are sought among at most so many test cells, drawn at random.
+        Largest number of test cells for ``foscttm`` and ``recall@10``; a random subset is used if
+        there are more.
     seed
-        Seed of the probes, of the noise and of the draw of cells.
+        Seed of the probes, of the noise and of the random subset.
+
+    Returns
+    -------
+    The figures, which can be printed with their targets.
 
     Raises
     ------
     ValueError
-        If there are not two modalities, names or shapes differ, a value is not finite, or ``train`` and ``test``
-        overlap, point outside of the cells or are too small.
+        If there are not two modalities, names or shapes differ, a value is not finite, or ``train``
+        and ``test`` overlap, lie outside of the cells or are too small.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> both, rna, adt = rng.normal(size=(3, 64, 2))
+    >>> features = {"rna": np.hstack([both, rna]), "adt": np.hstack([both, adt])}
+    >>> shared, specific = {"rna": both, "adt": both}, {"rna": rna, "adt": adt}
+    >>> split = {"train": np.arange(32), "test": np.arange(32, 64)}
+    >>> report = isk.metrics.audit(features, shared, specific, **split)
+    >>> (report.table["leak_ratio"] < 0.5).tolist(), (report.table["gain"] > 0.9).tolist()
+    ([True, True], [True, True])
     """
     auditor = SpecificAuditor(features, shared, train=train, test=test, groups=groups, seed=seed)
     return auditor.report(specific, decoded, max_retrieval=max_retrieval)
 
 
 class SpecificAuditor:
-    """Judges one set of specific representations after another beside the same shared representations, such as along a path of lambdas.
+    """Evaluator of several specific representations beside the same shared ones.
 
-    What depends on features and shared representations alone is probed once, and all representations are read through the same noise by probes
-    of the same seed, so that their figures can be compared.
+    Probes that depend on features and shared representations alone are fitted once. All specific
+    representations are evaluated with the same noise and by probes of the same seed, so that their
+    figures can be compared.
 
     Parameters
     ----------
@@ -101,7 +128,20 @@ class SpecificAuditor:
     Raises
     ------
     ValueError
-        As :func:`audit`.
+        As in :func:`audit`.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> both, rna, adt = rng.normal(size=(3, 64, 2))
+    >>> features = {"rna": np.hstack([both, rna]), "adt": np.hstack([both, adt])}
+    >>> shared, specific = {"rna": both, "adt": both}, {"rna": rna, "adt": adt}
+    >>> split = {"train": np.arange(32), "test": np.arange(32, 64)}
+    >>> auditor = isk.metrics.SpecificAuditor(features, shared, **split)
+    >>> leaking = {"rna": rna + both, "adt": adt}
+    >>> leak_ratio = auditor(leaking)["leak_ratio"]
+    >>> bool(leak_ratio["rna"] > leak_ratio["adt"])
+    True
     """
 
     def __init__(
@@ -122,10 +162,10 @@ class SpecificAuditor:
     def __call__(
         self, specific: Mapping[str, ArrayLike], decoded: Mapping[str, ArrayLike] | None = None
     ) -> pd.DataFrame:
-        """Return the figures of ``specific``, one row a modality.
+        """Return the figures of ``specific``, one row for each modality.
 
-        Those of :func:`audit` that depend on it, and ``leak_ratio_se``, the standard error of ``leak_ratio`` over test cells:
-        how far other cells would have moved it, with the same probes.
+        These are the figures of :func:`audit` that depend on it, and ``leak_ratio_se``, the
+        standard error of ``leak_ratio`` over test cells for fixed probes.
         """
         modalities = _gather(self.features, self.shared, specific, decoded)
         figures = {
@@ -142,22 +182,43 @@ class SpecificAuditor:
         *,
         max_retrieval: int = 4000,
     ) -> AuditReport:
-        """Return what :func:`audit` returns: the figures of the shared representations too."""
+        """Return the complete audit, including the figures of the shared representations.
+
+        Parameters
+        ----------
+        specific, decoded, max_retrieval
+            As in :func:`audit`.
+
+        Returns
+        -------
+        The same as :func:`audit`.
+
+        Examples
+        --------
+        >>> rng = np.random.default_rng(0)
+        >>> both, rna, adt = rng.normal(size=(3, 64, 2))
+        >>> features = {"rna": np.hstack([both, rna]), "adt": np.hstack([both, adt])}
+        >>> shared, specific = {"rna": both, "adt": both}, {"rna": rna, "adt": adt}
+        >>> split = {"train": np.arange(32), "test": np.arange(32, 64)}
+        >>> auditor = isk.metrics.SpecificAuditor(features, shared, **split)
+        >>> auditor.report(specific).n_test
+        32
+        """
         table = self(specific, decoded)
         for name, evaluate in self._evaluators.items():
             table.loc[name, ["agreement", "sufficiency"]] = evaluate.shared_figures
         first, second = table.index
-        # One question, asked once: what does X_o tell of C_m?
+        # agreement_flat of one modality equals leak_max of the other: both are R2 from X_o to C_m.
         table["agreement_flat"] = [table.at[second, "leak_max"], table.at[first, "leak_max"]]
-        sought = np.random.default_rng([NOISE_STREAM, self.seed]).permutation(self.cells.test)[:max_retrieval]
-        latent, partner = (np.asarray(self.shared[name])[sought] for name in (first, second))
+        rows = np.random.default_rng([NOISE_STREAM, self.seed]).permutation(self.cells.test)[:max_retrieval]
+        latent, partner = (np.asarray(self.shared[name])[rows] for name in (first, second))
         pair = {"foscttm": foscttm(latent, partner), "recall@10": recall_at_k(latent, partner, k=10)}
         n_train, n_test = len(self.cells.train), len(self.cells.test)
-        return AuditReport(table[list(AUDIT_FIGURES)], pair, n_train=n_train, n_test=n_test, n_retrieval=len(sought))
+        return AuditReport(table[list(AUDIT_FIGURES)], pair, n_train=n_train, n_test=n_test, n_retrieval=len(rows))
 
 
 class _Modality(NamedTuple):
-    """Arrays of one modality, one row a cell."""
+    """Arrays of one modality, one row for each cell."""
 
     features: NDArray[np.floating]
     shared: NDArray[np.floating]
@@ -166,19 +227,19 @@ class _Modality(NamedTuple):
 
 
 def _make_evaluators(modalities: Mapping[str, _Modality], cells: Cells, seed: int) -> dict[str, Evaluator]:
-    known = {name: Known(modality.features, modality.shared) for name, modality in modalities.items()}
-    first, second = known
+    inputs = {name: ModalityInputs(modality.features, modality.shared) for name, modality in modalities.items()}
+    first, second = inputs
     return {
-        own: Evaluator(known[own], known[other], cells, seed=seed, place=place)
+        own: Evaluator(inputs[own], inputs[other], cells, seed=seed, place=place)
         for place, (own, other) in enumerate(((first, second), (second, first)))
     }
 
 
 def _as_cells(train: ArrayLike, test: ArrayLike, groups: ArrayLike | None, n_cells: int) -> Cells:
-    fitted, read = as_split(train, test, n_cells)
-    if len(fitted) < _LEAST_TRAINING_CELLS:
-        raise ValueError(f"train needs at least {_LEAST_TRAINING_CELLS} cells to fit probes on; got {len(fitted)}.")
-    return Cells(fitted, read, None if groups is None else as_labels(groups, "groups", n_cells)[0])
+    rows_train, rows_test = as_split(train, test, n_cells)
+    if len(rows_train) < _MIN_TRAINING_CELLS:
+        raise ValueError(f"train needs at least {_MIN_TRAINING_CELLS} cells to fit probes on; got {len(rows_train)}.")
+    return Cells(rows_train, rows_test, None if groups is None else as_labels(groups, "groups", n_cells)[0])
 
 
 def _gather(
@@ -187,7 +248,7 @@ def _gather(
     specific: Mapping[str, ArrayLike],
     decoded: Mapping[str, ArrayLike] | None,
 ) -> dict[str, _Modality]:
-    """The checked arrays of each modality."""
+    """Return the checked arrays of each modality."""
     names = list(features)
     if len(names) != 2:
         raise ValueError(f"features must hold two modalities; got {names}.")
@@ -208,48 +269,55 @@ def _gather(
 
 
 AUDIT_FIGURES: dict[str, tuple[str, str]] = {
-    "agreement": ("1 is best", "share of C that the other modality explains"),
-    "agreement_flat": ("1 is best", "the same, with all directions of C weighed equally"),
-    "sufficiency": (
-        "1 is best",
-        "what C explains of the other modality, of what all features explain",
-    ),
+    "agreement": ("1 is best", "share of the variance of C that the other modality explains"),
+    "agreement_flat": ("1 is best", "the same, with all directions of C weighted equally"),
+    "sufficiency": ("1 is best", "R2 from C to the other modality, relative to that from all features"),
     "leak": ("0 is best", "share of the other modality's C that Z explains"),
     "leak_max": ("for scale", "share of the other modality's C that all features explain"),
-    "leak_ratio": ("0 is best", "leak, as a share of leak_max"),
-    "leak_p": ("p-value", "permutation test: is the leak larger than chance? Its size is leak_ratio"),
+    "leak_ratio": ("0 is best", "leak relative to leak_max"),
+    "leak_p": ("p-value", "permutation test of the leak; its size is leak_ratio"),
     "r2_shared": ("for scale", "share of the features that C alone explains"),
     "r2_both": ("for scale", "share of the features that C and Z explain"),
-    "r2_best": ("for scale", "share of the features that C and as wide a Z can explain"),
-    "complete": ("1 is best", "r2_both, as a share of r2_best"),
-    "gain": ("1 is best", "what Z adds to C, of all that could be added"),
+    "r2_best": ("for scale", "share of the features that C and a Z of this width can explain"),
+    "complete": ("1 is best", "r2_both relative to r2_best"),
+    "gain": ("1 is best", "what Z adds to C, relative to the most that it could add"),
 }
-"""By figure of one modality: its target and what it says of the shared representation C and the specific representation Z."""
+"""For each figure of one modality, its target and its meaning; C is shared, Z is specific."""
 
 AUDIT_PAIR_FIGURES: dict[str, tuple[str, str]] = {
-    "foscttm": ("0 is best, 0.5 is chance", "share of cells nearer to a cell's C than its own partner"),
+    "foscttm": ("0 is best, 0.5 is chance", "share of cells closer to a cell's C than its own partner"),
     "recall@10": ("1 is best", "share of cells whose partner is among their 10 nearest"),
 }
 """The same for the figures of both modalities together."""
 
-_NOT_A_NUMBER = "A dash stands where there is too little to share, to leak or to gain for a ratio to mean anything."
+_NOT_A_NUMBER = "A dash stands where the denominator of a ratio is too small for the ratio to be meaningful."
 
 
 @dataclass(frozen=True, eq=False)
 class AuditReport:
-    """Figures of an audit on held-out cells; print it to read them with their targets.
+    """Figures of an audit on held-out cells; printing it lists them with their targets.
 
     Attributes
     ----------
     table
-        One row a modality, one column a figure; what each says is in the printed report. NaN where a ratio has
-        nothing to refer to.
+        One row for each modality, one column for each figure; the printed report explains them. NaN
+        where the denominator of a ratio is too small.
     pair
         Figures of both shared representations together: ``foscttm`` and ``recall@10``.
     n_train, n_test
-        Cells that the probes were fitted on, and cells that the figures were read on.
+        Number of cells on which the probes were fitted and evaluated.
     n_retrieval
-        Cells of the test part among which partners were sought.
+        Number of test cells for the figures in ``pair``.
+
+    Examples
+    --------
+    >>> figures = list(isk.metrics.AUDIT_FIGURES)
+    >>> table = pd.DataFrame(0.5, index=["rna", "adt"], columns=figures)
+    >>> pair = {"foscttm": 0.01, "recall@10": 0.9}
+    >>> report = isk.metrics.AuditReport(table, pair, n_train=480, n_test=120, n_retrieval=120)
+    >>> print(report)
+    Audit on 120 held-out cells, by probes fitted on 480 others
+    ...
     """
 
     table: pd.DataFrame
@@ -259,7 +327,15 @@ class AuditReport:
     n_retrieval: int
 
     def to_dict(self) -> dict[str, float]:
-        """All figures as one flat mapping, with keys such as ``"rna.leak_ratio"`` and ``"foscttm"``."""
+        """Return all figures as a flat mapping, with keys such as ``"rna.leak_ratio"``.
+
+        Examples
+        --------
+        >>> table = pd.DataFrame({"gain": [0.9, 0.8]}, index=["rna", "adt"])
+        >>> report = isk.metrics.AuditReport(table, {"foscttm": 0.01}, 480, 120, 120)
+        >>> report.to_dict()
+        {'rna.gain': 0.9, 'adt.gain': 0.8, 'foscttm': 0.01}
+        """
         of_modalities = {
             f"{modality}.{figure}": float(value)
             for modality, row in self.table.iterrows()
@@ -269,7 +345,7 @@ class AuditReport:
 
     def __str__(self) -> str:
         shown = self._shown()
-        for column in ("target", "meaning"):  # pandas would set words flush right
+        for column in ("target", "meaning"):  # pandas would align text to the right
             shown[column] = shown[column].str.ljust(shown[column].str.len().max())
         lines = shown.to_string(justify="left").splitlines()
         return "\n".join([self._title(), "", *map(str.rstrip, lines), "", *self._notes()])
@@ -282,14 +358,14 @@ class AuditReport:
         return f"Audit on {self.n_test:,} held-out cells, by probes fitted on {self.n_train:,} others"
 
     def _shown(self) -> pd.DataFrame:
-        """Figures down, modalities across, then the target of each figure and what it says."""
+        """Return figures as rows, with columns for modalities, target and meaning."""
         shown = self.table.T.map("{:.3f}".format).replace("nan", "-")
         shown["target"] = [AUDIT_FIGURES[figure][0] for figure in shown.index]
         shown["meaning"] = [AUDIT_FIGURES[figure][1] for figure in shown.index]
         return shown
 
     def _notes(self) -> list[str]:
-        """The figures of the pair, and what a dash means if there is one."""
+        """Return the figures of the pair, and an explanation of dashes if there are any."""
         notes = [
             f"{name} {value:.3f} ({AUDIT_PAIR_FIGURES[name][0]}): {AUDIT_PAIR_FIGURES[name][1]}, of {self.n_retrieval:,}"
             for name, value in self.pair.items()

@@ -1,4 +1,4 @@
-"""How far neighbours share their batch beyond chance, label by label."""
+"""Batch mixing: the excess of neighbours from the same batch within each label."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scipy.stats import false_discovery_control
 
 from indiseek_sc._checks import check_whole
 from indiseek_sc.metrics._checks import as_labels, as_matrix
-from indiseek_sc.metrics._theta import find_neighbors
+from indiseek_sc.metrics._theta import exact_neighbors
 
 BATCH_MIXING_COLUMNS = ("label", "n_cells", "n_batches", "same_batch", "by_chance", "excess", "p", "p_adjusted")
 
@@ -24,30 +24,35 @@ def batch_mixing(
     n_permutations: int = 200,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Compare, within each label, the share of neighbours of the same batch with what chance gives.
+    """Compare, within each label, the share of neighbours from the same batch with its expectation.
 
-    Neighbours are sought among cells of the same label alone, so that a label that few batches have is no sign of a batch effect.
+    Neighbours are sought among cells of the same label only, so that a label that occurs in few
+    batches is not mistaken for a batch effect.
 
     Parameters
     ----------
     latent
-        A representation, shape ``(n_cells, n_dimensions)``.
+        Any representation of the cells, shape ``(n_cells, n_dimensions)``.
     labels, batches
-        Of each cell, shape ``(n_cells,)``; cells that lack one are left out.
+        Label and batch of each cell, shape ``(n_cells,)``; cells that lack either are left out.
     n_neighbors
-        Neighbours of a cell, fewer where a label has no more.
+        Number of neighbours of a cell; fewer if a label has too few cells.
     minimum_cells
-        Labels of fewer cells, and those of which less than two batches have ``n_neighbors`` cells, are left out.
+        Labels of fewer cells are left out, and so are labels of which fewer than two batches have
+        ``n_neighbors`` cells.
     n_permutations
-        Permutations of the batches within each label; the smallest p-value is one over one more than this.
+        Number of permutations of the batches within each label; the smallest p-value is
+        ``1 / (1 + n_permutations)``.
     seed
         Seed of the permutations.
 
     Returns
     -------
-    A row for each label: ``n_cells``; ``n_batches`` that have cells of it; ``same_batch``, the mean share of neighbours of the same batch;
-    ``by_chance``, its expectation where batches are mixed; ``excess``, the difference over ``1 - by_chance``, which is 1 where batches are apart;
-    ``p``, one-sided, by permutation; and ``p_adjusted``, after Benjamini and Hochberg [1]_ over labels.
+    A row for each label: ``n_cells``; ``n_batches``, the number of batches with cells of this
+    label; ``same_batch``, the mean share of neighbours from the same batch; ``by_chance``, its
+    expectation if batches are mixed; ``excess``, the difference of both over ``1 - by_chance``,
+    which is 1 if batches are separate; ``p``, a one-sided permutation p-value; and ``p_adjusted``,
+    adjusted over labels after Benjamini and Hochberg [1]_.
 
     Raises
     ------
@@ -56,7 +61,19 @@ def batch_mixing(
 
     References
     ----------
-    .. [1] Benjamini and Hochberg. Controlling the false discovery rate. Journal of the Royal Statistical Society B 57 (1995).
+    .. [1] Benjamini and Hochberg. Controlling the false discovery rate. Journal of the Royal
+       Statistical Society B 57 (1995).
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> batches = np.repeat(["first", "second"], 50)
+    >>> shift = 10 * (batches == "second")[:, None]
+    >>> latent = rng.normal(size=(100, 2)) + shift
+    >>> table = isk.metrics.batch_mixing(latent, ["T cell"] * 100, batches)
+    >>> table[["label", "n_batches", "same_batch", "excess"]]
+        label  n_batches  same_batch  excess
+    0  T cell          2         1.0     1.0
     """
     for name, number in (("n_neighbors", n_neighbors), ("minimum_cells", minimum_cells)):
         check_whole(name, number, 1)
@@ -71,7 +88,7 @@ def batch_mixing(
         counts = np.bincount(batch[cells])
         if len(cells) < minimum_cells or (counts >= n_neighbors).sum() < 2:
             continue
-        neighbors = find_neighbors(points[cells], min(n_neighbors, len(cells) - 1))
+        neighbors = exact_neighbors(points[cells], min(n_neighbors, len(cells) - 1))
         own = batch[cells]
         same = _share(own, neighbors)
         by_chance = float((counts * (counts - 1)).sum() / (len(cells) * (len(cells) - 1)))

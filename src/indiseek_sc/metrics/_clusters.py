@@ -1,4 +1,4 @@
-"""Clusterings of the same cells: how alike they are, and which clusters of one fall apart in others."""
+"""Agreement of clusterings of the same cells, and clusters that split in other clusterings."""
 
 from __future__ import annotations
 
@@ -19,20 +19,25 @@ if TYPE_CHECKING:
 
 
 def cluster_agreement(clusterings: Mapping[str, ArrayLike]) -> pd.DataFrame:
-    """Adjusted Rand index (ARI) and normalised mutual information (NMI) of every pair of clusterings.
+    """Compute the agreement of every pair of clusterings.
 
-    Both are 1 where two clusterings are the same; ARI is 0 on average where they have nothing to do with each other, NMI is a little more than that.
-    Compare at equal numbers of clusters only. The functions are those of scikit-learn, NMI with the arithmetic mean. scib-metrics calls the same two,
-    but on clusters that it makes itself, at the resolution that agrees best with the labels or by k-means, and never between two representations.
+    Figures are the adjusted Rand index (ARI) and the normalised mutual information (NMI).
 
-    Clusterings may be given several times over, once for each seed of their algorithm. Figures are then means over seeds, and there is a row for each
-    clustering against itself from other seeds: no representation can be expected to agree with another one better than with itself.
+    Both are 1 for identical clusterings; for independent ones ARI is 0 on average and NMI is
+    slightly above 0. Only compare clusterings with equal numbers of clusters. The functions are
+    those of scikit-learn, NMI with the arithmetic mean. scib-metrics calls the same functions, but
+    on clusters that it computes itself, by k-means or at the resolution that agrees best with the
+    labels, and never between two representations.
+
+    A clustering may be given several times, once for each random seed of the algorithm. Figures are
+    then means over seeds, and there is a row for each clustering compared with itself across seeds:
+    a representation cannot be expected to agree better with another one than with itself.
 
     Parameters
     ----------
     clusterings
-        By name, the cluster (or the label) of each cell, shape ``(n_cells,)``, or ``(n_cells, n_repeats)`` from several seeds; None or NaN where it is not
-        known.
+        By name, the cluster (or the label) of each cell, shape ``(n_cells,)``, or
+        ``(n_cells, n_repeats)`` from several seeds; None or NaN where it is unknown.
 
     Returns
     -------
@@ -41,7 +46,17 @@ def cluster_agreement(clusterings: Mapping[str, ArrayLike]) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If there are fewer than 2 clusterings, their shapes do not fit each other, one is missing in all cells, or a pair has no cell in common.
+        If there are fewer than 2 clusterings, their shapes do not match, one is missing in all
+        cells, or a pair has no cell in common.
+
+    Examples
+    --------
+    >>> clusterings = {"rna": [0, 0, 1, 1], "adt": [1, 1, 0, 0], "joint": [0, 1, 0, 1]}
+    >>> isk.metrics.cluster_agreement(clusterings)[["one", "other", "ari"]]
+       one  other  ari
+    0  rna    adt  1.0
+    1  rna  joint -0.5
+    2  adt  joint -0.5
     """
     repeats = as_repeats(clusterings)
     if len(repeats) < 2:
@@ -61,12 +76,12 @@ def cluster_agreement(clusterings: Mapping[str, ArrayLike]) -> pd.DataFrame:
 
 
 def as_repeats(clusterings: Mapping[str, ArrayLike], n_cells: int | None = None) -> dict[str, NDArray[np.intp]]:
-    """Clusterings as integers of shape ``(n_cells, n_repeats)``, -1 where a cell has none.
+    """Return clusterings as integers of shape ``(n_cells, n_repeats)``, -1 where a cell has none.
 
     Raises
     ------
     ValueError
-        If their shapes do not fit each other or ``n_cells``, or one is missing in all cells.
+        If their shapes do not match each other or ``n_cells``, or one is missing in all cells.
     """
     columns = {name: np.asarray(value) for name, value in clusterings.items()}
     columns = {name: value[:, None] if value.ndim == 1 else value for name, value in columns.items()}
@@ -74,13 +89,14 @@ def as_repeats(clusterings: Mapping[str, ArrayLike], n_cells: int | None = None)
     for name, value in columns.items():
         if value.ndim != 2 or value.shape[1] == 0:
             raise ValueError(
-                f"clusterings[{name!r}] must have shape (n_cells,) or (n_cells, n_repeats); got {np.shape(clusterings[name])}."
+                f"clusterings[{name!r}] must have shape (n_cells,) or (n_cells, n_repeats); "
+                f"got {np.shape(clusterings[name])}."
             )
         n_cells = len(value) if n_cells is None else n_cells
         if value.shape[1] > 1:
             several[name] = value.shape[1]
     if len(set(several.values())) > 1:
-        raise ValueError(f"clusterings must all have as many repeats, or a single one; got {several}.")
+        raise ValueError(f"clusterings must all have the same number of repeats, or a single one; got {several}.")
     return {
         name: np.stack([as_labels(x, f"clusterings[{name!r}]", n_cells or 0)[0] for x in value.T], axis=1)
         for name, value in columns.items()
@@ -108,44 +124,62 @@ def cluster_splits(
     minimum_share: float = 0.2,
     minimum_stability: float = 0.5,
 ) -> pd.DataFrame:
-    r"""Ask of each cluster of a reference whether other clusterings keep its cells together.
+    """Test for each cluster of a reference whether other clusterings keep its cells together.
 
-    For a cluster and a representation, the verdict is
+    For each cluster and each representation, the verdict is
 
-    - ``"kept"`` if the cluster of the representation with most of its cells holds all but less than ``minimum_share`` of them;
-    - ``"split"`` if not, and the representation divides these cells much the same way from every seed: their ARI between seeds, the *stability*, is at least
-      ``minimum_stability``;
-    - ``"unstable"`` if not, and it does not. The representation knows of no groups among these cells: what Leiden makes of a round cloud are cuts, another
-      one from each seed.
+    - ``"kept"`` if more than ``1 - minimum_share`` of its cells lie in one cluster of the
+      representation;
+    - ``"split"`` if not, and the representation divides these cells similarly from every random
+      seed: their ARI between seeds, the *stability*, is at least ``minimum_stability``;
+    - ``"unstable"`` otherwise. The representation then contains no groups of these cells: Leiden
+      cuts a homogeneous cloud at arbitrary places, which change with the seed.
 
-    Seeds say whether Leiden finds the same clusters again in the same cells, not whether it would in others: of a few hundred cells and a handful of
-    clusters even the cuts of a cloud may come again.
+    Seeds show whether Leiden finds the same clusters again in the same cells, not whether it would
+    in other cells: with a few hundred cells and few clusters, even arbitrary cuts may recur.
 
     Parameters
     ----------
     reference
-        The cluster of each cell, shape ``(n_cells,)``; cells without one take no part.
+        The cluster of each cell, shape ``(n_cells,)``; cells without one are ignored.
     clusterings
-        By name of the representation, its clusters of the same cells, shape ``(n_cells, n_repeats)`` from at least 2 seeds. Of the shares the first seed decides.
+        By name of the representation, its clusters of the same cells from at least 2 seeds, shape
+        ``(n_cells, n_repeats)``. Shares are computed from the first seed.
     minimum_share
-        Share of a cluster that may lie elsewhere before it is no longer kept; between 0 and 1.
+        Share of a cluster that has to lie elsewhere for the cluster to count as not kept; between 0
+        and 1.
     minimum_stability
-        ARI between seeds from which a split is believed.
+        Smallest ARI between seeds for which a split counts as stable.
 
     Returns
     -------
-    A row for each cluster of the reference and each representation: ``cluster``, ``n_cells``, ``latent``, ``largest_share`` (of its cells in one cluster of the representation),
-    ``effective_clusters`` (:math:`e^H` with :math:`H` the entropy of its cells over the clusters of the representation: 1 if they are in one, 2 if in two halves),
-    ``stability``, ``verdict``, and ``only_here`` (whether it is split in this representation and in no other). Stability is NaN for a single cell.
+    A row for each cluster of the reference and each representation: ``cluster``, ``n_cells``,
+    ``latent`` (name of the representation), ``largest_share`` (of its cells in one cluster of the
+    representation), ``effective_clusters`` (:math:`e^H` with :math:`H` the entropy of its cells
+    over the clusters of the representation: 1 if all are in one, 2 if they form two halves),
+    ``stability``, ``verdict``, and ``only_here`` (whether it is split in this representation and in
+    no other). Stability is NaN for a single cell.
 
     Raises
     ------
     ValueError
-        If there is no clustering, shapes do not fit each other, a cell has no cluster in a representation, there is one seed only, or a minimum is out of its range.
+        If there is no clustering, shapes do not match, a cell has no cluster in a representation,
+        there is only one seed, or a minimum is out of its range.
+
+    Examples
+    --------
+    >>> reference = np.repeat(["a", "b"], 10)
+    >>> halves = np.repeat([0, 1, 2], [5, 5, 10])
+    >>> clusterings = {"rna": np.stack([halves, halves], axis=1)}
+    >>> table = isk.metrics.cluster_splits(reference, clusterings)
+    >>> table[["cluster", "latent", "largest_share", "verdict"]]
+      cluster latent  largest_share verdict
+    0       a    rna            0.5   split
+    1       b    rna            1.0    kept
     """
     check_split_minima(minimum_share, minimum_stability)
     if not clusterings:
-        raise ValueError("clusterings is empty: there is no representation in which a cluster could fall apart.")
+        raise ValueError("clusterings is empty: at least one representation is needed.")
     label, names = as_labels(reference, "reference", len(np.asarray(reference)))
     repeats = as_repeats(clusterings, len(label))
     for name, clusters in repeats.items():
@@ -155,7 +189,7 @@ def cluster_splits(
             )
         if (clusters[label >= 0] < 0).any():
             raise ValueError(
-                f"clusterings[{name!r}] lacks cells that reference has. Leave these cells out of reference."
+                f"clusterings[{name!r}] lacks cells that have a cluster in reference. Leave these out of reference."
             )
     rows = []
     for place, cluster in enumerate(names):
@@ -170,14 +204,29 @@ def cluster_splits(
 
 
 def check_split_minima(minimum_share: float, minimum_stability: float) -> None:
-    """Raise a ValueError if one of the two is out of its range."""
+    """Raise a ValueError if one of the two minima of :func:`cluster_splits` is out of its range.
+
+    Parameters
+    ----------
+    minimum_share, minimum_stability
+        As in :func:`cluster_splits`.
+
+    Raises
+    ------
+    ValueError
+        If one is out of its range.
+
+    Examples
+    --------
+    >>> isk.metrics.check_split_minima(minimum_share=0.2, minimum_stability=0.5)
+    """
     check_share("minimum_share", minimum_share)
     if not check_number("minimum_stability", minimum_stability) <= 1:
         raise ValueError(f"minimum_stability={minimum_stability} must be between 0 and 1.")
 
 
 def _describe(clusters: NDArray[np.intp], minimum_share: float, minimum_stability: float) -> dict[str, float | str]:
-    """What a representation makes of the cells of one cluster: ``clusters``, shape ``(n_members, n_repeats)``."""
+    """Describe how ``clusters``, shape ``(n_members, n_repeats)``, divide one cluster."""
     _, sizes = np.unique(clusters[:, 0], return_counts=True)
     shares = sizes / sizes.sum()
     stability = np.nan

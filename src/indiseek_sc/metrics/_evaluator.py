@@ -1,4 +1,4 @@
-"""What fresh probes read from the representations of one modality."""
+"""Evaluation of the representations of one modality by independent probes."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from indiseek_sc.metrics._probes import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_LEAST_WHOLE = 0.02
-"""A ratio to less than this share of variance would only compare noise; it is NaN."""
+_MIN_DENOMINATOR = 0.02
+"""Ratios with a smaller denominator would mostly compare noise; they are NaN."""
 
-_LEAST_COMPONENTS = 10
-"""The representation that ``r2_best`` refers to has at least this many components, however narrow Z is."""
+_MIN_COMPONENTS = 10
+"""Smallest number of components for ``r2_best``, however few dimensions Z has."""
 
 NOISE_STREAM = 20250921
-"""Sets the noise apart from synthetic data that were drawn with the same seed: else it could hold their factors."""
+"""Ensures that the noise differs from synthetic data drawn with the same seed."""
 
 
-class Known(NamedTuple):
-    """What is known of one modality before its specific representation, one row a cell."""
+class ModalityInputs(NamedTuple):
+    """Features and shared representation of one modality, one row for each cell."""
 
     features: NDArray[np.floating]
     shared: NDArray[np.floating]
 
 
 class Cells(NamedTuple):
-    """Row numbers of the cells to fit probes on and to read figures on, and the group of each cell if there are any."""
+    """Row numbers of the cells for fitting and evaluation, and optionally groups of cells."""
 
     train: NDArray[np.intp]
     test: NDArray[np.intp]
@@ -47,88 +47,98 @@ class Cells(NamedTuple):
 
 
 class Evaluator:
-    """Judges the representations of one modality; what depends on features and shared representations alone is probed only once.
+    """Evaluator of the representations of one modality.
 
-    The figures are those of :func:`indiseek_sc.metrics.audit`.
+    The figures are those of :func:`indiseek_sc.metrics.audit`. Probes that depend on features and
+    shared representations alone are fitted only once.
 
     Parameters
     ----------
     own, other
-        The modality, and the other one.
+        Inputs of this modality and of the other one.
     cells
-        Who is fitted on, and who is judged on.
+        Cells on which probes are fitted and evaluated.
     seed
-        Seed of the probes, the noise and the pairings.
+        Seed of the probes, the noise and the permutations.
     place
-        0 or 1, which of the two modalities it is: they get noise of their own.
+        Index of this modality, 0 or 1, which gives each modality its own noise.
     """
 
-    def __init__(self, own: Known, other: Known, cells: Cells, *, seed: int, place: int) -> None:
+    def __init__(self, own: ModalityInputs, other: ModalityInputs, cells: Cells, *, seed: int, place: int) -> None:
         self.own, self.other, self.cells, self.seed, self.place = own, other, cells, seed, place
 
     def _r2(self, source: NDArray[np.floating], target: NDArray[np.floating]) -> float:
         return held_out_r2(source, target, self.cells.train, self.cells.test, seed=self.seed)
 
-    def _read_leak(self, source: NDArray[np.floating]) -> HeldOut:
+    def _probe_leak(self, source: NDArray[np.floating]) -> HeldOut:
         train, test = self.cells.train, self.cells.test
-        return probe(source, self._flat_other, train, test, neighbors=True, seed=self.seed)
+        return probe(source, self._other_flat, train, test, neighbors=True, seed=self.seed)
 
     def _rng(self, use: int) -> np.random.Generator:
         return np.random.default_rng([NOISE_STREAM, self.seed, self.place, use])
 
     @cached_property
-    def _flat_other(self) -> NDArray[np.float64]:
+    def _other_flat(self) -> NDArray[np.float64]:
         return flat_directions(self.other.shared, self.cells.train)
 
     @cached_property
-    def _seen(self) -> NDArray[np.float64]:
+    def _shared_with_noise(self) -> NDArray[np.float64]:
         return through_floor(self.own.shared, self.cells.train, self._rng(0))
 
     @cached_property
-    def _largest_leak(self) -> HeldOut:
-        return self._read_leak(self.own.features)
+    def _max_leak(self) -> HeldOut:
+        return self._probe_leak(self.own.features)
 
     @cached_property
     def _r2_shared(self) -> float:
-        return self._r2(self._seen, self.own.features)
+        return self._r2(self._shared_with_noise, self.own.features)
 
     @cached_property
     def _r2_reference(self) -> dict[int, float]:
-        """By number of components; filled as they are asked for."""
+        """Cache of R2 by number of components."""
         return {}
 
     @cached_property
     def shared_figures(self) -> dict[str, float]:
-        """Figures of the shared representation but ``agreement_flat``, which the other modality's ``leak_max`` is."""
-        told = self._r2(self._seen, self.other.features)
+        """Return figures of the shared representation, without ``agreement_flat``.
+
+        The latter equals ``leak_max`` of the other modality.
+        """
+        explained = self._r2(self._shared_with_noise, self.other.features)
         return {
             "agreement": self._r2(self.other.features, self.own.shared),
-            "sufficiency": _ratio(told, self._r2(self.own.features, self.other.features)),
+            "sufficiency": _ratio(explained, self._r2(self.own.features, self.other.features)),
         }
 
     def evaluate_leak(self, specific: NDArray[np.floating]) -> dict[str, float]:
-        """Figures of what a specific representation tells of the other shared representation, and the standard error of ``leak_ratio``."""
-        leak, largest = self._read_leak(specific), self._largest_leak
+        """Return how much a specific representation explains of the other shared representation.
+
+        Includes the standard error of ``leak_ratio``.
+        """
+        leak, largest = self._probe_leak(specific), self._max_leak
         groups = None if self.cells.groups is None else self.cells.groups[self.cells.test]
         p = (
             permutation_p_value(leak.predictions.values(), leak.truth, self._rng(2), groups)
             if leak.predictions
             else np.nan
         )
-        is_defined = largest.r2 >= _LEAST_WHOLE
+        is_defined = largest.r2 >= _MIN_DENOMINATOR
         return {
             "leak": leak.r2,
             "leak_max": largest.r2,
             "leak_ratio": _ratio(max(leak.r2, 0.0), largest.r2),
-            "leak_ratio_se": _ratio_error(leak.told, largest.told) if is_defined else float("nan"),
+            "leak_ratio_se": _ratio_error(leak.explained, largest.explained) if is_defined else float("nan"),
             "leak_p": float(p),
         }
 
     def evaluate_completeness(
         self, specific: NDArray[np.floating], decoded: NDArray[np.floating] | None
     ) -> dict[str, float]:
-        """Figures of what a specific representation adds to the shared one, and what a representation of its width could add."""
-        both = np.hstack([through_floor(specific, self.cells.train, self._rng(1)), self._seen])
+        """Return how much of the features a specific representation explains beyond the shared one.
+
+        The reference is what the best representation of the same width could add.
+        """
+        both = np.hstack([through_floor(specific, self.cells.train, self._rng(1)), self._shared_with_noise])
         r2_both = self._r2(both, self.own.features)
         if decoded is not None:
             r2_both = max(r2_both, self._r2(np.hstack([both, decoded]), self.own.features))
@@ -142,22 +152,29 @@ class Evaluator:
         }
 
     def _best_of_width(self, width: int) -> float:
-        """What the shared representation and principal components of what a ridge from it leaves of the features rebuild."""
+        """Return R2 of the features given the shared representation and principal components.
+
+        Components are those of the residuals of a ridge regression of the features on the shared
+        representation.
+        """
         train, features = self.cells.train, self.own.features
-        n_components = min(max(width, _LEAST_COMPONENTS), features.shape[1], len(train))
+        n_components = min(max(width, _MIN_COMPONENTS), features.shape[1], len(train))
         if n_components not in self._r2_reference:
-            predicted = fit_ridge(self._seen[train], features[train]).predict(self._seen)
+            predicted = fit_ridge(self._shared_with_noise[train], features[train]).predict(self._shared_with_noise)
             residual = features - predicted.reshape(features.shape)
             components = PCA(n_components, random_state=0).fit(residual[train]).transform(residual)
-            self._r2_reference[n_components] = self._r2(np.hstack([components, self._seen]), features)
+            self._r2_reference[n_components] = self._r2(np.hstack([components, self._shared_with_noise]), features)
         return self._r2_reference[n_components]
 
 
 def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole >= _LEAST_WHOLE else float("nan")
+    return part / whole if whole >= _MIN_DENOMINATOR else float("nan")
 
 
 def _ratio_error(part: NDArray[np.float64], whole: NDArray[np.float64]) -> float:
-    """Standard error of ``sum(part) / sum(whole)`` over cells, by linearisation (Cochran, Sampling Techniques, 6.4)."""
+    """Return the standard error over cells of ``sum(part) / sum(whole)``.
+
+    It is obtained by linearisation (Cochran, Sampling Techniques, 6.4).
+    """
     rest = part - part.sum() / whole.sum() * whole
     return float(np.sqrt(len(rest) * rest.var(ddof=1)) / whole.sum())

@@ -1,4 +1,4 @@
-"""Importance of input features: what an encoder uses, and what its representation contains."""
+"""Importance of input features: sensitivity of an encoder, and content of its representation."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Encode = Callable[[Tensor, slice], Tensor]
-    """From what the encoder reads of some cells, shape ``(n_cells, n_inner)``, and which of all cells these are, to their
-    representation, shape ``(n_cells, n_latent)``. The representation of a cell depends on that cell alone."""
+    """Maps inputs of some cells, shape ``(n_cells, n_inner)``, and the slice of all cells that these
+    are, to their representation, shape ``(n_cells, n_latent)``. The representation of a cell must
+    depend on that cell alone."""
 
 _VALUES_AT_ONCE = 2**23
-"""Numbers held at once in arrays of cells by features: 32 MB."""
+"""Number of entries held at once in arrays of cells by features: 32 MB."""
 
 _CELLS_AT_ONCE = 4096
 
@@ -28,24 +29,53 @@ _COLUMNS_PER_PROBE = 256
 
 
 class FeatureImportance(NamedTuple):
-    """Importance of each feature and its standard error over cells, both of shape ``(n_features,)``."""
+    """Importance of each feature and its standard error over cells, of shape ``(n_features,)``.
+
+    Attributes
+    ----------
+    value
+        Importance of each feature.
+    standard_error
+        Its standard error over cells.
+
+    Examples
+    --------
+    >>> isk.metrics.FeatureImportance(np.array([0.9, 0.1]), np.array([0.02, 0.01])).value
+    array([0.9, 0.1])
+    """
 
     value: NDArray[np.float64]
     standard_error: NDArray[np.float64]
 
 
 def mean_squared_jacobian(encode: Encode, inner: Tensor, components: Tensor | None = None) -> FeatureImportance:
-    r"""Mean over cells of :math:`\sum_k (\partial z_k / \partial x_j)^2`, the squared slopes of a representation.
+    r"""Compute the mean squared derivatives of a representation with respect to each feature.
+
+    For feature :math:`j`, this is the mean over cells of
+    :math:`\sum_k (\partial z_k / \partial x_j)^2`.
 
     Parameters
     ----------
     encode
-        The encoder.
+        Function that maps inputs of some cells, and the slice of all cells that these are, to their
+        representation.
     inner
-        What it reads, shape ``(n_cells, n_inner)``.
+        Input of ``encode``, shape ``(n_cells, n_inner)``.
     components
-        If it reads ``x @ components`` instead of features x, shape ``(n_features, n_inner)``: the derivative is carried
-        through, a few cells at a time, so that any number of features goes.
+        Matrix of shape ``(n_features, n_inner)`` if the input is ``x @ components`` for features x.
+        The chain rule is then applied to a few cells at a time, so that memory does not limit the
+        number of features.
+
+    Returns
+    -------
+    Importance of each feature.
+
+    Examples
+    --------
+    >>> weight = torch.tensor([[1.0], [-2.0]])
+    >>> inputs = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    >>> isk.metrics.mean_squared_jacobian(lambda x, cells: x @ weight, inputs).value
+    array([1., 4.])
     """
     n_features = inner.shape[1] if components is None else components.shape[0]
     n_at_once = min(_CELLS_AT_ONCE, max(1, _VALUES_AT_ONCE // n_features))
@@ -57,7 +87,7 @@ def mean_squared_jacobian(encode: Encode, inner: Tensor, components: Tensor | No
             latent = encode(cells, chosen)
         squares = torch.zeros(len(cells), n_features, dtype=inner.dtype, device=inner.device)
         for dimension in range(latent.shape[1]):
-            # Cells do not depend on each other, so the gradient of the sum has the gradient of each in its row.
+            # Cells are independent, so row i of the gradient of the sum is the gradient of cell i.
             (slope,) = torch.autograd.grad(latent[:, dimension].sum(), cells, retain_graph=True)
             squares += (slope if components is None else slope @ components.T) ** 2
         total.add(squares)
@@ -74,22 +104,37 @@ def permutation_importance(
     n_repeats: int = 5,
     seed: int = 0,
 ) -> FeatureImportance:
-    r"""How far a representation moves when one feature is exchanged among cells, as a share of twice the variance of the representation.
+    r"""Compute how far a representation moves when one feature is permuted among cells.
 
-    :math:`E \lVert z(x_{j \leftarrow \pi}) - z(x) \rVert^2 / 2 \sum_k \operatorname{Var} z_k`: 1 for a feature that alone
-    decides the representation, 0 for one that has no influence. It breaks the dependence among features, so the encoder is
-    also asked about cells that do not exist.
+    The value
+    :math:`E \lVert z(x_{j \leftarrow \pi}) - z(x) \rVert^2 / 2 \sum_k \operatorname{Var} z_k` is 1
+    for a feature that alone determines the representation and 0 for one without influence.
+    Permutation breaks the dependence among features, so that the encoder is also evaluated on
+    combinations that do not occur.
 
     Parameters
     ----------
-    encode, inner, components
+    encode, inner
         As in :func:`mean_squared_jacobian`.
     features
         Values of the features, shape ``(n_cells, n_features)``.
+    components
+        As in :func:`mean_squared_jacobian`.
     n_repeats
-        Number of exchanges.
+        Number of permutations.
     seed
-        Decides them.
+        Seed of the permutations.
+
+    Returns
+    -------
+    Importance of each feature.
+
+    Examples
+    --------
+    >>> weight = torch.tensor([[1.0], [0.0]])
+    >>> x = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
+    >>> isk.metrics.permutation_importance(lambda x, cells: x @ weight, x, x).value.round(1)
+    array([1., 0.])
     """
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(len(inner), generator=generator).to(inner.device) for _ in range(n_repeats)]
@@ -106,7 +151,7 @@ def permutation_importance(
             if components is None:
                 exchanged = inner.clone()
                 exchanged[:, j] += change
-            else:  # a change of one feature is a change along one row of the components
+            else:  # changing one feature moves the input along one row of components
                 exchanged = inner + change[:, None] * components[j]
             moved += ((encode(exchanged, every) - latent) ** 2).sum(dim=1).double()
         moved /= n_repeats * scale
@@ -122,22 +167,31 @@ def probe_r2(
     *,
     seed: int = 0,
 ) -> FeatureImportance:
-    """Held-out R2 from a representation to each feature: the better of a ridge regression and an MLP, which columns share.
+    """Compute the held-out R2 of each feature, predicted from a representation.
+
+    All features share a ridge regression and an MLP; for each feature the better of both counts.
 
     Parameters
     ----------
     latent
-        Shape ``(n_cells, n_latent)``.
+        Any representation of the cells, shape ``(n_cells, n_dimensions)``.
     features
-        Shape ``(n_cells, n_features)``.
+        Features to predict, shape ``(n_cells, n_features)``.
     train, test
-        Row numbers of the cells to fit on and to judge on.
+        Row numbers of the cells on which the probes are fitted and evaluated.
     seed
         Seed of the MLP.
 
     Returns
     -------
-    R2, NaN for a feature that does not vary, with its standard error over the test cells (delta method).
+    R2 with its standard error over test cells (delta method); NaN for a constant feature.
+
+    Examples
+    --------
+    >>> latent = np.random.default_rng(0).normal(size=(60, 2))
+    >>> features = np.column_stack([latent.sum(axis=1), np.ones(60)])
+    >>> isk.metrics.probe_r2(latent, features, np.arange(32), np.arange(32, 60)).value.round(1)
+    array([ 1., nan])
     """
     values, errors = np.full(features.shape[1], np.nan), np.full(features.shape[1], np.nan)
     for start in range(0, features.shape[1], _COLUMNS_PER_PROBE):
@@ -159,7 +213,7 @@ def probe_r2(
 
 
 class _Moments:
-    """Mean over cells and its standard error, cells coming in parts."""
+    """Mean over cells and its standard error, accumulated over parts of the cells."""
 
     def __init__(self, n_columns: int) -> None:
         self.n = 0

@@ -1,4 +1,4 @@
-"""What a walk along lambda found, and which lambda it chooses."""
+"""Trade-off curve along lambda, and the rule that selects a lambda."""
 
 from __future__ import annotations
 
@@ -16,7 +16,22 @@ SHOWN = ("leak_ratio", "leak_ratio_se", "leak_p", "gain", "complete")
 
 
 class LambdaChoice(NamedTuple):
-    """A lambda, whether all leaks there are within the tolerance, and why it was chosen, in words."""
+    """A selected lambda.
+
+    Attributes
+    ----------
+    value
+        The selected lambda.
+    is_within
+        Whether its leak ratios are within the tolerance in all modalities.
+    reason
+        The reason for the selection, in words.
+
+    Examples
+    --------
+    >>> isk.metrics.LambdaChoice(100.0, True, "Lambda 100 is within the tolerance.").value
+    100.0
+    """
 
     value: float
     is_within: bool
@@ -24,22 +39,40 @@ class LambdaChoice(NamedTuple):
 
 
 def choose_lambda(table: pd.DataFrame, tolerance: float) -> LambdaChoice:
-    """Choose the largest lambda whose leak ratio is at most ``tolerance`` in every modality; no label is read.
+    """Select the largest lambda whose leak ratio is at most ``tolerance`` in every modality.
 
-    If there is none, the one whose larger leak ratio is smallest (of equals, the largest lambda). The estimates decide, not
-    their intervals. A leak ratio that is not defined, since there is too little to leak, is within any tolerance.
+    If there is none, the lambda with the smallest maximum of leak ratios is selected (the largest
+    of several such lambdas). The rule uses the estimates, not their intervals, and no labels. A
+    leak ratio that is undefined, because there is too little to leak, counts as within any
+    tolerance.
 
     Parameters
     ----------
     table
         A row for each lambda and modality, with columns ``lambda`` and ``leak_ratio``.
     tolerance
-        Largest leak ratio that counts as none.
+        Largest acceptable leak ratio.
+
+    Returns
+    -------
+    The selected lambda and the reason.
 
     Raises
     ------
     ValueError
         If the table has no row, or ``tolerance`` is negative.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "lambda": [1000.0, 1000.0, 100.0, 100.0],
+    ...         "modality": ["rna", "adt", "rna", "adt"],
+    ...         "leak_ratio": [0.05, 0.01, 0.02, 0.01],
+    ...     }
+    ... )
+    >>> isk.metrics.choose_lambda(table, tolerance=0.02).value
+    100.0
     """
     if table.empty:
         raise ValueError("table has no row: there is no lambda to choose from.")
@@ -53,34 +86,51 @@ def choose_lambda(table: pd.DataFrame, tolerance: float) -> LambdaChoice:
         return LambdaChoice(
             float(value),
             True,
-            f"Lambda {value:g} is the largest {'tried, and its' if is_first else 'whose'} leak ratio is within {tolerance:g} in "
-            f"both modalities (at most {leak:.3f}).",
+            f"Lambda {value:g} is the largest {'tested, and its' if is_first else 'whose'} leak ratio is within "
+            f"{tolerance:g} in both modalities (at most {leak:.3f}).",
         )
     value, leak = worst.idxmin(), worst.min()
     return LambdaChoice(
         float(value),
         False,
-        f"No lambda keeps the leak ratio within {tolerance:g} in both modalities; {value:g} has the smallest (at most {leak:.3f}).",
+        f"No lambda keeps the leak ratio within {tolerance:g} in both modalities; {value:g} has the smallest "
+        f"(at most {leak:.3f}).",
     )
 
 
 @dataclass(frozen=True, eq=False)
 class LambdaPath:
-    """Independence against completeness along lambda; print it to read it, or draw it by :func:`indiseek_sc.pl.lambda_path`.
+    """Trade-off between independence and completeness along lambda.
+
+    Printing it lists the figures; :func:`indiseek_sc.pl.lambda_path` plots them.
 
     Attributes
     ----------
     table
         A row for each lambda (largest first) and modality: ``lambda``, ``modality``, the figures of
-        :func:`indiseek_sc.metrics.audit` that depend on the specific representation, and ``leak_ratio_se``.
+        :func:`indiseek_sc.metrics.audit` that depend on the specific representation, and
+        ``leak_ratio_se``.
     chosen
-        The chosen lambda.
+        The selected lambda.
     tolerance
-        Largest leak ratio that counts as none.
+        Largest acceptable leak ratio.
     reason
-        Why it was chosen, in words.
+        The reason for the selection, in words.
     n_train, n_test
-        Cells that the probes were fitted on, and cells that the figures were read on.
+        Number of cells on which the probes were fitted and evaluated.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "lambda": [1000.0, 1000.0, 100.0, 100.0],
+    ...         "modality": ["rna", "adt", "rna", "adt"],
+    ...         "leak_ratio": [0.05, 0.01, 0.02, 0.01],
+    ...     }
+    ... )
+    >>> path = isk.metrics.LambdaPath(table, 100.0, 0.02, "Smallest leak.", n_train=480, n_test=60)
+    >>> path.chosen
+    100.0
     """
 
     table: pd.DataFrame
@@ -92,7 +142,21 @@ class LambdaPath:
 
     @property
     def is_within(self) -> bool:
-        """Whether the leaks of the chosen lambda are within the tolerance."""
+        """Whether the leak ratios of the selected lambda are within the tolerance.
+
+        Examples
+        --------
+        >>> table = pd.DataFrame(
+        ...     {
+        ...         "lambda": [1000.0, 1000.0, 100.0, 100.0],
+        ...         "modality": ["rna", "adt", "rna", "adt"],
+        ...         "leak_ratio": [0.05, 0.01, 0.02, 0.01],
+        ...     }
+        ... )
+        >>> path = isk.metrics.LambdaPath(table, 100.0, 0.02, "Smallest leak.", n_train=480, n_test=60)
+        >>> path.is_within
+        True
+        """
         return choose_lambda(self.table, self.tolerance).is_within
 
     def __str__(self) -> str:
@@ -103,10 +167,16 @@ class LambdaPath:
         return f"<p><b>{self._title()}</b></p>{self._shown().to_html()}<p>{self.reason}</p><p>{self._note()}</p>"
 
     def _title(self) -> str:
-        return f"Path of lambda, judged on {self.n_test:,} validation cells by probes fitted on {self.n_train:,} training cells"
+        return (
+            f"Trade-off along lambda on {self.n_test:,} validation cells, "
+            f"by probes fitted on {self.n_train:,} training cells"
+        )
 
     def _shown(self) -> pd.DataFrame:
-        """A row a lambda, the figures of one modality beside those of the other; the chosen one has a star."""
+        """Return a row for each lambda, with the figures of both modalities side by side.
+
+        The selected lambda is marked by a star.
+        """
         wide = self.table.pivot(index="lambda", columns="modality", values=list(SHOWN)).swaplevel(axis=1)
         order = [(modality, figure) for modality in self.table["modality"].unique() for figure in SHOWN]
         wide = wide[order].sort_index(ascending=False).astype(float)
@@ -114,4 +184,7 @@ class LambdaPath:
         return wide.map("{:.3f}".format).replace("nan", "-").set_axis(names).rename_axis(None)
 
     def _note(self) -> str:
-        return "leak_ratio_se is the standard error over cells. The final figures are those of model.audit() on held-out cells."
+        return (
+            "leak_ratio_se is the standard error over cells. "
+            "The final figures are those of model.audit() on held-out cells."
+        )

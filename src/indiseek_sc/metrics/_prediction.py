@@ -1,4 +1,4 @@
-"""How good predictions of many features in many cells are, and whether their intervals hold what they promise."""
+"""Accuracy of predictions of many features in many cells, and coverage of their intervals."""
 
 from __future__ import annotations
 
@@ -15,29 +15,34 @@ if TYPE_CHECKING:
 
 
 def root_mean_squared_error(measured: ArrayLike, predicted: ArrayLike) -> float:
-    """Root of the mean squared error over all cells and features.
+    """Compute the root mean squared error over all cells and features.
 
     Parameters
     ----------
     measured, predicted
-        Shape ``(n_cells, n_features)`` both.
+        Measured and predicted values, shape ``(n_cells, n_features)`` both.
 
     Raises
     ------
     ValueError
         If shapes differ or values are not finite.
+
+    Examples
+    --------
+    >>> isk.metrics.root_mean_squared_error([[1.0, 2.0]], [[1.0, 4.0]])
+    1.4142...
     """
     truth, guess = _pair(measured, predicted)
     return float(np.sqrt(np.square(truth - guess).mean()))
 
 
 def pearson_per_feature(measured: ArrayLike, predicted: ArrayLike) -> NDArray[np.float64]:
-    """Pearson correlation over cells, for each feature.
+    """Compute the Pearson correlation over cells for each feature.
 
     Parameters
     ----------
     measured, predicted
-        Shape ``(n_cells, n_features)`` both.
+        Measured and predicted values, shape ``(n_cells, n_features)`` both.
 
     Returns
     -------
@@ -46,18 +51,25 @@ def pearson_per_feature(measured: ArrayLike, predicted: ArrayLike) -> NDArray[np
     Raises
     ------
     ValueError
-        As :func:`root_mean_squared_error`.
+        As in :func:`root_mean_squared_error`.
+
+    Examples
+    --------
+    >>> measured = [[0.0, 1.0], [1.0, 0.0], [2.0, 5.0]]
+    >>> isk.metrics.pearson_per_feature(measured, [[0, 1], [2, 1], [4, 1]]).round(2)
+    array([ 1., nan])
     """
     return _pearson(*_pair(measured, predicted))
 
 
 def pearson_per_cell(measured: ArrayLike, predicted: ArrayLike) -> NDArray[np.float64]:
-    """Pearson correlation over features, for each cell.
+    """Compute the Pearson correlation over features for each cell.
 
     Parameters
     ----------
     measured, predicted
-        Shape ``(n_cells, n_features)`` both; features in comparable units, such as standardised.
+        Measured and predicted values, shape ``(n_cells, n_features)`` both, with features in
+        comparable units, such as standardised.
 
     Returns
     -------
@@ -66,19 +78,26 @@ def pearson_per_cell(measured: ArrayLike, predicted: ArrayLike) -> NDArray[np.fl
     Raises
     ------
     ValueError
-        As :func:`root_mean_squared_error`.
+        As in :func:`root_mean_squared_error`.
+
+    Examples
+    --------
+    >>> isk.metrics.pearson_per_cell([[0.0, 1.0, 2.0], [3.0, 1.0, 2.0]], [[1, 2, 3], [1, 3, 2]]).round(2)
+    array([ 1., -1.])
     """
     truth, guess = _pair(measured, predicted)
     return _pearson(truth.T, guess.T)
 
 
 def interval_coverage(measured: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> NDArray[np.float64]:
-    """Share of the cells whose measured value lies within its interval, bounds included, for each feature.
+    """Compute, for each feature, the share of cells whose measured value lies within its interval.
+
+    Bounds count as inside.
 
     Parameters
     ----------
     measured, lower, upper
-        Shape ``(n_cells, n_features)`` each.
+        Measured values and bounds of their intervals, shape ``(n_cells, n_features)`` each.
 
     Returns
     -------
@@ -87,33 +106,51 @@ def interval_coverage(measured: ArrayLike, lower: ArrayLike, upper: ArrayLike) -
     Raises
     ------
     ValueError
-        As :func:`root_mean_squared_error`, and if a lower bound lies above its upper one.
+        As in :func:`root_mean_squared_error`, and if a lower bound lies above the upper one.
+
+    Examples
+    --------
+    >>> isk.metrics.interval_coverage([[0.0], [5.0]], [[-1.0], [-1.0]], [[1.0], [1.0]])
+    array([0.5])
     """
     truth, low = _pair(measured, lower, "lower")
     _, high = _pair(measured, upper, "upper")
     if (low > high).any():
-        raise ValueError(f"lower lies above upper in {int((low > high).sum())} places. Were they exchanged?")
+        raise ValueError(f"lower lies above upper in {int((low > high).sum())} places. Were they swapped?")
     return ((low <= truth) & (truth <= high)).mean(axis=0)
 
 
 @dataclass(frozen=True, eq=False)
 class PredictionReport:
-    """Figures of a prediction on cells where the truth was measured; print it to read them.
+    """Accuracy of a prediction in cells with measured values; printing it lists the figures.
 
     Attributes
     ----------
     table
-        One row a feature: ``rmse``, ``pearson`` and ``coverage``, in the order of the features.
+        One row for each feature: ``rmse``, ``pearson`` and ``coverage``, in the order of the
+        features.
     rmse
-        Root of the mean squared error over all cells and features.
+        Root mean squared error over all cells and features.
     pearson_per_feature, pearson_per_cell
-        Means over features and cells; those that are constant have no part in it.
+        Means over features and cells, without constant ones.
     coverage
         Share of all values within their intervals.
     level
-        Share that the intervals promise.
+        Nominal coverage of the intervals.
     measured, mean, lower, upper
-        What was compared, shape ``(n_cells, n_features)`` each.
+        The compared values, shape ``(n_cells, n_features)`` each.
+
+    Examples
+    --------
+    >>> cells, proteins = ["cell_0", "cell_1", "cell_2"], ["CD3", "CD19"]
+    >>> measured = pd.DataFrame([[0.0, 1.0], [1.0, 3.0], [2.0, 2.0]], cells, proteins)
+    >>> mean = measured + [0.0, 0.5]
+    >>> report = isk.metrics.evaluate_prediction(measured, mean, mean - 1, mean + 1, level=0.9)
+    >>> print(report)
+    Prediction of 2 features in 3 cells
+      root mean squared error    0.354
+      correlation per feature    1.000 (mean)
+    ...
     """
 
     table: pd.DataFrame
@@ -128,7 +165,17 @@ class PredictionReport:
     upper: pd.DataFrame
 
     def to_dict(self) -> dict[str, float]:
-        """The four figures over all, by name."""
+        """Return the four overall figures by name.
+
+        Examples
+        --------
+        >>> cells, proteins = ["cell_0", "cell_1", "cell_2"], ["CD3", "CD19"]
+        >>> measured = pd.DataFrame([[0.0, 1.0], [1.0, 3.0], [2.0, 2.0]], cells, proteins)
+        >>> mean = measured + [0.0, 0.5]
+        >>> report = isk.metrics.evaluate_prediction(measured, mean, mean - 1, mean + 1, level=0.9)
+        >>> list(report.to_dict())
+        ['rmse', 'pearson_per_feature', 'pearson_per_cell', 'coverage']
+        """
         names = "rmse", "pearson_per_feature", "pearson_per_cell", "coverage"
         return {name: getattr(self, name) for name in names}
 
@@ -150,19 +197,35 @@ class PredictionReport:
 def evaluate_prediction(
     measured: pd.DataFrame, mean: pd.DataFrame, lower: pd.DataFrame, upper: pd.DataFrame, *, level: float
 ) -> PredictionReport:
-    """Compare a prediction with what was measured.
+    """Compare a prediction with measured values.
 
     Parameters
     ----------
     measured, mean, lower, upper
-        Rows of the same cells and columns of the same features, shape ``(n_cells, n_features)`` each.
+        Measured values, predictions and bounds of their intervals, with the same cells as rows and
+        features as columns, shape ``(n_cells, n_features)`` each.
     level
-        Share of values that the intervals from ``lower`` to ``upper`` promise to hold.
+        Nominal coverage of the intervals from ``lower`` to ``upper``.
+
+    Returns
+    -------
+    The report, which can be printed.
 
     Raises
     ------
     ValueError
         If cells or features differ, or values are not finite.
+
+    Examples
+    --------
+    >>> cells, proteins = ["cell_0", "cell_1", "cell_2"], ["CD3", "CD19"]
+    >>> measured = pd.DataFrame([[0.0, 1.0], [1.0, 3.0], [2.0, 2.0]], cells, proteins)
+    >>> mean = measured + [0.0, 0.5]
+    >>> report = isk.metrics.evaluate_prediction(measured, mean, mean - 1, mean + 1, level=0.9)
+    >>> report.table.round(2)
+          rmse  pearson  coverage
+    CD3    0.0      1.0       1.0
+    CD19   0.5      1.0       1.0
     """
     for name, values in (("mean", mean), ("lower", lower), ("upper", upper)):
         if not (values.index.equals(measured.index) and values.columns.equals(measured.columns)):
@@ -196,7 +259,7 @@ def _pair(
 
 
 def _pearson(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Correlation of each pair of columns; NaN where one is constant up to rounding."""
+    """Return the correlation of each pair of columns; NaN if one is constant up to rounding."""
     spread = [np.ptp(x, axis=0) > 1e-9 * np.abs(x).max(axis=0, initial=0) for x in (a, b)]
     left, right = a - a.mean(axis=0), b - b.mean(axis=0)
     size = np.sqrt((left**2).sum(axis=0) * (right**2).sum(axis=0))

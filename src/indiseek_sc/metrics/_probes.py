@@ -1,4 +1,4 @@
-"""What one set of variables tells of another on held-out cells: fresh models, a permutation test, and the directions that count."""
+"""Probes on held-out cells, a permutation test of dependence, and directions of representations."""
 
 from __future__ import annotations
 
@@ -23,22 +23,24 @@ if TYPE_CHECKING:
 _VALIDATION_SHARE = 1 / 8
 
 _NEIGHBORS = (5, 15, 45)
-"""Numbers of neighbours to choose from."""
+"""Candidate numbers of neighbours."""
 
-_MOST_NEIGHBORS_FROM = 10_000
-"""Neighbours are sought among at most so many cells."""
+_MAX_NEIGHBOR_CELLS = 10_000
+"""Largest number of cells among which neighbours are sought."""
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Predictions of test cells by several probes, and the truth.
+    """Predictions of several probes for test cells, and the true values.
 
     Attributes
     ----------
     predictions
-        By probe (``"ridge"``, ``"mlp"``, ``"neighbors"``), shape ``(n_test, n_target)``; none where ``truth`` does not vary.
+        By probe (``"ridge"``, ``"mlp"``, ``"neighbors"``), shape ``(n_test, n_target)``; empty if
+        ``truth`` is constant.
     truth
-        Columns centred over the training cells and divided by one number, shape ``(n_test, n_target)``.
+        True values, centred over the training cells and divided by a common scale, shape
+        ``(n_test, n_target)``.
     """
 
     predictions: dict[str, NDArray[np.floating]]
@@ -46,25 +48,29 @@ class HeldOut:
 
     @cached_property
     def squares(self) -> NDArray[np.float64]:
-        """Squared distance of each cell from the mean of the training cells, shape ``(n_test,)``."""
+        """Squared distance of each cell from the training mean, shape ``(n_test,)``."""
         return (self.truth.astype(np.float64) ** 2).sum(axis=1)
 
     @cached_property
-    def told(self) -> NDArray[np.float64]:
-        """``squares`` less the squared error of the best probe, shape ``(n_test,)``; less than 0 where that misleads."""
-        told = [
+    def explained(self) -> NDArray[np.float64]:
+        """``squares`` minus the squared error of the best probe, shape ``(n_test,)``.
+
+        Negative where the prediction is worse than the mean.
+        """
+        explained = [
             self.squares - ((predicted - self.truth).astype(np.float64) ** 2).sum(axis=1)
             for predicted in self.predictions.values()
         ]
-        return max(told, key=np.sum) if told else np.full(len(self.truth), np.nan)
+        return max(explained, key=np.sum) if explained else np.full(len(self.truth), np.nan)
 
     @property
     def r2(self) -> float:
-        """Share of the variance of the truth that the best probe predicts; NaN where it has none.
+        """Share of the variance of the truth that the best probe predicts.
 
-        The mean that a prediction has to beat is that of the training cells, so the share can be less than 0.
+        NaN if the truth is constant. The reference is the mean of the training cells, so that the
+        share can be negative.
         """
-        return float(self.told.sum() / self.squares.sum()) if self.predictions else float("nan")
+        return float(self.explained.sum() / self.squares.sum()) if self.predictions else float("nan")
 
 
 def probe(
@@ -76,22 +82,24 @@ def probe(
     neighbors: bool = False,
     seed: int = 0,
 ) -> HeldOut:
-    """Predict ``target`` from ``source`` by a ridge regression and an MLP, and by nearest neighbours if asked.
+    """Predict ``target`` by a ridge regression, an MLP and optionally nearest neighbours.
 
-    Columns of ``source`` are standardised; those of ``target`` weigh by their variance.
+    Columns of ``source`` are standardised; columns of ``target`` count in proportion to their
+    variance.
 
     Parameters
     ----------
     source
-        What is known, shape ``(n_cells, n_source)``.
+        Predictors, shape ``(n_cells, n_source)``.
     target
-        What is to be told, shape ``(n_cells, n_target)``.
+        Values to predict, shape ``(n_cells, n_target)``.
     train, test
-        Row numbers of the cells to fit on and to judge on.
+        Row numbers of the cells on which the probes are fitted and evaluated.
     neighbors
-        Also predict by the mean of the nearest training cells, which sees what is too ragged for an MLP.
+        Also predict by the mean of the nearest training cells, which captures dependence that is
+        too irregular for an MLP.
     seed
-        Seed of the MLP, its weights and its batches, and of the draw of validation cells.
+        Seed of the weights and batches of the MLP and of the draw of validation cells.
     """
     if target.shape[1] == 0 or any(np.ptp(target[part], axis=0).max() == 0 for part in (train, test)):
         return HeldOut({}, target[test])
@@ -117,12 +125,38 @@ def held_out_r2(
     *,
     seed: int = 0,
 ) -> float:
-    """Share of the variance of ``target`` that ``source`` predicts, by the better of a ridge regression and an MLP."""
+    """Compute the share of the variance of ``target`` that can be predicted from ``source``.
+
+    The better of a ridge regression and an MLP counts.
+
+    Parameters
+    ----------
+    source
+        Predictors, shape ``(n_cells, n_source)``.
+    target
+        Values to predict, shape ``(n_cells, n_target)``; columns count in proportion to their
+        variance.
+    train, test
+        Row numbers of the cells on which the probes are fitted and evaluated.
+    seed
+        Seed of the MLP.
+
+    Returns
+    -------
+    R2 on test cells; NaN if ``target`` is constant.
+
+    Examples
+    --------
+    >>> source = np.random.default_rng(0).normal(size=(60, 2))
+    >>> target = source @ [[1.0], [2.0]]
+    >>> round(isk.metrics.held_out_r2(source, target, np.arange(32), np.arange(32, 60)), 1)
+    1.0
+    """
     return probe(source, target, train, test, seed=seed).r2
 
 
 def fit_ridge(source: NDArray[np.floating], target: NDArray[np.floating]) -> RidgeCV:
-    """Ridge regression whose penalty is chosen by leave-one-out error."""
+    """Return a ridge regression whose penalty is selected by leave-one-out error."""
     return RidgeCV(alphas=np.logspace(-2, 4, 7)).fit(source, target)
 
 
@@ -133,8 +167,11 @@ def _predict_by_neighbors(
     validation: NDArray[np.intp],
     test: NDArray[np.intp],
 ) -> NDArray[np.float32]:
-    """Mean of the nearest cells of ``fit``, of as many as predict ``validation`` best."""
-    known = fit[:_MOST_NEIGHBORS_FROM]  # in random order
+    """Return the mean of the nearest cells of ``fit``.
+
+    The number of neighbours is the one that predicts ``validation`` best.
+    """
+    known = fit[:_MAX_NEIGHBOR_CELLS]  # in random order
     choices = [min(k, len(known)) for k in _NEIGHBORS]
     search = NearestNeighbors(n_neighbors=max(choices), algorithm="brute").fit(source[known])
 
@@ -143,29 +180,35 @@ def _predict_by_neighbors(
 
     cells = np.concatenate([validation, test])
     nearest = search.kneighbors(source[cells], return_distance=False)
-    judged, wanted = np.arange(len(validation)), np.arange(len(validation), len(cells))
-    best = min(choices, key=lambda k: float(((predict(judged, k) - target[validation]) ** 2).sum()))
-    return predict(wanted, best)
+    of_validation, of_test = np.arange(len(validation)), np.arange(len(validation), len(cells))
+    best = min(choices, key=lambda k: float(((predict(of_validation, k) - target[validation]) ** 2).sum()))
+    return predict(of_test, best)
 
 
 def standardise(matrix: NDArray[np.floating], train: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Columns with mean 0 and standard deviation 1 over the training cells; constant ones are 0."""
+    """Return columns with mean 0 and standard deviation 1 over the training cells.
+
+    Constant columns become 0.
+    """
     matrix = matrix.astype(np.float64)
     width = matrix[train].std(axis=0)
     return ((matrix - matrix[train].mean(axis=0)) / np.where(width > 1e-8, width, 1.0)).astype(np.float32)
 
 
 def _one_scale(matrix: NDArray[np.floating], train: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Columns centred over the training cells and divided by one number, so that the widest has width 1."""
+    """Return columns centred over the training cells and divided by a common scale.
+
+    The largest standard deviation becomes 1.
+    """
     matrix = matrix.astype(np.float64)
     return ((matrix - matrix[train].mean(axis=0)) / matrix[train].std(axis=0).max()).astype(np.float32)
 
 
 _HIDDEN = 256
-_LARGEST_BATCH = 256
-_LEAST_BATCH = 32
+_MAX_BATCH = 256
+_MIN_BATCH = 32
 _STEPS_PER_EPOCH = 16
-"""Batches of small sets are cut so that an epoch has about so many steps."""
+"""Approximate number of steps per epoch to which the batch size of small data sets is adapted."""
 _LEARNING_RATE = 4e-3
 _WEIGHT_DECAY = 1e-3
 _MAX_EPOCHS = 16
@@ -181,12 +224,13 @@ def predict_by_mlp(
     rng: np.random.Generator,
     seed: int,
 ) -> NDArray[np.float32]:
-    """Predictions of an MLP with two hidden layers, shape ``(n_test, n_target)``.
+    """Return predictions of an MLP with two hidden layers, shape ``(n_test, n_target)``.
 
-    It is trained on ``fit`` with one cycle of the learning rate (Smith and Topin, arXiv 1708.07120), which gets as far in
-    16 epochs as a constant rate in 40, until ``validation`` stops getting better; its best weights predict.
+    It is trained on ``fit`` with one cycle of the learning rate (Smith and Topin, arXiv
+    1708.07120), which gets as far in 16 epochs as a constant learning rate in 40, with early
+    stopping on ``validation``. The weights of the best epoch are used.
     """
-    with limit_threads():  # as fast for so small a network
+    with limit_threads():  # equally fast for a network this small
         network = _fit_mlp(source, target, fit, validation, rng, seed)
         return _predict(network, source[test])
 
@@ -206,7 +250,7 @@ def _fit_mlp(
             nn.Linear(_HIDDEN, _HIDDEN), nn.GELU(),
             nn.Linear(_HIDDEN, target.shape[1]),
         )  # fmt: skip
-    batch_size = int(np.clip(len(fit) // _STEPS_PER_EPOCH, _LEAST_BATCH, _LARGEST_BATCH))
+    batch_size = int(np.clip(len(fit) // _STEPS_PER_EPOCH, _MIN_BATCH, _MAX_BATCH))
     n_steps = _MAX_EPOCHS * -(-len(fit) // batch_size)
     optimizer = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY, fused=True)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=max(n_steps, 1))
@@ -236,10 +280,22 @@ def _predict(network: nn.Module, source: NDArray[np.float32]) -> NDArray[np.floa
 
 @contextmanager
 def limit_threads(n_threads: int = 1) -> Iterator[None]:
-    """Let torch use so many threads on the CPU within the block.
+    """Limit the number of CPU threads of torch within a context.
 
-    With one, sums are the same on every machine, and networks as small as ours are hardly slower: on a busy machine, several
-    threads that wait for each other at every layer made training ten times slower.
+    With one thread, sums do not depend on the number of cores, and small networks are hardly
+    slower: on a busy machine, several threads that wait for each other at every layer made training
+    ten times slower.
+
+    Parameters
+    ----------
+    n_threads
+        Number of threads.
+
+    Examples
+    --------
+    >>> with isk.metrics.limit_threads(1):
+    ...     torch.get_num_threads()
+    1
     """
     before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
@@ -251,11 +307,11 @@ def limit_threads(n_threads: int = 1) -> Iterator[None]:
 
 N_PERMUTATIONS = 999
 
-_MOST_PERMUTED = 5_000
-"""Of more cells so many are drawn, which leaves the test exact."""
+_MAX_PERMUTED_CELLS = 5_000
+"""A random subset of this size is used if there are more cells; the test remains exact."""
 
 _ROUNDING = 1e-9
-"""Agreements as near as this are one agreement: sums in another order are off by rounding."""
+"""Agreements that differ by less count as equal, since sums in another order differ by rounding."""
 
 
 def permutation_p_value(
@@ -266,39 +322,41 @@ def permutation_p_value(
     *,
     n_permutations: int = N_PERMUTATIONS,
 ) -> float:
-    r"""How often chance alone makes predictions of held-out cells agree with the truth as well as they do.
+    r"""Test by permutation whether predictions of held-out cells agree with the truth.
 
-    The agreement is the sum over columns of the correlation between prediction and truth, of the best prediction. Its
-    null distribution comes from giving each cell the truth of another one. The models that predict were fitted on other
-    cells, so where source and truth are independent all pairings are equally likely, and the test is exact: the chance of
-    a value of at most :math:`\alpha` is at most :math:`\alpha` (Phipson and Smyth, arXiv 1603.05766, for the 1 in
-    :math:`(1 + \mathrm{count}) / (1 + n)`). The best prediction is sought anew for each pairing, so that the choice
-    does not spoil this.
+    The agreement is the sum over columns of the correlation between prediction and truth, maximised
+    over predictions. Its null distribution is obtained by permuting the truth among cells. Since
+    the models were fitted on other cells, all permutations are equally likely if source and truth
+    are independent, and the test is exact: the probability of a value of at most :math:`\alpha` is
+    at most :math:`\alpha` (Phipson and Smyth, arXiv 1603.05766, for the 1 in
+    :math:`(1 + \mathrm{count}) / (1 + n)`). The maximum over predictions is taken anew for each
+    permutation, so that the selection does not bias the test.
 
     Parameters
     ----------
     predictions
-        Of each model, shape ``(n_cells, n_columns)``.
+        Predictions of each model, shape ``(n_cells, n_columns)``.
     truth
-        Shape ``(n_cells, n_columns)``.
+        True values, shape ``(n_cells, n_columns)``.
     rng
-        Draws the pairings.
+        Generator of the permutations.
     groups
-        Number of the group of each cell, such as its batch, shape ``(n_cells,)``; cells are paired within their group, and
-        the question is then whether the source tells anything beyond the group.
+        Integer group of each cell, such as its batch, shape ``(n_cells,)``. Cells are permuted
+        within groups, which tests for dependence beyond that explained by the group.
     n_permutations
-        Number of pairings.
+        Number of permutations.
 
     Returns
     -------
     At least ``1 / (1 + n_permutations)`` and at most 1.
     """
-    if len(truth) > _MOST_PERMUTED:
-        few = rng.permutation(len(truth))[:_MOST_PERMUTED]
-        predictions, truth, groups = [p[few] for p in predictions], truth[few], None if groups is None else groups[few]
+    if len(truth) > _MAX_PERMUTED_CELLS:
+        subset = rng.permutation(len(truth))[:_MAX_PERMUTED_CELLS]
+        predictions, truth = [p[subset] for p in predictions], truth[subset]
+        groups = None if groups is None else groups[subset]
     n_cells = len(truth)
     groups = np.zeros(n_cells, dtype=np.intp) if groups is None else groups
-    # Sorted by group, any order of random numbers within groups pairs cells of a group with each other.
+    # With cells sorted by group, sorting by group plus a random number permutes within groups.
     by_group = np.argsort(groups, kind="stable")
     groups = groups[by_group]
     columns = np.stack([_unit_columns(predicted[by_group]).ravel() for predicted in predictions])
@@ -312,32 +370,68 @@ def permutation_p_value(
 
 
 def _unit_columns(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Columns centred and of length 1; constant ones are 0."""
+    """Return columns centred and of length 1; constant columns become 0."""
     centred = values - values.mean(axis=0, dtype=np.float64)
     length = np.linalg.norm(centred, axis=0)
     return centred / np.where(length > 1e-8, length, np.inf)
 
 
 FLOOR = 0.05
-"""Height of the floor, as a share of the standard deviation of a representation's widest direction."""
+"""Standard deviation of the noise floor, relative to that of the widest direction."""
 
 
 def through_floor(
     latent: NDArray[np.floating], train: NDArray[np.intp], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Principal directions of ``latent`` with the noise of the floor added to each, for praise.
+    """Rotate a representation to its principal axes and add the noise floor to each of them.
 
-    What a representation hides at a tiny scale is lost, so that it earns nothing by it. Shape ``(n_cells, n_features)`` in and
-    out, or fewer columns where there are fewer training cells than features.
+    Information on a negligible scale is lost, so that it is not credited to the representation.
+
+    Parameters
+    ----------
+    latent
+        Any representation of the cells, shape ``(n_cells, n_dimensions)``.
+    train
+        Row numbers of the cells that determine the axes and the scale of the noise.
+    rng
+        Generator of the noise.
+
+    Returns
+    -------
+    The noisy representation, shape ``(n_cells, n_dimensions)``, or with fewer columns if there are
+    fewer training cells than dimensions.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> latent = rng.normal(size=(100, 3))
+    >>> isk.metrics.through_floor(latent, np.arange(80), rng).shape
+    (100, 3)
     """
     turned, widths = _principal_directions(latent, train)
     return turned + FLOOR * widths.max() * rng.standard_normal(turned.shape)
 
 
 def flat_directions(latent: NDArray[np.floating], train: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Principal directions of ``latent`` that rise above the floor, each scaled to a standard deviation of 1.
+    """Return the principal directions above the noise floor, scaled to a standard deviation of 1.
 
-    Shape ``(n_cells, n_directions)``; no columns at all where ``latent`` is constant.
+    Parameters
+    ----------
+    latent
+        Any representation of the cells, shape ``(n_cells, n_dimensions)``.
+    train
+        Row numbers of the cells that determine directions and scales.
+
+    Returns
+    -------
+    The scaled directions, shape ``(n_cells, n_directions)``; without columns if ``latent`` is
+    constant.
+
+    Examples
+    --------
+    >>> latent = np.random.default_rng(0).normal(size=(100, 3)) * [10.0, 1.0, 0.001]
+    >>> isk.metrics.flat_directions(latent, np.arange(80)).shape
+    (100, 2)
     """
     turned, widths = _principal_directions(latent, train)
     above = widths > FLOOR * widths.max()
@@ -347,9 +441,12 @@ def flat_directions(latent: NDArray[np.floating], train: NDArray[np.intp]) -> ND
 def _principal_directions(
     latent: NDArray[np.floating], train: NDArray[np.intp]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """``latent`` turned to the principal axes of its training cells, and its standard deviation there along each."""
+    """Return ``latent`` rotated to the principal axes of its training cells.
+
+    Also returns the standard deviation of the training cells along each axis.
+    """
     centred = latent.astype(np.float64) - latent[train].mean(axis=0, dtype=np.float64)
-    # Rounding may leave a constant representation a width of its own; it has none.
+    # A constant representation has no width, but rounding could give it one.
     if np.ptp(latent[train], axis=0).max() == 0:
         return centred, np.zeros(latent.shape[1])
     turned = PCA(random_state=0).fit(centred[train]).transform(centred)

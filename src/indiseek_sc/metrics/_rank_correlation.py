@@ -1,4 +1,4 @@
-"""Whether two scores of cells, such as theta and WNN weights, rank labels alike."""
+"""Rank correlation over labels of two scores of cells, such as theta and WNN weights."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 FEWEST_LABELS = 3
+"""Smallest number of labels for a rank correlation."""
 
-_LARGEST_DRAW = 2_000_000
-"""Cells drawn at a time: 16 MB."""
+_MAX_DRAW = 2_000_000
+"""Number of cells drawn at once: 16 MB."""
 
 
 def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    return float(np.corrcoef(rankdata([a, b], axis=1))[0, 1])  # scipy's spearmanr also computes a p-value, at each draw
+    return float(
+        np.corrcoef(rankdata([a, b], axis=1))[0, 1]
+    )  # spearmanr of scipy would also compute a p-value for each draw
 
 
 def _kendall(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
@@ -35,22 +38,37 @@ STATISTICS: dict[str, Callable[[NDArray[np.float64], NDArray[np.float64]], float
     "spearman": _spearman,
     "kendall": _kendall,
 }
-"""Spearman's rho, and Kendall's tau-b, both with ties; NaN where all labels are alike."""
+"""Spearman's rho and Kendall's tau-b, both with ties; NaN if all labels are tied."""
 
 
 @dataclass(frozen=True, eq=False)
 class RankCorrelation:
-    """How alike two figures of cells rank their labels, and the means that were ranked.
+    """Rank correlation of labels by two scores, and the ranked means.
 
     Attributes
     ----------
     table
-        A row for each statistic, ``"spearman"`` and ``"kendall"``, with ``statistic``, ``estimate``, ``lower`` and ``upper`` (percentiles of the bootstrap),
-        ``jackknife_lower`` and ``jackknife_upper``, ``n_labels``, and ``left_out`` (labels of too few cells, joined by commas). Not numbers where all
-        labels are alike, and the jackknife where there are fewer than 4.
+        A row for each statistic, ``"spearman"`` and ``"kendall"``, with ``statistic``,
+        ``estimate``, ``lower`` and ``upper`` (percentiles of the bootstrap), ``jackknife_lower``
+        and ``jackknife_upper``, ``n_labels``, and ``left_out`` (labels of too few cells, separated
+        by commas). NaN if all labels are tied; the jackknife is NaN for fewer than 4 labels.
     labels
-        A row for each label: ``label``, ``n_cells``, ``ranked`` (whether it has enough cells), and of both figures the mean with its bootstrap
-        interval, ``value``, ``value_lower``, ``value_upper``, ``reference``, ``reference_lower`` and ``reference_upper``. A single cell has no interval.
+        A row for each label: ``label``, ``n_cells``, ``ranked`` (whether it has enough cells), and
+        the mean of both scores with its bootstrap interval: ``value``, ``value_lower``,
+        ``value_upper``, ``reference``, ``reference_lower`` and ``reference_upper``. A single cell
+        has no interval.
+
+    Examples
+    --------
+    >>> labels = np.repeat(["a", "b", "c", "d"], 20)
+    >>> theta = np.repeat([0.0, 1.0, 2.0, 3.0], 20)
+    >>> found = isk.metrics.rank_correlation(theta, theta**2, labels, n_bootstrap=20)
+    >>> found.labels[["label", "n_cells", "value", "reference"]]
+      label  n_cells  value  reference
+    0     a       20    0.0        0.0
+    1     b       20    1.0        1.0
+    2     c       20    2.0        4.0
+    3     d       20    3.0        9.0
     """
 
     table: pd.DataFrame
@@ -69,38 +87,62 @@ def rank_correlation(
     estimates: pd.DataFrame | None = None,
     seed: int = 0,
 ) -> RankCorrelation:
-    r"""Correlate the ranks of labels by the mean of two figures of their cells, such as theta and WNN weights.
+    r"""Correlate the ranks of labels by two scores of cells, such as theta and WNN weights.
 
-    Two intervals answer two questions. The *bootstrap* draws the cells of each label again, or the means of ``values`` from their
-    distribution over refits of a model where ``estimates`` are given: how much does the correlation vary with the cells and the training?
-    The *jackknife* leaves out one label at a time: how much does it depend on which cell types there are? With few labels the second is the wider
-    one, and the one to quote. Its standard error is :math:`\sqrt{\frac{n - 1}{n} \sum_i (\rho_{(i)} - \bar\rho)^2}` (Efron and Stein 1981, Ann. Statist. 9, 586),
-    its interval normal, cut to [-1, 1].
+    Labels are ranked by the mean of each score over their cells.
+
+    Two intervals are computed. The *bootstrap* resamples the cells of each label, or, if
+    ``estimates`` are given, the means of ``values`` from their distribution over refits of a model.
+    It describes how much the correlation varies with the cells and the training. The *jackknife*
+    leaves out one label at a time. It describes how much the correlation depends on the set of cell
+    types; with few labels it is the wider interval and the one to report. Its standard error is
+    :math:`\sqrt{\frac{n - 1}{n} \sum_i (\rho_{(i)} - \bar\rho)^2}` [1]_, with a normal interval
+    truncated to [-1, 1].
 
     Parameters
     ----------
     values, reference
-        One number a cell, shape ``(n_cells,)``.
+        Scores of the cells, shape ``(n_cells,)``.
     labels
-        One label a cell, shape ``(n_cells,)``; cells without one take no part.
+        Label of each cell, shape ``(n_cells,)``; cells without one are ignored.
     n_bootstrap
-        Number of times that cells are drawn again.
+        Number of bootstrap draws.
     confidence
-        Of all intervals.
+        Confidence level of all intervals.
     minimum_cells
-        Labels of fewer cells are not ranked; the table names them.
+        Labels of fewer cells are not ranked; the table lists them.
     statistics
-        Which of ``"spearman"`` and ``"kendall"``.
+        Any of ``"spearman"`` and ``"kendall"``.
     estimates
-        Means of ``values`` by label as refits of a model give them: indexed by label, with columns ``value``, ``standard_error`` and
-        ``degrees_of_freedom``. They take the place of the means of ``values``.
+        Means of ``values`` by label, estimated over refits of a model: indexed by label, with
+        columns ``value``, ``standard_error`` and ``degrees_of_freedom``. They replace the means of
+        ``values``.
     seed
         Seed of the bootstrap.
+
+    Returns
+    -------
+    The correlations with their intervals, and the means of the labels.
 
     Raises
     ------
     ValueError
-        If lengths differ, a value is not finite, an argument is out of its range, or fewer than 3 labels have enough cells.
+        If lengths differ, a value is not finite, an argument is out of its range, or fewer than 3
+        labels have enough cells.
+
+    References
+    ----------
+    .. [1] Efron and Stein. The jackknife estimate of variance. Annals of Statistics 9, 586 (1981).
+
+    Examples
+    --------
+    >>> labels = np.repeat(["a", "b", "c", "d"], 20)
+    >>> theta = np.repeat([0.0, 1.0, 2.0, 3.0], 20)
+    >>> found = isk.metrics.rank_correlation(theta, theta**2, labels, n_bootstrap=20)
+    >>> found.table[["statistic", "estimate", "n_labels"]].round(2)
+      statistic  estimate  n_labels
+    0  spearman       1.0         4
+    1   kendall       1.0         4
     """
     check_whole("n_bootstrap", n_bootstrap, 1)
     check_whole("minimum_cells", minimum_cells, 0)
@@ -112,15 +154,16 @@ def rank_correlation(
     reference = as_vector(reference, "reference", len(values))
     label, names = as_labels(labels, "labels", len(values))
     n_cells = np.bincount(label[label >= 0], minlength=len(names))
-    order = np.argsort(n_cells < minimum_cells, kind="stable")  # those that are ranked come first
+    order = np.argsort(n_cells < minimum_cells, kind="stable")  # ranked labels come first
     names, n_cells, n_labels = names[order], n_cells[order], int((n_cells >= minimum_cells).sum())
     if n_labels < FEWEST_LABELS:
         raise ValueError(
-            f"labels: ranks need at least {FEWEST_LABELS} labels of minimum_cells={minimum_cells} cells or more; there are {n_labels}, "
-            f"and {len(names) - n_labels} with fewer. Lower minimum_cells, or take coarser or finer labels."
+            f"labels: ranks need at least {FEWEST_LABELS} labels of minimum_cells={minimum_cells} cells or more; "
+            f"there are {n_labels}, and {len(names) - n_labels} with fewer. "
+            "Lower minimum_cells, or use coarser or finer labels."
         )
     figures = np.stack([values, reference])
-    groups = [np.flatnonzero(label == latent) for latent in order]
+    groups = [np.flatnonzero(label == code) for code in order]
     means = np.stack([figures[:, cells].mean(axis=1) for cells in groups], axis=1)
     rng = np.random.default_rng(seed)
     drawn = np.stack([_draw_means(figures[:, cells], n_bootstrap, rng) for cells in groups], axis=2)
@@ -143,9 +186,12 @@ def rank_correlation(
 
 
 def _draw_means(figures: NDArray[np.float64], n_draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Means of both figures, shape ``(2, n_cells)``, when cells are drawn with replacement; shape ``(n_draws, 2)``."""
+    """Return bootstrap means of both scores, shape ``(n_draws, 2)``.
+
+    ``figures`` has shape ``(2, n_cells)``.
+    """
     n_cells = figures.shape[1]
-    step = max(1, _LARGEST_DRAW // n_cells)
+    step = max(1, _MAX_DRAW // n_cells)
     parts = []
     for start in range(0, n_draws, step):
         again = rng.integers(n_cells, size=(min(step, n_draws - start), n_cells))
@@ -156,9 +202,12 @@ def _draw_means(figures: NDArray[np.float64], n_draws: int, rng: np.random.Gener
 def _draw_estimates(
     estimates: pd.DataFrame, n_draws: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Values of labels, shape ``(n_labels,)``, and draws from their t-distributions, shape ``(n_draws, n_labels)``."""
+    """Return the values of labels and draws from their t-distributions.
+
+    Their shapes are ``(n_labels,)`` and ``(n_draws, n_labels)``.
+    """
     value, error, df = estimates[["value", "standard_error", "degrees_of_freedom"]].to_numpy(dtype=float).T
-    # Half-known labels, of a single cell in some refit, have a value and no error.
+    # Labels with a single cell in some refit have a value but no standard error.
     draws = rng.standard_t(np.where(np.isfinite(df), np.maximum(df, 1), 1e6), size=(n_draws, len(value)))
     return value, value + np.nan_to_num(error) * draws
 
@@ -169,21 +218,26 @@ def _correlate(
     drawn: NDArray[np.float64],
     ends: list[float],
 ) -> dict[str, float]:
-    """A statistic of ``means``, shape ``(2, n_labels)``, with its intervals; ``drawn``, shape ``(n_draws, 2, n_labels)``, are those of the bootstrap."""
-    estimate = _of(statistic, means)
-    lower, upper = pd.Series([_of(statistic, pair) for pair in drawn]).quantile(ends)  # of those that have ranks
-    wide = norm.ppf(ends[1]) * _jackknife_error(statistic, means)
+    """Return a statistic of ``means``, shape ``(2, n_labels)``, with its intervals.
+
+    ``drawn`` contains the bootstrap means, shape ``(n_draws, 2, n_labels)``.
+    """
+    estimate = _evaluate(statistic, means)
+    lower, upper = pd.Series([_evaluate(statistic, pair) for pair in drawn]).quantile(
+        ends
+    )  # ignores draws without ranks
+    half_width = norm.ppf(ends[1]) * _jackknife_error(statistic, means)
     return {
         "estimate": estimate,
         "lower": float(lower),
         "upper": float(upper),
-        "jackknife_lower": float(np.clip(estimate - wide, -1, 1)),
-        "jackknife_upper": float(np.clip(estimate + wide, -1, 1)),
+        "jackknife_lower": float(np.clip(estimate - half_width, -1, 1)),
+        "jackknife_upper": float(np.clip(estimate + half_width, -1, 1)),
     }
 
 
-def _of(statistic: Callable[[NDArray, NDArray], float], pair: NDArray[np.float64]) -> float:
-    if (np.ptp(pair, axis=1) == 0).any():  # scipy would say so at each of a thousand draws
+def _evaluate(statistic: Callable[[NDArray, NDArray], float], pair: NDArray[np.float64]) -> float:
+    if (np.ptp(pair, axis=1) == 0).any():  # avoids a warning of scipy for each draw
         return np.nan
     return statistic(*pair)
 
@@ -191,6 +245,6 @@ def _of(statistic: Callable[[NDArray, NDArray], float], pair: NDArray[np.float64
 def _jackknife_error(statistic: Callable[[NDArray, NDArray], float], means: NDArray[np.float64]) -> float:
     n = means.shape[1]
     if n <= FEWEST_LABELS:
-        return np.nan  # two labels are ranked alike or not
-    without = np.array([_of(statistic, np.delete(means, place, axis=1)) for place in range(n)])
+        return np.nan  # leaving one out would leave two labels, with a correlation of 1 or -1
+    without = np.array([_evaluate(statistic, np.delete(means, place, axis=1)) for place in range(n)])
     return float(np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()))

@@ -1,4 +1,4 @@
-"""What can be told from a representation of unseen cells: labels, and true factors where they are known."""
+"""Prediction of labels and of known factors from a representation, on held-out cells."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ if TYPE_CHECKING:
 def label_accuracy(
     latent: ArrayLike, labels: ArrayLike, train: ArrayLike, test: ArrayLike, *, n_neighbors: int = 15
 ) -> float:
-    """Share of test cells whose label is the commonest among their nearest training cells.
+    """Compute the accuracy of a nearest-neighbour classifier of labels on test cells.
+
+    Each test cell receives the most frequent label among its nearest training cells.
 
     Parameters
     ----------
     latent
-        Positions of the cells, shape ``(n_cells, n_features)``.
+        Any representation of the cells, shape ``(n_cells, n_dimensions)``.
     labels
-        One label a cell, shape ``(n_cells,)``; cells without one are left out of both parts.
+        Label of each cell, shape ``(n_cells,)``; cells without one are left out of both parts.
     train, test
-        Row numbers of the cells to learn from and to judge on, shapes ``(n_train,)`` and ``(n_test,)``.
+        Row numbers of the cells for fitting and for evaluation, shapes ``(n_train,)`` and
+        ``(n_test,)``.
     n_neighbors
-        Number of training cells that vote.
+        Number of neighbours among the training cells.
 
     Returns
     -------
@@ -41,8 +44,15 @@ def label_accuracy(
     Raises
     ------
     ValueError
-        If ``latent`` is not a finite matrix, ``train`` and ``test`` overlap or point outside, or a part has too few
-        labelled cells.
+        If ``latent`` is not a finite matrix, ``train`` and ``test`` overlap or lie outside of the
+        cells, or a part has too few labelled cells.
+
+    Examples
+    --------
+    >>> labels = np.tile(["a", "b"], 20)
+    >>> latent = np.random.default_rng(0).normal(size=(40, 2)) + 10 * (labels == "b")[:, None]
+    >>> isk.metrics.label_accuracy(latent, labels, np.arange(30), np.arange(30, 40), n_neighbors=5)
+    1.0
     """
     points = as_matrix(latent, "latent")
     label, _ = as_labels(labels, "labels", len(points))
@@ -66,48 +76,61 @@ def factor_recovery(
     given: ArrayLike | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Say how much of each known factor fresh probes read from a representation, on held-out cells.
+    """Compute how much of each known factor a representation explains on held-out cells.
 
-    Each factor has probes of its own, the better of which counts. For a specific representation of the synthetic suite the aim is at
-    least .95 for factors that only its modality sees, and at most .02 for shared ones and their squares. This figure is ours.
+    Each factor has its own probes, the better of which counts. For a specific representation of the
+    synthetic suite, the targets are at least .95 for the private factors of its modality and at
+    most .02 for shared factors and their squares. This metric is not from the paper.
 
     Parameters
     ----------
     latent
-        Shape ``(n_cells, n_latent)``.
+        Any representation of the cells, shape ``(n_cells, n_dimensions)``.
     factors
-        By name, one or more factors of the same cells, shape ``(n_cells,)`` or ``(n_cells, n_factors)``.
+        By name, one or more factors of the same cells, shape ``(n_cells,)`` or
+        ``(n_cells, n_factors)``.
     train, test
-        Row numbers of the cells to fit probes on and to read figures on; without a cell in common.
+        Row numbers of the cells on which probes are fitted and evaluated; they must not overlap.
     given
-        What probes may read besides the representation, shape ``(n_cells, n_given)``. In the data s * p only the size of p is sure: p and
-        p * sign(s) are equally independent of a symmetric s. A representation of either is read fairly with s given, which tells
-        nothing of p by itself.
+        Additional predictors, shape ``(n_cells, n_given)``. For example, a product s * p identifies
+        p only up to its sign: p and p * sign(s) are equally independent of a symmetric s. A
+        representation of either is evaluated fairly with s given, which by itself explains nothing
+        of p.
     seed
         Seed of the probes.
 
     Returns
     -------
-    One row a factor: ``factor`` (name and column, such as ``shared_0``; the name alone where the array has one dimension)
-    and ``r2``, NaN where a factor does not vary.
+    One row for each factor: ``factor`` (name and column, such as ``shared_0``; the name alone if
+    the array has one dimension) and ``r2``, NaN for a constant factor.
 
     Raises
     ------
     ValueError
-        If no factor is given, shapes differ, a value is not finite, or ``train`` and ``test`` overlap or point outside of
-        the cells.
+        If no factor is given, shapes differ, a value is not finite, or ``train`` and ``test``
+        overlap or lie outside of the cells.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> factors = {"shared": rng.normal(size=(60, 1)), "private": rng.normal(size=(60, 1))}
+    >>> table = isk.metrics.factor_recovery(factors["private"], factors, np.arange(32), np.arange(32, 60))
+    >>> table.assign(recovered=table["r2"] > 0.95)[["factor", "recovered"]]
+          factor  recovered
+    0   shared_0      False
+    1  private_0       True
     """
     if not factors:
         raise ValueError("factors is empty. Give at least one array by name.")
     source = as_matrix(latent, "latent")
     if given is not None:
         source = np.hstack([source, as_matrix(given, "given", len(source))])
-    fitted, read = as_split(train, test, len(source))
+    rows_train, rows_test = as_split(train, test, len(source))
     rows = []
     for name, values in factors.items():
         values = np.asarray(values)
         matrix = as_matrix(values[:, None] if values.ndim == 1 else values, f"factors[{name!r}]", len(source))
         for column in range(matrix.shape[1]):
-            r2 = held_out_r2(source, matrix[:, [column]], fitted, read, seed=seed)
+            r2 = held_out_r2(source, matrix[:, [column]], rows_train, rows_test, seed=seed)
             rows.append({"factor": name if values.ndim == 1 else f"{name}_{column}", "r2": r2})
     return pd.DataFrame(rows)

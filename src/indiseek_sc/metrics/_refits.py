@@ -1,4 +1,4 @@
-"""What holds for labels whatever cells a model was trained on: estimates over refits, each evaluated on cells that it never saw."""
+"""Modality importance over refits of a model, each evaluated on its held-out cells."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.stats import false_discovery_control, t
 from indiseek_sc._checks import check_share, check_whole
 from indiseek_sc.metrics._checks import as_labels
 from indiseek_sc.metrics._information import label_information
-from indiseek_sc.metrics._theta import PURITY_COLUMNS, expected_purity, find_neighbors, log_purity_ratio
+from indiseek_sc.metrics._theta import PURITY_COLUMNS, exact_neighbors, expected_purity, log_purity_ratio
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,18 +22,37 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 Claim = Literal["rna", "adt", "undecided", "neither", "not assessed"]
-"""Which modality resolves a label better: undecided where one resolves it and the difference is not significant."""
+"""Modality that resolves a label better.
+
+It is "undecided" if a modality resolves the label but the difference is not significant."""
 
 FALSE_DISCOVERY_RATE = 0.05
+"""Level of the tests over labels."""
 
-FEWEST_LABELS_TO_MODERATE = 3
+MIN_LABELS_TO_MODERATE = 3
+"""Variances of fewer labels are not moderated."""
 
-MOST_DEGREES_OF_FREEDOM = 1e4
-"""Of a variance that is the same, relative to the sampling variance, for all labels."""
+MAX_DEGREES_OF_FREEDOM = 1e4
+"""Degrees of freedom if the variance ratio does not differ among labels."""
 
 
 class Refit(NamedTuple):
-    """Latent representations of one refit, by role, shape ``(n_cells, n_dimensions)``, and the cells that it never saw."""
+    """Representations of one refit of a model.
+
+    Attributes
+    ----------
+    shared, specific
+        By role, ``"rna"`` and ``"adt"``, latent representations of shape
+        ``(n_cells, n_dimensions)``.
+    held_out
+        Whether each cell was excluded from the training of this refit, shape ``(n_cells,)``.
+
+    Examples
+    --------
+    >>> latents = {"rna": np.zeros((4, 2)), "adt": np.zeros((4, 3))}
+    >>> isk.metrics.Refit(latents, latents, np.arange(4) < 2).held_out.tolist()
+    [True, True, False, False]
+    """
 
     shared: Mapping[str, NDArray[np.floating]]
     specific: Mapping[str, NDArray[np.floating]]
@@ -42,7 +61,10 @@ class Refit(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Estimates:
-    """Estimates over refits with standard errors and degrees of freedom, each of shape ``(n_labels,)``."""
+    """Estimates over refits with standard errors and degrees of freedom.
+
+    Each has shape ``(n_labels,)``.
+    """
 
     value: NDArray[np.float64]
     standard_error: NDArray[np.float64]
@@ -54,7 +76,7 @@ class Estimates:
         return self.value - half, self.value + half
 
     def p_value(self, *, above_zero: bool = False) -> NDArray[np.float64]:
-        """Return p-values of the hypothesis that the value is 0, or at most 0."""
+        """Return p-values of the hypothesis that the value is 0, or at most 0 if ``above_zero``."""
         with np.errstate(divide="ignore", invalid="ignore"):
             statistic = self.value / self.standard_error
         df = self.degrees_of_freedom
@@ -64,34 +86,48 @@ class Estimates:
 def combine_refits(
     means: NDArray[np.float64], variances: NDArray[np.float64], n_sampled: NDArray[np.float64]
 ) -> Estimates:
-    r"""Combine the means that several refits give.
+    r"""Combine the means of labels over several refits into estimates with standard errors.
 
-    With :math:`m_r` the mean of refit :math:`r` of :math:`R`, :math:`v` the sampling variance of the mean over all cells and
-    :math:`s^2` the variance of :math:`m_r` over refits, the squared standard error of the mean over refits is
-    :math:`v (1 + \tilde\rho / R)`. Here :math:`\tilde\rho` is :math:`\rho = s^2 / v` of the label, moderated towards what is usual
-    among the labels by empirical Bayes [1]_, since few refits say little about a single variance:
-    :math:`\tilde\rho = (d_0 \rho_0 + (R - 1) \rho) / (d_0 + R - 1)`, with :math:`\rho_0, d_0` fitted to all labels. Degrees of freedom
-    are those of Welch and Satterthwaite. Refits are trained and evaluated on different halves of the cells, so that
-    :math:`s^2` holds the effects of training cells and of seeds, and of the sampling of test cells once more, which makes
-    intervals conservative.
+    With :math:`m_r` the mean of refit :math:`r` of :math:`R`, :math:`v` the sampling variance of
+    the mean over all cells and :math:`s^2` the variance of :math:`m_r` over refits, the squared
+    standard error of the mean over refits is :math:`v (1 + \tilde\rho / R)`. Here
+    :math:`\tilde\rho` is the ratio :math:`\rho = s^2 / v` of the label, moderated towards the
+    common value of all labels by empirical Bayes [1]_, since few refits give an imprecise variance:
+    :math:`\tilde\rho = (d_0 \rho_0 + (R - 1) \rho) / (d_0 + R - 1)`, with :math:`\rho_0, d_0`
+    fitted to all labels. Degrees of freedom are those of Welch and Satterthwaite. As refits are
+    trained and evaluated on different halves of the cells, :math:`s^2` includes the effects of
+    training cells and of seeds, and once more the sampling of test cells, which makes intervals
+    conservative.
 
     Parameters
     ----------
     means
-        Mean of each refit, shape ``(n_refits, n_labels)``; NaN where a refit has too few cells of a label.
+        Mean of each refit, shape ``(n_refits, n_labels)``; NaN if a refit has too few cells of a
+        label.
     variances
         Sampling variance of the mean over all cells, estimated by each refit, same shape.
     n_sampled
-        Number of cells, or of samples, that the sampling variances were estimated from, same shape.
+        Number of cells, or of samples, from which the sampling variances were estimated, same
+        shape.
 
     Returns
     -------
-    NaN for labels that fewer than two refits know.
+    Estimates with attributes ``value``, ``standard_error`` and ``degrees_of_freedom``; NaN for
+    labels that are known in fewer than two refits.
 
     References
     ----------
-    .. [1] Smyth. Linear models and empirical Bayes methods for assessing differential expression in microarray
-       experiments. Stat. Appl. Genet. Mol. Biol. 3, 3 (2004).
+    .. [1] Smyth. Linear models and empirical Bayes methods for assessing differential expression in
+       microarray experiments. Stat. Appl. Genet. Mol. Biol. 3, 3 (2004).
+
+    Examples
+    --------
+    >>> means = np.array([[1.0, 0.1], [3.0, 0.3]])
+    >>> found = isk.metrics.combine_refits(means, np.ones((2, 2)), np.full((2, 2), 50.0))
+    >>> found.value
+    array([2. , 0.2])
+    >>> found.standard_error.round(2)
+    array([1.41, 1.  ])
     """
     is_known = np.isfinite(means) & np.isfinite(variances)
     n_refits = is_known.sum(axis=0)
@@ -113,12 +149,15 @@ def combine_refits(
 def _moderate(
     between: NDArray[np.float64], sampling: NDArray[np.float64], df: NDArray[np.intp]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Variances over refits, moderated relative to the sampling variance, and their degrees of freedom."""
+    """Return moderated variances over refits and their degrees of freedom.
+
+    Moderation applies to the ratio of these variances to the sampling variances.
+    """
     own = np.maximum(df, 1).astype(float)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = between / sampling
     used = np.isfinite(ratio) & (ratio > 0)
-    if used.sum() < FEWEST_LABELS_TO_MODERATE:
+    if used.sum() < MIN_LABELS_TO_MODERATE:
         return between, own
     # Moments of the logarithm of a scaled F distribution.
     own_used = own[used]
@@ -126,9 +165,9 @@ def _moderate(
     excess = logs.var(ddof=1) - polygamma(1, own_used / 2).mean()
     between, df_between = between.copy(), own.copy()
     if excess <= 0:  # the ratios differ no more than by chance
-        between[used], df_between[used] = np.exp(logs.mean()) * sampling[used], MOST_DEGREES_OF_FREEDOM
+        between[used], df_between[used] = np.exp(logs.mean()) * sampling[used], MAX_DEGREES_OF_FREEDOM
         return between, df_between
-    half = brentq(lambda x: float(polygamma(1, x)) - excess, 1e-3, MOST_DEGREES_OF_FREEDOM)
+    half = brentq(lambda x: float(polygamma(1, x)) - excess, 1e-3, MAX_DEGREES_OF_FREEDOM)
     prior = np.exp(logs.mean() + digamma(half) - np.log(half))
     between[used] = (2 * half * prior + own_used * ratio[used]) / (2 * half + own_used) * sampling[used]
     df_between[used] += 2 * half
@@ -142,11 +181,26 @@ class ReplicatedImportance:
     Attributes
     ----------
     table
-        One row a label, as :func:`indiseek_sc.tl.modality_importance` returns it.
+        One row for each label, as returned by :func:`indiseek_sc.tl.modality_importance`.
     theta
-        Theta by cell, mean over the refits that did not see it, shape ``(n_cells,)``; NaN where there is none.
+        Theta of each cell, averaged over the refits that held it out, shape ``(n_cells,)``; NaN if
+        there is none.
     theta_of_labels
-        Theta of each label as an estimate: indexed by label, with columns ``value``, ``standard_error`` and ``degrees_of_freedom``.
+        Estimated theta of each label: indexed by label, with columns ``value``, ``standard_error``
+        and ``degrees_of_freedom``.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> labels, halves = np.tile(["a", "b"], 50), np.arange(100) < 50
+    >>> refits = []
+    >>> for held_out in (halves, ~halves):
+    ...     noise = {role: rng.normal(size=(100, 2)) for role in ("rna", "adt")}
+    ...     specific = noise | {"rna": noise["rna"] + 10 * (labels == "b")[:, None]}
+    ...     refits.append(isk.metrics.Refit(noise, specific, held_out))
+    >>> found = isk.metrics.replicated_importance(refits, labels, information=False)
+    >>> found.theta.shape, list(found.theta_of_labels)
+    ((100,), ['value', 'standard_error', 'degrees_of_freedom'])
     """
 
     table: pd.DataFrame
@@ -168,40 +222,62 @@ def replicated_importance(
     information: bool = True,
     seed: int = 0,
 ) -> ReplicatedImportance:
-    """Compare how well two modalities resolve each label, with intervals over cells, training cells and seeds.
+    """Compare how well two modalities resolve each label, with uncertainty over refits.
 
-    Each refit is evaluated on cells that it never saw, by theta (:func:`modality_importance`) and by what its specific
-    representations add to the shared ones (:func:`label_information`). A label is claimed for a modality where the difference
-    of information is significant at a false discovery rate of 5 % over labels (Benjamini and Hochberg), and the
-    information of one modality at least is above 0 by the same criterion.
+    Intervals account for the sampling of cells, the training cells and the seeds.
+
+    Each refit is evaluated on its held-out cells, by theta (:func:`modality_importance`) and by the
+    information that its specific representations add to the shared ones
+    (:func:`label_information`). A label is assigned to a modality if the difference of information
+    is significant at a false discovery rate of 5 % over labels (Benjamini and Hochberg) and the
+    information of at least one modality is above 0 by the same criterion.
 
     Parameters
     ----------
     refits
-        At least two.
+        At least two refits of a model.
     labels
-        One label a cell, shape ``(n_cells,)``; None or NaN where it is not known.
+        Label of each cell, shape ``(n_cells,)``; None or NaN where it is unknown.
     latent
-        Which representations theta is computed from.
+        Kind of representations from which theta is computed.
     samples
-        Donor or sample of each cell, shape ``(n_cells,)``: standard errors are then over samples (cluster-robust), not over cells.
+        Donor or sample of each cell, shape ``(n_cells,)``. Standard errors are then computed over
+        samples (cluster-robust) instead of cells.
     batches
-        Batch of each cell, shape ``(n_cells,)``: purity expected by chance is that of labels permuted within batches, and
-        information is beyond that of the batch.
+        Batch of each cell, shape ``(n_cells,)``. The expected purity is then that of labels
+        permuted within batches, and information is conditional on the batch.
     n_neighbors, smoothing, confidence, minimum_cells
         As in :func:`modality_importance`.
     information
-        Whether to compute information too, which takes some seconds for each refit.
+        Whether to compute information, which takes several seconds for each refit.
     seed
         Seed of the probes.
+
+    Returns
+    -------
+    Modality importance of labels and cells.
 
     Raises
     ------
     ValueError
-        If there are fewer than two refits, or as in :func:`modality_importance` and :func:`label_information`.
+        If there are fewer than two refits, or as in :func:`modality_importance` and
+        :func:`label_information`.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> labels, halves = np.tile(["a", "b"], 50), np.arange(100) < 50
+    >>> refits = []
+    >>> for held_out in (halves, ~halves):
+    ...     noise = {role: rng.normal(size=(100, 2)) for role in ("rna", "adt")}
+    ...     specific = noise | {"rna": noise["rna"] + 10 * (labels == "b")[:, None]}
+    ...     refits.append(isk.metrics.Refit(noise, specific, held_out))
+    >>> found = isk.metrics.replicated_importance(refits, labels, information=False)
+    >>> (found.table["theta"] > 0).tolist()
+    [True, True]
     """
     if len(refits) < 2:
-        raise ValueError(f"refits: at least 2 are needed to see how results vary among them; there are {len(refits)}.")
+        raise ValueError(f"refits: at least 2 are needed to estimate their variance; there are {len(refits)}.")
     check_share("confidence", confidence)
     check_whole("minimum_cells", minimum_cells, 0)
     n_cells = len(refits[0].held_out)
@@ -215,7 +291,7 @@ def replicated_importance(
     known = names[label].astype(object)
     known[label < 0] = None
 
-    collected: dict[str, list[_OfRefit]] = {}
+    collected: dict[str, list[_LabelMeans]] = {}
     total, times = np.zeros(n_cells), np.zeros(n_cells)
     for number, refit in enumerate(refits):
         rows = _complete_rows(refit, label)
@@ -223,11 +299,13 @@ def replicated_importance(
         scores = _score_neighbors(refit, latent, test, label, len(names), batch, n_neighbors, smoothing)
         total[test] += scores["theta"]
         times[test] += 1
-        summary = {name: _of_labels(values, label[test], sample[test], len(names)) for name, values in scores.items()}
+        summary = {
+            name: _average_by_label(values, label[test], sample[test], len(names)) for name, values in scores.items()
+        }
         if information:
             summary |= _score_information(refit, rows, test, known, names, sample, batch, minimum_cells, seed + number)
-        for name, of_refit in summary.items():
-            collected.setdefault(name, []).append(of_refit)
+        for name, label_means in summary.items():
+            collected.setdefault(name, []).append(label_means)
     counts = np.bincount(label[(times > 0) & (label >= 0)], minlength=len(names))
     share = np.mean([refit.held_out.mean() for refit in refits])
     estimates = {
@@ -245,8 +323,11 @@ def replicated_importance(
     return ReplicatedImportance(table, theta, theta_of_labels)
 
 
-class _OfRefit(NamedTuple):
-    """Mean of a score by label, its sampling variance, and of how many cells or samples; each of shape ``(n_labels,)``."""
+class _LabelMeans(NamedTuple):
+    """Mean of a score by label, its sampling variance, and the number of cells or samples.
+
+    Each has shape ``(n_labels,)``.
+    """
 
     mean: NDArray[np.float64]
     variance: NDArray[np.float64]
@@ -268,12 +349,12 @@ def _score_neighbors(
     n_neighbors: int,
     smoothing: float,
 ) -> dict[str, NDArray[np.float64]]:
-    """Theta, purities and purities by chance of the test cells, each of shape ``(n_test,)``."""
+    """Return theta, purities and expected purities of test cells, each of shape ``(n_test,)``."""
     scores = {}
     for role in refit.specific:
         kinds = {"specific": [refit.specific], "shared": [refit.shared], "both": [refit.shared, refit.specific]}[latent]
         points = np.hstack([kind[role][test] for kind in kinds])
-        neighbors = find_neighbors(points, n_neighbors)
+        neighbors = exact_neighbors(points, n_neighbors)
         scores[f"purity_{role}"] = (label[test][neighbors] == label[test][:, None]).mean(axis=1)
         scores[f"chance_{role}"] = expected_purity(neighbors, label[test], batch[test], n_labels)
     scores["theta"] = log_purity_ratio(scores["purity_rna"], scores["purity_adt"], n_neighbors, smoothing)
@@ -290,11 +371,14 @@ def _score_information(
     batch: NDArray[np.intp],
     minimum_cells: int,
     seed: int,
-) -> dict[str, _OfRefit]:
-    """Information of both modalities and its difference, by label; NaN for labels of too few cells."""
+) -> dict[str, _LabelMeans]:
+    """Return the information of both modalities and its difference by label.
+
+    NaN for labels of too few cells.
+    """
     indicators = np.eye(batch.max() + 1)[batch] if batch.max() else np.zeros((len(batch), 0))
     shared = np.hstack([*refit.shared.values(), indicators])
-    # Halves have half of the cells of a label.
+    # A refit holds out half of the cells, and so about half of the cells of each label.
     found = label_information(
         shared[rows],
         {role: z[rows] for role, z in refit.specific.items()},
@@ -312,18 +396,21 @@ def _score_information(
     for name, values in gain.items():
         parts = np.full((3, len(names)), np.nan)
         parts[:, place] = np.transpose([_mean_and_variance(column, of_sample) for column in values.T])
-        summary[name] = _OfRefit(*parts)
+        summary[name] = _LabelMeans(*parts)
     return summary
 
 
-def _of_labels(values: NDArray, label: NDArray, sample: NDArray, n_labels: int) -> _OfRefit:
-    return _OfRefit(
+def _average_by_label(values: NDArray, label: NDArray, sample: NDArray, n_labels: int) -> _LabelMeans:
+    return _LabelMeans(
         *np.transpose([_mean_and_variance(values[label == l], sample[label == l]) for l in range(n_labels)])
     )
 
 
 def _mean_and_variance(values: NDArray[np.float64], sample: NDArray[np.intp]) -> tuple[float, float, float]:
-    """Mean, its variance by sums over samples (each cell its own sample if none are known), and the number of samples."""
+    """Return the mean, its cluster-robust variance over samples, and the number of samples.
+
+    Each cell is its own sample if samples are unknown.
+    """
     if len(values) < 2:
         return np.nan, np.nan, np.nan
     _, place = np.unique(sample, return_inverse=True)
@@ -369,7 +456,7 @@ def _make_table(
 
 
 def _adjust(p_value: NDArray[np.float64], used: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Benjamini-Hochberg q-values over the labels that are used; NaN for the others."""
+    """Return Benjamini-Hochberg q-values over the labels in ``used``; NaN for the others."""
     used = used & np.isfinite(p_value)
     q_value = np.full(len(p_value), np.nan)
     if used.any():

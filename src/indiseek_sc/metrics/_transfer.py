@@ -1,4 +1,4 @@
-"""Labels of cells by their nearest neighbours among labelled ones."""
+"""Label transfer by nearest labelled neighbours."""
 
 from __future__ import annotations
 
@@ -13,33 +13,43 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 N_AT_ONCE = 20_000
-"""Cells whose votes are held at a time."""
+"""Number of cells whose votes are held at once."""
 
 
 def transfer_labels(
     reference: ArrayLike, labels: ArrayLike, query: ArrayLike, *, n_neighbors: int = 15
 ) -> tuple[NDArray, NDArray[np.float64]]:
-    """Let the nearest labelled cells vote for the label of each cell, each by the inverse of its distance.
+    """Assign labels to cells by a distance-weighted vote of the nearest labelled cells.
+
+    Votes are weighted by the inverse of the distance.
 
     Parameters
     ----------
     reference
-        Representations of labelled cells, shape ``(n_reference, n_dimensions)``.
+        Any representation of labelled cells, shape ``(n_reference, n_dimensions)``.
     labels
         Their labels, shape ``(n_reference,)``.
     query
-        Representations of the cells to label, shape ``(n_query, n_dimensions)``.
+        Representation of the cells to label, shape ``(n_query, n_dimensions)``.
     n_neighbors
-        How many cells vote; all if there are fewer.
+        Number of voting cells; all labelled cells if there are fewer.
 
     Returns
     -------
-    The label of each cell with the most votes, and its share of them, shape ``(n_query,)`` both.
+    The label of each cell with the most votes, and its share of the votes, shape ``(n_query,)``
+    both.
 
     Raises
     ------
     ValueError
-        If an array has another shape or is not finite, or ``n_neighbors`` is below 1.
+        If an array has a wrong shape or is not finite, or ``n_neighbors`` is below 1.
+
+    Examples
+    --------
+    >>> reference, labels = [[0.0], [1.0], [10.0], [11.0]], ["a", "a", "b", "b"]
+    >>> found, share = isk.metrics.transfer_labels(reference, labels, [[0.4], [10.6]], n_neighbors=2)
+    >>> found.tolist(), share.tolist()
+    (['a', 'b'], [1.0, 1.0])
     """
     from sklearn.neighbors import KNeighborsClassifier
 

@@ -1,4 +1,4 @@
-"""The nearest cells by both modalities at once: the weighted nearest neighbours of Seurat, and their graph."""
+"""Weighted nearest neighbours of Seurat for two modalities, and their shared-neighbour graph."""
 
 from __future__ import annotations
 
@@ -8,21 +8,29 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from indiseek_sc._checks import check_number, check_whole
-from indiseek_sc.metrics._wnn_weights import WnnSearch, affinity, as_sets, blocks, find_neighbors, fit_wnn, norm
+from indiseek_sc.metrics._wnn_weights import WnnSearch, affinity, as_sets, blocks, fit_wnn, norm, search_neighbors
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
 class WnnNeighbors(NamedTuple):
-    """Weighted nearest neighbours of cells, the nearest first, and the weights that they are found by."""
+    """Weighted nearest neighbours of cells, in order of distance.
+
+    Examples
+    --------
+    >>> first, second = np.random.default_rng(0).normal(size=(2, 30, 4))
+    >>> found = isk.metrics.wnn_neighbors(first, second, n_neighbors=5, n_candidates=10, search="exact")
+    >>> found.indices.shape, found.weights.shape
+    ((30, 5), (30,))
+    """
 
     indices: NDArray[np.intp]
-    """Rows of the neighbours, shape ``(n_cells, n_neighbors)``; the cell itself is not among them."""
+    """Row numbers of the neighbours, shape ``(n_cells, n_neighbors)``, without the cell itself."""
     distances: NDArray[np.float64]
     """``sqrt((1 - affinity) / 2)``, between 0 and 0.71, of the same shape."""
     weights: NDArray[np.float64]
-    """Weights of the first modality, shape ``(n_cells,)``, as :func:`wnn_weights` gives them."""
+    """Weights of the first modality, shape ``(n_cells,)``, as returned by :func:`wnn_weights`."""
 
 
 def wnn_neighbors(
@@ -34,30 +42,32 @@ def wnn_neighbors(
     normalize: bool = True,
     search: WnnSearch = "annoy",
 ) -> WnnNeighbors:
-    r"""Find the nearest cells of each cell by two modalities, each as much as it weighs, as Seurat does.
+    r"""Find the weighted nearest neighbours of each cell in two modalities, as Seurat does.
 
-    The candidates of a cell are its nearest cells in either modality. With :math:`w_i`, :math:`\nu_i` and
-    :math:`\sigma_i` the weight, the distance to the nearest neighbour and the bandwidth of each modality, all of
-    :func:`wnn_weights`, those with the largest affinity
+    The candidates of a cell are its nearest cells in either modality. With :math:`w_i`,
+    :math:`\nu_i` and :math:`\sigma_i` the weight, the distance to the nearest neighbour and the
+    bandwidth of each modality as in :func:`wnn_weights`, the candidates with the largest affinity
 
     .. math::
 
         \sum_m w_{mi} \exp\left(-\frac{\max(\lVert x_{mi} - x_{mj} \rVert - \nu_{mi}, 0)}{\sigma_{mi}}\right)
 
-    are taken; of those with the same affinity, the nearest in the first modality, and then in the second.
+    are selected. Ties are resolved by the distance in the first modality, then in the second.
 
     Parameters
     ----------
     first, second
-        Embeddings of the same cells in the same order, shape ``(n_cells, n_features)``; widths may differ.
+        Any two representations of the same cells in the same order, shape
+        ``(n_cells, n_dimensions)``; widths may differ.
     n_neighbors
-        How many cells are taken (Seurat's ``k.nn``), the cell itself not among them; all others where there are fewer.
-        The weights are computed of as many neighbours, the cell itself among these, as in Seurat.
+        Number of neighbours of a cell (Seurat's ``k.nn``), without the cell itself; all others if
+        there are fewer. Weights are computed from the same number of neighbours including the cell
+        itself, as in Seurat.
     n_candidates
-        Nearest cells in each modality that are compared (Seurat's ``knn.range``), the cell itself included; all cells
-        where there are fewer.
+        Number of nearest cells in each modality that are compared (Seurat's ``knn.range``),
+        including the cell itself; all cells if there are fewer.
     normalize, search
-        See :func:`wnn_weights`.
+        As in :func:`wnn_weights`.
 
     Returns
     -------
@@ -66,27 +76,35 @@ def wnn_neighbors(
     Raises
     ------
     ValueError
-        If :func:`wnn_weights` would raise it, or ``n_candidates`` is not above ``n_neighbors``.
+        As in :func:`wnn_weights`, and if ``n_candidates`` is not above ``n_neighbors``.
 
     Notes
     -----
-    Rows and distances are those of ``FindMultiModalNeighbors`` of satijalab/seurat with its defaults (object
-    ``weighted.nn``), in recorded output of Seurat 5.5.1 and 4.3.0. Seurat drops the first of the neighbours that Annoy
-    finds for the cell itself; where cells are identical this may be another cell, and ``search="annoy"`` then has the
-    cell among its own neighbours, as Seurat does.
+    Indices and distances are those of ``FindMultiModalNeighbors`` of satijalab/seurat with its
+    defaults (object ``weighted.nn``), verified on recorded output of Seurat 5.5.1 and 4.3.0. Seurat
+    drops the first neighbour that Annoy finds, assuming that it is the cell itself. Among identical
+    cells it may be another cell; Seurat, and ``search="annoy"``, then list the cell among its own
+    neighbours.
 
     References
     ----------
     Hao et al., Integrated analysis of multimodal single-cell data, Cell 184, 3573 (2021).
+
+    Examples
+    --------
+    >>> first, second = np.random.default_rng(0).normal(size=(2, 30, 4))
+    >>> found = isk.metrics.wnn_neighbors(first, second, n_neighbors=5, n_candidates=10, search="exact")
+    >>> bool((found.indices == np.arange(30)[:, None]).any())
+    False
     """
     if check_whole("n_candidates", n_candidates, 2) <= check_whole("n_neighbors", n_neighbors, 2):
         raise ValueError(
-            f"n_candidates={n_candidates} must be above n_neighbors={n_neighbors}: neighbours are chosen among them."
+            f"n_candidates={n_candidates} must be above n_neighbors={n_neighbors}: neighbours are selected among the candidates."
         )
     wnn = fit_wnn(first, second, n_neighbors, normalize, search)
     n_cells = len(wnn.weights)
     n_neighbors = min(n_neighbors, n_cells - 1)
-    ranges = [find_neighbors(modality.points, n_candidates, search)[0][:, 1:] for modality in wnn.modalities]
+    ranges = [search_neighbors(modality.points, n_candidates, search)[0][:, 1:] for modality in wnn.modalities]
     n_pairs, width = ranges[0].shape[1] * 2, sum(modality.points.shape[1] for modality in wnn.modalities)
     indices = np.empty((n_cells, n_neighbors), dtype=np.intp)
     affinities = np.empty((n_cells, n_neighbors))
@@ -105,31 +123,39 @@ def wnn_neighbors(
 
 
 def _find_repeated(candidates: NDArray[np.intp], n_cells: int) -> NDArray[np.bool_]:
-    """Which candidates of the second modality are some of the first already."""
+    """Return which candidates of the second modality are also candidates of the first."""
     of_row = candidates + np.arange(len(candidates))[:, None] * n_cells
     is_second = np.arange(candidates.shape[1]) >= candidates.shape[1] // 2
     return is_second & np.isin(of_row, of_row[:, ~is_second])
 
 
 def shared_neighbors(indices: ArrayLike, *, prune: float = 1 / 15) -> csr_array:
-    """Jaccard similarity of the sets of neighbours of two cells, as in Seurat's graph of shared neighbours.
+    """Compute the Jaccard similarity of neighbour sets, as in Seurat's shared-neighbour graph.
 
     Parameters
     ----------
     indices
-        Rows of the neighbours of each cell, shape ``(n_cells, n_neighbors)``, such as :func:`wnn_neighbors` finds them.
+        Row numbers of the neighbours of each cell, shape ``(n_cells, n_neighbors)``, such as those
+        of :func:`wnn_neighbors`.
     prune
-        Less than this counts as nothing (Seurat's ``prune.SNN``).
+        Smaller similarities are set to 0 (Seurat's ``prune.SNN``).
 
     Returns
     -------
-    Symmetric, shape ``(n_cells, n_cells)``, between 0 and 1. Unlike in Seurat's graph ``wsnn`` the diagonal is empty,
-    as in scanpy's graphs.
+    Symmetric sparse matrix of shape ``(n_cells, n_cells)`` with values between 0 and 1. In contrast
+    to Seurat's graph ``wsnn``, the diagonal is empty, as in scanpy's graphs.
 
     Raises
     ------
     ValueError
-        If ``indices`` is no matrix of row numbers, or ``prune`` is negative.
+        If ``indices`` is not a matrix of row numbers, or ``prune`` is negative.
+
+    Examples
+    --------
+    >>> isk.metrics.shared_neighbors([[1, 2], [0, 2], [1, 0]]).toarray().round(2)
+    array([[0.  , 0.33, 0.33],
+           [0.33, 0.  , 0.33],
+           [0.33, 0.33, 0.  ]])
     """
     neighbors = np.asarray(indices)
     n_cells = len(neighbors)

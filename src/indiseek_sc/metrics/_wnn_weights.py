@@ -1,4 +1,4 @@
-"""Which modality a cell's neighbours are better predicted from: the modality weights of Seurat's weighted neighbours."""
+"""Modality weights of Seurat's weighted nearest neighbours."""
 
 from __future__ import annotations
 
@@ -18,25 +18,28 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 WnnSearch = Literal["annoy", "exact"]
-"""How neighbours are found: as Seurat does, or all of them."""
+"""Approximate neighbour search with the same result as Seurat's, or exact search."""
 
 _CROSS_CONSTANT = 1e-4
-_LARGEST_SCORE = 200.0
+_MAX_SCORE = 200.0
 _ROUNDING = 1e-12
-_NO_BANDWIDTH = 1e-7
-"""A bandwidth of less than this share of the nearest distance is rounding: Annoy's distances are in single precision."""
+_MIN_BANDWIDTH = 1e-7
+"""Bandwidths below this share of the nearest distance are rounding errors and set to 0.
+
+Distances of Annoy are in single precision.
+"""
 _BLOCK_ENTRIES = 4_000_000
-"""Differences of features held at once: 32 MB."""
+"""Number of differences of features held at once: 32 MB."""
 _SEURAT_SEED = 4273
 _SEURAT_N_CHECKED = 50
-"""Seurat draws so many cells, after this seed, and looks whether each is its own nearest neighbour."""
+"""Number of cells drawn with this seed to check that each is its own nearest neighbour."""
 
 
 class WnnModality(NamedTuple):
-    """One modality as the weights see it."""
+    """Neighbours and scales of one modality, from which its weights are computed."""
 
     points: NDArray[np.float64]  # (n_cells, n_features)
-    neighbors: NDArray[np.intp]  # (n_cells, k); the first is mostly the cell itself
+    neighbors: NDArray[np.intp]  # (n_cells, k); the first is usually the cell itself
     predictors: NDArray[np.intp]  # (n_cells, k - 1 or k); neighbours whose mean predicts the cell
     nearest: NDArray[np.float64]  # (n_cells,); distance to the nearest other cell
     bandwidth: NDArray[np.float64]  # (n_cells,)
@@ -57,11 +60,12 @@ def wnn_weights(
     normalize: bool = True,
     search: WnnSearch = "annoy",
 ) -> NDArray[np.float64]:
-    r"""Weight of the first of two modalities in each cell, as in Seurat's weighted nearest neighbours.
+    r"""Compute Seurat's modality weight of the first of two modalities in each cell.
 
-    Each cell is predicted as the mean of its neighbours, found in its own modality (*within*) or in the other one
-    (*cross*). With :math:`x_i` the cell in modality :math:`m`, :math:`\hat x_i` a prediction and :math:`\nu_i` the
-    distance to the nearest neighbour,
+    Each cell is predicted by the mean of its neighbours in its own modality (*within*) and by the
+    mean of its neighbours in the other modality (*cross*). With :math:`x_i` the cell in modality
+    :math:`m`, :math:`\hat x_i` a prediction and :math:`\nu_i` the distance to the nearest
+    neighbour,
 
     .. math::
 
@@ -69,76 +73,91 @@ def wnn_weights(
         s_m = \min\left(\frac{\theta_\text{within}}{\theta_\text{cross} + 10^{-4}}, 200\right), \qquad
         w_i = \frac{e^{s_1}}{e^{s_1} + e^{s_2}}.
 
-    The bandwidth :math:`\sigma_i` is the mean of :math:`\max(\lVert x_i - x_j \rVert - \nu_i, 0)` over the k cells
-    :math:`j` whose sets of k neighbours have the smallest non-zero Jaccard similarity with that of :math:`i`; of these
-    and the cells that tie for the last place, the k farthest are taken.
+    The bandwidth :math:`\sigma_i` is the mean of :math:`\max(\lVert x_i - x_j \rVert - \nu_i, 0)`
+    over the k cells :math:`j` whose sets of k neighbours have the smallest non-zero Jaccard
+    similarity with that of :math:`i`; among these and the cells tied for the last place, the k
+    farthest are used.
 
-    Memory grows with the number of cells alone.
+    Memory is linear in the number of cells.
 
     Parameters
     ----------
     first, second
-        Embeddings of the same cells in the same order, such as principal components, shape ``(n_cells, n_features)``;
-        widths may differ.
+        Any two representations of the same cells in the same order, such as principal components,
+        shape ``(n_cells, n_dimensions)``; widths may differ.
     n_neighbors
-        k: neighbours of a cell, itself included, as Seurat counts them; the predictions are means of the k - 1 others.
-        All cells are neighbours where there are fewer than that.
+        Number of neighbours k, including the cell itself, as in Seurat; predictions are means of
+        the k - 1 others. All cells are neighbours if there are fewer.
     normalize
-        Bring each row to length 1 first; a row of zeros stays.
+        Scale each row to length 1 first; rows of zeros remain.
     search
-        ``"annoy"`` finds the neighbours that Seurat finds, and so gives its weights. This search is approximate and
-        depends on the order of the cells. ``"exact"`` finds all neighbours and gives the weights of the formula, which
-        do not depend on the order.
+        ``"annoy"`` finds the same neighbours as Seurat, and so gives the same weights. This search
+        is approximate and depends on the order of the cells. ``"exact"`` finds the exact neighbours
+        and gives the weights of the formula, which do not depend on the order.
 
     Returns
     -------
-    Weights between 0 and 1, shape ``(n_cells,)``; those of the second modality are 1 minus them. 0.5 where nothing can
-    be told: two cells, or neither modality tells any cells apart.
+    Weights between 0 and 1, shape ``(n_cells,)``; the second modality has 1 minus these. They are
+    0.5 if the data are uninformative: for two cells, or if all cells are identical in both
+    modalities.
 
     Raises
     ------
     ValueError
-        If an embedding is not a finite matrix, they have not the same number of rows, there are fewer than 2 cells,
-        ``n_neighbors`` is less than 2, or ``search`` is neither.
+        If a representation is not a finite matrix, the numbers of rows differ, there are fewer than
+        2 cells, ``n_neighbors`` is less than 2, or ``search`` is unknown.
 
     Notes
     -----
-    The weights are those of ``FindMultiModalNeighbors`` of satijalab/seurat with its defaults (``FindModalityWeights`` in
-    ``R/clustering.R``, ``ComputeSNN`` and ``SNN_SmallestNonzero_Dist`` in ``src/snn.cpp``; its ``prune.SNN`` of 1/15 is
-    for the joint graph alone). Both were run: all 300 cells of a recording of Seurat 5.5.1 agree to 1e-15, and all
-    30,534 cells of one of Seurat 4.3.0.
+    The weights are those of ``FindMultiModalNeighbors`` of satijalab/seurat with its defaults
+    (``FindModalityWeights`` in ``R/clustering.R``, ``ComputeSNN`` and ``SNN_SmallestNonzero_Dist``
+    in ``src/snn.cpp``; ``prune.SNN`` of 1/15 applies to the joint graph only). This was verified on
+    recorded output: all 300 cells of Seurat 5.5.1 agree to 1e-15, and all 30,534 cells of Seurat
+    4.3.0.
 
-    The search makes the difference (``NNHelper``, which has Annoy find ``k.nn`` neighbours with 50 trees). A bandwidth is
-    the mean distance to the cells that share *fewest* neighbours with a cell, so that single neighbours that Annoy
-    misses change it by tens of per cent: with exact neighbours, weights of half of these 300 cells differ from Seurat's
-    by more than 0.001, and some by 0.6. Means of cell types differ by less than 0.01. Where R was compiled to round
-    otherwise (vector instructions, fused multiplications), trees of many cells differ, and so do single weights.
+    Weights are sensitive to the neighbour search (``NNHelper``, which calls Annoy for ``k.nn``
+    neighbours with 50 trees). A bandwidth is the mean distance to the cells that share the *fewest*
+    neighbours with a cell, so that single neighbours missed by Annoy change it by tens of per cent:
+    with exact neighbours, the weights of half of these 300 cells differ from Seurat's by more than
+    0.001, and some by 0.6. Means of cell types differ by less than 0.01. If R was compiled with
+    different rounding (vector instructions, fused multiplications), trees of many cells differ, and
+    so do single weights.
 
-    Where the two searches differ:
+    The two searches differ as follows:
 
-    - Of cells at one distance, Annoy takes those first that come first, so that a cell with an identical one before it
-      is not its own first neighbour. Seurat (``PredictAssay``) leaves the first neighbours out of all predictions if
-      each of 50 cells that it draws is its own first neighbour, and else predicts every cell from its k first
-      neighbours, mostly itself among them; so does ``"annoy"``. ``"exact"`` always leaves the cell itself out, and which
-      of several cells at one distance are neighbours is left to the search.
-    - ``"exact"`` rounds unit rows to 12 decimals, so that rows of one direction are one point.
+    - Among cells at the same distance, Annoy returns those with the smallest row number, so that a
+      cell with an identical earlier cell is not its own first neighbour. Seurat (``PredictAssay``)
+      excludes the first neighbours from all predictions if each of 50 randomly drawn cells is its
+      own first neighbour; otherwise it predicts every cell from its k first neighbours, usually
+      including itself. ``"annoy"`` does the same. ``"exact"`` always excludes the cell itself, and
+      the choice among cells at the same distance is arbitrary.
+    - ``"exact"`` rounds unit rows to 12 decimals, so that rows with the same direction coincide.
 
-    Both differ from Seurat where it leaves a weight undefined (0 / 0): where the bandwidth is 0, since a cell is identical
-    to all that it could be compared with, all affinities are 1 and the modality has the score of one that tells nothing.
-    So cells without any protein, or a single protein brought to length 1, do not outweigh RNA. Excess below 1e-12 of the
-    nearest distance is rounding and counts as none. Both are slow where thousands of cells are alike, since they all
-    share neighbours.
+    Both differ from Seurat where its weight is undefined (0 / 0). If the bandwidth is 0, because a
+    cell is identical to all cells with which it is compared, all affinities are 1 and the modality
+    has the score of an uninformative one. As a result, cells without any protein, or a single
+    protein scaled to length 1, do not outweigh RNA. Excess distances below 1e-12 of the nearest
+    distance are treated as rounding errors. Both searches are slow if thousands of cells are
+    identical, since these all share neighbours.
 
     References
     ----------
     Hao et al., Integrated analysis of multimodal single-cell data, Cell 184, 3573 (2021).
     Bernhardsson, Annoy: approximate nearest neighbors in C++/Python (2013-2023).
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> clusters, noise = np.repeat(5 * np.eye(4), 20, axis=0), rng.normal(size=(80, 4))
+    >>> weights = isk.metrics.wnn_weights(clusters + rng.normal(size=(80, 4)), noise, search="exact")
+    >>> bool(weights.mean() > 0.5)
+    True
     """
     return fit_wnn(first, second, n_neighbors, normalize, search).weights
 
 
 def fit_wnn(first: ArrayLike, second: ArrayLike, n_neighbors: int, normalize: bool, search: WnnSearch) -> Wnn:
-    """Check the arguments of :func:`wnn_weights`, and return what the weights are made of beside them."""
+    """Check the arguments of :func:`wnn_weights`; return weights and intermediate results."""
     points = [as_matrix(first, "first").astype(np.float64)]
     points.append(as_matrix(second, "second", len(points[0])).astype(np.float64))
     if len(points[0]) < 2:
@@ -156,7 +175,10 @@ def fit_wnn(first: ArrayLike, second: ArrayLike, n_neighbors: int, normalize: bo
 
 
 def _shrink(points: NDArray[np.float64], axis: int | None = None) -> NDArray[np.float64]:
-    """Divide by a power of 2, exactly, so that squares neither overflow nor vanish; weights do not depend on units."""
+    """Divide by a power of 2, which is exact, so that squares neither overflow nor underflow.
+
+    Weights do not depend on units.
+    """
     exponent = np.frexp(np.abs(points).max(axis=axis, keepdims=True))[1]
     return np.ldexp(points, -exponent)
 
@@ -167,16 +189,17 @@ def _normalize(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.divide(scaled, length, out=scaled, where=length > 0)
 
 
-def find_neighbors(
+def search_neighbors(
     points: NDArray[np.float64], n_neighbors: int, search: WnnSearch
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Nearest cells in order, itself included, and the distance to the nearest other one.
+    """Return the nearest cells in order and the distance to the nearest other cell.
 
-    With ``"exact"`` the first is the cell itself whatever the duplicates of it are.
+    The nearest cells include the cell itself; with ``"exact"`` it is always the first, even among
+    duplicates.
     """
     n_neighbors = min(n_neighbors, len(points))
     if search == "annoy":
-        from indiseek_sc.metrics._annoy import annoy_neighbors  # here alone: Numba is imported in a second
+        from indiseek_sc.metrics._annoy import annoy_neighbors  # deferred, since importing Numba is slow
 
         found = annoy_neighbors(points, n_neighbors)
         return found.indices, found.distances[:, 1].astype(np.float64)
@@ -188,15 +211,18 @@ def find_neighbors(
 
 
 def _describe(points: NDArray[np.float64], n_neighbors: int, search: WnnSearch) -> WnnModality:
-    neighbors, nearest = find_neighbors(points, n_neighbors, search)
-    checked = draw_as_r(len(points), min(_SEURAT_N_CHECKED, len(points)), _SEURAT_SEED)
+    neighbors, nearest = search_neighbors(points, n_neighbors, search)
+    checked = sample_as_r(len(points), min(_SEURAT_N_CHECKED, len(points)), _SEURAT_SEED)
     is_first = (neighbors[checked, 0] == checked).all()
     predictors = neighbors[:, 1:] if is_first else neighbors
     return WnnModality(points, neighbors, predictors, nearest, _bandwidth(points, neighbors, nearest))
 
 
-def draw_as_r(n: int, n_drawn: int, seed: int) -> NDArray[np.intp]:
-    """Draw from ``range(n)`` what R draws by ``set.seed(seed)`` and ``sample(n, n_drawn)``, less 1."""
+def sample_as_r(n: int, n_drawn: int, seed: int) -> NDArray[np.intp]:
+    """Draw from ``range(n)`` without replacement as R does after ``set.seed(seed)``.
+
+    The result is that of ``sample(n, n_drawn) - 1`` in R.
+    """
     words = np.empty(50 + 625, dtype=np.uint32)
     for i in range(len(words)):
         seed = (69069 * seed + 1) % 2**32
@@ -208,7 +234,8 @@ def draw_as_r(n: int, n_drawn: int, seed: int) -> NDArray[np.intp]:
     for i in range(n_drawn):
         n_bits = (len(left) - 1).bit_length()
         place = len(left)
-        while place >= len(left):  # numbers of so many bits until one is small enough, 16 bits of each draw
+        # Rejection sampling: R draws n_bits bits, 16 at a time, until the number is in range.
+        while place >= len(left):
             place = 0
             for _ in range(0, n_bits + 1, 16):
                 place = (place << 16) + (generator.random_raw() >> 16)
@@ -220,27 +247,29 @@ def draw_as_r(n: int, n_drawn: int, seed: int) -> NDArray[np.intp]:
 
 
 def _score(own: WnnModality, others: NDArray[np.intp]) -> NDArray[np.float64]:
-    """How much better the modality's own neighbours predict a cell than those of the other modality do."""
+    """Return how much better own neighbours predict a cell than those of the other modality."""
     points = own.points
     within, cross = (np.empty(len(points)) for _ in range(2))
     for rows in blocks(np.full(len(points), (own.predictors.shape[1] + others.shape[1]) * points.shape[1])):
         for error, predictors in ((within, own.predictors), (cross, others)):
             error[rows] = norm((points[predictors[rows]] - points[rows, None]).mean(axis=1))
     affinity_within, affinity_cross = (affinity(error, own.nearest, own.bandwidth) for error in (within, cross))
-    return np.minimum(affinity_within / (affinity_cross + _CROSS_CONSTANT), _LARGEST_SCORE)
+    return np.minimum(affinity_within / (affinity_cross + _CROSS_CONSTANT), _MAX_SCORE)
 
 
 def _bandwidth(
     points: NDArray[np.float64], neighbors: NDArray[np.intp], nearest: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Mean excess distance to the cells that share the fewest neighbours, but some, with a cell.
+    """Return the mean excess distance to the cells that share the fewest neighbours, at least one.
 
-    All sets have k members, so that Jaccard similarity rises with the number of shared ones.
+    All sets have k members, so that the Jaccard similarity increases with the number of shared
+    ones.
     """
     n_cells, k = neighbors.shape
     sets = as_sets(neighbors)
     containing = sets.T.tocsr()
-    most_sharing = np.bincount(neighbors.ravel())[neighbors].sum(axis=1)  # a partner is met once for each shared member
+    # An upper bound of the number of partners: each is counted once for each shared neighbour.
+    most_sharing = np.bincount(neighbors.ravel())[neighbors].sum(axis=1)
     bandwidth = np.empty(n_cells)
     for rows in blocks(most_sharing * points.shape[1]):
         shared = sets[rows] @ containing
@@ -256,11 +285,11 @@ def _bandwidth(
         place = np.arange(len(owner)) - np.searchsorted(owner, owner)
         far = order[place < n_far[owner]]
         bandwidth[rows] = np.bincount(owner[far], excess[far]) / n_far
-    return np.where(bandwidth > _NO_BANDWIDTH * nearest, bandwidth, 0.0)
+    return np.where(bandwidth > _MIN_BANDWIDTH * nearest, bandwidth, 0.0)
 
 
 def as_sets(neighbors: NDArray[np.intp]) -> csr_array:
-    """Sets of neighbours as rows of ones, shape ``(n_cells, n_cells)``."""
+    """Return sets of neighbours as indicator rows, shape ``(n_cells, n_cells)``."""
     n_cells, k = neighbors.shape
     ones = np.ones(neighbors.size, dtype=np.intp)
     return csr_array((ones, neighbors.ravel(), np.arange(0, neighbors.size + 1, k)), (n_cells, n_cells))
@@ -269,7 +298,7 @@ def as_sets(neighbors: NDArray[np.intp]) -> csr_array:
 def affinity(
     distance: NDArray[np.float64], nearest: NDArray[np.float64], bandwidth: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Exponential kernel of what a distance has more than that to the nearest cell."""
+    """Return the exponential kernel of the distance in excess of that to the nearest cell."""
     with np.errstate(over="ignore"):
         return np.exp(-_excess(distance, nearest) / np.where(bandwidth > 0, bandwidth, np.inf))
 
@@ -283,7 +312,7 @@ def norm(difference: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def blocks(sizes: NDArray[np.integer]) -> Iterator[slice]:
-    """Consecutive rows whose sizes add up to no more than a block, at least one row each."""
+    """Yield slices of at least one row whose sizes add up to at most one block."""
     total = np.cumsum(sizes)
     start = 0
     while start < len(sizes):
