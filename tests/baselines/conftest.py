@@ -1,4 +1,4 @@
-"""Small modules of the baselines, with a separate tensor for everything that a loss may read."""
+"""Small modules of the baselines and their inputs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BATCH = torch.eye(2)[torch.arange(N_CELLS) % 2]
 
 @pytest.fixture
 def make_module() -> Callable[..., IndiSeekModule]:
-    """Return a function that makes the module of a class of models, with changes of its settings."""
+    """Return a function that creates the module of a model class with changed settings."""
 
     def make(model: type, n_batches: int = 2, **changes) -> IndiSeekModule:
         torch.manual_seed(0)
@@ -38,7 +38,7 @@ def features() -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def prepare(features) -> Callable[[IndiSeekModule], dict[str, dict[str, torch.Tensor]]]:
-    """Return a function that fits the encoder-decoders and returns what stage 2 reads."""
+    """Return a function that fits the encoder-decoders and returns the inputs of stage 2."""
 
     @torch.no_grad()
     def prepare(module: IndiSeekModule) -> dict[str, dict[str, torch.Tensor]]:

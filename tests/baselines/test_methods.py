@@ -1,4 +1,4 @@
-"""Every method by name: train, encode, write, save, load."""
+"""Tests of every method: training, encoding, writing, saving and loading."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from indiseek_sc.nn._conditional_encoder_decoder import FEWEST
 
 FEW = {"shared": 2, "flow": 2, "specific": 2, "decoder": 1}
 HELD_OUT = np.arange(0, 300, 3)
-RIVALS = [
-    name for name, method in METHODS.items() if method.model is not IndiSeek
-]  # IndiSeek itself is tested elsewhere
+BASELINES = [name for name, method in METHODS.items() if method.model is not IndiSeek]
 
 
 @pytest.fixture
@@ -27,7 +25,7 @@ def mdata(pbmc_small):
 
 def fit(mdata, name, seed=0, **train):
     model = make(name, mdata, seed=seed, n_hidden=32)
-    # Few steps of the critics, for time's sake.
+    # Few critic steps keep the test fast.
     optimisation = replace(model.settings.optimisation, n_critic_warmup_steps=2, n_critic_steps=2)
     model.settings = model.settings._replace(optimisation=optimisation)
     model.train(**{"max_epochs": FEW, "held_out": HELD_OUT, "enable_progress_bar": False, **train})
@@ -49,11 +47,11 @@ def assert_equal_latents(first, second):
         np.testing.assert_array_equal(latent, second[name], err_msg=name)
 
 
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", BASELINES)
 def test_train_encode_write_save_load(mdata, name, tmp_path):
     model = fit(mdata, name)
     latents = all_latents(model)
-    # Few cells give the conditional encoder-decoder few dimensions, and RNA few components to have them of.
+    # With few cells, the conditional encoder-decoder has few dimensions.
     is_conditional = model.settings.architecture.conditional_encoder_decoder
     widths = {0} if name == "clip" else set(range(1, FEWEST + 1)) if is_conditional else {16}
     for key, latent in latents.items():
@@ -70,16 +68,16 @@ def test_train_encode_write_save_load(mdata, name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["factorized_cl", "info_disen", "joint_opt"])
-def test_seeds_decide_everything(mdata, name):
+def test_results_are_determined_by_the_seed(mdata, name):
     first = all_latents(fit(mdata.copy(), name))
-    torch.manual_seed(123)  # the state of the program must not matter
+    torch.manual_seed(123)  # the global random state must not matter
     state = torch.get_rng_state()
     assert_equal_latents(first, all_latents(fit(mdata.copy(), name)))
     assert torch.equal(torch.get_rng_state(), state)
     assert not np.array_equal(first["specific_rna"], all_latents(fit(mdata.copy(), name, seed=1))["specific_rna"])
 
 
-def test_whitening_alone_ends_where_ours_starts(mdata):
+def test_whitening_without_critics_equals_the_initialisation_of_indiseek(mdata):
     model = fit(mdata, "no_critics", max_epochs={**FEW, "specific": 0})
     features = {role: read_features(model, mdata, role, np.arange(300)) for role in model.modalities}
     module = model.module
@@ -100,27 +98,27 @@ def test_audit_of_an_empty_specific_representation(mdata):
     np.testing.assert_allclose(report.table["r2_both"], report.table["r2_shared"], atol=0.05)
 
 
-def test_lambda_asks_for_completeness(mdata):
+def test_larger_lambda_reduces_the_reconstruction_error(mdata):
     model = fit(mdata, "joint_opt", lambda_=0.0, max_epochs=8)
     error = model.history["specific/rna_error"].iloc[-1, 0]
     model.train(lambda_=1000.0, max_epochs=8, held_out=HELD_OUT, enable_progress_bar=False)
     assert model.history["specific/rna_error"].iloc[-1, 0] < error - 0.05
 
 
-def test_joint_optimisation_has_one_stage(mdata):
+def test_joint_optimisation_rejects_separate_stages(mdata):
     JointOpt.setup_mudata(mdata)
     with pytest.raises(ValueError, match="JointOpt trains both at once"):
         JointOpt(mdata).train(stages=("shared",))
 
 
-def test_methods_are_told_apart():
+def test_methods_have_unique_titles_and_decreasing_lambdas():
     titles = [method.title for method in METHODS.values()]
     assert len(set(titles)) == len(titles)
     for method in METHODS.values():
         assert sorted(method.lambdas, reverse=True) == list(method.lambdas)
 
 
-def test_users_settings_win_over_those_of_a_method(mdata, capsys):
+def test_given_settings_override_those_of_a_method(mdata, capsys):
     model = make(
         "info_disen", mdata, n_specific=5, n_shared=7, setup={"modalities": {"rna_layer": "rna", "adt_layer": "adt"}}
     )
@@ -131,6 +129,6 @@ def test_users_settings_win_over_those_of_a_method(mdata, capsys):
     assert make("indiseek_literal", mdata).settings.architecture.n_layers == 5
 
 
-def test_unknown_methods_are_refused(mdata):
+def test_unknown_methods_are_rejected(mdata):
     with pytest.raises(ValueError, match="name: there is no method 'clop', only indiseek, "):
         make("clop", mdata)

@@ -1,4 +1,4 @@
-"""What the losses of the baselines respond to, and what they leave alone."""
+"""Tests of the dependence and gradients of the losses of the baselines."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ def gradients(term, parts):
 
 
 @pytest.mark.parametrize("model", [CLIP, FactorizedCL, InfoDisen, JointOpt])
-def test_shared_representations_are_unit_vectors_and_the_batch_stands_beside_them(
-    make_module, features, prepare, model
-):
+def test_shared_representations_have_unit_length_beside_the_batch(make_module, features, prepare, model):
     module = make_module(model)
     cells = prepare(module)
     for role in ROLES:
@@ -51,7 +49,7 @@ def test_clip_has_no_specific_representation_but_a_decoder(make_module, features
 
 @pytest.mark.parametrize("model", [FactorizedCL, InfoDisen, IntraModal])
 @pytest.mark.parametrize("role", ROLES)
-def test_independence_is_of_the_own_shared_representation_alone(make_module, prepare, model, role):
+def test_independence_term_depends_on_the_own_shared_representation_only(make_module, prepare, model, role):
     module = make_module(model)
     cells = prepare(module)[role]
     assert torch.equal(cells["against"], cells["condition"])
@@ -72,7 +70,7 @@ def test_independence_is_of_the_own_shared_representation_alone(make_module, pre
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_joint_representations_hold_the_own_shared_representation_or_the_other(make_module, prepare, role):
+def test_contrast_depends_on_the_own_or_the_other_shared_representation(make_module, prepare, role):
     def error(module, cells):
         torch.manual_seed(0)
         return module.specific_terms(role, cells)["error"]
@@ -90,7 +88,7 @@ def test_joint_representations_hold_the_own_shared_representation_or_the_other(m
 
 
 @pytest.mark.parametrize("model", [FactorizedCL, InfoDisen])
-def test_every_term_moves_the_encoder_and_nothing_that_is_frozen(make_module, prepare, model):
+def test_every_term_has_gradients_for_the_encoder_only(make_module, prepare, model):
     module = make_module(model)
     cells = prepare(module)
     for part in (*module.encoders.parameters(),):
@@ -106,7 +104,7 @@ def test_every_term_moves_the_encoder_and_nothing_that_is_frozen(make_module, pr
             ), name
 
 
-def test_only_disen_reads_the_shared_representation_in_its_encoder(make_module, prepare):
+def test_only_info_disen_encodes_the_shared_representation(make_module, prepare):
     for model, reads in ((FactorizedCL, False), (InfoDisen, True)):
         module = make_module(model)
         cells = prepare(module)["rna"]
@@ -142,7 +140,7 @@ def test_stage_1_of_disen(make_module, features):
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_joint_optimisation_moves_shared_representations_by_all_but_independence(make_module, prepare, role):
+def test_joint_optimisation_trains_shared_encoders_by_all_terms_except_independence(make_module, prepare, role):
     module = make_module(JointOpt)
     cells = prepare(module)[role]
     terms = module.specific_terms(role, cells)
@@ -157,12 +155,12 @@ def test_joint_optimisation_moves_shared_representations_by_all_but_independence
     assert gradients(terms["contrast"], [others]) > 0
 
 
-def test_joint_optimisation_reads_shared_representations_as_they_are_now(make_module, prepare):
+def test_joint_optimisation_uses_current_shared_representations(make_module, prepare):
     module = make_module(JointOpt)
     cells = prepare(module)["rna"]
     stale = cells | {name: cells[name].clone() for name in ("condition", "against")}
     for name in ("condition", "against"):
-        stale[name][:, :3] = 0.0  # the batch stays
+        stale[name][:, :3] = 0.0  # the batch is unchanged
     first, second = module.specific_terms("rna", cells), module.specific_terms("rna", stale)
     for name, term in first.items():
         torch.testing.assert_close(term, second[name])
@@ -172,7 +170,7 @@ def test_joint_optimisation_reads_shared_representations_as_they_are_now(make_mo
     assert all(p.grad is None for name, p in module.named_parameters() if not name.startswith("critics.rna"))
 
 
-def test_nothing_asks_for_independence(make_module, prepare):
+def test_no_independence_has_no_critics(make_module, prepare):
     module = make_module(NoIndependence)
     terms = module.specific_terms("rna", prepare(module)["rna"])
     assert terms["none_bound"] == 0

@@ -9,7 +9,7 @@ from indiseek_sc.baselines._info_disen import draw_direction
 from indiseek_sc.baselines._views import DROPPED, NOISE, TEMPERATURE, augment, contrast_error
 
 
-def test_views_drop_features_to_their_mean_and_add_noise_in_their_own_units():
+def test_views_replace_features_by_their_mean_and_add_scaled_noise():
     torch.manual_seed(0)
     center, spread = torch.tensor([5.0, -3.0]), torch.tensor([1.0, 10.0])
     features = center + 100 * spread.expand(20_000, 2)
@@ -21,7 +21,7 @@ def test_views_drop_features_to_their_mean_and_add_noise_in_their_own_units():
     torch.testing.assert_close(noise.std(dim=0), torch.full((2,), NOISE), atol=0.01, rtol=0)
 
 
-def test_contrast_in_loops():
+def test_contrast_agrees_with_explicit_loops():
     generator = torch.Generator().manual_seed(0)
     latents, view = torch.randn(5, 3, generator=generator), torch.randn(5, 3, generator=generator)
     score = [
@@ -45,11 +45,11 @@ def test_contrast_is_1_at_chance_and_0_where_complete():
 
 
 @pytest.mark.parametrize("n_dimensions", [3, 16])
-def test_drawn_directions_scatter_as_von_mises_fisher(n_dimensions):
+def test_sampled_directions_follow_von_mises_fisher(n_dimensions):
     torch.manual_seed(0)
     mean = torch.zeros(50_000, n_dimensions)
     mean[:, 0] = 1.0
     drawn = draw_direction(mean, 1000.0)
     torch.testing.assert_close(drawn.norm(dim=1), torch.ones(50_000))
-    # E cos of von Mises-Fisher: 1 - (d - 1) / (2 kappa) but for terms of order 1 / kappa^2.
+    # The mean cosine of von Mises-Fisher is 1 - (d - 1) / (2 kappa) + O(1 / kappa^2).
     assert 1 - drawn[:, 0].mean().item() == pytest.approx((n_dimensions - 1) / 2000, rel=0.03)

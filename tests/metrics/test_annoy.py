@@ -24,8 +24,8 @@ def test_finds_most_neighbors_in_order_of_their_true_distance(points):
     assert (distances >= true - 1e-5).all()
 
 
-def test_more_neighbors_are_looked_for_further_away(points):
-    """As many cells are met as trees times neighbours, so that all are found where all are asked for."""
+def test_more_trees_and_neighbors_give_a_more_complete_search(points):
+    """The search visits trees times neighbours cells, so that a request for all cells finds all."""
     indices, _ = annoy_neighbors(points, 600)
     assert (np.sort(indices, axis=1) == np.arange(600)).all()
     few, _ = annoy_neighbors(points, 15, n_trees=2)
@@ -35,14 +35,14 @@ def test_more_neighbors_are_looked_for_further_away(points):
 
 
 @pytest.mark.parametrize("n_cells", [2, 5, 8])
-def test_as_many_cells_as_a_leaf_holds_are_all_found(points, n_cells):
+def test_search_is_exact_if_all_cells_fit_into_a_leaf(points, n_cells):
     indices, _ = annoy_neighbors(points[:n_cells], n_cells)
     exact = NearestNeighbors(n_neighbors=n_cells).fit(points[:n_cells]).kneighbors(points[:n_cells])[1]
     np.testing.assert_array_equal(indices, exact)
 
 
-def test_of_cells_that_are_alike_the_first_come_first():
-    """No plane splits them, so that they are put on sides at random."""
+def test_ties_are_ordered_by_row_number():
+    """Identical cells cannot be split by a plane and are assigned to sides at random."""
     points = np.repeat(np.eye(3), 40, axis=0)
     indices, distances = annoy_neighbors(points, 120)
     assert (distances[:, :40] == 0).all() and (distances[:, 40:] > 0).all()
@@ -50,7 +50,7 @@ def test_of_cells_that_are_alike_the_first_come_first():
     np.testing.assert_array_equal(indices[:, :40], np.repeat(blocks, 40, axis=0))
 
 
-def test_the_same_each_time_and_points_are_left_alone(points):
+def test_search_is_reproducible_and_does_not_modify_points(points):
     before = points.copy()
     first, second = annoy_neighbors(points, 20), annoy_neighbors(points, 20)
     np.testing.assert_array_equal(first.indices, second.indices)

@@ -1,4 +1,4 @@
-"""The audit on data whose truth is known, and against an independent implementation of the same definitions."""
+"""Tests of the audit on data with known truth and against an independent implementation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from indiseek_sc.metrics import AUDIT_FIGURES, AuditReport, SpecificAuditor, _probes, audit, limit_threads
-from indiseek_sc.metrics._evaluator import Cells, Evaluator, Known, _ratio_error
+from indiseek_sc.metrics._evaluator import Cells, Evaluator, ModalityInputs, _ratio_error
 
 TRAIN, TEST = np.arange(0, 600), np.arange(600, 1000)
 SPLIT = {"train": TRAIN, "test": TEST}
@@ -19,7 +19,7 @@ AUDITOR = Path(__file__).parents[3] / "shared" / "tools" / "audit.py"
 
 
 class World:
-    """Features that hold 3 shared and, each, 3 private factors; representations are made of the factors at will."""
+    """Features with 3 shared and 3 private factors per modality, and audits of given representations."""
 
     def __init__(self, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
@@ -44,13 +44,13 @@ def world():
 
 @pytest.fixture
 def by_ridge_alone(monkeypatch):
-    """Most of this world is linear: a ridge finds all there is, and the MLP, whose turn is below, may stay untrained."""
+    """Disable the training of the MLP; a ridge regression suffices for linear data."""
     monkeypatch.setattr(_probes, "_MAX_EPOCHS", 0)
 
 
 @pytest.mark.usefixtures("by_ridge_alone")
-class TestTruthIsKnown:
-    def test_the_true_factors_are_perfect(self, world):
+class TestKnownTruth:
+    def test_true_factors_have_the_best_figures(self, world):
         report = world.audit(world.private)
         for figure in ("agreement", "agreement_flat", "sufficiency", "complete", "gain"):
             np.testing.assert_allclose(report.table[figure], 1, atol=0.02, err_msg=figure)
@@ -58,7 +58,7 @@ class TestTruthIsKnown:
         np.testing.assert_allclose(report.table["r2_shared"], 0.5, atol=0.05)
         assert report.pair == {"foscttm": 0.0, "recall@10": 1.0}
 
-    def test_the_other_shared_representation_leaks_fully_and_gains_nothing(self, world):
+    def test_a_copy_of_the_shared_representation_leaks_fully_and_gains_nothing(self, world):
         table = world.audit({"gex": world.both, "prot": world.prot}).table
         assert table.loc["gex", "leak_ratio"] == pytest.approx(1, abs=0.02)
         assert table.loc["gex", "gain"] == pytest.approx(0, abs=0.03)
@@ -70,24 +70,24 @@ class TestTruthIsKnown:
         np.testing.assert_allclose(table["leak_ratio"], 0, atol=0.02)
         np.testing.assert_allclose(table["gain"], 0, atol=0.03)
 
-    def test_some_of_the_private_factors_gain_their_share(self, world):
+    def test_gain_is_the_share_of_private_factors(self, world):
         table = world.audit({"gex": world.gex[:, :1], "prot": world.prot[:, :2]}).table
         np.testing.assert_allclose(table["gain"], [1 / 3, 2 / 3], atol=0.08)
 
-    def test_scale_hides_no_leak(self, world):
+    def test_a_leak_at_a_small_scale_is_found(self, world):
         table = world.audit(
             {name: np.hstack([latent, 1e-4 * world.both]) for name, latent in world.private.items()}
         ).table
         assert (table["leak_ratio"] > 0.95).all()
 
-    def test_what_is_hidden_at_a_tiny_scale_earns_nothing(self, world):
+    def test_information_at_a_negligible_scale_is_not_credited(self, world):
         specific = {name: np.hstack([world.noise[name], 1e-3 * latent]) for name, latent in world.private.items()}
         shared = {name: np.hstack([world.noise[name], 1e-3 * world.both]) for name in world.private}
         assert (world.audit(specific).table["gain"] < 0.05).all()
         assert (world.audit(world.private, shared).table["sufficiency"] < 0.05).all()
 
-    def test_a_shared_representation_that_keeps_private_factors_disagrees(self, world):
-        """Its directions weigh by variance in one figure and equally in the other; nothing is left to gain."""
+    def test_private_factors_in_the_shared_representation_reduce_agreement(self, world):
+        """Directions count by their variance in one figure and equally in the other."""
         shared = {"gex": np.hstack([4 * world.both, world.gex]), "prot": np.hstack([world.both, -world.both])}
         table = world.audit(world.private, shared).table
         np.testing.assert_allclose(table["agreement"], [16 / 17, 1], atol=0.02)
@@ -95,42 +95,42 @@ class TestTruthIsKnown:
         np.testing.assert_allclose(table["sufficiency"], 1, atol=0.05)
         np.testing.assert_allclose(table["complete"], 1, atol=0.02)
 
-    def test_a_shared_representation_that_holds_everything_leaves_nothing_to_gain(self, world):
+    def test_a_complete_shared_representation_leaves_no_gain(self, world):
         table = world.audit(world.private, world.features).table
         assert table["gain"].isna().all()
         np.testing.assert_allclose(table["complete"], 1, atol=0.01)
 
-    def test_modalities_that_share_nothing_have_no_ratio(self, world):
+    def test_ratios_are_nan_if_modalities_share_nothing(self, world):
         report = audit(world.private, world.noise, world.private, **SPLIT)
         assert report.table[["sufficiency", "leak_ratio"]].isna().all(axis=None)
         assert report.pair["foscttm"] == pytest.approx(0.5, abs=0.05)
         np.testing.assert_allclose(report.table["gain"], 1, atol=0.02)
 
-    def test_collapsed_representations_have_an_answer(self, world):
+    def test_constant_representations_are_evaluated(self, world):
         constant = {name: np.full((1000, 3), 0.1) for name in world.features}
         report = world.audit(constant, constant)
         assert report.table[["agreement", "agreement_flat", "leak", "leak_ratio"]].isna().all(axis=None)
         np.testing.assert_allclose(report.table[["sufficiency", "gain", "complete"]], 0, atol=0.02)
         assert report.pair["foscttm"] == 0.5
 
-    def test_the_models_own_decoder_helps_the_probes(self, world):
-        """A representation that no probe here can read, but that its decoder could: a fine alternation, and the absolute value."""
+    def test_decoded_features_help_the_probes(self, world):
+        """No probe can decode this representation, a fine alternation and the absolute value."""
         fine = {name: np.hstack([np.floor(40 * latent) % 2, np.abs(latent)]) for name, latent in world.private.items()}
         np.testing.assert_allclose(world.audit(fine).table["gain"], 0, atol=0.1)
         np.testing.assert_allclose(world.audit(fine, decoded=world.features).table["gain"], 1, atol=0.02)
 
-    def test_seed_repeats(self, world):
+    def test_results_are_reproducible_by_seed(self, world):
         first, again, other = (world.audit(world.noise, seed=seed, max_retrieval=50).to_dict() for seed in (4, 4, 5))
         assert first == again != other
 
     @pytest.mark.parametrize("seed", [0, 1])
-    def test_noise_of_the_floor_is_never_the_factors_of_data_drawn_with_its_seed(self, seed):
-        """The first numbers of ``default_rng(seed)`` are the shared factors of such data, the next the private ones."""
+    def test_noise_differs_from_data_drawn_with_the_same_seed(self, seed):
+        """The first numbers of ``default_rng(seed)`` are the shared factors, the next the private ones."""
         world = World(seed)
         table = world.audit({"gex": world.both, "prot": world.both}, seed=seed).table
         np.testing.assert_allclose(table["gain"], 0, atol=0.03)
 
-    def test_report_is_keyed_by_the_users_names(self, world):
+    def test_report_uses_the_given_modality_names(self, world):
         report = world.audit(world.private, max_retrieval=100)
         assert list(report.table.index) == ["gex", "prot"]
         assert (report.n_train, report.n_test, report.n_retrieval) == (600, 400, 100)
@@ -142,7 +142,7 @@ class TestTruthIsKnown:
 
 
 @pytest.mark.usefixtures("by_ridge_alone")
-class TestIsThereAnyLeak:
+class TestLeakPermutationTest:
     def test_a_small_leak_is_significant_and_noise_is_not(self, world):
         slight = {"gex": world.gex + 0.15 * world.both, "prot": world.noise["prot"]}
         table = world.audit(slight).table
@@ -150,7 +150,7 @@ class TestIsThereAnyLeak:
         assert table.loc["gex", "leak_p"] == 0.001
         assert table.loc["prot", "leak_p"] > 0.01
 
-    def test_what_the_group_explains_is_none_within_groups(self, world):
+    def test_dependence_explained_by_groups_is_not_significant_within_groups(self, world):
         group = np.repeat([0, 1], 500)[np.random.default_rng(0).permutation(1000)]
         moved = {name: world.noise[name] + 2 * group[:, None] for name in world.features}
         shared = dict.fromkeys(world.features, world.both + 2 * group[:, None])
@@ -158,17 +158,17 @@ class TestIsThereAnyLeak:
         names = np.array(["first", "second"])[group]
         assert (world.audit(moved, shared, groups=names).table["leak_p"] > 0.01).all()
 
-    def test_nothing_to_leak_has_no_p(self, world):
+    def test_p_value_is_nan_without_a_shared_signal(self, world):
         constant = {name: np.full((1000, 3), 0.1) for name in world.features}
         assert world.audit(world.private, constant).table["leak_p"].isna().all()
 
-    def test_a_constant_representation_is_told_from_nothing(self, world):
+    def test_a_constant_representation_has_a_p_value_of_1(self, world):
         constant = {name: np.full((1000, 3), 0.1) for name in world.features}
         np.testing.assert_array_equal(world.audit(constant).table["leak_p"], 1)
 
 
 @pytest.mark.usefixtures("by_ridge_alone")
-def test_one_set_of_representations_after_another_has_the_figures_of_the_audit(world):
+def test_auditor_agrees_with_audit_for_several_representations(world):
     shared = {"gex": world.both, "prot": world.both}
     auditor = SpecificAuditor(world.features, shared, **SPLIT, seed=3)
     for specific in (world.private, world.noise):
@@ -179,21 +179,21 @@ def test_one_set_of_representations_after_another_has_the_figures_of_the_audit(w
 
 
 @pytest.mark.usefixtures("by_ridge_alone")
-def test_the_error_of_the_leak_ratio_is_its_spread_over_cells():
-    """Against many draws of test cells from a large world, with the same probes."""
+def test_standard_error_of_the_leak_ratio_is_its_spread_over_cells():
+    """The reference is the variation over many sets of test cells, with the same probes."""
     rng = np.random.default_rng(0)
     both, noise = rng.normal(size=(2, 31_000, 2))
     features = {"gex": both + 0.3 * noise, "prot": both - 0.2 * noise}
     evaluate = Evaluator(
-        *(Known(features[name], both) for name in features),
+        *(ModalityInputs(features[name], both) for name in features),
         Cells(np.arange(1000), np.arange(1000, 31_000)),
         seed=0,
         place=0,
     )
-    leak, largest = evaluate._read_leak(noise + 0.5 * both), evaluate._read_leak(features["gex"])
+    leak, largest = evaluate._probe_leak(noise + 0.5 * both), evaluate._probe_leak(features["gex"])
     parts = np.split(np.arange(30_000), 100)
-    ratios = [leak.told[part].sum() / largest.told[part].sum() for part in parts]
-    errors = [_ratio_error(leak.told[part], largest.told[part]) for part in parts]
+    ratios = [leak.explained[part].sum() / largest.explained[part].sum() for part in parts]
+    errors = [_ratio_error(leak.explained[part], largest.explained[part]) for part in parts]
     assert np.mean(errors) == pytest.approx(np.std(ratios), rel=0.15)
 
 
@@ -202,7 +202,7 @@ def test_a_nonlinear_leak_is_found(world):
     assert (world.audit(bent).table["leak_ratio"] > 0.8).all()
 
 
-@pytest.mark.skipif(not AUDITOR.exists(), reason="no independent auditor (shared/tools/audit.py) beside the checkout")
+@pytest.mark.skipif(not AUDITOR.exists(), reason="no independent auditor (shared/tools/audit.py)")
 def test_agrees_with_an_independent_auditor():
     spec = importlib.util.spec_from_file_location("independent_auditor", AUDITOR)
     auditor = importlib.util.module_from_spec(spec)
@@ -215,11 +215,11 @@ def test_agrees_with_an_independent_auditor():
     specific = {"rna": world.gex + 0.3 * world.both, "adt": np.hstack([world.prot[:, :2], world.noise["prot"]])}
     decoded = {name: value + 0.3 * rng.normal(size=value.shape) for name, value in features.items()}
     split = {"train": TRAIN[:292], "test": TEST}
-    with limit_threads():  # as ours does: two are far slower on a busy machine
+    with limit_threads():  # as the tested audit does
         theirs = auditor.audit(x=features, shared=shared, specific=specific, decoded=decoded, **split)
     ours = audit(features, shared, specific, decoded=decoded, **split).to_dict()
-    ours = {name: value for name, value in ours.items() if not name.endswith("leak_p")}  # theirs has none
-    assert ours == pytest.approx(theirs, abs=0.02)  # seeds 0 to 4 lie up to 0.02 apart here
+    ours = {name: value for name, value in ours.items() if not name.endswith("leak_p")}  # which the reference lacks
+    assert ours == pytest.approx(theirs, abs=0.02)  # seeds 0 to 4 differ by up to 0.02
 
 
 def _with(arrays, name, value):
@@ -263,7 +263,7 @@ def report():
     return AuditReport(table, {"foscttm": 0.01, "recall@10": 0.25}, n_train=3000, n_test=1200, n_retrieval=1000)
 
 
-def test_prints_every_figure_with_its_target_in_words(report):
+def test_report_lists_every_figure_with_its_target(report):
     lines = str(report).splitlines()
     assert lines[0] == "Audit on 1,200 held-out cells, by probes fitted on 3,000 others"
     for figure, (target, meaning) in AUDIT_FIGURES.items():
@@ -274,7 +274,7 @@ def test_prints_every_figure_with_its_target_in_words(report):
     assert any(line.startswith("recall@10 0.250 (1 is best)") and line.endswith("of 1,000") for line in lines)
 
 
-def test_fits_a_terminal_and_words_line_up(report):
+def test_report_fits_a_terminal_and_is_aligned(report):
     rows = [line for line in str(report).splitlines() if line.startswith(tuple(AUDIT_FIGURES))]
     assert max(map(len, rows)) <= 120
     assert len({line.index(AUDIT_FIGURES[line.split()[0]][1]) for line in rows}) == 1
@@ -301,6 +301,6 @@ def test_printing_leaves_the_figures_alone(report):
     pd.testing.assert_frame_equal(report.table, before)
 
 
-def test_is_frozen(report):
+def test_report_is_frozen(report):
     with pytest.raises(dataclasses.FrozenInstanceError):
         report.n_test = 3

@@ -8,7 +8,7 @@ from indiseek_sc.metrics import batch_mixing
 
 @pytest.fixture
 def cells() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Two labels; batches of one lie apart in its cells, those of the other are mixed, one batch larger."""
+    """Two labels: separate batches in one, mixed batches of unequal size in the other."""
     rng = np.random.default_rng(0)
     labels = np.repeat(["apart", "mixed"], 200)
     batches = rng.choice(["a", "b"], p=[0.75, 0.25], size=400)
@@ -17,13 +17,13 @@ def cells() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return latent, labels, batches
 
 
-def test_batches_that_are_apart_and_mixed(cells):
+def test_separate_and_mixed_batches(cells):
     table = batch_mixing(*cells).set_index("label")
     assert table.loc["apart", "same_batch"] == table.loc["apart", "excess"] == 1
     assert table.loc["apart", "p"] == pytest.approx(1 / 201)
     assert abs(table.loc["mixed", "excess"]) < 0.06
     assert table.loc["mixed", "p_adjusted"] > 0.05
-    # The chance that another cell of the label is of the same batch.
+    # The expectation is the probability that another cell of the label has the same batch.
     _, labels, batches = cells
     share = (batches[labels == "mixed"] == "a").mean()
     assert table.loc["mixed", "by_chance"] == pytest.approx(share**2 + (1 - share) ** 2, abs=0.01)
@@ -36,7 +36,7 @@ def test_p_values_of_mixed_batches_are_uniform():
     assert 0.3 < p.mean() < 0.7
 
 
-def test_labels_that_say_nothing_are_left_out(cells):
+def test_uninformative_labels_are_left_out(cells):
     latent, labels, batches = cells
     few = np.where(np.arange(400) < 40, "few", labels)
     assert list(batch_mixing(latent, few, batches)["label"]) == ["apart", "mixed"]
@@ -47,7 +47,7 @@ def test_labels_that_say_nothing_are_left_out(cells):
     assert batch_mixing(latent, labels, missing).set_index("label").loc["apart", "n_cells"] == 100
 
 
-def test_bad_arguments(cells):
+def test_invalid_arguments_are_rejected(cells):
     latent, labels, batches = cells
     with pytest.raises(ValueError, match="batches has 399 entries"):
         batch_mixing(latent, labels, batches[1:])

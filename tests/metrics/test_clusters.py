@@ -13,17 +13,17 @@ LABELS = np.array(list("abcd"))[ONE[:, 0]]
 
 
 def adjusted_rand_by_pairs(a, b):
-    """Hubert and Arabie 1985, from the pairs of cells that are together."""
+    """Compute the adjusted Rand index of Hubert and Arabie (1985) from pairs of cells."""
     i, j = np.triu_indices(len(a), k=1)
     in_a, in_b = a[i] == a[j], b[i] == b[j]
     expected = in_a.sum() * in_b.sum() / len(i)
     return ((in_a & in_b).sum() - expected) / ((in_a.sum() + in_b.sum()) / 2 - expected)
 
 
-def test_every_pair_once_and_means_over_seeds():
+def test_figures_of_each_pair_are_means_over_seeds():
     table = cluster_agreement({"one": ONE, "other": OTHER, "labels": LABELS}).set_index(["one", "other"])
     pairs = [("one", "one"), ("one", "other"), ("one", "labels"), ("other", "other"), ("other", "labels")]
-    assert table.index.tolist() == pairs  # labels have no other seed to be compared with
+    assert table.index.tolist() == pairs  # labels have a single repeat
     assert (table["n_cells"] == 60).all()
     across = [adjusted_rand_by_pairs(a, b) for a, b in zip(ONE.T, OTHER.T, strict=True)]
     assert table.loc[("one", "other"), "ari"] == pytest.approx(np.mean(across))
@@ -33,14 +33,14 @@ def test_every_pair_once_and_means_over_seeds():
     assert table.loc[("other", "labels"), "nmi"] == pytest.approx(np.mean(to_labels))
 
 
-def test_ends_of_the_scale():
+def test_identical_and_uninformative_clusterings():
     table = cluster_agreement({"a": ONE[:, 0], "renamed": (3 - ONE[:, 0]) * 7, "one cluster": np.zeros(60)})
     figures = table.set_index(["one", "other"])[["ari", "nmi"]]
     assert figures.loc[("a", "renamed")].tolist() == pytest.approx([1, 1])
     assert figures.loc[("a", "one cluster")].tolist() == pytest.approx([0, 0])
 
 
-def test_cells_without_a_label_take_no_part():
+def test_cells_without_a_label_are_ignored():
     labels = LABELS.astype(object)
     labels[::5] = None
     table = cluster_agreement({"one": ONE[:, 0], "labels": labels})
@@ -54,13 +54,13 @@ def test_cells_without_a_label_take_no_part():
     [
         ({"one": ONE}, r"at least 2 to compare; got \['one'\]"),
         ({"one": ONE, "other": OTHER[:50]}, r"clusterings\['other'\] has 50 entries, but there are 60 cells"),
-        ({"one": ONE, "other": OTHER[:, :2]}, "must all have as many repeats, or a single one; got {'one': 3, 'other': 2}"),
+        ({"one": ONE, "other": OTHER[:, :2]}, "must all have the same number of repeats, or a single one; got {'one': 3, 'other': 2}"),
         ({"one": ONE, "other": np.zeros((60, 2, 2))}, r"clusterings\['other'\] must have shape"),
         ({"one": ONE, "other": [None] * 60}, r"clusterings\['other'\] is missing in every cell"),
         ({"one": ["a"] + [None] * 59, "other": [None] + ["a"] * 59}, "'one' and 'other' have no cell in common"),
     ],
 )  # fmt: skip
-def test_agreement_refuses_bad_input(clusterings, message):
+def test_agreement_rejects_invalid_input(clusterings, message):
     with pytest.raises(ValueError, match=message):
         cluster_agreement(clusterings)
 
@@ -69,7 +69,7 @@ REFERENCE = np.repeat(["a", "b", "c"], [40, 40, 20])
 
 
 def by_seed(*parts: list[int]) -> np.ndarray:
-    """Clusters from three seeds that agree: sizes of parts of a, b and c in turn, each part a cluster of its own."""
+    """Identical clusterings from three seeds, with the given sizes of clusters within a, b and c."""
     one = np.repeat(np.arange(sum(map(len, parts))), np.concatenate(parts))
     return np.stack([one, one + 1, one + 2], axis=1)
 
@@ -95,18 +95,18 @@ def test_verdicts():
     assert (table["stability"].xs("cloud", level="latent").abs() < 0.2).all()
 
 
-def test_what_falls_apart_in_two_representations_is_in_neither_alone():
+def test_only_here_requires_a_split_in_a_single_representation():
     table = cluster_splits(REFERENCE, {"one": HALVES_OF_A, "other": by_seed([10, 30], [20, 20], [20])})
     assert table.loc[table["only_here"], ["cluster", "latent"]].to_numpy().tolist() == [["b", "other"]]
 
 
 @pytest.mark.parametrize(("away", "share", "verdict"), [(7, 0.2, "kept"), (8, 0.2, "split"), (8, 0.25, "kept")])
-def test_how_much_may_lie_elsewhere(away, share, verdict):
+def test_minimum_share_decides_whether_a_cluster_is_kept(away, share, verdict):
     table = cluster_splits(REFERENCE, {"latent": by_seed([40 - away, away], [40], [20])}, minimum_share=share)
     assert table["verdict"][0] == verdict
 
 
-def test_from_which_stability_a_split_is_believed():
+def test_minimum_stability_decides_whether_a_split_counts():
     seeds = HALVES_OF_A.copy()
     seeds[:4, 1] = 99
     stability = cluster_splits(REFERENCE, {"latent": seeds})["stability"][0]
@@ -132,19 +132,19 @@ def test_cells_outside_of_the_reference_and_clusters_of_one_cell():
         ({"minimum_stability": 1.1}, "minimum_stability=1.1 must be between 0 and 1"),
         (
             {"clusterings": {"latent": SAME[:, 0]}},
-            r"clusterings\['representation'\] has one repeat; stability needs at least 2",
+            r"clusterings\['latent'\] has one repeat; stability needs at least 2",
         ),
         (
             {"clusterings": {"latent": SAME[1:]}},
-            r"clusterings\['representation'\] has 99 entries, but there are 100 cells",
+            r"clusterings\['latent'\] has 99 entries, but there are 100 cells",
         ),
         (
             {"clusterings": {"latent": np.where(CLOUD == 1, np.nan, CLOUD)}},
-            r"clusterings\['representation'\] lacks cells",
+            r"clusterings\['latent'\] lacks cells",
         ),
         ({"clusterings": {}}, "clusterings is empty"),
     ],
 )
-def test_splits_refuse_bad_input(change, message):
+def test_splits_reject_invalid_input(change, message):
     with pytest.raises(ValueError, match=message):
         cluster_splits(**{"reference": REFERENCE, "clusterings": {"latent": SAME}, **change})

@@ -14,14 +14,14 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def test_shares_are_those_that_were_drawn(rng):
+def test_explained_variance_equals_the_simulated_shares(rng):
     depth, quality = rng.lognormal(size=N), rng.normal(size=N)
     batch = rng.choice(["a", "b", "c"], size=N)
     of_batch = pd.Series(batch).map({"a": -1.2, "b": 0.0, "c": 1.2}).to_numpy()
     noise = rng.normal(size=(N, 4))
     latent = np.column_stack(
         [
-            np.sqrt(0.6) * np.sin(2 * np.log(depth)) / 0.7 + np.sqrt(0.4) * noise[:, 0],  # no line sees it
+            np.sqrt(0.6) * np.sin(2 * np.log(depth)) / 0.7 + np.sqrt(0.4) * noise[:, 0],  # not linear
             np.sqrt(0.5) * quality + np.sqrt(0.5) * noise[:, 1],
             np.sqrt(0.3) * of_batch / of_batch.std() + np.sqrt(0.7) * noise[:, 2],
             noise[:, 3],
@@ -33,7 +33,7 @@ def test_shares_are_those_that_were_drawn(rng):
     np.testing.assert_allclose(r2, expected, atol=0.08)
 
 
-def test_what_is_known_already_is_not_counted_again(rng):
+def test_given_categories_are_not_counted_again(rng):
     labels = rng.choice(["T", "B"], size=N)
     place = np.where(labels == "T", 2.0, -2.0)
     size = place + rng.normal(size=N)  # types differ in library size
@@ -53,7 +53,7 @@ def test_noise_of_many_covariates_explains_nothing(rng):
     assert explained_variance(latent, covariates).to_numpy().max() < 0.05
 
 
-def test_one_cell_with_very_many_counts_does_not_spoil_the_others(rng):
+def test_an_outlier_does_not_distort_the_spline(rng):
     rare = np.zeros(N)
     rare[:40] = rng.lognormal(size=40)
     rare[0] = 1e6
@@ -62,7 +62,7 @@ def test_one_cell_with_very_many_counts_does_not_spoil_the_others(rng):
     assert r2.loc[0, "constant"] == 0
 
 
-def test_a_dimension_that_does_not_vary_has_no_share(rng):
+def test_a_constant_dimension_is_nan(rng):
     latent = np.column_stack([np.ones(N), rng.normal(size=N)])
     r2 = explained_variance(latent, {"x": rng.normal(size=N)})
     assert r2.isna().all(axis=1).tolist() == [True, False]
@@ -80,23 +80,23 @@ def test_a_dimension_that_does_not_vary_has_no_share(rng):
         ({"given": ["a"]}, "given has 1 entries"),
     ],
 )
-def test_errors(rng, changed, message):
+def test_invalid_arguments_are_rejected(rng, changed, message):
     arguments = {"covariates": {"x": rng.normal(size=N)}} | changed
     with pytest.raises(ValueError, match=message):
         explained_variance(rng.normal(size=(N, 2)), **arguments)
 
 
-def test_use_of_labels_by_hand():
+def test_label_use_of_a_small_example():
     latent = np.array([[0.0], [2.0], [10.0], [12.0], [6.0]])
     use = label_use(latent, ["a", "a", "b", "b", None]).set_index("label")
-    variance = latent.var()  # of all five
+    variance = latent.var()  # over all five cells
     assert use["n_cells"].to_dict() == {"a": 2, "b": 2}
     assert use.loc["a", "mean"] == pytest.approx(-5 / np.sqrt(variance))
     assert use.loc["a", "variance_ratio"] == pytest.approx(1 / variance)
     assert use.loc["a", "use"] == pytest.approx((25 + 1) / variance)
 
 
-def test_use_is_1_over_all_cells(rng):
+def test_mean_label_use_is_1(rng):
     labels = rng.choice(list("abc"), p=[0.6, 0.3, 0.1], size=N)
     latent = rng.normal(size=(N, 2)) * np.where(labels == "c", 3.0, 1.0)[:, None]
     use = label_use(latent, labels)

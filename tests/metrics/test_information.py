@@ -24,7 +24,7 @@ def estimate(shared, specific, labels, **kwargs):
 
 
 def test_agrees_with_the_closed_form(representations):
-    """A label whose log odds are linear in one dimension of RNA: its information is an integral over that dimension."""
+    """If log odds are linear in one dimension, information is an integral over that dimension."""
     shared, specific = representations
     probability = expit(3 * specific["rna"][:, 0])
     labels = np.where(np.random.default_rng(1).random(N) < probability, "a", "b")
@@ -38,15 +38,15 @@ def test_agrees_with_the_closed_form(representations):
         assert abs(found["adt"][label]) < 0.04
 
 
-def test_what_is_shared_adds_nothing(representations):
+def test_shared_information_adds_nothing(representations):
     shared, specific = representations
     labels = np.where(shared[:, 0] > 0, "high", "low")
     found = estimate(shared, {"rna": shared + 1e-3 * specific["rna"][:, :3], "adt": specific["adt"]}, labels)
     assert all(abs(bits) < 0.03 for of_modality in found.values() for bits in of_modality.values())
 
 
-def test_finds_what_is_not_linear(representations):
-    """Cells of a ring in two dimensions of RNA: no linear probe sees them."""
+def test_nonlinear_information_is_found(representations):
+    """A ring in two dimensions of RNA cannot be separated linearly."""
     shared, specific = representations
     labels = np.where((specific["rna"][:, :2] ** 2).sum(axis=1) < 1.4, "core", "ring")
     found = estimate(shared, specific, labels)
@@ -75,7 +75,7 @@ def test_rare_and_missing_labels(representations):
     assert list(known.names) == ["a", "b", "rare"]
 
 
-def test_one_seed_gives_one_result(representations):
+def test_results_are_reproducible_by_seed(representations):
     shared, specific = representations
     labels = np.where(specific["adt"][:, 0] > 0, "a", "b")
     first, second, other = (label_information(shared, specific, labels, *HALVES, seed=seed) for seed in (3, 3, 4))
@@ -94,7 +94,7 @@ def test_one_seed_gives_one_result(representations):
         ({"minimum_cells": -1}, "minimum_cells"),
     ],
 )
-def test_errors(representations, change, message):
+def test_invalid_arguments_are_rejected(representations, change, message):
     shared, specific = representations
     labels = np.where(shared[:, 0] > 0, "a", "b")
     arguments = {"shared": shared, "specific": specific, "labels": labels, "train": HALVES[0], "test": HALVES[1]}

@@ -1,4 +1,4 @@
-"""The rule that chooses lambda, on made-up tables."""
+"""Tests of the selection of lambda on artificial tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from indiseek_sc.metrics import LambdaPath, choose_lambda
 
 
 def make_table(leaks):
-    """A table of a path, from the leak ratios of both modalities by lambda."""
+    """Return a table along lambda from the leak ratios of both modalities."""
     rows = [
         {"lambda": value, "modality": name, "leak_ratio": leak, "leak_ratio_se": 0.004, "leak_p": 0.2}
         | {"gain": 0.97, "complete": 0.99}
@@ -23,29 +23,29 @@ def make_table(leaks):
 @pytest.mark.parametrize(
     ("leaks", "value", "is_within"),
     [
-        ({1000: (0.05, 0.01), 100: (0.02, 0.019), 10: (0.0, 0.0)}, 100, True),  # at the tolerance is within it
-        ({1000: (0.05, 0.01), 100: (0.01, 0.03), 10: (0.0, 0.0)}, 10, True),  # one modality alone is not enough
+        ({1000: (0.05, 0.01), 100: (0.02, 0.019), 10: (0.0, 0.0)}, 100, True),  # the tolerance itself is within
+        ({1000: (0.05, 0.01), 100: (0.01, 0.03), 10: (0.0, 0.0)}, 10, True),  # both modalities must be within
         ({10: (0.0, 0.0), 1000: (0.01, 0.01), 100: (0.0, 0.0)}, 1000, True),  # in any order
-        ({1000: (0.01, 0.01), 100: (0.9, 0.9)}, 1000, True),  # what comes after does not matter
-        ({1000: (0.3, 0.0), 100: (0.1, 0.2), 10: (0.11, 0.12)}, 10, False),  # the smaller of the larger leaks
-        ({1000: (0.1, 0.1), 10: (0.1, 0.1)}, 1000, False),  # of equals the largest
-        ({1000: (np.nan, 0.3), 100: (np.nan, 0.01)}, 100, True),  # too little to leak
+        ({1000: (0.01, 0.01), 100: (0.9, 0.9)}, 1000, True),  # smaller lambdas do not matter
+        ({1000: (0.3, 0.0), 100: (0.1, 0.2), 10: (0.11, 0.12)}, 10, False),  # the smallest maximum
+        ({1000: (0.1, 0.1), 10: (0.1, 0.1)}, 1000, False),  # the largest of tied lambdas
+        ({1000: (np.nan, 0.3), 100: (np.nan, 0.01)}, 100, True),  # undefined ratios are within
     ],
 )
-def test_the_rule(leaks, value, is_within):
+def test_largest_lambda_within_the_tolerance_is_selected(leaks, value, is_within):
     choice = choose_lambda(make_table(leaks), 0.02)
     assert (choice.value, choice.is_within) == (value, is_within)
     assert f"{value:g}" in choice.reason
     assert ("No lambda" in choice.reason) is not is_within
 
 
-def test_the_tolerance_decides():
+def test_selection_depends_on_the_tolerance():
     table = make_table({1000: (0.05, 0.04), 100: (0.01, 0.01)})
     assert choose_lambda(table, 0.05).value == 1000
     assert choose_lambda(table, 0.02).value == 100
 
 
-def test_errors():
+def test_invalid_arguments_are_rejected():
     table = make_table({1: (0, 0)})
     with pytest.raises(ValueError, match="table has no row"):
         choose_lambda(table.iloc[:0], 0.02)
@@ -54,7 +54,7 @@ def test_errors():
             choose_lambda(table, wrong)
 
 
-def test_prints_a_line_for_each_lambda_with_the_chosen_one_marked():
+def test_report_marks_the_selected_lambda():
     table = make_table({1000: (0.05, 0.01), 100: (0.013, np.nan)})
     path = LambdaPath(table, 100.0, 0.02, "Because.", n_train=3000, n_test=300)
     lines = str(path).splitlines()

@@ -25,7 +25,7 @@ def test_figures_are_those_of_scipy(compared):
     np.testing.assert_allclose(by_cell, [pearsonr(a, b)[0] for a, b in zip(measured, predicted, strict=True)])
 
 
-def test_what_is_constant_has_no_correlation(compared):
+def test_constant_features_have_no_correlation(compared):
     measured, predicted = compared
     predicted[:, 2] = 0.1 + 0.2
     assert np.isnan(metrics.pearson_per_feature(measured, predicted)[2])
@@ -41,7 +41,7 @@ def test_coverage_counts_bounds_as_inside():
         metrics.interval_coverage(measured, measured + 1, measured)
 
 
-def test_shapes_and_values_are_checked(compared):
+def test_invalid_shapes_and_values_are_rejected(compared):
     measured, predicted = compared
     with pytest.raises(ValueError, match="must have the same shape"):
         metrics.root_mean_squared_error(measured, predicted[:, :3])
@@ -50,7 +50,7 @@ def test_shapes_and_values_are_checked(compared):
         metrics.pearson_per_cell(measured, predicted)
 
 
-def test_a_report_has_all_figures(compared):
+def test_report_contains_all_figures(compared):
     names = {"index": [f"cell_{i}" for i in range(40)], "columns": [f"CD{j}" for j in range(6)]}
     measured, mean = (pd.DataFrame(x, **names) for x in compared)
     report = metrics.evaluate_prediction(measured, mean, mean - 1, mean + 1, level=0.68)

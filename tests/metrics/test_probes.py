@@ -5,17 +5,10 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsRegressor
 
-from indiseek_sc.metrics import _probes
-from indiseek_sc.metrics._probes import (
-    FLOOR,
-    _predict_by_neighbors,
-    flat_directions,
-    held_out_r2,
-    permutation_p_value,
-    probe,
-    standardise,
-    through_floor,
-)
+from indiseek_sc.metrics import _permutation
+from indiseek_sc.metrics._directions import FLOOR, flat_directions, through_floor
+from indiseek_sc.metrics._permutation import permutation_p_value
+from indiseek_sc.metrics._probes import _predict_by_neighbors, held_out_r2, probe, standardise
 
 TRAIN, TEST = np.arange(0, 1200), np.arange(1200, 2000)
 
@@ -29,16 +22,16 @@ def noise(width=3, seed=1):
     return np.random.default_rng(seed).normal(size=(2000, width))
 
 
-def test_linear_with_known_noise(source):
+def test_linear_dependence_with_known_noise(source):
     signal = source @ np.linalg.qr(np.random.default_rng(2).normal(size=(4, 4)))[0]
     assert held_out_r2(source, signal + 0.5 * noise(4), TRAIN, TEST) == pytest.approx(1 / 1.25, abs=0.02)
 
 
-def test_what_no_line_can_tell_is_found(source):
+def test_nonlinear_dependence_is_found(source):
     assert held_out_r2(source, source**2, TRAIN, TEST) > 0.9
 
 
-def test_neighbors_find_what_is_too_ragged_for_the_others():
+def test_neighbors_find_irregular_dependence():
     rng = np.random.default_rng(0)
     source = rng.uniform(size=(2000, 1))
     target = rng.choice([-1.0, 1.0], size=60)[(60 * source[:, 0]).astype(int)][:, None]  # a step up or down 60 times
@@ -47,8 +40,8 @@ def test_neighbors_find_what_is_too_ragged_for_the_others():
     assert without.r2 < 0.5 < 0.7 < found.r2
 
 
-def test_neighbors_are_the_mean_of_as_many_as_predict_validation_cells_best(source):
-    """Of noise the most neighbours are best, of what is told without error the fewest."""
+def test_number_of_neighbors_is_selected_on_validation_cells(source):
+    """The largest number is best for noise, the smallest for a target without noise."""
     for target, k in ((noise(), 45), (source, 5)):
         order = np.random.default_rng(3).permutation(TRAIN)
         validation, fit = order[:150], order[150:]
@@ -58,17 +51,17 @@ def test_neighbors_are_the_mean_of_as_many_as_predict_validation_cells_best(sour
         np.testing.assert_allclose(predicted, reference, atol=1e-5)
 
 
-def test_unrelated_is_about_zero(source):
+def test_independent_variables_have_an_r2_near_0(source):
     assert held_out_r2(source, noise(), TRAIN, TEST) == pytest.approx(0, abs=0.01)
 
 
-def test_targets_weigh_by_variance(source):
-    """One column is told fully and one not at all: the share is that of the told column's variance."""
+def test_targets_count_by_their_variance(source):
+    """With one column explained fully and one not at all, R2 is the first one's share of the variance."""
     target = np.hstack([3 * source[:, :1], noise(1)])
     assert held_out_r2(source, target, TRAIN, TEST) == pytest.approx(9 / 10, abs=0.02)
 
 
-def test_scale_and_offset_of_either_side_do_not_matter(source):
+def test_r2_does_not_depend_on_scale_and_offset(source):
     target = source[:, :2] + noise(2)
     plain = held_out_r2(source, target, TRAIN, TEST)
     moved = held_out_r2(1e-3 * source + 70, 1e4 * target - 1e6, TRAIN, TEST)
@@ -83,15 +76,15 @@ def test_test_cells_are_not_fitted(source):
 
 
 @pytest.mark.parametrize("target", [np.full((2000, 2), 0.1), np.zeros((2000, 0))], ids=["constant", "no column"])
-def test_nothing_to_tell_is_nan(source, target):
+def test_constant_target_is_nan(source, target):
     assert np.isnan(held_out_r2(source, target, TRAIN, TEST))
 
 
-def test_a_constant_source_tells_nothing():
+def test_a_constant_source_explains_nothing():
     assert held_out_r2(np.full((2000, 2), 7.0), noise(), TRAIN, TEST) == pytest.approx(0, abs=0.01)
 
 
-def test_figures_do_not_depend_on_the_number_of_threads_which_stays(source):
+def test_results_do_not_depend_on_the_number_of_threads(source):
     n_threads = torch.get_num_threads()
     try:
         figures = []
@@ -104,7 +97,7 @@ def test_figures_do_not_depend_on_the_number_of_threads_which_stays(source):
     assert figures[0] == figures[1]
 
 
-def test_seed_repeats_and_the_global_generators_stay(source):
+def test_seed_determines_results_and_global_random_state_is_unchanged(source):
     target = source**2 + noise(4)
     torch.manual_seed(5)
     np.random.seed(5)
@@ -122,7 +115,7 @@ def draw_pair(seed, n_cells=60):
 
 
 def slow_p_value(predictions, truth, orders):
-    """Loop by loop: the best prediction's sum of correlations, for the true pairing and each order."""
+    """Compute the p-value with explicit loops over predictions, columns and permutations."""
 
     def agreement(order):
         return max(sum(np.corrcoef(p[:, j], truth[order, j])[0, 1] for j in range(truth.shape[1])) for p in predictions)
@@ -131,7 +124,7 @@ def slow_p_value(predictions, truth, orders):
     return (1 + sum(agreement(order) >= observed for order in orders)) / (1 + len(orders))
 
 
-def test_the_p_value_equals_a_slow_reference():
+def test_p_value_equals_a_slow_reference():
     _, predicted, truth = draw_pair(0)
     predictions = [predicted + 0.3 * truth, predicted]
     rng = np.random.default_rng(1)
@@ -140,8 +133,8 @@ def test_the_p_value_equals_a_slow_reference():
     assert value == slow_p_value(predictions, truth, orders)
 
 
-def test_the_p_value_is_uniform_where_there_is_nothing_to_find():
-    """Exact: the chance of a value of at most alpha is at most alpha, also with the best of two predictions."""
+def test_p_value_is_uniform_under_independence():
+    """The test is exact, also for the maximum over two predictions."""
     values = []
     for seed in range(400):
         rng, predicted, truth = draw_pair(seed, 30)
@@ -151,12 +144,12 @@ def test_the_p_value_is_uniform_where_there_is_nothing_to_find():
         assert abs((values <= alpha).mean() - alpha) < 3 * np.sqrt(alpha * (1 - alpha) / 400)
 
 
-def test_a_weak_dependence_is_found_in_many_cells():
+def test_a_weak_dependence_is_significant_in_many_cells():
     rng, predicted, truth = draw_pair(0, 4000)
     assert permutation_p_value([predicted + 0.1 * truth], truth, rng) == 1 / 1000
 
 
-def test_within_groups_what_the_group_explains_is_no_dependence():
+def test_dependence_explained_by_groups_is_not_significant_within_groups():
     rng, predicted, truth = draw_pair(0, 300)
     group = np.repeat([0, 1, 2], 100)[rng.permutation(300)]
     predicted, truth = predicted + 3 * group[:, None], truth + 3 * group[:, None]
@@ -166,15 +159,15 @@ def test_within_groups_what_the_group_explains_is_no_dependence():
     assert permutation_p_value([linked], truth, rng, group, n_permutations=199) == 1 / 200
 
 
-def test_constant_predictions_and_single_pairs_say_nothing():
+def test_constant_predictions_and_single_cell_groups_have_a_p_value_of_1():
     rng, _, truth = draw_pair(0)
     assert permutation_p_value([np.ones((60, 2))], truth, rng, n_permutations=19) == 1
-    # Every cell a group of its own: only the true pairing is left.
+    # With single-cell groups, only the identity permutation is possible.
     assert permutation_p_value([truth], truth, rng, np.arange(60), n_permutations=19) == 1
 
 
-def test_many_cells_are_drawn_from(monkeypatch):
-    monkeypatch.setattr(_probes, "_MOST_PERMUTED", 50)
+def test_large_data_are_subsampled(monkeypatch):
+    monkeypatch.setattr(_permutation, "_MAX_PERMUTED_CELLS", 50)
     rng, predicted, truth = draw_pair(0, 4000)
     groups = np.arange(4000) % 2
     for given in (None, groups):
@@ -183,7 +176,7 @@ def test_many_cells_are_drawn_from(monkeypatch):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_seed_of_pairings_decides(seed):
+def test_p_value_depends_on_the_seed(seed):
     _, predicted, truth = draw_pair(5)
     values = [permutation_p_value([predicted], truth, np.random.default_rng(s)) for s in (seed, seed, seed + 2)]
     assert values[0] == values[1] != values[2]
@@ -191,27 +184,27 @@ def test_the_seed_of_pairings_decides(seed):
 
 @pytest.fixture
 def latent():
-    """Three turned directions of widths 10, 2 and 0.1: the last is 1 % of the first."""
+    """Three rotated directions with standard deviations of 10, 2 and 0.1."""
     rng = np.random.default_rng(0)
     rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     return rng.normal(size=(4000, 3)) * [10, 2, 0.1] @ rotation + 100
 
 
-def test_floor_drowns_narrow_directions_only(latent):
+def test_floor_masks_only_narrow_directions(latent):
     train = np.arange(2000)
     noisy = through_floor(latent, train, np.random.default_rng(1))
     floor = FLOOR * 10
     np.testing.assert_allclose(noisy[train].std(axis=0), np.hypot([10, 2, 0.1], floor), rtol=0.05)
 
 
-def test_floor_adds_no_more_than_noise_to_turned_cells(latent):
+def test_floor_preserves_distances_up_to_noise(latent):
     noisy = through_floor(latent, np.arange(2000), np.random.default_rng(1))
     near = np.linalg.norm(latent[:50, None] - latent[None, :50], axis=-1)
     turned = np.linalg.norm(noisy[:50, None] - noisy[None, :50], axis=-1)
     assert np.abs(near - turned).max() < 6 * FLOOR * 10
 
 
-def test_flat_directions_have_width_one_and_leave_the_narrow_out(latent):
+def test_flat_directions_have_unit_width_without_narrow_ones(latent):
     train = np.arange(0, 4000, 2)
     flat = flat_directions(latent, train)
     assert flat.shape == (4000, 2)
@@ -219,7 +212,7 @@ def test_flat_directions_have_width_one_and_leave_the_narrow_out(latent):
     np.testing.assert_allclose(np.cov(flat[train].T, bias=True), np.eye(2), atol=1e-8)
 
 
-def test_a_constant_representation_has_no_direction_and_no_noise():
+def test_a_constant_representation_has_no_directions_and_no_noise():
     constant = np.full((20, 4), 0.1, dtype=np.float32)
     assert flat_directions(constant, np.arange(10)).shape == (20, 0)
     np.testing.assert_allclose(through_floor(constant, np.arange(10), np.random.default_rng(0)), 0, atol=1e-7)

@@ -15,7 +15,7 @@ def blurred():
     return rng.normal(labels[:, None], 0.8, size=(90, 4)), labels
 
 
-def test_agrees_with_a_slow_vote(blurred):
+def test_accuracy_agrees_with_a_slow_reference(blurred):
     latent, labels = blurred
     train, test, k = np.arange(0, 60), np.arange(60, 90), 3
     correct = []
@@ -39,7 +39,7 @@ def test_cells_without_a_label_are_left_out_of_both_parts(blurred):
     assert label_accuracy(latent, some, train, test) == expected
 
 
-def test_errors_of_accuracy(blurred):
+def test_accuracy_rejects_invalid_arguments(blurred):
     latent, labels = blurred
     with pytest.raises(ValueError, match=r"train and test share rows 2, 3 \(2 in all\)"):
         label_accuracy(latent, labels, [0, 1, 2, 3], [2, 3, 4])
@@ -63,7 +63,7 @@ def factors() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(1600, 3))
 
 
-def test_what_is_held_what_is_not_and_what_is_noisy(factors: np.ndarray) -> None:
+def test_recovery_of_contained_absent_and_noisy_factors(factors: np.ndarray) -> None:
     latent = factors[:, :2] @ np.array([[1.0, 2.0], [-1.0, 1.0]])
     noisy = factors[:, 0] + np.random.default_rng(1).normal(size=1600)
     table = factor_recovery(latent, {"s": factors, "noisy": noisy}, TRAIN, TEST).set_index("factor")["r2"]
@@ -73,7 +73,7 @@ def test_what_is_held_what_is_not_and_what_is_noisy(factors: np.ndarray) -> None
     assert table["noisy"] == pytest.approx(0.5, abs=0.05)
 
 
-def test_what_is_hidden_behind_a_sign_is_read_with_it(factors: np.ndarray) -> None:
+def test_a_factor_with_unknown_sign_is_recovered_given_the_sign(factors: np.ndarray) -> None:
     s, p = np.sign(factors[:, :1]), factors[:, 1:2]
     alone = factor_recovery(p * s, {"p": p}, TRAIN, TEST)["r2"][0]
     together = factor_recovery(p * s, {"p": p}, TRAIN, TEST, given=s)["r2"][0]
@@ -81,11 +81,11 @@ def test_what_is_hidden_behind_a_sign_is_read_with_it(factors: np.ndarray) -> No
     assert together > 0.95
 
 
-def test_a_constant_factor_has_no_figure(factors: np.ndarray) -> None:
+def test_a_constant_factor_is_nan(factors: np.ndarray) -> None:
     assert np.isnan(factor_recovery(factors, {"one": np.ones(1600)}, TRAIN, TEST)["r2"][0])
 
 
-def test_errors_of_recovery(factors: np.ndarray) -> None:
+def test_recovery_rejects_invalid_arguments(factors: np.ndarray) -> None:
     with pytest.raises(ValueError, match="factors is empty"):
         factor_recovery(factors, {}, TRAIN, TEST)
     with pytest.raises(ValueError, match=r"factors\['s'\] has 5 rows"):

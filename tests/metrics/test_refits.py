@@ -11,10 +11,11 @@ N, N_REFITS = 800, 4
 
 
 def make_refits(shift: float = 3.5, seed: int = 0) -> tuple[list[Refit], np.ndarray]:
-    """Two large types that shared representations tell apart; RNA resolves subtypes of the first, ADT those of the second.
+    """Return refits for three cell types with two subtypes each.
 
-    Each refit has rotations and noise of its own, and holds out a half of the cells. Of the subtypes of a third type neither
-    modality knows anything.
+    Shared representations separate the types. RNA resolves the subtypes of the first type, ADT
+    those of the second, and neither those of the third. Each refit has its own rotations and noise,
+    and holds out half of the cells.
     """
     rng = np.random.default_rng(seed)
     kind, sub = rng.integers(3, size=N), rng.integers(2, size=N)
@@ -40,7 +41,7 @@ def known():
     return refits, labels, replicated_importance(refits, labels)
 
 
-def test_claims_are_the_truth(known):
+def test_labels_are_assigned_to_the_true_modality(known):
     table = known[2].table.set_index("label")
     assert table.loc[["a0", "a1"], "claim"].tolist() == ["rna", "rna"]
     assert table.loc[["b0", "b1"], "claim"].tolist() == ["adt", "adt"]
@@ -51,7 +52,7 @@ def test_claims_are_the_truth(known):
     assert (table["information_difference"] <= table["information_upper"]).all()
 
 
-def test_exchanging_the_modalities_exchanges_claims(known):
+def test_swapping_modalities_swaps_assignments(known):
     refits, labels, found = known
     swapped = {"rna": "adt", "adt": "rna"}
     exchanged = [
@@ -70,7 +71,7 @@ def test_exchanging_the_modalities_exchanges_claims(known):
     assert back["claim"].tolist() == [swapped.get(claim, claim) for claim in forth["claim"]]
 
 
-def test_nothing_is_claimed_of_permuted_labels(known):
+def test_permuted_labels_are_not_assigned(known):
     refits, labels, _ = known
     claims = [
         replicated_importance(refits, np.random.default_rng(seed).permutation(labels)).table["claim"]
@@ -79,7 +80,7 @@ def test_nothing_is_claimed_of_permuted_labels(known):
     assert np.isin(np.concatenate(claims), ["rna", "adt"]).mean() <= 0.05
 
 
-def test_theta_is_that_of_held_out_cells(known):
+def test_theta_is_computed_on_held_out_cells(known):
     refits, labels, found = known
     parts = []
     for refit in refits[:2]:
@@ -95,8 +96,8 @@ def test_theta_is_that_of_held_out_cells(known):
     assert np.isfinite(found.theta).all()
 
 
-def test_standard_errors_by_their_formula():
-    """Two labels are too few to be moderated."""
+def test_standard_errors_agree_with_their_formula():
+    """Variances of two labels are not moderated."""
     means = np.array([[1.0, 2.0], [3.0, 2.5], [2.0, np.nan]])
     variances = np.array([[0.3, 0.1], [0.5, 0.2], [0.4, np.nan]])
     found = combine_refits(means, variances, np.full((3, 2), 11.0))
@@ -111,7 +112,7 @@ def test_standard_errors_by_their_formula():
 
 
 def test_variances_over_refits_are_moderated():
-    """Of a thousand labels that differ by a known prior, it is found again; where they do not differ, all have one variance."""
+    """A known prior of variances is recovered; equal variances are pooled."""
     rng = np.random.default_rng(0)
     prior, df = 2.0, 6.0
     variance = prior * df / rng.chisquare(df, 1000)
@@ -128,17 +129,17 @@ def test_variances_over_refits_are_moderated():
 
 @pytest.mark.parametrize("between", [0.0, 0.3, 2.0])
 def test_intervals_cover_the_truth(between):
-    """Means of refits with a known variance among cells and among refits: 95 % intervals cover in 93 % of draws or more."""
+    """With known variances over cells and refits, 95 % intervals cover at least 93 % of draws."""
     rng = np.random.default_rng(0)
     n_draws, sampling = 2000, 1.0
-    of_cells = rng.normal(0, np.sqrt(sampling), n_draws)  # common to all refits
+    of_cells = rng.normal(0, np.sqrt(sampling), n_draws)  # the same in all refits
     means = of_cells + rng.normal(0, np.sqrt(between), (N_REFITS, n_draws))
     found = combine_refits(means, np.full_like(means, sampling), np.full_like(means, 200.0))
     lower, upper = found.interval(0.95)
     assert ((lower <= 0) & (upper >= 0)).mean() >= 0.93
 
 
-def test_errors_over_samples_are_wider_where_samples_differ(known):
+def test_standard_errors_over_samples_are_larger_if_samples_differ(known):
     refits, labels, found = known
     rng = np.random.default_rng(5)
     sample = rng.integers(12, size=N)
@@ -161,8 +162,8 @@ def test_errors_over_samples_are_wider_where_samples_differ(known):
     assert over_samples.mean() > over_cells.mean()
 
 
-def test_chance_is_within_batches():
-    """Labels that lie in one batch each, and representations of the batch alone: pure neighbours, by chance."""
+def test_expected_purity_is_computed_within_batches():
+    """If labels and representations are determined by the batch, a purity of 1 is expected."""
     rng = np.random.default_rng(0)
     batch = rng.integers(2, size=400)
     labels = np.where(batch == 0, "a", "b")
@@ -173,7 +174,7 @@ def test_chance_is_within_batches():
     np.testing.assert_allclose(within["purity_rna"], 1.0)
 
 
-def test_chance_is_what_permuted_labels_give():
+def test_expected_purity_equals_that_of_permuted_labels():
     rng = np.random.default_rng(1)
     labels, batch = rng.choice(["a", "b", "c"], 300, p=[0.6, 0.3, 0.1]), rng.integers(2, size=300)
     labels[batch == 1] = rng.choice(["a", "c"], (batch == 1).sum())
@@ -191,7 +192,7 @@ def test_chance_is_what_permuted_labels_give():
     assert (np.abs(pd.concat(found, axis=1).mean(axis=1) - expected) < 4 * error + 0.003).all()
 
 
-def test_cells_that_lack_something_take_no_part(known):
+def test_incomplete_cells_are_ignored(known):
     refits, labels, found = known
     longer = [
         Refit(
@@ -205,6 +206,6 @@ def test_cells_that_lack_something_take_no_part(known):
     np.testing.assert_allclose(again.table["theta"], found.table["theta"])
 
 
-def test_one_refit_is_not_enough(known):
+def test_a_single_refit_is_rejected(known):
     with pytest.raises(ValueError, match="refits: at least 2"):
         replicated_importance(known[0][:1], known[1])

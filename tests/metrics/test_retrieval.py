@@ -9,17 +9,17 @@ from indiseek_sc.metrics import _retrieval, foscttm, median_rank, recall_at_k, r
 
 
 def slow_counts(a, b):
-    """By direction and cell: candidates nearer than the true match, and others as near. Exact for integers."""
+    """Count nearer and tied candidates by direction and cell; exact for integers."""
     counts = []
-    for seekers, candidates in ((a, b), (b, a)):
-        for i, seeker in enumerate(seekers):
-            distance = [sum((x - y) ** 2 for x, y in zip(seeker, other, strict=True)) for other in candidates]
+    for queries, candidates in ((a, b), (b, a)):
+        for i, query in enumerate(queries):
+            distance = [sum((x - y) ** 2 for x, y in zip(query, other, strict=True)) for other in candidates]
             counts.append((sum(d < distance[i] for d in distance), sum(d == distance[i] for d in distance) - 1))
     return np.array(counts).reshape(2, len(a), 2)
 
 
 def slow_recall(closer, tied, k):
-    """Mean over every place that the true match may take among its ties."""
+    """Return the mean over the possible ranks of the true match among its ties."""
     return np.mean([closer + place < k for place in range(tied + 1)])
 
 
@@ -32,7 +32,7 @@ def pairs():
 
 @settings(max_examples=60, deadline=None)
 @given(n_cells=st.integers(2, 20), width=st.integers(1, 4), k=st.integers(1, 25), seed=st.integers(0, 10_000))
-def test_agree_with_slow_loops_also_in_ties(n_cells, width, k, seed):
+def test_metrics_agree_with_slow_loops_including_ties(n_cells, width, k, seed):
     rng = np.random.default_rng(seed)
     a, b = rng.integers(-2, 3, size=(2, n_cells, width)).tolist()
     counts = slow_counts(a, b)
@@ -43,7 +43,7 @@ def test_agree_with_slow_loops_also_in_ties(n_cells, width, k, seed):
     assert recall_at_k(a, b, k) == pytest.approx(expected)
 
 
-def test_blocks_change_nothing(pairs, monkeypatch):
+def test_results_do_not_depend_on_the_block_size(pairs, monkeypatch):
     whole = [measure(*pairs) for measure in (foscttm, recall_at_k, median_rank)]
     monkeypatch.setattr(_retrieval, "_BLOCK_ENTRIES", 7 * 300 + 1)
     assert [measure(*pairs) for measure in (foscttm, recall_at_k, median_rank)] == whole
@@ -51,7 +51,7 @@ def test_blocks_change_nothing(pairs, monkeypatch):
 
 @settings(max_examples=30, deadline=None)
 @given(n_cells=st.integers(2, 20), width=st.integers(1, 3), seed=st.integers(0, 10_000))
-def test_the_table_has_each_direction(n_cells, width, seed):
+def test_table_agrees_with_slow_loops_in_each_direction(n_cells, width, seed):
     rng = np.random.default_rng(seed)
     a, b = rng.integers(-2, 3, size=(2, n_cells, width)).tolist()
     table = retrieval(a, b, ks=(1, 3))
@@ -69,17 +69,17 @@ def test_the_table_has_each_direction(n_cells, width, seed):
 
 
 @pytest.mark.parametrize("ks", [(), (0, 1)])
-def test_numbers_of_candidates_are_checked(pairs, ks):
+def test_invalid_numbers_of_candidates_are_rejected(pairs, ks):
     with pytest.raises(ValueError, match="ks=.* must be whole numbers of at least 1"):
         retrieval(*pairs, ks=ks)
 
 
-def test_identical_representations_are_best():
+def test_identical_representations_have_the_best_figures():
     latent = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
     assert (foscttm(latent, latent), recall_at_k(latent, latent, 1), median_rank(latent, latent)) == (0, 1, 1)
 
 
-def test_a_collapsed_representation_is_at_chance_and_not_perfect():
+def test_constant_representations_are_at_chance():
     latent = np.full((50, 3), 0.1)
     assert foscttm(latent, latent) == 0.5
     assert recall_at_k(latent, latent, 10) == pytest.approx(10 / 50)
@@ -91,26 +91,26 @@ def test_a_constant_partner_is_at_chance(pairs):
     assert foscttm(*one_sided) == pytest.approx(0.5, abs=0.02)
 
 
-def test_unrelated_representations_are_near_chance():
+def test_independent_representations_are_near_chance():
     a, b = np.random.default_rng(0).normal(size=(2, 800, 4))
     assert foscttm(a, b) == pytest.approx(0.5, abs=0.03)
     assert recall_at_k(a, b) == pytest.approx(10 / 800, abs=0.01)
 
 
-def test_measures_do_not_depend_on_which_representation_is_first_nor_on_the_order_of_cells(pairs):
+def test_metrics_are_symmetric_and_independent_of_cell_order(pairs):
     a, b = pairs
     order = np.random.default_rng(1).permutation(len(a))
     for measure in (foscttm, recall_at_k, median_rank):
         assert measure(a, b) == pytest.approx(measure(b, a)) == pytest.approx(measure(a[order], b[order]))
 
 
-def test_a_common_offset_does_not_drown_the_distances(pairs):
+def test_a_common_offset_does_not_matter(pairs):
     a, b = pairs
     far = 1e7
     assert foscttm(a + far, b + far) == pytest.approx(foscttm(a, b), abs=1e-4)
 
 
-def test_duplicated_cells_tie_whatever_rounding_says():
+def test_duplicated_cells_tie_despite_rounding():
     rng = np.random.default_rng(0)
     a, b = (np.repeat(rng.normal(size=(101, 13)).astype(np.float32), 2, axis=0) for _ in range(2))
     ranks = _retrieval._match_ranks(a, b)
@@ -118,15 +118,15 @@ def test_duplicated_cells_tie_whatever_rounding_says():
 
 
 @pytest.mark.parametrize("measure", [foscttm, recall_at_k, median_rank])
-def test_errors(measure):
-    with pytest.raises(ValueError, match=r"same cells and width; got \(4, 2\) and \(4, 3\)"):
+def test_invalid_arguments_are_rejected(measure):
+    with pytest.raises(ValueError, match=r"the same cells and the same width; got \(4, 2\) and \(4, 3\)"):
         measure(np.zeros((4, 2)), np.zeros((4, 3)))
-    with pytest.raises(ValueError, match="at least 2 cells to choose between; got 1"):
+    with pytest.raises(ValueError, match="must have at least 2 cells; got 1"):
         measure(np.zeros((1, 2)), np.zeros((1, 2)))
     with pytest.raises(ValueError, match=r"b has values that are not finite in rows 3 \(1 in all\)"):
         measure(np.zeros((4, 1)), np.array([[0.0], [0.0], [0.0], [np.nan]]))
 
 
-def test_recall_needs_a_candidate():
+def test_recall_requires_a_positive_k():
     with pytest.raises(ValueError, match="k must be at least 1"):
         recall_at_k(np.zeros((4, 2)), np.zeros((4, 2)), 0)

@@ -14,7 +14,7 @@ from indiseek_sc.metrics import _rank_correlation, label_purity, modality_import
 
 @pytest.fixture
 def two_latents():
-    """RNA tells ``a`` apart, ADT tells ``c`` apart, both tell ``b`` from them, and ``rare`` is lost in ``a``."""
+    """RNA separates ``a``, ADT separates ``c``, both separate ``b``; ``rare`` overlaps with another label."""
     labels = np.repeat(["a", "b", "c", "rare"], [60, 50, 40, 4])
     rng = np.random.default_rng(0)
     place = {"rna": {"a": 0, "b": 10, "c": 20, "rare": 20}, "adt": {"a": 0, "b": 10, "c": 20, "rare": 0}}
@@ -36,21 +36,21 @@ def test_theta_agrees_with_its_formula(two_latents):
         assert row.purity_adt == pytest.approx(result.purity_adt[of_label].mean())
 
 
-def test_the_modality_that_separates_a_label_has_its_sign(two_latents):
+def test_theta_has_the_sign_of_the_separating_modality(two_latents):
     theta = modality_importance(*two_latents).table.set_index("label")["theta"]
     assert theta["a"] > 0 > theta["c"]
     assert abs(theta["b"]) < 0.01
 
 
-def test_extremes_in_closed_form():
-    """Each label alone in RNA, each cell among the other label in ADT."""
+def test_extreme_values_agree_with_the_closed_form():
+    """Neighbours have the same label in RNA and the other label in ADT."""
     labels = np.array(["a", "b"] * 2)
     rna, adt = np.array([[0.0], [9.0], [1.0], [10.0]]), np.array([[0.0], [0.1], [9.0], [9.1]])
     result = modality_importance(rna, adt, labels, n_neighbors=1, smoothing=0.5)
     np.testing.assert_allclose(result.theta, np.log((1 + 0.5) / 0.5))
 
 
-def test_swapping_the_modalities_turns_every_sign(two_latents):
+def test_swapping_modalities_changes_every_sign(two_latents):
     rna, adt, labels = two_latents
     forth, back = modality_importance(rna, adt, labels), modality_importance(adt, rna, labels)
     np.testing.assert_allclose(forth.theta, -back.theta)
@@ -59,7 +59,7 @@ def test_swapping_the_modalities_turns_every_sign(two_latents):
     np.testing.assert_array_equal(merged["rank_x"] + merged["rank_y"], 5)
 
 
-def test_one_label_gives_zero_everywhere():
+def test_a_single_label_has_a_theta_of_0():
     rng = np.random.default_rng(0)
     result = modality_importance(rng.normal(size=(20, 3)), rng.normal(size=(20, 2)), ["a"] * 20)
     np.testing.assert_array_equal(result.theta, np.zeros(20))
@@ -67,7 +67,7 @@ def test_one_label_gives_zero_everywhere():
     assert (row["theta"], row["lower"], row["upper"], row["rank"]) == (0, 0, 0, 1)
 
 
-def test_rare_labels_are_kept_and_flagged(two_latents):
+def test_rare_labels_are_not_marked_reliable(two_latents):
     table = modality_importance(*two_latents, minimum_cells=15).table.set_index("label")
     assert table["reliable"].to_dict() == {"a": True, "b": True, "c": True, "rare": False}
     assert modality_importance(*two_latents, minimum_cells=4).table["reliable"].all()
@@ -81,7 +81,7 @@ def test_a_single_cell_has_no_interval():
     assert np.isnan(table.loc["alone", "lower"]) and np.isnan(table.loc["alone", "upper"])
 
 
-def test_rows_are_sorted_by_rank_and_equal_thetas_share_one(two_latents):
+def test_rows_are_sorted_by_rank_and_ties_share_a_rank(two_latents):
     table = modality_importance(*two_latents).table
     assert table["theta"].is_monotonic_decreasing
     assert list(table["rank"]) == [1, 2, 3, 4]
@@ -90,30 +90,30 @@ def test_rows_are_sorted_by_rank_and_equal_thetas_share_one(two_latents):
     assert list(zip(tied["rank"], tied["label"], strict=True)) == [(1, "a"), (1, "b")]
 
 
-def test_interval_is_the_bootstrap_of_cells(two_latents):
+def test_interval_agrees_with_a_bootstrap_of_cells(two_latents):
     rna, adt, labels = two_latents
     result = modality_importance(rna, adt, labels, n_bootstrap=20_000, confidence=0.9)
     rng = np.random.default_rng(1)
-    for row in result.table.query("n_cells > 10").itertuples():  # means of few cells move in steps
+    for row in result.table.query("n_cells > 10").itertuples():  # means of few cells take few values
         theta = result.theta[labels == row.label]
         means = [theta[rng.integers(len(theta), size=len(theta))].mean() for _ in range(20_000)]
         spread = np.std(means)
         np.testing.assert_allclose([row.lower, row.upper], np.quantile(means, [0.05, 0.95]), atol=0.06 * spread + 1e-9)
 
 
-def test_interval_widens_with_confidence_and_holds_the_mean(two_latents):
+def test_interval_widens_with_confidence_and_contains_the_mean(two_latents):
     narrow, wide = (modality_importance(*two_latents, confidence=c).table for c in (0.5, 0.99))
     assert (wide["upper"] - wide["lower"] >= narrow["upper"] - narrow["lower"]).all()
     assert wide["theta"].between(wide["lower"], wide["upper"]).all()
 
 
-def test_seed_fixes_the_interval(two_latents):
+def test_interval_is_reproducible_by_seed(two_latents):
     pd.testing.assert_frame_equal(modality_importance(*two_latents).table, modality_importance(*two_latents).table)
     other = modality_importance(*two_latents, seed=1).table
     assert not other["lower"].equals(modality_importance(*two_latents).table["lower"])
 
 
-def test_cells_without_a_label_are_nan_and_change_nothing(two_latents):
+def test_cells_without_a_label_are_nan_and_do_not_affect_others(two_latents):
     rna, adt, labels = two_latents
     rng = np.random.default_rng(3)
     place = np.sort(rng.choice(len(labels) + 10, len(labels), replace=False))
@@ -138,13 +138,13 @@ def test_cells_without_a_label_are_nan_and_change_nothing(two_latents):
         ({"n_neighbors": 154}, "n_neighbors=154 .* labelled cells, 154"),
     ],
 )
-def test_importance_refuses_arguments_out_of_range(two_latents, arguments, message):
+def test_importance_rejects_arguments_out_of_range(two_latents, arguments, message):
     with pytest.raises(ValueError, match=message):
         modality_importance(*two_latents, **arguments)
 
 
 def slow_purity(latent, labels, k):
-    """Sort all other cells by distance, one cell at a time."""
+    """Compute the purity by sorting all other cells by distance, one cell at a time."""
     purity = []
     for i in range(len(latent)):
         others = [j for j in range(len(latent)) if j != i]
@@ -183,29 +183,29 @@ def test_purity_of_two_cells():
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
-def test_cells_without_a_label_are_nobodys_neighbor(missing):
+def test_cells_without_a_label_are_not_neighbors(missing):
     latent = np.array([[0.0], [0.1], [0.2], [5.0], [5.1]])
     purity = label_purity(latent, pd.Series(["a", missing, "a", "b", "a"], dtype=object), n_neighbors=1)
     np.testing.assert_array_equal(purity, [1, np.nan, 1, 0, 0])
 
 
 @pytest.mark.parametrize("convert", [list, np.array, pd.Categorical, lambda x: pd.Series(x, index=list("wxyz"))])
-def test_labels_may_come_in_any_container(convert):
+def test_labels_are_accepted_in_any_container(convert):
     latent = np.array([[0.0], [0.1], [5.0], [5.1]])
     np.testing.assert_array_equal(label_purity(latent, convert(["a", "a", "b", "b"]), n_neighbors=1), np.ones(4))
 
 
-def test_integer_representations_are_welcome():
+def test_integer_representations_are_accepted():
     np.testing.assert_array_equal(label_purity([[0], [1], [9], [8]], [1, 1, 2, 2], n_neighbors=1), np.ones(4))
 
 
-def test_errors_of_purity_name_the_offenders():
+def test_purity_rejects_invalid_arguments():
     latent, labels = np.zeros((8, 2)), ["a"] * 8
     with pytest.raises(ValueError, match="labels has 7 entries, but there are 8 cells"):
         label_purity(latent, labels[:7])
     with pytest.raises(ValueError, match="labels is missing in every cell"):
         label_purity(latent, [None] * 8)
-    with pytest.raises(ValueError, match=r"representation must have shape \(n_cells, n_features\).*\(8,\)"):
+    with pytest.raises(ValueError, match=r"latent must have shape \(n_cells, n_features\).*\(8,\)"):
         label_purity(latent[:, 0], labels)
     latent[1:8] = np.inf
     with pytest.raises(ValueError, match=r"not finite in rows 1, 2, 3, 4, 5, \.\.\. \(7 in all\)"):
@@ -247,7 +247,7 @@ def test_rank_correlation_agrees_with_a_slow_loop(name, statistic):
     for _ in range(300):
         rows = [rng.choice(np.flatnonzero(LABELS == x), (LABELS == x).sum()) for x in names]
         drawn.append(slow_correlation(statistic, names, values, reference, np.concatenate(rows)))
-    # Rank correlations of five labels come in steps of 0.1 and 0.2.
+    # Rank correlations of five labels are multiples of 0.1 and 0.2.
     np.testing.assert_allclose([row["lower"], row["upper"]], np.quantile(drawn, [0.05, 0.95]), atol=0.2)
 
     without = np.array([slow_correlation(statistic, names.replace(x, ""), values, reference) for x in names])
@@ -274,12 +274,12 @@ def test_means_of_labels_have_intervals():
             np.testing.assert_allclose(limits, cells.mean() + wide * np.array([-1, 1]), atol=0.15 * wide)
     assert table.loc["alone", ["value", "reference"]].tolist() == [5.0, 7.0]
     assert table.loc["alone"].filter(regex="lower|upper").isna().all()
-    # Labels that are not ranked make no difference to the others.
+    # Labels that are not ranked do not affect the correlation.
     before = rank_correlation(*draw_figures(), LABELS, n_bootstrap=4000, confidence=0.9)
     pd.testing.assert_frame_equal(before.table.drop(columns="left_out"), result.table.drop(columns="left_out"))
 
 
-def test_the_same_order_is_one_and_the_reverse_minus_one():
+def test_equal_and_reversed_orders_have_correlations_of_1_and_minus_1():
     values = np.array([SHIFT[name] for name in LABELS])
     exact = rank_correlation(values, values**3, LABELS, n_bootstrap=50).table
     figures = ["estimate", "lower", "upper", "jackknife_lower", "jackknife_upper"]
@@ -287,7 +287,7 @@ def test_the_same_order_is_one_and_the_reverse_minus_one():
     np.testing.assert_allclose(rank_correlation(values, -values, LABELS).table["estimate"], -1.0)
 
 
-def test_cells_without_a_label_and_their_values_make_no_difference():
+def test_cells_without_a_label_are_ignored():
     values, reference = draw_figures()
     known = rank_correlation(values, reference, LABELS)
     labels = np.append(LABELS, [None] * 50)
@@ -295,13 +295,13 @@ def test_cells_without_a_label_and_their_values_make_no_difference():
     assert_same(rank_correlation(values, reference, labels), known)
 
 
-def test_drawing_in_parts_changes_nothing(monkeypatch):
+def test_bootstrap_does_not_depend_on_the_block_size(monkeypatch):
     known = rank_correlation(*draw_figures(), LABELS, n_bootstrap=20)
-    monkeypatch.setattr(_rank_correlation, "_LARGEST_DRAW", 90)
+    monkeypatch.setattr(_rank_correlation, "_MAX_DRAW", 90)
     assert_same(rank_correlation(*draw_figures(), LABELS, n_bootstrap=20), known)
 
 
-def test_labels_that_are_all_alike_have_no_ranks():
+def test_tied_labels_have_no_correlation():
     values, _ = draw_figures()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -309,7 +309,7 @@ def test_labels_that_are_all_alike_have_no_ranks():
     assert table[["estimate", "lower", "upper", "jackknife_lower", "jackknife_upper"]].isna().all(axis=None)
 
 
-def test_what_is_asked_for_is_computed():
+def test_only_requested_statistics_are_computed():
     both = rank_correlation(*draw_figures(), LABELS, n_bootstrap=20).table
     kendall = rank_correlation(*draw_figures(), LABELS, n_bootstrap=20, statistics=["kendall"]).table
     pd.testing.assert_frame_equal(kendall, both.iloc[1:].reset_index(drop=True))
@@ -335,7 +335,7 @@ def test_three_labels_have_no_jackknife():
         ({"labels": ["a"]}, "labels has 1 entries, but there are 144 cells"),
     ],
 )  # fmt: skip
-def test_rank_correlation_refuses_bad_input(change, message):
+def test_rank_correlation_rejects_invalid_input(change, message):
     values, reference = draw_figures()
     with pytest.raises(ValueError, match=message):
         rank_correlation(**{"values": values, "reference": reference, "labels": LABELS, **change})

@@ -15,15 +15,15 @@ RECORDED = Path(__file__).parent / "recorded" / "seurat_wnn.npz"
 
 @pytest.fixture
 def pair():
-    """Synthetic cells: one factor in both modalities, noise in either."""
+    """Synthetic cells with a common factor of two dimensions and noise in each modality."""
     rng = np.random.default_rng(0)
     factor = rng.normal(size=(120, 2))
     return np.hstack([factor, rng.normal(size=(120, 3))]), np.hstack([2 * factor, rng.normal(size=(120, 2))])
 
 
 @pytest.mark.parametrize("case", ["cells", "twins", "one_twin", "grid", "few"])
-def test_neighbors_are_those_of_seurat(case):
-    """Recorded from Seurat 4.3.0: indices and distances of weighted.nn, and wsnn; the cell itself may be among them."""
+def test_neighbors_equal_those_of_seurat_4(case):
+    """Recorded from Seurat 4.3.0: indices and distances of weighted.nn, and wsnn."""
     recorded = np.load(RECORDED)
     n_neighbors, n_candidates, normalize = recorded[f"{case}_options"].tolist()
     found = wnn_neighbors(
@@ -33,7 +33,7 @@ def test_neighbors_are_those_of_seurat(case):
         normalize=bool(normalize),
     )
     np.testing.assert_array_equal(found.indices, recorded[f"{case}_indices"])
-    # Of an affinity of 1 to rounding, the square root is 1e-8.
+    # At an affinity of 1, a rounding error of 1e-16 becomes 1e-8 in the square root.
     np.testing.assert_allclose(found.distances, recorded[f"{case}_distances"], atol=2e-8, rtol=0)
     np.testing.assert_allclose(found.weights, recorded[f"{case}_weights"], atol=1e-9, rtol=0)
     similarity = recorded[f"{case}_similarity"]
@@ -41,8 +41,8 @@ def test_neighbors_are_those_of_seurat(case):
     np.testing.assert_allclose(shared_neighbors(found.indices).toarray(), similarity, atol=1e-12)
 
 
-def test_neighbors_are_those_of_seurat_5(shared_data):
-    """Recorded from Seurat 5.5.1 by others."""
+def test_neighbors_equal_those_of_seurat_5(shared_data):
+    """Recorded from Seurat 5.5.1 independently."""
     recorded = json.loads((shared_data / "seurat_wnn_reference.json").read_text())
     found = wnn_neighbors(recorded["inputs"]["rnaEmbedding"], recorded["inputs"]["adtEmbedding"])
     np.testing.assert_array_equal(found.indices, recorded["seuratDefault"]["neighborIndices"])
@@ -70,14 +70,14 @@ def test_agrees_with_a_slow_loop(pair, monkeypatch, block, n_neighbors, n_candid
         np.testing.assert_allclose(1 - 2 * found.distances[i] ** 2, [affinity[j] for j in best], atol=1e-9)
 
 
-def test_order_of_modalities_is_of_no_matter(pair):
+def test_neighbors_do_not_depend_on_the_order_of_modalities(pair):
     found, turned = wnn_neighbors(*pair), wnn_neighbors(*pair[::-1])
     np.testing.assert_array_equal(found.indices, turned.indices)
     np.testing.assert_allclose(found.distances, turned.distances, atol=1e-7)
     np.testing.assert_allclose(found.weights, 1 - turned.weights)
 
 
-def test_order_of_cells_is_of_no_matter_to_exact_neighbors(pair):
+def test_exact_neighbors_do_not_depend_on_the_order_of_cells(pair):
     order = np.random.default_rng(1).permutation(120)
     found = wnn_neighbors(*pair, search="exact")
     moved = wnn_neighbors(*(part[order] for part in pair), search="exact")
@@ -86,7 +86,7 @@ def test_order_of_cells_is_of_no_matter_to_exact_neighbors(pair):
 
 @pytest.mark.parametrize("search", ["annoy", "exact"])
 @pytest.mark.parametrize("n_cells", [2, 3, 7])
-def test_all_others_are_neighbors_of_few_cells(pair, n_cells, search):
+def test_all_other_cells_are_neighbors_if_there_are_few(pair, n_cells, search):
     found = wnn_neighbors(*(part[:n_cells] for part in pair), search=search)
     others = [[j for j in range(n_cells) if j != i] for i in range(n_cells)]
     np.testing.assert_array_equal(np.sort(found.indices, axis=1), others)
@@ -94,8 +94,8 @@ def test_all_others_are_neighbors_of_few_cells(pair, n_cells, search):
 
 
 @pytest.mark.parametrize("search", ["annoy", "exact"])
-def test_cells_that_are_all_alike_in_one_modality(pair, search):
-    """What tells nothing changes no order: neighbours are those of the other modality."""
+def test_a_constant_modality_does_not_affect_neighbors(pair, search):
+    """Neighbours are those of the other modality."""
     found = wnn_neighbors(pair[0], np.ones((120, 3)), search=search)
     assert np.isfinite(found.distances).all()
     modality = fit_wnn(*pair, 20, True, search).modalities[0]
@@ -103,7 +103,7 @@ def test_cells_that_are_all_alike_in_one_modality(pair, search):
     assert (np.diff(away[:, 1:], axis=1) >= -1e-9).all()
 
 
-def test_similarity_of_sets_is_that_of_jaccard():
+def test_shared_neighbors_equal_the_jaccard_similarity():
     indices = np.array([[1, 2], [0, 2], [3, 1], [2, 1]])
     expected = np.zeros((4, 4))
     for i in range(4):
@@ -114,7 +114,7 @@ def test_similarity_of_sets_is_that_of_jaccard():
     np.testing.assert_allclose(shared_neighbors(indices, prune=0.4).toarray(), np.where(expected < 0.4, 0, expected))
 
 
-def test_errors_name_the_offenders(pair):
+def test_invalid_arguments_are_rejected(pair):
     with pytest.raises(ValueError, match="n_candidates=20 must be above n_neighbors=20"):
         wnn_neighbors(*pair, n_candidates=20)
     with pytest.raises(ValueError, match="n_neighbors must be at least 2"):

@@ -18,9 +18,12 @@ SEARCHES = ["annoy", "exact"]
 
 
 @pytest.mark.parametrize("case", ["cells", "twins", "one_twin", "grid", "few"])
-def test_weights_are_those_of_seurat(case):
-    """Recorded from Seurat 4.3.0; with twins, it predicts each cell by itself too, as a cell that it draws is not its own
-    first neighbour."""
+def test_weights_equal_those_of_seurat_4(case):
+    """Recorded from Seurat 4.3.0.
+
+    With twins, a drawn cell is not its own first neighbour, and Seurat includes each cell in its
+    own prediction.
+    """
     recorded = np.load(RECORDED)
     n_neighbors, _, normalize = recorded[f"{case}_options"].tolist()
     first, second, expected = (recorded[f"{case}_{name}"] for name in ("first", "second", "weights"))
@@ -28,8 +31,8 @@ def test_weights_are_those_of_seurat(case):
     np.testing.assert_allclose(weights, expected, atol=1e-9, rtol=0)
 
 
-def test_weights_are_those_of_seurat_5(shared_data):
-    """Recorded from Seurat 5.5.1 by others."""
+def test_weights_equal_those_of_seurat_5(shared_data):
+    """Recorded from Seurat 5.5.1 independently."""
     recorded = json.loads((shared_data / "seurat_wnn_reference.json").read_text())
     weights = wnn_weights(recorded["inputs"]["rnaEmbedding"], recorded["inputs"]["adtEmbedding"])
     expected = np.array(recorded["seuratDefault"]["modalityWeights"])
@@ -39,8 +42,8 @@ def test_weights_are_those_of_seurat_5(shared_data):
 @pytest.mark.parametrize(
     ("n", "expected"), [(3, [2, 1, 0]), (300, [90, 289, 188, 117]), (65537, [32033, 14965, 30541])]
 )
-def test_draws_as_r_does(n, expected):
-    """Of R 4.2.2: set.seed(4273); sample(1:n, size = min(50, n)) - 1."""
+def test_sampling_equals_that_of_r(n, expected):
+    """Recorded from R 4.2.2: set.seed(4273); sample(1:n, size = min(50, n)) - 1."""
     drawn = module.sample_as_r(n, min(50, n), 4273)
     assert drawn[: len(expected)].tolist() == expected
     assert len(set(drawn.tolist())) == min(50, n)
@@ -55,7 +58,7 @@ def excess(distance, nearest):
 
 
 def slow_score(points, own, others, k):
-    """The score of a modality, a cell at a time, after the text of the formula."""
+    """Compute the score of a modality cell by cell from the formula."""
     n = len(points)
     sets = [{i, *own[i]} for i in range(n)]
     scores = []
@@ -118,7 +121,7 @@ def test_agrees_with_a_slow_loop_on_groups_of_cells(groups, monkeypatch, block):
 
 @pytest.fixture
 def groups():
-    """Four groups of cells, of which only the first modality tells one half apart and only the second the other."""
+    """Four groups of cells: the first modality separates two of them, the second the other two."""
     rng = np.random.default_rng(0)
     group = np.repeat([0, 1, 2, 3], 100)[rng.permutation(400)]
     places = rng.normal(size=(2, 3, 6)) * 3
@@ -128,7 +131,7 @@ def groups():
 
 
 @pytest.mark.parametrize("search", SEARCHES)
-def test_the_modality_of_noise_weighs_less(groups, search):
+def test_a_modality_of_noise_has_less_weight(groups, search):
     first, _ = groups
     noise = np.random.default_rng(1).normal(size=(400, 8))
     weights = wnn_weights(first, noise, search=search)
@@ -138,18 +141,18 @@ def test_the_modality_of_noise_weighs_less(groups, search):
 
 
 @pytest.mark.parametrize("search", SEARCHES)
-def test_copies_of_one_modality_weigh_the_same(groups, search):
+def test_identical_modalities_have_equal_weights(groups, search):
     first, _ = groups
     np.testing.assert_allclose(wnn_weights(first, first, search=search), 0.5, atol=1e-12)
 
 
 @pytest.mark.parametrize("search", SEARCHES)
-def test_the_second_weighs_one_minus_the_first(groups, search):
+def test_weights_of_both_modalities_sum_to_1(groups, search):
     weights = wnn_weights(*groups, search=search)
     np.testing.assert_allclose(weights, 1 - wnn_weights(*groups[::-1], search=search), atol=1e-12)
 
 
-def test_length_of_rows_is_of_no_matter_once_normalized(groups):
+def test_normalized_weights_do_not_depend_on_row_lengths(groups):
     weigh = partial(wnn_weights, search="exact")
     first, second = groups
     length = np.random.default_rng(2).uniform(1e-3, 1e3, (400, 1))
@@ -162,21 +165,21 @@ def test_length_of_rows_is_of_no_matter_once_normalized(groups):
 @pytest.mark.parametrize("search", SEARCHES)
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("scale", [2.0**-700, 2.0**700])
-def test_lengths_beyond_squares(groups, scale, normalize, search):
+def test_extreme_scales_do_not_overflow(groups, scale, normalize, search):
     first, second = groups
     expected = wnn_weights(first, second, normalize=normalize, search=search)
     found = wnn_weights(scale * first, second, normalize=normalize, search=search)
     np.testing.assert_array_equal(found, expected)
 
 
-def test_order_of_cells_is_of_no_matter_to_exact_weights(groups):
+def test_exact_weights_do_not_depend_on_the_order_of_cells(groups):
     order = np.random.default_rng(3).permutation(400)
     moved = wnn_weights(*(x[order] for x in groups), search="exact")
     np.testing.assert_allclose(moved, wnn_weights(*groups, search="exact")[order], atol=1e-6)
 
 
-def test_few_cells_are_all_compared_so_that_both_searches_agree(groups):
-    """As many cells as a leaf of Annoy's trees holds."""
+def test_both_searches_agree_for_few_cells(groups):
+    """All cells fit into one leaf of Annoy's trees, so that its search is exact."""
     first, second = groups[0][:6], groups[1][:6]
     order = np.random.default_rng(3).permutation(6)
     weights = wnn_weights(first, second, n_neighbors=4)
@@ -186,14 +189,14 @@ def test_few_cells_are_all_compared_so_that_both_searches_agree(groups):
 
 @pytest.mark.parametrize("search", SEARCHES)
 @pytest.mark.parametrize("normalize", [True, False])
-def test_two_cells_tell_nothing(normalize, search):
+def test_two_cells_have_equal_weights(normalize, search):
     first, second = np.array([[1.0, 2.0, 0.3], [0.0, 1.7, -3.0]]), np.array([[5.0, 0.1], [-2.0, 7.0]])
     np.testing.assert_allclose(wnn_weights(first, second, normalize=normalize, search=search), 0.5)
 
 
 @pytest.mark.parametrize("search", SEARCHES)
 @pytest.mark.parametrize("value", [0.0, 0.1])
-def test_cells_that_are_all_alike(groups, value, search):
+def test_identical_cells_are_uninformative(groups, value, search):
     first = groups[0]
     constant = np.full((400, 3), value)
     np.testing.assert_allclose(wnn_weights(constant, constant[:, :1] + 1, search=search), 0.5)
@@ -203,31 +206,31 @@ def test_cells_that_are_all_alike(groups, value, search):
 
 @pytest.mark.parametrize("search", SEARCHES)
 @pytest.mark.parametrize("n_copies", [2, 30])
-def test_duplicates(groups, n_copies, search):
-    """Fewer copies than neighbours, and more: in number, none is lost to a bandwidth of zero."""
+def test_duplicated_cells_have_finite_weights(groups, n_copies, search):
+    """Fewer and more copies than neighbours; a bandwidth of 0 must not give undefined weights."""
     first, second = (np.repeat(part[::8], n_copies, axis=0) for part in groups)
     weights = wnn_weights(first, second, search=search)
     assert np.isfinite(weights).all() and ((weights >= 0) & (weights <= 1)).all()
     lengths = np.random.default_rng(4).uniform(0.5, 2.0, (len(first), 1))
     scaled = wnn_weights(lengths * first, lengths * second, search=search)
-    if n_copies == 2 and search == "exact":  # else which copies are neighbours is up to the search
+    if n_copies == 2 and search == "exact":  # otherwise the choice among copies is arbitrary
         np.testing.assert_allclose(scaled, weights, atol=1e-6)
     assert np.isfinite(scaled).all()
 
 
 @pytest.mark.parametrize("search", SEARCHES)
-def test_copies_alone_predict_each_other_in_both_modalities(groups, search):
-    """Both within-predictions and both cross-predictions are exact, so that nothing can be told."""
+def test_groups_of_copies_have_equal_weights(groups, search):
+    """All predictions are exact, so that neither modality is more informative."""
     first, second = (np.repeat(part[:2], 30, axis=0) for part in groups)
     np.testing.assert_allclose(wnn_weights(first, second, search=search), 0.5)
 
 
-def test_one_protein(groups):
+def test_a_single_protein(groups):
     first, second = groups[0], groups[1][:, :1]
     few = first[::8], second[::8]
     plain = wnn_weights(*few, normalize=False, search="exact")
     np.testing.assert_allclose(plain, slow_weights(*few, 20, False), atol=1e-6, rtol=0)
-    # Of length 1, it is -1 or 1, and in a crowd of cells that are alike it tells nothing.
+    # Scaled to length 1, it is -1 or 1 and uninformative among identical cells.
     weights = wnn_weights(first, second)
     assert np.isfinite(weights).all() and np.median(weights) > 0.5
 
@@ -240,7 +243,7 @@ def test_cells_without_any_protein(groups):
     assert weights[:50].mean() > weights[50:].mean()
 
 
-def test_arguments_are_not_changed_and_types_do_not_matter(groups):
+def test_inputs_are_not_modified_and_may_have_any_type(groups):
     first, second = groups
     before = first.copy(), second.copy()
     weights = wnn_weights(first, second)
@@ -249,7 +252,7 @@ def test_arguments_are_not_changed_and_types_do_not_matter(groups):
     np.testing.assert_allclose(wnn_weights(first.astype(np.float32), second.tolist()), weights, atol=1e-3)
 
 
-def test_errors_name_the_offenders(groups):
+def test_invalid_arguments_are_rejected(groups):
     first, second = groups
     with pytest.raises(ValueError, match="second has 399 rows, but 400 cells are expected"):
         wnn_weights(first, second[:-1])

@@ -1,4 +1,4 @@
-"""Rivals and ablations: same data, encoders, training and audit as IndiSeek, other losses."""
+"""Baselines and ablations: other losses with the same data, encoders, training and audit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""IndiSeek with one of its ideas taken away."""
+"""Ablations: IndiSeek without one of its components."""
 
 from __future__ import annotations
 
@@ -8,55 +8,89 @@ from indiseek_sc.model import IndiSeek
 
 
 class IntraModal(IndiSeek):
-    """Independence of the *own* shared representation, where :class:`indiseek_sc.IndiSeek` asks it of the other's. Ours, an ablation.
+    """IndiSeek with independence of the *own* instead of the other shared representation.
 
-    Critics see :math:`(Z_i, C_i)` in the place of :math:`(Z_i, C_{3-i})`; everything else is the same, conditional whitening too.
+    An ablation of ours: critics receive :math:`(Z_i, C_i)` instead of :math:`(Z_i, C_{3-i})`;
+    everything else is unchanged, including conditional whitening.
 
     Parameters
     ----------
     mdata, registry, **kwargs
         As in :class:`indiseek_sc.IndiSeek`.
+
+    Examples
+    --------
+    >>> from indiseek_sc.baselines import IntraModal
+    >>> IntraModal.setup_mudata(mdata)
+    >>> IntraModal(mdata).settings.architecture.against
+    'own'
     """
 
     _changed_settings: ClassVar[dict[str, Any]] = {"against": "own"}
 
 
 class NoReconstruction(IndiSeek):
-    """Nothing asks the specific representation to be complete: ``lambda_`` is 0 by default. Ours, an ablation.
+    """IndiSeek without the reconstruction loss of specific representations.
 
-    The representation still starts from conditional whitening, and is decoded afterwards.
+    An ablation of ours: ``lambda_`` is 0 by default; specific representations are still initialised
+    by conditional whitening, and decoders are trained afterwards.
 
     Parameters
     ----------
     mdata, registry, **kwargs
         As in :class:`indiseek_sc.IndiSeek`.
+
+    Examples
+    --------
+    >>> from indiseek_sc.baselines import NoReconstruction
+    >>> NoReconstruction.setup_mudata(mdata)
+    >>> NoReconstruction(mdata).is_trained
+    False
     """
 
     _changed_settings: ClassVar[dict[str, Any]] = {"lambda_": 0.0, "gate_critics": False}
 
 
 class NoCritics(IndiSeek):
-    """Conditional whitening as it is, without critics: whitened representations are not tuned at all. Ours, an ablation.
+    """IndiSeek without critics.
+
+    An ablation of ours: specific representations are those of conditional whitening, without
+    further training.
 
     Parameters
     ----------
     mdata, registry, **kwargs
         As in :class:`indiseek_sc.IndiSeek`.
+
+    Examples
+    --------
+    >>> from indiseek_sc.baselines import NoCritics
+    >>> NoCritics.setup_mudata(mdata)
+    >>> NoCritics(mdata).settings.architecture.independence
+    'none'
     """
 
     _changed_settings: ClassVar[dict[str, Any]] = {"independence": "none", "max_epochs_specific": 0}
 
 
 class NoIndependence(IndiSeek):
-    """Neither critics nor conditional whitening: an autoencoder of what the shared representation leaves. Ours, an ablation.
+    """IndiSeek without critics and conditional whitening.
 
-    A plain encoder and decoder of two hidden layers each and a standardised representation, on the same shared representations. ``lambda_`` scales
-    the whole loss and changes nothing but Adam's first steps.
+    An ablation of ours, an autoencoder conditional on the shared representation: a plain encoder
+    and decoder with two hidden layers each and a standardised representation, with the same shared
+    representations. ``lambda_`` scales the whole loss and affects only the first steps of Adam.
 
     Parameters
     ----------
     mdata, registry, **kwargs
         As in :class:`indiseek_sc.IndiSeek`.
+
+    Examples
+    --------
+    >>> from indiseek_sc.baselines import NoIndependence
+    >>> NoIndependence.setup_mudata(mdata)
+    >>> NoIndependence(mdata).settings.architecture.conditional_encoder_decoder
+    False
     """
 
     _changed_settings: ClassVar[dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""CLIP alone, and what the rivals that build on it have in common."""
+"""CLIP, and the settings and modules shared by the baselines that build on it."""
 
 from __future__ import annotations
 
@@ -19,27 +19,36 @@ if TYPE_CHECKING:
 
 
 class UnitModule(IndiSeekModule):
-    """Shared representations are unit vectors, as the contrastive loss sees them, in no particular directions."""
+    """Module with shared representations of unit length, as in the contrastive loss.
+
+    Their dimensions are in no particular order.
+    """
 
     def shared(self, role: Role, features: Tensor) -> Tensor:
         """Return the shared representation, shape ``(n_cells, n_shared)``, each row of length 1."""
         return F.normalize(super().shared(role, features), dim=1)
 
     def condition(self, role: Role, shared: Tensor, design: Tensor) -> Tensor:
-        """Return the shared representation with a mean square of 1 as networks read it, and the covariates beside it."""
+        """Return the input of networks: the shared representation and the covariates.
+
+        The shared representation is scaled to a mean square of 1.
+        """
         return super().condition(role, math.sqrt(self.n_shared) * shared, design)
 
     def condition_of(self, role: Role, features: Tensor, condition: Tensor) -> Tensor:
-        """Return the condition of features as encoders are now, with the covariates as they stand in ``condition``."""
+        """Return the condition for ``features``, computed by the current encoders.
+
+        Covariates are copied from ``condition``.
+        """
         latent = self.rotations[role].standardize(math.sqrt(self.n_shared) * self.shared(role, features))
         return torch.cat([latent, condition[:, self.n_shared :]], dim=1)
 
 
 class ClipModule(UnitModule):
-    """No specific representations."""
+    """Module without specific representations."""
 
     def learners(self) -> list[nn.Module]:
-        """Nothing learns in stage 2 but the decoders."""
+        """Return an empty list: in stage 2 only decoders are trained."""
         return []
 
     def _count_specific(self, role: Role) -> int:
@@ -67,22 +76,32 @@ CLIP_SETTINGS: dict[str, Any] = {
     "keep_least_leak": False,
     "specific_learning_rate": 1e-3,
 }
-"""Stage 1 by InfoNCE alone, from a random start; stage 2 to its end."""
+"""Stage 1 uses InfoNCE alone from random weights, stage 2 no early stopping."""
 
 
 class CLIP(IndiSeek):
-    r"""Shared representations by InfoNCE and nothing else (Radford et al. 2021, arXiv 2103.00020); the specific representations have no columns.
+    """Shared representations by InfoNCE alone (Radford et al. 2021, arXiv 2103.00020).
 
-    The temperature is learned. In the audit an empty :math:`Z_i` tells what a constant tells, so leak and gain are 0 but for the
-    probes' chance, and what is decoded from :math:`C_i` alone does not count as gain. ``lambda_`` weighs nothing here.
+    The temperature is learned. Specific representations have no columns, so that in the audit an
+    empty :math:`Z_i` explains as much as a constant: leak and gain are 0 up to random variation of
+    the probes, and features reconstructed from :math:`C_i` alone do not count as gain. ``lambda_``
+    has no effect.
 
-    A recast: the encoders are ours (two hidden layers of 256 units, dropout .4, 16 dimensions, AdamW, batches of 1,024, early
-    stopping on validation cells), for CLIP itself was made for images and text.
+    This is an adaptation, since CLIP was developed for images and text: encoders are those of this
+    package (two hidden layers of 256 units, dropout .4, 16 dimensions, AdamW, batches of 1,024,
+    early stopping on validation cells).
 
     Parameters
     ----------
     mdata, registry, **kwargs
         As in :class:`indiseek_sc.IndiSeek`. ``n_specific`` and ``independence`` have no effect.
+
+    Examples
+    --------
+    >>> from indiseek_sc.baselines import CLIP
+    >>> CLIP.setup_mudata(mdata)
+    >>> CLIP(mdata).settings.architecture.n_shared
+    16
     """
 
     _module_cls = ClipModule

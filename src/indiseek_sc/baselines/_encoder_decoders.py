@@ -1,4 +1,4 @@
-"""Encoder-decoders of methods that reconstruct nothing."""
+"""Encoder-decoders of methods without a reconstruction loss."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ if TYPE_CHECKING:
 
 
 class EmptyEncoderDecoder(SpecificEncoderDecoder):
-    """No specific representation at all, and a decoder of the condition alone.
+    """Encoder-decoder without a specific representation, which decodes the condition alone.
 
-    A method without a decoder is given one after its training: a ridge regression and the refinement that
-    :class:`~indiseek_sc.IndiSeek` has too, fitted to representations that no longer move. So the audit helps all methods alike.
+    Methods without a decoder receive one after training: a ridge regression and the same refinement
+    as in :class:`~indiseek_sc.IndiSeek`, fitted to the fixed representations. The audit therefore
+    treats all methods alike.
 
     Parameters
     ----------
     n_features
         Number of features.
     n_condition
-        Columns of the condition.
+        Number of columns of the condition.
     n_specific
-        Width of the representation.
+        Number of dimensions of the specific representation.
     n_hidden
-        Width of the hidden layers; the refinement has twice as many.
+        Width of the hidden layers; twice as wide in the refinement.
     """
 
     is_refined = True
@@ -49,12 +50,12 @@ class EmptyEncoderDecoder(SpecificEncoderDecoder):
 
     @property
     def used(self) -> Tensor:
-        """All columns."""
+        """Indices of all dimensions."""
         return torch.arange(self.n_specific, device=self.error_scale.device)
 
     @torch.no_grad()
     def fit(self, features: Tensor, condition: Tensor, n_shared: int = 0) -> None:
-        """Measure mean and spread of the features."""
+        """Compute mean and standard deviation of the features."""
         self.center.copy_(features.mean(dim=0))
         self.spread.copy_(features.std(dim=0, correction=0))
         self.error_scale.copy_(self.spread.square().sum().clamp(min=1e-12))
@@ -71,16 +72,16 @@ class EmptyEncoderDecoder(SpecificEncoderDecoder):
         return prepared["features"][:, :0]
 
     def compare(self, specific: Tensor, prepared: Mapping[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the features and what the decoder, if there is one yet, makes of the representations."""
+        """Return the features and their reconstruction by the current decoder."""
         return prepared["features"], self.decode(specific, condition)
 
     def decode_closed(self, specific: Tensor, condition: Tensor) -> Tensor:
-        """Reconstruct by the regression alone."""
+        """Reconstruct the features by the regression alone."""
         return self.baseline(torch.cat([specific, condition], dim=1))
 
 
 class TrainedEncoderDecoder(EmptyEncoderDecoder):
-    """A network that encodes, and the decoder of :class:`EmptyEncoderDecoder`.
+    """Encoder-decoder with a trained encoder and the decoder of :class:`EmptyEncoderDecoder`.
 
     Parameters
     ----------
@@ -89,9 +90,9 @@ class TrainedEncoderDecoder(EmptyEncoderDecoder):
     n_layers
         Number of hidden layers of the encoder.
     reads_condition
-        Whether the encoder reads the condition beside the features.
+        Whether the condition is an input of the encoder beside the features.
     standardize
-        Standardise the representation.
+        Whether to standardise the representation.
     """
 
     def __init__(
@@ -118,5 +119,5 @@ class TrainedEncoderDecoder(EmptyEncoderDecoder):
         return self.encoder
 
     def _raw(self, prepared: Mapping[str, Tensor], condition: Tensor) -> Tensor:
-        read = [prepared["features"], condition] if self.reads_condition else [prepared["features"]]
-        return self.encoder(torch.cat(read, dim=1))
+        inputs = [prepared["features"], condition] if self.reads_condition else [prepared["features"]]
+        return self.encoder(torch.cat(inputs, dim=1))

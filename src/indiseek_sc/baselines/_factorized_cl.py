@@ -1,4 +1,4 @@
-"""FactorizedCL: intra-modal independence, completeness by contrast."""
+"""FactorizedCL: independence within a modality, and completeness by a contrastive loss."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from indiseek_sc.nn import NamedModules, SpecificEncoderDecoder
 
 LATENT_NOISE = 0.1
-"""Standard deviation of the noise of a representation while it is trained; that of the representation itself is 1."""
+"""Standard deviation of the noise added in training to a standardised representation."""
 
 
 class FactorizedCLModule(UnitModule):
@@ -32,19 +32,25 @@ class FactorizedCLModule(UnitModule):
         return TrainedEncoderDecoder(*sizes, a.n_hidden, n_layers=a.n_layers, reads_condition=False, standardize=True)
 
     def encode_prepared(self, role: Role, cells: Mapping[str, Tensor]) -> Tensor:
-        """Return the specific representation; with noise in training, without which its information on a function of X is infinite."""
+        """Return the specific representation, with noise in training.
+
+        Without noise, its mutual information with another function of X is infinite.
+        """
         specific = super().encode_prepared(role, cells)
         return specific + LATENT_NOISE * torch.randn_like(specific) if self.training else specific
 
     def specific_terms(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the bound of the critic, in nats, and ``error``, the contrast of the joint representations of two views."""
+        """Return the bound of the critic, in nats, and ``error``.
+
+        The latter is the contrastive loss between joint representations of two views.
+        """
         encoder_decoder = self.encoder_decoders[role]
         view = augment(cells["features"], encoder_decoder.center, encoder_decoder.spread)
-        seen = {"features": view, "condition": self.condition_of(role, view, cells["condition"])}
+        augmented = {"features": view, "condition": self.condition_of(role, view, cells["condition"])}
         specific = self.encode_prepared(role, cells)
         bounds = self.critics[role].bounds(specific, cells["against"])
         joint = self._join(specific, cells["condition"])
-        joint_view = self._join(self.encode_prepared(role, seen), seen["condition"])
+        joint_view = self._join(self.encode_prepared(role, augmented), augmented["condition"])
         return {
             **{f"{name}_bound": bound for name, bound in bounds.items()},
             "error": contrast_error(joint, joint_view),
@@ -55,29 +61,42 @@ class FactorizedCLModule(UnitModule):
 
 
 class FactorizedCL(IndiSeek):
-    r"""FactorCL (Liang et al. 2023, arXiv 2306.05268) in two stages, as IndiSeek's paper (arXiv 2509.21584) recasts it.
+    r"""FactorCL (Liang et al. 2023, arXiv 2306.05268) in two stages.
 
-    Stage 1 is that of :class:`CLIP`. Stage 2 is, for each modality,
+    The adaptation is that of IndiSeek's paper (arXiv 2509.21584). Stage 1 is that of :class:`CLIP`.
+    Stage 2 is, for each modality,
 
     .. math::
 
         \min\; I_{\mathrm{NCE\text{-}CLUB}}(Z_i; C_i)
-        + \frac{\lambda}{2}\, \frac{1}{\log n}\, \mathcal L_{\mathrm{InfoNCE}}\big((Z_i, C_i), (Z_i', C_i')\big),
+        + \frac{\lambda}{2}\, \frac{1}{\log n}\, \mathcal L_{\mathrm{InfoNCE}}\big((Z_i, C_i),
+        (Z_i', C_i')\big),
 
-    where the independence is of the *own* shared representation, from a critic on concatenated pairs, and a prime marks representations of an augmented
-    view of the cell. Small noise is added to :math:`Z_i` in training, for the representation is a function of what :math:`C_i` is a function
-    of. There is no decoder; one is fitted to the finished representations for :meth:`~indiseek_sc.IndiSeek.get_reconstruction` and the joint representation.
+    with independence of the *own* shared representation, estimated by a critic on concatenated
+    pairs; a prime denotes representations of an augmented view of the cell. Small noise is added to
+    :math:`Z_i` in training, because :math:`Z_i` and :math:`C_i` are functions of the same features.
+    There is no decoder; one is fitted to the final representations for
+    :meth:`~indiseek_sc.IndiSeek.get_reconstruction` and the joint representation.
 
-    A recast. FactorCL itself trains shared and unique representations together, the unique ones against the *other* modality too, and
-    conditions on augmentations or labels. Of the recast the paper leaves open: what an augmented view is, how large the noise
-    (.1 of a standardised representation), temperature (.07), widths and lengths. Ours: 16 dimensions, two hidden layers of 256 units,
-    a critic of two layers of 64, batches of 128 since the critic reads every pair, five critic steps a step. The critic's InfoNCE
-    is symmetric here, one-sided there.
+    The original FactorCL trains shared and unique representations together, also with the unique
+    ones against the *other* modality, and conditions on augmentations or labels. The adaptation in
+    the paper leaves open the augmentation, the noise (.1 of a standardised representation here),
+    the temperature (.07), and widths and lengths of training. Choices of ours are 16 dimensions,
+    two hidden layers of 256 units, a critic with two layers of 64 units, batches of 128 since the
+    critic evaluates every pair, and five critic steps per step. The critic's InfoNCE is symmetric
+    here and one-sided there.
 
     Parameters
     ----------
     mdata, registry, **kwargs
         As in :class:`indiseek_sc.IndiSeek`.
+
+    Examples
+    --------
+    >>> from indiseek_sc.baselines import FactorizedCL
+    >>> FactorizedCL.setup_mudata(mdata)
+    >>> FactorizedCL(mdata).settings.architecture.independence
+    'nce_concatenated'
     """
 
     _module_cls = FactorizedCLModule

@@ -1,4 +1,4 @@
-"""InfoDisen: DisentangledSSL."""
+"""InfoDisen: the two stages of DisentangledSSL."""
 
 from __future__ import annotations
 
@@ -23,24 +23,27 @@ if TYPE_CHECKING:
     from indiseek_sc.nn import NamedModules, SpecificEncoderDecoder
 
 BETA = 0.1
-"""Weight of the agreement of mean directions in stage 1; the source's value on synthetic data."""
+"""Weight of the alignment of mean directions in stage 1; the source's value for synthetic data."""
 
 KAPPA = 1000.0
 """Concentration of a shared representation around its mean direction."""
 
 
 class InfoDisenModule(UnitModule):
-    """Both stages of DisentangledSSL."""
+    """Module for both stages of DisentangledSSL."""
 
     encoder_decoders: NamedModules[Role, TrainedEncoderDecoder]
 
     def reset_shared(self, n_active: int | None = None) -> None:
-        """Make new encoders of stage 1; the temperature is fixed."""
+        """Initialise new encoders for stage 1; the temperature is fixed."""
         super().reset_shared(n_active)
         self.log_scale.data.fill_(-math.log(TEMPERATURE))
 
     def shared_terms(self, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the terms of stage 1, unweighted: ``info_nce`` of drawn representations and ``distance`` of their mean directions."""
+        """Return the unweighted terms of stage 1.
+
+        These are ``info_nce`` of sampled representations and ``distance`` of their mean directions.
+        """
         means = [self.shared(role, cells[role]) for role in ROLES]
         drawn = [draw_direction(mean, KAPPA) for mean in means] if self.training else means
         return {
@@ -49,7 +52,7 @@ class InfoDisenModule(UnitModule):
         }
 
     def shared_objective(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """Weigh the terms of stage 1."""
+        """Return the weighted sum of the terms of stage 1."""
         return terms["info_nce"] + BETA * terms["distance"]
 
     def _make_encoder_decoder(self, role: Role) -> SpecificEncoderDecoder:
@@ -59,24 +62,30 @@ class InfoDisenModule(UnitModule):
     def prepare_specific(
         self, role: Role, features: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]
     ) -> dict[str, Tensor]:
-        """Compute once what the last stage reads of each cell: both modalities, since the joint representation has the other's C."""
+        """Compute the fixed inputs of stage 2.
+
+        Both modalities are needed, since the joint representation contains the other modality's C.
+        """
         prepared = super().prepare_specific(role, features, conditions)
         return prepared | {"other_features": features[other(role)], "other_condition": conditions[other(role)]}
 
     def specific_terms(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the independence term, and ``error``, the contrast of the joint representations of two views."""
-        seen = self._view(role, cells)
-        specific, specific_view = self.encode_prepared(role, cells), self.encode_prepared(role, seen)
+        """Return the independence term, and ``error``.
+
+        The latter is the contrastive loss between joint representations of two views.
+        """
+        view = self._view(role, cells)
+        specific, specific_view = self.encode_prepared(role, cells), self.encode_prepared(role, view)
         bounds = self.critics[role].bounds(specific, cells["against"])
-        bounds_view = self.critics[role].bounds(specific_view, seen["against"])
+        bounds_view = self.critics[role].bounds(specific_view, view["against"])
         joint = self._join(specific, cells["other_condition"])
         return {
             **{f"{name}_bound": (bound + bounds_view[name]) / 2 for name, bound in bounds.items()},
-            "error": contrast_error(joint, self._join(specific_view, seen["other_condition"])),
+            "error": contrast_error(joint, self._join(specific_view, view["other_condition"])),
         }
 
     def _view(self, role: Role, cells: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return another view of prepared cells, with the shared representations that go with it."""
+        """Return an augmented view of prepared cells with its shared representations."""
         view: dict[str, Tensor] = {}
         for name, player in (("", role), ("other_", other(role))):
             encoder_decoder = self.encoder_decoders[player]
@@ -90,10 +99,11 @@ class InfoDisenModule(UnitModule):
 
 
 def draw_direction(mean: Tensor, kappa: float) -> Tensor:
-    """Draw unit vectors about mean directions, with gradients.
+    """Sample unit vectors around mean directions, with gradients.
 
-    Where ``kappa`` is large a von Mises-Fisher distribution is a Gaussian of variance 1 / kappa on the sphere's tangent, which is
-    drawn here; what falls across it is undone by the normalisation, but for terms of order 1 / kappa.
+    For large ``kappa``, a von Mises-Fisher distribution is a Gaussian of variance 1 / kappa in the
+    tangent space of the sphere, which is sampled here. Normalisation removes the radial part up to
+    terms of order 1 / kappa.
 
     Parameters
     ----------
@@ -106,31 +116,43 @@ def draw_direction(mean: Tensor, kappa: float) -> Tensor:
 
 
 class InfoDisen(IndiSeek):
-    r"""DisentangledSSL (Wang et al. 2024, arXiv 2410.23996), which IndiSeek's paper calls InfoDisen.
+    r"""DisentangledSSL (Wang et al. 2024, arXiv 2410.23996), called InfoDisen in IndiSeek's paper.
 
-    Step 1 is InfoNCE at a temperature of .07 on unit representations drawn around mean directions (von Mises-Fisher, :math:`\kappa = 1000`), plus
-    :math:`\beta` times the mean of :math:`-\cos(\mu_1, \mu_2)`. Step 2 is, for each modality, with :math:`Z_i = h_i(X_i, C_i)`,
+    Step 1 is InfoNCE at a temperature of .07 on unit representations sampled around mean directions
+    (von Mises-Fisher, :math:`\kappa = 1000`), plus :math:`\beta` times the mean of
+    :math:`-\cos(\mu_1, \mu_2)`. Step 2 is, for each modality, with :math:`Z_i = h_i(X_i, C_i)`,
 
     .. math::
 
         \min\; \Big\| \sum_n \frac{z_n}{\|z_n\|} \frac{c_n^\top}{\|c_n\|} \Big\|_F
-        + \frac{\lambda}{2}\, \frac{1}{\log n}\, \mathcal L_{\mathrm{InfoNCE}}\big((Z_i, C_{3-i}), (Z_i', C_{3-i}')\big),
+        + \frac{\lambda}{2}\, \frac{1}{\log n}\, \mathcal L_{\mathrm{InfoNCE}}\big((Z_i, C_{3-i}),
+        (Z_i', C_{3-i}')\big),
 
-    independence of the *own* shared representation, the mean over a cell and an augmented view of it, and a prime marks representations of that view.
-    Nothing learns but the encoder. There is no decoder; one is fitted to the finished representations for :meth:`~indiseek_sc.IndiSeek.get_reconstruction` and the
-    joint representation.
+    with independence of the *own* shared representation, averaged over a cell and an augmented view
+    of it; a prime denotes representations of that view. Only the encoder is trained. There is no
+    decoder; one is fitted to the final representations for
+    :meth:`~indiseek_sc.IndiSeek.get_reconstruction` and the joint representation.
 
-    Here :math:`\lambda` weighs the completeness as in all our methods; in the source it weighs the independence, as
-    :math:`2 \log n / \lambda` does here. Taken from the source: losses, temperature, :math:`\kappa`, :math:`\beta = .1`, batches of
-    256, cosine decay in step 2. Ours: 16 dimensions in place of 100, two hidden layers of 256 units in place of 512, step size 1e-3
-    in place of 1e-4 with fewer steps, no decay but early stopping in step 1, views that count each feature by its standard deviation
-    (features of a tenth dropped, noise of a tenth), step 1 without augmentation, no growth of :math:`\beta` and :math:`\lambda` in
-    training, and shared representations of unit length in step 2 too.
+    Here :math:`\lambda` weights completeness as in all methods of this package; in the source it
+    weights independence, as :math:`2 \log n / \lambda` does here. From the source are losses,
+    temperature, :math:`\kappa`, :math:`\beta = .1`, batches of 256, and cosine decay in step 2.
+    Choices of ours are 16 dimensions instead of 100, two hidden layers of 256 units instead of 512,
+    a learning rate of 1e-3 instead of 1e-4 with fewer steps, early stopping instead of decay in
+    step 1, augmentation in units of each feature's standard deviation (a tenth of the features
+    dropped, noise of a tenth), no augmentation in step 1, constant :math:`\beta` and
+    :math:`\lambda` in training, and shared representations of unit length in step 2 as well.
 
     Parameters
     ----------
     mdata, registry, **kwargs
         As in :class:`indiseek_sc.IndiSeek`.
+
+    Examples
+    --------
+    >>> from indiseek_sc.baselines import InfoDisen
+    >>> InfoDisen.setup_mudata(mdata)
+    >>> InfoDisen(mdata).settings.architecture.independence
+    'orthogonality'
     """
 
     _module_cls = InfoDisenModule

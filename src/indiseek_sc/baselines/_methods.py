@@ -1,4 +1,4 @@
-"""All methods by name, for benchmarks to go through."""
+"""All methods by name, for benchmarks."""
 
 from __future__ import annotations
 
@@ -20,19 +20,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Method:
-    """A method as a benchmark sees it; calling it makes a model.
+    """A method of a benchmark; calling it creates a model.
 
     Parameters
     ----------
     model
-        Its class.
+        Class of the model.
     title
-        How a table calls it.
+        Name of the method in tables.
     lambdas
-        Values of ``lambda_`` of :meth:`~indiseek_sc.IndiSeek.train` to choose from by one label-free rule, from complete to
-        independent; empty where there is nothing to weigh.
+        Values of ``lambda_`` of :meth:`~indiseek_sc.IndiSeek.train` from which a label-free rule
+        selects, in decreasing order, from complete to independent; empty if the method has no such
+        weight.
     settings
-        Arguments that make it of its class.
+        Arguments of the class that define the method.
+
+    Examples
+    --------
+    >>> method = isk.baselines.METHODS["clip"]
+    >>> method.title, method.lambdas
+    ('CLIP only', ())
     """
 
     model: type[IndiSeek]
@@ -43,14 +50,14 @@ class Method:
     def __call__(
         self, mdata: MuData, *, seed: int = 0, setup: Mapping[str, Any] | None = None, **settings: Any
     ) -> IndiSeek:
-        """Register ``mdata`` with the class, by ``setup_mudata(mdata, **setup)``, and make a model that is not trained yet.
+        """Register ``mdata`` by ``setup_mudata(mdata, **setup)`` and create an untrained model.
 
         Parameters
         ----------
         mdata
-            Two modalities of the same cells.
+            Data with two modalities of the same cells.
         seed
-            Decides weights, split and batches.
+            Seed of weights, split and batches.
         setup
             Arguments of :meth:`~indiseek_sc.IndiSeek.setup_mudata`.
         **settings
@@ -72,13 +79,13 @@ METHODS: dict[str, Method] = {
     "no_critics": Method(NoCritics, "whitening, no critics"),
     "no_independence": Method(NoIndependence, "no independence"),
 }
-"""By name. All share the data path, the audit and the way they are saved; see each class for what is a recast."""
+"""All methods by name; they share data processing, audit and file format."""
 
 
 def make(
     name: str, mdata: MuData, *, seed: int = 0, setup: Mapping[str, Any] | None = None, **settings: Any
 ) -> IndiSeek:
-    """Make a model by the name of its method, registered and not trained yet.
+    """Create an untrained model by the name of its method, with registered data.
 
     Parameters
     ----------
@@ -87,10 +94,20 @@ def make(
     mdata, seed, setup, **settings
         As in :class:`Method`.
 
+    Returns
+    -------
+    The untrained model.
+
     Raises
     ------
     ValueError
         If there is no such method.
+
+    Examples
+    --------
+    >>> model = isk.baselines.make("info_disen", mdata, setup={"batch_key": "batch"})
+    >>> type(model).__name__
+    'InfoDisen'
     """
     if name not in METHODS:
         raise ValueError(f"name: there is no method {name!r}, only {', '.join(METHODS)}.")

@@ -1,4 +1,4 @@
-"""Data sets to try the package on: a real one, and synthetic ones whose factors are known."""
+"""Example data sets: a real one, and synthetic ones with known factors."""
 
 import indiseek_sc._accessor
 from indiseek_sc.datasets import synthetic

@@ -5,6 +5,8 @@ from indiseek_sc.metrics._batch_mixing import batch_mixing
 from indiseek_sc.metrics._checks import first_of
 from indiseek_sc.metrics._clusters import check_split_minima, cluster_agreement, cluster_splits
 from indiseek_sc.metrics._dimensions import ALL_COVARIATES, explained_variance, label_use
+from indiseek_sc.metrics._directions import flat_directions, through_floor
+from indiseek_sc.metrics._estimates import combine_refits
 from indiseek_sc.metrics._feature_importance import (
     FeatureImportance,
     mean_squared_jacobian,
@@ -21,10 +23,10 @@ from indiseek_sc.metrics._prediction import (
     pearson_per_feature,
     root_mean_squared_error,
 )
-from indiseek_sc.metrics._probes import flat_directions, held_out_r2, limit_threads, through_floor
+from indiseek_sc.metrics._probes import held_out_r2, limit_threads
 from indiseek_sc.metrics._rank_correlation import FEWEST_LABELS, RankCorrelation, rank_correlation
 from indiseek_sc.metrics._recovery import factor_recovery, label_accuracy
-from indiseek_sc.metrics._refits import Refit, ReplicatedImportance, combine_refits, replicated_importance
+from indiseek_sc.metrics._refits import Refit, ReplicatedImportance, replicated_importance
 from indiseek_sc.metrics._retrieval import check_numbers_of_candidates, foscttm, median_rank, recall_at_k, retrieval
 from indiseek_sc.metrics._theta import ModalityImportance, label_purity, modality_importance, smooth_over_neighbors
 from indiseek_sc.metrics._transfer import transfer_labels

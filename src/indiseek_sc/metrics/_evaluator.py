@@ -8,15 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from sklearn.decomposition import PCA
 
-from indiseek_sc.metrics._probes import (
-    HeldOut,
-    fit_ridge,
-    flat_directions,
-    held_out_r2,
-    permutation_p_value,
-    probe,
-    through_floor,
-)
+from indiseek_sc.metrics._directions import flat_directions, through_floor
+from indiseek_sc.metrics._permutation import permutation_p_value
+from indiseek_sc.metrics._probes import HeldOut, fit_ridge, held_out_r2, probe
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

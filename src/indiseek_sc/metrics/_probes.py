@@ -1,4 +1,4 @@
-"""Probes on held-out cells, a permutation test of dependence, and directions of representations."""
+"""Probes: models that predict one set of variables from another, evaluated on held-out cells."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
 from sklearn.linear_model import RidgeCV
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -303,151 +302,3 @@ def limit_threads(n_threads: int = 1) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-N_PERMUTATIONS = 999
-
-_MAX_PERMUTED_CELLS = 5_000
-"""A random subset of this size is used if there are more cells; the test remains exact."""
-
-_ROUNDING = 1e-9
-"""Agreements that differ by less count as equal, since sums in another order differ by rounding."""
-
-
-def permutation_p_value(
-    predictions: Iterable[NDArray[np.floating]],
-    truth: NDArray[np.floating],
-    rng: np.random.Generator,
-    groups: NDArray[np.intp] | None = None,
-    *,
-    n_permutations: int = N_PERMUTATIONS,
-) -> float:
-    r"""Test by permutation whether predictions of held-out cells agree with the truth.
-
-    The agreement is the sum over columns of the correlation between prediction and truth, maximised
-    over predictions. Its null distribution is obtained by permuting the truth among cells. Since
-    the models were fitted on other cells, all permutations are equally likely if source and truth
-    are independent, and the test is exact: the probability of a value of at most :math:`\alpha` is
-    at most :math:`\alpha` (Phipson and Smyth, arXiv 1603.05766, for the 1 in
-    :math:`(1 + \mathrm{count}) / (1 + n)`). The maximum over predictions is taken anew for each
-    permutation, so that the selection does not bias the test.
-
-    Parameters
-    ----------
-    predictions
-        Predictions of each model, shape ``(n_cells, n_columns)``.
-    truth
-        True values, shape ``(n_cells, n_columns)``.
-    rng
-        Generator of the permutations.
-    groups
-        Integer group of each cell, such as its batch, shape ``(n_cells,)``. Cells are permuted
-        within groups, which tests for dependence beyond that explained by the group.
-    n_permutations
-        Number of permutations.
-
-    Returns
-    -------
-    At least ``1 / (1 + n_permutations)`` and at most 1.
-    """
-    if len(truth) > _MAX_PERMUTED_CELLS:
-        subset = rng.permutation(len(truth))[:_MAX_PERMUTED_CELLS]
-        predictions, truth = [p[subset] for p in predictions], truth[subset]
-        groups = None if groups is None else groups[subset]
-    n_cells = len(truth)
-    groups = np.zeros(n_cells, dtype=np.intp) if groups is None else groups
-    # With cells sorted by group, sorting by group plus a random number permutes within groups.
-    by_group = np.argsort(groups, kind="stable")
-    groups = groups[by_group]
-    columns = np.stack([_unit_columns(predicted[by_group]).ravel() for predicted in predictions])
-    target = _unit_columns(truth[by_group])
-    observed = (columns @ target.ravel()).max() - _ROUNDING
-    n_as_good = 0
-    for _ in range(n_permutations):
-        pairing = np.argsort(groups + rng.random(n_cells))
-        n_as_good += int((columns @ target[pairing].ravel()).max() >= observed)
-    return (1 + n_as_good) / (1 + n_permutations)
-
-
-def _unit_columns(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return columns centred and of length 1; constant columns become 0."""
-    centred = values - values.mean(axis=0, dtype=np.float64)
-    length = np.linalg.norm(centred, axis=0)
-    return centred / np.where(length > 1e-8, length, np.inf)
-
-
-FLOOR = 0.05
-"""Standard deviation of the noise floor, relative to that of the widest direction."""
-
-
-def through_floor(
-    latent: NDArray[np.floating], train: NDArray[np.intp], rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Rotate a representation to its principal axes and add the noise floor to each of them.
-
-    Information on a negligible scale is lost, so that it is not credited to the representation.
-
-    Parameters
-    ----------
-    latent
-        Any representation of the cells, shape ``(n_cells, n_dimensions)``.
-    train
-        Row numbers of the cells that determine the axes and the scale of the noise.
-    rng
-        Generator of the noise.
-
-    Returns
-    -------
-    The noisy representation, shape ``(n_cells, n_dimensions)``, or with fewer columns if there are
-    fewer training cells than dimensions.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> latent = rng.normal(size=(100, 3))
-    >>> isk.metrics.through_floor(latent, np.arange(80), rng).shape
-    (100, 3)
-    """
-    turned, widths = _principal_directions(latent, train)
-    return turned + FLOOR * widths.max() * rng.standard_normal(turned.shape)
-
-
-def flat_directions(latent: NDArray[np.floating], train: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return the principal directions above the noise floor, scaled to a standard deviation of 1.
-
-    Parameters
-    ----------
-    latent
-        Any representation of the cells, shape ``(n_cells, n_dimensions)``.
-    train
-        Row numbers of the cells that determine directions and scales.
-
-    Returns
-    -------
-    The scaled directions, shape ``(n_cells, n_directions)``; without columns if ``latent`` is
-    constant.
-
-    Examples
-    --------
-    >>> latent = np.random.default_rng(0).normal(size=(100, 3)) * [10.0, 1.0, 0.001]
-    >>> isk.metrics.flat_directions(latent, np.arange(80)).shape
-    (100, 2)
-    """
-    turned, widths = _principal_directions(latent, train)
-    above = widths > FLOOR * widths.max()
-    return turned[:, above] / widths[above]
-
-
-def _principal_directions(
-    latent: NDArray[np.floating], train: NDArray[np.intp]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return ``latent`` rotated to the principal axes of its training cells.
-
-    Also returns the standard deviation of the training cells along each axis.
-    """
-    centred = latent.astype(np.float64) - latent[train].mean(axis=0, dtype=np.float64)
-    # A constant representation has no width, but rounding could give it one.
-    if np.ptp(latent[train], axis=0).max() == 0:
-        return centred, np.zeros(latent.shape[1])
-    turned = PCA(random_state=0).fit(centred[train]).transform(centred)
-    return turned, turned[train].std(axis=0)

@@ -1,4 +1,4 @@
-"""The designs behind the synthetic data sets."""
+"""Access to the designs of synthetic data sets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MODULES = ("_counts", "_suite")
 
 @pytest.fixture
 def get_design(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Design]:
-    """Return what would have been built."""
+    """Return a function that returns the design of a data set instead of simulating cells."""
     for module in MODULES:
         monkeypatch.setattr(f"indiseek_sc.datasets.synthetic.{module}.build", lambda design, *arguments: design)
     return synthetic.make

@@ -27,7 +27,7 @@ def test_factors_are_independent_with_mean_0_and_variance_1(name: str) -> None:
     factors = np.hstack([mdata.obsm[key] for key in FACTORS])
     np.testing.assert_allclose(factors.mean(axis=0), 0, atol=0.04)
     np.testing.assert_allclose(factors.var(axis=0), 1, atol=0.1)
-    # Not only uncorrelated: neither are squares, nor one factor with the square of another.
+    # Squares of factors are uncorrelated as well, with each other and with other factors.
     squares = (factors**2).clip(max=9)
     both = np.corrcoef(np.hstack([factors, squares]), rowvar=False)
     between = ~np.tile(np.eye(factors.shape[1], dtype=bool), (2, 2))
@@ -35,7 +35,7 @@ def test_factors_are_independent_with_mean_0_and_variance_1(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", synthetic.NAMES)
-def test_the_seed_decides(name: str) -> None:
+def test_data_are_determined_by_the_seed(name: str) -> None:
     first, again, other = (synthetic.make(name, 50, seed=seed) for seed in (1, 1, 2))
     for role in ROLES:
         np.testing.assert_array_equal(values_of(first, role), values_of(again, role))
@@ -45,14 +45,14 @@ def test_the_seed_decides(name: str) -> None:
     assert first.uns["synthetic"]["seed"] == 1
 
 
-def test_the_state_of_numpy_is_left_alone() -> None:
+def test_global_random_state_is_unchanged() -> None:
     before = np.random.get_state()[1].copy()
     synthetic.make("S6", 20)
     np.testing.assert_array_equal(np.random.get_state()[1], before)
 
 
 @pytest.mark.parametrize("name", synthetic.NAMES)
-def test_the_model_takes_it(name: str) -> None:
+def test_data_can_be_registered_with_the_model(name: str) -> None:
     mdata = synthetic.make(name, 60)
     IndiSeek.setup_mudata(mdata, batch_key="batch" if name == "S6" else None)
     model = IndiSeek(mdata)
@@ -62,11 +62,11 @@ def test_the_model_takes_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", synthetic.NAMES)
-def test_truth_points_at_what_is_there(name: str, tmp_path) -> None:
+def test_truth_refers_to_existing_data(name: str, tmp_path) -> None:
     mdata = synthetic.make(name, 30)
     truth = mdata.uns["synthetic"]
     assert truth["name"] == name
-    assert "not the paper's" in truth["description"]
+    assert "not from the paper" in truth["description"]
     factors, coordinates = truth["factors"], truth["coordinates"]
     widths = {key: mdata.obsm[key].shape[1] for key in factors["obsm"].unique()}
     assert widths == factors.groupby("obsm")["column"].count().to_dict()
@@ -79,13 +79,13 @@ def test_truth_points_at_what_is_there(name: str, tmp_path) -> None:
     assert not of_rna.str.contains("private_adt").any()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mdata.write(tmp_path / "synthetic.h5mu")  # whatever is in uns and obsm can be kept
+        mdata.write(tmp_path / "synthetic.h5mu")  # uns and obsm can be written to a file
         again = mudata.read_h5mu(tmp_path / "synthetic.h5mu")
     assert again.uns["synthetic"]["factors"]["specific_rna"].tolist() == factors["specific_rna"].tolist()
 
 
 @pytest.mark.parametrize("name", synthetic.NAMES)
-def test_who_may_know_what(name: str) -> None:
+def test_factor_table_states_which_representations_may_contain_factors(name: str) -> None:
     factors = synthetic.make(name, 30).uns["synthetic"]["factors"].set_index("factor")
     for factor, row in factors.iterrows():
         for role in ROLES:
@@ -100,7 +100,7 @@ def test_who_may_know_what(name: str) -> None:
     assert factors["given_shared"].any() == (name == "S4")
 
 
-def test_given_shared_representations_hold_a_private_factor() -> None:
+def test_given_shared_representations_contain_private_factors() -> None:
     mdata = synthetic.make("S3", 100, n_shared=2, n_private=3, n_redundant=2)
     for role in ROLES:
         private = mdata.obsm[_keys.factor_private(role)]
@@ -121,6 +121,6 @@ def test_given_shared_representations_hold_a_private_factor() -> None:
         ("S6", {"gene_counts": 0.0}, "gene_counts=0.0"),
     ],
 )
-def test_errors_name_the_argument(name: str, options: dict, message: str) -> None:
+def test_invalid_arguments_are_rejected(name: str, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         synthetic.make(name, **options)

@@ -1,4 +1,4 @@
-"""What is said of factors and coordinates, against the generators themselves and against slow or closed-form references."""
+"""Tests of factor and feature tables against the generators and closed-form references."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRAIN, TEST = np.arange(1500), np.arange(1500, 3000)
 @pytest.mark.parametrize(
     ("name", "options"), [*((name, {}) for name in synthetic.NAMES), ("S1", {"rotate": True}), ("S6", {"n_batches": 1})]
 )
-def test_a_coordinate_changes_with_its_factors_and_no_others(name: str, options: dict, get_design) -> None:
+def test_features_depend_on_their_factors_only(name: str, options: dict, get_design) -> None:
     design = get_design(name, **options)
     rng = np.random.default_rng(0)
     shared = design.shared(200, rng)
@@ -32,13 +32,13 @@ def test_a_coordinate_changes_with_its_factors_and_no_others(name: str, options:
             moved[:, factor] = rng.permutation(moved[:, factor])
             after = view.mix(*np.split(moved, [shared.shape[1]], axis=1))
             changes.append((after != before).any(axis=0))
-        np.testing.assert_array_equal(np.transpose(changes), view.made_of)
+        np.testing.assert_array_equal(np.transpose(changes), view.depends_on)
         smooth = jacobian(view, shared, private)
-        # Of a sign no slope is seen but at 0, where it is steep: only there may the two differ.
+        # The derivative of a sign is 0 except at 0, so that it may miss a dependence.
         seen = (np.abs(smooth) > 1e-9).any(axis=0)
-        assert (view.made_of >= seen).all()
+        assert (view.depends_on >= seen).all()
         if name != "S4":
-            np.testing.assert_array_equal(seen, view.made_of)
+            np.testing.assert_array_equal(seen, view.depends_on)
 
 
 def test_jacobian_of_products_and_squares(get_design) -> None:
@@ -52,7 +52,7 @@ def test_jacobian_of_products_and_squares(get_design) -> None:
     np.testing.assert_allclose(squares[:, 2, 0], 2 * s[:, 0], atol=1e-6)
 
 
-def test_limits_of_the_linear_case_are_exact_and_reached() -> None:
+def test_limits_of_the_linear_case_are_exact_and_attained() -> None:
     mdata = synthetic.make("S1", 3000, noise=0.8, n_copies=2, rotate=True)
     factors = mdata.uns["synthetic"]["factors"].set_index("factor")
     expected = 1 - 1 / (1 + 2 / 0.8**2)
@@ -64,27 +64,27 @@ def test_limits_of_the_linear_case_are_exact_and_reached() -> None:
 
 
 def test_limit_of_a_product(get_design) -> None:
-    """Of x = s p + noise, with s known: E[s^2 / (s^2 + noise^2)] for p of variance 1 (s measured without noise)."""
+    """For x = s p + noise with known s, the limit is E[s^2 / (s^2 + noise^2)]."""
     design = get_design("S4", n_copies=1, noise=0.4)
-    s, p = np.full((4, 2), 2.0), np.zeros((4, 2))  # at p = 0 the product tells nothing of s
+    s, p = np.full((4, 2), 2.0), np.zeros((4, 2))  # at p = 0 the product contains no information about s
     assert r2_limits(design.views["adt"], s, p)[2] == pytest.approx(4 / (4 + 0.4**2), abs=1e-6)
 
 
-def test_what_is_redundant_escapes_every_line() -> None:
-    """S2: s^2 - 1 has no correlation with s, but is a function of it; and tells nothing of the sign of s."""
+def test_redundant_signal_is_not_linear() -> None:
+    """In S2, s^2 - 1 is a function of s without correlation, and independent of its sign."""
     mdata = synthetic.make("S2", 3000, n_shared=1, n_copies=1, noise=0.1)
     redundant, other, s = mdata["rna"].X[:, [1]], mdata["adt"].X[:, :1], mdata.obsm["factor_shared"]
     linear = LinearRegression().fit(other[TRAIN], redundant[TRAIN]).score(other[TEST], redundant[TEST])
     assert abs(linear) < 0.03
     assert held_out_r2(other, redundant, TRAIN[:500], TEST) > 0.9
-    # A network cannot tell s from it either: whatever its value, s is as often above as below 0.
+    # A nonlinear probe cannot predict s either: its conditional mean is 0.
     thirds = np.digitize(redundant[:, 0], np.quantile(redundant, [1 / 3, 2 / 3]))
     np.testing.assert_allclose([s[thirds == third].mean() for third in range(3)], 0, atol=0.1)
     assert np.corrcoef(redundant[:, 0], mdata.obsm["factor_shared_squared"][:, 0])[0, 1] > 0.99
 
 
-def test_products_show_nothing_in_the_mean() -> None:
-    """S4: given s the mean of each product is 0; the variance of the first depends on s, of the second only the shape."""
+def test_products_have_a_conditional_mean_of_0() -> None:
+    """In S4, the variance of the first product depends on s, of the second only the skewness."""
     mdata = synthetic.make("S4", 40_000, n_copies=1)
     s = mdata.obsm["factor_shared"][:, 0]
     product, flipped = mdata["rna"].X[:, 2].astype(float), mdata["rna"].X[:, 3].astype(float)
@@ -97,25 +97,25 @@ def test_products_show_nothing_in_the_mean() -> None:
     skewness = [stats.skew(flipped[groups == g]) for g in range(4)]
     np.testing.assert_allclose(np.sign(skewness), [-1, -1, 1, 1])
     assert np.abs(skewness).min() > 1
-    # So no line and no network tells p without s; with it, both come back.
+    # Probes cannot predict p without s; with s, both factors are recovered.
     p = mdata.obsm["factor_private_rna"]
-    far = np.abs(s) > 0.3  # near 0 there is little but noise
+    far = np.abs(s) > 0.3  # near 0 noise dominates
     for x, column, divisor in ((product, 0, s), (flipped, 1, np.sign(s))):
         assert abs(np.corrcoef(x, p[:, column])[0, 1]) < 0.03
         assert np.corrcoef((x / divisor)[far], p[far, column])[0, 1] ** 2 > 0.98
 
 
-def test_factors_of_s4_are_not_gaussian() -> None:
+def test_factors_of_s4_have_their_distributions() -> None:
     mdata = synthetic.make("S4", 40_000)
     shared, rna = mdata.obsm["factor_shared"], mdata.obsm["factor_private_rna"]
-    assert stats.kurtosis(shared[:, 0]) < -1.3  # two peaks
+    assert stats.kurtosis(shared[:, 0]) < -1.3  # two modes
     assert stats.kurtosis(rna[:, 0]) == pytest.approx(3, abs=0.6)  # Laplace
     assert stats.skew(rna[:, 1]) == pytest.approx(1.42, abs=0.1)
     assert stats.kstest(rna[:, 2] * np.sqrt(5 / 3), stats.t(5).cdf).pvalue > 0.001
     assert stats.kstest(rna[:, 0] * np.sqrt(2), stats.laplace.cdf).pvalue > 0.001
 
 
-def test_random_mixers_are_an_ensemble() -> None:
+def test_random_mixers_differ_between_seeds() -> None:
     shapes = {synthetic.make("S5", 5, seed=seed).shape[1] for seed in range(8)}
     assert len(shapes) > 4
 
@@ -152,7 +152,7 @@ def test_counts_have_library_sizes_batches_and_background(get_design) -> None:
     nothing = np.zeros((1, 3)), np.zeros((1, 2))
     extremes = [design.views["adt"].mix(np.full((1, 3), f), np.full((1, 2), f)) for f in (-90.0, 90.0)]
     background, whole = np.exp(np.minimum(*extremes)), np.exp(design.views["adt"].mix(*nothing))
-    used = design.views["adt"].made_of.any(axis=1)
+    used = design.views["adt"].depends_on.any(axis=1)
     background, whole = background[0, used], whole[0, used]
     share = background / (whole - background)
     assert ((share > 0.05) & (share < 0.3)).all()
@@ -166,7 +166,7 @@ def test_counts_in_a_mudata() -> None:
         assert mdata[role].X.dtype == np.float32
         assert (mdata[role].X.data % 1 == 0).all()
     totals = np.log(np.ravel(mdata["rna"].X.sum(axis=1)))
-    assert 0.3 < totals.std() < 0.6  # the library size of .35, and what factors and dispersion add
+    assert 0.3 < totals.std() < 0.6  # library size of .35, plus factors and dispersion
     assert set(mdata.obs["batch"]) == {"batch_0", "batch_1", "batch_2"}
     means = np.array(
         [np.ravel(mdata["adt"].X[(mdata.obs["batch"] == b).to_numpy()].mean(axis=0)) for b in set(mdata.obs["batch"])]

@@ -1,4 +1,4 @@
-"""Synthetic data with known factors, to see what representations hold and what they leak. Ours, not the paper's."""
+"""Synthetic data with known factors, for evaluating representations; not from the paper."""
 
 from indiseek_sc.datasets.synthetic._counts import cite_seq_counts
 from indiseek_sc.datasets.synthetic._suite import (

@@ -1,4 +1,4 @@
-"""S6: counts as of CITE-seq."""
+"""S6: simulated CITE-seq counts."""
 
 from __future__ import annotations
 
@@ -30,44 +30,52 @@ def cite_seq_counts(
     dispersion: float = 0.1,
     seed: int = 0,
 ) -> MuData:
-    r"""S6: counts with library size, background and batches. Synthetic; ours, not the paper's.
+    r"""Simulate S6: counts with library size, background and batches. Not from the paper.
 
-    Each gene or protein goes with one factor: two fifths with a shared one, two fifths with a private one of its modality, the
-    rest with none. With :math:`\eta = \pm a f`, :math:`a` between .5 and 1, library size :math:`L` (log-normal) and a shift
-    :math:`b` of each feature in each batch, the means are
+    Each gene or protein depends on at most one factor: two fifths on a shared one, two fifths on a
+    private one of the modality, the others on none. With :math:`\eta = \pm a f`, :math:`a` between
+    .5 and 1, library size :math:`L` (log-normal) and a shift :math:`b` of each feature in each
+    batch, the means are
 
     .. math::
 
         \mu_{gene} = L\, r\, e^{\eta + b}, \qquad \mu_{protein} = L\, e^{b} (k + r\, e^{\eta}),
 
-    with :math:`r` the abundance and :math:`k` the background of unbound antibody; counts are negative binomial with variance
-    :math:`\mu + \phi \mu^2`.
+    with :math:`r` the abundance and :math:`k` the background of unbound antibody; counts are
+    negative binomial with variance :math:`\mu + \phi \mu^2`.
 
     Parameters
     ----------
     n_cells
         Number of cells.
     n_genes, n_proteins
-        Number of features; no more proteins than genes.
+        Numbers of features; at most as many proteins as genes.
     n_shared, n_private
-        Number of shared factors, and of private factors of each modality; all independent and standard normal.
+        Numbers of shared factors and of private factors of each modality; all independent and
+        standard normal.
     n_batches
-        Number of batches, equally likely; ``obs["batch"]`` if there are several.
+        Number of batches with equal probability; stored in ``obs["batch"]`` if there are several.
     gene_counts
-        RNA counts of a median cell, without the factors.
+        RNA counts of a cell with median library size, without the factors.
     dispersion
-        :math:`\phi`.
+        Dispersion :math:`\phi`.
     seed
-        Decides everything.
+        Seed of all random numbers.
 
     Returns
     -------
-    See :func:`make`; the counts are CSR.
+    As in :func:`make`; the counts are CSR.
 
     Raises
     ------
     ValueError
         If a number is out of range.
+
+    Examples
+    --------
+    >>> mdata = isk.datasets.synthetic.cite_seq_counts(20)
+    >>> mdata["rna"].shape, mdata["adt"].shape
+    ((20, 400), (20, 80))
     """
     check_sizes(n_proteins=n_proteins, n_shared=n_shared, n_private=n_private, n_batches=n_batches)
     if n_genes < n_proteins:
@@ -93,16 +101,18 @@ def cite_seq_counts(
 
 @dataclass(frozen=True, eq=False)
 class NegativeBinomial:
-    """Counts around the exponential of coordinates; variance is ``mean + dispersion * mean**2``.
+    """Negative-binomial counts, whose means are given on the log scale.
+
+    The variance is ``mean + dispersion * mean**2``.
 
     Parameters
     ----------
     dispersion
-        How much more counts vary than Poisson's do.
+        Overdispersion relative to a Poisson distribution.
     library_std
         Standard deviation of the logarithm of the library size, whose median is 1.
     shifts
-        What each batch adds to the coordinates, shape ``(n_batches, n_coordinates)``.
+        Shift of each feature in each batch on the log scale, shape ``(n_batches, n_features)``.
     """
 
     dispersion: float
@@ -110,7 +120,7 @@ class NegativeBinomial:
     shifts: Array
 
     def draw(self, mean: Array, batch: NDArray[np.intp], rng: np.random.Generator) -> sparse.csr_matrix:
-        """Draw counts, as a mixture of Poissons over gamma-distributed rates."""
+        """Sample counts from Poisson distributions with gamma-distributed rates."""
         library = rng.lognormal(0.0, self.library_std, (len(mean), 1))
         rate = library * np.exp(mean + self.shifts[batch])
         if self.dispersion > 0:
@@ -118,7 +128,7 @@ class NegativeBinomial:
         return sparse.csr_matrix(rng.poisson(rate).astype(np.float32))
 
     def information(self, mean: Array) -> Array:
-        """As of a cell of median library size without batch, both known."""
+        """Return the Fisher information for a median library size and without batch effects."""
         rate = np.exp(mean)
         return rate / (1 + self.dispersion * rate)
 
@@ -134,17 +144,17 @@ def _count_view(
     rng: np.random.Generator,
 ) -> View:
     n = len(abundance)
-    # Features in random order take factors in turn: shared ones first, then private ones, the rest of them none.
+    # Factors are assigned in turn, shared ones first, then private ones, and features are permuted.
     n_each = 2 * n // 5
     factor = np.concatenate(
         [np.arange(n_each) % n_shared, n_shared + np.arange(n_each) % n_private, np.full(n - 2 * n_each, -1)]
     )
     factor = rng.permutation(factor)
-    made_of = factor[:, None] == np.arange(n_shared + n_private)
-    loadings = made_of * (rng.choice([-1.0, 1.0], n) * rng.uniform(0.5, 1.0, n))[:, None]
+    depends_on = factor[:, None] == np.arange(n_shared + n_private)
+    loadings = depends_on * (rng.choice([-1.0, 1.0], n) * rng.uniform(0.5, 1.0, n))[:, None]
     shifts = 0.2 * rng.standard_normal((n_batches, n)) if n_batches > 1 else np.zeros((1, n))
 
     def mix(shared: Array, private: Array) -> Array:
         return np.log(background + abundance * np.exp(np.hstack([shared, private]) @ loadings.T))
 
-    return View(mix, made_of, NegativeBinomial(dispersion, library_std, shifts))
+    return View(mix, depends_on, NegativeBinomial(dispersion, library_std, shifts))

@@ -1,4 +1,4 @@
-"""How a synthetic data set is described and measured, and made from that, with the truth beside the cells."""
+"""Designs of synthetic data sets, and simulation of cells with their true factors."""
 
 from __future__ import annotations
 
@@ -23,28 +23,31 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
     Draw = Callable[[int, np.random.Generator], Array]
-    """Number of cells and randomness to independent factors, shape ``(n_cells, n_factors)``."""
+    """Maps a number of cells and a generator to independent factors, shape ``(n_cells, n_factors)``."""
 
     Mix = Callable[[Array, Array], Array]
-    """Shared and private factors, one row a cell, to coordinates without noise, shape ``(n_cells, n_coordinates)``."""
+    """Maps shared and private factors of cells to noiseless features, ``(n_cells, n_features)``."""
 
 STEP = 1e-4
-"""Half the distance of a numerical derivative, where factors have a standard deviation of 1."""
+"""Half the step of numerical derivatives with respect to factors, which have unit variance."""
 
 
 class Measurement(Protocol):
-    """What happens between coordinates and values."""
+    """Noise model that maps noiseless features to measured values."""
 
     def draw(self, mean: Array, batch: NDArray[np.intp], rng: np.random.Generator) -> Any:
-        """Measure coordinates of shape ``(n_cells, n_coordinates)`` in cells of these batches, shape ``(n_cells,)``."""
+        """Sample values given noiseless features and batches.
+
+        Shapes are ``(n_cells, n_features)`` and ``(n_cells,)``.
+        """
 
     def information(self, mean: Array) -> Array:
-        """Fisher information of each value about its coordinate, shape ``(n_cells, n_coordinates)``."""
+        """Return the Fisher information of each value about its noiseless feature."""
 
 
 @dataclass(frozen=True)
 class GaussianNoise:
-    """Additive noise of one standard deviation."""
+    """Additive Gaussian noise with a common standard deviation."""
 
     std: float
 
@@ -53,50 +56,53 @@ class GaussianNoise:
         return (mean + self.std * rng.standard_normal(mean.shape)).astype(np.float32)
 
     def information(self, mean: Array) -> Array:
-        """One over the variance."""
+        """Return the inverse variance."""
         return np.full(mean.shape, 1 / max(self.std, 1e-6) ** 2)
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What one modality sees.
+    """Model of one modality.
 
     Parameters
     ----------
     mix
-        From factors to coordinates.
-    made_of
-        Which factors, shared ones first, each coordinate depends on, shape ``(n_coordinates, n_shared + n_private)``.
+        Function from factors to noiseless features.
+    depends_on
+        Whether each feature depends on each factor, shared ones first, shape
+        ``(n_features, n_shared + n_private)``.
     measurement
-        From coordinates to values.
+        Noise model.
     """
 
     mix: Mix
-    made_of: NDArray[np.bool_]
+    depends_on: NDArray[np.bool_]
     measurement: Measurement
 
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """A synthetic data set, all but its cells.
+    """Model of a synthetic data set.
 
     Parameters
     ----------
     name, description
-        What it is called, and what it asks of a method.
+        Name and short description.
     shared
-        How shared factors are drawn.
+        Distribution of shared factors.
     private
-        How the factors that one modality alone sees are drawn.
+        Distribution of the private factors of each modality.
     views
-        What each modality makes of them.
+        Model of each modality.
     conditional
-        Private factors that the data show only together with the shared ones, such as p in s * p. A representation of them may have
-        another sign wherever s has, and is no less independent of s, so it has to be read together with s.
+        Private factors that are identified only together with shared ones, such as p in s * p. The
+        sign of their representation may depend on s without loss of independence, so that it has to
+        be evaluated together with s.
     oracle
-        For each role, which private factors a given shared representation holds beside the shared ones; no representation is given if empty.
+        For each role, private factors contained in a given shared representation besides the shared
+        ones; without entries, no representation is given.
     n_batches
-        Number of batches, equally likely.
+        Number of batches with equal probability.
     """
 
     name: str
@@ -110,7 +116,10 @@ class Design:
 
 
 def jacobian(view: View, shared: Array, private: Array) -> Array:
-    """Derivatives of coordinates by factors, shape ``(n_cells, n_coordinates, n_factors)``, by central differences."""
+    """Compute derivatives of features with respect to factors by central differences.
+
+    Shape ``(n_cells, n_features, n_factors)``.
+    """
     factors, n_shared = np.hstack([shared, private]), shared.shape[1]
     columns = []
     for step in STEP * np.eye(factors.shape[1]):
@@ -123,11 +132,13 @@ def jacobian(view: View, shared: Array, private: Array) -> Array:
 
 
 def r2_limits(view: View, shared: Array, private: Array) -> Array:
-    r"""Largest R2 with which the values of a modality can tell each factor, shape ``(n_shared + n_private,)``.
+    r"""Compute the largest R2 with which each factor can be predicted from a modality.
 
-    With :math:`J` the Jacobian of the coordinates, :math:`I` the Fisher information of the values about them and factors of
-    variance 1, :math:`1 - E[(1 + J^\top I J)^{-1}]_{kk}`. Exact for linear views of Gaussian factors with Gaussian noise;
-    elsewhere a linearisation around each cell, which leaves out that distant factors may look alike.
+    With :math:`J` the Jacobian of the features, :math:`I` the Fisher information of the values
+    about them and factors of variance 1, it is :math:`1 - E[(1 + J^\top I J)^{-1}]_{kk}`, of shape
+    ``(n_shared + n_private,)``. This is exact for linear views of Gaussian factors with Gaussian
+    noise. Otherwise it is a linearisation around each cell, which ignores that distant values of
+    factors may give similar features.
     """
     slopes = jacobian(view, shared, private)
     information = view.measurement.information(view.mix(shared, private))
@@ -136,28 +147,28 @@ def r2_limits(view: View, shared: Array, private: Array) -> Array:
 
 
 def normal(n_factors: int) -> Draw:
-    """Independent standard normal factors."""
+    """Return a distribution of independent standard normal factors."""
     return lambda n_cells, rng: rng.standard_normal((n_cells, n_factors))
 
 
 def copies(columns: NDArray, n_copies: int, axis: int = 1) -> NDArray:
-    """Each column (or row) as many times, one beside the other."""
+    """Repeat each column (or row) ``n_copies`` times."""
     return np.repeat(columns, n_copies, axis=axis)
 
 
 def rotation(n: int, rng: np.random.Generator) -> Array:
-    """An orthogonal matrix, uniformly distributed (Mezzadri 2007, arXiv math-ph/0609050)."""
+    """Sample an orthogonal matrix uniformly (Mezzadri 2007, arXiv math-ph/0609050)."""
     q, r = np.linalg.qr(rng.standard_normal((n, n)))
     return q * np.sign(np.diag(r))
 
 
 def check_sizes(*, noise: float = 0.0, **sizes: int) -> None:
-    """Refuse numbers of things below 1 and negative noise.
+    """Reject numbers below 1 and negative noise.
 
     Raises
     ------
     ValueError
-        Names the argument.
+        If an argument is out of its range; the message names it.
     """
     for name, value in sizes.items():
         if value < 1:
@@ -170,7 +181,7 @@ _CELLS_FOR_LIMITS = 500
 
 
 def build(design: Design, n_cells: int, seed: int, rng: np.random.Generator) -> MuData:
-    """Draw cells of a design, and write down what is true of them; ``seed`` is only noted.
+    """Simulate cells of a design and store their true factors; ``seed`` is only recorded.
 
     Raises
     ------
@@ -190,7 +201,7 @@ def build(design: Design, n_cells: int, seed: int, rng: np.random.Generator) -> 
         names = pd.DataFrame(index=[f"{role}_{j}" for j in range(values.shape[1])])
         modalities[role] = anndata.AnnData(values, obs=pd.DataFrame(index=cells), var=names)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="mudata")  # what mudata 0.4 changes about update()
+        warnings.filterwarnings("ignore", module="mudata")  # changes of update() in mudata 0.4
         mdata = mudata.MuData(modalities)
     if design.n_batches > 1:
         mdata.obs["batch"] = pd.Categorical([f"batch_{b}" for b in batch])
@@ -202,7 +213,7 @@ def build(design: Design, n_cells: int, seed: int, rng: np.random.Generator) -> 
         mdata.obsm[_keys.oracle_shared(role)] = np.hstack([shared, private[role][:, list(columns)]])
     mdata.uns[_keys.SYNTHETIC] = {
         "name": design.name,
-        "description": f"Synthetic, ours and not the paper's. {design.description}",
+        "description": f"Synthetic, not from the paper. {design.description}",
         "seed": seed,
         "factors": _factor_table(design, shared, private),
         "coordinates": pd.concat(
@@ -213,20 +224,24 @@ def build(design: Design, n_cells: int, seed: int, rng: np.random.Generator) -> 
 
 
 def _factor_table(design: Design, shared: Array, private: Mapping[Role, Array]) -> pd.DataFrame:
-    """One row a factor: where it is, which representation should, may or must not hold it, and how well it can be told at all."""
-    few = slice(0, _CELLS_FOR_LIMITS)
-    limits = {role: r2_limits(design.views[role], shared[few], private[role][few]) for role in ROLES}
+    """Return one row for each factor.
+
+    It states where the factor is stored, which representations should, may or must not contain it,
+    and the largest possible R2.
+    """
+    subset = slice(0, _CELLS_FOR_LIMITS)
+    limits = {role: r2_limits(design.views[role], shared[subset], private[role][subset]) for role in ROLES}
     n_shared = shared.shape[1]
-    everyone: dict[str, Any] = {"shared_rna": "should", "shared_adt": "should"}
-    everyone |= {"specific_rna": "must not", "specific_adt": "must not", "given_shared": False}
+    common: dict[str, Any] = {"shared_rna": "should", "shared_adt": "should"}
+    common |= {"specific_rna": "must not", "specific_adt": "must not", "given_shared": False}
     rows = []
     for column in range(n_shared):
-        known = {f"limit_{role}": limits[role][column] for role in ROLES}
-        rows.append(_row("shared", _keys.FACTOR_SHARED, column) | everyone | known)
+        limit = {f"limit_{role}": limits[role][column] for role in ROLES}
+        rows.append(_row("shared", _keys.FACTOR_SHARED, column) | common | limit)
     for column in range(n_shared):
-        unknown = {f"limit_{role}": np.nan for role in ROLES}
-        function = everyone | {"shared_rna": "may", "shared_adt": "may"}
-        rows.append(_row("shared_squared", _keys.FACTOR_SHARED_SQUARED, column) | function | unknown)
+        limit = {f"limit_{role}": np.nan for role in ROLES}
+        function = common | {"shared_rna": "may", "shared_adt": "may"}
+        rows.append(_row("shared_squared", _keys.FACTOR_SHARED_SQUARED, column) | function | limit)
     for role in ROLES:
         other = _keys.other(role)
         for column in range(private[role].shape[1]):
@@ -243,18 +258,18 @@ def _row(kind: str, key: str, column: int) -> dict[str, Any]:
 
 
 def _coordinate_table(design: Design, role: Role, n_shared: int) -> pd.DataFrame:
-    """One row an input coordinate: its modality, and the factors that it is made of."""
-    made_of = design.views[role].made_of
-    n_private = made_of.shape[1] - n_shared
+    """Return one row for each input feature: its modality, and the factors on which it depends."""
+    depends_on = design.views[role].depends_on
+    n_private = depends_on.shape[1] - n_shared
     names = np.array([f"shared_{k}" for k in range(n_shared)] + [f"private_{role}_{k}" for k in range(n_private)])
-    has_shared, has_private = made_of[:, :n_shared].any(axis=1), made_of[:, n_shared:].any(axis=1)
+    has_shared, has_private = depends_on[:, :n_shared].any(axis=1), depends_on[:, n_shared:].any(axis=1)
     return pd.DataFrame(
         {
-            "coordinate": [f"{role}_{j}" for j in range(len(made_of))],
+            "coordinate": [f"{role}_{j}" for j in range(len(depends_on))],
             "modality": role,
             "group": np.select(
                 [has_shared & has_private, has_shared, has_private], ["both", "shared", "private"], default="none"
             ),
-            "factors": [", ".join(names[row]) for row in made_of],
+            "factors": [", ".join(names[row]) for row in depends_on],
         }
     )

@@ -1,4 +1,4 @@
-"""The suite by name, and S1 to S5 of it: Gaussian factors, nonlinear redundancy, given shared representations, coupled noise and random mixers."""
+"""The synthetic suite by name, and its data sets S1 to S5."""
 
 from __future__ import annotations
 
@@ -37,28 +37,37 @@ def gaussian_linear(
     rotate: bool = False,
     seed: int = 0,
 ) -> MuData:
-    r"""S1: Gaussian factors and linear views, :math:`X_i = (s, p_i)`. Synthetic; ours, not the paper's.
+    """Simulate S1: Gaussian factors and linear views, :math:`X_i = (s, p_i)`. Not from the paper.
 
-    The easy case: regularised CCA finds s, and what a ridge regression on s leaves is p.
+    This is an easy case: regularised CCA recovers s, and the residuals of a ridge regression on s
+    recover p.
 
     Parameters
     ----------
     n_cells
         Number of cells.
     n_shared, n_private
-        Number of shared factors, and of private factors of each modality; all independent and standard normal.
+        Numbers of shared factors and of private factors of each modality; all independent and
+        standard normal.
     n_copies
-        Number of coordinates in which each factor is measured.
+        Number of features that measure each factor.
     noise
-        Standard deviation of the noise that is added to each coordinate.
+        Standard deviation of the noise of each feature.
     rotate
-        Turn the coordinates of each modality by a random rotation, so that each is made of all factors.
+        Whether to apply a random rotation to the features of each modality, so that each depends on
+        all factors.
     seed
-        Decides factors, rotation and noise.
+        Seed of factors, rotation and noise.
 
     Returns
     -------
-    See :func:`make`.
+    As in :func:`make`.
+
+    Examples
+    --------
+    >>> mdata = isk.datasets.synthetic.gaussian_linear(20, n_shared=2, n_private=3, n_copies=3)
+    >>> mdata["rna"].shape
+    (20, 15)
     """
     check_sizes(n_shared=n_shared, n_private=n_private, n_copies=n_copies, noise=noise)
     rng = np.random.default_rng(seed)
@@ -78,31 +87,40 @@ def redundant_shared(
     noise: float = 0.1,
     seed: int = 0,
 ) -> MuData:
-    r"""S3: shared representations that hold private signal, :math:`C_i = (s, r(p_i))`. Synthetic; ours, not the paper's.
+    """Simulate S3: given shared representations with private factors, :math:`C_i = (s, r(p_i))`.
 
-    The data are those of S1. Beside them lie shared representations as a contrastive stage might leave them: the shared factors and, in
-    the last columns, the first private factors of the own modality. Independence of the *own* shared representation then forbids
-    :math:`Z_i` to hold :math:`r(p_i)`; independence of the *other* one, which the paper asks for, does not, since
-    :math:`p_i` is independent of all of the other modality.
+    Not from the paper. The data are those of S1. In addition, shared representations are given as a
+    contrastive stage might learn them: the shared factors and, in the last columns, the first
+    private factors of the same modality. Independence of the *own* shared representation then
+    prevents :math:`Z_i` from containing :math:`r(p_i)`. Independence of the *other* one, as in the
+    paper, does not, since :math:`p_i` is independent of the whole other modality.
 
     Parameters
     ----------
-    n_cells, n_shared, n_private, n_copies, noise
+    n_cells, n_shared, n_private
         As in :func:`gaussian_linear`.
     n_redundant
-        Number of private factors that a shared representation holds.
+        Number of private factors in each shared representation.
+    n_copies, noise
+        As in :func:`gaussian_linear`.
     seed
-        Decides factors and noise.
+        Seed of factors and noise.
 
     Returns
     -------
-    See :func:`make`; besides, ``obsm["oracle_shared_rna"]`` and ``obsm["oracle_shared_adt"]``, shape
-    ``(n_cells, n_shared + n_redundant)``.
+    As in :func:`make`, with additional ``obsm["oracle_shared_rna"]`` and
+    ``obsm["oracle_shared_adt"]`` of shape ``(n_cells, n_shared + n_redundant)``.
 
     Raises
     ------
     ValueError
         If a size is out of range.
+
+    Examples
+    --------
+    >>> mdata = isk.datasets.synthetic.redundant_shared(20, n_shared=2, n_redundant=1)
+    >>> mdata.obsm["oracle_shared_rna"].shape
+    (20, 3)
     """
     check_sizes(n_shared=n_shared, n_private=n_private, n_redundant=n_redundant, n_copies=n_copies, noise=noise)
     if n_redundant > n_private:
@@ -110,7 +128,7 @@ def redundant_shared(
     rng = np.random.default_rng(seed)
     design = Design(
         "S3",
-        "S3: as S1, with given shared representations C_i = (s, r(p_i)) that hold private factors too.",
+        "S3: as S1, with given shared representations C_i = (s, r(p_i)) that also contain private factors.",
         normal(n_shared),
         {role: normal(n_private) for role in ROLES},
         {role: _linear_view(n_shared, n_private, n_copies, noise) for role in ROLES},
@@ -122,13 +140,13 @@ def redundant_shared(
 def _linear_view(
     n_shared: int, n_private: int, n_copies: int, noise: float, rng: np.random.Generator | None = None
 ) -> View:
-    """Copies of all factors, turned if there is randomness to turn them by."""
+    """Return a view with copies of all factors, rotated if a generator is given."""
     n_factors = n_shared + n_private
-    made_of = copies(np.eye(n_factors, dtype=bool), n_copies, axis=0)
+    depends_on = copies(np.eye(n_factors, dtype=bool), n_copies, axis=0)
     if rng is None:
-        return View(lambda s, p: copies(np.hstack([s, p]), n_copies), made_of, GaussianNoise(noise))
-    turn = rotation(len(made_of), rng)
-    return View(lambda s, p: copies(np.hstack([s, p]), n_copies) @ turn, np.ones_like(made_of), GaussianNoise(noise))
+        return View(lambda s, p: copies(np.hstack([s, p]), n_copies), depends_on, GaussianNoise(noise))
+    turn = rotation(len(depends_on), rng)
+    return View(lambda s, p: copies(np.hstack([s, p]), n_copies) @ turn, np.ones_like(depends_on), GaussianNoise(noise))
 
 
 def nonlinear_redundancy(
@@ -140,22 +158,29 @@ def nonlinear_redundancy(
     noise: float = 0.1,
     seed: int = 0,
 ) -> MuData:
-    r"""S2: :math:`X_1 = (s, s^2 - 1, p_1)`, :math:`X_2 = (s, p_2)`. Synthetic; ours, not the paper's.
+    """Simulate S2: :math:`X_1 = (s, s^2 - 1, p_1)`, :math:`X_2 = (s, p_2)`. Not from the paper.
 
-    Linear methods fail: :math:`s^2 - 1` is uncorrelated with s, so they take it for private to the RNA, though it is a function
-    of what both modalities know. No probe that predicts s from it would notice either, since its mean is 0 given
-    :math:`s^2`; ``obsm["factor_shared_squared"]`` is there to be predicted for that.
+    Linear methods fail: :math:`s^2 - 1` is uncorrelated with s, so that they classify it as private
+    to the RNA, although it is a function of factors that both modalities measure. Probes that
+    predict s from it do not detect this either, since the mean of s given :math:`s^2` is 0;
+    ``obsm["factor_shared_squared"]`` is provided as a target for this purpose.
 
     Parameters
     ----------
     n_cells, n_shared, n_private, n_copies, noise
         As in :func:`gaussian_linear`.
     seed
-        Decides factors and noise.
+        Seed of factors and noise.
 
     Returns
     -------
-    See :func:`make`.
+    As in :func:`make`.
+
+    Examples
+    --------
+    >>> mdata = isk.datasets.synthetic.nonlinear_redundancy(20)
+    >>> mdata.obsm["factor_shared_squared"].shape
+    (20, 2)
     """
     check_sizes(n_shared=n_shared, n_private=n_private, n_copies=n_copies, noise=noise)
     of_shared, of_private = np.split(np.eye(n_shared + n_private, dtype=bool), [n_shared])
@@ -172,47 +197,59 @@ def nonlinear_redundancy(
             measurement,
         ),
     }
-    description = "S2: the RNA holds s and s^2 - 1, the proteins s alone; all of it is shared."
+    description = "S2: RNA contains s and s^2 - 1, proteins contain s; both are shared."
     design = Design("S2", description, normal(n_shared), {role: normal(n_private) for role in ROLES}, views)
     return build(design, n_cells, seed, np.random.default_rng(seed))
 
 
 _CENTER = 0.95
-"""Place of the two peaks of the first shared factor; most of its cells are far from 0, where s * p shows nothing of p."""
+"""Position of the modes of the first shared factor.
+
+Few cells are near 0, where s * p contains no information about p.
+"""
 
 
 def noise_coupled(n_cells: int = 3000, *, n_copies: int = 3, noise: float = 0.05, seed: int = 0) -> MuData:
-    r"""S4: products with the shared factor, heavy tails and mixtures. Synthetic; ours, not the paper's.
+    r"""Simulate S4: products with the shared factor, heavy tails and mixtures. Not from the paper.
 
     .. math::
 
         X_1 = (s_0, s_1, s_0 p_{1,0}, p_{1,1} \operatorname{sign} s_0, p_{1,2}), \qquad
         X_2 = (s_0, s_1, s_0 p_{2,0}, p_{2,1}),
 
-    all factors independent with mean 0 and variance 1: :math:`s_0` a mixture of two normals at plus and minus .95,
-    :math:`s_1` and :math:`p_{1,2}` Student's t with 5 degrees of freedom, :math:`p_{1,0}` and :math:`p_{2,1}` Laplace,
-    :math:`p_{1,1}` a skewed mixture of two normals, :math:`p_{2,0}` Student's t again.
+    with independent factors of mean 0 and variance 1: :math:`s_0` is a mixture of two normal
+    distributions at plus and minus .95, :math:`s_1` and :math:`p_{1,2}` have Student's
+    t-distributions with 5 degrees of freedom, :math:`p_{1,0}` and :math:`p_{2,1}` Laplace
+    distributions, :math:`p_{1,1}` is a skewed mixture of two normal distributions, and
+    :math:`p_{2,0}` has a Student's t-distribution.
 
-    Methods that look at conditional means see nothing: given s, the mean of every product is 0. Of :math:`s_0 p` the variance
-    depends on s; of :math:`p_{1,1} \operatorname{sign} s_0` neither mean nor variance, only the side of the long tail.
-    What is private given s is p. But where p is symmetric, :math:`p \operatorname{sign} s_0` is as independent of s as p is, and
-    nothing in the data tells which of the two a representation should be. So such factors are to be read from Z and s together;
-    the column ``given_shared`` of the truth marks them.
+    Methods based on conditional means detect nothing: given s, the mean of every product is 0. The
+    variance of :math:`s_0 p` depends on s; of :math:`p_{1,1} \operatorname{sign} s_0`, neither mean
+    nor variance do, but only the side of the long tail. The private information given s is p. If p
+    is symmetric, however, :math:`p \operatorname{sign} s_0` is as independent of s as p is, and the
+    data do not determine which of both a representation should contain. Such factors are therefore
+    evaluated from Z and s together; the column ``given_shared`` of the factor table marks them.
 
     Parameters
     ----------
     n_cells
         Number of cells.
     n_copies
-        Number of coordinates in which each of the above is measured.
+        Number of features that measure each of the terms above.
     noise
-        Standard deviation of the noise that is added to each coordinate.
+        Standard deviation of the noise of each feature.
     seed
-        Decides factors and noise.
+        Seed of factors and noise.
 
     Returns
     -------
-    See :func:`make`.
+    As in :func:`make`.
+
+    Examples
+    --------
+    >>> factors = isk.datasets.synthetic.noise_coupled(20).uns["synthetic"]["factors"]
+    >>> factors.loc[factors["given_shared"], "factor"].tolist()
+    ['private_rna_0', 'private_rna_1', 'private_adt_0']
     """
     check_sizes(n_copies=n_copies, noise=noise)
     measurement = GaussianNoise(noise)
@@ -260,7 +297,10 @@ def _laplace(n: int, rng: np.random.Generator) -> Array:
 
 
 def _skewed(n: int, rng: np.random.Generator) -> Array:
-    """Four fifths of the cells at -1/2 and one fifth at 2, each give or take .2: skewness about 1.5, variance 1."""
+    """Sample a mixture of four fifths at -1/2 and one fifth at 2, with standard deviations of .2.
+
+    The skewness is about 1.5 and the variance 1.
+    """
     centers = np.where(rng.random(n) < 0.8, -0.5, 2.0)
     return (centers + 0.2 * rng.standard_normal(n)) / np.sqrt(1 + 0.2**2)
 
@@ -269,23 +309,30 @@ _HIDDEN_PER_FACTOR = 6
 
 
 def random_mixers(n_cells: int = 3000, *, seed: int = 0) -> MuData:
-    r"""S5: one draw of an ensemble of random two-layer mixers. Synthetic; ours, not the paper's.
+    r"""Simulate S5: a random two-layer network for each modality. Not from the paper.
 
     :math:`X_i = W_i\, \varphi(V_i (s, p_i) + b_i) + \varepsilon` with normal :math:`V, W, b` and
-    :math:`\varphi(v) = \tanh v + v / 4`, which never goes flat. The seed draws also 2 to 4 shared factors, 2 to 4 private ones
-    of each modality, 30 to 60 coordinates of RNA and 20 to 30 of proteins, and noise of .05 to .15. Compare methods on many
-    seeds, pair by pair.
+    :math:`\varphi(v) = \tanh v + v / 4`, which does not saturate. The seed also determines 2 to 4
+    shared factors, 2 to 4 private factors of each modality, 30 to 60 RNA features, 20 to 30 protein
+    features, and noise of .05 to .15. Compare methods on many seeds, in pairs.
 
     Parameters
     ----------
     n_cells
         Number of cells.
     seed
-        Decides everything.
+        Seed of all random numbers.
 
     Returns
     -------
-    See :func:`make`. How well a factor can be told differs from draw to draw: read the limits in the truth.
+    As in :func:`make`. How well a factor can be predicted differs between seeds; see the limits in
+    the factor table.
+
+    Examples
+    --------
+    >>> mdata = isk.datasets.synthetic.random_mixers(20, seed=1)
+    >>> 30 <= mdata["rna"].n_vars <= 60
+    True
     """
     rng = np.random.default_rng(seed)
     n_shared = int(rng.integers(2, 5))
@@ -298,17 +345,17 @@ def random_mixers(n_cells: int = 3000, *, seed: int = 0) -> MuData:
     return build(Design("S5", description, normal(n_shared), draws, views), n_cells, seed, rng)
 
 
-def _mixer(n_factors: int, n_coordinates: int, noise: float, rng: np.random.Generator) -> View:
+def _mixer(n_factors: int, n_features: int, noise: float, rng: np.random.Generator) -> View:
     n_hidden = _HIDDEN_PER_FACTOR * n_factors
     first = rng.standard_normal((n_factors, n_hidden)) / np.sqrt(n_factors)
     bias = rng.standard_normal(n_hidden)
-    second = rng.standard_normal((n_hidden, n_coordinates)) / np.sqrt(n_hidden)
+    second = rng.standard_normal((n_hidden, n_features)) / np.sqrt(n_hidden)
 
     def mix(shared: Array, private: Array) -> Array:
         hidden = np.hstack([shared, private]) @ first + bias
         return (np.tanh(hidden) + hidden / 4) @ second
 
-    return View(mix, np.ones((n_coordinates, n_factors), dtype=bool), GaussianNoise(noise))
+    return View(mix, np.ones((n_features, n_factors), dtype=bool), GaussianNoise(noise))
 
 
 _SUITE: dict[str, Callable[..., MuData]] = {
@@ -321,48 +368,56 @@ _SUITE: dict[str, Callable[..., MuData]] = {
 }
 
 NAMES: tuple[str, ...] = tuple(_SUITE)
-"""The names of the suite."""
+"""Names of the data sets of the suite."""
 
 
 def make(name: str, n_cells: int = 3000, *, seed: int = 0, **options: Any) -> MuData:
-    """Draw a synthetic data set of the suite, with the truth beside it. Ours, not the paper's.
+    """Simulate a data set of the synthetic suite, with its true factors. Not from the paper.
 
     Parameters
     ----------
     name
-        ``"S1"`` (:func:`gaussian_linear`), ``"S2"`` (:func:`nonlinear_redundancy`), ``"S3"`` (:func:`redundant_shared`),
-        ``"S4"`` (:func:`noise_coupled`), ``"S5"`` (:func:`random_mixers`) or ``"S6"`` (:func:`cite_seq_counts`).
+        ``"S1"`` (:func:`gaussian_linear`), ``"S2"`` (:func:`nonlinear_redundancy`), ``"S3"``
+        (:func:`redundant_shared`), ``"S4"`` (:func:`noise_coupled`), ``"S5"``
+        (:func:`random_mixers`) or ``"S6"`` (:func:`cite_seq_counts`).
     n_cells
         Number of cells.
     seed
-        Decides everything; the same seed gives the same numbers.
+        Seed of all random numbers.
     **options
-        Passed to the function.
+        Further arguments of the function.
 
     Returns
     -------
-    Modalities ``"rna"`` and ``"adt"``, dense float32 (S6: sparse counts), to be set up as any other data, and
+    Modalities ``"rna"`` and ``"adt"``, dense float32 (S6: sparse counts), which can be registered
+    like any other data, and
 
-    - ``obsm["factor_shared"]``, ``obsm["factor_private_rna"]``, ``obsm["factor_private_adt"]``: the factors, independent, with
-      mean 0 and variance 1, shape ``(n_cells, n_factors)``; ``obsm["factor_shared_squared"]``: squares of the shared ones,
-      standardised, since a representation may hold a function of them that tells nothing of their sign;
-    - ``uns["synthetic"]["factors"]``: one row a factor: ``factor`` (its name), ``kind``, ``obsm`` and ``column`` (where it
-      is); ``shared_rna``, ``shared_adt``, ``specific_rna``, ``specific_adt`` (whether that representation ``"should"``, ``"may"`` or
-      ``"must not"`` hold it); ``given_shared`` (whether a specific representation of it has to be read together with the shared factors);
-      ``limit_rna``, ``limit_adt`` (R2 with which the values of that modality can tell it, linearised; NaN where not known);
-    - ``uns["synthetic"]["coordinates"]``: one row an input coordinate: ``coordinate``, ``modality``, ``group`` (``"shared"``,
-      ``"private"``, ``"both"``, ``"none"``) and ``factors`` (those that it is made of);
+    - ``obsm["factor_shared"]``, ``obsm["factor_private_rna"]``, ``obsm["factor_private_adt"]``:
+      independent factors with mean 0 and variance 1, shape ``(n_cells, n_factors)``;
+      ``obsm["factor_shared_squared"]``: standardised squares of the shared ones, since a
+      representation may contain a function of them without their sign;
+    - ``uns["synthetic"]["factors"]``: one row for each factor: ``factor`` (name), ``kind``,
+      ``obsm`` and ``column`` (location); ``shared_rna``, ``shared_adt``, ``specific_rna``,
+      ``specific_adt`` (whether that representation ``"should"``, ``"may"`` or ``"must not"``
+      contain it); ``given_shared`` (whether it has to be predicted from a specific representation
+      and the shared factors together); ``limit_rna``, ``limit_adt`` (largest R2 with which it can
+      be predicted from that modality, linearised; NaN if unknown);
+    - ``uns["synthetic"]["coordinates"]``: one row for each input feature: ``coordinate`` (name),
+      ``modality``, ``group`` (``"shared"``, ``"private"``, ``"both"``, ``"none"``) and ``factors``
+      (those on which it depends);
     - ``uns["synthetic"]["name"]``, ``["description"]``, ``["seed"]``.
 
     Raises
     ------
     ValueError
-        If there is no such name, or an option is out of range.
+        If the name is unknown, or an option is out of range.
 
     Examples
     --------
-    >>> mdata = indiseek_sc.datasets.synthetic.make("S2", n_cells=500, seed=1)
-    >>> mdata.uns["synthetic"]["factors"][["factor", "specific_rna", "specific_adt"]]
+    >>> mdata = isk.datasets.synthetic.make("S2", n_cells=500, seed=1)
+    >>> factors = mdata.uns["synthetic"]["factors"]
+    >>> factors.loc[factors["specific_rna"] == "should", "factor"].tolist()
+    ['private_rna_0', 'private_rna_1']
     """
     if name not in _SUITE:
         raise ValueError(f"name={name!r} is not in the suite: {', '.join(NAMES)}.")
