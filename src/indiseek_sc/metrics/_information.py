@@ -175,7 +175,7 @@ def _log_probabilities(
             random_state=seed,
         ),
     ):
-        # Trees of so few cells gain nothing from threads, and wait for each other at every node on a busy machine.
+        # With few cells, several threads are no faster, and much slower on a busy machine.
         with threadpool_limits(1, user_api="openmp"):
             probe.fit(x[train], known)
         predicted[:, probe.classes_] += probe.predict_proba(x[test]) / 2
