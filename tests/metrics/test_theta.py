@@ -330,7 +330,7 @@ def test_three_labels_have_no_jackknife():
         ({"statistics": ["pearson"]}, "statistics='pearson' is not known. There is: 'spearman', 'kendall'"),
         ({"confidence": 1.0}, "confidence=1.0 must lie between 0 and 1"),
         ({"reference": np.ones(3)}, "reference has 3 entries, but 144 cells are expected"),
-        ({"values": np.ones((144, 2))}, r"values must have shape \(n_cells,\), one number a cell; got \(144, 2\)"),
+        ({"values": np.ones((144, 2))}, r"values must have shape \(n_cells,\), one number per cell; got \(144, 2\)"),
         ({"values": np.where(np.arange(144) > 140, np.nan, 1.0)}, r"values is not finite in rows 141, 142, 143 \(3 in all\)"),
         ({"labels": ["a"]}, "labels has 1 entries, but there are 144 cells"),
     ],
