@@ -177,10 +177,10 @@ def test_maps_that_were_there_before_the_representations_are_known(trained: Indi
     other.train(1, enable_progress_bar=False, plan_kwargs={"n_critic_warmup_steps": 2})
     path = tmp_path / "report.html"
     other.report(path)
-    assert "are not those of this model as it is now" in path.read_text()
+    assert "are not those of the present model" in path.read_text()
     other.write_latents()
     with pytest.warns(UserWarning, match="was computed before the representations"):
         pl.umap(mdata, show=False)
     other.report(path)
-    assert "are not those of this model as it is now" not in path.read_text()
+    assert "are not those of the present model" not in path.read_text()
     assert "was computed before the representations" in path.read_text()

@@ -71,22 +71,43 @@ def check_mdata(mdata: object, argument: str = "mdata") -> None:
 
 
 def with_modalities(mdata: MuData, parts: Mapping[str, AnnData]) -> MuData:
-    """Return a MuData of other modalities, with all else that is of the cells.
+    """Return a MuData with other modalities and the ``obs``, ``obsm`` and ``uns`` of ``mdata``.
 
     Parameters
     ----------
     mdata
-        Where ``obs``, ``obsm`` and ``uns`` are from; it is not changed.
+        Source of ``obs``, ``obsm`` and ``uns``; it is not changed.
     parts
-        The modalities by name, of the same cells.
+        Modalities by name, with the same cells.
+    """
+    return join_modalities(parts, mdata.obs, {k: x for k, x in mdata.obsm.items() if k not in mdata.mod}, mdata.uns)
+
+
+def join_modalities(
+    parts: Mapping[str, AnnData], obs: pd.DataFrame, obsm: Mapping[str, Any], uns: Mapping[str, Any] | None = None
+) -> MuData:
+    """Return a MuData of modalities and annotations of its cells.
+
+    Parameters
+    ----------
+    parts
+        Modalities by name.
+    obs
+        Columns of the cells, in the order that the MuData will have.
+    obsm
+        Arrays with one row per row of ``obs``, without the masks that MuData keeps under the names of
+        its modalities.
+    uns
+        Unstructured annotations.
     """
     made = MuData(dict(parts))
-    for column in mdata.obs.columns.difference(made.obs.columns, sort=False):
-        made.obs[column] = mdata.obs[column]
-    for key, value in mdata.obsm.items():
-        if key not in mdata.mod:  # under these MuData keeps which cells a modality has
-            made.obsm[key] = value
-    made.uns.update(mdata.uns)
+    if not made.obs_names.equals(obs.index):
+        made = made[obs.index].copy()
+    for column in obs.columns.difference(made.obs.columns, sort=False):
+        made.obs[column] = obs[column]
+    for key, value in obsm.items():
+        made.obsm[key] = value
+    made.uns.update(uns or {})
     return made
 
 

@@ -86,7 +86,7 @@ CASES: dict[str, tuple[Change, tuple[str, ...], int, list[str]]] = {
     "encode with missing genes": (rename_features("rna", lambda names: [*names[:20], *names[20:] + "b"]), ENCODE, 1, ["of the 30 genes that the model uses 10 are missing", "'rna20'"]),
     "encode with an unknown batch": (with_donors("c"), ENCODE, 1, ["--batch-key: 40 cells of mdata.obs['donor']", "does not know: 'c'", "Have what they add estimated: encode with --new-batches"]),
     "encode without proteins": (lambda m: MuData({"rna": m["rna"].copy()}), ENCODE, 1, ["no modality of proteins among 'rna'", "--adt NAME"]),
-    "predict with a model that has not learnt it": (same, PREDICT, 1, ["has not learnt to predict", "run fit again, with --predict and --save-model"]),
+    "predict with a model that has not learnt it": (same, PREDICT, 1, ["has not been trained to predict", "run fit again, with --predict and --save-model"]),
     "predict from a missing modality": (lambda m: MuData({"rna": m["rna"].copy()}), (*PREDICT, "--from", "adt"), 1, ["no modality of proteins among 'rna'"]),
     "predict from an unknown modality": (same, (*PREDICT, "--from", "atac"), 2, ["'--from'"]),
     "a report without representations": (same, REPORT, 1, ["cells.h5mu lacks the representations X_indiseek", "Run indiseek-sc fit first"]),

@@ -107,7 +107,7 @@ def test_larger_lambda_reduces_the_reconstruction_error(mdata):
 
 def test_joint_optimisation_rejects_separate_stages(mdata):
     JointOpt.setup_mudata(mdata)
-    with pytest.raises(ValueError, match="JointOpt trains both at once"):
+    with pytest.raises(ValueError, match="JointOpt trains both stages at once"):
         JointOpt(mdata).train(stages=("shared",))
 
 

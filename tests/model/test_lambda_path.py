@@ -15,8 +15,9 @@ from indiseek_sc import IndiSeek
 from indiseek_sc.metrics import SpecificAuditor, _probes
 from indiseek_sc.model._cells import read_features
 from indiseek_sc.model._lambda_path import LambdaSearch
+from indiseek_sc.model._run_stages import run_stages
 from indiseek_sc.model._runs import RunOptions, copy_module, start_run
-from indiseek_sc.model._stages import FORMER_START, run_stages
+from indiseek_sc.model._stages import FORMER_START
 
 FEW = {"shared": 2, "flow": 2, "specific": 4, "decoder": 1}
 HELD_OUT = np.arange(0, 600, 5)

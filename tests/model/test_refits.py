@@ -149,7 +149,7 @@ def test_a_baseline_has_refits(_pbmc_covid_once):
         ({"sample_key": "nowhere"}, KeyError, "nowhere"),
         ({"sample_key": "one"}, ValueError, r"sample_key='one' has 1 samples.*Leave it out"),
         ({"sample_key": "gaps"}, ValueError, r"sample_key='gaps' is missing in cells .*Fill it in"),
-        ({"held_out": [1]}, TypeError, "held_out: a refit decides it itself"),
+        ({"held_out": [1]}, TypeError, "held_out: it is set by write_refits"),
         ({"no_such": 1}, TypeError, "no_such"),
         ({"seed": -1}, ValueError, "seed"),
     ],

@@ -102,7 +102,7 @@ def test_what_is_loaded_is_saved_again(folder, tmp_path):
 @pytest.mark.parametrize("prefix", ["../outside-", "/tmp/outside-", "folder/x-"])
 def test_nothing_is_written_or_read_outside_the_folder(folder, tmp_path, prefix):
     model = IndiSeek.load(folder, adata=False)
-    with pytest.raises(ValueError, match="prefix must be the beginning of names of files, without folders"):
+    with pytest.raises(ValueError, match="prefix must be the beginning of file names, without folders"):
         model.save(tmp_path / "new", prefix=prefix)
     with pytest.raises(ValueError, match="prefix must be"):
         IndiSeek.load(folder, adata=False, prefix=prefix)
@@ -196,5 +196,5 @@ def test_weights_of_other_parts_are_explained(folder):
     values = read_values(folder, "model")
     values["weights"] = OrderedDict(list(values["weights"].items())[:-1])
     write_values(folder, "model", values)
-    with pytest.raises(ValueError, match="weights are those of other parts than version .* Train again"):
+    with pytest.raises(ValueError, match="weights do not fit the architecture of version .* Train and save"):
         IndiSeek.load(folder, adata=False)

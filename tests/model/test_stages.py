@@ -9,13 +9,13 @@ import torch
 from indiseek_sc._keys import ROLES
 from indiseek_sc.losses import CriticSum, IndependenceCritic
 from indiseek_sc.model import _stages
+from indiseek_sc.model._run_stages import Stage, run_stages
 from indiseek_sc.model._stages import (
     FINISH,
     FORMER_START,
     NEW_START,
     SHARED,
     SPECIFIC,
-    Stage,
     _count_critic_epochs,
     explains,
     find_dependence,
@@ -23,7 +23,6 @@ from indiseek_sc.model._stages import (
     learn_critics,
     learn_specific,
     needs_flow,
-    run_stages,
     train_flow,
 )
 from indiseek_sc.module import Optimisation

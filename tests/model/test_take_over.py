@@ -121,7 +121,7 @@ def test_an_auditor_of_the_same_shared_representations_gives_the_same_report(mda
 
 
 def test_what_cannot_be_taken_over(mdata, leader):
-    with pytest.raises(ValueError, match="made otherwise"):
+    with pytest.raises(ValueError, match="another architecture"):
         make(CLIP, mdata).take_over(leader)
     with pytest.raises(ValueError, match="other: it was trained on cells that this model does not have"):
         make(IndiSeek, mdata[:100].copy()).take_over(leader)

@@ -326,7 +326,7 @@ def test_ctrl_c_in_the_first_stage_changes_nothing(stages, plan, first, trained,
         outcome = trained.train(stages=stages, callbacks=[_Fail(plan, KeyboardInterrupt())], **ONE)
     assert [str(warning.message).split(".")[0] for warning in caught if warning.category is EarlyEndWarning] == [
         f"Stage {first!r}: Interrupted",
-        "Not even the first stage came to its end: the model is as it was trained before",
+        "The first stage was not completed: the model keeps its previous training",
     ]
     assert not outcome.is_applied
     assert outcome.is_interrupted
@@ -367,7 +367,7 @@ def test_a_single_protein_has_nothing_to_learn_from():
     model = IndiSeek(mdata)
     with pytest.raises(
         ValueError,
-        match=r"mdata\['adt'\]: none of its 1 features .* Counts of one feature are all of a cell's: give it as logarithms",
+        match=r"mdata\['adt'\]: none of its 1 features .* Counts of a single feature cannot be normalised .*: give log-transformed values",
     ):
         model.train(**ONE)
     assert model.stages_ == []
@@ -422,7 +422,7 @@ def test_an_outcome_is_told_in_a_line():
     assert repr(whole) == "TrainingOutcome: shared 3 epochs (1 s)."
     early = TrainingOutcome(fits, "Stage 'flow': Interrupted. The best weights so far were kept.", True)
     assert repr(early) == (
-        "TrainingOutcome: shared 3 epochs (1 s), shape 2 epochs (13 s). Ended early. "
+        "TrainingOutcome: shared 3 epochs (1 s), flow 2 epochs (13 s). Ended early. "
         "Stage 'flow': Interrupted. The best weights so far were kept."
     )
     assert early.seconds == pytest.approx(14.0)
@@ -449,7 +449,7 @@ def test_representations_that_are_not_finite_end_the_stage_with_whole_weights(va
 
     calls.clear()
     before = state_of(trained)
-    with pytest.warns(EarlyEndWarning, match="Not even the first stage came to its end"):
+    with pytest.warns(EarlyEndWarning, match="The first stage was not completed"):
         outcome = trained.train(max_epochs=6, enable_progress_bar=False)
     assert not outcome.is_applied
     assert_same_state(before, state_of(trained))

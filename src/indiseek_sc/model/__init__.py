@@ -1,11 +1,12 @@
-"""The model class: the only place that sees both MuData and torch."""
+"""The model class and what its methods return."""
 
 from __future__ import annotations
 
 import indiseek_sc._accessor
 from indiseek_sc.model._model import IndiSeek
 from indiseek_sc.model._prediction import ModalityPrediction
-from indiseek_sc.model._stages import NEW_ENCODERS, Stage
+from indiseek_sc.model._run_stages import Stage
+from indiseek_sc.model._stages import NEW_ENCODERS
 from indiseek_sc.model._training import TrainingOutcome
 from indiseek_sc.train import EarlyEndWarning
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from indiseek_sc._keys import Role
     from indiseek_sc.model._model import IndiSeek
+    from indiseek_sc.model._run_stages import Stage
     from indiseek_sc.model._runs import RunOptions, StageRun
-    from indiseek_sc.model._stages import Stage
     from indiseek_sc.module import IndiSeekModule
     from indiseek_sc.train import Split
 

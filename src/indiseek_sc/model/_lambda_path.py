@@ -17,8 +17,9 @@ import torch
 from indiseek_sc._checks import check_flag, check_number, check_whole
 from indiseek_sc.metrics import LambdaPath, SpecificAuditor, choose_lambda, limit_threads
 from indiseek_sc.model._cells import require, require_own_cells
+from indiseek_sc.model._run_stages import Stage, run_stages
 from indiseek_sc.model._runs import copy_module, read_options, release, start_run
-from indiseek_sc.model._stages import FINISH, FORMER_START, NEW_START, SPECIFIC, Stage, run_stages
+from indiseek_sc.model._stages import FINISH, FORMER_START, NEW_START, SPECIFIC
 from indiseek_sc.train import isolated_seed
 
 if TYPE_CHECKING:

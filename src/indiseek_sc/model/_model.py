@@ -19,11 +19,13 @@ from indiseek_sc.model import (
     _lambda_path,
     _latents,
     _prediction,
+    _prediction_training,
     _queries,
     _refits,
     _report,
     _saving,
     _setup,
+    _take_over,
     _training,
 )
 from indiseek_sc.model._cells import find_split
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from indiseek_sc._keys import Role
     from indiseek_sc.data import RequestedKind
     from indiseek_sc.metrics import LambdaPath
-    from indiseek_sc.model._stages import Stage
+    from indiseek_sc.model._run_stages import Stage
     from indiseek_sc.module import Independence, Preset
     from indiseek_sc.train import Split
 
@@ -439,9 +441,9 @@ class IndiSeek(BaseModelClass):
     # Training
 
     train = _training.train
-    take_over = _training.take_over
+    take_over = _take_over.take_over
     lambda_path = _lambda_path.lambda_path
-    train_prediction = _prediction.train_prediction
+    train_prediction = _prediction_training.train_prediction
 
     @property
     def chosen_path(self) -> LambdaPath | None:

@@ -1,4 +1,4 @@
-"""Refits: the same model trained anew on halves of the cells, by which results can be told from accidents of one training."""
+"""Refits: the same model trained again on halves of the cells, to measure how much results vary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scvi.utils import track
 from indiseek_sc import _keys
 from indiseek_sc._checks import check_flag, check_whole
 from indiseek_sc._fingerprint import Place, note_inputs
-from indiseek_sc._lookup import find_labels
+from indiseek_sc._lookup import find_labels, join_modalities
 from indiseek_sc._text import listing
 from indiseek_sc.model._cells import find_cells, get_design, require
 from indiseek_sc.model._latents import encode_all, list_latents
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scvi.indiseek_sc")
 
 FEWEST_CELLS = 150
-"""Cells with both modalities, below which halves are too small to learn from."""
+"""Smallest number of cells with both modalities; half of fewer cells is too small to train on."""
 
 MOST_DRAWS = 100
-"""Times that samples are divided again, until each half has cells of all batches."""
+"""Largest number of random divisions tried to find one whose halves both contain all batches."""
 
 NOT_OF_REFITS = ("held_out", "train_size", "stages", "keep_start", "checkpoint_dir", "lambda_", "enable_progress_bar")
-"""Arguments of ``train`` that a refit decides itself."""
+"""Arguments of ``train`` that are set for each refit and cannot be given."""
 
 
 def write_refits(
@@ -54,45 +54,56 @@ def write_refits(
     enable_progress_bar: bool = True,
     **train_kwargs: Any,
 ) -> None:
-    """Train the model anew on halves of the cells, and write the representations of each refit.
+    """Train the model again on halves of the cells, and write the representations of each refit.
 
-    A specific representation depends on the cells that it was learned from and on the seed. By refits
-    :func:`indiseek_sc.tl.modality_importance` and :func:`indiseek_sc.tl.rank_correlation` know how much, and make claims
-    that hold in spite of it. Refits go in pairs, which learn from the two halves of a random division of the cells; each
-    is evaluated on the half that it did not see. Both stages are trained: with shared representations in common, results
-    of refits agree more than those of independent data do. Ours, not the paper's.
+    A specific representation depends on the training cells and on the seed. Refits measure this
+    variation, and :func:`indiseek_sc.tl.modality_importance` and
+    :func:`indiseek_sc.tl.rank_correlation` take it into account. Refits come in pairs, trained on
+    the two halves of a random division of the cells; each is evaluated on the half that it was not
+    trained on. Both stages are trained, because refits with common shared representations agree
+    more than models of independent data. Refits are not part of the IndiSeek paper.
 
     Parameters
     ----------
     n_refits
         Number of refits, an even number of at least 4.
     sample_key
-        Column with the donor or sample of each cell. If given, all cells of a sample are in one half, and standard errors of
-        what is computed from refits are over samples.
+        Column with the donor or sample of each cell. If given, all cells of a sample are in the
+        same half, and standard errors computed from refits are over samples.
     n_jobs
-        Refits that are trained at a time, each in a process of its own with its own copy of the data.
+        Number of refits trained in parallel, each in its own process with its own copy of the data.
     seed
-        Decides the halves and, with the number of the refit, everything else of a refit.
+        Seed of the halves and, together with the number of the refit, of the training.
     enable_progress_bar
-        Show a bar of all refits.
+        Show one progress bar for all refits.
     **train_kwargs
         Arguments of :meth:`train`, such as ``accelerator``, ``max_epochs`` or ``batch_size``.
-
-    Notes
-    -----
-    Written to the model's data: ``obsm["X_indiseek_refits_<modality>"]`` (shared and specific representations of all refits side by
-    side, float32), ``obsm["indiseek_refits_held_out"]`` (which cells each refit did not see, shape ``(n_cells, n_refits)``) and
-    ``uns["indiseek_refits"]`` (their widths and arguments). Nothing is written if an error is raised. Each refit takes about half
-    as long as the training of the model.
 
     Raises
     ------
     KeyError
-        If the model's representations are not there (:meth:`write_latents`), or there is no such column.
+        If the representations have not been written (:meth:`write_latents`), or there is no column
+        ``sample_key``.
     RuntimeError
-        If the model is not trained or has no data, or a refit could not be finished.
+        If the model is not trained or has no data, or the training of a refit ended early.
     TypeError, ValueError
-        If an argument makes no sense, cells or samples are too few, or a half lacks a batch.
+        If an argument is invalid, there are too few cells or samples, or a half lacks a batch.
+
+    Notes
+    -----
+    The following is written to the model's data: ``obsm["X_indiseek_refits_<modality>"]`` (shared
+    and specific representations of all refits side by side, float32),
+    ``obsm["indiseek_refits_held_out"]`` (the cells that each refit was not trained on, shape
+    ``(n_cells, n_refits)``) and ``uns["indiseek_refits"]`` (widths and arguments). Nothing is
+    written if an error is raised. Each refit takes about half as long as training the model.
+
+    Examples
+    --------
+    ``model.write_refits(sample_key="donor", n_jobs=4)`` trains four refits in parallel, with all
+    cells of a donor in the same half. Their representations are then in the data:
+
+    >>> mdata.obsm["indiseek_refits_held_out"].shape
+    (600, 4)
     """
     require(model, "specific")
     if check_whole("n_refits", n_refits, 4) % 2:
@@ -102,7 +113,7 @@ def write_refits(
     check_flag("enable_progress_bar", enable_progress_bar)
     for name in NOT_OF_REFITS:
         if name in train_kwargs:
-            raise TypeError(f"{name}: a refit decides it itself; leave it out.")
+            raise TypeError(f"{name}: it is set by write_refits for each refit. Leave it out.")
     mdata = model._validate_anndata(max_missing=0.0)
     lacking = [key for key in list_latents(model) if key not in mdata.obsm]
     if lacking:
@@ -110,8 +121,8 @@ def write_refits(
     rows = np.flatnonzero(find_cells(model, mdata, model.modalities))
     if rows.size < FEWEST_CELLS:
         raise ValueError(
-            f"mdata: refits learn from halves of the cells, and of {rows.size} with both modalities these are too small; "
-            f"{FEWEST_CELLS} are needed."
+            f"mdata: refits are trained on halves of the cells with both modalities, and {rows.size} such cells are too few. "
+            f"At least {FEWEST_CELLS} are needed."
         )
     halves = _draw_halves(model, mdata, rows, n_refits // 2, sample_key, seed)
 
@@ -138,7 +149,7 @@ def write_refits(
 
 
 class _Parts(NamedTuple):
-    """What of a MuData a model reads, for another process: a MuData by itself cannot be pickled."""
+    """The parts of a MuData that a model reads, for another process; a MuData cannot be pickled."""
 
     modalities: dict[str, AnnData]
     obs: pd.DataFrame
@@ -146,23 +157,17 @@ class _Parts(NamedTuple):
 
     @classmethod
     def of(cls, mdata: MuData) -> _Parts:
-        """Take a MuData apart."""
+        """Return the parts of a MuData."""
         obsm = {key: value for key, value in mdata.obsm.items() if key not in mdata.mod}
         return cls({name: _detach(modality) for name, modality in mdata.mod.items()}, mdata.obs, obsm)
 
     def join(self) -> MuData:
-        """Put it together, cells in their order."""
-        mdata = MuData(self.modalities)
-        if not mdata.obs_names.equals(self.obs.index):
-            mdata = mdata[self.obs.index].copy()
-        mdata.obs = self.obs
-        for key, value in self.obsm.items():
-            mdata.obsm[key] = value
-        return mdata
+        """Return a MuData of these parts, with the cells in their order."""
+        return join_modalities(self.modalities, self.obs, self.obsm)
 
 
 def _detach(modality: AnnData) -> AnnData:
-    """Return the same values in memory without the file that they were read from, which would not survive pickling."""
+    """Return a modality in memory, without a reference to its file, which cannot be pickled."""
     if modality.isbacked:
         modality = modality.to_memory()
     parts = {name: dict(getattr(modality, name)) for name in ("obsm", "layers")}
@@ -172,7 +177,10 @@ def _detach(modality: AnnData) -> AnnData:
 def _draw_halves(
     model: IndiSeek, mdata: MuData, rows: np.ndarray, n_pairs: int, sample_key: str | None, seed: int
 ) -> list[np.ndarray]:
-    """Row numbers of the cells that each refit learns from: whole samples, and cells of all batches in each half."""
+    """Return the row numbers of each refit's training cells.
+
+    Samples are not divided, and each half contains cells of all batches.
+    """
     sample = rows
     if sample_key is not None:
         found = find_labels(mdata, sample_key, "sample_key").iloc[rows]
@@ -183,7 +191,8 @@ def _draw_halves(
     names, size = np.unique(sample, return_counts=True)
     if len(names) < 4:
         raise ValueError(
-            f"sample_key={sample_key!r} has {len(names)} samples, too few for halves of them. Leave it out: halves are of cells then."
+            f"sample_key={sample_key!r} has {len(names)} samples, too few to divide into halves; at least 4 are needed. "
+            "Leave it out to divide cells instead of samples."
         )
     design = (get_design(model, mdata, rows) != 0).cpu().numpy()
     halves = []
@@ -191,7 +200,7 @@ def _draw_halves(
         rng = np.random.default_rng([seed, pair])
         for _ in range(MOST_DRAWS):
             order = rng.permutation(len(names))
-            # As near to half of the cells as whole samples can be.
+            # As close to half of the cells as whole samples allow.
             n_first = 1 + np.abs(np.cumsum(size[order])[:-1] - rows.size / 2).argmin()
             is_first = np.isin(sample, names[order[:n_first]])
             lacking = (design[is_first].any(axis=0) != design[~is_first].any(axis=0)).sum()
@@ -200,7 +209,7 @@ def _draw_halves(
         else:
             how = "Give sample_key to tl.modality_importance alone" if sample_key else "Leave small batches out"
             raise ValueError(
-                f"sample_key={sample_key!r}: whatever the halves, one of them lacks {lacking} batches or other covariates altogether, "
+                f"sample_key={sample_key!r}: in each division that was tried, one half lacks {lacking} batches or other covariates, "
                 f"whose effects a refit could not estimate. {how}."
             )
         halves += [rows[is_first], rows[~is_first]]
@@ -216,7 +225,12 @@ def _refit(
     seed: int,
     train_kwargs: dict[str, Any],
 ) -> list[np.ndarray]:
-    """Train a model like another one on other cells, without decoders, and return shared and specific representations of all cells."""
+    """Train a model with given settings and held-out cells, without decoders.
+
+    Returns
+    -------
+    Shared and specific representations of all cells, for each modality in turn.
+    """
     mdata = data.join() if isinstance(data, _Parts) else data
     refit = cls(registry=registry, **{**parameters, "seed": seed})
     epochs = train_kwargs.get("max_epochs")
@@ -228,7 +242,7 @@ def _refit(
     if outcome.is_interrupted:
         raise KeyboardInterrupt
     if outcome.reason is not None:
-        raise RuntimeError(f"A refit ended early, so that nothing was written. {outcome.reason}")
+        raise RuntimeError(f"The training of a refit ended early; nothing was written. {outcome.reason}")
     wanted: list[tuple[str, Role | None]] = [
         (kind, role) for role in refit.modalities for kind in ("shared", "specific")
     ]
@@ -237,7 +251,7 @@ def _refit(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out what each of several trainings would say once more."""
+    """Suppress log messages and early-end warnings, which each refit would repeat."""
     above = logging.getLogger("scvi")
     level, own = above.level, logger.level
     above.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""A report of the model and its representations. ``report`` is a method of the model."""
+"""Report of a model and its representations; ``report`` is a method of the model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from indiseek_sc.data import find_covariates, read_input
 from indiseek_sc.model._cells import describe_settings, require
 from indiseek_sc.model._latents import encode_all, list_latents
-from indiseek_sc.model._prediction import STAGE
+from indiseek_sc.model._prediction_training import STAGE
 from indiseek_sc.train import find_negative_bounds
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 LATENTS_COMPARED = 200
-"""Cells by which it is seen whether the data have the representations of the model."""
+"""Number of cells on which representations in the data are compared with those of the model."""
 
 PREDICTED_CELLS = 2000
-"""Cells whose predictions a report evaluates: of each there are as many values as genes are in use, four times."""
+"""Number of cells whose predictions a report evaluates; each needs four values per gene in use."""
 
 
 def report(
@@ -39,41 +39,49 @@ def report(
     seed: int = 0,
     tables: str | Path | None = None,
 ) -> None:
-    """Write one HTML file that can be sent, opened from disk and read without Python.
+    """Write a report as a single, self-contained HTML file.
 
-    It begins with what was found, how sure that is and what to doubt. Then it has the UMAPs that are there, theta, attributions, audit, retrieval, predictions if
-    :meth:`train_prediction` was called, clusters and histories, each with words on how to read it, as SVG and with its table as CSV to save from the page; cautions, settings and
-    versions; and a paragraph for a methods section with its references. What is not there is listed at the end, with the call that
-    makes it. What is missing and takes seconds is computed; the data are left as they are.
+    The report begins with the main findings, their uncertainty and cautions. It contains the UMAPs
+    in the data, theta, attributions, the audit, retrieval, predictions (if :meth:`train_prediction`
+    was called), clusters and training histories. Each has an explanation, an SVG figure and a table
+    that can be saved as CSV. It ends with settings, versions, and a paragraph for a methods section
+    with references. Results that are missing are computed if that takes seconds; otherwise they are
+    listed with the call that computes them. The data are not changed.
 
     Parameters
     ----------
     path
-        File to write, such as ``"report.html"``; one that is there is overwritten.
+        File to write, such as ``"report.html"``; an existing file is overwritten.
     label_key
-        Column of cell types, in ``mdata.obs`` or in a modality's obs; by default the one that
-        :func:`indiseek_sc.tl.modality_importance` was asked for, if it was.
+        Column of cell types, in ``mdata.obs`` or in ``obs`` of a modality. By default, the column
+        for which :func:`indiseek_sc.tl.modality_importance` was computed, if any.
     audit
-        What :meth:`audit` returned; computed if not given.
+        Result of :meth:`audit`; computed if not given.
     compare
-        Also compare clusters of the representations, and theta with WNN weights, where the data have no such tables yet. It takes minutes.
+        Also compare clusters of the representations, and theta with WNN weights, if the data do not
+        contain these tables yet. This takes minutes.
     source
-        What the cells are, for the title.
+        Description of the cells, for the title.
     seed
-        Seed of what the report computes.
+        Seed of the computations of the report.
     tables
-        Folder that is there, to which the tables are written as CSV files as well.
+        Existing folder to which the tables are written as CSV files, too.
 
     Raises
     ------
     KeyError
         If :meth:`write_latents` was not called, or there is no column ``label_key``.
     ValueError
-        If there can be no such file, or there is no folder ``tables``.
+        If the file cannot be written, or the folder ``tables`` does not exist.
     RuntimeError
         If the model is not trained.
+
+    Examples
+    --------
+    ``model.report("report.html", label_key="cell_type")`` writes the report with the audit, which
+    takes about a minute.
     """
-    # Here, since a model can be trained where nobody draws: matplotlib, scanpy and Jinja are loaded by who asks for a report.
+    # Imported here, so that training does not require matplotlib, scanpy and Jinja.
     from indiseek_sc.report import write_report
 
     require(model, "specific")
@@ -92,6 +100,7 @@ def report(
 
 
 def _gather_facts(model: IndiSeek, seed: int) -> ModelFacts:
+    """Return what a report describes of a model."""
     from indiseek_sc.report import ModelFacts
 
     covariates = find_covariates(model.registry_)
@@ -112,32 +121,32 @@ def _gather_facts(model: IndiSeek, seed: int) -> ModelFacts:
 
 
 def _describe_preprocessing(model: IndiSeek, role: Role) -> str:
-    """The steps from the values of a modality to its features, in words."""
+    """Return a description of the steps from the values of a modality to its features."""
     kind = read_input(model.registry_, role)[1]["kind"]
     transform = model.module.transforms[role]
     words = {"counts": "counts", "normalized": "normalised values", "representation": "a given representation"}
-    some = (
+    selected = (
         f" of the {transform.n_features:,} most variable of {transform.n_input:,} features"
         if transform.n_features < transform.n_input
         else ""
     )
-    steps = f"{words[kind]}{some} went through {transform.recipe}"
+    steps = f"{words[kind]}{selected} went through {transform.recipe}"
     return steps + (f" to {len(transform.used)} components" if transform.recipe.project else "")
 
 
 def _evaluate_predictions(model: IndiSeek, seed: int) -> dict[tuple[str, str], PredictionReport]:
-    """Both directions, on some of the cells that were held out; nothing if nobody asked for the model to learn it."""
+    """Return an evaluation of both directions of prediction, if trained, on some held-out cells."""
     if STAGE not in model.stages_:
         return {}
     cells = model.split.for_judging()[1]
-    few = np.random.default_rng(seed).permutation(cells)[:PREDICTED_CELLS]
+    sample = np.random.default_rng(seed).permutation(cells)[:PREDICTED_CELLS]
     first, second = model.modalities.values()
     pairs = [(second, first), (first, second)]
-    return {pair: model.audit_prediction(*pair, indices=np.sort(few), units="normalized") for pair in pairs}
+    return {pair: model.audit_prediction(*pair, indices=np.sort(sample), units="normalized") for pair in pairs}
 
 
-def _are_own(model: IndiSeek) -> bool:
-    """Whether representations of some cells in the data are those that the model makes of them."""
+def _is_up_to_date(model: IndiSeek) -> bool:
+    """Return whether the data contain the representations of the model, for a sample of cells."""
     mdata = model._validate_anndata()
     rows = np.unique(np.linspace(0, mdata.n_obs - 1, LATENTS_COMPARED, dtype=int))
     wanted = list_latents(model)
@@ -153,12 +162,12 @@ def _are_own(model: IndiSeek) -> bool:
 
 
 def _find_cautions(model: IndiSeek) -> list[str]:
-    """What the model and its training have to say against the representations."""
+    """Return cautions about the representations that follow from the model and its training."""
     cautions = []
-    if not _are_own(model):
+    if not _is_up_to_date(model):
         cautions.append(
-            "The representations in the data are not those of this model as it is now: audit and histories are of others. Call model.write_latents(mdata) and make "
-            "maps and tables again."
+            "The representations in the data are not those of the present model, to which audit and histories refer. "
+            "Call model.write_latents(mdata), and make maps and tables again."
         )
     path = model.chosen_path
     if path is not None and not path.is_within:
@@ -167,7 +176,7 @@ def _find_cautions(model: IndiSeek) -> list[str]:
     if negative:
         listed = ", ".join(f"{name.rpartition('/')[2].replace('_', ' ')} {mean:.2f}" for name, mean in negative.items())
         cautions.append(
-            f"On validation cells the bounds of critics stayed negative ({listed} nats): they are no bounds then, and say nothing of independence. "
-            "Judge by the audit."
+            f"On validation cells, the bounds estimated by critics remained negative ({listed} nats). Such bounds are not "
+            "informative about independence; evaluate it by the audit."
         )
     return cautions

@@ -1,4 +1,4 @@
-"""A run of the training: what a user says of it, which cells it reads, and the way in which any stage is fitted."""
+"""A run of the training: its options, the cells it reads, and how each stage is fitted."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ EPOCH_STAGES = ("shared", "flow", "critics", "specific", "decoder")
 """Stages that ``max_epochs`` may name."""
 
 BATCH_SIZES = ("batch_size", "specific_batch_size", "regression_batch_size")
-"""What ``batch_size`` of ``train`` sets."""
+"""Settings that are all set by ``batch_size`` of ``train``."""
 
 GIVEN_ELSEWHERE = {"lambda_": "lambda_", **dict.fromkeys(BATCH_SIZES, "batch_size")}
 PLAN_OPTIONS = tuple(
@@ -53,38 +53,41 @@ PLAN_OPTIONS = tuple(
     for name in (field.name for field in fields(Optimisation))
     if name not in GIVEN_ELSEWHERE and not name.startswith("max_epochs_")
 )
-"""What ``plan_kwargs`` may change."""
+"""Names that ``plan_kwargs`` accepts."""
 
 BATCH_SIZE_OF = {"shared": "batch_size", "specific": "specific_batch_size", "lambda search": "specific_batch_size"}
-"""The setting that a stage takes batches by, where it is not that of regressions."""
+"""Batch-size setting by stage; other stages use that of regressions."""
 
 STEPS_PER_EPOCH = 100
-"""An epoch of large data is a random part of it, so that progress and early stopping look often enough."""
+"""Largest number of steps per epoch; of large data, an epoch is a random part, so that validation
+and progress updates remain frequent."""
 
 FEWEST_STEPS_PER_EPOCH = 10
-"""A regression takes smaller batches of small data, else its epochs would be over before anything is learned."""
+"""Least number of steps per epoch of a regression; batches of small data are made smaller."""
 
 PATIENT_STEPS = 400
-"""A regression is given at least this many steps without a gain: what looks flat at a large learning rate falls as it decays."""
+"""Least patience of a regression in steps: a loss that stagnates at a large learning rate may still
+fall as the learning rate decays."""
 
 SMALLEST_BATCH = 64
+"""Smallest batch size that a regression is reduced to on small data."""
 
 SAME_LENGTH = {"prediction_again": "prediction"}
-"""Stages that have as many epochs as another one."""
+"""Stages whose largest number of epochs is that of another stage."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a call of ``train`` says of how stages run; see there.
+    """Options of a call of ``train``.
 
     Parameters
     ----------
     optimisation
-        Learning rates, batch sizes, and lengths of stages.
+        Learning rates, batch sizes and numbers of epochs.
     device
-        Where everything lies.
+        Device of the module and of the data.
     max_epochs
-        Number of epochs by stage, where it is not that of ``optimisation``.
+        Largest number of epochs by stage, where it differs from that of ``optimisation``.
     trainer
         Arguments of Lightning's trainer.
     """
@@ -97,26 +100,26 @@ class RunOptions:
 
 @dataclass
 class StageRun:
-    """A module in training: the way in which any stage is fitted, and how those so far went.
+    """A module in training, with the results of the stages so far.
 
     Parameters
     ----------
     module
-        What is trained; all of it lies on the device.
+        Module to train, on the device.
     options
-        How.
+        Options of the training.
     rows
-        Which cells are learned from, and which are chosen by.
+        Rows of the training and of the validation cells.
     names
-        The user's names of the modalities, for progress bars.
+        Names of the modalities in the MuData, for progress bars.
     seed
-        Decides the order of batches.
+        Seed of the order of batches.
     history
-        Figures of stages that were trained before.
+        Metrics of stages that were trained before.
     fits
-        How the stages went, in their order.
+        Results of the stages, in the order in which they ran.
     trainer
-        Lightning's trainer of the latest one.
+        Lightning's trainer of the latest stage.
     """
 
     module: IndiSeekModule
@@ -130,12 +133,12 @@ class StageRun:
 
     @property
     def reason(self) -> str | None:
-        """Why a stage ended early, in words; None if all came to their end."""
+        """Reason why a stage ended early; None if none did."""
         return next((fit.reason for fit in self.fits if fit.reason is not None), None)
 
     @property
     def full_history(self) -> dict[str, Any]:
-        """Figures of all stages."""
+        """Metrics of all stages."""
         return merge_history(self.history, self.fits)
 
     def fit(
@@ -148,7 +151,7 @@ class StageRun:
         figures: Mapping[str, str],
         max_epochs: int | None = None,
     ) -> StageFit:
-        """Fit one plan, and note how it went."""
+        """Fit a training plan, and append the result to ``fits``."""
         fit, self.trainer = fit_stage(
             plan,
             data,
@@ -176,7 +179,7 @@ class StageRun:
         at: Mapping[Role, int] | None = None,
         train: Tensor | None = None,
     ) -> StageFit:
-        """Fit one part for each modality by a plain loss, with early stopping, or for ``at`` epochs each."""
+        """Fit one part per modality by a loss, with early stopping or for ``at`` epochs each."""
         o = self.options.optimisation
         train = self.rows.train if train is None else train
         batch_size = min(o.regression_batch_size, max(len(train) // FEWEST_STEPS_PER_EPOCH, SMALLEST_BATCH))
@@ -191,15 +194,15 @@ class StageRun:
             weight_decay=o.weight_decay,
         )
         figures = {name: f"{name}_validation_loss" for name in parts}
-        judged = {figures[name]: part for name, part in parts.items()}
+        kept_parts = {figures[name]: part for name, part in parts.items()}
         longest = max(o.patience, -(-PATIENT_STEPS // steps)) if patience is None else patience
         patience = longest if o.patience else 0
-        kept = None if at is None else {figures[name]: n for name, n in at.items()}
+        kept_epochs = None if at is None else {figures[name]: n for name, n in at.items()}
         return self.fit(
             stage,
             plan,
             data,
-            KeepBest(judged, patience=0 if at else patience, smallest_gain=smallest_gain, at=kept),
+            KeepBest(kept_parts, patience=0 if at else patience, smallest_gain=smallest_gain, at=kept_epochs),
             REGRESSION_TITLES[stage],
             {figure: self.names[name] for name, figure in figures.items()},
             max_epochs=None if at is None else max(at.values()),
@@ -212,7 +215,7 @@ class StageRun:
         return getattr(self.options.optimisation, f"max_epochs_{stage}") if wanted is None else wanted
 
     def steps_per_epoch(self, data: StageData) -> int:
-        """Return the number of batches of an epoch."""
+        """Return the number of training batches per epoch."""
         n = min(len(data.train_dataloader()), STEPS_PER_EPOCH)
         limit = self.options.trainer.limit_train_batches
         return max(1, int(n * limit)) if isinstance(limit, float) else min(n, limit)
@@ -231,16 +234,18 @@ def read_options(
     plan_kwargs: Mapping[str, Any] | None = None,
     stages: Sequence[str] = EPOCH_STAGES,
 ) -> RunOptions:
-    """Check what a user says of how stages run.
+    """Check the training arguments of a user, and return them as options.
 
     Parameters
     ----------
     model
-        Whose settings stand where nothing is said.
-    max_epochs, batch_size, accelerator, devices, early_stopping, enable_progress_bar, trainer_kwargs, plan_kwargs
+        Model, whose settings are the defaults.
+    max_epochs, batch_size, accelerator, devices, early_stopping, enable_progress_bar
+        As in :func:`train`.
+    trainer_kwargs, plan_kwargs
         As in :func:`train`.
     stages
-        The stages that ``max_epochs`` is about.
+        Stages that ``max_epochs`` applies to.
 
     Raises
     ------
@@ -284,17 +289,17 @@ def _read_epochs(max_epochs: Any, stages: Sequence[str]) -> dict[str, int]:
 
 
 class StageMemoryError(MemoryError):
-    """Memory does not suffice for a stage; the message says which, and what to do."""
+    """A stage ran out of memory; the message names the stage and the remedy."""
 
 
 @contextmanager
 def explained_memory(stage: str, options: RunOptions, n_cells: int, *, learns: bool) -> Iterator[None]:
-    """Where memory does not suffice in the block, say in which stage, for what, and what to do.
+    """Replace an out-of-memory error in the block by one that names the stage and the remedy.
 
     Raises
     ------
     StageMemoryError
-        If it does not.
+        If the block runs out of memory.
     """
     try:
         yield
@@ -307,13 +312,13 @@ def explained_memory(stage: str, options: RunOptions, n_cells: int, *, learns: b
         remedies = [f"a smaller batch, batch_size={max(1, size // 2)}"] if learns else ["fewer cells"]
         remedies += ["accelerator='cpu'"] if on_gpu else []
         raise StageMemoryError(
-            f"Stage {stage!r}: memory of the {'GPU' if on_gpu else 'CPU'} does not suffice for {what}. Give {' or '.join(remedies)}. "
-            f"The model is as it was before. ({error})"
+            f"Stage {stage!r}: memory of the {'GPU' if on_gpu else 'CPU'} does not suffice for {what}. "
+            f"Give {' or '.join(remedies)}. The model has not been changed. ({error})"
         ) from error
 
 
 def copy_module(model: IndiSeek, options: RunOptions) -> IndiSeekModule:
-    """Return a copy of the module on the training device: whatever happens to it, the model keeps its own."""
+    """Return a copy of the module on the training device; failed training leaves the original."""
     return copy.deepcopy(model.module).to(options.device.torch)
 
 
@@ -326,24 +331,26 @@ def start_run(
     history: Mapping[str, Any] | None = None,
     matrices: Mapping[Role, Any] | None = None,
 ) -> tuple[StageRun, dict[str, Any]]:
-    """Return a run of a module, and features and batches of training and validation cells on the device; no other cell is read.
+    """Return a run of a module, and the features and covariates of training and validation cells.
+
+    No other cell is read.
 
     Parameters
     ----------
     model
-        The model.
+        Model to train.
     mdata
-        Its data.
+        Data of the model.
     module
-        What is trained.
+        Module to train, a copy of that of the model.
     split
         Row numbers of training and validation cells.
     options
-        How.
+        Options of the training.
     history
-        Figures of stages before, which stay.
+        Metrics of earlier stages, which are kept.
     matrices
-        The raw values by modality, if they are at hand.
+        Raw values by modality; read from ``mdata`` if not given.
     """
     rows = np.sort(np.concatenate([split.train, split.validation]))
     split = replace(split, test=split.test[:0]).among(rows)
@@ -354,7 +361,7 @@ def start_run(
 
 
 def release(module: IndiSeekModule) -> None:
-    """Let nothing of a module be frozen, as it is between trainings."""
+    """Unfreeze all parts of a module and set it to evaluation mode, as after training."""
     module.frozen = ()
     module.requires_grad_(True)
     module.eval()

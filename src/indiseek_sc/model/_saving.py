@@ -1,4 +1,4 @@
-"""Saving a model to a folder, and loading it; a folder from a stranger runs no code."""
+"""Saving and loading of models; loading executes no code, even from an untrusted folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from indiseek_sc.module import Independence
 
 WEIGHTS = "weights"
-"""The weights among the values of a model."""
+"""Key of the weights among the saved values of a model."""
 
 
 def save(
@@ -33,29 +33,38 @@ def save(
     save_anndata: bool = False,
     **anndata_write_kwargs: Any,
 ) -> None:
-    """Save the model: ``model.json`` with all settings, and ``model.pt`` with weights and arrays, of which it holds the checksum.
+    """Save the model to a folder.
 
-    Both appear whole or not at all: if the disk is full, or the process killed, a model that was there before is as it was.
+    ``model.json`` contains the settings and a checksum of ``model.pt``, which contains weights and
+    arrays. Both are written atomically: if the disk is full or the process is killed, a model saved
+    before is not affected.
 
     Parameters
     ----------
     dir_path
         Folder; nothing is written outside it.
     prefix
-        Beginning of the names of all files.
+        Prefix of the names of all files.
     overwrite
-        Write to a folder that is there already, over a model of the same ``prefix``.
+        Write to an existing folder, replacing a model of the same ``prefix``.
     save_anndata
-        Write the data too, as ``mdata.h5mu``.
+        Save the data too, as ``mdata.h5mu``.
     **anndata_write_kwargs
-        Passed to :meth:`mudata.MuData.write`.
+        Arguments of :meth:`mudata.MuData.write`.
 
     Raises
     ------
     ValueError
-        If the folder is there and ``overwrite`` is False, ``prefix`` names another folder, or there are no data to save.
+        If the folder exists and ``overwrite`` is False, ``prefix`` contains a folder, or there are
+        no data to save.
     OSError
         If the files cannot be written.
+
+    Examples
+    --------
+    >>> model.save("saved_model")
+    >>> IndiSeek.load("saved_model", adata=mdata).modalities
+    {'rna': 'rna', 'adt': 'adt'}
     """
     folder, prefix = check_path("dir_path", dir_path), _check_prefix(prefix)
     for argument, value in (("overwrite", overwrite), ("save_anndata", save_anndata)):
@@ -66,7 +75,7 @@ def save(
         )
     if save_anndata and model.adata is None:
         raise ValueError("save_anndata: the model has no data. Leave it out, or load the model with them.")
-    # What ends in _ is part of a model, as in scvi-tools.
+    # Attributes whose names end in an underscore are saved, as in scvi-tools.
     values = {name: x for name, x in vars(model).items() if name.endswith("_") and not name.startswith("_")}
     parameters = {**values["init_params_"]["non_kwargs"]}
     if parameters.get("independence") is not None:
@@ -97,41 +106,48 @@ def load(
     *,
     independence: Independence | None = None,
 ) -> IndiSeek:
-    """Load a model that :meth:`save` wrote.
+    """Load a saved model.
 
-    Nothing in the folder is run: weights are read as tensors alone, and all else is JSON.
+    Loading executes no code of the folder: weights are read as plain tensors, and the rest is JSON.
 
     Parameters
     ----------
     dir_path
         Folder of the model.
     adata
-        A MuData with the features of the model, which are matched by name; it needs no set-up. Cells that the model was trained with are
-        recognised by their names and values, in any order. If not given, data that were saved with the model; if False, none.
+        MuData with the features of the model, which are matched by name; it need not be set up.
+        Cells of the training are recognised by their names and values, in any order. If not given,
+        the data saved with the model; if False, none.
     accelerator
-        ``"auto"`` (a GPU where there is one), ``"gpu"`` or ``"cpu"``.
+        ``"auto"`` (a GPU if there is one), ``"gpu"`` or ``"cpu"``.
     device
         Number of the GPU.
     prefix
-        Beginning of the names of the files.
+        Prefix of the names of the files.
     independence
-        What the model was made with, if that was more than names of ours: own code is named in the folder, but neither kept there nor
-        imported.
+        The argument ``independence`` with which the model was made, if it included custom code.
+        Custom code is named in the folder, but neither saved nor imported.
 
     Raises
     ------
     TypeError
-        If ``adata`` is no MuData.
+        If ``adata`` is not a MuData.
     FileNotFoundError
         If there is no such model.
     ValueError
-        If a file is damaged, or of a newer version or one of before; the model is of another class; ``independence`` is not what the
-        model was made with; or ``adata`` cannot be read by it.
+        If a file is damaged or of an unsupported version; the model is of another class;
+        ``independence`` differs from that of the model; or the model cannot read ``adata``.
+
+    Examples
+    --------
+    >>> model.save("model_to_load")
+    >>> IndiSeek.load("model_to_load", adata=mdata).is_trained
+    True
     """
     if adata is not None and adata is not False and not isinstance(adata, MuData):
         raise TypeError(
             f"adata must be a MuData with both modalities, but is {type(adata).__name__}. "
-            "Put them together by mudata.MuData({'rna': rna, 'adt': adt}), or give False to load the model alone."
+            "Make one by mudata.MuData({'rna': rna, 'adt': adt}), or give False to load the model alone."
         )
     folder, prefix = check_path("dir_path", dir_path), _check_prefix(prefix)
     place = choose_device(accelerator, device=device).torch
@@ -139,7 +155,7 @@ def load(
     registry, parameters, weights = (values.pop(name) for name in ("registry_", "init_params_", WEIGHTS))
     if registry["model_name"] != cls.__name__:
         raise ValueError(
-            f"{folder} holds a model of the class {registry['model_name']}: call {registry['model_name']}.load."
+            f"{folder} contains a model of the class {registry['model_name']}: call {registry['model_name']}.load."
         )
     if (made_of := _check_independence(folder, parameters.get("independence"), independence)) is not None:
         parameters["independence"] = made_of
@@ -152,24 +168,24 @@ def load(
         model.module.load_state_dict({_current_name(name): weight for name, weight in weights.items()})
     except RuntimeError as error:
         raise ValueError(
-            f"{folder}: the weights are those of other parts than version {version('indiseek_sc')} has. "
-            f"Train again and save, or load the model by the version that model.json names. {error}"
+            f"{folder}: the weights do not fit the architecture of version {version('indiseek_sc')}. "
+            f"Train and save the model again, or load it with the version that model.json names. {error}"
         ) from error
     model.to_device(place)
     model.module.eval()
     if isinstance(adata, MuData):
         if is_view(adata):
-            raise ValueError("adata: it is a view of other data. Make it an object of its own: mdata = mdata.copy()")
+            raise ValueError("adata: it is a view of other data. Copy it first: mdata = mdata.copy()")
         model.adata = adata
     return model
 
 
 FORMER_NAMES = {"codecs.": "encoder_decoders.", ".mixing.": ".cholesky.", ".shape.": ".flow.", ".deviation": ".std"}
-"""Parts of names of weights in format 1, and what they are called since."""
+"""Parts of names of weights in format 1, and their present names."""
 
 
 def _current_name(name: str) -> str:
-    """Return what a weight of format 1 is called in this version; names of this version stay as they are."""
+    """Return the present name of a weight of format 1; present names are not changed."""
     for former, current in FORMER_NAMES.items():
         name = name.replace(former, current)
     return name
@@ -177,18 +193,18 @@ def _current_name(name: str) -> str:
 
 def _check_prefix(prefix: str | None) -> str:
     if prefix and (not isinstance(prefix, str) or Path(prefix).name != prefix or "\\" in prefix):
-        raise ValueError(f"prefix must be the beginning of names of files, without folders, but is {prefix!r}.")
+        raise ValueError(f"prefix must be the beginning of file names, without folders, but is {prefix!r}.")
     return prefix or ""
 
 
 def _check_independence(folder: Path, noted: Any, given: Independence | None) -> Any:
-    """Return what to make critics of: what is noted in the folder, or what the user gave again."""
+    """Return the independence terms: those noted in the folder or, if custom, those given."""
     if given is None:
         if is_named(noted):
             return noted
         raise ValueError(
-            f"independence: the model in {folder} was made with code of its own, {noted!r}. Code is not kept with a model: import it, "
-            "and give it again by load(..., independence=...)."
+            f"independence: the model in {folder} was made with custom code, {noted!r}, which is not saved with a model. "
+            "Import it, and give it again by load(..., independence=...)."
         )
     if (described := describe_independence(given)) != noted:
         raise ValueError(f"independence: the model in {folder} was made with {noted!r}, but {described!r} was given.")
@@ -201,10 +217,12 @@ def _read_data(path: Path) -> MuData | None:
             return mudata.read_h5mu(path)
         except Exception as error:
             raise ValueError(
-                f"{path} cannot be read: {error}. Copy it again, give the data by adata=mdata, or load the model alone by adata=False."
+                f"{path} cannot be read: {error}. Copy the file again, give the data by adata=mdata, or load the model alone by "
+                "adata=False."
             ) from error
     warnings.warn(
-        f"adata: no data were given, and none saved with the model ({path.name}), so it is loaded without. Give the data, or adata=False.",
+        f"adata: no data were given, and none were saved with the model ({path.name}), so it is loaded without data. Give the data, "
+        "or adata=False.",
         UserWarning,
         stacklevel=3,
     )
@@ -212,12 +230,18 @@ def _read_data(path: Path) -> MuData | None:
 
 
 def load_registry(dir_path: str, prefix: str | None = None) -> dict[str, Any]:
-    """Return what a saved model noted of its set-up.
+    """Return the registry of a saved model: the arguments and the result of ``setup_mudata``.
 
     Parameters
     ----------
     dir_path, prefix
         As in :meth:`load`.
+
+    Examples
+    --------
+    >>> model.save("model_with_registry")
+    >>> IndiSeek.load_registry("model_with_registry")["setup_args"]["batch_key"]
+    'batch'
     """
     return read_values(check_path("dir_path", dir_path), f"{_check_prefix(prefix)}model")["registry_"]
 
@@ -229,6 +253,17 @@ def view_setup_args(dir_path: str, prefix: str | None = None) -> None:
     ----------
     dir_path, prefix
         As in :meth:`load`.
+
+    Examples
+    --------
+    >>> model.save("model_with_arguments")
+    >>> IndiSeek.view_setup_args("model_with_arguments")
+    IndiSeek.setup_mudata(
+        mdata,
+        ...
+        batch_key='batch',
+        ...
+    )
     """
     registry = load_registry(dir_path, prefix)
     given = "".join(f"    {name}={value!r},\n" for name, value in registry["setup_args"].items())
@@ -236,11 +271,11 @@ def view_setup_args(dir_path: str, prefix: str | None = None) -> None:
 
 
 def convert_legacy_save(cls: type[IndiSeek], *args: Any, **kwargs: Any) -> NoReturn:
-    """Not there: no version of this package saved models in that way.
+    """Raise an error: no version of this package used the legacy format of scvi-tools.
 
     Raises
     ------
     NotImplementedError
         Always.
     """
-    raise NotImplementedError(f"{cls.__name__} was never saved in the way of scvi-tools before 0.15.")
+    raise NotImplementedError(f"{cls.__name__} was never saved in the legacy format of scvi-tools (before 0.15).")

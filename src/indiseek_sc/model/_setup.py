@@ -1,4 +1,4 @@
-"""What a MuData must be, how it is registered with the model, and checks of every MuData that comes in later."""
+"""Registration of a MuData with the model, and checks of data that are given later."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from indiseek_sc.data import Covariates, InputSource, RequestedKind, ValueScan
     from indiseek_sc.model._model import IndiSeek
 
-logger = logging.getLogger("scvi.indiseek_sc")  # below scvi's logger, whose messages users see
+logger = logging.getLogger("scvi.indiseek_sc")  # child of scvi's logger, which has a handler
 
 
 OF_OTHER_MODELS = {
@@ -61,16 +61,16 @@ OF_OTHER_MODELS = {
     "protein_expression_obsm_key": "Put the proteins into a modality of the MuData.",
     "size_factor_key": "The library size of a cell is the sum of its counts.",
 }
-"""What to do in the place of arguments that set-ups of scvi-tools take."""
+"""Alternatives to arguments that the set-up of other scvi-tools models accepts."""
 
 
 def check_further_arguments(kwargs: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Refuse arguments that are not among those that the set-up has.
+    """Check that there are no unknown keyword arguments.
 
     Raises
     ------
     TypeError
-        If there is one.
+        If there is one; the message suggests an alternative.
     """
     for name in kwargs:
         known = [argument for argument in known if argument not in {"kwargs", *kwargs}]
@@ -80,18 +80,19 @@ def check_further_arguments(kwargs: Mapping[str, Any], known: Iterable[str]) -> 
 
 
 def register(mdata: MuData, setup_method_args: dict[str, Any]) -> AnnDataManager:
-    """Check a MuData, say in a line per modality what its values are taken for, and register it.
+    """Check and register a MuData, and log the kind of values that was recognised per modality.
 
     Parameters
     ----------
     mdata
-        The data; nothing in it is changed if an error is raised.
+        Data to register; nothing in it is changed if an error is raised.
     setup_method_args
-        What scvi-tools notes of the call of ``setup_mudata``; kinds of values that were found are filled in.
+        Record of the call of ``setup_mudata`` kept by scvi-tools; the recognised kinds of values
+        are filled in.
 
     Returns
     -------
-    The manager of the data.
+    Manager of the data.
     """
     arguments = setup_method_args["setup_args"]
     arguments["modalities"] = complete_modalities(arguments["modalities"], mdata)
@@ -100,7 +101,7 @@ def register(mdata: MuData, setup_method_args: dict[str, Any]) -> AnnDataManager
         logger.info(f"mdata: not every cell has both modalities; {gaps}")
     batches = None if covariates.batch is None else read_levels(mdata, covariates.batch)
     named = arguments["exclude"]
-    if named is not None:  # first, since what is wrong may be in them
+    if named is not None:  # before the values are checked, which the named features may fail
         sources["adt"] = exclude_named(mdata, sources["adt"], named)
     if batches is not None:
         sources["adt"] = find_gaps(mdata, sources["adt"], batches)
@@ -124,20 +125,21 @@ def register(mdata: MuData, setup_method_args: dict[str, Any]) -> AnnDataManager
     for role, source in sources.items():
         _report(mdata, source, arguments[f"{role}_input"], *examined[role])
     kinds = {role: kind for role, (kind, _) in examined.items()}
-    # What was found is noted in the place of what was asked for.
+    # The recorded arguments are what was recognised instead of what was requested ("auto").
     arguments |= {f"{role}_input": kind for role, kind in kinds.items()}
     arguments["exclude"] = sources["adt"].find_left_out(mdata)
     return _register(mdata, sources, kinds, covariates, setup_method_args)
 
 
 def _warn_of_panels(mdata: MuData, source: InputSource, batches: pd.Series) -> None:
-    """Warn of proteins that are 0 in all cells of a batch alone: they would tell it from the others."""
+    """Warn of proteins that are 0 in all cells of some batches only and identify the batch."""
     if found := find_not_in_batches(mdata, source, batches):
         names = list(dict.fromkeys(name for lacking in found.values() for name in lacking))
         listed = "; ".join(f"{batch}: {listing(lacking)}" for batch, lacking in found.items())
         warnings.warn(
-            f"{source}: {len(names):,} {source.feature_word} are 0 in all cells of a batch and not of others, as if they were not in its "
-            f"panel ({listed}). If so, leave them out: exclude={names + source.find_left_out(mdata)}; or write NaN in these cells, which counts as not measured.",
+            f"{source}: {len(names):,} {source.feature_word} are 0 in all cells of a batch but not of others, as if they were not in its "
+            f"panel ({listed}). If so, leave them out: exclude={names + source.find_left_out(mdata)}; or set them to NaN in these "
+            "cells, which marks them as not measured.",
             UserWarning,
             stacklevel=2,
         )
@@ -154,11 +156,11 @@ def _register(
     manager = AnnDataManager(
         fields=[
             *(InputField(source, kinds[role]) for role, source in sources.items()),
-            # Covariates come last: they alone write to the data.
+            # Covariates come last, since only they write to the data.
             *make_fields(covariates),
         ],
         setup_method_args=setup_method_args,
-        # Cells are matched by name where they are read, and may lack a modality.
+        # Cells are matched by name when they are read, and may lack a modality.
         validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
     )
     manager.register_fields(mdata, **kwargs)
@@ -166,7 +168,7 @@ def _register(
 
 
 def _locate(mdata: MuData, arguments: Mapping[str, Any]) -> tuple[dict[Role, InputSource], Covariates]:
-    """Find what the arguments of the set-up name, in a MuData whose structure is checked first."""
+    """Check the structure of a MuData, and find the inputs and covariates named in the arguments."""
     names = arguments["modalities"]
     modalities = {role: names[MODALITY_ARGUMENT[role]] for role in ROLES}
     check_structure(mdata, modalities)
@@ -185,7 +187,7 @@ def _locate(mdata: MuData, arguments: Mapping[str, Any]) -> tuple[dict[Role, Inp
 
 
 def is_view(mdata: MuData) -> bool:
-    """Whether a MuData, or a modality of it, is a view of other data."""
+    """Return whether a MuData or one of its modalities is a view of other data."""
     return isinstance(mdata, MuData) and (mdata.is_view or any(adata.is_view for adata in mdata.mod.values()))
 
 
@@ -198,7 +200,29 @@ def check_query(
     is_sample_enough: bool = False,
     is_quiet: bool = False,
 ) -> None:
-    """Refuse a MuData of which a model cannot read some modalities, see :func:`~indiseek_sc.data.check_features`."""
+    """Check that a model can read modalities of a MuData.
+
+    Parameters
+    ----------
+    model
+        Model that reads the data.
+    mdata
+        Data to check.
+    roles
+        Modalities to check.
+    max_missing
+        Largest share of features in use that may be missing.
+    is_sample_enough
+        Examine the values of a sample of cells only.
+    is_quiet
+        Do not log missing features.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If features, values or covariates are not as the model requires
+        (:func:`~indiseek_sc.data.check_features`).
+    """
     check_number("max_missing", max_missing)
     registry = model.registry_
     inputs = {role: read_input(registry, role) for role in roles}
@@ -213,7 +237,10 @@ def check_query(
 
 
 def find_features_in_use(model: IndiSeek, role: Role) -> np.ndarray:
-    """Return which features of a modality representations are made of, shape ``(n_features,)``: of RNA, the highly variable genes."""
+    """Return a mask of the features that the encoders read, shape ``(n_features,)``.
+
+    Of RNA, these are the highly variable genes.
+    """
     transform = model.module.transforms[role]
     is_used = np.zeros(transform.n_input, dtype=bool)
     is_used[transform.features.cpu().numpy()] = True
@@ -221,7 +248,7 @@ def find_features_in_use(model: IndiSeek, role: Role) -> np.ndarray:
 
 
 def register_query(mdata: MuData, registry: Mapping[str, Any]) -> AnnDataManager:
-    """Register a MuData that was checked for a model; modalities may be missing."""
+    """Register a checked MuData by the registry of a model; modalities may be missing."""
     inputs = {role: read_input(registry, role) for role in ROLES}
     return _register(
         mdata,
@@ -234,7 +261,7 @@ def register_query(mdata: MuData, registry: Mapping[str, Any]) -> AnnDataManager
 
 
 def _report(mdata: MuData, source: InputSource, requested: RequestedKind, kind: InputKind, scan: ValueScan) -> None:
-    """Say in a line what an input is taken for and why, and which cells and features hold nothing."""
+    """Log how an input is interpreted and why, and which cells and features contain only zeros."""
     word = source.feature_word
     what = {"counts": "counts", "normalized": "normalised values", "representation": "a representation"}[kind]
     logger.info(

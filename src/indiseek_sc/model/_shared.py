@@ -1,4 +1,4 @@
-"""Stage 1: shared representations between two closed forms."""
+"""Stage 1: shared representations, trained between a linear start and a linear final rotation."""
 
 from __future__ import annotations
 
@@ -20,32 +20,43 @@ if TYPE_CHECKING:
     from indiseek_sc.train import Rows
 
 FEWEST_SHARED_STEPS = 200
-"""Stage 1 has more epochs of small data, so that there are as many steps at least."""
+"""Least number of training steps of stage 1; small data are given more epochs to reach it."""
 
 SUFFICIENT = 0.94
-"""Directions are dropped as long as the others tell this share of what all of them tell of the other modality."""
+"""Share of the explained variance of the other modality that the directions kept must retain."""
 
 ENOUGH = 0.95
-"""Representations that tell a smaller share than this of what the features tell of the other modality are too narrow."""
+"""Least ratio of the variance of the other modality explained by a representation to that explained
+by the features; below it, the representation is too narrow."""
 
 MOST_CELLS = 20_000
-"""Directions are compared on every n-th cell of more than about this many, training and validation each."""
+"""Approximate number of training and of validation cells on which directions are compared; of more
+cells, every n-th is used."""
 
 
 class Within(NamedTuple):
-    """What stage 1 compares cells within: the levels of their covariates, if there are any.
+    """Removal of linear covariate effects, so that stage 1 compares cells within batches.
 
-    What a batch does to both modalities would else help to find a cell's partner, and be taken for what they share.
+    Otherwise a batch effect that both modalities have would help to match the two modalities of a
+    cell, and would become part of the shared representations.
     """
 
     design: Tensor | None
-    """Covariates of all cells, shape ``(n_cells, n_columns)``; none if all cells are compared."""
+    """Covariates of all cells, shape ``(n_cells, n_columns)``; None to remove nothing."""
 
     train: Tensor
     """Rows of the training cells."""
 
     def __call__(self, values: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Subtract from values of all cells, or some rows, what a linear regression on the covariates explains in training cells."""
+        """Subtract the prediction of a linear regression on covariates, fitted on training cells.
+
+        Parameters
+        ----------
+        values
+            Values of all cells, or of those in ``rows``.
+        rows
+            Row numbers of the cells; all if not given.
+        """
         if self.design is None:
             return values
         design = self.design if rows is None else self.design[rows]
@@ -57,19 +68,20 @@ class Within(NamedTuple):
 
 
 def learn_shared(run: StageRun, features: Mapping[Role, Tensor], design: Tensor) -> dict[str, Any]:
-    """Train shared representations between two closed forms; once more and wider where narrow ones are not sufficient."""
+    """Train shared representations, and again with more dimensions if they are not sufficient."""
     module, a = run.module, run.module.architecture
     within = Within(design if a.within_batches and module.design.n_learned else None, run.rows.train)
     first = min(a.n_shared_first, module.n_shared) if a.linear_start else module.n_shared
-    _learn_shared_of(run, features, design, within, first)
+    _learn_shared_of_width(run, features, design, within, first)
     if first < module.n_shared and run.reason is None and not is_sufficient(module, features, run.rows, within):
-        _learn_shared_of(run, features, design, within, module.n_shared)
+        _learn_shared_of_width(run, features, design, within, module.n_shared)
     return {}
 
 
-def _learn_shared_of(
+def _learn_shared_of_width(
     run: StageRun, features: Mapping[Role, Tensor], design: Tensor, within: Within, width: int
 ) -> None:
+    """Train shared representations of a given width from a new start."""
     module, rows, o = run.module, run.rows, run.options.optimisation
     reset_encoders(run, width)
     start = start_shared(module, features, rows, within) if module.architecture.linear_start else None
@@ -84,11 +96,11 @@ def _learn_shared_of(
         "shared",
         SharedPlan(module, o, n_epochs * steps),
         data,
-        # A cycle goes to its end: losses are lowest when the learning rate has fallen.
+        # No early stopping in a learning-rate cycle: losses are lowest at its end.
         KeepBest(
             {"validation_loss": _SharedParts(module)}, patience=0 if o.one_cycle else o.patience, smallest_gain=1e-3
         ),
-        f"Shared representations of {width}",
+        f"Shared representations, {width} dimensions",
         {
             "validation_correlation": "correlation²",
             "validation_prediction": "predicted",
@@ -101,7 +113,7 @@ def _learn_shared_of(
 
 
 class _SharedParts(torch.nn.Module):
-    """What stage 1 trains, as one part."""
+    """All parts that stage 1 trains, as one module whose best weights are kept."""
 
     def __init__(self, module: IndiSeekModule) -> None:
         super().__init__()
@@ -111,29 +123,31 @@ class _SharedParts(torch.nn.Module):
 
 
 def reset_encoders(run: StageRun, n_active: int | None = None) -> dict[str, Any]:
-    """Make new encoders of stage 1."""
+    """Reinitialise the encoders of stage 1."""
     run.module.reset_shared(n_active)
     run.module.to(run.options.device.torch)
     return {}
 
 
 def _analyse(latents: list[Tensor], rows: Rows, n: int, *, refit: bool = False) -> tuple:
+    """Return the linear maps of a regularised CCA with ``n`` directions, and its correlations."""
     first, second = latents
     return regularized_cca(first, second, rows.train, rows.validation, n, refit=refit)
 
 
 def _start_from(module: IndiSeekModule, maps: list[LinearMap]) -> None:
+    """Initialise the encoders with linear maps."""
     for name, linear in zip(module.modalities, maps, strict=True):
         module.encoders[name].start_from(linear._replace(weight=_pad(linear.weight, module.n_shared)))
 
 
 def _encode(module: IndiSeekModule, features: Mapping[Role, Tensor]) -> list[Tensor]:
-    """Return the columns of the raw representations that are in use."""
+    """Return the active columns of the representations before rotation."""
     return [map_parts(encoder, features[name])[:, : encoder.n_active] for name, encoder in module.encoders.items()]
 
 
 def _pad(matrix: Tensor, n_columns: int, n_rows: int | None = None) -> Tensor:
-    """Add columns, and rows if asked, of 0."""
+    """Pad a matrix with zeros to ``n_columns`` columns and, if given, ``n_rows`` rows."""
     missing = 0 if n_rows is None else n_rows - matrix.shape[0]
     return torch.nn.functional.pad(matrix, (0, n_columns - matrix.shape[-1], 0, missing))
 
@@ -142,7 +156,7 @@ def _pad(matrix: Tensor, n_columns: int, n_rows: int | None = None) -> Tensor:
 def start_shared(
     module: IndiSeekModule, features: Mapping[Role, Tensor], rows: Rows, within: Within
 ) -> list[LinearMap]:
-    """Start the linear part of the encoders as regularised CCA, and return that."""
+    """Initialise the linear part of the encoders by regularised CCA, and return its maps."""
     *start, _ = _analyse([within(x) for x in features.values()], rows, module.encoders[module.modalities[0]].n_active)
     _start_from(module, start)
     return start
@@ -156,11 +170,13 @@ def finish_shared(
     within: Within,
     start: list[LinearMap] | None = None,
 ) -> None:
-    """Turn the representations into canonical directions, and drop those that are not shared and those that sufficiency can spare.
+    """Rotate the representations to canonical directions, and drop those that are not needed.
 
-    A direction is not shared if its correlation on validation cells is no more than chance gives. So what a representation holds
-    privately is taken out of it here, and stays for the specific representation. Where the networks have found hardly more than the linear
-    ``start``, as on a few hundred cells, that is taken instead, fitted again on training and validation cells together.
+    A direction is dropped if its canonical correlation on validation cells does not exceed chance,
+    since it is then private to its modality and belongs to the specific representation. Of the
+    remaining directions, :func:`find_sufficient` selects those needed for sufficiency. If the
+    networks are hardly better than the linear ``start``, as on a few hundred cells, the linear maps
+    are used instead, refitted on training and validation cells together.
     """
     module.eval()
     latents, width = _encode(module, features), module.encoders[module.modalities[0]].n_active
@@ -169,11 +185,11 @@ def finish_shared(
     if start is not None and not _is_stronger(correlation, start, compared, rows):
         *refitted, correlation = _analyse(list(compared.values()), rows, width, refit=True)
         _start_from(module, refitted)
-        latents = _encode(module, features)  # canonical directions as they are
+        latents = _encode(module, features)  # already canonical directions
         unit = torch.eye(width).to(correlation)
         maps = [LinearMap(torch.zeros_like(correlation), unit)] * len(latents)
     shared = correlation > chance_correlation(len(rows.validation))
-    # at least one, whatever chance says: an empty condition has no meaning to the networks behind
+    # At least one is kept, since the networks of stage 2 need a condition.
     shared[correlation.argmax()] = True
     maps = [linear._replace(weight=(linear.weight / correlation.clamp(min=1e-9))[:, shared]) for linear in maps]
     canonical = {
@@ -191,9 +207,11 @@ def finish_shared(
 
 @torch.no_grad()
 def is_sufficient(module: IndiSeekModule, features: Mapping[Role, Tensor], rows: Rows, within: Within) -> bool:
-    """Whether both shared representations tell nearly all that their modality tells of the other one.
+    """Whether both shared representations explain nearly all that features explain.
 
-    By :func:`~indiseek_sc.train.share_explained`: regressions that are fitted anew on training cells and read on validation cells.
+    The variance of the other modality that is explained by a shared representation is compared with
+    that explained by the features of its modality, in regressions fitted on training cells and
+    evaluated on validation cells (:func:`~indiseek_sc.train.share_explained`).
     """
     train, validation = some_rows(rows.train), some_rows(rows.validation)
     looked_at = torch.cat([train, validation])
@@ -209,9 +227,10 @@ def is_sufficient(module: IndiSeekModule, features: Mapping[Role, Tensor], rows:
 
 
 def _is_stronger(correlation: Tensor, start: list[LinearMap], features: Mapping[Role, Tensor], rows: Rows) -> bool:
-    """Whether directions correlate better on validation cells than those of the linear start, by more than chance."""
+    """Whether validation correlations exceed those of the linear start by more than chance."""
     latents = [map_parts(linear.__call__, x) for x, linear in zip(features.values(), start, strict=True)]
-    # Analysed once more, as the representations of the networks were: choosing ridges on the validation cells flatters either.
+    # CCA is applied again, as to the networks' representations: choosing the ridge penalty on the
+    # validation cells biases both correlations upwards alike.
     *_, start_correlation = _analyse(latents, rows, correlation.shape[0])
     n_cells = len(rows.validation)
     threshold = (1 + chance_correlation(n_cells)) * shared_strength(start_correlation, n_cells)
@@ -219,22 +238,25 @@ def _is_stronger(correlation: Tensor, start: list[LinearMap], features: Mapping[
 
 
 def find_sufficient(shared: Mapping[Role, Tensor], features: Mapping[Role, Tensor], rows: Rows) -> Tensor:
-    """Return the narrowest turned axes of the shared representations that tell nearly all that all of them tell, without any label.
+    """Return the fewest rotated axes of the shared representations that are sufficient.
 
-    Axes are those of a reduced-rank regression of both modalities on each other's representation, the most telling first. Canonical
-    directions themselves would not do: where their correlations are alike, any turn of them is as canonical, and each may
-    tell a little of everything. Axes are kept until the regressions on them explain, on validation cells, the share
-    ``SUFFICIENT`` of what they explain on all, averaged over both modalities: fewer are more purely shared, too few leave
-    shared signal to the specific representations.
+    The axes are those of a reduced-rank regression of each modality on the other's representation,
+    in decreasing order of the covariance explained. Canonical directions cannot be selected
+    directly: where correlations are equal, any rotation of them is canonical too, and each
+    direction may explain a little of everything. Axes are kept until regressions on them explain,
+    on validation cells, the share ``SUFFICIENT`` of what regressions on all axes explain, averaged
+    over both modalities. Fewer axes are more purely shared; too few leave shared signal to the
+    specific representations. No labels are used.
 
     Parameters
     ----------
     shared
-        Representations of canonical directions by role, shape ``(n_cells, n_shared)``.
+        Shared representations in canonical directions by role, shape ``(n_cells, n_shared)``.
     features
         Features by role, shape ``(n_cells, n_features)``.
     rows
-        Regressions are fitted on the training cells and evaluated on the validation cells.
+        Training cells, on which regressions are fitted, and validation cells, on which they are
+        evaluated.
 
     Returns
     -------
@@ -247,32 +269,32 @@ def find_sufficient(shared: Mapping[Role, Tensor], features: Mapping[Role, Tenso
         for part in (some_rows(rows.train), some_rows(rows.validation))
     )
 
-    def explain(axes: Tensor) -> Tensor:
+    def compute_r2(axes: Tensor) -> Tensor:
         return torch.tensor(
             [
-                _explained(x @ axes, y, seen @ axes, wanted)
+                _compute_r2(x @ axes, y, seen @ axes, wanted)
                 for (x, y), (seen, wanted) in zip(train, validation, strict=True)
             ],
             dtype=torch.float64,
         )
 
     covariances = [(x - x.mean(dim=0)).T @ (y - y.mean(dim=0)) / len(x) for x, y in train]
-    told = torch.stack([c @ c.T / c.square().sum().clamp(min=1e-12) for c in covariances]).sum(dim=0)
-    axes = torch.linalg.eigh(told).eigenvectors.flip(1)
-    explained_by_all = explain(axes).clamp(min=1e-12)
+    explained = torch.stack([c @ c.T / c.square().sum().clamp(min=1e-12) for c in covariances]).sum(dim=0)
+    axes = torch.linalg.eigh(explained).eigenvectors.flip(1)
+    explained_by_all = compute_r2(axes).clamp(min=1e-12)
     for n_kept in range(1, axes.shape[1]):
-        if float((explain(axes[:, :n_kept]) / explained_by_all).mean()) >= SUFFICIENT:
+        if float((compute_r2(axes[:, :n_kept]) / explained_by_all).mean()) >= SUFFICIENT:
             return axes[:, :n_kept]
     return axes
 
 
 def some_rows(rows: Tensor) -> Tensor:
-    """Return every n-th of more than about 20,000 rows."""
+    """Return every n-th row if there are more than about 20,000, else all rows."""
     return rows[:: max(1, len(rows) // MOST_CELLS)]
 
 
-def _explained(x: Tensor, y: Tensor, seen: Tensor, wanted: Tensor) -> float:
-    """Share of the variance of ``wanted`` that a ridge regression of ``y`` on ``x`` predicts from ``seen``."""
+def _compute_r2(x: Tensor, y: Tensor, seen: Tensor, wanted: Tensor) -> float:
+    """Return R2 of a ridge regression of ``y`` on ``x`` for other cells (``seen``, ``wanted``)."""
     regression = RidgeMap(x.shape[1], y.shape[1]).to(x.device, x.dtype)
     regression.fit(x, y)
     missed = (wanted - regression(seen)).square().sum()

@@ -1,17 +1,16 @@
-"""The stages of training, each a value with named inputs and outputs, in the order in which they run."""
+"""The stages of training, each with named inputs and outputs, and the order in which they run."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from indiseek_sc.model._evidence import SMALLEST_INFORMATION, explains, find_dependence, find_information, needs_flow
-from indiseek_sc.model._runs import explained_memory
+from indiseek_sc.model._run_stages import Stage
 from indiseek_sc.model._shared import learn_shared, reset_encoders, some_rows
 from indiseek_sc.module import IndiSeekModule
 from indiseek_sc.nn import ConditionalEncoderDecoder
@@ -19,7 +18,6 @@ from indiseek_sc.train import KeepBest, LeakProbe, SpecificPlan, StageData, warn
 
 if TYPE_CHECKING:
     from indiseek_sc._keys import Role
-    from indiseek_sc.model._checkpoint import Checkpoint
     from indiseek_sc.model._runs import StageRun
 
     Values = Mapping[Role, Tensor]
@@ -27,78 +25,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scvi.indiseek_sc")
 
 PATIENCE_OF_SPLINES = 10
-"""Epochs without a better likelihood on validation cells before splines stop to learn."""
+"""Epochs without an increase of the validation likelihood after which splines stop training."""
 
 PATIENCE_OF_CRITICS = 5
-"""Epochs without a better loss on validation cells before critics stop to learn alone."""
+"""Epochs without a decrease of the validation loss after which critics stop training alone."""
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A step of the training.
-
-    Parameters
-    ----------
-    name
-        What it is called.
-    run
-        The function that takes the step: it gets the run and the inputs by name, changes the module, and returns the outputs by name.
-    inputs, outputs
-        Names of the values that it reads and of those that it makes.
-    learns
-        Whether it goes through the cells many times. Such a stage is left out once another one ended early; a closed form is
-        computed in any case, so that the representations are whole.
-    is_needed
-        Whether the module has something for it to do.
-    """
-
-    name: str
-    run: Callable[..., Mapping[str, Any]]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...] = ()
-    learns: bool = False
-    is_needed: Callable[[IndiSeekModule], bool] = lambda module: True
-
-
-def run_stages(
-    stages: Sequence[Stage], run: StageRun, values: Mapping[str, Any], checkpoint: Checkpoint | None = None
-) -> dict[str, Any]:
-    """Take the steps in turn.
-
-    Parameters
-    ----------
-    stages
-        The stages.
-    run
-        What is trained, and how.
-    values
-        What the stages read, by name: ``features`` (a tensor of all cells by modality, shape ``(n_cells, n_features)``), ``design``
-        (covariates, shape ``(n_cells, n_columns)``) and ``lambda_`` at the beginning.
-    checkpoint
-        Knows the stages that were finished before, which are left out, and is told of the others.
-
-    Returns
-    -------
-    These values and all outputs.
-    """
-    n_finished, known = (0, dict(values)) if checkpoint is None else checkpoint.resume(stages, run, values)
-    for stage in stages[n_finished:]:
-        made: Mapping[str, Any] = {}
-        if stage.is_needed(run.module) and not (stage.learns and run.reason is not None):
-            with explained_memory(stage.name, run.options, len(known["design"]), learns=stage.learns):
-                found = stage.run(run, **{name: known[name] for name in stage.inputs})
-            made = {name: found[name] for name in stage.outputs}
-        known |= made
-        if checkpoint is not None:
-            checkpoint.note(stage, run, made)
-    return known
-
-
-# Stage 2, up to the start of the critics
+# Stage 2 before the critics
 
 
 def reset_encoder_decoders(run: StageRun) -> dict[str, Any]:
-    """Make new encoder-decoders and critics, and freeze what stage 2 must not change."""
+    """Reinitialise encoder-decoders and critics, and freeze what stage 2 must not change."""
     module = run.module
     module.reset_specific()
     module.to(run.options.device.torch)
@@ -107,7 +44,7 @@ def reset_encoder_decoders(run: StageRun) -> dict[str, Any]:
 
 
 def reset_after_start(run: StageRun) -> dict[str, Any]:
-    """Make new what comes after the conditional whitening and shape, which are kept."""
+    """Reinitialise the encoder-decoders except for conditional whitening and normalizing flow."""
     kept = {name: encoder_decoder.start_state() for name, encoder_decoder in run.module.encoder_decoders.items()}
     reset_encoder_decoders(run)
     for name, encoder_decoder in run.module.encoder_decoders.items():
@@ -117,7 +54,7 @@ def reset_after_start(run: StageRun) -> dict[str, Any]:
 
 @torch.no_grad()
 def compute_conditions(run: StageRun, features: Values, design: Tensor) -> dict[str, Any]:
-    """Compute what stage 2 is conditioned on: the shared representations of each cell and its covariates."""
+    """Compute the condition of stage 2: the shared representations and covariates of each cell."""
     module = run.module
     return {
         "conditions": {name: module.condition(name, module.shared(name, x), design) for name, x in features.items()}
@@ -125,7 +62,10 @@ def compute_conditions(run: StageRun, features: Values, design: Tensor) -> dict[
 
 
 def fit_encoder_decoders(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
-    """Fit what has a closed form in the encoder-decoders: regression on the condition, principal axes of the residual, scales."""
+    """Fit the closed forms of the encoder-decoders.
+
+    These are the regression on the condition, the principal axes of the residual, and scales.
+    """
     module, train = run.module, run.rows.train
     for name, encoder_decoder in module.encoder_decoders.items():
         encoder_decoder.fit(features[name][train], conditions[name][train], module.rotations[name].n_kept)
@@ -141,7 +81,7 @@ def _conditional_encoder_decoders(module: IndiSeekModule) -> dict[Role, Conditio
 
 
 def fit_whitening(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
-    """Fit the conditional mean and covariance of the residual, and leave out dimensions of low variance."""
+    """Fit the conditional mean and covariance of the residual, and drop low-variance dimensions."""
     fitted_on, chosen_by = some_rows(run.rows.train), some_rows(run.rows.validation)
     rows = torch.cat([fitted_on, chosen_by])
     for name, encoder_decoder in _conditional_encoder_decoders(run.module).items():
@@ -150,11 +90,13 @@ def fit_whitening(run: StageRun, features: Values, conditions: Values) -> dict[s
 
 
 def train_flow(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
-    """Train splines, and drop those that the condition does not help.
+    """Train conditional normalizing flows (splines), and discard those that are of no use.
 
-    None are trained for a modality in which a first look finds no dependence of shape. Of trained ones, :func:`find_information` says on
-    validation cells how much the condition tells of the shape. Where that is little, or no more than chance gives, splines that depend on a
-    condition would bring in more dependence than they remove.
+    No flow is trained for a modality if a preliminary test finds that the distribution of the
+    whitened residual does not depend on the condition. For trained flows, :func:`find_information`
+    estimates on validation cells the information of the condition about this distribution. If it is
+    small or within chance, conditional splines would add more dependence than they remove, and the
+    flow is discarded.
     """
     encoder_decoders, validation = _conditional_encoder_decoders(run.module), some_rows(run.rows.validation)
     with torch.no_grad():
@@ -187,7 +129,7 @@ def train_flow(run: StageRun, features: Values, conditions: Values) -> dict[str,
 
 
 def freeze_start(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
-    """Note mean and standard deviation of the start of the specific representations over the training cells."""
+    """Store mean and standard deviation of initial specific representations (training cells)."""
     train = run.rows.train
     for name, encoder_decoder in _conditional_encoder_decoders(run.module).items():
         encoder_decoder.freeze_start(features[name][train], conditions[name][train])
@@ -196,28 +138,30 @@ def freeze_start(run: StageRun, features: Values, conditions: Values) -> dict[st
 
 @torch.no_grad()
 def prepare_cells(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
-    """Compute once what the critics' stage reads of each cell, and set the statistics that standardise the representations."""
+    """Compute inputs of adversarial training and the statistics that standardise its outputs."""
     module = run.module
-    module.eval()  # new parts are in training mode, where dropout would blur the start
+    module.eval()  # new parts are in training mode, in which dropout would add noise
     cells = {name: module.prepare_specific(name, features, conditions) for name in module.modalities}
     _freeze_statistics(run, cells)
     return {"cells": cells}
 
 
 def _freeze_statistics(run: StageRun, cells: Mapping[Role, Mapping[str, Tensor]]) -> None:
+    """Compute the statistics of training cells that standardise the specific representations."""
     for name, encoder_decoder in run.module.encoder_decoders.items():
         rows = {key: x[run.rows.train] for key, x in cells[name].items()}
         encoder_decoder.freeze_statistics(rows, rows["condition"])
 
 
-# Stage 2, the critics and what follows
+# Stage 2 from the critics on
 
 
 def learn_critics(run: StageRun, cells: Mapping[Role, Mapping[str, Tensor]]) -> dict[str, Any]:
-    """Train the critics alone, on representations that stand still, and return the modalities in which there is dependence to remove.
+    """Train the critics on fixed representations, and return the dependent modalities.
 
-    There is where critics or a probe in closed form find it on validation cells, beyond what chance gives. Without critics that
-    learn, or with ``gate_critics=False``, all modalities are returned and nothing is trained.
+    A modality is returned if its critic or a closed-form probe finds dependence on validation cells
+    that exceeds chance. If the critics have no parameters to train, or with ``gate_critics=False``,
+    all modalities are returned and nothing is trained.
     """
     module, rows, o = run.module, run.rows, run.options.optimisation
     if not (o.gate_critics and module.critics_learn):
@@ -242,7 +186,7 @@ def learn_critics(run: StageRun, cells: Mapping[Role, Mapping[str, Tensor]]) -> 
             dependent.append(name)
     logger.info(
         "Critics and probes find dependence on validation cells, beyond chance, in: "
-        f"{', '.join(run.names[name] for name in dependent) or 'none, so that specific representations stay where they start'}."
+        f"{', '.join(run.names[name] for name in dependent) or 'none, so specific representations are not changed'}."
     )
     return {"dependent": tuple(dependent)}
 
@@ -256,7 +200,7 @@ def learn_specific(
     lambda_: float,
     dependent: tuple[Role, ...],
 ) -> dict[str, Any]:
-    """Train the specific representations of the modalities in which there is dependence against their critics, from where both are."""
+    """Train specific representations and critics of the dependent modalities adversarially."""
     module, rows, o = run.module, run.rows, run.options.optimisation
     if not dependent:
         return {"conditions": conditions, "cells": cells}
@@ -265,7 +209,7 @@ def learn_specific(
         rows.train,
         rows.validation,
         batch_size=o.specific_batch_size,
-        validation_batch_size=o.specific_batch_size,  # losses and bounds compare between batches of one size only
+        validation_batch_size=o.specific_batch_size,  # losses and bounds depend on the batch size
         n_extra=o.n_critic_steps if module.critics_learn else 0,
         seed=run.seed,
     )
@@ -288,7 +232,8 @@ def learn_specific(
             modalities=dependent,
         ),
         data,
-        # Not before its end: dependence is least when the learning rate has fallen, and some of it no probe sees.
+        # No early stopping: dependence is lowest at the end of the learning-rate schedule, and the
+        # probe does not detect all of it.
         KeepBest(kept, patience=0, smallest_gain=1e-3),
         f"Specific representations, lambda {lambda_:g}",
         {f"{name}_error": f"{run.names[name]} error" for name in dependent},
@@ -304,13 +249,13 @@ def learn_specific(
 
 
 def _count_critic_epochs(run: StageRun, steps_per_epoch: int) -> tuple[int, int, int]:
-    """Return the epochs of the encoders, those before them in which critics learn alone, and the critic steps of these.
+    """Return the numbers of encoder epochs, critic-only epochs before them, and critic-only steps.
 
-    A number of epochs that the user gave is that of both together, and the critics have at most half of it to themselves.
+    If the user gave a number of epochs, it is the total, of which at most half are critic-only.
     """
     o, given = run.options.optimisation, run.options.max_epochs.get("specific")
-    learned_before = o.gate_critics  # see learn_critics
-    n_warmup_steps = o.n_critic_warmup_steps if run.module.critics_learn and not learned_before else 0
+    # With gate_critics, learn_critics has already trained the critics.
+    n_warmup_steps = o.n_critic_warmup_steps if run.module.critics_learn and not o.gate_critics else 0
     steps = o.n_critic_steps * steps_per_epoch
     n_alone = -(-n_warmup_steps // steps)
     if given is None:
@@ -320,13 +265,13 @@ def _count_critic_epochs(run: StageRun, steps_per_epoch: int) -> tuple[int, int,
 
 
 def encode_cells(run: StageRun, cells: Mapping[Role, Mapping[str, Tensor]]) -> dict[str, Any]:
-    """Compute the finished specific representations."""
+    """Compute the final specific representations."""
     with torch.no_grad():
         return {"specific": {name: run.module.encode_prepared(name, x) for name, x in cells.items()}}
 
 
 def start_decoder(run: StageRun, features: Values, specific: Values, conditions: Values) -> dict[str, Any]:
-    """Fit what has a closed form in decoders of representations that are finished."""
+    """Fit the closed form of the decoders of the final representations."""
     train = run.rows.train
     for name, encoder_decoder in run.module.encoder_decoders.items():
         encoder_decoder.start_decoder(features[name][train], specific[name][train], conditions[name][train])
@@ -334,7 +279,7 @@ def start_decoder(run: StageRun, features: Values, specific: Values, conditions:
 
 
 def learn_decoder(run: StageRun, features: Values, specific: Values, conditions: Values) -> dict[str, Any]:
-    """Train the refinement of the decoder; the representations stay as they are."""
+    """Train the neural refinement of the decoders; the representations are not changed."""
     module = run.module
     with torch.no_grad():
         cells = {
@@ -352,7 +297,7 @@ def learn_decoder(run: StageRun, features: Values, specific: Values, conditions:
 
 
 def fit_joint(run: StageRun, specific: Values, conditions: Values) -> dict[str, Any]:
-    """Fit the joint representation: principal components of what all representations of some training cells decode to."""
+    """Fit the joint representation: principal components of reconstructions of training cells."""
     module, rows = run.module, some_rows(run.rows.train)
     with torch.no_grad():
         decoded = module.join(
@@ -372,10 +317,10 @@ LATENTS = ("features", "specific", "conditions")
 SHARED = Stage("shared", learn_shared, ("features", "design"), learns=True)
 NEW_ENCODERS = Stage("new encoders", reset_encoders, ())
 
-NEW_CODECS = Stage("new encoder-decoders", reset_encoder_decoders, ())
+NEW_ENCODER_DECODERS = Stage("new encoder-decoders", reset_encoder_decoders, ())
 KEPT_START = Stage("kept start", reset_after_start, ())
 CONDITIONS = Stage("conditions", compute_conditions, ("features", "design"), ("conditions",))
-CODECS = Stage("encoder_decoders", fit_encoder_decoders, ("features", "conditions"))
+ENCODER_DECODERS = Stage("encoder-decoders", fit_encoder_decoders, ("features", "conditions"))
 WHITENING = Stage("whitening", fit_whitening, ("features", "conditions"), is_needed=_has_conditional_start)
 FLOW = Stage("flow", train_flow, ("features", "conditions"), learns=True, is_needed=_has_conditional_start)
 FROZEN_START = Stage("frozen start", freeze_start, ("features", "conditions"), is_needed=_has_conditional_start)
@@ -400,11 +345,11 @@ DECODER = Stage(
 )
 JOINT = Stage("joint", fit_joint, ("specific", "conditions"))
 
-NEW_START = (NEW_CODECS, CONDITIONS, CODECS, WHITENING, FLOW, FROZEN_START, PREPARATION, CRITICS)
-"""From shared representations to specific representations that no critic has changed yet."""
+NEW_START = (NEW_ENCODER_DECODERS, CONDITIONS, ENCODER_DECODERS, WHITENING, FLOW, FROZEN_START, PREPARATION, CRITICS)
+"""From shared representations to initial specific representations, before adversarial training."""
 
 FORMER_START = (KEPT_START, CONDITIONS, PREPARATION, CRITICS)
-"""The same from a conditional whitening and shape that are there."""
+"""The same, with the conditional whitening and normalizing flow of an earlier training."""
 
 FINISH = (SPECIFIC_LATENTS, DECODER_START, DECODER, JOINT)
-"""From finished specific representations to decoders and the joint representation."""
+"""From final specific representations to decoders and the joint representation."""

@@ -1,4 +1,4 @@
-"""Training: arguments are checked, a copy of the module goes through the stages, and the model takes it over when all went well."""
+"""Training of a copy of the module, which replaces that of the model after success."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from indiseek_sc.metrics import limit_threads
 from indiseek_sc.model._cells import (
     as_rows,
     find_cells,
-    find_split,
     get_covariates,
     get_design,
     get_row_major,
@@ -29,10 +28,11 @@ from indiseek_sc.model._cells import (
 )
 from indiseek_sc.model._checkpoint import Checkpoint, describe_training
 from indiseek_sc.model._lambda_path import LAMBDA_SEARCH, LAMBDAS
+from indiseek_sc.model._run_stages import run_stages
 from indiseek_sc.model._runs import copy_module, explained_memory, read_options, release, start_run
 from indiseek_sc.model._setup import check_query
 from indiseek_sc.model._shared import some_rows
-from indiseek_sc.model._stages import FINISH, FORMER_START, NEW_START, SPECIFIC, run_stages
+from indiseek_sc.model._stages import FINISH, FORMER_START, NEW_START, SPECIFIC
 from indiseek_sc.train import EarlyEndWarning, StageFit, draw_split, isolated_seed
 
 if TYPE_CHECKING:
@@ -46,26 +46,33 @@ if TYPE_CHECKING:
 
 StageName = Literal["shared", "specific"]
 
-SHARED_PARTS = ("transforms", "design", "covariate_offsets", "encoders", "predictors", "rotations", "log_scale")
-SPECIFIC_PARTS = ("encoder_decoders", "joint")
-
-NEEDS_TWO = "Counts of one feature are all of a cell's: give it as logarithms of your own (rna_input='normalized' or adt_input='normalized'). "
+SINGLE_FEATURE = (
+    "Counts of a single feature cannot be normalised by the total count of a cell: give log-transformed values "
+    "(rna_input='normalized' or adt_input='normalized'). "
+)
 
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """How a call of ``train`` went.
+    """Result of a call of ``train``.
 
     Attributes
     ----------
     fits
-        The stages that were trained, in their order: epochs, seconds, and why one ended early.
+        The trained stages in order, each with its epochs, seconds, and the reason of an early end.
     reason
-        Why training ended early, in words, with the stage; None if it came to its end.
+        Stage and reason of an early end; None if the training was completed.
     is_interrupted
-        Whether the user ended it (Ctrl-C).
+        Whether the user interrupted the training (Ctrl-C).
     is_applied
-        Whether the model has what was trained. If not, it is as it was before.
+        Whether the model has the result of the training. If not, it has not been changed.
+
+    Examples
+    --------
+    >>> IndiSeek.setup_mudata(mdata)
+    >>> outcome = IndiSeek(mdata).train(max_epochs=0, enable_progress_bar=False)
+    >>> outcome.reason is None, outcome.is_applied
+    (True, True)
     """
 
     fits: tuple[StageFit, ...]
@@ -75,7 +82,7 @@ class TrainingOutcome:
 
     @property
     def seconds(self) -> float:
-        """How long the stages took."""
+        """Seconds that all stages took."""
         return sum(fit.seconds for fit in self.fits)
 
     def __repr__(self) -> str:
@@ -104,79 +111,101 @@ def train(
     checkpoint_dir: str | os.PathLike[str] | None = None,
     **trainer_kwargs: Any,
 ) -> TrainingOutcome:
-    """Train the model; each call starts anew, from the same start for the same seed.
+    """Train the model; each call starts from the same initial weights for the same seed.
 
-    A stage that is interrupted (Ctrl-C) or meets a loss that is not finite keeps its best weights, says so in a warning,
-    and the stages behind it are left out. A call that raises an error, or of which not even the first stage came to its end,
-    leaves a model that was trained before as it was.
+    A stage that is interrupted (Ctrl-C) or whose loss is not finite keeps its best weights and
+    issues a warning, and the stages after it are skipped. A trained model is not changed by a call
+    that raises an error or whose first stage is not completed.
 
     Parameters
     ----------
     max_epochs
-        Largest number of epochs of every stage, or by stage (``shared``, ``shape``, ``critics``, ``specific``,
-        ``decoder``); stages in which validation cells show nothing to gain have none. With ``gate_critics=False`` critics learn alone
-        in the first epochs of ``specific``, at most half of them.
+        Largest number of epochs of all stages, or by stage (``shared``, ``flow``, ``critics``,
+        ``specific``, ``decoder``). A stage is skipped if validation cells show that it is not
+        needed. With ``gate_critics=False``, at most half of the epochs of ``specific`` train the
+        critics alone.
     lambda_
-        Weight of the reconstruction: larger keeps more of the modality in its specific representation, smaller makes that more
-        independent of the other modality. ``"auto"`` walks down from 1,000 to the first that keeps the leak ratio within 2 % on
-        validation cells (:meth:`lambda_path`), and notes the walk in ``chosen_path``.
+        Weight of the reconstruction. Larger values keep more of a modality in its specific
+        representation; smaller values make it more independent of the other modality. ``"auto"``
+        decreases lambda from 1,000 to the first value that keeps the leak ratio within 2 % on
+        validation cells (:meth:`lambda_path`); the path is stored in ``chosen_path``.
     stages
-        ``("specific",)`` trains stage 2 again on the shared representations that are there, such as with another ``lambda_``.
+        ``("specific",)`` trains stage 2 again on the present shared representations, for instance
+        with another ``lambda_``.
     train_size
-        Share of the cells to learn from. If not given, nine tenths or a little less.
+        Share of the cells used for training. If not given, nine tenths or slightly less.
     validation_size
-        Share of the cells to stop and choose by. If not given, the rest.
+        Share of the cells used for early stopping and model selection. If not given, the rest.
     held_out
-        Row numbers, names or a mask of cells that take no part at all; :meth:`audit` evaluates on them.
+        Row numbers, names or a mask of cells that are not used at all; :meth:`audit` evaluates the
+        representations on them.
     keep_start
-        Let the specific representations start from the conditional whitening and shape that are there, such as those of a model that was
-        taken over (:meth:`take_over`), in place of training these again; with ``stages=("specific",)`` alone.
+        Start stage 2 from the present conditional whitening and normalizing flow, such as those
+        copied from another model (:meth:`take_over`), instead of training them again. Only with
+        ``stages=("specific",)``.
     plan_kwargs
-        How the stages learn, where it is not to be as the model was made: ``learning_rate`` (shared representations),
-        ``one_cycle`` (whether that one rises and falls), ``specific_learning_rate``, ``regression_learning_rate`` (splines,
-        decoder), ``critic_learning_rate``, ``weight_decay``, ``n_critic_steps`` (steps for each step of the encoders),
-        ``gate_critics`` (whether encoders move only where validation cells show dependence), ``n_critic_warmup_steps`` (steps before
-        encoders move, where that is off), ``keep_least_leak``, ``patience``.
+        Changes to the optimisation settings: ``learning_rate`` (shared representations),
+        ``one_cycle`` (whether this learning rate rises and falls in one cycle),
+        ``specific_learning_rate``, ``regression_learning_rate`` (splines, decoder),
+        ``critic_learning_rate``, ``weight_decay``, ``n_critic_steps`` (critic steps per encoder
+        step), ``gate_critics`` (whether encoders are trained only where validation cells show
+        dependence), ``n_critic_warmup_steps`` (critic steps before the first encoder step, if
+        ``gate_critics`` is False), ``keep_least_leak``, ``patience``.
     batch_size
-        Cells in a batch, in all stages.
+        Number of cells per batch, in all stages.
     accelerator
-        ``"auto"`` (a GPU where there is one), ``"gpu"`` or ``"cpu"``. Everything lies on that device from the first feature on, and
-        the trained model stays there.
+        ``"auto"`` (a GPU if there is one), ``"gpu"`` or ``"cpu"``. All data are kept on this
+        device, and so is the trained model.
     devices
-        Which GPU, such as ``[1]``; a single one, since the negatives of a batch are those on its device.
+        GPU to use, such as ``[1]``. Only one can be used, since contrastive losses compare the
+        cells of a batch.
     n_threads
-        Threads of the CPU. Two take three quarters of the time of one where as many cores are idle; where other programs use them, threads wait for
-        each other, and training may take several times as long. Results are the same to the bit for the same number.
+        Number of CPU threads. Two threads take three quarters of the time of one if two cores are
+        idle; if other programs use the cores, training may take several times as long. Results are
+        bitwise reproducible for the same number.
     early_stopping
-        Stop a stage when its validation figure has not improved for long. The best weights are kept in any case.
+        Stop a stage when its validation metric has ceased to improve. The best weights are kept in
+        any case.
     enable_progress_bar
-        Show a bar for each stage.
+        Show a progress bar for each stage.
     checkpoint_dir
-        Folder for the state after each stage that learns. If the process is killed, or the training interrupted, the same call on the same
-        data goes on after the last stage that was finished, and ends in the same numbers, to the bit on a CPU. It is removed when the
-        training comes to its end; nothing in it is run when it is read.
+        Folder for the state after each trained stage. If the process is killed or the training
+        interrupted, the same call on the same data continues after the last completed stage, with
+        the same results (bitwise on a CPU). The folder is removed when the training is completed.
+        Reading it executes no code.
     **trainer_kwargs
-        ``early_stopping_patience`` (epochs), ``limit_train_batches``, ``check_val_every_n_epoch``, ``gradient_clip_val`` and
-        ``gradient_clip_algorithm``, ``callbacks``, ``logger`` (one or several, beside the history), ``log_every_n_steps``,
-        ``max_time`` (of each stage), ``profiler``, ``deterministic`` and the like. Others of :class:`scvi.train.Trainer` are refused by a
-        sentence that names what to use.
+        ``early_stopping_patience`` (epochs), ``limit_train_batches``, ``check_val_every_n_epoch``,
+        ``gradient_clip_val`` and ``gradient_clip_algorithm``, ``callbacks``, ``logger`` (one or
+        several, in addition to the history), ``log_every_n_steps``, ``max_time`` (per stage),
+        ``profiler``, ``deterministic`` and other arguments of :class:`lightning.pytorch.Trainer`.
+        Arguments that do not apply raise an error that names the alternative.
 
     Returns
     -------
-    Which stages were trained for how long, and why training ended early if it did.
+    The trained stages with their durations, and the reason if training ended early.
 
     Raises
     ------
     TypeError
         If an argument is unknown.
     ValueError
-        If stages are unknown or out of order, a number makes no sense, too few cells are left, there is no such device or several
-        are asked for, an argument of a trainer cannot be taken, or ``checkpoint_dir`` has another training. All of it is checked before
-        anything changes.
+        If stages are unknown or in the wrong order, a number is out of range, too few cells are
+        left, the device does not exist or several are requested, an argument of the trainer does
+        not apply, or ``checkpoint_dir`` contains another training. All arguments are checked before
+        anything is changed.
     RuntimeError
-        If stage 2 is to be trained alone and stage 1 was not, or the data lack cells that it was trained with.
+        If stage 2 is trained alone without a trained stage 1, or the data lack cells of its
+        training.
     MemoryError
-        If memory does not suffice; the message says in which stage, and what to do.
+        If memory does not suffice; the message names the stage and the remedy.
+
+    Examples
+    --------
+    >>> IndiSeek.setup_mudata(mdata, batch_key="batch")
+    >>> new_model = IndiSeek(mdata)
+    >>> outcome = new_model.train(max_epochs=1, enable_progress_bar=False)
+    >>> outcome.fits[0].stage, outcome.fits[0].n_epochs
+    ('shared', 1)
     """
     wanted = _check_stages(model, stages, keep_start=check_flag("keep_start", keep_start))
     sizes = {"train_size": train_size, "validation_size": validation_size, "held_out": held_out}
@@ -234,7 +263,7 @@ def train(
 
 
 def _draw_split(model: IndiSeek, mdata: MuData, train_size: Any, validation_size: Any, held_out: Any) -> Split:
-    """Draw a split of the cells that have all modalities."""
+    """Draw a random split of the cells that have all modalities."""
     rows = np.flatnonzero(find_cells(model, mdata, model.modalities))
     if held_out is not None:
         held_out = np.flatnonzero(np.isin(rows, as_rows(held_out, mdata.obs_names, "held_out")))
@@ -248,16 +277,18 @@ def _check_stages(model: IndiSeek, stages: Any, *, keep_start: bool) -> tuple[st
         raise ValueError(f"stages must be ('shared', 'specific') or one of them alone, but is {stages!r}.")
     if model.module.design.n_added:
         raise ValueError(
-            "The model was made by load_query_data and keeps what the reference has learnt. To learn from these cells, set up "
-            f"a new one: {type(model).__name__}.setup_mudata(mdata, ...), {type(model).__name__}(mdata)."
+            "The model was made by load_query_data and keeps the weights of the reference. To train on these cells, make "
+            f"a new model: {type(model).__name__}.setup_mudata(mdata, ...), {type(model).__name__}(mdata)."
         )
     if len(stages) == 1 and not model._trains_stages_apart:
-        raise ValueError(f"stages: {type(model).__name__} trains both at once; leave the argument out.")
+        raise ValueError(f"stages: {type(model).__name__} trains both stages at once. Leave the argument out.")
     if stages == ("specific",):
         require(model, "shared")
     if keep_start:
         if "shared" in stages:
-            raise ValueError("keep_start: it is a start for other shared representations; give stages=('specific',).")
+            raise ValueError(
+                "keep_start: the start depends on the shared representations, which would change. Give stages=('specific',)."
+            )
         require(model, "specific")
     return stages
 
@@ -282,7 +313,10 @@ def _begin(
     *,
     is_anew: bool,
 ) -> tuple[StageRun, dict[str, Any]]:
-    """Return a run of a copy of the module, and what its stages read; transforms are fitted anew unless they and the history stay."""
+    """Return a run of a copy of the module and the initial values of its stages.
+
+    If ``is_anew``, transforms and offsets are fitted again and the history is reset.
+    """
     module = copy_module(model, options)
     is_restored = checkpoint is not None and checkpoint.restore(module)
     if is_anew and not is_restored:
@@ -293,7 +327,20 @@ def _begin(
 def fit_features(
     model: IndiSeek, mdata: MuData, module: IndiSeekModule, split: Split, matrices: Mapping[Role, Any]
 ) -> None:
-    """Fit transforms and offsets of covariates of a module on training cells, whose raw values are given.
+    """Fit the transforms and covariate offsets of a module on training cells.
+
+    Parameters
+    ----------
+    model
+        Model of the module.
+    mdata
+        Data of the model.
+    module
+        Module to fit.
+    split
+        Row numbers of the training cells.
+    matrices
+        Raw values of all cells by modality.
 
     Raises
     ------
@@ -303,12 +350,13 @@ def fit_features(
     for role, name in model.modalities.items():
         fit_transform(module.transforms[role], matrices[role], split.train, seed=model.seed)
         if not bool(module.transforms[role].center.isfinite().all()):
-            check_query(model, mdata, is_quiet=True)  # names the cells
+            check_query(model, mdata, is_quiet=True)  # raises an error that names the cells
         if not bool((module.transforms[role].scale > 0).any()):
             raise ValueError(
                 f"mdata[{name!r}]: none of its {module.transforms[role].n_input:,} features varies among the training cells after "
-                f"{module.transforms[role].recipe}, so there is nothing to learn from. {NEEDS_TWO if module.transforms[role].n_input == 1 else ''}"
-                "Check that the layer holds the measured values."
+                f"{module.transforms[role].recipe}, so there is nothing to learn from. "
+                f"{SINGLE_FEATURE if module.transforms[role].n_input == 1 else ''}"
+                "Check that the layer contains the measured values."
             )
     covariates = get_covariates(model, mdata, split.train).to(module.device)
     module.design.fit(covariates)
@@ -319,7 +367,7 @@ def fit_features(
 def _fit_offsets(
     model: IndiSeek, mdata: MuData, module: IndiSeekModule, split: Split, matrices: Mapping[Role, Any]
 ) -> None:
-    """Fit what covariates add to features, and the cell states by which batches are compared that come later."""
+    """Fit additive covariate effects, and the cell states with which later batches are compared."""
     rows = some_rows(torch.from_numpy(split.train)).numpy()
     design = get_design(model, mdata, rows, module)
     features = [apply_transform(module.transforms[role], x, rows).cpu().numpy() for role, x in matrices.items()]
@@ -331,13 +379,13 @@ def _fit_offsets(
 
 
 def _is_worth_keeping(model: IndiSeek, run: StageRun, stages: Sequence[str]) -> bool:
-    """Whether what was trained takes the place of what is there: not if the first stage broke off and the model had all before."""
-    broke_off = bool(run.fits) and run.fits[0].reason is not None
-    return not (broke_off and set(stages) <= set(model.stages_))
+    """Return False if the first stage ended early and the model already had all stages."""
+    ended_early = bool(run.fits) and run.fits[0].reason is not None
+    return not (ended_early and set(stages) <= set(model.stages_))
 
 
 def _apply(model: IndiSeek, run: StageRun, trained: list[str]) -> None:
-    """Let the model have what was trained."""
+    """Replace the module of the model by the trained one."""
     release(run.module)
     model.module = run.module
     model.stages_ = trained
@@ -347,10 +395,11 @@ def _apply(model: IndiSeek, run: StageRun, trained: list[str]) -> None:
 
 
 def _conclude(run: StageRun, *, is_applied: bool) -> TrainingOutcome:
+    """Return the result of the training, with a warning if it was discarded."""
     early = next((fit for fit in run.fits if fit.reason is not None), None)
     if not is_applied:
         warnings.warn(
-            "Not even the first stage came to its end: the model is as it was trained before.",
+            "The first stage was not completed: the model keeps its previous training.",
             EarlyEndWarning,
             stacklevel=3,
         )
@@ -360,60 +409,3 @@ def _conclude(run: StageRun, *, is_applied: bool) -> TrainingOutcome:
         early is not None and early.is_interrupted,
         is_applied,
     )
-
-
-def take_over(model: IndiSeek, other: IndiSeek) -> None:
-    """Begin where another model of the same cells is, so that what both have in common is not trained twice.
-
-    Taken over are the split, the feature transforms and the shared representations, and the specific representations too where they are of the same make;
-    critics are not. Afterwards ``train(stages=("specific",))`` trains stage 2 alone, with ``keep_start=True`` from the conditional
-    whitening and shape that the other model has, and so does :meth:`lambda_path`. Later training of either leaves the other alone.
-
-    Parameters
-    ----------
-    other
-        A model whose shared representations are trained, of this class or another one, such as a baseline or an ablation.
-
-    Raises
-    ------
-    RuntimeError
-        If the shared representations of ``other`` are not trained.
-    TypeError
-        If it is no model.
-    ValueError
-        If it was trained on other cells, or its shared representations are made otherwise.
-    """
-    if not hasattr(other, "stages_"):
-        raise TypeError(f"other must be a model of this class or a baseline, but is {type(other).__name__}.")
-    require(other, "shared")
-    if model.adata is None or find_split(model, model._validate_anndata(), other.split_).n_cells < len(
-        other.split_["cells"]
-    ):
-        raise ValueError("other: it was trained on cells that this model does not have.")
-    if type(model.module).shared is not type(other.module).shared or not _are_alike(model, other, SHARED_PARTS):
-        raise ValueError("other: its shared representations are made otherwise, so that they cannot be taken over.")
-    makes = [
-        {name: type(encoder_decoder) for name, encoder_decoder in m.module.encoder_decoders.items()}
-        for m in (model, other)
-    ]
-    has_specific = "specific" in other.stages_ and makes[0] == makes[1] and _are_alike(model, other, SPECIFIC_PARTS)
-    parts = (*SHARED_PARTS, *SPECIFIC_PARTS) if has_specific else SHARED_PARTS
-    model.module.load_state_dict(_get_state(other, parts), strict=False)
-    model.module.eval()
-    model.stages_ = ["shared", "specific"] if has_specific else ["shared"]
-    model.is_trained_ = has_specific
-    model.split_ = dict(other.split_)
-    model.history_ = dict(other.history_ or {})
-    model.lambda_path_ = None
-    if has_specific:
-        model.lambda_ = other.lambda_
-
-
-def _are_alike(model: IndiSeek, other: IndiSeek, parts: tuple[str, ...]) -> bool:
-    """Whether weights and buffers have the same names and shapes."""
-    own, theirs = ({name: x.shape for name, x in _get_state(m, parts).items()} for m in (model, other))
-    return own == theirs
-
-
-def _get_state(model: IndiSeek, parts: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    return {name: x for name, x in model.module.state_dict().items() if name.partition(".")[0] in parts}
