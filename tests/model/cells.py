@@ -1,4 +1,4 @@
-"""Cells for tests of what is refused, and whether something in a MuData changed."""
+"""Simulated cells, and fingerprints to detect changes of a MuData."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ N_CELLS, N_GENES, N_PROTEINS = 40, 12, 5
 
 
 def make_mdata(rna: str = "rna", adt: str = "adt", n_cells: int = N_CELLS, seed: int = 0) -> MuData:
-    """Counts of a few genes and proteins, dense, with batches and principal components in the modality of RNA."""
+    """Draw dense counts of genes and proteins, with batches and principal components of RNA."""
     generator = np.random.default_rng(seed)
     cells = [f"cell{i}" for i in range(n_cells)]
     modalities = {}
@@ -31,7 +31,7 @@ def make_mdata(rna: str = "rna", adt: str = "adt", n_cells: int = N_CELLS, seed:
 
 
 def fingerprint(mdata: MuData) -> dict[str, Any]:
-    """Everything in a MuData, by place, in a form that can be compared."""
+    """Return all contents of a MuData by place, in a form that can be compared."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, pd.DataFrame):

@@ -1,4 +1,4 @@
-"""What tests of whole models have in common: a quick training, and all representations of a model."""
+"""Helpers for tests of whole models: quick training, and all representations of a model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from indiseek_sc import IndiSeek
 FEW = {"shared": 5, "flow": 3, "critics": 2, "specific": 2, "decoder": 3}
 HELD_OUT = np.arange(0, 600, 5)
 UNGATED = {"gate_critics": False, "n_critic_warmup_steps": 8}
-"""So few cells and epochs leave little to find: encoders learn against critics all the same."""
+"""Train encoders against critics even if no dependence is found, as in short tests on few cells."""
 
 
 @pytest.fixture
 def messages(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """What users read: scvi-tools shows its messages itself and does not hand them on."""
+    """Capture log messages of scvi-tools, whose logger does not propagate them."""
     logger = logging.getLogger("scvi")
     logger.addHandler(caplog.handler)
     yield caplog
@@ -53,6 +53,6 @@ def assert_equal_latents(first, second):
 
 @pytest.fixture(scope="module")
 def fitted(_pbmc_covid_once) -> tuple[IndiSeek, mudata.MuData]:
-    """A model of 600 cells and these."""
+    """Return a model trained on 600 cells, and the cells."""
     mdata = _pbmc_covid_once[::10].copy()
     return fit(mdata), mdata

@@ -1,6 +1,7 @@
-"""Makes ``data/saved_model.zip``, a model as this version saves it, with cells and their representations: ``python tests/model/make_saved_model.py``.
+"""Make ``data/saved_model.zip``, a saved model with the representations of its cells.
 
-Later versions must load it (``test_saving.py``). Make it anew only together with a new number of the format, and keep the former one.
+Run it by ``python tests/model/make_saved_model.py``. Later versions must load the archive
+(``test_saving.py``). Make a new archive only for a new format version, and keep the former one.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ from mudata import MuData
 from indiseek_sc import IndiSeek
 
 ARCHIVE = Path(__file__).parent / "data" / "saved_model.zip"
+LATENTS = "codes.npz"
+"""File with the representations in the archive, by its name in format 1."""
+
 LARGEST = 4_000
-"""Weights of larger layers are set to 0, so that the archive is small; representations are taken after that."""
+"""Largest number of weights of a layer that are kept; larger layers are set to 0 to limit the size
+of the archive, before the representations are computed."""
 
 
 def draw_cells(n_cells: int = 240, n_genes: int = 30, n_proteins: int = 8) -> MuData:
-    """Counts that two factors of both modalities and one of each make."""
+    """Draw counts from two factors of both modalities and one factor of each."""
     rng = np.random.default_rng(0)
     shared = rng.standard_normal((n_cells, 2))
     parts = {}
@@ -39,7 +44,7 @@ def draw_cells(n_cells: int = 240, n_genes: int = 30, n_proteins: int = 8) -> Mu
 
 
 def latents_of(model: IndiSeek, mdata: MuData) -> dict[str, np.ndarray]:
-    """All representations of the cells, and what they decode to."""
+    """Return all representations of the cells and their reconstructions."""
     latents = {"joint": model.get_latent_representation(mdata)}
     for name in ("rna", "adt"):
         for kind in ("shared", "specific"):
@@ -49,7 +54,7 @@ def latents_of(model: IndiSeek, mdata: MuData) -> dict[str, np.ndarray]:
 
 
 def make() -> None:
-    """Train, save, and note the representations."""
+    """Train and save a model, together with its representations."""
     mdata = draw_cells()
     IndiSeek.setup_mudata(mdata, batch_key="donor")
     model = IndiSeek(mdata, n_shared=3, n_specific=3, n_hidden=8, n_layers=1, n_components=5)
@@ -60,7 +65,7 @@ def make() -> None:
     ARCHIVE.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         model.save(folder, overwrite=True)
-        np.savez_compressed(Path(folder) / "latents.npz", **latents_of(model, mdata))
+        np.savez_compressed(Path(folder) / LATENTS, **latents_of(model, mdata))
         shutil.make_archive(str(ARCHIVE.with_suffix("")), "zip", folder)
 
 

@@ -1,4 +1,4 @@
-"""Proteins that are there and that the model does not read."""
+"""Proteins that are excluded from the model."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def set_up(mdata: MuData, **arguments) -> IndiSeek:
 
 @pytest.fixture
 def panel(pbmc_small: MuData) -> MuData:
-    """A panel with a protein that is 0 in all cells, beside four isotype controls."""
+    """Return cells with a protein that is 0 in all cells and four isotype controls."""
     values = pbmc_small["adt"].X.tolil()
     values[:, list(pbmc_small["adt"].var_names).index("CD19")] = 0
     pbmc_small["adt"].X = values.tocsr()
     return pbmc_small
 
 
-def test_controls_and_empty_rows_are_left_out_in_one_line(panel: MuData, messages: pytest.LogCaptureFixture):
+def test_controls_and_empty_proteins_are_excluded_and_logged(panel: MuData, messages: pytest.LogCaptureFixture):
     model = set_up(panel)
     assert names_read(model) == [name for name in panel["adt"].var_names if name not in [*CONTROLS, "CD19"]]
     assert model.summary_stats.n_adt == model.module.transforms["adt"].n_input == 187
@@ -45,18 +45,18 @@ def test_controls_and_empty_rows_are_left_out_in_one_line(panel: MuData, message
     assert "1 empty ('CD19'); exclude=() would keep them." in line
 
 
-def test_the_user_decides(panel: MuData):
+def test_exclude_overrides_the_default(panel: MuData):
     assert names_read(set_up(panel, exclude=())) == panel["adt"].var_names.tolist()
     assert names_read(set_up(panel, exclude=["CD3"])) == [name for name in panel["adt"].var_names if name != "CD3"]
 
 
-def test_wrong_names_change_nothing(panel: MuData):
-    for wrong, error, told in (
+def test_invalid_names_change_nothing(panel: MuData):
+    for wrong, error, message in (
         (["cd3"], ValueError, "exclude: there is no 'cd3'. Did you mean 'CD3'"),
         ("CD3", TypeError, r"must be a list of names: exclude=\['CD3'\]"),
         (panel["adt"].var_names.tolist(), ValueError, "no feature of .* is left"),
     ):
-        with pytest.raises(error, match=told):
+        with pytest.raises(error, match=message):
             IndiSeek.setup_mudata(panel, exclude=wrong)
     panel.obsm["X_adt"] = panel["adt"].X[:, :5].toarray()
     with pytest.raises(ValueError, match="is a representation"):
@@ -64,7 +64,7 @@ def test_wrong_names_change_nothing(panel: MuData):
     assert "_scvi_batch" not in panel.obs
 
 
-def test_representations_do_not_depend_on_what_is_left_out_and_queries_need_not_have_it(pbmc_small: MuData, tmp_path):
+def test_excluded_proteins_have_no_influence_and_may_be_missing(pbmc_small: MuData, tmp_path):
     model = fit(pbmc_small)
     latents = all_latents(model)
     model.save(tmp_path / "model")
@@ -83,7 +83,7 @@ def test_representations_do_not_depend_on_what_is_left_out_and_queries_need_not_
     assert pbmc_small["adt"].varm["indiseek_shared"].shape[0] == 192
 
 
-def test_a_backed_file_is_read_without_what_is_left_out(pbmc_small: MuData, tmp_path):
+def test_a_backed_file_is_read_without_excluded_proteins(pbmc_small: MuData, tmp_path):
     pbmc_small.write_h5mu(tmp_path / "cells.h5mu")
     backed = read_h5mu(tmp_path / "cells.h5mu", backed="r")
     IndiSeek.setup_mudata(backed)
@@ -93,11 +93,11 @@ def test_a_backed_file_is_read_without_what_is_left_out(pbmc_small: MuData, tmp_
     backed.file.close()
 
 
-# --- panels that differ by batch ----------------------------------------------------------------------------------------
+# --- panels that differ by batch ------------------------------------------------------------------
 
 
 def lose(mdata: MuData, names: list[str], value: float) -> tuple[MuData, str]:
-    """The first batch was measured without some proteins."""
+    """Set proteins of the first batch to a value, as if they had not been measured."""
     first = mdata.obs["batch"].astype(str).iloc[0]
     values = mdata["adt"].X.toarray().astype(np.float32)
     rows = np.flatnonzero(mdata.obs["batch"].astype(str) == first)
@@ -106,9 +106,9 @@ def lose(mdata: MuData, names: list[str], value: float) -> tuple[MuData, str]:
     return mdata, first
 
 
-def test_proteins_that_are_nan_in_a_batch_are_named_with_a_remedy_that_works(pbmc_small: MuData):
+def test_proteins_with_nan_are_named_with_a_working_remedy(pbmc_small: MuData):
     mdata, first = lose(pbmc_small, ["CD3", "CD19"], np.nan)
-    mdata["adt"].X[0] = 1.0  # one cell of the batch was measured, so it is not the panel that lacks them
+    mdata["adt"].X[0] = 1.0  # values in one cell of the batch show that its panel contains them
     with pytest.raises(
         ValueError, match=f"in 2 of 192 proteins, and in .* cells of the batches '{first}'. Leave"
     ) as error:
@@ -123,7 +123,7 @@ def test_proteins_that_are_nan_in_a_batch_are_named_with_a_remedy_that_works(pbm
     model.train(1, enable_progress_bar=False)
     model.write_latents()
     assert np.isfinite(mdata.obsm["X_indiseek"]).all()
-    # Without batches, or in all proteins, there is less to say.
+    # Without batches, or if all proteins are affected, the message is shorter.
     with pytest.raises(ValueError, match=r"They are in 2 of 192 proteins\. Leave these out"):
         IndiSeek.setup_mudata(mdata)
     mdata["adt"].X[0] = np.nan
@@ -131,13 +131,13 @@ def test_proteins_that_are_nan_in_a_batch_are_named_with_a_remedy_that_works(pbm
         IndiSeek.setup_mudata(mdata, batch_key="batch")
 
 
-def test_proteins_that_are_0_in_a_batch_alone_are_warned_of(pbmc_small: MuData):
+def test_proteins_that_are_0_in_one_batch_cause_a_warning(pbmc_small: MuData):
     mdata, first = lose(pbmc_small, ["CD3", "CD19"], 0.0)
     with pytest.warns(
         UserWarning, match=f"2 proteins are 0 in all cells of a batch .*\\({first}: 'CD3', 'CD19'\\)"
-    ) as told:
+    ) as caught:
         IndiSeek.setup_mudata(mdata, batch_key="batch")
-    (message,) = [str(one.message) for one in told if "its panel" in str(one.message)]
+    (message,) = [str(warning.message) for warning in caught if "its panel" in str(warning.message)]
     names = eval(f"dict({message.partition('leave them out: ')[2].partition(';')[0]})")["exclude"]
     assert set(names) == {"CD3", "CD19", *CONTROLS}
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Where memory does not suffice: fewer cells at a time where representations are computed, and words that say what to do in training."""
+"""Insufficient memory: encoding takes fewer cells at a time, and training names the remedy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def model(tmp_path) -> IndiSeek:
 
 
 def fail_beyond(n_cells, error, function):
-    """Return a function of cells that memory suffices for up to a number of them."""
+    """Return a function that raises an error for more than a number of cells, and its calls."""
     calls = []
 
     def limited(*args, **kwargs):
@@ -45,14 +45,14 @@ def fail_beyond(n_cells, error, function):
     return limited, calls
 
 
-def test_what_says_that_memory_does_not_suffice():
+def test_out_of_memory_errors_are_recognised():
     assert all(map(is_out_of_memory, ERRORS.values()))
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
     assert not is_out_of_memory(ValueError("out of memory"))
 
 
 @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
-def test_representations_are_computed_of_half_as_many_cells_where_memory_is_short(model, monkeypatch, error):
+def test_fewer_cells_are_encoded_at_a_time_if_memory_is_short(model, monkeypatch, error):
     whole = latents_of(model, None)
     describe, calls = fail_beyond(100, error, IndiSeekModule.describe)
     monkeypatch.setattr(IndiSeekModule, "describe", describe)
@@ -63,7 +63,7 @@ def test_representations_are_computed_of_half_as_many_cells_where_memory_is_shor
     np.testing.assert_allclose(joint, whole["joint"], atol=1e-5)
 
 
-def test_an_end_is_told_where_memory_suffices_for_nothing(model, monkeypatch):
+def test_an_error_is_raised_if_memory_does_not_suffice_for_few_cells(model, monkeypatch):
     describe, _ = fail_beyond(0, ERRORS["GPU"], IndiSeekModule.describe)
     monkeypatch.setattr(IndiSeekModule, "describe", describe)
     message = r"not suffice even for 60 cells.*CUDA out of memory.*model.to_device\('cpu'\)"
@@ -71,7 +71,7 @@ def test_an_end_is_told_where_memory_suffices_for_nothing(model, monkeypatch):
         model.get_latent_representation()
 
 
-def test_other_errors_are_let_through(model, monkeypatch):
+def test_other_errors_are_not_caught(model, monkeypatch):
     describe, calls = fail_beyond(0, RuntimeError("another one"), IndiSeekModule.describe)
     monkeypatch.setattr(IndiSeekModule, "describe", describe)
     with pytest.raises(RuntimeError, match="another one"):
@@ -79,7 +79,7 @@ def test_other_errors_are_let_through(model, monkeypatch):
     assert calls == [240]
 
 
-def test_parts_are_whole_and_in_order():
+def test_parts_are_complete_and_in_order():
     values = torch.arange(1000.0)[:, None]
     limited, calls = fail_beyond(300, ERRORS["GPU"], lambda _, x: 2 * x)
     with torch.no_grad(), pytest.warns(UserWarning, match="250 cells"):
@@ -92,7 +92,7 @@ def test_parts_are_whole_and_in_order():
 
 
 @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
-def test_training_says_which_stage_and_what_to_do(model, monkeypatch, error):
+def test_training_errors_name_the_stage_and_the_remedy(model, monkeypatch, error):
     before, stages = model.get_latent_representation(), model.stages_
 
     def fail(*_):

@@ -1,4 +1,4 @@
-"""One modality from the other: real cells for the way through the model, drawn ones for the numbers."""
+"""Prediction of one modality from the other, on real and on simulated cells."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def fit(mdata, *, setup=None, **kwargs):
 
 
 def only(mdata, modality, rows=slice(None), *, with_batch=True):
-    """New data with one modality, whose batches stand in its own obs."""
+    """Return new data with one modality, whose obs contains the batches."""
     cells = mdata[modality][rows].copy()
     if with_batch:
         cells.obs["batch"] = mdata.obs["batch"].reindex(cells.obs_names)
@@ -49,12 +49,12 @@ def fitted(_pbmc_covid_once):
     return model, mdata
 
 
-def test_means_and_deviations_have_the_names_of_cells_and_features(fitted):
+def test_predictions_are_indexed_by_cells_and_features(fitted):
     model, mdata = fitted
     rows = [9, 3, 7]
     proteins = model.predict_modality("rna", "adt", indices=rows)
     assert list(proteins.mean.index) == list(mdata.obs_names[rows])
-    assert list(proteins.mean.columns) == list(model.get_var_names()["adt"])  # not those that are left out
+    assert list(proteins.mean.columns) == list(model.get_var_names()["adt"])
     components = model.predict_modality("adt", "rna", indices=rows)
     assert list(components.mean.columns) == [f"component_{k}" for k in range(1, 13)]
     genes = model.predict_modality("adt", "rna", indices=rows, units="normalized")
@@ -69,7 +69,7 @@ def test_means_and_deviations_have_the_names_of_cells_and_features(fitted):
     assert "'adt' from 'rna': 3 cells" in repr(proteins)
 
 
-def test_a_mask_and_unsorted_rows_choose_the_same_cells(fitted):
+def test_masks_and_unsorted_rows_select_cells(fitted):
     model, mdata = fitted
     every = model.predict_modality("rna", "adt")
     mask = np.zeros(mdata.n_obs, dtype=bool)
@@ -82,21 +82,21 @@ def test_a_mask_and_unsorted_rows_choose_the_same_cells(fitted):
     )
 
 
-def test_log_ratios_are_the_same_prediction_in_other_units(fitted):
+def test_normalized_units_are_rescaled_features(fitted):
     model, mdata = fitted
     rows, transform = [0, 5], model.module.transforms["adt"]
     features, ratios = (model.predict_modality("rna", "adt", indices=rows, units=u) for u in ("features", "normalized"))
-    # features are without what the batch adds; measured log-ratios have it
+    # Batch effects are subtracted from features, but not from measured log-ratios.
     design, mean = get_design(model, mdata, rows), torch.from_numpy(features.mean.to_numpy())
     with_offsets = model.module.covariate_offsets["adt"].add(mean, design)
     assert (with_offsets - mean).abs().max() > 0.1
     back = transform.unstandardize(with_offsets).numpy()
     np.testing.assert_allclose(ratios.mean, back, rtol=1e-5, atol=1e-5)
-    # offsets depend on the state of a cell, which its prediction tells a little otherwise than its measured values
+    # Offsets depend on the cell state, which differs between predicted and measured values.
     np.testing.assert_allclose(ratios.std, features.std * transform.spread.numpy(), rtol=0.05)
 
 
-def test_a_source_alone_is_enough_in_any_order_of_cells(fitted):
+def test_the_source_modality_alone_suffices(fitted):
     model, mdata = fitted
     rows = np.array([20, 4, 8])
     expected = model.predict_modality("rna", "adt", indices=rows)
@@ -120,7 +120,7 @@ def test_cells_of_a_mosaic_that_lack_the_target_are_predicted(fitted):
         model.audit_prediction("rna", "adt", mosaic)
 
 
-def test_an_audit_reads_held_out_cells_and_measured_values(fitted):
+def test_the_audit_compares_held_out_cells_with_measured_values(fitted):
     model, mdata = fitted
     report = model.audit_prediction("rna", "adt")
     assert list(report.measured.index) == list(mdata.obs_names[HELD_OUT])
@@ -132,7 +132,7 @@ def test_an_audit_reads_held_out_cells_and_measured_values(fitted):
     assert model.audit_prediction("adt", "rna", units="normalized").measured.shape == (120, 200)
 
 
-def test_it_is_learnt_at_the_first_call_and_representations_stay_as_they_are(pbmc_small):
+def test_prediction_is_trained_at_the_first_call_without_changing_representations(pbmc_small):
     model = fit(pbmc_small)
     before = {name: x.clone() for name, x in model.module.state_dict().items() if "modality_predictors" not in name}
     optimisation = replace(model.settings.optimisation, max_epochs_prediction=2)
@@ -150,7 +150,7 @@ def test_it_is_learnt_at_the_first_call_and_representations_stay_as_they_are(pbm
     assert model.stages_ == ["shared"]
 
 
-def test_held_out_cells_are_not_seen(pbmc_small):
+def test_held_out_cells_have_no_influence(pbmc_small):
     changed = pbmc_small.copy()
     for modality in ("rna", "adt"):
         values = changed[modality].X.tolil() if hasattr(changed[modality].X, "tolil") else changed[modality].X
@@ -164,7 +164,7 @@ def test_held_out_cells_are_not_seen(pbmc_small):
     assert all(torch.equal(x, states[1][name]) for name, x in states[0].items())
 
 
-def test_a_loaded_model_predicts_the_same_to_the_bit(fitted, tmp_path):
+def test_a_loaded_model_predicts_bitwise_the_same(fitted, tmp_path):
     model, mdata = fitted
     model.save(tmp_path / "model")
     loaded = IndiSeek.load(tmp_path / "model", adata=mdata)
@@ -176,7 +176,7 @@ def test_a_loaded_model_predicts_the_same_to_the_bit(fitted, tmp_path):
         alone.predict_modality("adt", "rna")
 
 
-def test_a_model_that_did_not_learn_to_predict_needs_its_own_cells(pbmc_small, tmp_path):
+def test_training_the_prediction_requires_the_training_cells(pbmc_small, tmp_path):
     fit(pbmc_small).save(tmp_path / "model")
     alone = IndiSeek.load(tmp_path / "model", adata=False)
     with pytest.raises(RuntimeError, match=re.escape("call train_prediction() and save it again")):
@@ -189,7 +189,7 @@ def test_a_model_that_did_not_learn_to_predict_needs_its_own_cells(pbmc_small, t
         other.train_prediction()
 
 
-def test_unknown_features_values_and_batches_are_named(fitted):
+def test_invalid_features_values_and_batches_are_rejected(fitted):
     model, mdata = fitted
 
     def predict(change):
@@ -213,7 +213,7 @@ def test_unknown_features_values_and_batches_are_named(fitted):
 
 
 def draw_linear(n_cells: int = 1500) -> tuple[mudata.MuData, np.ndarray]:
-    """RNA and proteins of three common factors and noise of a known size, and that size."""
+    """Draw RNA and proteins from three common factors, and return the noise of the proteins."""
     rng = np.random.default_rng(0)
     factors = rng.normal(size=(n_cells, 3))
     noise = np.linspace(0.5, 2.0, 6)
@@ -227,7 +227,7 @@ def draw_linear(n_cells: int = 1500) -> tuple[mudata.MuData, np.ndarray]:
     return mudata.MuData(mods), noise
 
 
-def test_deviations_and_coverage_are_right_on_held_out_linear_gaussian_cells():
+def test_standard_deviations_and_coverage_on_linear_gaussian_cells():
     mdata, noise = draw_linear()
     IndiSeek.setup_mudata(mdata, modalities={"rna_layer": "gex", "adt_layer": "prot"})
     model = IndiSeek(mdata)
@@ -235,7 +235,7 @@ def test_deviations_and_coverage_are_right_on_held_out_linear_gaussian_cells():
     model.train_prediction(20, **QUIET)
     report = model.audit_prediction("gex", "prot", units="normalized")
     found = model.predict_modality("gex", "prot", indices=model.split.test, units="normalized")
-    # The noise is what the best predictor misses; a network of 900 cells misses little more.
+    # The noise is the error of the best predictor; that of a network of 900 cells is little larger.
     np.testing.assert_allclose(report.table["rmse"], noise, rtol=0.15)
     np.testing.assert_allclose(found.std.mean(axis=0), noise, rtol=0.15)
     n_validation, n_test = model.split.validation.size, model.split.test.size

@@ -1,9 +1,8 @@
-"""Cells that a model was not trained with: features by name, one modality alone, and cells that lack one."""
+"""Query cells: features matched by name, one modality alone, and cells that lack a modality."""
 
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
 
 import anndata as ad
 import mudata
@@ -18,30 +17,27 @@ from indiseek_sc.model._cells import find_cells
 
 from .conftest import all_latents, assert_equal_latents, fit
 
-if TYPE_CHECKING:
-    pass
-
 N_QUERY = 80
 
 
 def change(mdata: MuData, name: str, order: np.ndarray | list[str], n_cells: int = N_QUERY) -> MuData:
-    """The first cells, with other features of one modality."""
+    """Return the first cells, with selected features of one modality."""
     parts = {modality: adata[:n_cells].copy() for modality, adata in mdata.mod.items()}
     parts[name] = parts[name][:, order].copy()
     return MuData(parts)
 
 
 def in_use(model: IndiSeek, name: str) -> np.ndarray:
-    """Names of the features that representations are made of."""
+    """Return the names of the features that the encoders read."""
     role = next(role for role, modality in model.modalities.items() if modality == name)
     return model.get_var_names()[name][model.module.transforms[role].features.numpy()]
 
 
-# --- by name --------------------------------------------------------------------------------------------------------
+# --- by name --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["rna", "adt"])
-def test_the_order_of_features_and_others_beside_them_make_no_difference(fitted, name, messages):
+def test_order_and_additional_features_have_no_influence(fitted, name, messages):
     model, mdata = fitted
     query = change(mdata, name, np.arange(mdata[name].n_vars)[::-1])
     others = ad.AnnData(np.full((N_QUERY, 3), 50.0, np.float32), query[name].obs[[]], pd.DataFrame(index=list("xyz")))
@@ -51,9 +47,9 @@ def test_the_order_of_features_and_others_beside_them_make_no_difference(fitted,
         latents = all_latents(model, query)
     for kind, latent in all_latents(model, indices=np.arange(N_QUERY)).items():
         np.testing.assert_allclose(latents[kind], latent, atol=2e-5, err_msg=kind)
-    told = [record.message for record in messages.records if "by name" in record.message]
-    assert len(told) == 1  # not at each call
-    assert told[0].endswith("not read: 'x', 'y', 'z'.")
+    logged = [record.message for record in messages.records if "by name" in record.message]
+    assert len(logged) == 1  # once, not at each call
+    assert logged[0].endswith("not read: 'x', 'y', 'z'.")
     other = {"rna": "adt", "adt": "rna"}[name]
     for source in ("rna", "adt"):
         expected = model.predict_modality(source, other if source == name else name, indices=np.arange(N_QUERY)).mean
@@ -62,22 +58,22 @@ def test_the_order_of_features_and_others_beside_them_make_no_difference(fitted,
 
 
 @pytest.mark.parametrize("name", ["rna", "adt"])
-def test_what_is_missing_counts_as_average(fitted, name):
-    """Features that are missing have the training mean, and those that are there stay nearly what they were."""
+def test_missing_features_are_set_to_the_training_mean(fitted, name):
+    """Missing features have the training mean, and the others hardly change."""
     model, mdata = fitted
     names, used = mdata[name].var_names, in_use(model, name)
     lacking = used[::8]
     query = change(mdata, name, list(names[~names.isin(lacking)]))
     with pytest.warns(
         UserWarning, match=f"{len(lacking):,} .* of the model are missing.*They count as average"
-    ) as told:
+    ) as caught:
         features = model.get_features(query, modality=name)
-    assert len([one for one in told if "missing" in str(one.message)]) == 1
+    assert len([warning for warning in caught if "missing" in str(warning.message)]) == 1
     expected = model.get_features(modality=name, indices=np.arange(N_QUERY))
     if name == "adt":
         is_missing = np.isin(used, lacking)
         assert (features[:, is_missing] == 0).all()
-        # The level of a cell is estimated from seven eighths of its proteins.
+        # The geometric mean of a cell is estimated from seven eighths of its proteins.
         np.testing.assert_allclose(features[:, ~is_missing], expected[:, ~is_missing], atol=0.15)
     correlation = [np.corrcoef(a, b)[0, 1] for a, b in zip(features.T[:5], expected.T[:5], strict=True) if a.std() > 0]
     assert min(correlation) > 0.9
@@ -87,8 +83,8 @@ def test_what_is_missing_counts_as_average(fitted, name):
 
 
 @pytest.mark.parametrize("which", ["many counts", "few counts"])
-def test_levels_do_not_depend_on_which_features_are_missing(fitted, which):
-    """Neither the library size nor the level of log-ratios moves when the largest or the smallest features are missing."""
+def test_normalisation_does_not_depend_on_missing_features(fitted, which):
+    """Missing features with most or fewest counts do not shift library sizes and log-ratios."""
     model, mdata = fitted
     for name in ("rna", "adt"):
         used, transform = in_use(model, name), model.module.transforms[name]
@@ -104,7 +100,7 @@ def test_levels_do_not_depend_on_which_features_are_missing(fitted, which):
         assert transform.n_input == mdata[name].n_vars or name == "adt"
 
 
-def test_too_many_that_are_missing_are_refused_with_a_remedy_that_works(fitted):
+def test_too_many_missing_features_are_rejected_with_a_working_remedy(fitted):
     model, mdata = fitted
     used = in_use(model, "adt")
     query = change(mdata, "adt", list(used[used.size // 3 :]))
@@ -131,7 +127,7 @@ def test_too_many_that_are_missing_are_refused_with_a_remedy_that_works(fitted):
     assert MAX_MISSING == 0.2
 
 
-def test_genes_that_are_not_in_use_may_all_be_missing(pbmc_small):
+def test_unused_genes_may_be_missing(pbmc_small):
     model = fit(pbmc_small, n_top_genes=200)
     used = in_use(model, "rna")
     query = change(pbmc_small, "rna", list(used), pbmc_small.n_obs)
@@ -141,7 +137,7 @@ def test_genes_that_are_not_in_use_may_all_be_missing(pbmc_small):
     assert np.corrcoef(latent.ravel(), whole.ravel())[0, 1] > 0.9
 
 
-def test_a_loaded_model_beside_other_features_encodes_but_does_not_train(fitted, tmp_path):
+def test_a_model_loaded_with_missing_features_encodes_but_does_not_train(fitted, tmp_path):
     model, mdata = fitted
     model.save(tmp_path / "model")
     query = change(mdata, "rna", list(in_use(model, "rna")[5:]))
@@ -154,11 +150,11 @@ def test_a_loaded_model_beside_other_features_encodes_but_does_not_train(fitted,
     assert len(IndiSeek.load(tmp_path / "again", adata=False).get_var_names()["rna"]) == 1000
 
 
-# --- one modality alone -----------------------------------------------------------------------------------------------
+# --- one modality alone ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["rna", "adt"])
-def test_one_modality_alone_has_its_representations(fitted, name, tmp_path):
+def test_one_modality_alone_is_represented(fitted, name, tmp_path):
     model, mdata = fitted
     query = MuData({name: mdata[name][:N_QUERY].copy()})
     expected = all_latents(model, indices=np.arange(N_QUERY))
@@ -184,11 +180,11 @@ def test_one_modality_alone_has_its_representations(fitted, name, tmp_path):
     )
 
 
-# --- cells with one modality ------------------------------------------------------------------------------------------
+# --- cells with one modality ----------------------------------------------------------------------
 
 
 def hide(mdata: MuData) -> MuData:
-    """Data in which every fourth cell lacks the proteins, every other fourth one the RNA, and modalities have orders of their own."""
+    """Remove proteins from a quarter of the cells and RNA from another; reorder one modality."""
     number = np.arange(mdata.n_obs)
     made = MuData(
         {"rna": mdata["rna"][number % 4 != 1].copy(), "adt": mdata["adt"][number[number % 4 != 2][::-1]].copy()}
@@ -214,7 +210,7 @@ def test_a_mosaic_trains_on_the_cells_with_both(mosaic):
     assert set(mdata.obs_names[model.split.test]) == set(paired) & set(mdata.obs_names[::5])
 
 
-def test_each_cell_has_the_representations_that_it_can_have(mosaic, messages):
+def test_representations_of_missing_modalities_are_nan(mosaic, messages):
     model, mdata, whole = mosaic
     model.write_latents()
     has = {name: mdata.obs_names.isin(mdata[name].obs_names) for name in ("rna", "adt")}
@@ -232,12 +228,12 @@ def test_each_cell_has_the_representations_that_it_can_have(mosaic, messages):
     np.testing.assert_allclose(mdata.obsm[_keys.JOINT][both], expected["joint"][place[both]], atol=2e-5)
     assert np.isnan(mdata.obsm[_keys.JOINT][~both]).all()
     assert mdata.obs[_keys.SPLIT].isna().to_numpy()[~both].all()
-    told = [
+    logged = [
         record.message
         for record in messages.records
         if "Representations that need a missing modality are NaN" in record.message
     ]
-    assert told == [
+    assert logged == [
         f"Of {mdata.n_obs:,} cells not all have both modalities: {has['rna'].sum()} (obs['indiseek_has_rna']); "
         f"{has['adt'].sum()} (obs['indiseek_has_adt']). Representations that need a missing modality are NaN."
     ]
@@ -245,7 +241,7 @@ def test_each_cell_has_the_representations_that_it_can_have(mosaic, messages):
     assert not {_keys.has("rna"), _keys.has("adt")} & set(whole.obs)
 
 
-def test_what_is_done_with_a_trained_mosaic(mosaic, tmp_path):
+def test_all_methods_accept_a_mosaic(mosaic, tmp_path):
     model, mdata, _ = mosaic
     model.train_prediction(2, enable_progress_bar=False)
     lone = ~find_cells(model, mdata, ["adt"])
@@ -264,13 +260,13 @@ def test_what_is_done_with_a_trained_mosaic(mosaic, tmp_path):
     np.testing.assert_array_equal(loaded.split.test, model.split.test)
 
 
-def test_the_set_up_says_which_cells_lack_what(_pbmc_covid_once, messages):
+def test_set_up_logs_cells_that_lack_a_modality(_pbmc_covid_once, messages):
     mdata = hide(_pbmc_covid_once[::30].copy())
     IndiSeek.setup_mudata(mdata)
-    (told,) = [record.message for record in messages.records if "not every cell" in record.message]
-    assert "50 lack 'rna'" in told
-    assert "50 lack 'adt'" in told
-    assert told.endswith("The model learns from the 100 cells with both.")
+    (line,) = [record.message for record in messages.records if "not every cell" in record.message]
+    assert "50 lack 'rna'" in line
+    assert "50 lack 'adt'" in line
+    assert line.endswith("The model learns from the 100 cells with both.")
 
 
 def test_a_real_mosaic(shared_data):

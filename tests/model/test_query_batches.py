@@ -1,4 +1,4 @@
-"""A batch that comes after the training: what it adds is estimated, and the reference stays as it is."""
+"""New batches after training: their effects are estimated, and the reference is not changed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from indiseek_sc.metrics import label_accuracy
 
 from .conftest import all_latents, assert_equal_latents, fit
 
-# --- the estimate -----------------------------------------------------------------------------------------------------
+# --- the estimate ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("composition", ["alike", "other", "some states alone"])
+@pytest.mark.parametrize("composition", ["same", "different", "some states only"])
 @pytest.mark.parametrize("shift", [0.0, 2.0, 5.0])  # states are 15 apart
-def test_a_known_offset_is_found_whatever_the_composition(composition, shift):
+def test_a_known_offset_is_recovered_for_any_composition(composition, shift):
     rng = np.random.default_rng(0)
     centers = 2 * rng.normal(size=(8, 30))
-    shares = {"alike": np.ones(8), "other": 0.6 ** np.arange(8), "some states alone": (np.arange(8) > 4).astype(float)}
+    shares = {
+        "same": np.ones(8),
+        "different": 0.6 ** np.arange(8),
+        "some states only": (np.arange(8) > 4).astype(float),
+    }
     x = centers[rng.integers(8, size=2000)] + rng.normal(size=(2000, 30))
     mean = x.mean(axis=0)
     new = centers[rng.choice(8, size=400, p=shares[composition] / shares[composition].sum())] + rng.normal(
@@ -38,7 +42,7 @@ def test_a_known_offset_is_found_whatever_the_composition(composition, shift):
     assert np.linalg.norm(found - added) < 0.7
 
 
-def test_few_cells_are_drawn_to_no_offset():
+def test_the_offset_of_few_cells_is_shrunk():
     states = [np.zeros((1, 3))]
     (one,) = fit_added_offset([np.full((1, 3), 21.0)], states)
     np.testing.assert_allclose(one, 1.0)
@@ -46,11 +50,11 @@ def test_few_cells_are_drawn_to_no_offset():
     np.testing.assert_allclose(many, 0.99)
 
 
-# --- the model --------------------------------------------------------------------------------------------------------
+# --- the model ------------------------------------------------------------------------------------
 
 
 def handle(mdata: MuData, *, name: str) -> MuData:
-    """The same cells as another handling would have them: counts of some genes and of most proteins are scaled."""
+    """Return cells with a simulated batch effect, which scales some genes and most proteins."""
     rng = np.random.default_rng(1)
     mdata = mdata.copy()
     for modality, share in (("rna", 0.3), ("adt", 0.8)):
@@ -69,7 +73,7 @@ def pack(mdata: MuData) -> MuData:
 
 @pytest.fixture(scope="module")
 def cells(_pbmc_covid_once) -> dict[str, MuData]:
-    """Cells to train on, and cells of the same batches."""
+    """Return training cells, and query cells of the same batches."""
     whole = pack(_pbmc_covid_once)
     return {"reference": whole[::5].copy(), "query": whole[2::10].copy()}
 
@@ -79,7 +83,7 @@ def reference(cells) -> IndiSeek:
     return fit(cells["reference"].copy(), setup={"batch_key": "batch"})
 
 
-def test_what_a_new_batch_adds_is_taken_out_and_the_reference_stays(cells, reference, tmp_path):
+def test_the_effect_of_a_new_batch_is_subtracted_and_the_reference_unchanged(cells, reference, tmp_path):
     before = all_latents(reference)
     names = list(reference.registry_["field_registries"]["batch"]["state_registry"]["categorical_mapping"])
     truth = all_latents(reference, cells["query"].copy())
@@ -96,7 +100,7 @@ def test_what_a_new_batch_adds_is_taken_out_and_the_reference_stays(cells, refer
     assert_equal_latents(before, all_latents(reference))
     assert_equal_latents(before, all_latents(model, cells["reference"].copy()))
 
-    # As if the cells were of a batch that is known, without an estimate.
+    # For comparison: the cells assigned to a known batch, without an estimated offset.
     as_known = new.copy()
     as_known.obs["batch"] = names[0]
     without = all_latents(reference, as_known)
@@ -125,7 +129,7 @@ def test_what_a_new_batch_adds_is_taken_out_and_the_reference_stays(cells, refer
 
 
 @pytest.mark.parametrize("name", ["rna", "adt"])
-def test_one_modality_is_enough(cells, reference, name):
+def test_one_modality_suffices(cells, reference, name):
     new = handle(cells["query"], name="new")
     alone = MuData({name: new[name].copy()})
     alone.obs["batch"] = "new"
@@ -141,7 +145,7 @@ def test_one_modality_is_enough(cells, reference, name):
     assert not model.module.covariate_offsets[role].overall[-1].any()
 
 
-def test_cells_of_known_batches_need_no_estimate(cells, reference):
+def test_cells_of_known_batches_are_not_changed(cells, reference):
     query = cells["query"].copy()
     model = IndiSeek.load_query_data(query, reference)
     assert model.module.design.n_added == 0
@@ -156,7 +160,7 @@ def test_cells_of_known_batches_need_no_estimate(cells, reference):
 
 
 @pytest.mark.parametrize("settings", [{"setup": None}, {"batch_offsets": False}, {"one": True}])
-def test_references_of_one_batch_and_without_offsets(cells, settings):
+def test_references_with_one_batch_or_without_offsets(cells, settings):
     mdata = cells["reference"][::2].copy()
     if settings.pop("one", False):
         mdata.obs["batch"] = "only"
@@ -171,7 +175,7 @@ def test_references_of_one_batch_and_without_offsets(cells, settings):
     assert_equal_latents(all_latents(model), all_latents(query, mdata.copy()))
 
 
-def test_a_prediction_for_a_new_batch(cells, reference):
+def test_prediction_for_a_new_batch(cells, reference):
     reference.train_prediction(2, enable_progress_bar=False)
     alone = MuData({"rna": handle(cells["query"], name="new")["rna"].copy()})
     alone["rna"].obs["batch"] = "new"
@@ -182,7 +186,7 @@ def test_a_prediction_for_a_new_batch(cells, reference):
     assert np.corrcoef(predicted.to_numpy().ravel(), truth.to_numpy().ravel())[0, 1] > 0.7
 
 
-def test_a_rival_reads_new_batches_too(cells):
+def test_baselines_load_query_data(cells):
     mdata = cells["reference"][::4].copy()
     JointOpt.setup_mudata(mdata, batch_key="batch")
     model = JointOpt(mdata)
@@ -192,10 +196,10 @@ def test_a_rival_reads_new_batches_too(cells):
     assert torch.isfinite(torch.from_numpy(query.get_latent_representation())).all()
 
 
-# --- aligned copies ---------------------------------------------------------------------------------------------------
+# --- prepared queries -----------------------------------------------------------------------------
 
 
-def test_an_aligned_copy_has_the_features_of_the_model(cells, reference, tmp_path):
+def test_a_prepared_query_has_the_features_of_the_model(cells, reference, tmp_path):
     names = reference.get_var_names()
     lacking = list(names["adt"][::10])
     query = cells["query"].copy()

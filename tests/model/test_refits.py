@@ -1,4 +1,4 @@
-"""Models trained anew on halves of the cells."""
+"""Refits: models trained again on halves of the cells."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_pairs_of_refits_hold_out_complementary_halves(refitted):
     assert 0.3 < (held_out[:, 0] == held_out[:, 2]).mean() < 0.7
 
 
-def test_what_is_written(refitted):
+def test_written_entries(refitted):
     model, mdata, before, keys = refitted
     assert set(mdata.obsm) - keys == {_keys.refits("rna"), _keys.refits("adt"), _keys.REFITS_HELD_OUT}
     noted = mdata.uns[_keys.REFITS]
@@ -49,12 +49,12 @@ def test_what_is_written(refitted):
         assert latents.dtype == np.float32
         assert latents.shape == (mdata.n_obs, noted[f"widths_{role}"].sum())
         assert np.isfinite(latents).all()
-    for name, x in model.module.state_dict().items():  # the model itself is as it was
+    for name, x in model.module.state_dict().items():  # the model itself is not changed
         assert torch.equal(x, before[name])
 
 
 def test_refits_are_models_of_these_cells(refitted):
-    """A refit is what a model of the same settings gives that is trained with the same cells held out."""
+    """A refit equals a model with the same settings, seed and held-out cells."""
     model, mdata, _, _ = refitted
     alone = IndiSeek(mdata, seed=1)
     alone.train(
@@ -76,12 +76,12 @@ def test_refits_are_models_of_these_cells(refitted):
 def test_the_same_seed_gives_the_same_refits(refitted):
     model, mdata, _, _ = refitted
     first = mdata.obsm[_keys.refits("adt")].copy()
-    model.write_refits(4, n_jobs=2, **QUICK)  # in whatever process
+    model.write_refits(4, n_jobs=2, **QUICK)  # in other processes
     np.testing.assert_array_equal(mdata.obsm[_keys.refits("adt")], first)
 
 
-def test_data_of_a_file_go_to_other_processes(_pbmc_covid_once, tmp_path):
-    """As they are in memory, and as they are left on the disk."""
+def test_data_of_a_file_can_be_pickled(_pbmc_covid_once, tmp_path):
+    """This applies to data in memory and to backed data."""
     _pbmc_covid_once[::60].copy().write(tmp_path / "cells.h5mu")
     for backed in (False, "r"):
         mdata = mudata.read_h5mu(tmp_path / "cells.h5mu", backed=backed)
@@ -91,14 +91,14 @@ def test_data_of_a_file_go_to_other_processes(_pbmc_covid_once, tmp_path):
             assert (again[name].X != _pbmc_covid_once[::60][name].X).nnz == 0
 
 
-def test_theta_reads_them(refitted):
+def test_modality_importance_uses_refits(refitted):
     _, mdata, _, _ = refitted
     table = tl.modality_importance(mdata, "cell_type")
     assert table["information_rna"].notna().any()
     assert table["claim"].isin(["rna", "adt", "undecided", "neither", "not assessed"]).all()
 
 
-def test_samples_are_in_one_half(refitted):
+def test_samples_are_not_divided(refitted):
     model, mdata, _, _ = refitted
     mdata.obs["donor"] = np.random.default_rng(0).choice([f"d{i}" for i in range(12)], mdata.n_obs)
     model.write_refits(4, sample_key="donor", max_epochs=0, enable_progress_bar=False)
@@ -109,7 +109,7 @@ def test_samples_are_in_one_half(refitted):
     assert mdata.uns[_keys.REFITS]["sample_key"] == "donor"
 
 
-def test_a_batch_that_a_half_lacks(_pbmc_covid_once):
+def test_a_half_without_a_batch_is_rejected(_pbmc_covid_once):
     mdata = _pbmc_covid_once[::20].copy()
     mdata.obs["donor"] = np.random.default_rng(0).choice([f"d{i}" for i in range(6)], mdata.n_obs)
     model = fit(mdata, setup={"batch_key": "donor"}, train={"held_out": None, "max_epochs": 0})
@@ -119,8 +119,8 @@ def test_a_batch_that_a_half_lacks(_pbmc_covid_once):
     assert _keys.REFITS not in mdata.uns
 
 
-def test_halves_of_samples_have_all_batches(_pbmc_covid_once):
-    """Two samples of a small batch are never in one half."""
+def test_halves_of_samples_contain_all_batches(_pbmc_covid_once):
+    """The two samples of a small batch are always in different halves."""
     mdata = _pbmc_covid_once[::20].copy()
     mdata.obs["sample"] = np.random.default_rng(0).choice([f"s{i}" for i in range(8)], mdata.n_obs)
     mdata.obs["run"] = np.where(mdata.obs["sample"].isin(["s0", "s1"]), "small", "large")
@@ -131,7 +131,7 @@ def test_halves_of_samples_have_all_batches(_pbmc_covid_once):
         assert set(mdata.obs["run"][column]) == set(mdata.obs["run"][~column]) == {"small", "large"}
 
 
-def test_a_baseline_has_refits(_pbmc_covid_once):
+def test_refits_of_a_baseline(_pbmc_covid_once):
     mdata = _pbmc_covid_once[::30].copy()
     JointOpt.setup_mudata(mdata)
     model = JointOpt(mdata)
@@ -154,7 +154,7 @@ def test_a_baseline_has_refits(_pbmc_covid_once):
         ({"seed": -1}, ValueError, "seed"),
     ],
 )
-def test_refused(refitted, arguments, error, message):
+def test_invalid_arguments_are_rejected(refitted, arguments, error, message):
     model, mdata, _, _ = refitted
     mdata.obs["one"] = "sample"
     mdata.obs["gaps"] = [None, *(f"s{i % 7}" for i in range(1, mdata.n_obs))]
@@ -165,7 +165,7 @@ def test_refused(refitted, arguments, error, message):
     assert mdata.uns[_keys.REFITS].keys() == before[0].keys()
 
 
-def test_needs_what_the_model_wrote(_pbmc_covid_once):
+def test_refits_require_written_representations(_pbmc_covid_once):
     mdata = _pbmc_covid_once[::20].copy()
     IndiSeek.setup_mudata(mdata)
     model = IndiSeek(mdata)

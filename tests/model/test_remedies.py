@@ -1,4 +1,4 @@
-"""What an error says to do is done, and then it works."""
+"""Following the remedy of an error message resolves the error."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def with_obs(mdata: MuData, other: MuData) -> MuData:
     return mdata
 
 
-def of_two_minds(mdata: MuData) -> MuData:
+def with_different_batches(mdata: MuData) -> MuData:
     mdata["rna"].obs["batch"] = np.array(["x", "y"])[np.arange(N) % 2]
     mdata["adt"].obs["batch"] = np.array(["x", "y"])[np.arange(N) % 3 // 2]
     return mdata
@@ -73,19 +73,19 @@ def objects(mdata: MuData) -> MuData:
     return mdata
 
 
-# name: (what is wrong, arguments of the set-up, how the message introduces what to do, how many cells are left)
+# name: (change of the data, arguments, text of the message before the remedy, cells left)
 SETUPS: dict[str, tuple[Callable[[MuData], MuData], dict[str, Any], str, int]] = {
-    "two chains a cell": (chains, {}, "take it out: ", N),
-    "two columns of batches": (lambda m: m, {"batch_key": ["run", "donor"]}, "Make one of them: ", N),
-    "an axis too many": (cube, {"adt_obsm_key": "cube"}, "Make one: ", N),
-    "an array of objects": (objects, {"adt_layer": "objects"}, "Convert them: ", N),
+    "two chains per cell": (chains, {}, "take it out: ", N),
+    "two batch columns": (lambda m: m, {"batch_key": ["run", "donor"]}, "Make one of them: ", N),
+    "three-dimensional array": (cube, {"adt_obsm_key": "cube"}, "Make one: ", N),
+    "array of objects": (objects, {"adt_layer": "objects"}, "Convert them: ", N),
 }
 
 
 @pytest.mark.parametrize("name", SETUPS)
-def test_the_set_up_works_after_what_it_says(name: str) -> None:
-    spoil, arguments, introduction, n_cells = SETUPS[name]
-    variables = {"mdata": spoil(make_cells()), "mudata": mudata, "numpy": np}
+def test_set_up_succeeds_after_the_suggested_remedy(name: str) -> None:
+    change, arguments, introduction, n_cells = SETUPS[name]
+    variables = {"mdata": change(make_cells()), "mudata": mudata, "numpy": np}
     with pytest.raises((TypeError, ValueError)) as error:
         IndiSeek.setup_mudata(variables["mdata"], **arguments)
     remedy, _, then = str(error.value).partition(introduction)[2].partition("; then ")
@@ -99,10 +99,10 @@ def test_the_set_up_works_after_what_it_says(name: str) -> None:
     assert mdata.obs["cell_type"].notna().all()
 
 
-@pytest.mark.parametrize(("spoil", "n_paired"), [(filtered, N // 2), (more_of_atac, N)])
-def test_cells_that_lack_a_modality_are_no_error(spoil: Callable, n_paired: int) -> None:
-    """Whether or not the data were updated after they were filtered, and if another modality has cells that lack both."""
-    mdata = spoil(make_cells())
+@pytest.mark.parametrize(("change", "n_paired"), [(filtered, N // 2), (more_of_atac, N)])
+def test_cells_may_lack_a_modality(change: Callable, n_paired: int) -> None:
+    """Filtered data need no update, and another modality may have additional cells."""
+    mdata = change(make_cells())
     IndiSeek.setup_mudata(mdata)
     model = IndiSeek(mdata)
     model.train(1, enable_progress_bar=False, plan_kwargs={"n_critic_warmup_steps": 2}, train_size=0.9)
@@ -111,8 +111,8 @@ def test_cells_that_lack_a_modality_are_no_error(spoil: Callable, n_paired: int)
 
 
 @pytest.mark.parametrize("remedy", ["'rna:batch'", "'adt:batch'", "mdata.obs['batch']"])
-def test_modalities_that_disagree_about_the_batch(remedy: str) -> None:
-    mdata = of_two_minds(make_cells())
+def test_remedies_if_modalities_disagree_about_the_batch(remedy: str) -> None:
+    mdata = with_different_batches(make_cells())
     with pytest.raises(ValueError, match="disagree about") as error:
         IndiSeek.setup_mudata(mdata, batch_key="batch")
     assert remedy in str(error.value)
@@ -122,7 +122,7 @@ def test_modalities_that_disagree_about_the_batch(remedy: str) -> None:
     assert IndiSeek(mdata).summary_stats["n_batch"] == 2
 
 
-def test_a_change_of_names_of_cells_asks_for_an_update() -> None:
+def test_renamed_cells_require_an_update() -> None:
     mdata = make_cells()
     mdata["adt"].obs_names = [f"other{i}" for i in range(N)]
     with pytest.raises(ValueError, match=r"Remedy: mdata\.update\(\)"):
@@ -132,7 +132,7 @@ def test_a_change_of_names_of_cells_asks_for_an_update() -> None:
         IndiSeek.setup_mudata(mdata)
 
 
-def test_modalities_as_totalvi_calls_them() -> None:
+def test_protein_layer_is_accepted_as_in_totalvi() -> None:
     mdata = MuData({"gex": make_cells()["rna"], "second": make_cells()["adt"]})
     IndiSeek.setup_mudata(mdata, modalities={"rna_layer": "gex", "protein_layer": "second"})
     assert IndiSeek(mdata).modalities == {"rna": "gex", "adt": "second"}
@@ -140,7 +140,7 @@ def test_modalities_as_totalvi_calls_them() -> None:
         IndiSeek.setup_mudata(mdata, modalities={"adt_layer": "gex", "protein_layer": "second"})
 
 
-def test_values_that_single_precision_does_not_hold_are_named() -> None:
+def test_values_beyond_single_precision_are_rejected() -> None:
     mdata = make_cells()
     mdata["adt"].layers["norm"] = mdata["adt"].X.astype(np.float64) / 3
     mdata["adt"].layers["norm"][3, 2] = 1e39
@@ -150,14 +150,14 @@ def test_values_that_single_precision_does_not_hold_are_named() -> None:
         IndiSeek.setup_mudata(mdata, adt_layer="norm")
 
 
-def test_text_among_values_is_named() -> None:
+def test_text_among_values_is_rejected() -> None:
     mdata = objects(make_cells())
     mdata["adt"].layers["objects"][3, 2] = "none"
     with pytest.raises(TypeError, match="'none' in cell 'cell3', 'adt2'"):
         IndiSeek.setup_mudata(mdata, adt_layer="objects")
 
 
-def test_batches_of_numbers_and_text() -> None:
+def test_batches_of_mixed_numbers_and_text() -> None:
     mdata = make_cells()
     mdata.obs["batch"] = pd.Series(np.array([1, "2b"], dtype=object)[np.arange(N) % 2], index=mdata.obs_names)
     IndiSeek.setup_mudata(mdata, batch_key="batch")
@@ -168,7 +168,7 @@ def test_batches_of_numbers_and_text() -> None:
     model._validate_anndata(query)
     assert list(query.obs["_scvi_batch"][:2]) == [1, 0]
     query = make_cells(seed=2)
-    query.obs["batch"] = 1.0  # as a column becomes that lacked a value for a while
+    query.obs["batch"] = 1.0  # whole numbers become floats in columns with missing values
     model._validate_anndata(query)
     assert (query.obs["_scvi_batch"] == 0).all()
 
@@ -188,7 +188,7 @@ def model() -> IndiSeek:
     return train(mdata, batch_key="batch")
 
 
-def test_a_stage_that_is_not_trained() -> None:
+def test_remedy_for_an_untrained_stage() -> None:
     mdata = make_cells()
     IndiSeek.setup_mudata(mdata)
     model = IndiSeek(mdata)
@@ -210,8 +210,8 @@ def test_the_batch_may_be_in_the_other_modality(model: IndiSeek) -> None:
     assert len(model.predict_modality("rna", "adt", query).mean) == N
 
 
-def test_the_batch_of_the_modality_that_was_named_counts() -> None:
-    mdata = of_two_minds(make_cells())
+def test_the_batch_of_the_named_modality_is_used() -> None:
+    mdata = with_different_batches(make_cells())
     model = train(mdata, batch_key="batch", modalities={"batch_key": "rna"})
     latents = mdata.obs["_scvi_batch"].to_numpy()
     np.testing.assert_array_equal(latents, np.arange(N) % 2)
@@ -223,14 +223,14 @@ def test_the_batch_of_the_modality_that_was_named_counts() -> None:
     assert mdata.uns[_keys.SETTINGS]["batch_key"] == "rna:batch"
 
 
-def test_a_copy_of_a_column_that_mudata_keeps_is_no_batch() -> None:
-    mdata = of_two_minds(make_cells())
+def test_the_copy_of_a_column_kept_by_mudata_is_ignored() -> None:
+    mdata = with_different_batches(make_cells())
     mdata.obs["rna:batch"] = "x"
     IndiSeek.setup_mudata(mdata, batch_key="rna:batch")
     np.testing.assert_array_equal(mdata.obs["_scvi_batch"], np.arange(N) % 2)
 
 
-def test_views_are_read_as_they_are(model: IndiSeek, tmp_path) -> None:
+def test_views_are_read(model: IndiSeek, tmp_path) -> None:
     mdata, names = model.adata, model.adata.obs_names[[7, 2, 30]]
     latent = model.get_latent_representation()
     np.testing.assert_allclose(model.get_latent_representation(mdata[:10]), latent[:10], atol=1e-6)
@@ -239,12 +239,12 @@ def test_views_are_read_as_they_are(model: IndiSeek, tmp_path) -> None:
     assert mdata.is_view is False
     np.testing.assert_allclose(model.get_latent_representation(), latent)
     assert len(model.predict_modality("rna", "adt", mdata[:10]).mean) == 10
-    assert len(IndiSeek._per_instance_manager_store[model.id]) <= 2  # copies are let go
+    assert len(IndiSeek._per_instance_manager_store[model.id]) <= 2  # copies are released
     with pytest.raises(ValueError, match=r"view of other data.* mdata = mdata\.copy\(\)"):
         model.write_latents(mdata[:10])
 
 
-def test_cells_are_chosen_by_name_mask_or_number(model: IndiSeek) -> None:
+def test_cells_are_selected_by_name_mask_or_number(model: IndiSeek) -> None:
     latent, names = model.get_latent_representation(), model.adata.obs_names
     mask = pd.Series(np.arange(N) < 2, index=names)
     for form in ([1, 0], list(names[[1, 0]]), names[[1, 0]], np.array(names[[1, 0]])):
@@ -258,7 +258,7 @@ def test_cells_are_chosen_by_name_mask_or_number(model: IndiSeek) -> None:
         model.get_features(modality="rna", indices=["cell1", "nobody", "no one"])
 
 
-def test_cells_without_the_target_are_left_out_by_name(model: IndiSeek) -> None:
+def test_cells_without_the_target_can_be_left_out(model: IndiSeek) -> None:
     query = make_cells([f"new{i}" for i in range(20)], seed=4)
     query.mod["adt"] = query["adt"][:15].copy()
     query.update()
@@ -269,7 +269,7 @@ def test_cells_without_the_target_are_left_out_by_name(model: IndiSeek) -> None:
 
 
 @pytest.mark.parametrize("latent", ["joint", "shared_rna"])
-def test_a_missing_map_is_made_as_the_error_says(model: IndiSeek, latent: str) -> None:
+def test_remedy_for_a_missing_umap(model: IndiSeek, latent: str) -> None:
     mdata = model.adata
     mdata.obsm.pop("X_umap", None)
     with pytest.raises(KeyError) as error:
@@ -281,7 +281,7 @@ def test_a_missing_map_is_made_as_the_error_says(model: IndiSeek, latent: str) -
     plt.close("all")
 
 
-def test_missing_weights_are_made_as_the_errors_say() -> None:
+def test_remedies_for_missing_wnn_weights() -> None:
     mdata = make_cells()
     for _ in range(4):
         try:

@@ -1,4 +1,4 @@
-"""What a user says of how stages run, and what a run makes of it."""
+"""Options of a training run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read(**given) -> RunOptions:
     return read_options(MODEL, **{**GIVEN, **given})
 
 
-def test_what_is_not_given_is_as_the_model_was_made():
+def test_defaults_are_the_settings_of_the_model():
     options = read()
     assert options.optimisation == MODEL.settings.optimisation
     assert options.device.torch == torch.device("cpu")
@@ -38,7 +38,7 @@ def test_what_is_not_given_is_as_the_model_was_made():
     assert options.trainer == TrainerOptions(enable_progress_bar=False)
 
 
-def test_what_is_given_changes_one_run_alone():
+def test_arguments_change_one_run_only():
     changed = read(
         batch_size=np.int32(64), plan_kwargs={"n_critic_steps": 2}, trainer_kwargs={"early_stopping_patience": 3}
     ).optimisation
@@ -47,7 +47,7 @@ def test_what_is_given_changes_one_run_alone():
     assert MODEL.settings == make_settings("default")
 
 
-def test_epochs_of_all_stages_or_of_some():
+def test_max_epochs_for_all_or_some_stages():
     assert read(max_epochs=np.int16(3)).max_epochs == dict.fromkeys(EPOCH_STAGES, 3)
     given = read(max_epochs={"flow": np.int64(0), "decoder": 2}).max_epochs
     assert given == {"flow": 0, "decoder": 2}
@@ -74,7 +74,7 @@ def test_epochs_of_all_stages_or_of_some():
         ({"trainer_kwargs": {"early_stopping_patience": True}}, "early_stopping_patience must be"),
     ],
 )
-def test_numbers_that_make_no_sense(given, message):
+def test_invalid_numbers_are_rejected(given, message):
     with pytest.raises(ValueError, match=message):
         read(**given)
 
@@ -91,15 +91,15 @@ def test_numbers_that_make_no_sense(given, message):
         (30_000, 0.5, 50),
     ],
 )
-def test_steps_of_an_epoch(n_cells, limit, expected):
-    """All batches, at most 100 of them, and at most as many as the user says."""
+def test_steps_per_epoch(n_cells, limit, expected):
+    """An epoch has all batches, up to 100 and up to the limit of the user."""
     cells, rows = torch.zeros(n_cells, 1), torch.arange(n_cells)
     options = RunOptions(MODEL.settings.optimisation, trainer=TrainerOptions(limit_train_batches=limit))
     run = StageRun(None, options, Rows(rows, rows[:1]), {}, 0)
     assert run.steps_per_epoch(StageData(cells, rows, rows[:1], batch_size=100)) == expected
 
 
-def test_a_copy_of_the_module_is_trained_and_the_model_keeps_its_own():
+def test_training_a_copy_of_the_module_does_not_change_the_model():
     mdata = synthetic.make("S1", 60)
     IndiSeek.setup_mudata(mdata)
     model = IndiSeek(mdata)

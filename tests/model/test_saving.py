@@ -1,4 +1,4 @@
-"""Saved models: nothing of a stranger's folder is run, damage is named, and a save that fails leaves the former model whole."""
+"""Saved models: no code is executed, damage is reported, failed saves keep the former model."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from indiseek_sc.model import _files
 from indiseek_sc.model._files import decode, encode, read_values, write_values
 
 from .conftest import all_latents, assert_equal_latents
-from .make_saved_model import ARCHIVE, draw_cells, latents_of
+from .make_saved_model import ARCHIVE, LATENTS, draw_cells, latents_of
 
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """A saved model, of 240 cells."""
+    """Return the folder of a saved model of 240 cells."""
     shutil.unpack_archive(ARCHIVE, tmp_path / "model")
     return tmp_path / "model"
 
 
-def test_values_come_back_as_they_were():
+def test_values_survive_encoding():
     table = pd.DataFrame({"epoch": [0.5, np.nan], "name": ["a", "b"]}, index=pd.Index([3, 4], name="epoch"))
     values = {
         "numbers": [1, 2.5, np.float32(0.5), np.int64(7), True, np.bool_(False), None, float("inf")],
@@ -55,18 +55,18 @@ def test_values_come_back_as_they_were():
     assert found["empty"] == values["empty"]
     pd.testing.assert_frame_equal(found["table"], table)
     with pytest.raises(TypeError, match="mine/0: a function cannot be saved"):
-        encode({"mine": [test_values_come_back_as_they_were]}, {})
+        encode({"mine": [test_values_survive_encoding]}, {})
 
 
-def test_of_a_part_of_a_tensor_only_the_part_is_written(tmp_path):
+def test_only_the_used_part_of_a_storage_is_written(tmp_path):
     write_values(tmp_path, "x", {"part": torch.zeros(1_000_000)[:3]})
     assert (tmp_path / "x.pt").stat().st_size < 3_000
     assert read_values(tmp_path, "x")["part"].shape == (3,)
 
 
-def test_a_model_of_the_first_format_loads_and_gives_its_representations(folder, capsys):
+def test_a_model_of_format_1_gives_the_same_representations(folder, capsys):
     assert ARCHIVE.stat().st_size < 200_000
-    mdata, noted = draw_cells(), dict(np.load(folder / "codes.npz"))
+    mdata, noted = draw_cells(), dict(np.load(folder / LATENTS))
     for model, cells in (
         (IndiSeek.load(folder, mdata, accelerator="cpu"), None),
         (IndiSeek.load(folder, adata=False), mdata.copy()),
@@ -82,7 +82,7 @@ def test_a_model_of_the_first_format_loads_and_gives_its_representations(folder,
     assert "IndiSeek.setup_mudata(\n    mdata,\n    rna_layer=None" in capsys.readouterr().out
 
 
-def test_what_is_loaded_is_saved_again(folder, tmp_path):
+def test_a_loaded_model_can_be_saved_again(folder, tmp_path):
     model = IndiSeek.load(folder, draw_cells())
     model.save(tmp_path / "again", prefix="b-", save_anndata=True)
     assert {file.name for file in (tmp_path / "again").iterdir()} == {"b-model.pt", "b-model.json", "b-mdata.h5mu"}
@@ -100,7 +100,7 @@ def test_what_is_loaded_is_saved_again(folder, tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["../outside-", "/tmp/outside-", "folder/x-"])
-def test_nothing_is_written_or_read_outside_the_folder(folder, tmp_path, prefix):
+def test_prefixes_cannot_leave_the_folder(folder, tmp_path, prefix):
     model = IndiSeek.load(folder, adata=False)
     with pytest.raises(ValueError, match="prefix must be the beginning of file names, without folders"):
         model.save(tmp_path / "new", prefix=prefix)
@@ -110,7 +110,7 @@ def test_nothing_is_written_or_read_outside_the_folder(folder, tmp_path, prefix)
 
 
 class Bomb:
-    """Runs code where it is unpickled."""
+    """An object that executes code when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -119,25 +119,25 @@ class Bomb:
         return Path.touch, (self.path,)
 
 
-def _sign(folder: Path) -> None:
-    """Let the checksum be that of the weights that are there, as a stranger would."""
+def _update_checksum(folder: Path) -> None:
+    """Replace the checksum by that of the present weights, as an attacker would."""
     settings = json.loads((folder / "model.json").read_text())
     settings["sha256"] = _files._hash(folder / "model.pt")
     (folder / "model.json").write_text(json.dumps(settings))
 
 
 @pytest.mark.parametrize("how", ["pickle", "torch", "legacy"])
-def test_a_folder_of_a_stranger_runs_nothing(folder, tmp_path, how):
-    mark, weights = tmp_path / "representation ran", folder / "model.pt"
+def test_an_untrusted_folder_executes_no_code(folder, tmp_path, how):
+    mark, weights = tmp_path / "code was executed", folder / "model.pt"
     if how == "pickle":
         weights.write_bytes(pickle.dumps(Bomb(mark)))
     else:
         torch.save({"weights/x": Bomb(mark)}, weights, _use_new_zipfile_serialization=how == "torch")
     assert not mark.exists()
-    _sign(folder)
+    _update_checksum(folder)
     with pytest.raises(ValueError, match=r"model\.pt"):
         IndiSeek.load(folder, adata=False)
-    (folder / "model.json").unlink()  # as models were saved before
+    (folder / "model.json").unlink()  # as in the former format
     for read in (lambda: IndiSeek.load(folder, adata=False), lambda: IndiSeek.load_registry(folder)):
         with pytest.raises(ValueError, match=r"no model.json beside it.*could run any code.*train again and save"):
             read()
@@ -145,13 +145,13 @@ def test_a_folder_of_a_stranger_runs_nothing(folder, tmp_path, how):
 
 
 @pytest.mark.parametrize("n_done", [0, 1])
-def test_what_is_killed_while_it_writes_leaves_former_values_or_new_ones(tmp_path, monkeypatch, n_done):
+def test_an_interrupted_write_leaves_old_or_new_values(tmp_path, monkeypatch, n_done):
     write_values(tmp_path, "x", {"number": 0, "tensor": torch.tensor(0)})
     moved = []
 
     def replace(source, target):
         if len(moved) == n_done:
-            raise SystemExit  # nothing after this is done, as when the process is killed
+            raise SystemExit  # as if the process were killed here
         moved.append(target)
         os.rename(source, target)
 
@@ -180,19 +180,19 @@ for limit in (0, 10_000, 100_000):
 """
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs a limit of the size of files")
-def test_a_disk_that_is_full_leaves_the_former_model(folder):
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="file size limits are not supported")
+def test_a_full_disk_leaves_the_former_model(folder):
     settings = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}, "capture_output": True, "text": True, "timeout": 120}
     result = subprocess.run([sys.executable, "-c", FULL, str(folder)], **settings)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("model.pt could not be written") == result.stdout.count("Make room on the disk") == 3
     assert not list(folder.glob("*.new"))
-    loaded, noted = IndiSeek.load(folder, draw_cells()), np.load(folder / "codes.npz")
+    loaded, noted = IndiSeek.load(folder, draw_cells()), np.load(folder / LATENTS)
     assert loaded.lambda_ == 100.0
     np.testing.assert_allclose(loaded.get_latent_representation(), noted["joint"], atol=1e-4)
 
 
-def test_weights_of_other_parts_are_explained(folder):
+def test_weights_of_another_architecture_are_rejected(folder):
     values = read_values(folder, "model")
     values["weights"] = OrderedDict(list(values["weights"].items())[:-1])
     write_values(folder, "model", values)

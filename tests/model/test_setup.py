@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class TinyModule(BaseModuleClass):
-    """One number, so that there is something to save."""
+    """A module with one parameter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class TinyModule(BaseModuleClass):
 
 
 class TinyModel(IndiSeek):
-    """The input side of the model, with the least that scvi-tools takes for a module."""
+    """The input side of the model with a minimal module."""
 
     def __init__(self, mdata: MuData | None = None, registry: dict | None = None) -> None:
         BaseModelClass.__init__(self, mdata, registry)
@@ -96,16 +96,16 @@ def same(mdata: MuData) -> MuData:
 SWAPPED = {"rna_layer": "adt", "adt_layer": "rna"}
 
 
-def test_sizes_need_not_be_checked():
+def test_the_check_of_sizes_can_be_disabled():
     TinyModel.setup_mudata(make_mdata(), modalities=SWAPPED, check_sizes=False)
 
 
-def test_an_anndata_is_told_where_to_go():
+def test_setup_anndata_names_the_alternative():
     with pytest.raises(NotImplementedError, match=r"MuData\(.*TinyModel\.setup_mudata"):
         TinyModel.setup_anndata(make_mdata()["rna"])
 
 
-# --- what is taken --------------------------------------------------------------------------------------------------
+# --- accepted data --------------------------------------------------------------------------------
 
 FORMATS: dict[str, Callable[[np.ndarray], Any]] = {
     "dense": np.asarray,
@@ -123,7 +123,7 @@ FORMATS: dict[str, Callable[[np.ndarray], Any]] = {
 
 @pytest.mark.parametrize("layer", [None, "counts"])
 @pytest.mark.parametrize("name", FORMATS)
-def test_any_format_is_registered_and_only_the_notes_of_scvi_are_added(name: str, layer: str | None):
+def test_any_matrix_format_is_registered_without_other_changes(name: str, layer: str | None):
     mdata = make_mdata()
     for adata in mdata.mod.values():
         adata.X, adata.layers["counts"] = FORMATS[name](adata.X), FORMATS[name](adata.layers["counts"])
@@ -168,7 +168,7 @@ def test_a_backed_file_is_read(tmp_path: Path, convert: Callable[[np.ndarray], A
         ({"rna_input": "normalized", "adt_input": "representation"}, ("normalized", "representation")),
     ],
 )
-def test_the_kind_that_was_found_is_recorded(arguments: dict[str, Any], kinds: tuple[str, str]):
+def test_the_recognised_kind_is_recorded(arguments: dict[str, Any], kinds: tuple[str, str]):
     mdata = make_mdata()
     TinyModel.setup_mudata(mdata, **arguments)
     registry = TinyModel(mdata).registry_
@@ -177,7 +177,7 @@ def test_the_kind_that_was_found_is_recorded(arguments: dict[str, Any], kinds: t
     assert tuple(state["kind"] for state in states) == kinds
 
 
-def test_the_user_reads_what_was_understood(messages: pytest.LogCaptureFixture):
+def test_set_up_logs_the_recognised_inputs(messages: pytest.LogCaptureFixture):
     mdata = make_mdata("gex", "prot")
     mdata["gex"].X[:, 3] = 0
     mdata["prot"].X[6] = 0
@@ -199,7 +199,7 @@ def test_the_user_reads_what_was_understood(messages: pytest.LogCaptureFixture):
 
 
 @pytest.mark.parametrize("place", ["modality", "top", "both"])
-def test_a_representation_may_be_of_the_modality_or_of_all(place: str):
+def test_a_representation_may_be_in_the_modality_or_in_mdata(place: str):
     mdata, latents = make_mdata(), {"modality": np.ones((N_CELLS, 2)), "top": np.full((N_CELLS, 4), 2.0)}
     if place != "top":
         mdata["adt"].obsm["latents"] = latents["modality"]
@@ -240,8 +240,8 @@ BATCH_PLACES = {
 @pytest.mark.filterwarnings("ignore:Category .* has fewer than 3 cells")
 @pytest.mark.parametrize("name", BATCH_PLACES)
 def test_the_batch_is_found(name: str):
-    spoil, key, arguments = BATCH_PLACES[name]
-    mdata = spoil(make_mdata())
+    change, key, arguments = BATCH_PLACES[name]
+    mdata = change(make_mdata())
     TinyModel.setup_mudata(mdata, batch_key=key, **arguments)
     model = TinyModel(mdata)
     assert model.summary_stats.n_batch == 2
@@ -249,7 +249,7 @@ def test_the_batch_is_found(name: str):
     assert latents[0] != latents[1]
 
 
-# --- later data -----------------------------------------------------------------------------------------------------
+# --- later data -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -290,13 +290,13 @@ def test_new_data_are_matched_by_name(
     for role, expected in make_mdata(seed=1).mod.items():
         source = read_input(model.registry_, role)[0]
         np.testing.assert_array_equal(source.get_values(mdata)[:], expected.X)
-    told = [record.message for record in messages.records if "by name" in record.message]
+    logged = [record.message for record in messages.records if "by name" in record.message]
     among = "5 proteins of the model are found by name among 6; not read: 'IgG'"
-    assert len(told) == 1
-    assert (among if change is more_proteins else "12 genes of the model are found by name among 12") in told[0]
+    assert len(logged) == 1
+    assert (among if change is more_proteins else "12 genes of the model are found by name among 12") in logged[0]
 
 
-def test_a_spoilt_copy_of_the_data_is_unchanged(model: TinyModel):
+def test_rejected_data_are_not_changed(model: TinyModel):
     copy = other_genes(model.adata.copy())
     copy.uns.update(model.adata.uns)
     before = fingerprint(copy)
@@ -305,14 +305,14 @@ def test_a_spoilt_copy_of_the_data_is_unchanged(model: TinyModel):
     assert fingerprint(copy) == before
 
 
-def test_data_normalised_in_place_after_the_set_up_are_noticed(model: TinyModel):
+def test_data_normalised_in_place_after_set_up_are_rejected(model: TinyModel):
     assert model._validate_anndata() is model.adata
     model.adata["rna"].X[:] = np.log1p(model.adata["rna"].X)
     with pytest.raises(ValueError, match=r"rna_input='counts'.*fractional"):
         model._validate_anndata()
 
 
-def test_new_data_are_read_with_the_representations_of_the_model(model: TinyModel):
+def test_new_data_are_read_with_the_batch_codes_of_the_model(model: TinyModel):
     mdata = batch_column(["b"] * 20)(make_mdata(n_cells=20, seed=1))
     assert model._validate_anndata(mdata) is mdata
     minibatch = next(iter(model._make_data_loader(mdata, batch_size=20)))
@@ -321,7 +321,7 @@ def test_new_data_are_read_with_the_representations_of_the_model(model: TinyMode
 
 
 @pytest.mark.parametrize("make", [lambda mdata: mdata.copy(), lambda mdata: make_mdata(seed=1)])
-def test_a_model_moved_to_other_data_is_saved_as_one_of_mudata(
+def test_a_model_with_other_data_can_be_saved_and_loaded(
     model: TinyModel, make: Callable[[MuData], MuData], tmp_path: Path
 ):
     model.adata = make(model.adata)
@@ -330,9 +330,7 @@ def test_a_model_moved_to_other_data_is_saved_as_one_of_mudata(
     assert TinyModel.load(tmp_path / "model", adata=make_mdata(seed=2)).summary_stats.n_vars == N_GENES
 
 
-def test_a_loaded_model_neither_looks_again_nor_forgets_its_size(
-    model: TinyModel, tmp_path: Path, messages: pytest.LogCaptureFixture
-):
+def test_a_loaded_model_keeps_its_registry(model: TinyModel, tmp_path: Path, messages: pytest.LogCaptureFixture):
     mdata = make_mdata()
     TinyModel.setup_mudata(mdata, adt_input="normalized", batch_key="batch")
     TinyModel(mdata).save(tmp_path / "model")
@@ -356,7 +354,7 @@ def test_a_model_without_data_knows_its_features(model: TinyModel, tmp_path: Pat
     assert TinyModel.load(tmp_path / "again", adata=make_mdata(seed=1)).summary_stats.n_adt == N_PROTEINS
 
 
-def test_a_representation_of_another_width_is_refused():
+def test_a_representation_of_another_width_is_rejected():
     mdata = make_mdata()
     TinyModel.setup_mudata(mdata, rna_obsm_key="X_pca")
     other = make_mdata(seed=1)
@@ -365,7 +363,7 @@ def test_a_representation_of_another_width_is_refused():
         TinyModel(mdata)._validate_anndata(other)
 
 
-def test_a_representation_in_another_place_is_refused():
+def test_a_representation_in_another_place_is_rejected():
     mdata = make_mdata()
     TinyModel.setup_mudata(mdata, rna_obsm_key="X_pca")
     other = make_mdata(seed=1)
@@ -386,12 +384,12 @@ def test_modalities_are_found_by_name_or_type(names: tuple[str, str]):
 
 
 def correct_counts(counts: np.ndarray) -> np.ndarray:
-    """What a correction for ambient RNA leaves of counts."""
+    """Return counts as after a correction for ambient RNA."""
     return counts * 20 * np.random.default_rng(1).uniform(0.9, 1.0, counts.shape).astype(np.float32)
 
 
 @pytest.mark.parametrize("modality", ["rna", "adt"])
-def test_counts_that_are_not_whole_are_counts_with_a_warning(modality: str, tmp_path: Path):
+def test_corrected_counts_are_counts_with_a_warning(modality: str, tmp_path: Path):
     mdata = make_mdata()
     mdata[modality].X = correct_counts(mdata[modality].X)
     with pytest.warns(UserWarning, match=rf"{modality}_layer: .* not whole, as SoupX.*{modality}_input='normalized'"):
@@ -399,7 +397,7 @@ def test_counts_that_are_not_whole_are_counts_with_a_warning(modality: str, tmp_
     model = TinyModel(mdata)
     assert model.registry_["setup_args"][f"{modality}_input"] == "counts"
     model.save(tmp_path / "model")
-    with warnings.catch_warnings():  # what was told of the data of a model is not told of queries
+    with warnings.catch_warnings():  # warnings are not repeated for queries
         warnings.filterwarnings("error", message=".*not whole")
         TinyModel.load(tmp_path / "model", adata=mdata.copy())
         TinyModel.setup_mudata(mdata, **{f"{modality}_input": "counts"})
@@ -417,7 +415,7 @@ def center_logs(counts: np.ndarray, axis: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reason"),
     [
         (lambda counts: np.log1p(normalize(counts)), "none negative, and at most"),
         (lambda counts: center_logs(counts, 1), "centred log-ratios within each cell"),
@@ -425,27 +423,27 @@ def center_logs(counts: np.ndarray, axis: int) -> np.ndarray:
         (lambda counts: np.log1p(counts) - 1.3, "values are negative, as of dsb"),
     ],
 )
-def test_normalised_values_are_taken_for_what_they_are(
-    change: Callable[[np.ndarray], np.ndarray], told: str, messages: pytest.LogCaptureFixture
+def test_normalised_values_are_recognised(
+    change: Callable[[np.ndarray], np.ndarray], reason: str, messages: pytest.LogCaptureFixture
 ):
     mdata = make_mdata()
     mdata["adt"].raw = mdata["adt"].copy()
     mdata["adt"].X = change(mdata["adt"].X)
     TinyModel.setup_mudata(mdata)
     (line,) = [record.message for record in messages.records if record.message.startswith("adt: normalised")]
-    assert told in line
+    assert reason in line
     assert "there are counts in mdata['adt'].layers['counts'], which adt_layer='counts' would use" in messages.text
     assert "there are counts in mdata['adt'].raw" in messages.text
 
 
-def test_equal_totals_without_logarithms_are_warned_of():
+def test_equal_totals_without_logarithms_cause_a_warning():
     mdata = make_mdata()
     mdata["rna"].X = normalize(mdata["rna"].X)
     with pytest.warns(UserWarning, match="all cells have the same total, 10000, .* take logarithms"):
         TinyModel.setup_mudata(mdata)
 
 
-def test_accessible_chromatin_that_is_named_is_not_called_proteins(messages: pytest.LogCaptureFixture):
+def test_chromatin_accessibility_is_not_called_proteins(messages: pytest.LogCaptureFixture):
     mdata = call_peaks(make_mdata())
     with messages.at_level(logging.INFO):
         TinyModel.setup_mudata(mdata, modalities={"adt_layer": "atac"})

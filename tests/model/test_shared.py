@@ -20,20 +20,20 @@ from indiseek_sc.train import Rows
 
 ROWS = Rows(torch.arange(0, 1500), torch.arange(1500, 2000))
 ALL = Within(None, ROWS.train)
-"""All cells are compared."""
+"""No covariate effects are removed."""
 
 
 def draw(weights: list[float]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Six directions, of which each tells its weight of every modality's features, and noise as strong as the first."""
+    """Draw shared directions, and as features these times a weight and one noise feature."""
     generator = torch.Generator().manual_seed(0)
     shared = torch.randn(2000, len(weights), generator=generator)
-    told = shared * torch.tensor(weights)
-    features = torch.cat([told, torch.randn(2000, 1, generator=generator)], dim=1)
+    weighted = shared * torch.tensor(weights)
+    features = torch.cat([weighted, torch.randn(2000, 1, generator=generator)], dim=1)
     return {"rna": shared, "adt": shared}, {"rna": features, "adt": features}
 
 
 def kept_of(axes: torch.Tensor) -> torch.Tensor:
-    """Return how much of each direction lies within the axes, between 0 and 1."""
+    """Return the share of each direction within the span of the axes, between 0 and 1."""
     return axes.square().sum(dim=1)
 
 
@@ -41,20 +41,20 @@ def kept_of(axes: torch.Tensor) -> torch.Tensor:
     "weights",
     [
         [1.0, 1.0, 1.0, 1.0, 0.01, 0.01],
-        [1.0, 0.01, 1.0, 1.0, 0.01, 1.0],  # the last one is needed, others before it are not
+        [1.0, 0.01, 1.0, 1.0, 0.01, 1.0],  # uninformative directions before the last
         [1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
         [0.01, 0.01, 1.0, 0.01, 0.01, 0.01],
     ],
 )
-def test_axes_that_tell_nothing_are_dropped_wherever_they_stand(weights):
+def test_uninformative_axes_are_dropped_at_any_position(weights):
     axes = find_sufficient(*draw(weights), ROWS)
-    telling = torch.tensor(weights) == 1
-    assert axes.shape == (6, int(telling.sum()))
-    torch.testing.assert_close(kept_of(axes), telling.double(), atol=0.02, rtol=0)
+    is_informative = torch.tensor(weights) == 1
+    assert axes.shape == (6, int(is_informative.sum()))
+    torch.testing.assert_close(kept_of(axes), is_informative.double(), atol=0.02, rtol=0)
 
 
-def test_axes_are_found_where_every_direction_tells_a_little():
-    """Turned so that no direction can be spared, two axes still tell all."""
+def test_informative_axes_are_found_after_a_rotation():
+    """Two axes explain everything, even if all directions are rotated into each other."""
     shared, features = draw([1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
     turn = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(3))).Q
     axes = find_sufficient({role: x @ turn for role, x in shared.items()}, features, ROWS)
@@ -69,11 +69,11 @@ def test_at_least_one_axis_is_kept():
     assert 1 <= axes.shape[1] <= 2
 
 
-def test_what_is_kept_is_sufficient():
+def test_kept_axes_are_sufficient():
     weights = [1.0, 0.6, 0.5, 0.4, 0.3, 0.2]
     axes = find_sufficient(*draw(weights), ROWS)
-    told = (kept_of(axes) * torch.tensor(weights).square()).sum() / sum(w**2 for w in weights)
-    assert SUFFICIENT - 0.02 <= told < 1
+    explained = (kept_of(axes) * torch.tensor(weights).square()).sum() / sum(w**2 for w in weights)
+    assert SUFFICIENT - 0.02 <= explained < 1
     assert axes.shape[1] < 6
 
 
@@ -97,7 +97,7 @@ def make_module(n_active: int = 5) -> SimpleNamespace:
 
 
 def draw_pairs(*, hidden: bool) -> dict[str, torch.Tensor]:
-    """Two modalities with four linear directions in common, and if hidden, a fifth that one of them holds as a square."""
+    """Draw modalities with four common linear directions and, if ``hidden``, a quadratic one."""
     torch.manual_seed(1)
     common = torch.randn(2000, 5)
     second = torch.cat([common[:, :4], common[:, 4:].square() if hidden else torch.randn(2000, 1)], dim=1)
@@ -109,7 +109,7 @@ def draw_pairs(*, hidden: bool) -> dict[str, torch.Tensor]:
 
 
 def find_square(module: SimpleNamespace) -> None:
-    """Let the network of the RNA add the square of its fifth feature to the last direction, as if it had learned it."""
+    """Make the RNA network add the square of the fifth feature to the last direction."""
     network = torch.nn.Module()
     network.forward = lambda x: torch.nn.functional.pad(x[:, 4:5].square(), (4, 0))
     module.encoders["rna"].network = torch.nn.Sequential(network, torch.nn.Linear(5, 5, bias=True))
@@ -118,7 +118,7 @@ def find_square(module: SimpleNamespace) -> None:
     module.encoders["adt"].linear.weight.data[-1] = torch.eye(6)[4]
 
 
-def test_a_network_that_found_nothing_gives_way_to_the_linear_start():
+def test_an_uninformative_network_is_replaced_by_the_linear_start():
     features, module = draw_pairs(hidden=False), make_module()
     start = start_shared(module, features, ROWS, ALL)
     torch.nn.init.normal_(module.encoders["rna"].network[-1].weight, std=0.02)
@@ -134,7 +134,7 @@ def test_a_network_that_found_nothing_gives_way_to_the_linear_start():
     )
 
 
-def test_a_network_that_found_more_stays():
+def test_an_informative_network_is_kept():
     features, module = draw_pairs(hidden=True), make_module()
     start = start_shared(module, features, ROWS, ALL)
     find_square(module)
@@ -143,7 +143,7 @@ def test_a_network_that_found_more_stays():
 
 
 @pytest.mark.parametrize("n_active", [1, 2, 3, 4, 5])
-def test_representations_are_sufficient_from_as_many_columns_as_there_are_directions(n_active):
+def test_representations_are_sufficient_if_they_contain_all_directions(n_active):
     features, module = draw_pairs(hidden=False), make_module(n_active)
     finish_shared(module, features, ROWS, ALL, start_shared(module, features, ROWS, ALL))
     for role in ROLES:
@@ -154,7 +154,7 @@ def test_representations_are_sufficient_from_as_many_columns_as_there_are_direct
     assert is_sufficient(module, features, ROWS, ALL) == (n_active >= 4)
 
 
-def test_one_representation_that_is_not_sufficient_is_enough_to_say_so():
+def test_both_representations_must_be_sufficient():
     features, module = draw_pairs(hidden=False), make_module()
     finish_shared(module, features, ROWS, ALL, start_shared(module, features, ROWS, ALL))
     lost = torch.diag(torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0]))
@@ -165,24 +165,24 @@ def test_one_representation_that_is_not_sufficient_is_enough_to_say_so():
     assert 0.5 < ENOUGH < 1
 
 
-def test_what_batches_add_to_both_modalities_is_no_shared_direction():
-    """A fifth direction, in which only the means of three batches differ, would be the most shared one among all cells."""
+def test_batch_effects_of_both_modalities_are_not_a_shared_direction():
+    """Without correction, the difference of batch means would be the most shared direction."""
     features = draw_pairs(hidden=False)
     design = torch.eye(3)[torch.arange(2000) % 3]
     added = design @ torch.tensor([[4.0], [0.0], [-4.0]])
     features = {role: torch.cat([x[:, :-1], x[:, -1:] + added], dim=1) for role, x in features.items()}
-    told = {}
+    explained = {}
     for within in (ALL, Within(design, ROWS.train)):
         module = make_module()
         finish_shared(module, features, ROWS, within, start_shared(module, features, ROWS, within))
         latent = module.shared("rna", features["rna"]).detach()
         means = design.T @ latent / design.sum(dim=0)[:, None]
-        told[within is ALL] = float((means.var(dim=0) / latent.var(dim=0).clamp(min=1e-9)).max())
-    assert told[True] > 0.8
-    assert told[False] < 0.1
+        explained[within is ALL] = float((means.var(dim=0) / latent.var(dim=0).clamp(min=1e-9)).max())
+    assert explained[True] > 0.8
+    assert explained[False] < 0.1
 
 
-def test_values_within_levels_are_those_of_a_regression_in_training_cells():
+def test_within_subtracts_a_regression_fitted_on_training_cells():
     values, design = torch.randn(2000, 4) + torch.arange(2000)[:, None] % 3, torch.eye(3)[torch.arange(2000) % 3]
     found = Within(design, ROWS.train)(values)
     torch.testing.assert_close(found.mean(dim=0), values.mean(dim=0), atol=0.02, rtol=0)

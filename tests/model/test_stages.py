@@ -32,51 +32,51 @@ from indiseek_sc.train import Rows
 ROWS = Rows(torch.arange(0, 100), torch.arange(100, 200))
 
 
-class Shape:
-    """Stands for splines to which a cell's own condition, its first two values, tells so many nats, give or take one."""
+class Flow:
+    """A flow with a given information of the condition (the first two values) in nats."""
 
-    def __init__(self, told: float) -> None:
-        self.told = told
+    def __init__(self, information: float) -> None:
+        self.information = information
         self.given_up = False
 
     def negative_log_likelihood(self, values: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        return 5 - 2 * (self.told + values[:, 2]) * (condition == values[:, :2]).all(dim=1)
+        return 5 - 2 * (self.information + values[:, 2]) * (condition == values[:, :2]).all(dim=1)
 
     def give_up(self) -> None:
         self.given_up = True
 
 
 class WhitenedAlready(ConditionalEncoderDecoder):
-    """Stands for an encoder-decoder whose whitening changes nothing."""
+    """An encoder-decoder whose whitening changes nothing."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, flow: Flow) -> None:
         torch.nn.Module.__init__(self)
-        self.shape = shape
+        self.flow = flow
 
     def whitened(self, features: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         return features
 
 
 @pytest.mark.parametrize(
-    ("told", "reason", "given_up"),
+    ("information", "reason", "given_up"),
     [(1.0, None, False), (0.0, None, True), (0.04, None, True), (-1.0, None, True), (1.0, "stopped", True)],
 )
-def test_shapes_are_bent_only_where_the_condition_tells_of_them(told, reason, given_up, monkeypatch):
+def test_flows_are_discarded_unless_the_condition_is_informative(information, reason, given_up, monkeypatch):
     monkeypatch.setattr(_stages, "needs_flow", lambda *_: True)
-    shapes = {role: Shape(told) for role in ROLES}
+    flows = {role: Flow(information) for role in ROLES}
     stages_run = []
 
     class Run:
         seed = 0
         module = SimpleNamespace(
-            modalities=ROLES, encoder_decoders={role: WhitenedAlready(shapes[role]) for role in ROLES}
+            modalities=ROLES, encoder_decoders={role: WhitenedAlready(flows[role]) for role in ROLES}
         )
         rows = ROWS
         reason = None
 
         def fit_regression(self, stage, parts, loss, cells, *, smallest_gain, patience):
             stages_run.append(stage)
-            assert parts == shapes
+            assert parts == flows
             self.reason = reason
 
     values = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
@@ -84,14 +84,14 @@ def test_shapes_are_bent_only_where_the_condition_tells_of_them(told, reason, gi
     run = Run()
     assert train_flow(run, dict.fromkeys(ROLES, values), dict.fromkeys(ROLES, values[:, :2])) == {}
     assert run.reason == reason
-    assert [shapes[role].given_up for role in ROLES] == [given_up] * 2
+    assert [flows[role].given_up for role in ROLES] == [given_up] * 2
     assert stages_run == ["flow"]
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.2, 0.6])
 def test_information_of_gaussians_is_half_their_jeffreys_divergence(correlation):
     class Gaussian:
-        """The true conditional density, in the place of a trained one."""
+        """The true conditional density instead of a trained one."""
 
         def negative_log_likelihood(self, values, condition):
             return (values - correlation * condition).square().sum(dim=1) / (2 * (1 - correlation**2))
@@ -103,7 +103,7 @@ def test_information_of_gaussians_is_half_their_jeffreys_divergence(correlation)
     assert error < 0.01
 
 
-def test_stages_read_their_inputs_and_leave_their_outputs_to_those_behind():
+def test_stages_receive_inputs_and_pass_on_outputs():
     def add(run, first, second):
         return {"sum": first + second}
 
@@ -117,30 +117,30 @@ def test_stages_read_their_inputs_and_leave_their_outputs_to_those_behind():
     assert given == {"first": 1, "second": 2, "design": ()}
 
 
-def test_what_learns_is_left_out_once_a_stage_ended_early_and_closed_forms_are_not():
-    taken = []
+def test_after_an_early_end_only_closed_forms_are_computed():
+    finished = []
 
-    def take(name, reason=None):
+    def make(name, reason=None):
         def run_stage(run):
-            taken.append(name)
+            finished.append(name)
             run.reason = run.reason or reason
             return {}
 
         return run_stage
 
     stages = (
-        Stage("unneeded", take("unneeded"), (), is_needed=lambda module: module == "another"),
-        Stage("first", take("first"), (), learns=True),
-        Stage("broken off", take("broken off", "stopped"), (), learns=True),
-        Stage("closed form", take("closed form"), ()),
-        Stage("last", take("last"), (), learns=True),
+        Stage("unneeded", make("unneeded"), (), is_needed=lambda module: module == "another"),
+        Stage("first", make("first"), (), learns=True),
+        Stage("interrupted", make("interrupted", "stopped"), (), learns=True),
+        Stage("closed form", make("closed form"), ()),
+        Stage("last", make("last"), (), learns=True),
     )
     run_stages(stages, SimpleNamespace(module="one", reason=None, options=None), {"design": ()})
-    assert taken == ["first", "broken off", "closed form"]
+    assert finished == ["first", "interrupted", "closed form"]
 
 
 @pytest.mark.parametrize("start", [NEW_START, FORMER_START])
-def test_every_input_of_a_stage_is_there_before_it(start):
+def test_every_input_of_a_stage_is_available(start):
     known = {"features", "design", "lambda_"}
     for stage in (SHARED, *start, SPECIFIC, *FINISH):
         assert set(stage.inputs) <= known, stage.name
@@ -150,7 +150,7 @@ def test_every_input_of_a_stage_is_there_before_it(start):
 @pytest.mark.parametrize(
     ("max_epochs", "critics_learn", "expected"),
     [
-        (None, True, (40, 10, 200)),  # epochs of the encoders; those of critics alone come on top
+        (None, True, (40, 10, 200)),  # critic-only epochs are added by default
         (None, False, (40, 0, 0)),
         (0, True, (0, 0, 0)),
         (1, True, (1, 0, 0)),
@@ -161,7 +161,7 @@ def test_every_input_of_a_stage_is_there_before_it(start):
         (7, False, (7, 0, 0)),
     ],
 )
-def test_a_number_of_epochs_that_is_given_holds_for_critics_alone_too(max_epochs, critics_learn, expected):
+def test_max_epochs_includes_critic_only_epochs(max_epochs, critics_learn, expected):
     optimisation = Optimisation(gate_critics=False, n_critic_steps=4, n_critic_warmup_steps=200, max_epochs_specific=40)
     options = SimpleNamespace(
         optimisation=optimisation, max_epochs={} if max_epochs is None else {"specific": max_epochs}
@@ -170,17 +170,16 @@ def test_a_number_of_epochs_that_is_given_holds_for_critics_alone_too(max_epochs
     assert _count_critic_epochs(run, steps_per_epoch=5) == expected
 
 
-# What is left to be learned
+# Detection of dependence
 
 
 def draw_pair(kind: str, seed: int, n_cells: int = 2400) -> tuple[torch.Tensor, torch.Tensor, Rows]:
-    """Representations of four columns, a condition of two, and which cells are learned from."""
+    """Draw representations with four columns, conditions with two, and a split."""
     generator = torch.Generator().manual_seed(seed)
     condition = torch.randn(n_cells, 2, generator=generator)
     latents = torch.randn(n_cells, 4, generator=generator)
-    if (
-        kind == "skewed"
-    ):  # the condition decides on which side the long tail of a hidden factor is; two columns hold a part of it
+    if kind == "skewed":
+        # The condition determines the side of the tail of a factor, mixed into two columns.
         tail = torch.empty(n_cells).exponential_(generator=generator) - 1
         latents[:, 0] = tail * condition[:, 0].sign()
         latents[:, :2] = latents[:, :2] @ torch.tensor([[0.6, 0.8], [-0.8, 0.6]])
@@ -192,13 +191,13 @@ def draw_pair(kind: str, seed: int, n_cells: int = 2400) -> tuple[torch.Tensor, 
 
 
 @pytest.mark.parametrize("kind", ["skewed", "shifted"])
-def test_dependence_is_found_where_there_is_some(kind):
+def test_dependence_is_detected(kind):
     for seed in range(5):
         latents, condition, rows = draw_pair(kind, seed)
         assert needs_flow(latents, condition, rows)
 
 
-def test_chance_is_seldom_taken_for_dependence():
+def test_false_positives_are_rare():
     found = [needs_flow(*draw_pair("independent", seed)) for seed in range(40)]
     assert sum(found) <= 4
     found = [explains(*draw_pair("independent", seed)) for seed in range(40)]
@@ -213,7 +212,7 @@ class Recall(IndependenceCritic):
         return (centred[:, : condition.shape[1]] * (condition - condition.mean(dim=0))).mean()
 
 
-def test_a_bound_counts_where_blocks_of_cells_agree_that_it_is_above_zero():
+def test_a_bound_counts_if_it_is_positive_in_blocks_of_cells():
     critic = CriticSum({"recall": Recall()})
     generator = torch.Generator().manual_seed(0)
     found = {}
@@ -225,7 +224,7 @@ def test_a_bound_counts_where_blocks_of_cells_agree_that_it_is_above_zero():
 
 
 def make_run(names: dict[str, torch.Tensor], gate: bool, learn: bool = True) -> tuple[SimpleNamespace, dict]:
-    """A run whose critics learn nothing, and cells whose representations stand still."""
+    """Return a run whose critics are not trained, and cells with fixed representations."""
     latents, condition, rows = (dict(zip(ROLES, x, strict=True)) for x in zip(*names.values(), strict=True))
     cells = {role: {"against": condition[role], "latents": latents[role]} for role in ROLES}
     module = SimpleNamespace(
@@ -245,7 +244,7 @@ def make_run(names: dict[str, torch.Tensor], gate: bool, learn: bool = True) -> 
     return run, cells
 
 
-def test_critics_learn_alone_and_only_dependent_modalities_move():
+def test_only_dependent_modalities_are_trained_adversarially():
     run, cells = make_run({"rna": draw_pair("independent", 0), "adt": draw_pair("linear", 0)}, gate=True)
     assert learn_critics(run, cells) == {"dependent": ("adt",)}
     assert run.stages == ["critics"]

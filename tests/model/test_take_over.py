@@ -1,4 +1,4 @@
-"""One model begins where another one is: what it takes over is the same to the bit, and theirs no longer."""
+"""Copying of trained parts of another model: they are identical, and independent afterwards."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def mdata(_pbmc_covid_once):
 def make(cls, mdata):
     cls.setup_mudata(mdata)
     model = cls(mdata)
-    # The 200 steps of critics alone would be most of the time here.
+    # The default of 200 critic-only steps would take most of the time.
     optimisation = dataclasses.replace(model.settings.optimisation, n_critic_warmup_steps=2)
     model.settings = model.settings._replace(optimisation=optimisation)
     return model
@@ -47,7 +47,7 @@ def assert_same(first, second):
     assert all(torch.equal(x, second[name]) for name, x in first.items())
 
 
-def test_all_is_taken_over_where_it_is_of_the_same_make(mdata, leader):
+def test_all_representations_are_copied_for_the_same_architecture(mdata, leader):
     model = make(NoCritics, mdata)
     model.take_over(leader)
     assert model.stages_ == ["shared", "specific"] and model.is_trained_
@@ -57,7 +57,7 @@ def test_all_is_taken_over_where_it_is_of_the_same_make(mdata, leader):
     np.testing.assert_array_equal(model.test_indices, HELD_OUT)
 
 
-def test_training_goes_on_from_the_start_and_leaves_the_other_model_alone(mdata, leader):
+def test_training_continues_from_the_copied_start_without_changing_the_other_model(mdata, leader):
     before = {name: x.clone() for name, x in leader.module.state_dict().items()}
     model = make(NoCritics, mdata)
     model.take_over(leader)
@@ -67,20 +67,18 @@ def test_training_goes_on_from_the_start_and_leaves_the_other_model_alone(mdata,
     ]
     assert_same(state_of(model, *start, "encoders", "rotations"), state_of(leader, *start, "encoders", "rotations"))
     assert_same(before, leader.module.state_dict())
-    # Without it the start is made anew.
+    # Without keep_start, the start is trained again.
     model.train(stages=("specific",), **QUICK)
     assert not torch.equal(*(m.module.state_dict()[_a_weight(m)] for m in (model, leader)))
 
 
 def _a_weight(model):
     return next(
-        name
-        for name in model.module.state_dict()
-        if name.startswith("encoder_decoders.rna.shape.") and "weight" in name
+        name for name in model.module.state_dict() if name.startswith("encoder_decoders.rna.flow.") and "weight" in name
     )
 
 
-def test_shared_representations_alone_are_taken_over_where_specific_ones_are_made_otherwise(mdata, leader):
+def test_only_shared_representations_are_copied_for_another_specific_architecture(mdata, leader):
     model = make(NoIndependence, mdata)
     model.take_over(leader)
     assert model.stages_ == ["shared"] and not model.is_trained_
@@ -88,7 +86,7 @@ def test_shared_representations_alone_are_taken_over_where_specific_ones_are_mad
     assert_same(state_of(model, "encoders", "rotations"), state_of(leader, "encoders", "rotations"))
 
 
-def test_a_walk_on_shared_representations_taken_over_is_that_on_own_ones(mdata, monkeypatch):
+def test_lambda_path_on_copied_shared_representations(mdata, monkeypatch):
     monkeypatch.setattr(_probes, "_MAX_EPOCHS", 0)
     clip = make(CLIP, mdata)
     clip.train(held_out=HELD_OUT, **QUICK)
@@ -100,8 +98,8 @@ def test_a_walk_on_shared_representations_taken_over_is_that_on_own_ones(mdata, 
     assert_same(alone.module.state_dict(), follower.module.state_dict())
 
 
-def test_cells_are_taken_over_by_their_names(mdata, leader):
-    """Another order of the cells, and more of them."""
+def test_the_split_is_copied_by_cell_names(mdata, leader):
+    """The cells may have another order."""
     more = mdata[::-1].copy()
     model = make(IndiSeek, more)
     model.take_over(leader)
@@ -120,7 +118,7 @@ def test_an_auditor_of_the_same_shared_representations_gives_the_same_report(mda
     assert alone.pair == beside.pair
 
 
-def test_what_cannot_be_taken_over(mdata, leader):
+def test_incompatible_models_are_rejected(mdata, leader):
     with pytest.raises(ValueError, match="another architecture"):
         make(CLIP, mdata).take_over(leader)
     with pytest.raises(ValueError, match="other: it was trained on cells that this model does not have"):
@@ -129,7 +127,7 @@ def test_what_cannot_be_taken_over(mdata, leader):
         make(IndiSeek, mdata).take_over(make(IndiSeek, mdata))
 
 
-def test_a_start_cannot_be_kept_for_new_shared_representations(mdata, leader):
+def test_keep_start_requires_unchanged_shared_representations(mdata, leader):
     model = make(IndiSeek, mdata)
     with pytest.raises(ValueError, match="keep_start"):
         model.train(keep_start=True, **QUICK)

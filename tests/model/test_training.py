@@ -1,4 +1,4 @@
-"""Training on real cells: what it leaves as it was, how it ends, and what it says of itself."""
+"""Training on real cells: reproducibility, interruptions, failures, and reported results."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from indiseek_sc.train import EarlyEndWarning, LeakProbe, RegressionPlan, Shared
 from .conftest import FEW, HELD_OUT, UNGATED, all_latents, assert_equal_latents, fit
 
 
-def test_same_seed_same_bits_and_another_seed_differs(pbmc_small, fitted):
+def test_results_are_reproducible_for_a_seed_and_differ_between_seeds(pbmc_small, fitted):
     model, _ = fitted
-    torch.manual_seed(987)  # the state of the program must not matter
+    torch.manual_seed(987)  # the global random state must have no influence
     again = fit(pbmc_small.copy())
     assert_equal_latents(all_latents(model), all_latents(again))
     other = fit(pbmc_small.copy(), seed=1)
@@ -39,14 +39,14 @@ def test_same_seed_same_bits_and_another_seed_differs(pbmc_small, fitted):
 
 
 @pytest.mark.slow
-def test_a_second_training_starts_anew(fitted, pbmc_small):
+def test_a_second_training_starts_from_the_initial_weights(fitted, pbmc_small):
     model = fit(pbmc_small)
     first = all_latents(model)
     model.train(max_epochs=FEW, held_out=HELD_OUT, enable_progress_bar=False)
     assert_equal_latents(first, all_latents(model))
 
 
-def test_stage_two_alone_leaves_shared_representations_alone(pbmc_small):
+def test_stage_two_alone_does_not_change_shared_representations(pbmc_small):
     model = fit(pbmc_small)
     before = all_latents(model)
     history = model.history["shared/train_loss"]
@@ -60,26 +60,26 @@ def test_stage_two_alone_leaves_shared_representations_alone(pbmc_small):
     assert model.lambda_ == 1.0
 
 
-def test_stage_two_may_have_no_epochs(pbmc_small):
+def test_stage_two_accepts_zero_epochs(pbmc_small):
     model = fit(pbmc_small, train={"max_epochs": {**FEW, "specific": 0}})
     assert model.stages_ == ["shared", "specific"]
     assert np.isfinite(model.get_latent_representation()).all()
 
 
-def test_wider_shared_representations_are_tried_where_narrow_ones_do_not_suffice(pbmc_small, monkeypatch):
-    asked = []
+def test_insufficient_shared_representations_are_retrained_wider(pbmc_small, monkeypatch):
+    tested = []
 
-    def answer(sufficient, module, features, rows, within):
-        asked.append([module.encoders[role].n_active for role in ROLES])
+    def pretend(sufficient, module, features, rows, within):
+        tested.append([module.encoders[role].n_active for role in ROLES])
         return sufficient
 
     for sufficient, width in ((True, 6), (False, 10)):
-        monkeypatch.setattr("indiseek_sc.model._shared.is_sufficient", partial(answer, sufficient))
+        monkeypatch.setattr("indiseek_sc.model._shared.is_sufficient", partial(pretend, sufficient))
         model = fit(pbmc_small, train={"stages": ("shared",)})
         assert [model.module.encoders[role].n_active for role in ROLES] == [width] * 2
-    assert asked == [[6, 6]] * 2
+    assert tested == [[6, 6]] * 2
     model = fit(pbmc_small, train={"stages": ("shared",)}, n_shared=4)
-    assert len(asked) == 2  # a width that is asked for is taken
+    assert len(tested) == 2  # a width given by the user is not tested
     assert model.module.encoders["rna"].n_active == model.module.n_shared == 4
 
 
@@ -96,7 +96,7 @@ def test_held_out_cells_have_no_influence(pbmc_small):
 
 
 @pytest.mark.slow
-def test_a_loaded_model_trains_as_the_first_one_did(fitted, tmp_path):
+def test_a_loaded_model_trains_to_the_same_result(fitted, tmp_path):
     model, mdata = fitted
     model.save(str(tmp_path / "model"))
     loaded = IndiSeek.load(str(tmp_path / "model"), adata=mdata)
@@ -104,7 +104,7 @@ def test_a_loaded_model_trains_as_the_first_one_did(fitted, tmp_path):
     assert_equal_latents(all_latents(model), all_latents(loaded))
 
 
-def test_histories_are_named_by_stage(fitted):
+def test_history_keys_start_with_the_stage(fitted):
     model, _ = fitted
     stages = {key.split("/")[0] for key in model.history}
     assert stages - {"flow"} == {"shared", "specific", "decoder"}
@@ -157,7 +157,7 @@ def test_interrupting_stage_two_keeps_all_representations(pbmc_small):
     assert all(np.isfinite(latent).all() for latent in all_latents(model).values())
 
 
-def test_a_loss_that_is_not_finite_ends_the_stage_with_whole_weights(pbmc_small, monkeypatch):
+def test_a_non_finite_loss_ends_the_stage_with_finite_weights(pbmc_small, monkeypatch):
     IndiSeek.setup_mudata(pbmc_small)
     model = IndiSeek(pbmc_small)
     objective, calls = IndiSeekModule.shared_objective, []
@@ -173,34 +173,36 @@ def test_a_loss_that_is_not_finite_ends_the_stage_with_whole_weights(pbmc_small,
     assert np.isfinite(model.get_latent_representation(kind="shared", modality="adt")).all()
 
 
-def test_kernel_terms_alone_need_no_critic(pbmc_small):
+def test_kernel_terms_alone_train_without_critics(pbmc_small):
     model = fit(pbmc_small, independence="hsic")
-    assert len(model.history["specific/rna_hsic_train_bound"]) == FEW["specific"]  # no epochs of warm-up
+    # There are no warm-up epochs.
+    assert len(model.history["specific/rna_hsic_train_bound"]) == FEW["specific"]
     assert np.isfinite(model.get_latent_representation(kind="specific", modality="rna")).all()
 
 
-def test_how_critics_learn_may_change_from_one_training_to_the_next(fitted, tmp_path):
+def test_plan_kwargs_change_one_training_only(fitted, tmp_path):
     model, mdata = fitted
     model.save(str(tmp_path / "model"))
     model = IndiSeek.load(str(tmp_path / "model"), adata=mdata)
     few = {"stages": ("specific",), "enable_progress_bar": False}
-    whole = {stage: n for stage, n in FEW.items() if stage != "specific"}
-    model.train(**few, max_epochs=whole, batch_size=512, plan_kwargs={**UNGATED, "n_critic_steps": 1})
+    others = {stage: n for stage, n in FEW.items() if stage != "specific"}
+    model.train(**few, max_epochs=others, batch_size=512, plan_kwargs={**UNGATED, "n_critic_steps": 1})
     own = model.settings.optimisation
-    assert len(model.history["specific/rna_error"]) == 8 + own.max_epochs_specific  # a step of the critics an epoch
+    # With one critic step per epoch, the 8 warm-up steps take 8 epochs.
+    assert len(model.history["specific/rna_error"]) == 8 + own.max_epochs_specific
     critics = []
     for n_steps in (1, 2):
-        still = {**UNGATED, "n_critic_warmup_steps": 0, "critic_learning_rate": 1e-12, "n_critic_steps": n_steps}
-        model.train(**few, max_epochs=FEW, plan_kwargs=still)
+        slow = {**UNGATED, "n_critic_warmup_steps": 0, "critic_learning_rate": 1e-12, "n_critic_steps": n_steps}
+        model.train(**few, max_epochs=FEW, plan_kwargs=slow)
         assert len(model.history["specific/rna_error"]) == FEW["specific"]
         critics.append(dict(model.module.critics.named_parameters()))
     for name, weight in critics[0].items():
         torch.testing.assert_close(weight, critics[1][name])
-    assert model.settings.optimisation is own  # what the model was made with
+    assert model.settings.optimisation is own  # the settings of the model
     assert own.n_critic_steps == 4
 
 
-def test_critics_that_lag_are_warned_of(fitted, tmp_path):
+def test_undertrained_critics_cause_a_warning(fitted, tmp_path):
     model, mdata = fitted
     model.save(str(tmp_path / "model"))
     model = IndiSeek.load(str(tmp_path / "model"), adata=mdata)
@@ -211,8 +213,8 @@ def test_critics_that_lag_are_warned_of(fitted, tmp_path):
     assert sum("stayed negative" in str(warning.message) for warning in caught) == 1
 
 
-def test_each_modality_keeps_the_representation_that_a_fresh_probe_read_least_from(fitted, tmp_path):
-    """With no regard for the error, representations come to evade their critics."""
+def test_each_modality_keeps_the_epoch_of_least_leak(fitted, tmp_path):
+    """With lambda 0, leakage increases during training as representations evade their critics."""
     model, mdata = fitted
     model.save(str(tmp_path / "model"))
     model = IndiSeek.load(str(tmp_path / "model"), adata=mdata)
@@ -230,11 +232,11 @@ def test_each_modality_keeps_the_representation_that_a_fresh_probe_read_least_fr
     for role in ROLES:
         seen = model.history[f"specific/{role}_leak"].iloc[:, 0].astype(float)
         assert len(seen) == 4  # after 5, 10, 15 and the last, the 17th
-        assert leak[f"{role}_leak"] <= seen.min() + 1.5e-3  # a gain of .001 counts as none
+        assert leak[f"{role}_leak"] <= seen.min() + 1.5e-3  # smaller gains than .001 are ignored
 
 
 @pytest.mark.slow
-def test_a_healthy_training_is_not_warned_of_but_one_whose_critics_lag(pbmc_covid):
+def test_only_undertrained_critics_cause_a_warning(pbmc_covid):
     IndiSeek.setup_mudata(pbmc_covid)
     model = IndiSeek(pbmc_covid)
     with warnings.catch_warnings():
@@ -245,7 +247,7 @@ def test_a_healthy_training_is_not_warned_of_but_one_whose_critics_lag(pbmc_covi
         model.train(**quick, plan_kwargs={"critic_learning_rate": 1e-12})
 
 
-# --- what a failure leaves as it was ----------------------------------------------------------------------------------
+# --- failures -------------------------------------------------------------------------------------
 
 ONE = {"max_epochs": 1, "enable_progress_bar": False}
 
@@ -256,7 +258,7 @@ def make_cells(seed=0):
 
 @pytest.fixture(scope="module")
 def trained():
-    """A model to fail with: whoever changes it fails the tests behind."""
+    """A trained model that tests must leave unchanged."""
     mdata = make_cells()
     IndiSeek.setup_mudata(mdata)
     model = IndiSeek(mdata, n_shared=4)
@@ -293,7 +295,7 @@ def assert_same_state(first, second):
 
 
 class _Fail(Callback):
-    """Raises an error at the end of the first epoch of a stage."""
+    """Raise an error at the end of the first epoch of a stage."""
 
     def __init__(self, plan, error):
         self.plan, self.error = plan, error
@@ -319,7 +321,7 @@ def test_an_error_in_any_stage_changes_nothing(plan, trained):
         (("specific",), RegressionPlan, "flow"),
     ],
 )
-def test_ctrl_c_in_the_first_stage_changes_nothing(stages, plan, first, trained, monkeypatch):
+def test_interrupting_the_first_stage_changes_nothing(stages, plan, first, trained, monkeypatch):
     monkeypatch.setattr(_stages, "needs_flow", lambda *_: True)
     before = state_of(trained)
     with pytest.warns(EarlyEndWarning) as caught:
@@ -335,7 +337,7 @@ def test_ctrl_c_in_the_first_stage_changes_nothing(stages, plan, first, trained,
     assert_same_state(before, state_of(trained))
 
 
-def test_ctrl_c_behind_the_first_stage_keeps_what_is_there(trained):
+def test_interrupting_a_later_stage_keeps_the_training_so_far(trained):
     model = IndiSeek(trained.adata, n_shared=4)
     model.take_over(trained)
     before = model.module
@@ -359,7 +361,7 @@ def test_a_modality_without_variation_changes_nothing(trained):
     assert_same_state(before, state_of(trained))
 
 
-def test_a_single_protein_has_nothing_to_learn_from():
+def test_counts_of_a_single_protein_are_rejected():
     mdata = make_cells()
     mdata = mudata.MuData({"rna": mdata["rna"].copy(), "adt": mdata["adt"][:, :1].copy()})
     mdata["adt"].X = mdata["adt"].X.toarray() + 1
@@ -374,7 +376,7 @@ def test_a_single_protein_has_nothing_to_learn_from():
     assert model.split_ == {}
 
 
-def test_values_that_are_not_finite_change_nothing(trained):
+def test_non_finite_values_change_nothing(trained):
     before, genes = state_of(trained), trained.adata["rna"].X
     trained.adata["rna"].X = genes.toarray()
     trained.adata["rna"].X[7, 3] = np.nan
@@ -384,11 +386,11 @@ def test_values_that_are_not_finite_change_nothing(trained):
     assert_same_state(before, state_of(trained))
 
 
-# --- how long, and how it went ----------------------------------------------------------------------------------------
+# --- epochs and results ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("max_epochs", "n_epochs"), [(1, 1), (np.int64(2), 2)])
-def test_a_number_of_epochs_is_that_of_every_stage(max_epochs, n_epochs, trained, monkeypatch):
+def test_max_epochs_applies_to_every_stage(max_epochs, n_epochs, trained, monkeypatch):
     monkeypatch.setattr(_stages, "needs_flow", lambda *_: True)
     monkeypatch.setattr(_stages, "explains", lambda *_: True)
     model = IndiSeek(trained.adata, n_shared=4)
@@ -413,7 +415,7 @@ def test_a_number_of_epochs_is_that_of_every_stage(max_epochs, n_epochs, trained
     assert repr(outcome).startswith(f"TrainingOutcome: shared {n_epochs} epochs (")
 
 
-def test_an_outcome_is_told_in_a_line():
+def test_repr_of_an_outcome():
     fits = (
         StageFit("shared", {}, {}, 3, 1.4, None, False),
         StageFit("flow", {}, {}, 2, 12.6, "Interrupted. The best weights so far were kept.", True),
@@ -429,8 +431,8 @@ def test_an_outcome_is_told_in_a_line():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_representations_that_are_not_finite_end_the_stage_with_whole_weights(value, trained, monkeypatch):
-    """They reach the Cholesky factor of the canonical term before any loss is looked at."""
+def test_non_finite_representations_end_the_stage_with_finite_weights(value, trained, monkeypatch):
+    """The Cholesky factor of the canonical term is computed before the loss is checked."""
     terms, calls = IndiSeekModule.shared_terms, []
 
     def broken(module, features):
@@ -455,7 +457,7 @@ def test_representations_that_are_not_finite_end_the_stage_with_whole_weights(va
     assert_same_state(before, state_of(trained))
 
 
-def test_the_trainer_that_a_model_keeps_holds_no_data(pbmc_small, monkeypatch):
+def test_the_trainer_of_a_model_holds_no_data(pbmc_small, monkeypatch):
     seen = []
     make = StageData.__init__
 
@@ -472,16 +474,18 @@ def test_the_trainer_that_a_model_keeps_holds_no_data(pbmc_small, monkeypatch):
     assert model.trainer is not None
 
 
-def test_compressed_columns_are_turned_once_a_training_and_once_for_representations(pbmc_small, monkeypatch):
+def test_csc_matrices_are_converted_once_per_training_and_once_per_encoding(pbmc_small, monkeypatch):
     expected = fit(pbmc_small.copy(), train={"stages": ("shared",)})
     mdata = pbmc_small.copy()
     mdata["rna"].X = sp.csc_matrix(mdata["rna"].X)
-    turned = []
-    turn = sp.csc_matrix.tocsr
-    monkeypatch.setattr(sp.csc_matrix, "tocsr", lambda x, copy=False: turned.append(x.shape) or turn(x, copy=copy))
+    converted = []
+    convert = sp.csc_matrix.tocsr
+    monkeypatch.setattr(
+        sp.csc_matrix, "tocsr", lambda x, copy=False: converted.append(x.shape) or convert(x, copy=copy)
+    )
     model = fit(mdata, train={"stages": ("shared",)})
-    assert turned == [mdata["rna"].shape]
+    assert converted == [mdata["rna"].shape]
     monkeypatch.setattr("indiseek_sc.model._latents.CELLS_AT_ONCE", 100)
     latent = model.get_latent_representation(kind="shared", modality="rna")
-    assert turned == [mdata["rna"].shape] * 2
+    assert converted == [mdata["rna"].shape] * 2
     np.testing.assert_array_equal(latent, expected.get_latent_representation(kind="shared", modality="rna"))
