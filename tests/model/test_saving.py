@@ -95,7 +95,7 @@ def test_a_loaded_model_can_be_saved_again(folder, tmp_path):
     with pytest.raises(ValueError, match=r"again already exists.*overwrite=True"):
         model.save(tmp_path / "again")
     model.save(tmp_path / "again", overwrite=True)
-    with pytest.warns(UserWarning, match="no data were given, and none saved"):
+    with pytest.warns(UserWarning, match="no data were given, and none were saved"):
         assert IndiSeek.load(tmp_path / "again").adata is None
 
 
