@@ -342,7 +342,7 @@ def test_a_loaded_model_keeps_its_registry(model: TinyModel, tmp_path: Path, mes
     assert not [record for record in messages.records if "adt:" in record.message]
 
 
-def test_a_model_without_data_knows_its_features(model: TinyModel, tmp_path: Path):
+def test_a_model_without_data_returns_feature_names(model: TinyModel, tmp_path: Path):
     model.save(tmp_path / "model")
     loaded = TinyModel.load(tmp_path / "model", adata=False)
     names = loaded.get_var_names()

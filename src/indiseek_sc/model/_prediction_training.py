@@ -15,7 +15,7 @@ from indiseek_sc.model._cells import (
     require,
     require_own_cells,
 )
-from indiseek_sc.model._runs import copy_module, explained_memory, read_options, release, start_run
+from indiseek_sc.model._runs import copy_module, explain_memory_errors, read_options, release, start_run
 from indiseek_sc.train import isolated_seed
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def train_prediction(
     split = require_own_cells(model, mdata, ("train", "validation"), "train_prediction")
     run, values = start_run(model, mdata, copy_module(model, options), split, options, model.history_)
     matrices = {role: get_matrix(model, mdata, role) for role in model.modalities}
-    with isolated_seed(model.seed), limit_threads(), explained_memory(STAGE, options, mdata.n_obs, learns=True):
+    with isolated_seed(model.seed), limit_threads(), explain_memory_errors(STAGE, options, mdata.n_obs, learns=True):
         _learn_and_calibrate(run, matrices, split.validation, **values)
     release(run.module)
     model.module, model.history_, model.trainer = run.module, run.full_history, run.trainer

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from indiseek_sc.model._runs import explained_memory
+from indiseek_sc.model._runs import explain_memory_errors
 from indiseek_sc.module import IndiSeekModule
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def run_stages(
     for stage in stages[n_finished:]:
         made: Mapping[str, Any] = {}
         if stage.is_needed(run.module) and not (stage.learns and run.reason is not None):
-            with explained_memory(stage.name, run.options, len(known["design"]), learns=stage.learns):
+            with explain_memory_errors(stage.name, run.options, len(known["design"]), learns=stage.learns):
                 found = stage.run(run, **{name: known[name] for name in stage.inputs})
             made = {name: found[name] for name in stage.outputs}
         known |= made

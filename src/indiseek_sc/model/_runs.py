@@ -293,7 +293,7 @@ class StageMemoryError(MemoryError):
 
 
 @contextmanager
-def explained_memory(stage: str, options: RunOptions, n_cells: int, *, learns: bool) -> Iterator[None]:
+def explain_memory_errors(stage: str, options: RunOptions, n_cells: int, *, learns: bool) -> Iterator[None]:
     """Replace an out-of-memory error in the block by one that names the stage and the remedy.
 
     Raises

@@ -29,7 +29,7 @@ from indiseek_sc.model._cells import (
 from indiseek_sc.model._checkpoint import Checkpoint, describe_training
 from indiseek_sc.model._lambda_path import LAMBDA_SEARCH, LAMBDAS
 from indiseek_sc.model._run_stages import run_stages
-from indiseek_sc.model._runs import copy_module, explained_memory, read_options, release, start_run
+from indiseek_sc.model._runs import copy_module, explain_memory_errors, read_options, release, start_run
 from indiseek_sc.model._setup import check_query
 from indiseek_sc.model._shared import some_rows
 from indiseek_sc.model._stages import FINISH, FORMER_START, NEW_START, SPECIFIC
@@ -238,7 +238,7 @@ def train(
         arguments = {"stages": wanted, "lambda_": weight, "keep_start": bool(keep_start), "n_threads": n_threads}
         asked = describe_training(model, mdata, matrices, split, options, is_anew=is_anew, **arguments)
         checkpoint = Checkpoint(checkpoint_dir, asked, options.device.torch)
-    with explained_memory("features", options, mdata.n_obs, learns=False):
+    with explain_memory_errors("features", options, mdata.n_obs, learns=False):
         run, values = _begin(model, mdata, split, options, matrices, checkpoint, is_anew=is_anew)
     middle = LAMBDA_SEARCH if weight == "auto" else SPECIFIC
     values |= {"lambda_": LAMBDAS[0] if weight == "auto" else weight, "path": None}
