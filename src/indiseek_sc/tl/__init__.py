@@ -3,7 +3,8 @@
 import indiseek_sc._accessor
 from indiseek_sc.tl._attribution import attribution_enrichment, block_attribution, write_attribution
 from indiseek_sc.tl._clusters import ClusterComparison, compare_clusters
-from indiseek_sc.tl._dimensions import TECHNICAL_R2, describe_dimensions, dimension_markers
+from indiseek_sc.tl._dimension_markers import dimension_markers
+from indiseek_sc.tl._dimensions import TECHNICAL_R2, describe_dimensions
 from indiseek_sc.tl._feature_sets import feature_sets
 from indiseek_sc.tl._rank_correlation import rank_correlation
 from indiseek_sc.tl._retrieval import retrieval

@@ -1,21 +1,19 @@
-"""What dimensions mean: features, technical covariates, sets and labels, and a test between their ends."""
+"""Descriptions of dimensions: features, technical covariates, feature sets and labels."""
 
 from __future__ import annotations
 
 import logging
-import warnings
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
-import scanpy as sc
 from scipy.sparse import issparse
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from indiseek_sc import _keys, metrics
-from indiseek_sc._checks import check_name, check_number, check_several, check_share, check_whole
+from indiseek_sc._checks import check_name, check_number, check_several, check_whole
 from indiseek_sc._fingerprint import note_inputs
-from indiseek_sc._lookup import find_labels, find_obs
+from indiseek_sc._lookup import find_obs
 from indiseek_sc.metrics import first_of
 from indiseek_sc.tl._attribution import attribution_enrichment, has_decoupler, sizes_of_sets
 from indiseek_sc.tl._feature_sets import match_sets
@@ -41,9 +39,6 @@ logger = logging.getLogger("scvi.indiseek_sc")
 OneModality = Literal["specific", "shared"]
 """Representations that each modality has one of."""
 
-Test = Literal["wilcoxon", "t-test", "t-test_overestim_var"]
-"""Tests of scanpy between two groups of cells."""
-
 TECHNICAL_R2 = 0.2
 """A dimension of which technical covariates explain this share of the variance is technical."""
 
@@ -67,9 +62,6 @@ _SMALLEST_SET = 4
 
 _FEWEST_CELLS = 20
 """Regressions in five folds on fewer cells say nothing."""
-
-_FEWEST_AT_END = 3
-"""Fewer cells cannot be tested."""
 
 _MOST_CELLS = 5_000
 """Regressions and loadings are of at most so many cells: the error of an R2 is about .01 then."""
@@ -190,7 +182,7 @@ def describe_dimensions(
     check_number("threshold", threshold, above_zero=True)
     check_whole("n_features", n_features, 1)
     rng = np.random.default_rng(check_whole("seed", seed, 0))
-    roles, latents, used = _find_latents(mdata, kind, modalities, cells)
+    roles, latents, used = find_complete_pair(mdata, kind, modalities, cells)
     labels = None if label_key is None else find_several_labels(mdata, label_key, used)[used]
     named = [str(name) for name in check_several("covariates", covariates)]
     noted = list(dict.fromkeys([*_list_noted(mdata), *named]))
@@ -246,7 +238,7 @@ def describe_dimensions(
     return table.copy()
 
 
-def _find_latents(
+def find_complete_pair(
     mdata: MuData, kind: OneModality, modalities: Mapping[str, str] | None, cells: Cells
 ) -> tuple[dict[_keys.Role, str], dict[_keys.Role, NDArray[np.floating]], NDArray[np.bool_]]:
     """Names of the modalities, a representation of each, and which cells have both."""
@@ -411,130 +403,3 @@ _COLUMNS = (
     *("is_technical", "r2_technical", "r2_beyond_labels", "r2_labels", "covariates", "labels"),
     *("sets_lower", "sets_upper"),
 )
-
-
-def dimension_markers(
-    mdata: MuData,
-    dimension: int,
-    *,
-    modality: str,
-    kind: OneModality = "specific",
-    share: float = 0.1,
-    label_key: str | None = None,
-    method: Test = "wilcoxon",
-    rna_layer: str | None = None,
-    adt_layer: str | None = None,
-    modalities: Mapping[str, str] | None = None,
-    cells: Cells = "all",
-) -> pd.DataFrame:
-    """Test which genes and proteins differ between the two ends of a dimension.
-
-    Compared are the cells with the highest and those with the lowest values of the dimension, by
-    scanpy's ``rank_genes_groups`` on log-normalised values of both modalities: counts per median
-    library size, as logarithms.
-
-    A dimension is a function of the features of its own modality, and its ends are chosen by it, so
-    p-values of these features are far too small, whatever is there: rank by them. Features of
-    the other modality took no part, so their p-values hold, apart from what cells of one donor have
-    in common.
-
-    Parameters
-    ----------
-    mdata
-        With representations that ``model.write_latents(mdata)`` wrote.
-    dimension
-        Number of the dimension, from 0.
-    modality
-        Whose representation, by the name in the MuData.
-    kind
-        ``"specific"`` or ``"shared"``.
-    share
-        Share of the cells at each end.
-    label_key
-        Column of cell types. With it the ends are taken within each type, so that both ends have
-        the same types and differences between types do not appear; cells without a type are left
-        out.
-    method
-        ``"wilcoxon"``, ``"t-test"`` or ``"t-test_overestim_var"``.
-    rna_layer, adt_layer, modalities, cells
-        As in :func:`describe_dimensions`.
-
-    Returns
-    -------
-    One row for each feature of both modalities, those of the named one first, each from the highest
-    score to the lowest: ``modality`` and ``feature``; ``end``, ``"upper"`` or ``"lower"``, where
-    values are higher; ``score`` of the test, positive at the upper end; ``log2_fold_change`` of
-    mean normalised counts, upper over lower; ``p_value``; ``p_adjusted``, after Benjamini and
-    Hochberg over the features of the modality; and ``fraction_upper`` and ``fraction_lower``, shares
-    of the cells with a value above 0. How many cells an end has is in ``attrs["n_cells"]``.
-
-    Raises
-    ------
-    KeyError
-        If the representation, the labels or the split are not there.
-    ValueError
-        If there is no such modality or dimension, an argument is out of its range, or fewer than
-        3 cells would be at an end.
-    """
-    roles, latents, used = _find_latents(mdata, kind, modalities, cells)
-    check_name("modality", modality, list(roles.values()))
-    check_name("method", method, get_args(Test))
-    own = next(role for role, name in roles.items() if name == modality)
-    if check_whole("dimension", dimension, 0) >= latents[own].shape[1]:
-        raise ValueError(
-            f"dimension={dimension}: the {kind} representation of {modality!r} has the dimensions 0 to {latents[own].shape[1] - 1}."
-        )
-    if check_share("share", share) > 0.5:
-        raise ValueError(f"share={share} must not exceed .5, or the two ends overlap.")
-    groups = pd.Series(0, index=mdata.obs_names)
-    if label_key is not None:
-        labels = find_labels(mdata, label_key, "label_key")
-        used &= labels.notna().to_numpy()
-        groups = labels.cat.codes
-    rows = np.flatnonzero(used)
-    # From 1 to the number of cells of the group, so that the ends have as many cells whatever the ties.
-    place = pd.Series(latents[own][rows, dimension]).groupby(groups.to_numpy()[rows]).rank(method="first").to_numpy()
-    n_of_group = pd.Series(rows).groupby(groups.to_numpy()[rows]).transform("size").to_numpy()
-    n_of_end = np.floor(share * n_of_group)
-    is_lower, is_upper = place <= n_of_end, place > n_of_group - n_of_end
-    if (n_cells := int(is_lower.sum())) < _FEWEST_AT_END:
-        raise ValueError(
-            f"share={share} of {len(rows):,} cells{' within each label' if label_key else ''} leaves {n_cells} at each end; at least "
-            f"{_FEWEST_AT_END} are needed. Raise share."
-        )
-    ends = np.concatenate([rows[is_upper], rows[is_lower]])
-    is_upper = np.arange(len(ends)) < n_cells
-    layers: dict[_keys.Role, str | None] = {"rna": rna_layer, "adt": adt_layer}
-    order = sorted(roles, key=lambda role: role != own)
-    tables = [
-        _compare_ends(read_values(mdata, role, roles[role], layers[role], ends), is_upper, method) for role in order
-    ]
-    table = pd.concat(tables, ignore_index=True)
-    table.attrs["n_cells"] = n_cells
-    return table
-
-
-def _compare_ends(values: Values, is_upper: NDArray[np.bool_], method: str) -> pd.DataFrame:
-    cells = values.log_normalized()
-    cells.obs["end"] = pd.Categorical(np.where(is_upper, "upper", "lower"))
-    with warnings.catch_warnings():
-        # Of values that are not counts, which may be negative, fold changes are not defined.
-        warnings.filterwarnings("ignore", category=RuntimeWarning)
-        sc.tl.rank_genes_groups(
-            cells, "end", groups=["upper"], reference="lower", method=method, pts=True, use_raw=False
-        )
-    found = sc.get.rank_genes_groups_df(cells, "upper")
-    fractions = cells.uns["rank_genes_groups"]["pts"].loc[found["names"]]
-    return pd.DataFrame(
-        {
-            "modality": values.modality,
-            "feature": found["names"].astype(str),
-            "end": np.where(found["scores"] > 0, "upper", "lower"),
-            "score": found["scores"].astype(float),
-            "log2_fold_change": found["logfoldchanges"].astype(float),
-            "p_value": found["pvals"],
-            "p_adjusted": found["pvals_adj"],
-            "fraction_upper": fractions["upper"].to_numpy(),
-            "fraction_lower": fractions["lower"].to_numpy(),
-        }
-    )
