@@ -80,7 +80,7 @@ def find_examples(package: str) -> Iterator[doctest.DocTest]:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_examples_print_the_expected_output(package: str, names: dict[str, Any], tmp_path, monkeypatch, caplog) -> None:
     monkeypatch.chdir(tmp_path)  # for files that examples write
-    caplog.set_level(logging.WARNING, logger="scvi")  # log messages would be part of the output
+    caplog.set_level(logging.ERROR, logger="scvi")  # log messages would be part of the output
     runner, output = doctest.DocTestRunner(optionflags=FLAGS, verbose=False), []
     for example in find_examples(package):
         example.globs = {**names, "mdata": names["mdata"].copy()}

@@ -1,4 +1,4 @@
-"""A table of attributions as a model gives it."""
+"""Table of attributions in the format of a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import pytest
 
 @pytest.fixture
 def attributions() -> pd.DataFrame:
-    """Slopes of 40 genes and 6 proteins along 2 dimensions, in 2 groups of cells; the first 10 genes rise along dimension 0."""
+    """Return slopes of 40 genes and 6 proteins along 2 dimensions, in 2 groups of cells.
+
+    The first 10 genes rise along dimension 0 and the last 10 fall.
+    """
     rng = np.random.default_rng(0)
     parts = []
     for modality, n in (("gex", 40), ("prot", 6)):

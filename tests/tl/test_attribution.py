@@ -27,7 +27,7 @@ def test_squares_are_summed_over_dimensions(attributions: pd.DataFrame) -> None:
             assert row["dimension"] == rows.loc[rows["magnitude"].idxmax(), "dimension"]
 
 
-def test_shares_and_ranks_are_of_a_modality_in_a_group(attributions: pd.DataFrame) -> None:
+def test_shares_and_ranks_are_computed_by_modality_and_group(attributions: pd.DataFrame) -> None:
     block = tl.block_attribution(attributions)
     for _, part in block.groupby(["modality", "group"], observed=True):
         assert part["share"].sum() == pytest.approx(1)
@@ -37,13 +37,15 @@ def test_shares_and_ranks_are_of_a_modality_in_a_group(attributions: pd.DataFram
     assert set(driving) == {f"gex{j}" for j in (*range(10), *range(30, 40))}
 
 
-def test_one_dimension_is_itself(attributions: pd.DataFrame) -> None:
+def test_magnitudes_of_a_single_dimension_are_unchanged(attributions: pd.DataFrame) -> None:
     one = attributions[attributions["dimension"] == 1]
     np.testing.assert_allclose(tl.block_attribution(one)["magnitude"], one["magnitude"])
 
 
-def test_errors_of_a_block(attributions: pd.DataFrame) -> None:
-    with pytest.raises(KeyError, match=r"lacks the columns \['magnitude'\].*Pass that of model.feature_attribution"):
+def test_invalid_tables_of_attributions_are_rejected(attributions: pd.DataFrame) -> None:
+    with pytest.raises(
+        KeyError, match=r"lacks the columns \['magnitude'\].*Pass the table returned by model.feature_attribution"
+    ):
         tl.block_attribution(attributions.drop(columns="magnitude"))
     with pytest.raises(ValueError, match="table has no row"):
         tl.block_attribution(attributions.iloc[:0])
@@ -54,7 +56,7 @@ KEY = _keys.loadings("specific")
 
 @pytest.fixture
 def mdata() -> MuData:
-    """Genes and proteins of the table in reverse order, and two genes that the model does not use."""
+    """Return genes and proteins of the table in reverse order, and two unused genes."""
     parts = {}
     for modality, n in (("gex", 42), ("prot", 6)):
         parts[modality] = AnnData(np.ones((5, n), dtype=np.float32))
@@ -62,7 +64,7 @@ def mdata() -> MuData:
     return MuData(parts)
 
 
-def test_loadings_lie_beside_their_features(mdata: MuData, attributions: pd.DataFrame) -> None:
+def test_loadings_follow_the_order_of_features(mdata: MuData, attributions: pd.DataFrame) -> None:
     tl.write_attribution(mdata, attributions, group="T")
     for modality, gene in (("gex", "gex7"), ("prot", "prot2")):
         loadings = mdata[modality].varm[KEY]
@@ -75,16 +77,16 @@ def test_loadings_lie_beside_their_features(mdata: MuData, attributions: pd.Data
     assert mdata.uns[_keys.ATTRIBUTION] == {"gex": note, "prot": note}
 
 
-def test_a_file_keeps_them(mdata: MuData, attributions: pd.DataFrame, tmp_path: Path) -> None:
+def test_loadings_survive_a_file(mdata: MuData, attributions: pd.DataFrame, tmp_path: Path) -> None:
     tl.write_attribution(mdata, attributions, group="B")
     mdata.write(tmp_path / "cells.h5mu")
     read = mudata.read_h5mu(tmp_path / "cells.h5mu")
     np.testing.assert_array_equal(read["gex"].varm[KEY], mdata["gex"].varm[KEY])
-    tl.write_attribution(read, attributions, group="T")  # what is ours may be replaced
+    tl.write_attribution(read, attributions, group="T")  # replaces its own loadings
     assert not np.array_equal(read["prot"].varm[KEY], mdata["prot"].varm[KEY])
 
 
-def test_one_modality_after_the_other(mdata: MuData, attributions: pd.DataFrame) -> None:
+def test_modalities_can_be_written_separately(mdata: MuData, attributions: pd.DataFrame) -> None:
     for modality in ("gex", "prot"):
         tl.write_attribution(mdata, attributions[attributions["modality"] == modality], group="B")
     shared = attributions.assign(kind="shared")
@@ -103,7 +105,7 @@ def _decoupler() -> None:
 
 @pytest.fixture
 def network() -> pd.DataFrame:
-    """Sets of genes that rise and fall along dimension 0, one of neither, and one that is too small."""
+    """Return sets of genes that rise or fall along dimension 0, an unrelated and a small set."""
     sets = {"rising": range(0, 10), "falling": range(30, 40), "other": range(12, 24), "small": range(3)}
     pairs = [(name, f"gex{j}") for name, numbers in sets.items() for j in numbers]
     return pd.DataFrame(pairs, columns=["source", "target"])
@@ -111,7 +113,7 @@ def network() -> pd.DataFrame:
 
 @needs_decoupler
 @pytest.mark.parametrize(("method", "options"), [("ulm", {}), ("zscore", {"flavor": "RoKAI"})])
-def test_sets_are_found_at_their_end(
+def test_sets_rank_first_at_their_end(
     attributions: pd.DataFrame, network: pd.DataFrame, method: str, options: dict
 ) -> None:
     genes = attributions[attributions["modality"] == "gex"]
@@ -132,7 +134,7 @@ def test_sets_are_found_at_their_end(
 
 
 @needs_decoupler
-def test_the_lower_end_is_the_upper_one_turned(attributions: pd.DataFrame, network: pd.DataFrame) -> None:
+def test_negated_attributions_exchange_the_ends(attributions: pd.DataFrame, network: pd.DataFrame) -> None:
     genes = attributions[attributions["modality"] == "gex"]
     turned = genes.assign(attribution=-genes["attribution"])
     found, other = (tl.attribution_enrichment(table, network) for table in (genes, turned))
@@ -143,20 +145,20 @@ def test_the_lower_end_is_the_upper_one_turned(attributions: pd.DataFrame, netwo
 
 
 @needs_decoupler
-def test_errors_of_enrichment(attributions: pd.DataFrame, network: pd.DataFrame) -> None:
+def test_invalid_arguments_of_enrichment_are_rejected(attributions: pd.DataFrame, network: pd.DataFrame) -> None:
     genes = attributions[attributions["modality"] == "gex"]
     with pytest.raises(ValueError, match=r"none of its 4 sets has minimum_size=5 features of 'prot'.*\['prot0'"):
         tl.attribution_enrichment(attributions, network)
-    with pytest.raises(ValueError, match="method='magic' is none of decoupler's: .*ulm"):
+    with pytest.raises(ValueError, match="method='magic' is not a method of decoupler.mt, which has: .*ulm"):
         tl.attribution_enrichment(genes, network, method="magic")
     with pytest.raises(KeyError, match=r"network lacks the columns \['target'\]"):
         tl.attribution_enrichment(genes, network.rename(columns={"target": "gene"}))
-    with pytest.raises(ValueError, match="several of method"):
+    with pytest.raises(ValueError, match="several values of method"):
         two = pd.concat([genes, genes.assign(method="integrated_gradients")])
         tl.attribution_enrichment(two, network)
 
 
-def test_without_decoupler_it_is_said_how_to_get_it(
+def test_enrichment_without_decoupler_names_the_extra(
     attributions: pd.DataFrame, network: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "decoupler", None)

@@ -19,14 +19,17 @@ KEY = _keys.CLUSTERS
 
 
 def blobs(groups: np.ndarray, seed: int) -> np.ndarray:
-    """Points around a corner of a cube for each group, far apart."""
+    """Return distant groups of points, each around a corner of a cube."""
     _, group = np.unique(groups, return_inverse=True)
     return 20.0 * np.eye(3)[group] + np.random.default_rng(seed).normal(size=(len(groups), 3))
 
 
 @pytest.fixture
 def mdata():
-    """All representations know the types but the specific representation of RNA, which halves type a and has the rest of it with b."""
+    """Return data in which all representations but one separate the three types.
+
+    The RNA-specific representation divides type a and merges its other half with type b.
+    """
     names = [f"cell{i}" for i in range(N_CELLS)]
     parts = {name: AnnData(np.ones((N_CELLS, 2)), obs=pd.DataFrame(index=names)) for name in ROLES.values()}
     for seed, (name, part) in enumerate(parts.items()):
@@ -43,7 +46,7 @@ def mdata():
     return mdata
 
 
-def test_clusters_are_matched_compared_and_asked_where_they_fall_apart(mdata):
+def test_numbers_agreement_and_splits_of_clusters(mdata):
     latents, agreement, splits = tl.compare_clusters(mdata, "cell_type")
     names = ["shared_gex", "shared_prot", "specific_gex", "specific_prot", "joint"]
     assert latents["latent"].tolist() == names
@@ -63,12 +66,12 @@ def test_clusters_are_matched_compared_and_asked_where_they_fall_apart(mdata):
     assert splits.loc[splits["only_here"], ["label", "latent"]].to_numpy().tolist() == [["a", "specific_gex"]]
 
 
-def test_both_representations_of_a_modality_side_by_side(mdata):
+def test_concatenated_representations(mdata):
     found = tl.compare_clusters(mdata, latents=["both", "joint"], n_repeats=2)
     assert found.latents["latent"].tolist() == ["both_gex", "both_prot", "joint"]
 
 
-def test_a_cloud_does_not_agree_with_itself(mdata):
+def test_clusters_of_unstructured_data_are_unstable(mdata):
     mdata.obsm[_keys.specific("prot")] = np.random.default_rng(4).normal(size=(N_CELLS, 5))
     figures = tl.compare_clusters(mdata, "cell_type", latents=["specific", "joint"]).agreement.set_index(
         ["one", "other"]
@@ -77,7 +80,7 @@ def test_a_cloud_does_not_agree_with_itself(mdata):
     assert figures["specific_prot", "specific_prot"] < 0.6
 
 
-def test_what_is_written_survives_h5mu(mdata, tmp_path):
+def test_results_survive_h5mu(mdata, tmp_path):
     mdata.obsm[_keys.JOINT][7] = np.nan
     found = tl.compare_clusters(mdata, "cell_type", latents=["joint", "raw"], n_repeats=2, cells="held_out")
     used = (mdata.obs[_keys.SPLIT] == "test").to_numpy() & (np.arange(N_CELLS) != 7)
@@ -96,7 +99,7 @@ def test_what_is_written_survives_h5mu(mdata, tmp_path):
         assert sizes.is_monotonic_decreasing
 
 
-def test_labels_may_be_the_reference_or_not_be_there(mdata):
+def test_labels_are_optional_and_can_be_the_reference(mdata):
     of_types = tl.compare_clusters(mdata, "cell_type", latents=["specific"], reference="labels", n_repeats=2).splits
     assert of_types["cluster"].unique().tolist() == ["a", "b", "c"]
     assert "label" not in of_types
@@ -108,11 +111,11 @@ def test_labels_may_be_the_reference_or_not_be_there(mdata):
         pd.testing.assert_frame_equal(first, second)
 
 
-def test_numbers_that_cannot_be_reached_are_said(mdata, caplog, monkeypatch):
+def test_unreachable_numbers_of_clusters_are_logged(mdata, caplog, monkeypatch):
     caplog.set_level(logging.WARNING)
     monkeypatch.setattr(logging.getLogger("scvi"), "propagate", True)
     tl.compare_clusters(mdata, latents=["shared", "joint"], n_clusters=2, n_repeats=2)
     assert (
-        "makes 2 clusters of every representation; nearest: 3 in 'shared_gex', 3 in 'shared_prot', 3 in 'joint'"
+        "yields 2 clusters in every representation; nearest: 3 in 'shared_gex', 3 in 'shared_prot', 3 in 'joint'"
         in caplog.text
     )

@@ -26,10 +26,11 @@ def _decoupler() -> None:
 
 @pytest.fixture(scope="module")
 def _drawn() -> MuData:
-    """Synthetic counts whose genes of the private factor 1, as far as they rise with it, are ribosomal by name.
+    """Return synthetic counts with known technical dimensions.
 
-    The specific representation of the RNA is its library size, the private factors 0 and 1, and
-    noise; that of the proteins its private factor 0 and noise. Two labels differ in the first shared
+    Genes that rise with the private RNA factor 1 have names of ribosomal genes. The RNA-specific
+    representation consists of library size, the private factors 0 and 1, and noise; the
+    protein-specific one of its private factor 0 and noise. Two labels differ in the first shared
     factor, and so do library sizes.
     """
     drawn = synthetic.make("S6", N, seed=0)
@@ -62,7 +63,7 @@ def mdata(_drawn: MuData) -> MuData:
     return _drawn.copy()
 
 
-def test_technical_dimensions_are_found_and_others_are_not(mdata):
+def test_only_technical_dimensions_are_flagged(mdata):
     table = tl.describe_dimensions(mdata, "cell_type")
     assert table["modality"].tolist() == ["rna"] * 4 + ["adt"] * 2
     assert table["dimension"].tolist() == [0, 1, 2, 3, 0, 1]
@@ -73,7 +74,7 @@ def test_technical_dimensions_are_found_and_others_are_not(mdata):
     assert (table.loc[[1, 3, 4, 5], "r2_beyond_labels"] < 0.1).all()
 
 
-def test_features_at_both_ends_are_those_of_the_factor(mdata):
+def test_features_at_both_ends_belong_to_the_factor(mdata):
     table = tl.describe_dimensions(mdata, n_features=4)
     named = table.loc[1, ["lower", "upper"]].str.split(", ").explode()
     assert len(named) == 8
@@ -91,7 +92,7 @@ def test_a_shared_dimension_that_separates_types_is_not_technical(mdata):
     assert without["is_technical"].tolist() == [True, False, True, False]
     assert not table["is_technical"].any()
     assert table.loc[0, "r2_labels"] > 0.5
-    assert table.loc[0, "labels"] == ""  # the two types are as far from the mean, and none uses it more
+    assert table.loc[0, "labels"] == ""  # both types are equally far from the mean
     assert f"{_keys.DIMENSIONS}_shared" in mdata.uns
     assert _keys.DIMENSIONS not in mdata.uns
 
@@ -122,7 +123,7 @@ def test_sets_are_scored_where_decoupler_is_installed(mdata):
     assert (mdata.uns[f"{_keys.DIMENSIONS}_sets"]["source"] == "mine").all()
 
 
-def test_without_decoupler_all_else_is_there(mdata, monkeypatch):
+def test_without_decoupler_only_sets_are_missing(mdata, monkeypatch):
     with_it = tl.describe_dimensions(mdata, "cell_type")
     monkeypatch.setitem(sys.modules, "decoupler", None)
     without = tl.describe_dimensions(mdata, "cell_type")
@@ -134,7 +135,7 @@ def test_without_decoupler_all_else_is_there(mdata, monkeypatch):
         tl.describe_dimensions(mdata, network=pd.DataFrame({"source": ["a"], "target": ["b"]}))
 
 
-def test_covariates_of_the_model_and_of_the_user_take_part(mdata):
+def test_covariates_of_the_model_and_of_the_user_are_used(mdata):
     mdata["rna"].obs["handling"] = mdata.obsm[_keys.specific("rna")][:, 3]
     mdata.obsm[_keys.specific("rna")][:, 1] += 4 * (mdata.obs["batch"] == "batch_1")
     table = tl.describe_dimensions(mdata, covariates="rna:handling")
@@ -143,7 +144,7 @@ def test_covariates_of_the_model_and_of_the_user_take_part(mdata):
     assert table.loc[[1, 3], "is_technical"].all()
 
 
-def test_cells_without_a_covariate_are_left_out_of_regressions(mdata):
+def test_cells_without_a_covariate_are_excluded_from_regressions(mdata):
     mdata.obs["handling"] = mdata.obsm[_keys.specific("rna")][:, 3]
     mdata.obs.loc[mdata.obs_names[:100], "handling"] = np.nan
     assert tl.describe_dimensions(mdata, covariates=["handling"]).loc[3, "r2_technical"] > 0.9
@@ -152,7 +153,7 @@ def test_cells_without_a_covariate_are_left_out_of_regressions(mdata):
         tl.describe_dimensions(mdata, covariates=["handling"])
 
 
-def test_cells_without_a_modality_are_left_out(mdata):
+def test_cells_without_a_modality_are_excluded(mdata):
     whole = tl.describe_dimensions(mdata[:500].copy(), "cell_type")
     for name in ("rna", "adt"):
         mdata.obsm[_keys.specific(name)][500:] = np.nan
@@ -160,7 +161,7 @@ def test_cells_without_a_modality_are_left_out(mdata):
     pd.testing.assert_frame_equal(tl.describe_dimensions(mdata, "cell_type"), whole)
 
 
-def test_values_that_are_no_counts_give_no_technical_covariates(mdata, caplog):
+def test_technical_covariates_require_counts(mdata, caplog):
     for name in ("rna", "adt"):
         mdata[name].layers["counts"] = mdata[name].X
         mdata[name].X = np.log1p(mdata[name].X.toarray())
@@ -169,7 +170,7 @@ def test_values_that_are_no_counts_give_no_technical_covariates(mdata, caplog):
     assert table["r2_technical"].isna().all()
     assert not table["is_technical"].any()
     assert table["upper"].ne("").all()
-    assert "No technical covariate is known" in caplog.text
+    assert "No technical covariates are available" in caplog.text
     of_layers = tl.describe_dimensions(mdata, rna_layer="counts", adt_layer="counts")
     assert of_layers["is_technical"].tolist() == [True, False, True, False, False, False]
     noted = {"attribute": "layers", "key": "counts", "kind": "counts"}
@@ -177,11 +178,11 @@ def test_values_that_are_no_counts_give_no_technical_covariates(mdata, caplog):
     pd.testing.assert_frame_equal(tl.describe_dimensions(mdata), of_layers)
 
 
-def test_corrected_counts_are_counts_and_those_normalised_in_place_are_none(mdata):
+def test_corrected_counts_are_recognised_and_normalised_ones_are_not(mdata):
     counts = tl.describe_dimensions(mdata)
     mdata.uns[_keys.SETTINGS]["inputs"] = {"rna": {"attribute": "X", "key": "", "kind": "counts"}}
     corrected = mdata.copy()
-    corrected["rna"].X = corrected["rna"].X * 0.9  # ambient RNA taken out
+    corrected["rna"].X = corrected["rna"].X * 0.9  # as after removal of ambient RNA
     assert tl.describe_dimensions(corrected)["is_technical"].equals(counts["is_technical"])
     mdata["rna"].X = np.log1p(mdata["rna"].X.toarray())
     tl.describe_dimensions(mdata)
@@ -190,7 +191,7 @@ def test_corrected_counts_are_counts_and_those_normalised_in_place_are_none(mdat
     assert "library size of rna" not in known
 
 
-def test_data_that_stay_in_their_file_are_read_there(mdata, tmp_path):
+def test_backed_data_are_read(mdata, tmp_path):
     whole = tl.dimension_markers(mdata, 1, modality="rna")
     mdata["adt"].X = mdata["adt"].X.toarray()
     mdata.write(tmp_path / "cells.h5mu")
@@ -198,7 +199,7 @@ def test_data_that_stay_in_their_file_are_read_there(mdata, tmp_path):
     pd.testing.assert_frame_equal(tl.dimension_markers(backed, 1, modality="rna"), whole)
 
 
-def test_a_file_keeps_it_and_other_representations_make_it_old(mdata, tmp_path):
+def test_table_survives_a_file_and_is_outdated_by_new_representations(mdata, tmp_path):
     table = tl.describe_dimensions(mdata, "cell_type")
     assert find_changed(mdata, _keys.DIMENSIONS) == []
     mdata.write(tmp_path / "cells.h5mu")
@@ -209,7 +210,7 @@ def test_a_file_keeps_it_and_other_representations_make_it_old(mdata, tmp_path):
     assert find_changed(read, _keys.DIMENSIONS) == [Place("obsm", _keys.specific("rna"))]
 
 
-def test_no_label_leaves_no_table_of_labels(mdata):
+def test_table_of_labels_is_removed_without_labels(mdata):
     tl.describe_dimensions(mdata, "cell_type")
     table = tl.describe_dimensions(mdata)
     assert f"{_keys.DIMENSIONS}_labels" not in mdata.uns
@@ -228,19 +229,22 @@ def test_no_label_leaves_no_table_of_labels(mdata):
         ({"cells": "held_out"}, KeyError, "cells='held_out' needs"),
     ],
 )
-def test_errors_change_nothing(mdata, arguments, error, message):
+def test_invalid_arguments_change_nothing(mdata, arguments, error, message):
     before = set(mdata.uns)
     with pytest.raises(error, match=message):
         tl.describe_dimensions(mdata, **arguments)
     assert set(mdata.uns) == before
 
 
-def test_too_few_cells(mdata):
-    with pytest.raises(ValueError, match="10 have the specific representations of both modalities; at least 20"):
+def test_too_few_cells_are_rejected(mdata):
+    with pytest.raises(
+        ValueError,
+        match="10 of the selected cells .* have the specific representations of both modalities; at least 20",
+    ):
         tl.describe_dimensions(mdata[:10].copy())
 
 
-def test_markers_are_the_features_of_the_factor(mdata):
+def test_markers_are_features_of_the_factor(mdata):
     table = tl.dimension_markers(mdata, 1, modality="rna")
     assert table["modality"].drop_duplicates().tolist() == ["rna", "adt"]  # its own features first
     assert len(table) == mdata.n_vars
@@ -249,7 +253,7 @@ def test_markers_are_the_features_of_the_factor(mdata):
     assert rna["score"].is_monotonic_decreasing
     strongest = rna.loc[rna["p_adjusted"].nsmallest(20).index, "feature"]
     assert strongest.str.startswith("private_rna_0").all()
-    assert (adt["p_adjusted"] > 0.05).all()  # independent of it
+    assert (adt["p_adjusted"] > 0.05).all()  # independent of the dimension
     assert ((rna["log2_fold_change"] > 0) == (rna["end"] == "upper")).mean() > 0.9
     first = rna.iloc[0]
     assert (first["end"], rna.iloc[-1]["end"]) == ("upper", "lower")
@@ -259,7 +263,7 @@ def test_markers_are_the_features_of_the_factor(mdata):
     assert by_t.iloc[0]["feature"].startswith("private_rna_0")
 
 
-def test_within_labels_types_do_not_differ(mdata):
+def test_markers_within_labels_ignore_differences_between_types(mdata):
     high = (mdata.obs["cell_type"] == "high").to_numpy()
     mdata.obsm[_keys.specific("rna")][:, 3] += 3 * high  # separates the two types
     apart = tl.dimension_markers(mdata, 3, modality="rna")
@@ -281,7 +285,7 @@ def test_within_labels_types_do_not_differ(mdata):
         ({"method": "logreg"}, "method='logreg' is not known"),
     ],
 )
-def test_errors_of_markers(mdata, arguments, message):
+def test_invalid_arguments_of_markers_are_rejected(mdata, arguments, message):
     with pytest.raises(ValueError, match=message):
         tl.dimension_markers(mdata, **{"dimension": 0, "modality": "rna"} | arguments)
 
@@ -308,6 +312,7 @@ def test_the_rna_specific_representation_of_the_bundled_data_is_mostly_technical
 
 
 def make_panel(genes: list[str], proteins: list[str]) -> MuData:
+    """Return three cells with these features."""
     parts = {
         name: AnnData(np.ones((3, len(names)), np.float32), var=pd.DataFrame(index=names))
         for name, names in (("rna", genes), ("adt", proteins))
@@ -315,7 +320,7 @@ def make_panel(genes: list[str], proteins: list[str]) -> MuData:
     return MuData(parts)
 
 
-def test_sets_are_found_by_names_and_patterns():
+def test_sets_match_names_and_patterns():
     inside = {
         "ribosomal protein genes": ["RPL3", "RPL10A", "RPL36AL", "RPLP0", "RPS4Y1", "RPSA", "Rps27a", "RPL7L1"],
         "mitochondrial genes": ["MT-CO1", "mt-Nd2"],
@@ -338,7 +343,7 @@ def test_sets_are_found_by_names_and_patterns():
     }
 
 
-def test_every_set_has_a_source():
+def test_every_set_has_a_reference():
     every = Path(tl.__file__).with_name("feature_sets.toml").read_text()
     assert every.count("\nreference = ") == every.count("\nrole = ") == every.count("\n[") >= 10
     table = tl.feature_sets(make_panel(["MT-CO1", "MCM5", "CDK1"], ["CD41"]))

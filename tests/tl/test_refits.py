@@ -1,4 +1,4 @@
-"""Theta and information from the refits that a MuData holds."""
+"""Theta and information computed from refits in a MuData."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ N, N_REFITS, WIDTHS = 400, 4, {"gex": [2, 3], "prot": [2, 4]}
 
 @pytest.fixture
 def mdata() -> MuData:
-    """As ``model.write_latents`` and ``model.write_refits`` leave it: B cells stand out in RNA, T cells in proteins."""
+    """Return data as written by ``model.write_latents`` and ``model.write_refits``.
+
+    B cells are distinct in RNA and T cells in proteins.
+    """
     rng = np.random.default_rng(0)
     labels = rng.choice(["B", "T", "NK"], N)
     cells = [f"cell{i}" for i in range(N)]
@@ -48,6 +51,7 @@ def mdata() -> MuData:
 
 
 def as_refits(mdata: MuData) -> list[metrics.Refit]:
+    """Return the refits in ``mdata`` as arguments of the metric."""
     refits = []
     for number in range(N_REFITS):
         kinds: list[dict] = [{}, {}]
@@ -58,7 +62,7 @@ def as_refits(mdata: MuData) -> list[metrics.Refit]:
     return refits
 
 
-def test_writes_what_the_metric_says(mdata: MuData) -> None:
+def test_result_equals_the_metric(mdata: MuData) -> None:
     table = tl.modality_importance(mdata, "cell_type", n_neighbors=7, seed=3)
     expected = metrics.replicated_importance(as_refits(mdata), mdata.obs["cell_type"], n_neighbors=7, seed=3)
     pd.testing.assert_frame_equal(table, expected.table)
@@ -69,7 +73,7 @@ def test_writes_what_the_metric_says(mdata: MuData) -> None:
     np.testing.assert_allclose(mdata.obs[_keys.THETA_SMOOTHED], smooth)
 
 
-def test_survives_a_file(mdata: MuData, tmp_path) -> None:
+def test_results_survive_a_file(mdata: MuData, tmp_path) -> None:
     table = tl.modality_importance(mdata, "cell_type")
     mdata.write(tmp_path / "cells.h5mu")
     back = mudata.read_h5mu(tmp_path / "cells.h5mu")
@@ -77,14 +81,14 @@ def test_survives_a_file(mdata: MuData, tmp_path) -> None:
     pd.testing.assert_frame_equal(tl.modality_importance(back, "cell_type"), table)
 
 
-def test_other_representations_have_theta_over_refits_alone(mdata: MuData) -> None:
+def test_other_representations_have_theta_without_information(mdata: MuData) -> None:
     table = tl.modality_importance(mdata, "cell_type", latent="both")
     expected = metrics.replicated_importance(as_refits(mdata), mdata.obs["cell_type"], latent="both", information=False)
     pd.testing.assert_frame_equal(table, expected.table)
     assert "information_rna" not in table
 
 
-def test_samples_are_named_once(mdata: MuData) -> None:
+def test_samples_can_be_given_or_recorded_by_refits(mdata: MuData) -> None:
     over_cells = tl.modality_importance(mdata, "cell_type").set_index("label")
     given = tl.modality_importance(mdata, "cell_type", sample_key="donor").set_index("label")
     mdata.uns[_keys.REFITS]["sample_key"] = "donor"
@@ -95,16 +99,16 @@ def test_samples_are_named_once(mdata: MuData) -> None:
     assert mdata.uns[f"{_keys.IMPORTANCE}_params"]["sample_key"] == "donor"
 
 
-def test_batches_count_for_chance(mdata: MuData) -> None:
+def test_chance_purity_is_computed_within_batches(mdata: MuData) -> None:
     without = tl.modality_importance(mdata, "cell_type").set_index("label")
     mdata.obs["batch"] = np.where(mdata.obs["cell_type"] == "B", "b1", "b2")
     mdata.uns[_keys.SETTINGS]["batch_key"] = "batch"
     within = tl.modality_importance(mdata, "cell_type").set_index("label")
     assert within.loc["B", "chance_rna"] > without.loc["B", "chance_rna"] + 0.05
-    assert within.loc["B", "claim"] == "neither"  # the batch says already who is a B cell
+    assert within.loc["B", "claim"] == "neither"  # the batch already identifies the B cells
 
 
-def test_refits_of_other_representations_are_not_used(mdata: MuData, caplog: pytest.LogCaptureFixture) -> None:
+def test_outdated_refits_are_ignored(mdata: MuData, caplog: pytest.LogCaptureFixture) -> None:
     from indiseek_sc._fingerprint import Place, note_inputs
 
     note_inputs(mdata, _keys.REFITS, [Place("obsm", _keys.specific("gex"))])
@@ -119,7 +123,7 @@ def test_refits_of_other_representations_are_not_used(mdata: MuData, caplog: pyt
     assert "model.write_refits()" in caplog.text
 
 
-def test_rank_correlation_has_refits_in_its_interval(mdata: MuData) -> None:
+def test_rank_correlation_uses_refits(mdata: MuData) -> None:
     mdata.obs["RNA.weight"] = np.where(
         mdata.obs["cell_type"] == "B", 0.8, np.where(mdata.obs["cell_type"] == "T", 0.2, 0.5)
     )
@@ -134,8 +138,8 @@ def test_rank_correlation_has_refits_in_its_interval(mdata: MuData) -> None:
     np.testing.assert_allclose(shown, theta.loc[shown.index, "value"])
 
 
-def test_a_width_of_zero(mdata: MuData) -> None:
-    """A modality of which no refit has anything specific resolves nothing."""
+def test_refits_without_specific_dimensions(mdata: MuData) -> None:
+    """A modality whose refits have no specific dimensions resolves nothing."""
     widths = np.array([[2, 0]] * N_REFITS)
     mdata.obsm[_keys.refits("prot")] = mdata.obsm[_keys.refits("prot")][:, : 2 * N_REFITS]
     mdata.uns[_keys.REFITS]["widths_adt"] = widths

@@ -27,7 +27,7 @@ def mdata():
 
 
 @pytest.mark.parametrize("cells", ["held_out", "all"])
-def test_the_table_is_that_of_the_metric(mdata, cells):
+def test_result_equals_the_metric(mdata, cells):
     mdata.obsm[_keys.shared("prot")][3] = np.nan
     used = np.arange(60) != 3
     if cells == "held_out":
@@ -38,7 +38,7 @@ def test_the_table_is_that_of_the_metric(mdata, cells):
     pd.testing.assert_frame_equal(table, expected.drop(columns="direction"))
 
 
-def test_survives_h5mu(mdata, tmp_path):
+def test_result_survives_h5mu(mdata, tmp_path):
     table = tl.retrieval(mdata)
     mdata.write(tmp_path / "latents.h5mu")
     pd.testing.assert_frame_equal(mudata.read(tmp_path / "latents.h5mu").uns[_keys.RETRIEVAL], table)

@@ -18,7 +18,7 @@ PARAMS = f"{_keys.IMPORTANCE}_params"
 
 @pytest.fixture
 def mdata():
-    """As after ``model.write_latents``: representations of modalities of unusual names, a split, settings."""
+    """Return data as after ``model.write_latents``, with unusual names of modalities."""
     rng = np.random.default_rng(0)
     labels = rng.choice(["B cell", "T cell", "NK"], N_CELLS, p=[0.45, 0.45, 0.1])
     names = [f"cell{i}" for i in range(N_CELLS)]
@@ -40,7 +40,7 @@ def latents_of(mdata):
 
 
 def content(mdata):
-    """Everything that a tool might have touched, as a comparable value."""
+    """Return everything that a tool could change, as a comparable value."""
     return (
         mdata.obs.to_csv(),
         repr(mdata.uns),
@@ -50,7 +50,7 @@ def content(mdata):
     )
 
 
-def test_writes_what_the_metric_says(mdata):
+def test_result_equals_the_metric(mdata):
     table = tl.modality_importance(mdata, "cell_type", n_neighbors=6, smoothing=0.2, seed=3, n_bootstrap=50)
     expected = metrics.modality_importance(
         *latents_of(mdata), mdata["gex"].obs["cell_type"], n_neighbors=6, smoothing=0.2, seed=3, n_bootstrap=50
@@ -62,7 +62,7 @@ def test_writes_what_the_metric_says(mdata):
     assert mdata.uns[PARAMS]["n_neighbors"] == 6
 
 
-def test_other_representations_are_written_beside(mdata):
+def test_other_representations_are_written_under_their_names(mdata):
     rng = np.random.default_rng(1)
     for name, n in (("gex", 3), ("prot", 2)):
         mdata.obsm[_keys.shared(name)] = rng.normal(size=(N_CELLS, 2))
@@ -95,13 +95,13 @@ def test_raw_needs_no_model(mdata):
     pd.testing.assert_frame_equal(found, known)
 
 
-def test_table_that_was_returned_is_a_copy(mdata):
+def test_returned_table_is_a_copy(mdata):
     table = tl.modality_importance(mdata, "cell_type")
     table["theta"] = 0.0
     assert (mdata.uns[_keys.IMPORTANCE]["theta"] != 0).any()
 
 
-def test_nothing_else_is_touched(mdata):
+def test_nothing_else_is_changed(mdata):
     before = content(mdata)
     tl.modality_importance(mdata, "cell_type")
     del mdata.obs[_keys.THETA], mdata.uns[_keys.IMPORTANCE], mdata.uns[PARAMS]
@@ -109,7 +109,7 @@ def test_nothing_else_is_touched(mdata):
     assert content(mdata) == before
 
 
-def test_survives_h5mu(mdata, tmp_path):
+def test_results_survive_h5mu(mdata, tmp_path):
     mdata["gex"].obs["cell_type"] = mdata["gex"].obs["cell_type"].cat.add_categories("alone")
     mdata["gex"].obs.loc["cell7", "cell_type"] = "alone"
     mdata["gex"].obs.loc["cell8", "cell_type"] = np.nan
@@ -124,7 +124,7 @@ def test_survives_h5mu(mdata, tmp_path):
 
 
 @pytest.mark.parametrize("label_key", ["cell_type", "gex:cell_type"])
-def test_label_may_be_named_with_its_modality(mdata, label_key):
+def test_label_key_may_have_the_modality_as_prefix(mdata, label_key):
     table = tl.modality_importance(mdata, label_key)
     assert set(table["label"]) == {"B cell", "T cell", "NK"}
 
@@ -140,7 +140,7 @@ def test_modalities_may_be_given(mdata):
     )
 
 
-def test_cells_without_representation_or_label_are_nan_and_nobodys_neighbor(mdata):
+def test_cells_without_representation_or_label_are_excluded(mdata):
     mdata.obsm[_keys.specific("gex")][:10] = np.nan
     mdata.obsm[_keys.specific("prot")][5:15] = np.nan
     mdata["gex"].obs.loc[mdata.obs_names[15:20], "cell_type"] = np.nan
@@ -153,7 +153,7 @@ def test_cells_without_representation_or_label_are_nan_and_nobodys_neighbor(mdat
 
 
 @pytest.mark.parametrize("part", ["test", "validation"])
-def test_held_out_cells_are_the_test_cells_or_else_the_validation_cells(mdata, part):
+def test_held_out_cells_are_test_cells_or_else_validation_cells(mdata, part):
     if part == "validation":
         mdata.obs[_keys.SPLIT] = mdata.obs[_keys.SPLIT].cat.remove_categories("test").fillna("train")
     table = tl.modality_importance(mdata, "cell_type", cells="held_out")
@@ -164,8 +164,8 @@ def test_held_out_cells_are_the_test_cells_or_else_the_validation_cells(mdata, p
     pd.testing.assert_frame_equal(tl.modality_importance(alone, "cell_type"), table)
 
 
-def test_real_cells(pbmc_small):
-    """With principal components as representations: T cell subsets are told apart by their proteins, in which they were named."""
+def test_proteins_separate_t_cell_subsets_of_real_cells(pbmc_small):
+    """Principal components of proteins, which defined the T cell subsets, separate them better."""
     import scanpy as sc
 
     rna = pbmc_small["rna"].copy()
@@ -191,7 +191,7 @@ ROLES = {"rna": "gex", "adt": "prot"}
 
 @pytest.fixture
 def ranked():
-    """Cell types that RNA tells apart ever worse and proteins ever better, in their shared and specific representations."""
+    """Return cell types that RNA separates less and proteins separate more from one to the next."""
     rng = np.random.default_rng(0)
     names = [f"cell{i}" for i in range(len(TYPES))]
     order = np.unique(TYPES, return_inverse=True)[1][:, None]
@@ -214,7 +214,7 @@ class Report:
     table = pd.DataFrame({"leak_ratio": [0.01, 0.3]}, index=["gex", "prot"])
 
 
-def test_rows_are_what_theta_and_weights_say(ranked):
+def test_rank_correlation_equals_the_metric(ranked):
     table = tl.rank_correlation(ranked, "cell_type", latents=("raw", "specific"), n_bootstrap=20, n_neighbors=7, seed=4)
     assert table["latent"].tolist() == ["raw", "raw", "specific", "specific"]
     for latent in ("raw", "specific"):
@@ -241,7 +241,7 @@ def test_rows_are_what_theta_and_weights_say(ranked):
             assert row[f"{figure}_lower"] <= row[figure] <= row[f"{figure}_upper"]
 
 
-def test_the_leak_stands_beside_the_specific_representation_and_words_say_why(ranked, caplog, monkeypatch):
+def test_rank_correlation_includes_the_leak_ratio_and_warns(ranked, caplog, monkeypatch):
     caplog.set_level(logging.WARNING)
     monkeypatch.setattr(logging.getLogger("scvi"), "propagate", True)
     table = tl.rank_correlation(ranked, "cell_type", audit=Report(), n_bootstrap=2).set_index("latent")
@@ -251,7 +251,7 @@ def test_the_leak_stands_beside_the_specific_representation_and_words_say_why(ra
     assert "can reward leakage" in caplog.text
 
 
-def test_cells_without_a_weight_take_no_part(ranked):
+def test_cells_without_a_weight_are_excluded(ranked):
     ranked.obs["known"] = ranked.obs["RNA.weight"].where(np.arange(len(TYPES)) % 2 == 0)
     table = tl.rank_correlation(ranked, "cell_type", latents=["shared"], weight_key="known", n_bootstrap=2)
     tl.modality_importance(ranked, "cell_type", latent="shared")

@@ -1,4 +1,4 @@
-"""Labels from a reference: right on cells that the model never saw, and as sure as they are right."""
+"""Transferred labels are accurate and their confidence is calibrated."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ LABEL, SHARE = "indiseek_cell_type", "indiseek_cell_type_confidence"
 
 
 @pytest.fixture(scope="module")
-def coded(_pbmc_covid_once) -> tuple[IndiSeek, MuData, MuData]:
-    """A model, the cells that it was trained on, and others without labels."""
+def encoded(_pbmc_covid_once) -> tuple[IndiSeek, MuData, MuData]:
+    """Return a model, its training cells, and other cells without labels."""
     reference, query = _pbmc_covid_once[::4].copy(), _pbmc_covid_once[2::4].copy()
     IndiSeek.setup_mudata(reference)
     model = IndiSeek(reference)
@@ -32,8 +32,8 @@ def truth(_pbmc_covid_once) -> np.ndarray:
     return _pbmc_covid_once[2::4].obs["cell_type"].astype(str).to_numpy()
 
 
-def test_labels_are_right_and_as_sure_as_they_are_right(coded, truth):
-    _, reference, query = coded
+def test_labels_are_accurate_and_calibrated(encoded, truth):
+    _, reference, query = encoded
     table = tl.transfer_labels(reference, query, "cell_type")
     assert list(table.index) == list(query.obs_names)
     np.testing.assert_array_equal(table["label"].astype(str), query.obs[LABEL].astype(str))
@@ -51,8 +51,8 @@ def test_labels_are_right_and_as_sure_as_they_are_right(coded, truth):
 
 
 @pytest.mark.parametrize("name", ["rna", "adt"])
-def test_cells_with_one_modality_are_labelled_by_its_representation(coded, truth, name):
-    model, reference, query = coded
+def test_cells_with_one_modality_are_labelled(encoded, truth, name):
+    model, reference, query = encoded
     alone = MuData({name: query[name].copy()})
     model.write_latents(alone)
     table = tl.transfer_labels(reference, alone, "cell_type", use_rep=_keys.shared(name))
@@ -63,8 +63,8 @@ def test_cells_with_one_modality_are_labelled_by_its_representation(coded, truth
         tl.transfer_labels(reference, alone, "cell_type")
 
 
-def test_cells_without_representation_or_label_are_left_out(coded):
-    _, reference, query = (x.copy() if isinstance(x, MuData) else x for x in coded)
+def test_cells_without_representation_or_label_are_excluded(encoded):
+    _, reference, query = (x.copy() if isinstance(x, MuData) else x for x in encoded)
     query.obsm[_keys.JOINT][:3] = np.nan
     reference.obs["cell_type"] = reference.obs["cell_type"].astype(str).where(np.arange(reference.n_obs) % 2 == 0)
     reference.obsm[_keys.JOINT][0] = np.nan
@@ -76,7 +76,7 @@ def test_cells_without_representation_or_label_are_left_out(coded):
         tl.transfer_labels(reference, query, "cell_type")
 
 
-def test_votes_by_hand():
+def test_votes_equal_a_manual_calculation():
     reference = np.array([[0.0], [1.0], [3.0], [10.0]])
     labels, shares = metrics.transfer_labels(reference, ["a", "b", "b", "a"], [[0.25], [1.0], [9.0]], n_neighbors=2)
     assert labels.tolist() == ["a", "b", "a"]

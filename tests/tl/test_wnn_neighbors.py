@@ -17,7 +17,7 @@ N_CELLS = 90
 
 @pytest.fixture
 def mdata():
-    """Three groups of cells that lie apart in both modalities."""
+    """Return three groups of cells that are distinct in both modalities."""
     rng = np.random.default_rng(0)
     obs = pd.DataFrame({"group": np.resize(list("abc"), N_CELLS)}, index=[f"cell{i}" for i in range(N_CELLS)])
     group = np.resize(np.eye(3), (N_CELLS, 3))
@@ -34,7 +34,7 @@ def embeddings(mdata):
     return mdata["rna"].obsm["X_pca"], mdata["adt"].obsm["X_pca"]
 
 
-def test_writes_what_the_metric_says(mdata):
+def test_result_equals_the_metric(mdata):
     found = tl.wnn_neighbors(mdata, rna_dimensions=4, n_neighbors=9, n_candidates=40, prune=0.2, key_added="both")
     rna, adt = embeddings(mdata)
     expected = metrics.wnn_neighbors(rna[:, :4], adt, n_neighbors=9, n_candidates=40)
@@ -52,7 +52,7 @@ def test_writes_what_the_metric_says(mdata):
     }
 
 
-def test_connectivities_are_those_of_umap_on_these_neighbors(mdata):
+def test_connectivities_equal_those_of_umap(mdata):
     found = tl.wnn_neighbors(mdata, n_neighbors=9)
     connectivities = mdata.obsp["wnn_connectivities"].toarray()
     np.testing.assert_array_equal(connectivities, connectivities.T)
@@ -63,7 +63,7 @@ def test_connectivities_are_those_of_umap_on_these_neighbors(mdata):
     np.testing.assert_allclose(connectivities[np.arange(N_CELLS), found.indices[:, 0]], 1, atol=1e-6)
 
 
-def test_the_weights_are_those_of_wnn_weights(mdata):
+def test_weights_equal_those_of_wnn_weights(mdata):
     expected = tl.wnn_weights(mdata, n_neighbors=12)
     noted = mdata.uns[_keys.WNN]
     mdata.obs = mdata.obs[["group"]]
@@ -75,7 +75,7 @@ def test_the_weights_are_those_of_wnn_weights(mdata):
     assert tl.find_wnn_weights(mdata).weights.equals(mdata.obs["rna:wnn_weight"])
 
 
-def test_scanpy_finds_clusters_and_maps_in_the_graph(mdata):
+def test_scanpy_computes_clusters_and_umap_from_the_graph(mdata):
     tl.wnn_neighbors(mdata, n_neighbors=10)
     sc.tl.leiden(mdata, resolution=0.1, neighbors_key="wnn", flavor="igraph", n_iterations=2)
     sc.tl.leiden(mdata, resolution=0.1, obsp="wnn_snn", key_added="snn", flavor="igraph", n_iterations=2)
@@ -125,7 +125,7 @@ def test_cells_without_a_modality_have_no_neighbors(mdata):
         ({"adt_dimensions": 9}, "adt_dimensions=9 must be between 1 and the 3 columns"),
     ],
 )
-def test_a_call_that_fails_writes_nothing(mdata, arguments, words):
+def test_invalid_arguments_change_nothing(mdata, arguments, words):
     with pytest.raises(ValueError, match=words):
         tl.wnn_neighbors(mdata, **arguments)
     assert list(mdata.obs.columns) == ["group"] and not mdata.uns and not dict(mdata.obsp)

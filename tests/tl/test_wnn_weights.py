@@ -19,7 +19,7 @@ COLUMNS = ["gex:wnn_weight", "prot:wnn_weight"]
 
 @pytest.fixture
 def mdata():
-    """Two modalities of unusual names with principal components, after a model noted which is which."""
+    """Return two modalities with unusual names, whose roles a model has recorded."""
     rng = np.random.default_rng(0)
     names = [f"cell{i}" for i in range(N_CELLS)]
     gex = AnnData(rng.poisson(1.0, (N_CELLS, 4)).astype(np.float32), obs=pd.DataFrame(index=names))
@@ -36,7 +36,7 @@ def mdata():
 
 @pytest.fixture
 def log(caplog):
-    """What the package logs."""
+    """Capture the log of the package."""
     logger = logging.getLogger("scvi.indiseek_sc")
     level = logger.level
     logger.addHandler(caplog.handler)
@@ -47,7 +47,7 @@ def log(caplog):
 
 
 def content(mdata):
-    """Everything that a tool might have touched, as a comparable value."""
+    """Return everything that a tool could change, as a comparable value."""
     parts = (mdata, mdata["gex"], mdata["prot"])
     return [
         (part.obs.to_csv(), repr(part.uns), {k: np.asarray(v).tobytes() for k, v in part.obsm.items()})
@@ -59,7 +59,7 @@ def embeddings(mdata):
     return mdata["gex"].obsm["X_pca"], mdata["prot"].obsm["X_pca"]
 
 
-def test_writes_what_the_metric_says(mdata, log):
+def test_result_equals_the_metric(mdata, log):
     weights = tl.wnn_weights(mdata, rna_dimensions=4, n_neighbors=9, normalize=False)
     rna, adt = embeddings(mdata)
     expected = metrics.wnn_weights(rna[:, :4], adt, n_neighbors=9, normalize=False)
@@ -75,7 +75,7 @@ def test_writes_what_the_metric_says(mdata, log):
     assert "60 cells by indiseek_sc.tl.wnn_weights from mdata['gex'].obsm['X_pca']" in log.text
 
 
-def test_nothing_else_is_touched_not_even_through_what_is_returned(mdata):
+def test_nothing_else_is_changed_and_the_result_is_a_copy(mdata):
     before = content(mdata)
     weights = tl.wnn_weights(mdata)
     kept = mdata.obs["gex:wnn_weight"].copy()
@@ -98,7 +98,7 @@ def test_survives_h5mu_and_update(mdata, tmp_path):
     np.testing.assert_array_equal(found.weights, weights["gex"])
 
 
-def test_modalities_by_their_plain_names_or_as_given(mdata):
+def test_modalities_by_default_names_or_as_given(mdata):
     weights = tl.wnn_weights(mdata)["gex"]
     del mdata.uns[_keys.SETTINGS]
     given = tl.wnn_weights(mdata, modalities={"rna": "prot", "adt": "gex"})
@@ -108,7 +108,7 @@ def test_modalities_by_their_plain_names_or_as_given(mdata):
 
 
 @pytest.mark.parametrize("convert", [np.asarray, pd.DataFrame, csr_matrix])
-def test_embeddings_of_the_whole_in_any_container(mdata, convert):
+def test_embeddings_in_obsm_of_mdata_in_any_container(mdata, convert):
     expected = tl.wnn_weights(mdata)
     for name in mdata.mod:
         values = mdata[name].obsm.pop("X_pca")
@@ -122,7 +122,7 @@ def test_embeddings_of_the_whole_in_any_container(mdata, convert):
     assert mdata.uns[_keys.WNN]["embeddings"]["adt"] == "mdata.obsm['of_prot']"
 
 
-def test_cells_without_a_modality_are_nan_and_nobodys_neighbor(mdata):
+def test_cells_without_a_modality_are_excluded(mdata):
     gex, prot = mdata["gex"][5:].copy(), mdata["prot"][::-1][:-10].copy()  # cells 5-59, and cells 59-10
     gex.obsm["X_pca"][-3:] = np.nan  # cells 57-59
     partial = MuData({"gex": gex, "prot": prot})
@@ -145,11 +145,11 @@ def test_cells_without_a_modality_are_nan_and_nobodys_neighbor(mdata):
         ("gex:wnn_weight", "whole", "indiseek_sc.tl.wnn_weights"),
     ],
 )
-def test_weights_of_others_are_found_and_named(mdata, log, column, where, maker):
+def test_weights_of_other_tools_are_found_and_named(mdata, log, column, where, maker):
     values = np.linspace(0, 1, N_CELLS)
     (mdata if where == "whole" else mdata[where]).obs[column] = values
     if maker == "muon":
-        mdata["prot"].obs["mod_weight"] = 1 - values  # not taken for those of RNA
+        mdata["prot"].obs["mod_weight"] = 1 - values  # must not be used for RNA
     before = content(mdata)
     weights, source = tl.find_wnn_weights(mdata)
     np.testing.assert_array_equal(weights, values)
@@ -159,7 +159,7 @@ def test_weights_of_others_are_found_and_named(mdata, log, column, where, maker)
     assert content(mdata) == before
 
 
-def test_exact_weights_go_before_others_and_those_are_named(mdata, log):
+def test_exact_weights_take_precedence(mdata, log):
     mdata.obs["gex:mod_weight"], mdata.obs["RNA.weight"] = 0.1, 0.2
     assert tl.find_wnn_weights(mdata).weights.eq(0.2).all()
     assert "'RNA.weight', named as by Seurat; not used: gex:mod_weight" in log.text
@@ -167,7 +167,7 @@ def test_exact_weights_go_before_others_and_those_are_named(mdata, log):
     assert tl.find_wnn_weights(mdata).weights.equals(mdata.obs["gex:wnn_weight"])
 
 
-def test_a_column_may_be_given(mdata):
+def test_column_can_be_given(mdata):
     del mdata.uns[_keys.SETTINGS]
     mdata["gex"].obs["mine"] = pd.Categorical(np.resize(["0.5", "1"], N_CELLS))
     weights, source = tl.find_wnn_weights(mdata, "gex:mine")
@@ -180,7 +180,7 @@ def test_missing_weights_stay_missing(mdata):
     assert tl.find_wnn_weights(mdata).weights.isna().sum() == 7
 
 
-def test_proteins_of_real_cells_weigh_less_once_they_are_mixed_up(pbmc_small):
+def test_permuted_proteins_receive_lower_weights(pbmc_small):
     import scanpy as sc
 
     for name, n_components in (("rna", 30), ("adt", 18)):

@@ -1,4 +1,4 @@
-"""Tools: what the representations and embeddings in a MuData say, written back beside them."""
+"""Tools: analyses of the representations in a MuData, whose results are written back into it."""
 
 import indiseek_sc._accessor
 from indiseek_sc.tl._attribution import attribution_enrichment, block_attribution, write_attribution

@@ -1,4 +1,4 @@
-"""Tables of attributions: summed over a representation, written as loadings, and their enrichment in sets of features."""
+"""Feature attributions: summed over dimensions, written as loadings, and set enrichment."""
 
 from __future__ import annotations
 
@@ -17,74 +17,107 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 COLUMNS = ("modality", "kind", "method", "dimension", "group", "feature", "attribution", "magnitude")
+"""Columns of a table of attributions."""
 
 
 def check_attributions(table: pd.DataFrame, one_of_each: Sequence[str] = ()) -> None:
-    """Check that ``table`` is one of ``model.feature_attribution`` and holds one value only in some of its columns.
-
-    Raises
-    ------
-    KeyError
-        If a column is missing.
-    ValueError
-        If the table has no row, or several values in one of the columns ``one_of_each``.
-    """
-    if not isinstance(table, pd.DataFrame):
-        raise TypeError(f"table must be that of model.feature_attribution, but is {type(table).__name__}.")
-    lacking = [column for column in COLUMNS if column not in table]
-    if lacking:
-        raise KeyError(
-            f"table lacks the columns {lacking}; it has {list(table.columns)}. Pass that of model.feature_attribution."
-        )
-    if table.empty:
-        raise ValueError(
-            "table has no row. Pass that of model.feature_attribution, of a representation that has dimensions."
-        )
-    for column in one_of_each:
-        if len(several := list(table[column].unique())) > 1:
-            raise ValueError(
-                f"table holds several of {column}: {several}. Choose one: table[table[{column!r}] == {several[0]!r}]."
-            )
-
-
-def choose_group(table: pd.DataFrame, group: str | None) -> pd.DataFrame:
-    """Return the rows of one group of cells; it need not be named if there is but one.
-
-    Raises
-    ------
-    ValueError
-        If there are several and none is named, or none of that name.
-    """
-    groups = [str(name) for name in table["group"].unique()]
-    if group is None and len(groups) > 1:
-        raise ValueError(f"group: the table holds {len(groups)} groups of cells; name one of {groups}.")
-    if group is not None and str(group) not in groups:
-        raise ValueError(f"group={group!r} is not in the table, which holds {groups}.")
-    return table[table["group"].astype(str) == (groups[0] if group is None else str(group))]
-
-
-def block_attribution(table: pd.DataFrame) -> pd.DataFrame:
-    r"""Sum attributions over the dimensions of a representation: which genes and proteins drive it as a whole.
-
-    Signs of different dimensions have no common meaning, so squares are summed, which a rotation of the representation leaves as they are.
+    """Check that ``table`` has the format of ``model.feature_attribution``.
 
     Parameters
     ----------
     table
-        What ``model.feature_attribution`` returned, of any representations, methods and groups.
-
-    Returns
-    -------
-    One row for each modality, kind, method, group and feature, in the order of the table: ``magnitude``, the root of the sum over dimensions of
-    the squared magnitudes; ``share`` of the sum of squares over all features; ``rank`` among the features, 1 the largest; and
-    ``dimension``, the one that has most of it.
+        Object to check.
+    one_of_each
+        Columns that must contain a single value.
 
     Raises
     ------
+    TypeError
+        If ``table`` is not a DataFrame.
+    KeyError
+        If a column is missing.
+    ValueError
+        If the table has no rows, or several values in one of the columns ``one_of_each``.
+    """
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(
+            f"table must be a DataFrame returned by model.feature_attribution, but is {type(table).__name__}."
+        )
+    lacking = [column for column in COLUMNS if column not in table]
+    if lacking:
+        raise KeyError(
+            f"table lacks the columns {lacking}; it has {list(table.columns)}. Pass the table "
+            "returned by model.feature_attribution."
+        )
+    if table.empty:
+        raise ValueError(
+            "table has no rows. Pass the table returned by model.feature_attribution for a representation with at "
+            "least one dimension."
+        )
+    for column in one_of_each:
+        if len(several := list(table[column].unique())) > 1:
+            raise ValueError(
+                f"table contains several values of {column}: {several}. Select one: table[table[{column!r}] == {several[0]!r}]."
+            )
+
+
+def choose_group(table: pd.DataFrame, group: str | None) -> pd.DataFrame:
+    """Return the rows of one group of cells.
+
+    Parameters
+    ----------
+    table
+        Attributions.
+    group
+        Name of the group; may be None if the table contains only one.
+
+    Raises
+    ------
+    ValueError
+        If the table contains several groups and none is named, or does not contain ``group``.
+    """
+    groups = [str(name) for name in table["group"].unique()]
+    if group is None and len(groups) > 1:
+        raise ValueError(f"group: the table contains {len(groups)} groups of cells; name one of {groups}.")
+    if group is not None and str(group) not in groups:
+        raise ValueError(f"group={group!r} is not in the table, which contains {groups}.")
+    return table[table["group"].astype(str) == (groups[0] if group is None else str(group))]
+
+
+def block_attribution(table: pd.DataFrame) -> pd.DataFrame:
+    """Sum squared attributions over the dimensions of a representation.
+
+    The result ranks genes and proteins by their influence on the representation as a whole. Squares
+    are summed because the signs of different dimensions are arbitrary; the sum of squares is
+    invariant to rotations of the representation.
+
+    Parameters
+    ----------
+    table
+        Table returned by ``model.feature_attribution``, with any representations, methods and
+        groups.
+
+    Returns
+    -------
+    One row for each modality, kind, method, group and feature, in the order of the table:
+    ``magnitude``, the square root of the squared magnitudes summed over dimensions; ``share``, its
+    square relative to the sum of squares over all features; ``rank`` among the features, where 1 is
+    the largest; and ``dimension``, the dimension that contributes most.
+
+    Raises
+    ------
+    TypeError
+        If ``table`` is not a DataFrame.
     KeyError
         If the table lacks a column.
     ValueError
-        If it has no row.
+        If the table has no rows.
+
+    Examples
+    --------
+    >>> table = model.feature_attribution(modality="rna")
+    >>> isk.tl.block_attribution(table).columns.tolist()[-4:]
+    ['magnitude', 'share', 'rank', 'dimension']
     """
     check_attributions(table)
     block = ["modality", "kind", "method", "group"]
@@ -101,29 +134,40 @@ def block_attribution(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_attribution(mdata: MuData, table: pd.DataFrame, *, group: str | None = None) -> None:
-    """Write attributions to ``varm`` of each modality, as scanpy has loadings of principal components.
+    """Write attributions to ``varm`` of each modality, as scanpy stores PCA loadings.
 
     Parameters
     ----------
     mdata
-        Where to write.
+        Data to write to.
     table
-        What ``model.feature_attribution`` returned: one kind of representation and one method, of one modality or both.
+        Table returned by ``model.feature_attribution``, with one kind of representation and one
+        method, of one modality or both.
     group
-        Which group of cells, if the table holds several.
+        Name of the group of cells, required if the table contains several.
 
     Notes
     -----
-    Written: ``mdata[modality].varm["indiseek_<kind>"]``, shape ``(n_features, n_dimensions)``, NaN for features that the model does not
-    use; what it is of is noted in ``uns["indiseek_attribution"]``. What this function wrote before is replaced; an entry of that
-    name which somebody else wrote is not. Nothing is written if an error is raised.
+    Written: ``mdata[modality].varm["indiseek_<kind>"]``, shape ``(n_features, n_dimensions)``, NaN
+    for features that the model does not use. The method and the group are recorded in
+    ``uns["indiseek_attribution"]``. Entries written by this function before are replaced; an entry
+    of the same name from another source raises an error. Nothing is written if an error is raised.
 
     Raises
     ------
+    TypeError
+        If ``table`` is not a DataFrame.
     KeyError
-        If the table lacks a column, or ``mdata`` a modality or a feature of it.
+        If the table lacks a column, or ``mdata`` lacks a modality or a feature of the table.
     ValueError
-        If the table has no row, or holds several kinds, methods or groups to choose from, or the name is taken.
+        If the table has no rows or contains several kinds, methods or unselected groups, or if the
+        entry of ``varm`` exists and was not written by this function.
+
+    Examples
+    --------
+    >>> isk.tl.write_attribution(mdata, model.feature_attribution(modality="rna"))
+    >>> mdata["rna"].varm["indiseek_specific"].shape[0] == mdata["rna"].n_vars
+    True
     """
     check_attributions(table, ["kind", "method"])
     table = choose_group(table, group)
@@ -133,10 +177,11 @@ def write_attribution(mdata: MuData, table: pd.DataFrame, *, group: str | None =
     found = {}
     for modality, part in table.groupby("modality", observed=True, sort=False):
         name = str(modality)
-        found[name] = _spread(mdata, name, part)
+        found[name] = _pivot_loadings(mdata, name, part)
         if key in mdata[name].varm and kind not in noted.get(name, {}):
             raise ValueError(
-                f"mdata[{name!r}].varm[{key!r}] is there already and was not written by this function. Rename or delete it."
+                f"mdata[{name!r}].varm[{key!r}] already exists and was not written by this function. Rename or "
+                "delete it."
             )
         noted.setdefault(name, {})[kind] = {
             "method": str(table["method"].iloc[0]),
@@ -147,24 +192,25 @@ def write_attribution(mdata: MuData, table: pd.DataFrame, *, group: str | None =
     mdata.uns[_keys.ATTRIBUTION] = noted
 
 
-def _spread(mdata: MuData, modality: str, table: pd.DataFrame) -> NDArray[np.float64]:
-    """Features by dimensions, in the order of ``var_names``."""
+def _pivot_loadings(mdata: MuData, modality: str, table: pd.DataFrame) -> NDArray[np.float64]:
+    """Return attributions as a matrix of features by dimensions, in the order of ``var_names``."""
     if modality not in mdata.mod:
-        raise KeyError(f"mdata has no modality {modality!r}, which the table is of; it has {list(mdata.mod)}.")
-    # A column for each dimension, a row for each feature, both in the order of the table.
+        raise KeyError(f"mdata lacks the modality {modality!r} of the table; it has {list(mdata.mod)}.")
     matrix = table.pivot(index="feature", columns="dimension", values="attribution")
     names = mdata[modality].var_names
     lacking = [str(name) for name in matrix.index if name not in names]
     if lacking:
         raise KeyError(
-            f"mdata[{modality!r}] lacks {len(lacking):,} of the {len(matrix):,} features of the table, such as {lacking[0]!r}. "
-            "Write to the data of the model; coordinates of a representation in obsm have no place in varm."
+            f"mdata[{modality!r}] lacks {len(lacking):,} of the {len(matrix):,} features of the table, such as "
+            f"{lacking[0]!r}. Write to the data that the model was trained on; features of an input in obsm cannot be "
+            "written to varm."
         )
     return matrix.reindex(names).to_numpy(dtype=np.float64)
 
 
 _BLOCK = ["modality", "kind", "dimension", "group"]
 _ENDS = {"upper": 1.0, "lower": -1.0}
+"""Sign by which attributions are multiplied to score each end of a dimension."""
 
 
 def attribution_enrichment(
@@ -175,39 +221,53 @@ def attribution_enrichment(
     minimum_size: int = 5,
     **kwargs: Any,
 ) -> pd.DataFrame:
-    """Rank sets of genes or proteins at the two ends of each dimension, by decoupler.
+    """Score gene or protein sets at both ends of each dimension with decoupler.
 
-    At the upper end of a dimension lie the sets whose features rise with it, at the lower end those whose features fall. Features that
-    the model does not use are no part of the background. Features are correlated, which the p-values of most methods do not know: use them to
-    rank.
+    Sets whose features increase along a dimension score high at its upper end, sets whose features
+    decrease along it at its lower end. The background consists of the features that the model uses.
+    Most methods assume independent features in their p-values; since features are correlated, use
+    the p-values for ranking only.
 
     Parameters
     ----------
     table
-        What ``model.feature_attribution(method="decoder_jacobian")`` returned: one method, any representations and groups.
+        Table returned by ``model.feature_attribution(method="decoder_jacobian")``, with one method
+        and any representations and groups.
     network
-        Sets of features, one feature a row: ``source`` (name of the set), ``target`` (feature), and optionally ``weight``; as those of
-        decoupler or OmniPath. Nothing is downloaded.
+        Feature sets with one row per set and feature: ``source`` (name of the set), ``target``
+        (feature) and optionally ``weight``, as provided by decoupler or OmniPath. Nothing is
+        downloaded.
     method
-        A method of ``decoupler.mt`` that scores sets by the values of all features, such as ``"ulm"``, ``"zscore"`` or ``"gsea"``.
+        A method of ``decoupler.mt`` that scores sets from the values of all features, such as
+        ``"ulm"``, ``"zscore"`` or ``"gsea"``.
     minimum_size
-        Sets with fewer features among those of a modality take no part.
+        Sets with fewer features in a modality are not scored.
     **kwargs
-        Passed to the method, such as ``times=1000`` to ``"gsea"``.
+        Passed to the method, for example ``times=1000`` to ``"gsea"``.
 
     Returns
     -------
-    Sets with a positive score, one row for each modality, kind, dimension, group, ``end`` and ``source``: ``score``, ``p_value`` (adjusted by decoupler
-    over the sets of an end; NaN if the method has none), and ``rank`` from 1.
+    Sets with a positive score, one row for each modality, kind, dimension, group, ``end`` and
+    ``source``: ``score``, ``p_value`` (adjusted by decoupler over the sets of one end; NaN if the
+    method has none) and ``rank``, starting at 1.
 
     Raises
     ------
     ImportError
         If decoupler is not installed.
+    TypeError
+        If ``table`` is not a DataFrame.
     KeyError
         If the table or the network lacks a column.
     ValueError
-        If the table has several methods, no set is large enough in a modality, or decoupler has no such method.
+        If the table contains several methods, no set is large enough in a modality, or decoupler
+        has no such method.
+
+    Examples
+    --------
+    >>> table = model.feature_attribution(modality="rna")
+    >>> network = pd.DataFrame({"source": "first genes", "target": table["feature"].unique()[:10]})
+    >>> ends = isk.tl.attribution_enrichment(table, network)  # doctest: +SKIP
     """
     check_attributions(table, ["method"])
     if lacking := [column for column in ("source", "target") if column not in network]:
@@ -222,43 +282,47 @@ def attribution_enrichment(
                 sign * wide.to_numpy(dtype=float), index=[str(i) for i in range(len(wide))], columns=list(wide.columns)
             )
             scores, p_values = score(values, network, tmin=minimum_size, empty=False, **kwargs)
-            parts.append(_rank(wide.index, end, scores, p_values))
+            parts.append(_rank_sets(wide.index, end, scores, p_values))
     ends = pd.concat(parts, ignore_index=True)
     return ends.sort_values([*_BLOCK, "end", "rank"], ascending=[True] * 4 + [False, True], ignore_index=True)
 
 
 def _find_method(method: str) -> Callable[..., Any]:
+    """Return a method of ``decoupler.mt`` by its name."""
     try:
         import decoupler
     except ImportError as error:
-        raise ImportError('Enrichment needs decoupler. Install it by pip install "indiseek_sc[enrichment]".') from error
+        raise ImportError(
+            'Enrichment requires decoupler. Install it with: pip install "indiseek_sc[enrichment]".'
+        ) from error
     known = [name for name in dir(decoupler.mt) if callable(getattr(decoupler.mt, name)) and not name.startswith("_")]
     if method not in known:
-        raise ValueError(f"method={method!r} is none of decoupler's: {', '.join(known)}.")
+        raise ValueError(f"method={method!r} is not a method of decoupler.mt, which has: {', '.join(known)}.")
     return getattr(decoupler.mt, method)
 
 
 def has_decoupler() -> bool:
-    """Whether decoupler is installed."""
+    """Return whether decoupler is installed."""
     return find_spec("decoupler") is not None
 
 
 def sizes_of_sets(network: pd.DataFrame, features: Iterable[str]) -> pd.Series:
-    """Return how many of ``features`` each set of a network has, if it has any."""
+    """Return the number of ``features`` in each set of a network, for sets with at least one."""
     return network.loc[network["target"].isin(list(features))].groupby("source")["target"].nunique()
 
 
 def _check_overlap(network: pd.DataFrame, features: list[str], modality: str, minimum_size: int) -> None:
+    """Raise an error if no set of the network has enough of the features of a modality."""
     if not (sizes_of_sets(network, features) >= minimum_size).any():
         raise ValueError(
-            f"network: none of its {network['source'].nunique():,} sets has minimum_size={minimum_size} features of {modality!r}, "
-            f"whose names are such as {features[:3]}; targets are such as {list(network['target'][:3])}. Lower minimum_size, "
-            f"give sets of this modality, or leave it out: table[table['modality'] != {modality!r}]."
+            f"network: none of its {network['source'].nunique():,} sets has minimum_size={minimum_size} features of "
+            f"{modality!r}. Feature names look like {features[:3]}, targets like {list(network['target'][:3])}. Lower "
+            f"minimum_size, pass sets for this modality, or remove it: table[table['modality'] != {modality!r}]."
         )
 
 
-def _rank(blocks: pd.MultiIndex, end: str, scores: pd.DataFrame, p_values: pd.DataFrame | None) -> pd.DataFrame:
-    """Sets with a positive score of each block, the largest first."""
+def _rank_sets(blocks: pd.MultiIndex, end: str, scores: pd.DataFrame, p_values: pd.DataFrame | None) -> pd.DataFrame:
+    """Return the sets with a positive score in each block, in decreasing order of score."""
     order = [str(i) for i in range(len(blocks))]
     values = scores.loc[order].to_numpy(dtype=float)
     p = np.full(values.shape, np.nan) if p_values is None else p_values.loc[order, scores.columns].to_numpy(dtype=float)

@@ -1,4 +1,4 @@
-"""Clusters of each representation at matched numbers: how alike they are, and which fall apart where."""
+"""Clusters of each representation at matched numbers of clusters, and their comparison."""
 
 from __future__ import annotations
 
@@ -35,11 +35,26 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scvi.indiseek_sc")
 
 LABELS = "labels"
-"""The name of the labels among the clusterings."""
+"""Name of the labels among the clusterings."""
 
 
 class ClusterComparison(NamedTuple):
-    """What :func:`compare_clusters` finds."""
+    """Tables returned by :func:`compare_clusters`.
+
+    Parameters
+    ----------
+    latents
+        Resolution and number of clusters of each representation.
+    agreement
+        Agreement of each pair of clusterings.
+    splits
+        Whether each cluster of the reference is kept or split in each other representation.
+
+    Examples
+    --------
+    >>> isk.tl.ClusterComparison._fields
+    ('latents', 'agreement', 'splits')
+    """
 
     latents: pd.DataFrame
     agreement: pd.DataFrame
@@ -63,68 +78,91 @@ def compare_clusters(
     cells: Cells = "all",
     seed: int = 0,
 ) -> ClusterComparison:
-    """Cluster the cells in each representation by Leiden, and compare: with the labels, the representations with each other, and cluster by cluster.
+    """Compare Leiden clusters of the representations with each other and with labels.
 
-    Figures depend on how many clusters there are, whatever the representation; so the resolution of each representation is searched until it has as many clusters as
-    the others. Then each is clustered from ``n_repeats`` seeds. How well a representation agrees with itself from other seeds says whether it has clusters at
-    all: a specific representation should hold little of cell types, and where it is a round cloud its clusters are cuts, another one from each seed.
+    Agreement between clusterings depends on the number of clusters. Therefore the resolution is
+    searched separately in each representation until all representations have the same number of
+    clusters. Each is then clustered from ``n_repeats`` seeds. The agreement of a representation
+    with itself across seeds shows whether it has clusters at all: a specific representation should
+    contain little information about cell types, and clusters of a distribution without structure
+    differ from seed to seed.
 
-    As all have as many clusters, a representation that splits one cluster merges others. So a split says where a representation looks closer, not that others are wrong.
+    Because all representations have the same number of clusters, one that splits a cluster must
+    merge others. A split therefore shows where a representation resolves more, not that the other
+    representations are wrong.
 
     Parameters
     ----------
     mdata
-        With representations that ``model.write_latents(mdata)`` wrote.
+        Data with representations written by ``model.write_latents(mdata)``.
     label_key
-        Column of cell types, in ``mdata.obs`` or in a modality's obs, with or without the modality in front; none is needed.
+        Column of cell types in ``mdata.obs`` or in ``obs`` of a modality, with or without the
+        modality as prefix; optional.
     latents
-        ``"shared"``, ``"specific"``, ``"both"`` (these two side by side) and ``"raw"`` (an embedding, such as principal components) are one representation of
-        each modality, ``"joint"`` is the joint representation ``X_indiseek``.
+        ``"shared"``, ``"specific"``, ``"both"`` (shared and specific concatenated) and ``"raw"``
+        (an embedding, such as principal components) stand for one representation of each modality,
+        ``"joint"`` for the joint representation ``X_indiseek``.
     n_clusters
-        How many clusters to make; by default as many as there are labels, or else as the reference has at resolution 1.
+        Number of clusters; by default the number of labels, or without labels the number of
+        clusters of the reference at resolution 1.
     reference
-        Whose clusters are asked where they fall apart: a representation, such as ``"joint"`` or ``"shared_rna"``, or ``"labels"``.
+        Clustering whose clusters are tested for splits: a representation, such as ``"joint"`` or
+        ``"shared_rna"``, or ``"labels"``.
     minimum_share, minimum_stability
-        When a cluster falls apart, and when it is believed, see :func:`indiseek_sc.metrics.cluster_splits`.
+        Thresholds for a split and for its stability, see
+        :func:`indiseek_sc.metrics.cluster_splits`.
     n_neighbors
-        Neighbours in the graph, as scanpy counts them.
+        Number of neighbours in the graph, counted as in scanpy.
     n_repeats
-        Seeds to cluster from, 2 or more.
+        Number of seeds to cluster from, at least 2.
     rna_obsm_key, adt_obsm_key
         Embeddings for ``"raw"``, in ``obsm`` of the modality or of ``mdata``.
     modalities
-        Names of the modalities in the roles ``"rna"`` and ``"adt"``; by default as the model noted them.
+        Names of the modalities in the roles ``"rna"`` and ``"adt"``; by default as recorded by the
+        model.
     cells
-        ``"held_out"`` clusters only cells that the model was not fitted on, as :func:`modality_importance` has it.
+        ``"all"`` or ``"held_out"``, which clusters only held-out cells as in
+        :func:`modality_importance`.
     seed
-        The first seed; it decides on resolutions and on the clusters that are written.
+        First seed; it is used for the search of resolutions and for the clusters that are written.
 
     Returns
     -------
-    Three tables. ``latents`` has a row for each: ``latent``, ``kind``, ``modality``, ``resolution``, ``n_clusters``. ``agreement`` has a row for each pair of
-    representations (or ``"labels"``): ``one``, ``other``, ``ari``, ``nmi``, ``n_cells``, see :func:`indiseek_sc.metrics.cluster_agreement`. ``splits`` has a row for
-    each cluster of the reference and each other representation: see :func:`indiseek_sc.metrics.cluster_splits`, and ``label`` and ``label_share``, its commonest
-    label, if there are labels.
+    Three tables. ``latents`` has one row per representation: ``latent``, ``kind``, ``modality``,
+    ``resolution``, ``n_clusters``. ``agreement`` has one row for each pair of representations (or
+    ``"labels"``): ``one``, ``other``, ``ari``, ``nmi``, ``n_cells``, see
+    :func:`indiseek_sc.metrics.cluster_agreement`. ``splits`` has one row for each cluster of the
+    reference and each other representation, see :func:`indiseek_sc.metrics.cluster_splits`, with
+    ``label`` and ``label_share``, its most frequent label, if there are labels.
 
     Notes
     -----
-    Written to ``mdata``: ``obs["indiseek_clusters_<latent>"]`` (NaN for cells not looked at), ``uns["indiseek_clusters"]`` (the agreement),
-    ``uns["indiseek_clusters_latents"]``, ``uns["indiseek_clusters_splits"]`` and ``uns["indiseek_clusters_params"]`` (the arguments). Nothing is written if an
-    error is raised.
+    Written to ``mdata``: ``obs["indiseek_clusters_<latent>"]`` (NaN for cells not used),
+    ``uns["indiseek_clusters"]`` (the agreement), ``uns["indiseek_clusters_latents"]``,
+    ``uns["indiseek_clusters_splits"]`` and ``uns["indiseek_clusters_params"]`` (the arguments).
+    Nothing is written if an error is raised.
 
     Raises
     ------
     KeyError
-        If representations, labels or the split are not there.
+        If the representations, labels or split are missing.
     ValueError
-        If an argument is out of its range, ``reference`` is not among the representations, or there are too few cells.
+        If an argument is out of range, ``reference`` is not among the representations, or there are
+        too few cells.
+
+    Examples
+    --------
+    >>> latents = ["shared", "joint"]
+    >>> found = isk.tl.compare_clusters(mdata, "cell_type", latents=latents, n_repeats=2)
+    >>> found.latents["latent"].tolist()
+    ['shared_rna', 'shared_adt', 'joint']
     """
     if isinstance(latents, str) or not np.iterable(latents) or not len(latents):
         raise ValueError(
             f"latents={latents!r} must be a sequence of representations, such as ('shared', 'specific', 'joint')."
         )
     if check_whole("n_repeats", n_repeats, 0) < 2:
-        raise ValueError(f"n_repeats={n_repeats} must be at least 2, or it cannot be said whether clusters come again.")
+        raise ValueError(f"n_repeats={n_repeats} must be at least 2 to assess the stability of clusters.")
     roles = find_pair(mdata, modalities)
     obsm_keys: dict[_keys.Role, str] = {"rna": rna_obsm_key, "adt": adt_obsm_key}
     found = find_single_latents(mdata, roles, latents, obsm_keys)
@@ -132,14 +170,16 @@ def compare_clusters(
     others = {} if label_key is None else {LABELS: find_several_labels(mdata, label_key, used)[used]}
     _check_numbers(n_clusters, n_neighbors, int(used.sum()))
     check_whole("seed", seed, 0)
-    check_split_minima(minimum_share, minimum_stability)  # before the work
+    check_split_minima(minimum_share, minimum_stability)
     if not isinstance(reference, str) or reference not in {*found, *others}:
         raise ValueError(
-            f"reference={reference!r} is not among what is compared, {[*found, *others]}. Name one of these, or more representations."
+            f"reference={reference!r} is not among the compared clusterings {[*found, *others]}. Name one of these, or "
+            "add representations to latents."
         )
     if set(found) == {reference}:
         raise ValueError(
-            f"latents={list(latents)} are but the reference: no representation is left for its clusters to fall apart in. Name more."
+            f"latents={list(latents)} contains only the reference, so there is nothing to compare it with. Name more "
+            "representations."
         )
 
     graphs = {name: neighbor_graph(latent.points[used], n_neighbors, seed) for name, latent in found.items()}
@@ -150,15 +190,15 @@ def compare_clusters(
     matched = {name: match_resolution(graph, n_clusters, seed) for name, graph in graphs.items()}
     rows = [{"latent": name, "kind": latent.kind, "modality": latent.modality} for name, latent in found.items()]
     table = pd.concat([pd.DataFrame(rows), pd.DataFrame(matched.values())], axis=1)
-    _warn_of_mismatch(table, n_clusters)
+    _warn_if_unmatched(table, n_clusters)
     clusters = {
         name: np.stack([leiden(graph, matched[name].resolution, seed + i) for i in range(n_repeats)], axis=1)
         for name, graph in graphs.items()
     }
 
-    asked = clusters[reference][:, 0] if reference in clusters else others[reference]
+    reference_clusters = clusters[reference][:, 0] if reference in clusters else others[reference]
     splits = metrics.cluster_splits(
-        asked,
+        reference_clusters,
         {name: value for name, value in clusters.items() if name != reference},
         minimum_share=minimum_share,
         minimum_stability=minimum_stability,
@@ -166,11 +206,13 @@ def compare_clusters(
     if reference != LABELS:
         splits = splits.sort_values("cluster", key=lambda names: names.astype(int), kind="stable", ignore_index=True)
     if reference != LABELS and label_key is not None:
-        splits = splits.merge(_commonest_labels(asked, others[LABELS]), on="cluster", how="left").fillna({"label": ""})
+        splits = splits.merge(
+            _most_frequent_labels(reference_clusters, others[LABELS]), on="cluster", how="left"
+        ).fillna({"label": ""})
     comparison = ClusterComparison(table, metrics.cluster_agreement(clusters | others), splits)
     _write(mdata, comparison, {name: value[:, 0] for name, value in clusters.items()}, used)
     mdata.uns[f"{_keys.CLUSTERS}_params"] = {
-        "label_key": label_key or "",  # None does not survive a file
+        "label_key": label_key or "",  # None cannot be written to a file
         "latents": list(latents),
         "modalities": roles,
         "n_clusters": n_clusters,
@@ -183,32 +225,37 @@ def compare_clusters(
         "seed": seed,
     }
     note_inputs(mdata, _keys.CLUSTERS, list_places(mdata, roles, latents, obsm_keys, columns=[label_key], cells=cells))
-    return ClusterComparison(*(one.copy() for one in comparison))
+    return ClusterComparison(*(part.copy() for part in comparison))
 
 
 def _check_numbers(n_clusters: int | None, n_neighbors: int, n_cells: int) -> None:
+    """Check the numbers of neighbours and clusters against the number of cells."""
     if not 2 <= check_whole("n_neighbors", n_neighbors, 0) < n_cells:
         raise ValueError(
-            f"n_neighbors={n_neighbors} must be at least 2 and less than the number of cells looked at that have all representations, {n_cells}."
+            f"n_neighbors={n_neighbors} must be at least 2 and less than the number of "
+            f"selected cells with all representations, {n_cells}."
         )
     if n_clusters is not None and not 2 <= check_whole("n_clusters", n_clusters, 0) < n_cells:
         raise ValueError(
-            f"n_clusters={n_clusters} must be at least 2 and less than the number of cells looked at that have all representations, {n_cells}."
+            f"n_clusters={n_clusters} must be at least 2 and less than the number of "
+            f"selected cells with all representations, {n_cells}."
         )
 
 
-def _warn_of_mismatch(table: pd.DataFrame, n_clusters: int) -> None:
+def _warn_if_unmatched(table: pd.DataFrame, n_clusters: int) -> None:
+    """Log a warning if a representation could not be divided into ``n_clusters`` clusters."""
     off = table[table["n_clusters"] != n_clusters]
     if len(off):
         which = ", ".join(f"{n} in {latent!r}" for latent, n in zip(off["latent"], off["n_clusters"], strict=True))
         logger.warning(
-            f"No resolution that was tried makes {n_clusters} clusters of every representation; nearest: {which}. A representation whose graph falls into more parts "
-            "cannot have fewer: raise n_clusters or n_neighbors where the difference is large."
+            f"No resolution yields {n_clusters} clusters in every representation; nearest: {which}. The number of "
+            "clusters cannot be smaller than the number of connected components of a graph: raise n_clusters or "
+            "n_neighbors if the difference is large."
         )
 
 
-def _commonest_labels(clusters: NDArray[np.intp], labels: pd.Series) -> pd.DataFrame:
-    """The label that most cells of a cluster have, and their share among those with a label."""
+def _most_frequent_labels(clusters: NDArray[np.intp], labels: pd.Series) -> pd.DataFrame:
+    """Return the most frequent label of each cluster and its share among labelled cells."""
     known = labels.notna().to_numpy()
     shares = pd.crosstab(clusters[known].astype(str), labels[known].astype(str).to_numpy(), normalize="index")
     table = pd.DataFrame({"label": shares.idxmax(axis=1), "label_share": shares.max(axis=1)})
@@ -218,10 +265,11 @@ def _commonest_labels(clusters: NDArray[np.intp], labels: pd.Series) -> pd.DataF
 def _write(
     mdata: MuData, comparison: ClusterComparison, clusters: Mapping[str, NDArray[np.intp]], used: NDArray[np.bool_]
 ) -> None:
-    for name, of_cells in clusters.items():
+    """Write the clusters and tables to ``mdata``."""
+    for name, assigned in clusters.items():
         column = pd.Series(np.nan, index=mdata.obs_names, dtype=object)
-        column[used] = of_cells.astype(str)
-        order = [str(place) for place in range(of_cells.max() + 1)]
+        column[used] = assigned.astype(str)
+        order = [str(place) for place in range(assigned.max() + 1)]
         mdata.obs[_keys.clusters(name)] = pd.Categorical(column, categories=order)
     mdata.uns[_keys.CLUSTERS] = comparison.agreement
     mdata.uns[f"{_keys.CLUSTERS}_latents"] = comparison.latents
@@ -229,26 +277,45 @@ def _write(
 
 
 _LOG2_RESOLUTIONS = (-6.0, 6.0)
-_MOST_ROUNDS = 12
-"""The search ends where resolutions differ by less than a fifth of a percent."""
+"""Bounds of the search, as binary logarithms of the resolution."""
+_MAX_ROUNDS = 12
+"""Maximal number of bisections; resolutions then differ by less than 0.2 %."""
 
 
 class Matched(NamedTuple):
-    """A resolution, and the number of clusters there."""
+    """Resolution and the resulting number of clusters.
+
+    Parameters
+    ----------
+    resolution
+        Resolution of the Leiden algorithm.
+    n_clusters
+        Number of clusters at this resolution.
+    """
 
     resolution: float
     n_clusters: int
 
 
 def neighbor_graph(latent: NDArray[np.floating], n_neighbors: int, seed: int) -> csr_matrix:
-    """Scanpy's weighted graph of neighbours, shape ``(n_cells, n_cells)``, of a representation of shape ``(n_cells, n_features)``."""
+    """Return scanpy's weighted graph of nearest neighbours, shape ``(n_cells, n_cells)``.
+
+    Parameters
+    ----------
+    latent
+        Representation, shape ``(n_cells, n_features)``.
+    n_neighbors
+        Number of neighbours.
+    seed
+        Seed of the search for neighbours.
+    """
     cells = AnnData(obsm={"latent": latent.astype(np.float32)})
     sc.pp.neighbors(cells, n_neighbors=n_neighbors, use_rep="latent", random_state=seed)
     return cells.obsp["connectivities"]
 
 
 def leiden(graph: csr_matrix, resolution: float, seed: int) -> NDArray[np.intp]:
-    """The cluster of each cell, shape ``(n_cells,)``; 0 is the largest."""
+    """Return the cluster of each cell, shape ``(n_cells,)``; cluster 0 is the largest."""
     cells = AnnData(obs=pd.DataFrame(index=pd.RangeIndex(graph.shape[0]).astype(str)))
     sc.tl.leiden(
         cells,
@@ -265,17 +332,28 @@ def leiden(graph: csr_matrix, resolution: float, seed: int) -> NDArray[np.intp]:
 
 
 def match_resolution(graph: csr_matrix, n_clusters: int, seed: int) -> Matched:
-    """The resolution between 1/64 and 64 that makes ``n_clusters``, or the nearest number that was met, by bisection from 1.
+    """Find a resolution between 1/64 and 64 that yields ``n_clusters`` by bisection from 1.
 
-    Numbers of clusters grow with resolution but for the chance of the algorithm. They may jump over the one that is sought, and never go below the
-    number of parts that the graph falls into by itself.
+    Apart from the randomness of the algorithm, the number of clusters increases with resolution. It
+    may skip the requested number and is never smaller than the number of connected components of
+    the graph. If no tried resolution matches, the one with the nearest number of clusters is
+    returned.
+
+    Parameters
+    ----------
+    graph
+        Weighted graph, shape ``(n_cells, n_cells)``.
+    n_clusters
+        Requested number of clusters.
+    seed
+        Seed of the Leiden algorithm.
     """
     low, high = _LOG2_RESOLUTIONS
-    met = []
-    for _ in range(_MOST_ROUNDS):
+    tried: list[Matched] = []
+    for _ in range(_MAX_ROUNDS):
         middle = (low + high) / 2
-        met.append(Matched(2.0**middle, int(leiden(graph, 2.0**middle, seed).max()) + 1))
-        if met[-1].n_clusters == n_clusters:
+        tried.append(Matched(2.0**middle, int(leiden(graph, 2.0**middle, seed).max()) + 1))
+        if tried[-1].n_clusters == n_clusters:
             break
-        low, high = (middle, high) if met[-1].n_clusters < n_clusters else (low, middle)
-    return min(met, key=lambda one: abs(one.n_clusters - n_clusters))
+        low, high = (middle, high) if tried[-1].n_clusters < n_clusters else (low, middle)
+    return min(tried, key=lambda matched: abs(matched.n_clusters - n_clusters))

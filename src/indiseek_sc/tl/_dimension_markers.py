@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Test = Literal["wilcoxon", "t-test", "t-test_overestim_var"]
-"""Tests of scanpy between two groups of cells."""
+"""Tests of scanpy that compare two groups of cells."""
 
 _FEWEST_AT_END = 3
-"""Fewer cells cannot be tested."""
+"""Minimal number of cells at each end."""
 
 
 def dimension_markers(
@@ -45,31 +45,31 @@ def dimension_markers(
 ) -> pd.DataFrame:
     """Test which genes and proteins differ between the two ends of a dimension.
 
-    Compared are the cells with the highest and those with the lowest values of the dimension, by
-    scanpy's ``rank_genes_groups`` on log-normalised values of both modalities: counts per median
-    library size, as logarithms.
+    The cells with the highest and with the lowest values of the dimension are compared by scanpy's
+    ``rank_genes_groups`` on log-normalised values of both modalities (logarithms of counts scaled
+    to the median library size).
 
-    A dimension is a function of the features of its own modality, and its ends are chosen by it, so
-    p-values of these features are far too small, whatever is there: rank by them. Features of
-    the other modality took no part, so their p-values hold, apart from what cells of one donor have
-    in common.
+    A dimension is a function of the features of its own modality, and its ends are selected by it.
+    The p-values of these features are therefore far too small even without any effect; use them for
+    ranking only. The features of the other modality do not enter the dimension, so their p-values
+    are valid, except that cells of one donor are not independent.
 
     Parameters
     ----------
     mdata
-        With representations that ``model.write_latents(mdata)`` wrote.
+        Data with representations written by ``model.write_latents(mdata)``.
     dimension
-        Number of the dimension, from 0.
+        Number of the dimension, starting at 0.
     modality
-        Whose representation, by the name in the MuData.
+        Name of the modality in the MuData whose representation is used.
     kind
         ``"specific"`` or ``"shared"``.
     share
         Share of the cells at each end.
     label_key
-        Column of cell types. With it the ends are taken within each type, so that both ends have
-        the same types and differences between types do not appear; cells without a type are left
-        out.
+        Column of cell types. If given, the ends are selected within each type, so that both ends
+        have the same composition and differences between types do not appear; cells without a type
+        are excluded.
     method
         ``"wilcoxon"``, ``"t-test"`` or ``"t-test_overestim_var"``.
     rna_layer, adt_layer, modalities, cells
@@ -77,20 +77,27 @@ def dimension_markers(
 
     Returns
     -------
-    One row for each feature of both modalities, those of the named one first, each from the highest
-    score to the lowest: ``modality`` and ``feature``; ``end``, ``"upper"`` or ``"lower"``, where
-    values are higher; ``score`` of the test, positive at the upper end; ``log2_fold_change`` of
-    mean normalised counts, upper over lower; ``p_value``; ``p_adjusted``, after Benjamini and
-    Hochberg over the features of the modality; and ``fraction_upper`` and ``fraction_lower``, shares
-    of the cells with a value above 0. How many cells an end has is in ``attrs["n_cells"]``.
+    One row for each feature of both modalities, those of ``modality`` first, each in decreasing
+    order of score: ``modality`` and ``feature``; ``end``, ``"upper"`` or ``"lower"``, where values
+    are higher; ``score`` of the test, positive at the upper end; ``log2_fold_change`` of mean
+    normalised counts, upper over lower; ``p_value``; ``p_adjusted``, by the method of Benjamini and
+    Hochberg over the features of the modality; and ``fraction_upper`` and ``fraction_lower``, the
+    shares of cells with a value above 0. The number of cells at each end is in
+    ``attrs["n_cells"]``.
 
     Raises
     ------
     KeyError
-        If the representation, the labels or the split are not there.
+        If the representation, labels or split are missing.
     ValueError
-        If there is no such modality or dimension, an argument is out of its range, or fewer than
-        3 cells would be at an end.
+        If the modality or dimension does not exist, an argument is out of range, or there would be
+        fewer than 3 cells at an end.
+
+    Examples
+    --------
+    >>> markers = isk.tl.dimension_markers(mdata, 0, modality="rna")
+    >>> len(markers) == mdata["rna"].n_vars + mdata["adt"].n_vars
+    True
     """
     roles, latents, used = find_complete_pair(mdata, kind, modalities, cells)
     check_name("modality", modality, list(roles.values()))
@@ -98,25 +105,26 @@ def dimension_markers(
     own = next(role for role, name in roles.items() if name == modality)
     if check_whole("dimension", dimension, 0) >= latents[own].shape[1]:
         raise ValueError(
-            f"dimension={dimension}: the {kind} representation of {modality!r} has the dimensions 0 to {latents[own].shape[1] - 1}."
+            f"dimension={dimension}: the {kind} representation of {modality!r} has the dimensions 0 to "
+            f"{latents[own].shape[1] - 1}."
         )
     if check_share("share", share) > 0.5:
-        raise ValueError(f"share={share} must not exceed .5, or the two ends overlap.")
+        raise ValueError(f"share={share} must not exceed .5; otherwise the two ends overlap.")
     groups = pd.Series(0, index=mdata.obs_names)
     if label_key is not None:
         labels = find_labels(mdata, label_key, "label_key")
         used &= labels.notna().to_numpy()
         groups = labels.cat.codes
     rows = np.flatnonzero(used)
-    # From 1 to the number of cells of the group, so that the ends have as many cells whatever the ties.
+    # Ranks break ties, so that both ends have the same number of cells.
     place = pd.Series(latents[own][rows, dimension]).groupby(groups.to_numpy()[rows]).rank(method="first").to_numpy()
     n_of_group = pd.Series(rows).groupby(groups.to_numpy()[rows]).transform("size").to_numpy()
     n_of_end = np.floor(share * n_of_group)
     is_lower, is_upper = place <= n_of_end, place > n_of_group - n_of_end
     if (n_cells := int(is_lower.sum())) < _FEWEST_AT_END:
         raise ValueError(
-            f"share={share} of {len(rows):,} cells{' within each label' if label_key else ''} leaves {n_cells} at each end; at least "
-            f"{_FEWEST_AT_END} are needed. Raise share."
+            f"share={share} of {len(rows):,} cells{' within each label' if label_key else ''} leaves {n_cells} at each "
+            f"end; at least {_FEWEST_AT_END} are needed. Raise share."
         )
     ends = np.concatenate([rows[is_upper], rows[is_lower]])
     is_upper = np.arange(len(ends)) < n_cells
@@ -131,10 +139,11 @@ def dimension_markers(
 
 
 def _compare_ends(values: Values, is_upper: NDArray[np.bool_], method: str) -> pd.DataFrame:
+    """Test the features of one modality between the cells at the upper and lower end."""
     cells = values.log_normalized()
     cells.obs["end"] = pd.Categorical(np.where(is_upper, "upper", "lower"))
     with warnings.catch_warnings():
-        # Of values that are not counts, which may be negative, fold changes are not defined.
+        # Fold changes are undefined for values that are negative, which only non-counts can be.
         warnings.filterwarnings("ignore", category=RuntimeWarning)
         sc.tl.rank_genes_groups(
             cells, "end", groups=["upper"], reference="lower", method=method, pts=True, use_raw=False

@@ -1,4 +1,4 @@
-"""Small sets of genes and proteins by which dimensions are named, shipped with the package."""
+"""Small sets of genes and proteins, included in the package, that help to name dimensions."""
 
 from __future__ import annotations
 
@@ -21,38 +21,43 @@ if TYPE_CHECKING:
 
 
 def feature_sets(mdata: MuData, *, modalities: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Return the sets of genes and proteins that come with the package, as far as ``mdata`` has them.
+    """Return the gene and protein sets of the package, restricted to features of ``mdata``.
 
-    Names of features must be symbols, such as ``"MT-CO1"``; they are compared without regard to
-    case. The sets are few and small, to recognise what is technical (mitochondrial and ribosomal
-    genes, stress of dissociation, haemoglobin, platelets, isotype controls) and what is common
-    (cell cycle, interferon response, MHC class II, immunoglobulin). For a wider survey give a
-    network of your own to :func:`attribution_enrichment` or :func:`describe_dimensions`.
+    Features must be named by symbols, such as ``"MT-CO1"``; case is ignored. The sets are few and
+    small. They serve to recognise technical variation (mitochondrial and ribosomal genes,
+    dissociation stress, haemoglobin, platelets, isotype controls) and common programmes (cell
+    cycle, interferon response, MHC class II, immunoglobulin). For a broader survey pass your own
+    network to :func:`attribution_enrichment` or :func:`describe_dimensions`.
 
     Parameters
     ----------
     mdata
         Data whose features are looked up.
     modalities
-        Names of the modalities in the roles ``"rna"`` and ``"adt"``; by default as the model
-        noted them.
+        Names of the modalities in the roles ``"rna"`` and ``"adt"``; by default as recorded by the
+        model.
 
     Returns
     -------
-    One row for each set and feature: ``source`` (name of the set) and ``target`` (feature), as
-    decoupler has them; ``modality``; ``is_technical``, whether the set stands for handling, quality
-    or contamination of a cell; and ``reference``, where the set is described.
+    One row for each set and feature: ``source`` (name of the set) and ``target`` (feature), as used
+    by decoupler; ``modality``; ``is_technical``, whether the set indicates handling, quality or
+    contamination of a cell; and ``reference``, the publication that describes the set.
 
     Raises
     ------
     KeyError
-        If it is not known which modality is which, or one is not there.
+        If the roles of the modalities are unknown, or a modality is missing.
+
+    Examples
+    --------
+    >>> isk.tl.feature_sets(mdata).columns.tolist()
+    ['source', 'target', 'modality', 'is_technical', 'reference']
     """
     return match_sets(mdata, find_pair(mdata, modalities))
 
 
 def match_sets(mdata: MuData, roles: Mapping[_keys.Role, str]) -> pd.DataFrame:
-    """As :func:`feature_sets`, of modalities that are known."""
+    """Return :func:`feature_sets` for modalities whose roles are known."""
     rows = [
         {"source": name, "target": target, "modality": modality, **about}
         for role, modality in roles.items()
@@ -63,7 +68,7 @@ def match_sets(mdata: MuData, roles: Mapping[_keys.Role, str]) -> pd.DataFrame:
 
 
 def _match(names: Iterable[str], role: _keys.Role) -> Iterable[tuple[str, list[str], dict[str, Any]]]:
-    """Each set of a role: its name, those of ``names`` that are in it, and what is known of it."""
+    """Yield the sets of a role: name, the members among ``names``, and properties of the set."""
     names = [str(name) for name in names]
     not_proteins = find_not_proteins(names) if role == "adt" else {}
     for name, one in _read().items():
@@ -82,4 +87,5 @@ def _match(names: Iterable[str], role: _keys.Role) -> Iterable[tuple[str, list[s
 
 @cache
 def _read() -> dict[str, dict[str, Any]]:
+    """Read the definitions of the sets."""
     return tomllib.loads(files("indiseek_sc.tl").joinpath("feature_sets.toml").read_text(encoding="utf-8"))

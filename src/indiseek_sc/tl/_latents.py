@@ -1,4 +1,4 @@
-"""Where representations and embeddings lie in a MuData, which modality is which, and which cells a model held out."""
+"""Lookup of representations, embeddings, modalities and held-out cells in a MuData."""
 
 from __future__ import annotations
 
@@ -22,16 +22,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Cells = Literal["all", "held_out"]
-"""Which cells are looked at: all, or those alone that the model was not fitted on."""
+"""Cells to use: all, or only held-out cells."""
 
 
 def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None) -> dict[_keys.Role, str]:
-    """The user's own name of the modality in each role: as given, or else as the model noted it.
+    """Return the name of the modality in each role, as given or as recorded by the model.
+
+    Parameters
+    ----------
+    mdata
+        Data with the modalities.
+    modalities
+        Names of the modalities by role, or None.
 
     Raises
     ------
     KeyError
-        If no model wrote into ``mdata`` and ``modalities`` does not say, or names one that is not there.
+        If ``modalities`` is None and no model has written to ``mdata``, or if a named modality does
+        not exist.
     ValueError
         If ``modalities`` does not name one modality for each role.
     """
@@ -41,41 +49,50 @@ def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None) -> dict
         noted = mdata.uns.get(_keys.SETTINGS, {})
         if "modalities" not in noted:
             raise KeyError(
-                f"mdata.uns[{_keys.SETTINGS!r}] does not say which modality is which: no model wrote its representations here. "
-                "Call model.write_latents(mdata) first, or pass modalities={'rna': ..., 'adt': ...}."
+                f"mdata.uns[{_keys.SETTINGS!r}] does not record the roles of the modalities because no model has written its "
+                "representations. Call model.write_latents(mdata) first, or pass modalities={'rna': ..., 'adt': ...}."
             )
         modalities = noted["modalities"]
     if not isinstance(modalities, Mapping) or set(modalities) != set(_keys.ROLES):
         raise ValueError(f"modalities must map 'rna' and 'adt' to names of modalities; got {modalities!r}.")
     roles: dict[_keys.Role, str] = {role: str(modalities[role]) for role in _keys.ROLES}
     if is_given:
-        _check_are_there(mdata, roles)
+        _check_existing(mdata, roles)
     return roles
 
 
-def _check_are_there(mdata: MuData, roles: Mapping[_keys.Role, str]) -> None:
+def _check_existing(mdata: MuData, roles: Mapping[_keys.Role, str]) -> None:
+    """Raise an error if ``mdata`` lacks one of the modalities."""
     for role, name in roles.items():
         if name not in mdata.mod:
             raise KeyError(f"modalities[{role!r}]={name!r} is not a modality of mdata, which has {list(mdata.mod)}.")
 
 
 def find_cells(mdata: MuData, cells: Cells) -> NDArray[np.bool_]:
-    """Which cells are looked at, shape ``(n_cells,)``.
+    """Return a mask of the cells to use, shape ``(n_cells,)``.
 
-    Those held out are the test cells, or the validation cells where there are none.
+    Held-out cells are the test cells, or the validation cells if there are no test cells.
+
+    Parameters
+    ----------
+    mdata
+        Data with the split that the model recorded.
+    cells
+        ``"all"`` or ``"held_out"``.
 
     Raises
     ------
     KeyError
-        If the split is not there.
+        If the split is missing.
     ValueError
-        If ``cells`` is neither, or the split holds nothing out.
+        If ``cells`` is neither, or the split has no held-out cells.
     """
     check_name("cells", cells, get_args(Cells))
     return np.ones(mdata.n_obs, dtype=bool) if cells == "all" else _find_held_out(mdata)
 
 
 def _find_held_out(mdata: MuData) -> NDArray[np.bool_]:
+    """Return a mask of the held-out cells, shape ``(n_cells,)``."""
     if _keys.SPLIT not in mdata.obs:
         raise KeyError(
             f"cells='held_out' needs mdata.obs[{_keys.SPLIT!r}], which is missing. Call model.write_latents(mdata) "
@@ -91,46 +108,46 @@ def _find_held_out(mdata: MuData) -> NDArray[np.bool_]:
 
 
 def find_several_labels(mdata: MuData, label_key: str, used: NDArray[np.bool_]) -> pd.Series:
-    """The column ``label_key`` as categories, one value a cell of ``mdata``, of which cells looked at have at least two.
+    """Return the column ``label_key`` as categories, with at least two labels among the used cells.
 
     Parameters
     ----------
     mdata
-        Where to look.
+        Data with the column in ``obs`` or in ``obs`` of a modality.
     label_key
         Name of the column.
     used
-        Which cells are looked at, shape ``(n_cells,)``.
+        Mask of the used cells, shape ``(n_cells,)``.
 
     Raises
     ------
     KeyError
-        If there is no such column.
+        If the column does not exist.
     ValueError
-        If these cells have fewer labels.
+        If the used cells have fewer than two labels.
     """
     labels = find_labels(mdata, label_key, "label_key")
     if (n_labels := labels[used].nunique()) < 2:
         raise ValueError(
-            f"label_key={label_key!r} must have at least 2 labels among the {used.sum()} cells looked at; it has {n_labels}. "
-            "Name another column."
+            f"label_key={label_key!r} must have at least 2 labels among the {used.sum()} selected cells; it has "
+            f"{n_labels}. Name another column."
         )
     return labels
 
 
 ModalityLatent = Literal["specific", "shared", "both", "raw"]
-"""What each modality has a representation of: ``"both"`` is its shared and its specific representation side by side."""
+"""Representations that exist once per modality; ``"both"`` is shared and specific concatenated."""
 
 Latent = Literal[ModalityLatent, "joint"]
-"""The same, and the one joint representation of all modalities."""
+"""All representations: those of each modality, and the joint representation."""
 
 
 class SingleLatent(NamedTuple):
-    """One representation by itself."""
+    """One representation of one modality, or the joint representation."""
 
     kind: Latent
-    modality: str  # its name; nothing for the joint representation
-    points: NDArray[np.floating]  # (n_cells, n_features); rows of cells that lack it are NaN
+    modality: str  # empty for the joint representation
+    points: NDArray[np.floating]  # (n_cells, n_features); NaN for cells without it
 
 
 def find_latents(
@@ -140,32 +157,35 @@ def find_latents(
     obsm_keys: Mapping[_keys.Role, str],
     argument: str = "latent",
 ) -> dict[_keys.Role, NDArray[np.floating]]:
-    """A representation of each modality, shape ``(n_cells, n_features)``; rows of cells that lack it are NaN.
+    """Return a representation of each modality, shape ``(n_cells, n_features)``.
+
+    Rows of cells without the representation are NaN.
 
     Parameters
     ----------
     mdata
-        Where to look.
+        Data with representations.
     roles
         Names of the modalities.
     latent
-        ``"specific"``, ``"shared"``, ``"both"`` (shared and specific of a modality side by side) or ``"raw"`` (the embedding named by ``obsm_keys``).
+        ``"specific"``, ``"shared"``, ``"both"`` (shared and specific concatenated) or ``"raw"``
+        (the embeddings named by ``obsm_keys``).
     obsm_keys
-        An entry of ``obsm`` for each modality, for ``"raw"`` alone.
+        Entry of ``obsm`` for each modality; used for ``"raw"`` only.
     argument
-        Name of the argument that ``latent`` was given as, for error messages.
+        Name of the argument that ``latent`` was passed as, for error messages.
 
     Raises
     ------
     KeyError
-        If the representation is not there.
+        If the representation is missing.
     ValueError
-        If ``latent`` is none of these, or an entry of ``obsm`` does not hold numbers.
+        If ``latent`` is unknown, or an entry of ``obsm`` is not numerical.
     """
     if isinstance(latent, str) and latent == "joint":
         raise ValueError(
-            f"{argument}='joint' is the one representation of both modalities, {_keys.JOINT}, and no modality has one of its own to compare. "
-            "Name 'both' for the shared and the specific representation of each modality side by side."
+            f"{argument}='joint' is a single representation of both modalities, {_keys.JOINT}, so modalities cannot be "
+            "compared by it. Use 'both' for the shared and specific representations of each modality concatenated."
         )
     check_name(argument, latent, get_args(ModalityLatent))
     if latent == "raw":
@@ -184,7 +204,25 @@ def list_places(
     cells: Cells = "all",
     refits: bool = False,
 ) -> list[Place]:
-    """Return where representations, and the columns beside them that a result is made of, lie; see the functions that find them."""
+    """List the entries of ``mdata`` that a result is computed from.
+
+    Parameters
+    ----------
+    mdata
+        Data with representations.
+    roles
+        Names of the modalities.
+    latents
+        Representations that were used.
+    obsm_keys
+        Embeddings of ``"raw"``.
+    columns
+        Columns of ``obs`` that were used; None is ignored.
+    cells
+        Cells that were used.
+    refits
+        Whether refits were used.
+    """
     places = []
     for latent in latents:
         if latent == "joint":
@@ -205,14 +243,25 @@ def list_places(
 def find_single_latents(
     mdata: MuData, roles: Mapping[_keys.Role, str], latents: Sequence[Latent], obsm_keys: Mapping[_keys.Role, str]
 ) -> dict[str, SingleLatent]:
-    """Each representation by itself, by name: ``"shared_<modality>"`` and the like, and ``"joint"``, the one joint representation of both modalities.
+    """Return representations by name, such as ``"shared_<modality>"`` or ``"joint"``.
+
+    Parameters
+    ----------
+    mdata
+        Data with representations.
+    roles
+        Names of the modalities.
+    latents
+        Kinds of representation.
+    obsm_keys
+        Embeddings of ``"raw"``.
 
     Raises
     ------
     KeyError
-        If a representation is not there.
+        If a representation is missing.
     ValueError
-        If one of ``latents`` is none, or an entry of ``obsm`` does not hold numbers.
+        If one of ``latents`` is unknown, or an entry of ``obsm`` is not numerical.
     """
     found = {}
     for kind in latents:
@@ -226,73 +275,86 @@ def find_single_latents(
 
 
 def find_complete(latents: Iterable[NDArray[np.floating]]) -> NDArray[np.bool_]:
-    """Which cells have all of ``latents``, shape ``(n_cells,)``."""
+    """Return a mask of the cells that have all of ``latents``, shape ``(n_cells,)``."""
     return np.logical_and.reduce([np.isfinite(latent).all(axis=1) for latent in latents])
 
 
 def _find_written(mdata: MuData, modality: str, kind: str) -> NDArray[np.floating]:
+    """Return the shared or specific representation of a modality."""
     key = {"shared": _keys.shared, "specific": _keys.specific}[kind](modality)
     return _get_latent(mdata, key, f"{kind} representation of modality {modality!r}")
 
 
 def _get_latent(mdata: MuData, key: str, name: str) -> NDArray[np.floating]:
+    """Return an entry of ``obsm``, or raise an error that describes it as ``name``."""
     if key not in mdata.obsm:
         raise KeyError(
-            f"mdata.obsm[{key!r}], the {name}, is missing; mdata.obsm holds {sorted(mdata.obsm)}. "
+            f"mdata.obsm[{key!r}], the {name}, is missing; mdata.obsm contains {sorted(mdata.obsm)}. "
             "Call model.write_latents(mdata) first."
         )
     return np.asarray(mdata.obsm[key])
 
 
 class Embedding(NamedTuple):
-    """Positions of all cells of a MuData, and where they were found."""
+    """Embedding of all cells of a MuData, and the entry that it was read from."""
 
-    points: NDArray[np.float64]  # (n_cells, n_features); rows of cells that lack the modality are NaN
+    points: NDArray[np.float64]  # (n_cells, n_features); NaN for cells without the modality
     place: str
 
 
 def find_pair(mdata: MuData, modalities: Mapping[str, str] | None) -> dict[_keys.Role, str]:
-    """Two different modalities of ``mdata``: as given, as a model noted them, or else ``"rna"`` and ``"adt"``.
+    """Return the names of two different modalities.
+
+    They are those of ``modalities``, those recorded by the model, or else ``"rna"`` and ``"adt"``.
+
+    Parameters
+    ----------
+    mdata
+        Data with the modalities.
+    modalities
+        Names of the modalities by role, or None.
 
     Raises
     ------
     KeyError
-        If a modality is not there, or it is not known which they are.
+        If a modality does not exist, or their roles are unknown.
     ValueError
-        If ``modalities`` does not name two different ones for the roles ``"rna"`` and ``"adt"``.
+        If ``modalities`` does not name two different modalities for the roles ``"rna"`` and
+        ``"adt"``.
     """
     check_mdata(mdata)
     if modalities is None and _keys.SETTINGS not in mdata.uns and set(_keys.ROLES) <= set(mdata.mod):
         modalities = {role: role for role in _keys.ROLES}
     roles = find_modalities(mdata, modalities)
-    _check_are_there(mdata, roles)
+    _check_existing(mdata, roles)
     if roles["rna"] == roles["adt"]:
         raise ValueError(f"modalities must name two different modalities; got {roles['rna']!r} twice.")
     return roles
 
 
 def find_embedding(mdata: MuData, modality: str, key: str, role: _keys.Role, n_dimensions: int | None) -> Embedding:
-    """The embedding ``key`` of a modality: of its own ``obsm``, or else of that of ``mdata``.
+    """Return the embedding ``key`` from ``obsm`` of a modality, or else of ``mdata``.
 
     Parameters
     ----------
     mdata
-        Where to look; it is not changed.
+        Data with the embedding; it is not changed.
     modality
-        A modality of it.
+        Name of the modality.
     key
         Name of the entry.
     role
-        The part that the modality plays; names the arguments in errors.
+        Role of the modality; determines the names of arguments in error messages.
     n_dimensions
-        How many leading columns to take; all if not given.
+        Number of leading columns to use; all if None.
 
     Raises
     ------
     KeyError
-        If there is no such entry.
+        If the entry does not exist.
     ValueError
-        If it is no matrix of numbers, is not finite in a cell that has the modality, or has not so many columns.
+        If it is not a numerical matrix, is not finite in a cell that has the modality, or has fewer
+        than ``n_dimensions`` columns.
     """
     if not isinstance(key, str):
         check_name(f"{role}_obsm_key", key, sorted({*mdata[modality].obsm, *(set(mdata.obsm) - set(mdata.mod))}))
@@ -302,14 +364,14 @@ def find_embedding(mdata: MuData, modality: str, key: str, role: _keys.Role, n_d
         values = _as_numbers(mdata[modality].obsm[key], argument, place)
         rows = mdata[modality].obs_names.get_indexer(mdata.obs_names)
         points = np.where((rows >= 0)[:, None], values[rows], np.nan)
-    elif key in mdata.obsm and key not in mdata.mod:  # under the names of modalities are masks of their cells
+    elif key in mdata.obsm and key not in mdata.mod:
         place = f"mdata.obsm[{key!r}]"
         points = _as_numbers(mdata.obsm[key], argument, place)
     else:
         there = sorted({*mdata[modality].obsm, *(set(mdata.obsm) - set(mdata.mod))})
         raise KeyError(
-            f"{argument}: neither mdata[{modality!r}].obsm nor mdata.obsm has such an entry; there is "
-            f"{there or 'nothing'}. Name one of these, or make principal components by "
+            f"{argument}: neither mdata[{modality!r}].obsm nor mdata.obsm has such an entry; existing entries: "
+            f"{there or 'none'}. Name one of these, or compute principal components with "
             f"scanpy.pp.pca(mdata[{modality!r}])."
         )
     bad = ~np.isfinite(points).all(axis=1) & ~np.isnan(points).all(axis=1)
@@ -317,7 +379,7 @@ def find_embedding(mdata: MuData, modality: str, key: str, role: _keys.Role, n_d
         cells = first_of(mdata.obs_names[bad].to_numpy())
         raise ValueError(
             f"{argument}: {place} has values of modality {modality!r} that are not finite in cells {cells}. "
-            "Leave these cells out, or make the embedding anew."
+            "Remove these cells, or recompute the embedding."
         )
     if n_dimensions is not None and not 1 <= check_whole(f"{role}_dimensions", n_dimensions, 0) <= points.shape[1]:
         raise ValueError(
@@ -328,6 +390,7 @@ def find_embedding(mdata: MuData, modality: str, key: str, role: _keys.Role, n_d
 
 
 def _as_numbers(values: Any, argument: str, place: str) -> NDArray[np.float64]:
+    """Return an entry of ``obsm`` as a dense matrix of floating-point numbers."""
     dense = values.toarray() if issparse(values) else np.asarray(values)
     if dense.ndim != 2 or dense.shape[1] == 0 or dense.dtype.kind not in "fiub":
         raise ValueError(

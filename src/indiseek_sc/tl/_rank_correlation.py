@@ -1,4 +1,4 @@
-"""Whether theta ranks cell types as the weights of weighted nearest neighbours do."""
+"""Rank correlation of cell types by theta and by weights of weighted nearest neighbours."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scvi.indiseek_sc")
 
 WARNING = (
-    "Rank correlation with WNN weights can reward leakage: WNN looks at all that a modality knows, so a specific representation that tells of the other "
-    "modality too may come nearer to it. It is no measure of disentanglement; read it beside the leak ratio (audit=model.audit())."
+    "Rank correlation with WNN weights can reward leakage: WNN weights depend on all information in a modality, so a "
+    "specific representation that also contains shared information may agree with them better. It does not measure "
+    "disentanglement; compare it with the leak ratio (audit=model.audit())."
 )
 
 
@@ -56,52 +57,68 @@ def rank_correlation(
     minimum_cells: int = 15,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Correlate the ranks of cell types by theta with those by the weight of RNA among weighted nearest neighbours (WNN).
+    """Correlate the ranks of cell types by theta and by the WNN weight of RNA.
 
-    The paper (arXiv 2509.21584, figure 5) reads a high correlation as a sign that representations are biologically right. Beware: it can reward leakage.
-    A specific representation that keeps what both modalities know separates cell types as raw data do, and WNN weights are made of raw
-    data. So the leak ratio of an audit stands beside the specific representation.
+    The paper (arXiv 2509.21584, figure 5) interprets a high correlation as evidence that
+    representations are biologically meaningful. The correlation can reward leakage, however: a
+    specific representation that also contains shared information separates cell types as raw data
+    do, and WNN weights (weighted nearest neighbours) are computed from raw data. The table
+    therefore includes the leak ratio of an audit for the specific representation.
 
     Parameters
     ----------
     mdata
-        With representations that ``model.write_latents(mdata)`` wrote, and WNN weights.
+        Data with representations written by ``model.write_latents(mdata)`` and with WNN weights.
     label_key
         Column of cell types, as in :func:`modality_importance`.
     latents
-        Representations that theta is computed from, see there: ``"both"`` is shared and specific representation side by side, ``"raw"`` an embedding of each modality.
+        Representations from which theta is computed, as in :func:`modality_importance`.
     weight_key
-        Column with the weight of RNA; by default the first that :func:`find_wnn_weights` finds. :func:`wnn_weights` makes one.
+        Column with the weight of RNA; by default the first found by :func:`find_wnn_weights`.
+        :func:`wnn_weights` computes one.
     audit
-        What ``model.audit()`` returned, for the leak ratio.
+        Report returned by ``model.audit()``, for the leak ratio.
     rna_obsm_key, adt_obsm_key, modalities, cells, n_neighbors, smoothing
         As in :func:`modality_importance`.
     n_bootstrap, confidence, minimum_cells, seed
-        As in :func:`indiseek_sc.metrics.rank_correlation`; labels of fewer cells are left out, and named.
+        As in :func:`indiseek_sc.metrics.rank_correlation`; labels with fewer than ``minimum_cells``
+        cells are excluded and listed.
 
     Returns
     -------
-    A row for each representation and statistic: ``latent``, ``statistic`` (``"spearman"``, ``"kendall"``), ``estimate``, ``lower`` and ``upper`` (cells drawn again, and theta
-    from its distribution over refits where ``model.write_refits()`` made some; theta is then the mean over refits), ``jackknife_lower``
-    and ``jackknife_upper`` (labels left out one by one), ``n_labels``, ``left_out``, ``leak_ratio_rna`` and ``leak_ratio_adt`` (of the specific representation,
-    by ``audit``) and ``weights`` (where they come from).
+    One row for each representation and statistic: ``latent``, ``statistic`` (``"spearman"`` or
+    ``"kendall"``), ``estimate``, ``lower`` and ``upper`` (bootstrap over cells; if
+    ``model.write_refits()`` was called, theta is the mean over refits and is drawn from its
+    distribution over refits), ``jackknife_lower`` and ``jackknife_upper`` (over labels),
+    ``n_labels``, ``left_out``, ``leak_ratio_rna`` and ``leak_ratio_adt`` (of the specific
+    representation, from ``audit``) and ``weights`` (the source of the weights).
 
     Notes
     -----
-    Written to ``mdata``: ``uns["indiseek_rank_correlation"]`` (the table), ``uns["indiseek_rank_correlation_labels"]`` (means of theta and weights by representation
-    and label, with their intervals, and which are ``ranked``) and ``uns["indiseek_rank_correlation_params"]`` (the arguments). Nothing is written if an error is raised.
+    Written to ``mdata``: ``uns["indiseek_rank_correlation"]`` (the table),
+    ``uns["indiseek_rank_correlation_labels"]`` (means of theta and weights by representation and
+    label, with intervals, and whether the label was ``ranked``) and
+    ``uns["indiseek_rank_correlation_params"]`` (the arguments). Nothing is written if an error is
+    raised.
 
     Raises
     ------
     TypeError
-        If ``audit`` is none.
+        If ``audit`` is not a report.
     KeyError
-        If representations, labels, weights or the split are not there.
+        If the representations, labels, weights or split are missing.
     ValueError
-        If an argument is out of its range, or there are too few cells or labels.
+        If an argument is out of range, or there are too few cells or labels.
+
+    Examples
+    --------
+    >>> mdata.obs["RNA.weight"] = np.linspace(0, 1, mdata.n_obs)
+    >>> table = isk.tl.rank_correlation(mdata, "cell_type", latents=["shared"], n_bootstrap=10)
+    >>> table["statistic"].tolist()
+    ['spearman', 'kendall']
     """
     if audit is not None and not isinstance(getattr(audit, "table", None), pd.DataFrame):
-        raise TypeError(f"audit must be what model.audit() returned, but is {type(audit).__name__}.")
+        raise TypeError(f"audit must be a report returned by model.audit(), but is {type(audit).__name__}.")
     if isinstance(latents, str) or not np.iterable(latents) or not len(latents):
         raise ValueError(f"latents={latents!r} must be a sequence of representations, such as ('shared', 'specific').")
     roles = find_pair(mdata, modalities)
@@ -109,30 +126,34 @@ def rank_correlation(
     weights, source = choose_weights(mdata, weight_key, roles, "weight_key")
     within = find_cells(mdata, cells)
     labels = find_several_labels(mdata, label_key, within)
-    of_theta: dict[str, Any] = {"n_neighbors": n_neighbors, "smoothing": smoothing}
-    of_ranks: dict[str, Any] = {"n_bootstrap": n_bootstrap, "confidence": confidence, "minimum_cells": minimum_cells}
-    of_ranks["seed"] = seed
+    theta_settings: dict[str, Any] = {"n_neighbors": n_neighbors, "smoothing": smoothing}
+    rank_settings: dict[str, Any] = {
+        "n_bootstrap": n_bootstrap,
+        "confidence": confidence,
+        "minimum_cells": minimum_cells,
+    }
+    rank_settings["seed"] = seed
     refits = find_refits(mdata, roles) if cells == "all" else []
     tables, by_label = [], []
     for latent in latents:
-        of_modalities = find_latents(mdata, roles, latent, obsm_keys, "latents")
+        representations = find_latents(mdata, roles, latent, obsm_keys, "latents")
         estimates = None
         if refits and latent != "raw":
-            of_known = labels.where(weights.notna().to_numpy())
+            known_labels = labels.where(weights.notna().to_numpy())
             _, samples = find_samples(mdata)
             found = metrics.replicated_importance(
-                refits, of_known, latent=latent, samples=samples, information=False, **of_theta
+                refits, known_labels, latent=latent, samples=samples, information=False, **theta_settings
             )
             theta, estimates = found.theta, found.theta_of_labels
         else:
-            theta, _ = measure_importance(of_modalities, labels, within, n_bootstrap=1, **of_theta)
+            theta, _ = measure_importance(representations, labels, within, n_bootstrap=1, **theta_settings)
         known = np.isfinite(theta) & weights.notna().to_numpy()
         ranks = metrics.rank_correlation(
-            theta[known], weights.to_numpy()[known], labels[known], estimates=estimates, **of_ranks
+            theta[known], weights.to_numpy()[known], labels[known], estimates=estimates, **rank_settings
         )
-        judged = None if audit is None or latent != "specific" else audit.table
+        audited = None if audit is None or latent != "specific" else audit.table
         for role, name in roles.items():
-            ranks.table[f"leak_ratio_{role}"] = np.nan if judged is None else judged.loc[name, "leak_ratio"]
+            ranks.table[f"leak_ratio_{role}"] = np.nan if audited is None else audited.loc[name, "leak_ratio"]
         tables.append(ranks.table)
         by_label.append(ranks.labels.rename(columns=_as_theta_and_weight))
     logger.warning(WARNING)
@@ -144,8 +165,8 @@ def rank_correlation(
         "modalities": roles,
         "cells": cells,
         "n_refits": len(refits),
-        **of_theta,
-        **of_ranks,
+        **theta_settings,
+        **rank_settings,
     }
     columns = [label_key, weights.name]
     note_inputs(
@@ -157,9 +178,10 @@ def rank_correlation(
 
 
 def _as_theta_and_weight(column: str) -> str:
+    """Rename the columns of a metric, which compares any values with any reference."""
     return column.replace("value", "theta").replace("reference", "weight")
 
 
 def _stack(tables: Sequence[pd.DataFrame], latents: Sequence[ModalityLatent]) -> pd.DataFrame:
-    """One table below the other, each with the name of its representation in front."""
+    """Concatenate tables, with the name of the representation as first column."""
     return pd.concat(tables, keys=latents, names=["latent", None]).reset_index("latent").reset_index(drop=True)

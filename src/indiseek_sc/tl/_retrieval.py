@@ -1,4 +1,4 @@
-"""How well a cell finds itself in the other modality, from the shared representations in a MuData."""
+"""Cross-modal retrieval of cells by the shared representations in a MuData."""
 
 from __future__ import annotations
 
@@ -22,38 +22,47 @@ def retrieval(
     modalities: Mapping[str, str] | None = None,
     cells: Cells = "held_out",
 ) -> pd.DataFrame:
-    """Seek each cell's shared representation of one modality among all cells' shared representations of the other one.
+    """Retrieve each cell's own shared representation in the other modality.
 
-    Exact, by blocks, so that no matrix of cells by cells is in memory: 30,000 cells take 12 seconds on one core, in 0.5 GB. Figures depend on how
-    many cells there are to choose from; compare at equal ``n_cells`` only.
+    The computation is exact and runs in blocks, without a matrix of cells by cells in memory:
+    30,000 cells take 12 seconds on one core and 0.5 GB. Results depend on the number of candidate
+    cells; compare them at equal ``n_cells`` only.
 
     Parameters
     ----------
     mdata
-        With the shared representations that ``model.write_latents(mdata)`` wrote.
+        Data with shared representations written by ``model.write_latents(mdata)``.
     ks
-        Numbers of candidates that a cell may name, for the recall; those above the number of cells are left out.
+        Numbers of candidates for the recall; those above the number of cells are omitted.
     modalities
-        Names of the modalities in the roles ``"rna"`` and ``"adt"``; by default as the model noted them.
+        Names of the modalities in the roles ``"rna"`` and ``"adt"``; by default as recorded by the
+        model.
     cells
-        ``"held_out"`` takes part with cells alone that the model was not fitted on, as :func:`modality_importance` has it; ``"all"`` with all, which
-        flatters.
+        ``"held_out"`` uses only held-out cells as in :func:`modality_importance`; ``"all"``
+        includes training cells, which gives optimistic results.
 
     Returns
     -------
-    A row for each direction: ``direction`` (``"<rna> to <adt>"`` and the reverse), ``n_cells``, ``foscttm``, ``median_rank`` and ``recall@<k>``; see
-    :func:`indiseek_sc.metrics.retrieval`.
+    One row for each direction: ``direction`` (``"<rna> to <adt>"`` and the reverse), ``n_cells``,
+    ``foscttm``, ``median_rank`` and ``recall@<k>``; see :func:`indiseek_sc.metrics.retrieval`.
 
     Notes
     -----
-    Written to ``mdata``: ``uns["indiseek_retrieval"]``, the table. Nothing is written if an error is raised.
+    Written to ``mdata``: ``uns["indiseek_retrieval"]`` (the table). Nothing is written if an error
+    is raised.
 
     Raises
     ------
     KeyError
-        If the representations or the split are not there.
+        If the representations or split are missing.
     ValueError
-        If an argument is out of its range, or there are fewer than 2 cells with both representations.
+        If an argument is out of range, or fewer than 2 cells have both representations.
+
+    Examples
+    --------
+    >>> table = isk.tl.retrieval(mdata, ks=(1, 10))
+    >>> table[["direction", "n_cells"]].to_numpy().tolist()
+    [['rna to adt', 120], ['adt to rna', 120]]
     """
     roles = find_modalities(mdata, modalities)
     latents = find_latents(mdata, roles, "shared", {})

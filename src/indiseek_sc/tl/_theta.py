@@ -1,4 +1,4 @@
-"""Modality importance of cell types: theta, and what each modality adds to the shared representations about them."""
+"""Modality importance of cell types: theta, and the information that each modality adds."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scvi.indiseek_sc")
 
 SMOOTHING_NEIGHBORS = 50
-"""Cells, the cell itself included, that theta is averaged over where it is shown cell by cell."""
+"""Number of cells over which theta is averaged for display, including the cell itself."""
 
 WITHOUT_REFITS = (
-    "There are no refits of the model, so the intervals of theta are over cells alone: another training, or other cells to train on, may move "
-    "theta by more than they say, and nothing is claimed. Call model.write_refits() first."
+    "There are no refits of the model, so the intervals of theta include the variation over cells only. Another training "
+    "run, or other training cells, may change theta by more than these intervals, so no claims are made. Call model.write_refits() first."
 )
 
 
@@ -59,78 +59,98 @@ def modality_importance(
     sample_key: str | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Find which cell types each modality resolves, and which of them better than the other modality does.
+    """Determine which modality resolves each cell type better.
 
-    *Theta* of a cell is the log ratio of the shares of its nearest neighbours that carry its own label, in the RNA-specific
-    and in the ADT-specific representation; theta of a label is its mean, positive where RNA separates the label better
-    (:func:`indiseek_sc.metrics.modality_importance`). *Information* is what a specific representation adds to the shared ones
-    about a label, in bits per cell of that label (:func:`indiseek_sc.metrics.label_information`); it finds what theta misses,
-    since a few informative dimensions are diluted among neighbours in all of them.
+    *Theta* of a cell is the log ratio of the shares of its nearest neighbours that carry its own
+    label, in the RNA-specific and in the ADT-specific representation; theta of a label is its mean,
+    positive where RNA separates the label better (:func:`indiseek_sc.metrics.modality_importance`).
+    *Information* is what a specific representation adds to the shared ones about a label, in bits
+    per cell of that label (:func:`indiseek_sc.metrics.label_information`). It detects differences
+    that theta misses, because a few informative dimensions are diluted in neighbourhoods that
+    depend on all of them.
 
-    Run ``model.write_latents()`` and ``model.write_refits()`` first. With refits all figures are means over them on cells that they
-    did not see, and intervals hold the variation of cells, of training cells and of seeds. Without refits there is theta
-    with an interval over cells alone, which is too narrow to tell whether another training or other cells would give the
-    same, and nothing is claimed.
+    Call ``model.write_latents()`` and ``model.write_refits()`` first. With refits, all results are
+    means over refits on cells that these were not trained on, and intervals include the variation
+    over cells, training cells and seeds. Without refits, only theta is computed, with an interval
+    over cells alone. This is too narrow to show whether another training run or other cells would
+    give the same result, so no claims are made.
 
     Parameters
     ----------
     mdata
-        With the representations of both modalities in ``obsm``.
+        Data with representations of both modalities in ``obsm``.
     label_key
-        Column of cell types, in ``mdata.obs`` or in a modality's obs, with or without the modality in front
-        (``"cell_type"``, ``"rna:cell_type"``).
+        Column of cell types in ``mdata.obs`` or in ``obs`` of a modality, with or without the
+        modality as prefix (``"cell_type"``, ``"rna:cell_type"``).
     latent
-        ``"specific"``, ``"shared"``, ``"both"`` (shared and specific representation of a modality side by side), or ``"raw"`` (an embedding of each
-        modality, such as principal components, for which no model is needed). The joint representation is one of both modalities, and has no theta.
+        ``"specific"``, ``"shared"``, ``"both"`` (shared and specific representations of a modality
+        concatenated) or ``"raw"`` (an embedding of each modality, such as principal components,
+        which needs no model). The joint representation combines both modalities, so theta is
+        undefined for it.
     rna_obsm_key, adt_obsm_key
         Embeddings for ``latent="raw"``, in ``obsm`` of the modality or of ``mdata``.
     modalities
-        Names of the modalities in the roles ``"rna"`` and ``"adt"``; by default as the model noted them.
+        Names of the modalities in the roles ``"rna"`` and ``"adt"``; by default as recorded by the
+        model.
     cells
-        ``"held_out"`` looks only at cells that the model was not fitted on (test cells, or validation cells where
-        there are none), also for neighbours.
+        ``"held_out"`` restricts cells and their neighbours to those that the model was not fitted
+        on (test cells, or validation cells if there are no test cells).
     n_neighbors
-        Neighbours of a cell.
+        Number of neighbours of a cell.
     smoothing
-        Pseudo-neighbours with and without the label that keep a share from being 0; more than 0.
+        Pseudo-neighbours with and without the label, which keep shares above 0; must be positive.
     n_bootstrap
-        Number of times that the cells of a label are drawn again for its interval, where there are no refits.
+        Number of bootstrap samples of the cells of a label for its interval without refits.
     confidence
-        Of the intervals.
+        Confidence level of the intervals.
     minimum_cells
-        Labels of fewer cells are kept, but not marked ``reliable``.
+        Labels with fewer cells are reported, but not as ``reliable``.
     sample_key
-        Column with the donor or sample of each cell: standard errors are then over samples. By default what refits were made
-        with. Refits alone use it.
+        Column with the donor or sample of each cell; standard errors are then over samples. By
+        default the column that the refits were trained with. Ignored without refits.
     seed
         Seed of the bootstrap and of the probes.
 
     Returns
     -------
-    One row a label, highest theta first: ``label``, ``n_cells``, ``theta`` with its interval ``lower``, ``upper`` and its ``rank``,
-    ``purity_rna`` and ``purity_adt`` beside ``chance_rna`` and ``chance_adt`` (purities where labels are permuted within batches),
-    ``reliable`` (enough cells) and ``claim``. With refits and the specific representation further ``theta_q_value``,
-    ``information_rna`` and ``information_adt`` with their intervals (``information_rna_lower``, ...), ``information_difference``
-    (RNA less ADT) with its interval ``information_lower``, ``information_upper``, ``p_value`` and ``q_value`` (Benjamini-Hochberg over reliable labels).
+    One row per label in decreasing order of theta: ``label``, ``n_cells``, ``theta`` with its
+    interval ``lower``, ``upper`` and its ``rank``, ``purity_rna`` and ``purity_adt`` with
+    ``chance_rna`` and ``chance_adt`` (purities after permutation of labels within batches),
+    ``reliable`` (enough cells) and ``claim``. With refits and the specific representation also
+    ``theta_q_value``, ``information_rna`` and ``information_adt`` with their intervals
+    (``information_rna_lower``, ...), ``information_difference`` (RNA minus ADT) with its interval
+    ``information_lower``, ``information_upper``, ``p_value`` and ``q_value`` (Benjamini-Hochberg
+    over reliable labels).
 
-    ``claim`` is ``"rna"`` or ``"adt"`` where the difference of information is significant at a false discovery rate of 5 % and one
-    information at least is above 0; ``"undecided"`` where the second holds alone; ``"neither"`` where neither modality
-    resolves the label beyond the shared representations; ``"not assessed"`` without refits, or with too few cells.
+    ``claim`` is ``"rna"`` or ``"adt"`` if the difference in information is significant at a false
+    discovery rate of 5 % and at least one modality has information above 0; ``"undecided"`` if only
+    the latter holds; ``"neither"`` if neither modality resolves the label beyond the shared
+    representations; ``"not assessed"`` without refits or with too few cells.
 
     Notes
     -----
-    Written to ``mdata``: ``obs["indiseek_theta"]`` (NaN where the label or a representation is missing and for cells not looked
-    at), ``obs["indiseek_theta_smoothed"]`` (its mean over the 50 nearest cells in the joint representation, the cell itself
-    included, since theta of a single cell is mostly noise), ``uns["indiseek_importance"]`` (the table), ``uns["indiseek_importance_params"]`` (the arguments) and ``uns["indiseek_importance_made_of"]``
-    (fingerprints of representations, labels and cells, by which it is known later whether they are the same still); for a representation other than the
-    specific one with its name behind (``obs["indiseek_theta_shared"]``, ...). Nothing is written if an error is raised.
+    Written to ``mdata``: ``obs["indiseek_theta"]`` (NaN for cells that are not used or lack the
+    label or a representation), ``obs["indiseek_theta_smoothed"]`` (its mean over the 50 nearest
+    cells in the joint representation, including the cell itself, because theta of a single cell is
+    mostly noise), ``uns["indiseek_importance"]`` (the table), ``uns["indiseek_importance_params"]``
+    (the arguments) and ``uns["indiseek_importance_made_of"]`` (fingerprints of representations,
+    labels and cells, by which later changes are detected). For representations other than the
+    specific one, its name is appended (``obs["indiseek_theta_shared"]``, ...). Nothing is written
+    if an error is raised.
 
     Raises
     ------
     KeyError
-        If the representations, the labels or the split are not there.
+        If the representations, labels or split are missing.
     ValueError
-        If an argument is out of its range, or there are too few cells with a label and both representations.
+        If an argument is out of range, or there are too few cells with a label and both
+        representations.
+
+    Examples
+    --------
+    >>> table = isk.tl.modality_importance(mdata, "cell_type", latent="shared")
+    >>> table.columns[:3].tolist()
+    ['label', 'n_cells', 'theta']
     """
     settings: dict[str, Any] = {"n_neighbors": n_neighbors, "smoothing": smoothing}
     settings |= {"confidence": confidence, "minimum_cells": minimum_cells, "seed": seed}
@@ -193,7 +213,7 @@ def modality_importance(
 
 
 def _smooth(theta: NDArray[np.float64], joint: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Mean of theta over neighbouring cells in the joint representation; NaN where either is missing."""
+    """Average theta over neighbouring cells in the joint representation; NaN where undefined."""
     smoothed = np.full(len(theta), np.nan)
     rows = np.flatnonzero(np.isfinite(theta) & np.isfinite(joint).all(axis=1))
     if rows.size and joint.shape[1]:
@@ -210,20 +230,24 @@ def measure_importance(
     n_neighbors: int,
     **settings: Any,
 ) -> tuple[NDArray[np.float64], metrics.ModalityImportance]:
-    """Theta of each cell, NaN for those not looked at, and the importance among the others.
+    """Compute theta of each cell, NaN for unused cells, and the importance among used cells.
 
     Parameters
     ----------
     latents
-        A representation of each modality, shape ``(n_cells, n_features)``; rows of cells that lack it are NaN.
+        Representation of each modality, shape ``(n_cells, n_features)``; NaN in rows of cells that
+        lack it.
     labels
-        One label a cell.
+        Label of each cell.
     within
-        The cells to look at, shape ``(n_cells,)``; of them those without a label or a representation are left out.
+        Mask of the cells to use, shape ``(n_cells,)``; those without a label or representation are
+        excluded.
     batches
         Batch of each cell, if there are several.
-    n_neighbors, settings
-        As in :func:`indiseek_sc.metrics.modality_importance`.
+    n_neighbors
+        Number of neighbours of a cell.
+    **settings
+        Further arguments of :func:`indiseek_sc.metrics.modality_importance`.
 
     Raises
     ------
@@ -234,8 +258,8 @@ def measure_importance(
     used = within & labels.notna().to_numpy() & find_complete(latents.values())
     if used.sum() <= n_neighbors:
         raise ValueError(
-            f"n_neighbors={n_neighbors} needs more cells than that with representations of both modalities and a label; of the {within.sum()} "
-            f"looked at there are {used.sum()}. Lower n_neighbors, or look at more cells."
+            f"n_neighbors={n_neighbors} requires more cells than that with a label and representations of both modalities; "
+            f"{used.sum()} of the {within.sum()} selected cells have them. Lower n_neighbors, or select more cells."
         )
     importance = metrics.modality_importance(
         latents["rna"][used],

@@ -1,4 +1,4 @@
-"""Labels from a reference for cells that have none, by the representations that one model gave both."""
+"""Transfer of labels from reference cells to unlabelled cells, by representations of one model."""
 
 from __future__ import annotations
 
@@ -18,46 +18,52 @@ if TYPE_CHECKING:
 def transfer_labels(
     reference: MuData, query: MuData, label_key: str, *, use_rep: str = _keys.JOINT, n_neighbors: int = 15
 ) -> pd.DataFrame:
-    """Label cells by their nearest neighbours among labelled ones, as a model places both.
+    """Transfer labels from the nearest labelled cells in a representation.
 
-    Neighbours vote by the inverse of their distance. The confidence of a label is its share of the votes: of cells with .8, about eight in ten have the right
-    one, where the query is made of the kinds of cells that the reference has. A kind that the reference lacks is given another label, often with
-    a high share.
+    Neighbours vote with the inverse of their distance. The confidence of a label is its share of
+    the votes. It is approximately calibrated if the query consists of cell types of the reference:
+    of cells with confidence .8, about 80 % have the correct label. A cell type that is missing from
+    the reference receives another label, often with high confidence.
 
     Parameters
     ----------
     reference
-        Labelled cells with the representations that ``model.write_latents(reference)`` wrote.
+        Labelled cells with representations written by ``model.write_latents(reference)``.
     query
-        Cells to label, with the representations of the same model (``model.write_latents(query)``), or of one that was made of it by
-        :meth:`indiseek_sc.IndiSeek.load_query_data`.
+        Cells to label, with representations of the same model (``model.write_latents(query)``), or
+        of one derived from it by :meth:`indiseek_sc.IndiSeek.load_query_data`.
     label_key
-        Column of labels in ``obs`` of the reference, or of one of its modalities. Cells without a label have no vote.
+        Column of labels in ``obs`` of the reference or of one of its modalities. Cells without a
+        label do not vote.
     use_rep
-        Entry of ``obsm`` of both. The joint representation needs both modalities; for cells with RNA alone: ``"X_indiseek_shared_rna"``.
+        Entry of ``obsm`` of both. The joint representation requires both modalities; for cells with
+        RNA only, use ``"X_indiseek_shared_rna"``.
     n_neighbors
-        How many cells vote.
+        Number of voting cells.
 
     Returns
     -------
-    A row for each cell of the query, with ``label`` and ``confidence``; missing where it has no such representation.
+    One row for each cell of the query, with ``label`` and ``confidence``; missing for cells without
+    the representation.
 
     Notes
     -----
-    Written to ``query``: ``obs["indiseek_<label_key>"]`` and ``obs["indiseek_<label_key>_confidence"]``. Nothing is written if an error is
-    raised.
+    Written to ``query``: ``obs["indiseek_<label_key>"]`` and
+    ``obs["indiseek_<label_key>_confidence"]``. Nothing is written if an error is raised.
 
     Raises
     ------
     KeyError
-        If labels or representations are not there.
+        If the labels or representations are missing.
     ValueError
-        If representations are of different models, no cell of the reference has both representation and label, or ``n_neighbors`` is below 1.
+        If the representations belong to different models, no cell of the reference has both a
+        representation and a label, or ``n_neighbors`` is below 1.
 
     Examples
     --------
-    >>> model.write_latents(query)
-    >>> indiseek_sc.tl.transfer_labels(reference, query, "cell_type")
+    >>> reference, query = mdata[:500].copy(), mdata[500:].copy()
+    >>> isk.tl.transfer_labels(reference, query, "cell_type").shape
+    (100, 2)
     """
     check_mdata(reference, "reference")
     check_mdata(query, "query")
@@ -65,8 +71,8 @@ def transfer_labels(
     known, new = (_find_latent(mdata, use_rep, name) for mdata, name in ((reference, "reference"), (query, "query")))
     if known.shape[1] != new.shape[1]:
         raise ValueError(
-            f"use_rep={use_rep!r}: it has {known.shape[1]} dimensions in reference and {new.shape[1]} in query, so that they are of "
-            "different models. Write both by one: model.write_latents(reference), model.write_latents(query)."
+            f"use_rep={use_rep!r} has {known.shape[1]} dimensions in reference and {new.shape[1]} in query, so they belong to "
+            "different models. Write both with one model: model.write_latents(reference), model.write_latents(query)."
         )
     votes = np.isfinite(known).all(axis=1) & labels.notna().to_numpy()
     if not votes.any():
@@ -84,9 +90,10 @@ def transfer_labels(
 
 
 def _find_latent(mdata: MuData, use_rep: str, name: str) -> np.ndarray:
+    """Return an entry of ``obsm`` of the reference or query as a matrix."""
     there = [key for key in mdata.obsm if key not in mdata.mod]
     if isinstance(use_rep, str) and use_rep not in there:
         raise KeyError(
-            f"use_rep={use_rep!r}: {name}.obsm has {there or 'nothing'}. Call model.write_latents({name}) first."
+            f"use_rep={use_rep!r}: {name}.obsm has {there or 'no entries'}. Call model.write_latents({name}) first."
         )
     return np.asarray(mdata.obsm[check_name("use_rep", use_rep, there)], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Values of a modality, as they are and log-normalised, and technical covariates computed from them."""
+"""Values of a modality, raw and log-normalised, and technical covariates computed from them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _CELLS_FOR_KIND = 1000
-"""Whether values are counts is seen from so many cells."""
+"""Number of cells by which values are recognised as counts."""
 
 _LARGEST_LOGARITHM = 25.0
-"""No logarithm of a count is larger; the set-up of a model has the same rule."""
+"""Values above this are not logarithms of counts; the set-up of a model uses the same limit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,14 +34,14 @@ class Values:
     Parameters
     ----------
     modality
-        Its name.
+        Name of the modality.
     matrix
-        Values, sparse or dense, shape ``(n_cells, n_features)``; features that are NaN in any of
-        the cells are left out.
+        Values, sparse or dense, shape ``(n_cells, n_features)``, without features that are NaN in
+        any of the cells.
     names
         Names of the features.
     are_counts
-        Whether they are counts.
+        Whether the values are counts.
     """
 
     modality: str
@@ -50,11 +50,14 @@ class Values:
     are_counts: bool
 
     def total(self, chosen: NDArray[np.bool_] | slice = slice(None)) -> NDArray[np.float64]:
-        """Sum over some features of each cell, shape ``(n_cells,)``."""
+        """Return the sum over selected features of each cell, shape ``(n_cells,)``."""
         return np.asarray(self.matrix[:, chosen].sum(axis=1), dtype=np.float64).ravel()
 
     def log_normalized(self) -> AnnData:
-        """Return logarithms of counts per median library size; values that are no counts as they are."""
+        """Return logarithms of counts scaled to the median library size.
+
+        Values that are not counts are returned unchanged.
+        """
         cells = AnnData(self.matrix.astype(np.float32), var=pd.DataFrame(index=self.names))
         if self.are_counts:
             sc.pp.normalize_total(cells)
@@ -68,20 +71,20 @@ def read_values(mdata: MuData, role: _keys.Role, modality: str, layer: str | Non
     Parameters
     ----------
     mdata
-        Where to look; it is not changed.
+        Data with the modality; it is not changed.
     role
-        The part that the modality plays; names the argument in errors.
+        Role of the modality; determines the name of the argument in error messages.
     modality
-        Its name.
+        Name of the modality.
     layer
-        A layer; by default the values that the model noted to have read, or ``X``.
+        Name of a layer; by default the values that the model recorded as its input, or ``X``.
     cells
-        Row numbers of ``mdata``; the modality must have these cells.
+        Row numbers in ``mdata``; the modality must contain these cells.
 
     Raises
     ------
     ValueError
-        If there is no such layer, or no values.
+        If the layer does not exist, or there are no values.
     """
     noted = mdata.uns.get(_keys.SETTINGS, {}).get("inputs", {}).get(role, {})
     kind = noted.get("kind", "") if layer is None and noted.get("attribute") != "obsm" else ""
@@ -92,21 +95,24 @@ def read_values(mdata: MuData, role: _keys.Role, modality: str, layer: str | Non
         check_name(f"{role}_layer", layer, list(holder.layers))
     stored = holder.X if layer is None else holder.layers[layer]
     if stored is None:
-        raise ValueError(f"mdata[{modality!r}].X holds no values. Name a layer with counts: {role}_layer=...")
-    # Of data that stay in their file, rows can be read in ascending order alone.
+        raise ValueError(f"mdata[{modality!r}].X is empty. Name a layer with counts: {role}_layer=...")
+    # Rows of backed data can only be read in ascending order.
     places, order = np.unique(holder.obs_names.get_indexer(mdata.obs_names[cells]), return_inverse=True)
     matrix = stored[places][order]
     matrix = sparse.csr_matrix(matrix) if sparse.issparse(matrix) else np.asarray(matrix)
-    # What a batch did not measure is NaN in its cells.
+    # Features that a batch did not measure are NaN in its cells.
     is_whole = np.isfinite(np.asarray(matrix.sum(axis=0))).ravel()
     matrix = matrix if is_whole.all() else matrix[:, is_whole]
-    # Also where the model read counts: they may have been normalised in place since.
+    # Counts that the model read may have been normalised in place since.
     are_counts = kind != "normalized" and _are_counts(matrix[:_CELLS_FOR_KIND])
     return Values(modality, matrix, holder.var_names[is_whole], are_counts)
 
 
 def _are_counts(matrix: Any) -> bool:
-    """Whether values are counts, or corrected ones: too large for logarithms, or mostly whole."""
+    """Return whether values are counts or corrected counts.
+
+    They must not be negative, and must be mostly whole numbers or too large for logarithms.
+    """
     values = matrix.data if sparse.issparse(matrix) else matrix[matrix != 0]
     if not len(values):
         return False
@@ -116,20 +122,20 @@ def _are_counts(matrix: Any) -> bool:
 
 
 def technical_covariates(values: Mapping[_keys.Role, Values], sets: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
-    """Compute covariates of the sequencing, handling and quality of each cell from counts.
+    """Compute covariates of sequencing, handling and quality of each cell from counts.
 
     Parameters
     ----------
     values
-        Values of each modality in the same cells; those that are no counts give none.
+        Values of each modality in the same cells; modalities without counts are ignored.
     sets
-        As :func:`feature_sets` returns them.
+        Table returned by :func:`feature_sets`.
 
     Returns
     -------
-    One value a cell, each of shape ``(n_cells,)``, by name: logarithms of the library size of each
-    modality, of the number of genes and of the levels of sets of proteins; percentages of the RNA
-    for sets of genes. Sets of which there is no feature are left out.
+    Covariates by name, each of shape ``(n_cells,)``: logarithms of the library size of each
+    modality, of the number of genes and of the levels of protein sets, and percentages of RNA
+    counts in gene sets. Sets without features in the data are omitted.
     """
     found = {}
     for role, own in values.items():

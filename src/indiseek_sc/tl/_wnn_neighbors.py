@@ -1,4 +1,4 @@
-"""The graph of weighted nearest neighbours, where scanpy looks for graphs."""
+"""Graph of weighted nearest neighbours in the layout of scanpy."""
 
 from __future__ import annotations
 
@@ -36,64 +36,71 @@ def wnn_neighbors(
     prune: float = 1 / 15,
     key_added: str = _keys.WNN_NEIGHBORS,
 ) -> WnnNeighbors:
-    """Find the weighted nearest neighbours of each cell as Seurat's ``FindMultiModalNeighbors`` does, and their graph.
+    """Compute Seurat's weighted nearest neighbours (``FindMultiModalNeighbors``) and their graphs.
 
-    Neighbours and weights are Seurat's, see :func:`indiseek_sc.metrics.wnn_neighbors`. Of two graphs, the first has the
-    connectivities of UMAP, as graphs of scanpy have and as Seurat's ``RunUMAP(nn.name = "weighted.nn")`` computes them.
-    The other is Seurat's ``wsnn``, from which it makes clusters: the Jaccard similarity of two cells' sets of
-    neighbours.
+    Neighbours and weights are those of Seurat, see :func:`indiseek_sc.metrics.wnn_neighbors`. Two
+    graphs are computed. The first contains UMAP connectivities, as in scanpy and in Seurat's
+    ``RunUMAP(nn.name = "weighted.nn")``. The second is Seurat's ``wsnn``, used there for
+    clustering: the Jaccard similarity of the neighbourhoods of two cells.
 
     Parameters
     ----------
     mdata
-        With an embedding of each modality, shape ``(n_cells, n_features)``, in ``obsm`` of the modality or of ``mdata``.
-    modalities, rna_obsm_key, adt_obsm_key, rna_dimensions, adt_dimensions, normalize, search
-        See :func:`wnn_weights`.
+        Data with an embedding of each modality, shape ``(n_cells, n_features)``, in ``obsm`` of the
+        modality or of ``mdata``.
+    modalities, rna_obsm_key, adt_obsm_key, rna_dimensions, adt_dimensions
+        As in :func:`wnn_weights`.
     n_neighbors
-        Neighbours of a cell, itself not among them.
+        Number of neighbours of a cell, not including itself.
     n_candidates
-        Nearest cells in each modality that neighbours are chosen from; more than ``n_neighbors``.
+        Number of nearest cells in each modality from which neighbours are selected; more than
+        ``n_neighbors``.
+    normalize, search
+        As in :func:`wnn_weights`.
     prune
-        A smaller Jaccard similarity counts as none.
+        Jaccard similarities below this are set to 0.
     key_added
         Name of the graph.
 
     Returns
     -------
-    Indices, shape ``(n_cells, n_neighbors)``, distances of the same shape and weights of RNA, shape ``(n_cells,)``, of
-    all cells of ``mdata``: -1 and NaN for those that lack a modality.
+    Indices, shape ``(n_cells, n_neighbors)``, distances of the same shape and weights of RNA, shape
+    ``(n_cells,)``, for all cells of ``mdata``; -1 and NaN for cells that lack a modality.
 
     Notes
     -----
-    Written to ``mdata``: ``obsp["<key_added>_connectivities"]``, ``obsp["<key_added>_distances"]`` and
-    ``uns["<key_added>"]`` in scanpy's layout; ``obsp["<key_added>_snn"]``, the Jaccard similarity, in which Seurat finds
-    clusters; ``obsm["X_<key_added>"]``, both embeddings side by side as they were found, from which UMAP places parts
-    of the graph that are not connected; and the weights, as :func:`wnn_weights` writes them. Cells that lack a modality
-    have no neighbours, and are 0 in that ``obsm``; leave them out before clustering. Nothing is written if an error is
-    raised.
+    Written to ``mdata``: ``obsp["<key_added>_connectivities"]``, ``obsp["<key_added>_distances"]``
+    and ``uns["<key_added>"]`` in scanpy's layout; ``obsp["<key_added>_snn"]``, the Jaccard
+    similarity on which Seurat clusters; ``obsm["X_<key_added>"]``, both embeddings concatenated
+    without scaling, by which UMAP places disconnected components; and the weights, as written by
+    :func:`wnn_weights`. Cells that lack a modality have no neighbours and are 0 in that ``obsm``;
+    remove them before clustering. Nothing is written if an error is raised.
 
     Raises
     ------
     KeyError
-        If a modality or an embedding is not there.
+        If a modality or embedding is missing.
     ValueError
-        If an embedding is no finite matrix, an argument is out of its range, or fewer than 2 cells have both modalities.
+        If an embedding is not a finite matrix, an argument is out of range, or fewer than 2 cells
+        have both modalities.
 
     Examples
     --------
-    >>> tl.wnn_neighbors(mdata, rna_dimensions=30, adt_dimensions=18)
-    >>> sc.tl.umap(mdata, neighbors_key="wnn")
-    >>> sc.tl.leiden(mdata, neighbors_key="wnn")  # or, in Seurat's graph, obsp="wnn_snn"
+    >>> for name in ("rna", "adt"):
+    ...     mdata[name].obsm["X_pca"] = mdata.obsm[f"X_indiseek_shared_{name}"]
+    >>> isk.tl.wnn_neighbors(mdata).indices.shape
+    (600, 20)
+    >>> sc.tl.leiden(mdata, neighbors_key="wnn", flavor="igraph", n_iterations=2)
     """
     check_flag("normalize", normalize)
     check_number("prune", prune)
     if not isinstance(key_added, str) or not key_added or key_added in _keys.RESULTS:
-        raise ValueError(f"key_added must be a name that nothing else has, such as 'wnn', but is {key_added!r}.")
+        raise ValueError(f"key_added must be an unused name, such as 'wnn', but is {key_added!r}.")
     keys: dict[_keys.Role, str] = {"rna": rna_obsm_key, "adt": adt_obsm_key}
-    read = find_wnn_input(mdata, modalities, keys, {"rna": rna_dimensions, "adt": adt_dimensions})
+    data = find_wnn_input(mdata, modalities, keys, {"rna": rna_dimensions, "adt": adt_dimensions})
     settings: dict[str, Any] = {"n_neighbors": n_neighbors, "normalize": normalize, "search": search}
-    found = metrics.wnn_neighbors(*read.points, n_candidates=n_candidates, **settings)
-    rows = np.flatnonzero(read.paired)
+    found = metrics.wnn_neighbors(*data.points, n_candidates=n_candidates, **settings)
+    rows = np.flatnonzero(data.paired)
     indices = np.full((mdata.n_obs, found.indices.shape[1]), -1)
     distances = np.full(indices.shape, np.nan)
     indices[rows], distances[rows] = rows[found.indices], found.distances
@@ -106,8 +113,8 @@ def wnn_neighbors(
     for name, graph in graphs.items():
         entries = (graph.data, (rows[graph.row], rows[graph.col]))
         mdata.obsp[_keys.graph(key_added, name)] = csr_matrix(entries, shape=(mdata.n_obs, mdata.n_obs))
-    points = np.hstack([embedding.points for embedding in read.embeddings.values()]).astype(np.float32)
-    mdata.obsm[_keys.graph_points(key_added)] = np.where(read.paired[:, None], points, 0)
+    points = np.hstack([embedding.points for embedding in data.embeddings.values()]).astype(np.float32)
+    mdata.obsm[_keys.graph_points(key_added)] = np.where(data.paired[:, None], points, 0)
     mdata.uns[key_added] = {
         **{f"{name}_key": _keys.graph(key_added, name) for name in graphs},
         "params": {
@@ -119,14 +126,17 @@ def wnn_neighbors(
             "use_rep": _keys.graph_points(key_added),
         },
     }
-    weights = write_wnn_weights(mdata, read, found.weights, settings)
+    weights = write_wnn_weights(mdata, data, found.weights, settings)
     logger.info(f"Weighted nearest neighbours of {len(rows)} cells, in mdata.uns[{key_added!r}] and mdata.obsp.")
-    return WnnNeighbors(indices, distances, weights[read.roles["rna"]].to_numpy())
+    return WnnNeighbors(indices, distances, weights[data.roles["rna"]].to_numpy())
 
 
 def _connect(found: WnnNeighbors) -> coo_array:
-    """Connectivities as in scanpy's graphs: UMAP's fuzzy simplicial set, of which a cell is its own first neighbour."""
-    from umap.umap_ import fuzzy_simplicial_set  # here alone: it is imported in seconds
+    """Return connectivities as in scanpy: UMAP's fuzzy simplicial set of neighbours.
+
+    Each cell is its own first neighbour.
+    """
+    from umap.umap_ import fuzzy_simplicial_set  # not at the top: importing it takes seconds
 
     n_cells, k = found.indices.shape
     others = found.indices != np.arange(n_cells)[:, None]

@@ -1,4 +1,4 @@
-"""Modality weights of weighted nearest neighbours: computed, or found where others wrote them."""
+"""Modality weights of weighted nearest neighbours (WNN): computed, or read from other tools."""
 
 from __future__ import annotations
 
@@ -25,10 +25,24 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scvi.indiseek_sc")
 
 SOURCE = "indiseek_sc.tl.wnn_weights"
+"""Recorded source of weights computed by this package."""
 
 
 class WnnWeights(NamedTuple):
-    """Weights of RNA, one a cell of a MuData and NaN where not known, and where they come from."""
+    """WNN weights of RNA and their source.
+
+    Parameters
+    ----------
+    weights
+        Weight of RNA in each cell of a MuData; NaN where unknown.
+    source
+        Column and tool that the weights come from.
+
+    Examples
+    --------
+    >>> isk.tl.WnnWeights._fields
+    ('weights', 'source')
+    """
 
     weights: pd.Series
     source: str
@@ -37,39 +51,59 @@ class WnnWeights(NamedTuple):
 def find_wnn_weights(
     mdata: MuData, key: str | None = None, *, modalities: Mapping[str, str] | None = None
 ) -> WnnWeights:
-    """Find the weights of RNA that ``mdata`` has already, and say which they are.
+    """Find existing weights of RNA in ``mdata``.
 
-    Without ``key``, the first of these columns is taken, in ``mdata.obs`` or in the obs of a modality:
-    ``"<rna>:wnn_weight"`` (:func:`wnn_weights`), ``"RNA.weight"`` or ``"SCT.weight"`` (Seurat), ``"<rna>:mod_weight"``
-    (muon, whose weights are squeezed towards 0.5). Nothing is computed or written; the source is logged.
+    Without ``key``, the first of these columns is used, in ``mdata.obs`` or in ``obs`` of a
+    modality: ``"<rna>:wnn_weight"`` (:func:`wnn_weights`), ``"RNA.weight"`` or ``"SCT.weight"``
+    (Seurat), ``"<rna>:mod_weight"`` (muon, whose weights are shrunk towards 0.5). Nothing is
+    computed or written; the source is logged.
 
     Parameters
     ----------
     mdata
-        Where to look.
+        Data with the weights.
     key
-        Column with the weight of RNA, with or without ``"<modality>:"`` before it.
+        Column with the weight of RNA, with or without the prefix ``"<modality>:"``.
     modalities
-        Names of the modalities in the roles ``"rna"`` and ``"adt"``; by default as a model noted them, or else by these
-        very names.
+        Names of the modalities in the roles ``"rna"`` and ``"adt"``; by default as recorded by a
+        model, or else ``"rna"`` and ``"adt"``.
 
     Returns
     -------
-    ``weights``, indexed by ``mdata.obs_names``, and ``source``, a sentence part that names the column and its maker.
+    ``weights``, indexed by ``mdata.obs_names``, and ``source``, which names the column and the
+    tool.
 
     Raises
     ------
     KeyError
-        If there is no such column.
+        If the column does not exist.
     ValueError
-        If it does not hold weights, numbers between 0 and 1, or is missing in all cells.
+        If it contains values outside of [0, 1], or is missing in all cells.
+
+    Examples
+    --------
+    >>> mdata.obs["RNA.weight"] = 0.5
+    >>> isk.tl.find_wnn_weights(mdata).source
+    "obs column 'RNA.weight', named as by Seurat"
     """
     check_mdata(mdata)
     return choose_weights(mdata, key, {} if key is not None else find_pair(mdata, modalities), "key")
 
 
 def choose_weights(mdata: MuData, key: str | None, roles: Mapping[_keys.Role, str], argument: str) -> WnnWeights:
-    """Do what :func:`find_wnn_weights` does, where modalities are known and ``key`` is called otherwise."""
+    """Return weights as :func:`find_wnn_weights` does, for known modalities.
+
+    Parameters
+    ----------
+    mdata
+        Data with the weights.
+    key
+        Column with the weight of RNA; searched for if None.
+    roles
+        Names of the modalities; not used if ``key`` is given.
+    argument
+        Name of the argument that ``key`` was passed as, for error messages.
+    """
     if key is not None:
         return _checked(mdata, find_obs(mdata, key, argument), key, f"as given by {argument}")
     rna = roles["rna"]
@@ -86,8 +120,8 @@ def choose_weights(mdata: MuData, key: str | None, roles: Mapping[_keys.Role, st
     if not found:
         sought = ", ".join(f"{column!r} ({maker})" for column, maker in makers.items())
         raise KeyError(
-            f"No obs has weights of modality {rna!r} among weighted nearest neighbours; looked for {sought}. "
-            "Call tl.wnn_weights(mdata) to compute them, or name the column by " + f"{argument}."
+            f"mdata has no WNN weights of modality {rna!r} in obs; searched for {sought}. "
+            f"Call tl.wnn_weights(mdata) to compute them, or name the column with {argument}."
         )
     column, *others = found
     more = f"; not used: {', '.join(others)}" if others else ""
@@ -95,29 +129,30 @@ def choose_weights(mdata: MuData, key: str | None, roles: Mapping[_keys.Role, st
 
 
 def _checked(mdata: MuData, values: pd.Series, column: str, origin: str) -> WnnWeights:
+    """Return a column as weights between 0 and 1, and log its source."""
     numbers = pd.to_numeric(values.astype(object), errors="coerce").astype(float)
     bad = (values.notna() & ~numbers.between(0, 1)).to_numpy()
     if bad.any():
         raise ValueError(
-            f"obs column {column!r} does not hold weights between 0 and 1 in cells "
-            f"{first_of(mdata.obs_names[bad].to_numpy())}. Name another column by key, or call tl.wnn_weights(mdata)."
+            f"obs column {column!r} contains values that are not weights between 0 and 1 in cells "
+            f"{first_of(mdata.obs_names[bad].to_numpy())}. Name another column with key, or call tl.wnn_weights(mdata)."
         )
     if numbers.isna().all():
         raise ValueError(
-            f"obs column {column!r} is missing in all cells. Name another column by key, or call tl.wnn_weights(mdata)."
+            f"obs column {column!r} is missing in all cells. Name another column with key, or call tl.wnn_weights(mdata)."
         )
     source = f"obs column {column!r}, {origin}"
     logger.info(f"WNN weights of RNA: {source}.")
     if SOURCE in origin and (changed := find_changed(mdata, _keys.WNN)):
         logger.warning(
-            f"These weights are of other data than are there now: {', '.join(map(str, changed))} changed since. "
+            f"These weights are outdated: {', '.join(map(str, changed))} changed since they were computed. "
             "Call tl.wnn_weights(mdata) again."
         )
     return WnnWeights(numbers.rename(column), source)
 
 
 class WnnInput(NamedTuple):
-    """The pair of modalities of a MuData, an embedding of each, and which cells have both."""
+    """Modalities, their embeddings, and the cells that have both."""
 
     roles: dict[_keys.Role, str]
     keys: dict[_keys.Role, str]  # entries of obsm
@@ -126,7 +161,7 @@ class WnnInput(NamedTuple):
 
     @property
     def points(self) -> list[NDArray[np.float64]]:
-        """The embeddings of the cells that have both, shape ``(n_paired, n_features)`` each."""
+        """Embeddings of the cells with both modalities, shape ``(n_paired, n_features)`` each."""
         return [embedding.points[self.paired] for embedding in self.embeddings.values()]
 
 
@@ -136,12 +171,31 @@ def find_wnn_input(
     obsm_keys: Mapping[_keys.Role, str],
     dimensions: Mapping[_keys.Role, int | None],
 ) -> WnnInput:
-    """Find what :func:`wnn_weights` reads, and raise its errors."""
+    """Read and check the input of :func:`wnn_weights`.
+
+    Parameters
+    ----------
+    mdata
+        Data with an embedding of each modality.
+    modalities
+        Names of the modalities by role, or None.
+    obsm_keys
+        Entry of ``obsm`` for each modality.
+    dimensions
+        Number of leading columns to use of each embedding; all if None.
+
+    Raises
+    ------
+    KeyError
+        If a modality or embedding is missing.
+    ValueError
+        If an embedding is invalid, or fewer than 2 cells have both modalities.
+    """
     roles = find_pair(mdata, modalities)
     found = {role: find_embedding(mdata, name, obsm_keys[role], role, dimensions[role]) for role, name in roles.items()}
     if found["rna"].place == found["adt"].place:
         raise ValueError(
-            f"rna_obsm_key and adt_obsm_key are both {found['rna'].place}, so that there is nothing to compare. "
+            f"rna_obsm_key and adt_obsm_key are both {found['rna'].place}, so there is nothing to compare. "
             "Name an embedding of each modality."
         )
     paired = np.logical_and.reduce([~np.isnan(embedding.points).any(axis=1) for embedding in found.values()])
@@ -154,27 +208,39 @@ def find_wnn_input(
 
 
 def write_wnn_weights(
-    mdata: MuData, read: WnnInput, of_rna: NDArray[np.float64], settings: Mapping[str, Any]
+    mdata: MuData, data: WnnInput, of_rna: NDArray[np.float64], settings: Mapping[str, Any]
 ) -> pd.DataFrame:
-    """Write the weights of the cells that have both modalities, and what they were made of and how; return all."""
-    weights = pd.DataFrame(np.nan, index=mdata.obs_names.copy(), columns=list(read.roles.values()))
-    weights.loc[read.paired, read.roles["rna"]] = of_rna
-    weights[read.roles["adt"]] = 1 - weights[read.roles["rna"]]
-    for name in read.roles.values():
+    """Write the weights, their source and settings, and return the weights of all cells.
+
+    Parameters
+    ----------
+    mdata
+        Data to write to.
+    data
+        Input that the weights were computed from.
+    of_rna
+        Weight of RNA in the cells with both modalities, shape ``(n_paired,)``.
+    settings
+        Arguments to record.
+    """
+    weights = pd.DataFrame(np.nan, index=mdata.obs_names.copy(), columns=list(data.roles.values()))
+    weights.loc[data.paired, data.roles["rna"]] = of_rna
+    weights[data.roles["adt"]] = 1 - weights[data.roles["rna"]]
+    for name in data.roles.values():
         mdata.obs[_keys.wnn_weight(name)] = weights[name].to_numpy()
     mdata.uns[_keys.WNN] = {
         "source": SOURCE,
-        "modalities": read.roles,
-        "embeddings": {role: embedding.place for role, embedding in read.embeddings.items()},
-        "n_dimensions": {role: embedding.points.shape[1] for role, embedding in read.embeddings.items()},
-        "n_cells": int(read.paired.sum()),
+        "modalities": data.roles,
+        "embeddings": {role: embedding.place for role, embedding in data.embeddings.items()},
+        "n_dimensions": {role: embedding.points.shape[1] for role, embedding in data.embeddings.items()},
+        "n_cells": int(data.paired.sum()),
         **settings,
     }
-    note_inputs(mdata, _keys.WNN, list_places(mdata, read.roles, ["raw"], read.keys))
+    note_inputs(mdata, _keys.WNN, list_places(mdata, data.roles, ["raw"], data.keys))
     logger.info(
-        f"WNN weights of {read.paired.sum()} cells by {SOURCE} from {read.embeddings['rna'].place} and "
-        f"{read.embeddings['adt'].place}, in mdata.obs[{_keys.wnn_weight(read.roles['rna'])!r}] and "
-        f"mdata.obs[{_keys.wnn_weight(read.roles['adt'])!r}]."
+        f"WNN weights of {data.paired.sum()} cells by {SOURCE} from {data.embeddings['rna'].place} and "
+        f"{data.embeddings['adt'].place}, in mdata.obs[{_keys.wnn_weight(data.roles['rna'])!r}] and "
+        f"mdata.obs[{_keys.wnn_weight(data.roles['adt'])!r}]."
     )
     return weights
 
@@ -191,58 +257,67 @@ def wnn_weights(
     normalize: bool = True,
     search: metrics.WnnSearch = "annoy",
 ) -> pd.DataFrame:
-    """Weigh the modalities in each cell as Seurat's weighted nearest neighbours do.
+    """Compute Seurat's modality weights of weighted nearest neighbours for each cell.
 
-    The weights are Seurat's, see :func:`indiseek_sc.metrics.wnn_weights`. muon's ``mod_weight`` is an approximation of
-    them, drawn towards 0.5. :func:`wnn_neighbors` writes the same weights, and a graph of cells.
+    The weights are those of Seurat, see :func:`indiseek_sc.metrics.wnn_weights`. The ``mod_weight``
+    of muon approximates them, shrunk towards 0.5. :func:`wnn_neighbors` writes the same weights and
+    also a graph of cells.
 
     Parameters
     ----------
     mdata
-        With an embedding of each modality, shape ``(n_cells, n_features)``, in ``obsm`` of the modality or of ``mdata``.
+        Data with an embedding of each modality, shape ``(n_cells, n_features)``, in ``obsm`` of the
+        modality or of ``mdata``.
     modalities
-        Names of the modalities in the roles ``"rna"`` and ``"adt"``; by default as a model noted them, or else by these
-        very names.
+        Names of the modalities in the roles ``"rna"`` and ``"adt"``; by default as recorded by a
+        model, or else ``"rna"`` and ``"adt"``.
     rna_obsm_key
-        Embedding of RNA, by default the principal components that scanpy leaves in the modality.
+        Embedding of RNA; by default the principal components computed by scanpy.
     adt_obsm_key
-        The same for ADT.
+        Embedding of ADT; by default the principal components computed by scanpy.
     rna_dimensions
-        How many leading columns of the embedding are used; all if None. Seurat's vignette uses 30 components of RNA.
+        Number of leading columns of the RNA embedding to use; all if None. Seurat's vignette uses
+        30.
     adt_dimensions
-        The same for ADT; 18 in the vignette.
+        Number of leading columns of the ADT embedding to use; all if None. Seurat's vignette uses
+        18.
     n_neighbors
-        Neighbours of a cell, itself included, as Seurat counts them.
+        Number of neighbours of a cell, including itself as in Seurat.
     normalize
-        Bring each cell to length 1 in each embedding first, as Seurat does.
+        Whether to scale each cell to length 1 in each embedding first, as Seurat does.
     search
-        ``"annoy"`` finds neighbours as Seurat does, approximately and depending on the order of cells; ``"exact"`` finds
-        all of them, so that weights do not depend on the order, and are less like Seurat's.
+        ``"annoy"`` finds approximate neighbours as Seurat does, which depend on the order of cells;
+        ``"exact"`` finds the exact neighbours, so that weights do not depend on the order but are
+        less similar to Seurat's.
 
     Returns
     -------
-    One row a cell of ``mdata``, one column a modality; rows add up to 1. NaN for cells that lack a modality: their row
-    is NaN in its embedding, or the modality does not hold them.
+    One row per cell of ``mdata`` and one column per modality; rows sum to 1. NaN for cells that are
+    absent from a modality or NaN in its embedding.
 
     Notes
     -----
-    Written to ``mdata``: ``obs["<modality>:wnn_weight"]`` for both modalities, and ``uns["indiseek_wnn"]`` (the source and
-    the arguments). Nothing is written if an error is raised.
+    Written to ``mdata``: ``obs["<modality>:wnn_weight"]`` for both modalities, and
+    ``uns["indiseek_wnn"]`` (the source and the arguments). Nothing is written if an error is
+    raised.
 
     Raises
     ------
     KeyError
-        If a modality or an embedding is not there.
+        If a modality or embedding is missing.
     ValueError
-        If an embedding is no finite matrix, an argument is out of its range, or fewer than 2 cells have both modalities.
+        If an embedding is not a finite matrix, an argument is out of range, or fewer than 2 cells
+        have both modalities.
 
     Examples
     --------
-    >>> weights = tl.wnn_weights(mdata, rna_dimensions=30, adt_dimensions=18)
-    >>> weights.groupby(mdata.obs["cell_type"]).mean()
+    >>> for name in ("rna", "adt"):
+    ...     mdata[name].obsm["X_pca"] = mdata.obsm[f"X_indiseek_shared_{name}"]
+    >>> isk.tl.wnn_weights(mdata).shape
+    (600, 2)
     """
     check_flag("normalize", normalize)
     keys: dict[_keys.Role, str] = {"rna": rna_obsm_key, "adt": adt_obsm_key}
-    read = find_wnn_input(mdata, modalities, keys, {"rna": rna_dimensions, "adt": adt_dimensions})
+    data = find_wnn_input(mdata, modalities, keys, {"rna": rna_dimensions, "adt": adt_dimensions})
     settings: dict[str, Any] = {"n_neighbors": n_neighbors, "normalize": normalize, "search": search}
-    return write_wnn_weights(mdata, read, metrics.wnn_weights(*read.points, **settings), settings)
+    return write_wnn_weights(mdata, data, metrics.wnn_weights(*data.points, **settings), settings)
