@@ -28,12 +28,12 @@ COUNTS = np.random.default_rng(0).poisson(3.0, size=(len(CELLS), len(TYPES))).as
 
 @pytest.fixture(autouse=True)
 def _no_noise() -> None:
-    """Warnings of libraries about names that occur twice; ours are looked for."""
+    """Ignore warnings of other packages about repeated names."""
     warnings.filterwarnings("ignore", message="Variable names are not unique")
 
 
 def write_folder(folder: Path, *, packed: bool, types: bool = True) -> Path:
-    """What Cell Ranger, or `DropletUtils::write10xCounts` in R, writes."""
+    """Write a folder as Cell Ranger or `DropletUtils::write10xCounts` in R does."""
     folder.mkdir()
     columns = [f"ENS{i}" for i in range(len(TYPES))], GENES + ANTIBODIES, *([TYPES] if types else [])
     features = "".join("\t".join(row) + "\n" for row in zip(*columns, strict=True))
@@ -47,7 +47,7 @@ def write_folder(folder: Path, *, packed: bool, types: bool = True) -> Path:
 
 
 def write_10x(path: Path) -> Path:
-    matrix = sp.csr_matrix(COUNTS)  # cells in compressed rows are features in compressed columns
+    matrix = sp.csr_matrix(COUNTS)  # equals features by cells in compressed columns
     with h5py.File(path, "w") as file:
         group = file.create_group("matrix")
         for name, values in (("data", matrix.data.astype(int)), ("indices", matrix.indices), ("indptr", matrix.indptr)):
@@ -91,13 +91,13 @@ def _write(data: ad.AnnData | MuData, path: Path) -> Path:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_gives_the_same_two_modalities(form: str, tmp_path: Path):
+def test_all_formats_give_the_same_modalities(form: str, tmp_path: Path):
     with pytest.warns(UserWarning, match="rna: 1 names occur more than once, such as 'TBCE'"):
         mdata = isk.read(FORMS[form](tmp_path))
     assert list(mdata.mod) == ["rna", "adt"]
     np.testing.assert_array_equal(_dense(mdata["rna"].X), COUNTS[:, :6])
     np.testing.assert_array_equal(_dense(mdata["adt"].X), COUNTS[:, 6:])
-    assert list(mdata["adt"].var_names) == ANTIBODIES  # though two are names of genes
+    assert list(mdata["adt"].var_names) == ANTIBODIES  # two are also names of genes
     assert list(mdata["rna"].var_names) == ["CD4", "ACTB", "TBCE", "TBCE-1", "CD19", "GAPDH"]
     assert list(mdata["rna"].var["name_in_file"]) == GENES
     assert list(mdata.obs_names) == CELLS
@@ -111,7 +111,7 @@ def _dense(values):
 
 
 @pytest.mark.parametrize("ending", [".h5mu", ".zarr"])
-def test_a_mudata_stays_as_it_is(ending: str, tmp_path: Path):
+def test_a_mudata_is_returned_unchanged(ending: str, tmp_path: Path):
     mdata = MuData({"GEX": ad.AnnData(COUNTS[:, :6]), "prot": ad.AnnData(COUNTS[:, 6:])})
     mdata["prot"].var_names = [f"p{i}" for i in range(3)]
     read = isk.read(_write(mdata, tmp_path / f"cells{ending}"))
@@ -119,7 +119,7 @@ def test_a_mudata_stays_as_it_is(ending: str, tmp_path: Path):
     IndiSeek.setup_mudata(read)
 
 
-def test_types_that_are_neither_become_modalities_of_their_own(tmp_path: Path):
+def test_other_feature_types_become_separate_modalities(tmp_path: Path):
     adata = make_adata(in_obsm=False)
     adata.var["feature_types"] = [*TYPES[:-1], "Multiplexing Capture"]
     with pytest.warns(UserWarning, match="more than once"):
@@ -127,7 +127,7 @@ def test_types_that_are_neither_become_modalities_of_their_own(tmp_path: Path):
     assert {name: mod.n_vars for name, mod in mdata.mod.items()} == {"rna": 6, "adt": 2, "hto": 1}
 
 
-def test_an_array_of_proteins_gets_its_names_from_uns_or_numbers(tmp_path: Path):
+def test_names_of_proteins_in_an_array_come_from_uns_or_are_numbered(tmp_path: Path):
     adata = make_adata(in_obsm=True)
     adata.var_names_make_unique()
     adata.obsm["protein_expression"] = sp.csr_matrix(adata.obsm["protein_expression"].to_numpy())
@@ -143,7 +143,7 @@ def without_proteins(adata: ad.AnnData) -> ad.AnnData:
     return adata
 
 
-def twice(adata: ad.AnnData) -> ad.AnnData:
+def with_two_candidates(adata: ad.AnnData) -> ad.AnnData:
     adata.obsm["adt_clr"] = adata.obsm["protein_expression"].to_numpy()
     return adata
 
@@ -155,59 +155,56 @@ def with_peaks(adata: ad.AnnData) -> ad.AnnData:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("change", "parts"),
     [
         (without_proteins, ["no proteins were found", "obsm: 'X_protein_umap'", "adt='NAME'"]),
-        (twice, ["several entries of obsm", "'protein_expression'", "'adt_clr'", "adt='NAME'"]),
-        (with_peaks, ["accessible chromatin beside RNA", "no proteins"]),
+        (with_two_candidates, ["several entries of obsm", "'protein_expression'", "'adt_clr'", "adt='NAME'"]),
+        (with_peaks, ["accessible chromatin and RNA", "no proteins"]),
     ],
 )
-def test_what_is_not_found_is_told_with_what_there_is(spoil, told, tmp_path: Path):
-    path = _write(spoil(make_adata(in_obsm=True)), tmp_path / "cells.h5ad")
+def test_missing_or_ambiguous_proteins_are_reported_with_candidates(change, parts, tmp_path: Path):
+    path = _write(change(make_adata(in_obsm=True)), tmp_path / "cells.h5ad")
     with pytest.raises(ValueError) as caught:
         isk.read(path)
-    assert [words for words in [str(path), *told] if words not in str(caught.value)] == []
+    assert [words for words in [str(path), *parts] if words not in str(caught.value)] == []
 
 
-def test_a_name_decides_between_candidates(tmp_path: Path):
-    path = _write(twice(make_adata(in_obsm=True)), tmp_path / "cells.h5ad")
+def test_candidates_are_selected_by_name(tmp_path: Path):
+    path = _write(with_two_candidates(make_adata(in_obsm=True)), tmp_path / "cells.h5ad")
     with pytest.warns(UserWarning):
         assert list(isk.read(path, adt="protein_expression")["adt"].var_names) == ANTIBODIES
     with pytest.raises(
-        ValueError, match=r"adt='adt_cls' is no type of features and no entry of obsm.*Did you mean 'adt_clr'"
+        ValueError, match=r"adt='adt_cls' is not a feature type or an entry of obsm.*Did you mean 'adt_clr'"
     ):
         isk.read(path, adt="adt_cls")
     both = _write(MuData({"x": ad.AnnData(COUNTS[:, :6]), "y": ad.AnnData(COUNTS[:, 6:])}), tmp_path / "cells.h5mu")
     with pytest.raises(ValueError, match=r"no modality of RNA among 'x', 'y'.*rna='NAME'"):
         isk.read(both)
-    with pytest.raises(ValueError, match="adt='z' is no modality of it"):
+    with pytest.raises(ValueError, match="adt='z' is not a modality of this file"):
         isk.read(both, rna="x", adt="z")
     assert list(isk.read(both, rna="x", adt="y").mod) == ["x", "y"]
 
 
-def test_an_older_folder_says_nothing_of_antibodies(tmp_path: Path):
+def test_older_folders_without_feature_types_are_rejected(tmp_path: Path):
     with pytest.raises(ValueError, match="no proteins were found"):
         isk.read(write_folder(tmp_path / "cells", packed=False, types=False))
 
 
-def test_reading_does_not_load_torch():
-    latent = "import sys, indiseek_sc; indiseek_sc.read; sys.exit(', '.join({'torch', 'scvi', 'scanpy'} & set(sys.modules)) or None)"
-    done = subprocess.run([sys.executable, "-c", latent], capture_output=True, text=True, check=False)
+def test_import_does_not_load_heavy_packages():
+    code = "import sys, indiseek_sc; indiseek_sc.read; sys.exit(', '.join({'torch', 'scvi', 'scanpy'} & set(sys.modules)) or None)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-# --- real files -----------------------------------------------------------------------------------------------------
 
 
 def real(folder: Path, name: str) -> Path:
     path = folder / name
     if not path.exists():
-        pytest.skip(f"shared/data/{name} is not on this machine")
+        pytest.skip(f"shared/data/{name} is not available")
     return path
 
 
 @pytest.mark.filterwarnings("ignore:rna. 10 names occur more than once")
-def test_cell_ranger(shared_data: Path):
+def test_real_cell_ranger_file(shared_data: Path):
     mdata = isk.read(real(shared_data, "pbmc1k_citeseq_10x.h5"))
     assert {name: mod.shape for name, mod in mdata.mod.items()} == {"rna": (892, 36_601), "adt": (892, 10)}
     for name in ("CD4", "CD14", "CD19"):
@@ -216,14 +213,14 @@ def test_cell_ranger(shared_data: Path):
     assert (mdata["rna"].var.loc["TBCE-1", ["name_in_file"]] == "TBCE").all()
 
 
-def test_proteins_in_obsm(shared_data: Path):
+def test_real_file_with_proteins_in_obsm(shared_data: Path):
     mdata = isk.read(real(shared_data, "eccite500_proteins_in_obsm.h5ad"))
     assert {name: mod.shape for name, mod in mdata.mod.items()} == {"rna": (500, 19_521), "adt": (500, 49)}
     assert "HLA-A,B,C" in mdata["adt"].var_names
     assert list(mdata["rna"].obsm) == ["hto"]
 
 
-def test_files_of_every_version_of_mudata(shared_data: Path):
+def test_files_of_all_mudata_versions(shared_data: Path):
     files = sorted(real(shared_data, "mudata_archives").iterdir())
     assert len(files) == 14
     for file in files:
@@ -231,13 +228,13 @@ def test_files_of_every_version_of_mudata(shared_data: Path):
         assert {name: mod.shape for name, mod in mdata.mod.items()} == {"mod1": (100, 20), "mod2": (100, 30)}
 
 
-def test_chromatin_is_not_taken_for_proteins(shared_data: Path):
+def test_chromatin_is_not_recognised_as_proteins(shared_data: Path):
     with pytest.raises(ValueError, match="'atac': accessible chromatin, not proteins"):
         isk.read(real(shared_data, "neurips_bmmc_multiome_500.h5mu"))
 
 
-def test_the_recipe_for_seurat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The lines of Python in docs/reading.md, on a folder as `DropletUtils::write10xCounts` writes it."""
+def test_documented_import_from_seurat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Run the Python code of docs/reading.md on a folder of `DropletUtils::write10xCounts`."""
     text = (Path(__file__).parents[2] / "docs" / "reading.md").read_text()
     (recipe,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     write_folder(tmp_path / "cells", packed=True)

@@ -37,10 +37,10 @@ def make_encoded(proteins: tuple[str, ...] = ("CD4", "CD19", "HLA-A,B,C")) -> Mu
 
 @pytest.mark.parametrize("layer", [None, "counts"])
 @pytest.mark.parametrize("proteins", [("CD4", "CD19", "HLA-A,B,C"), ("CD4", "TCR a/b", "CD8")])
-def test_an_anndata_holds_all_that_scanpy_reads(proteins, layer, tmp_path):
+def test_an_anndata_contains_all_results(proteins, layer, tmp_path):
     mdata = make_encoded(proteins)
-    write(mdata, tmp_path / "coded.h5ad", rna="rna", adt="prot", adt_layer=layer)
-    adata = ad.read_h5ad(tmp_path / "coded.h5ad")
+    write(mdata, tmp_path / "encoded.h5ad", rna="rna", adt="prot", adt_layer=layer)
+    adata = ad.read_h5ad(tmp_path / "encoded.h5ad")
     np.testing.assert_array_equal(adata.X.toarray(), mdata["rna"].X.toarray())
     assert list(adata.layers) == ["logs"]
     assert list(adata.obs["donor"]) == ["a", "b"] * 10
@@ -49,8 +49,8 @@ def test_an_anndata_holds_all_that_scanpy_reads(proteins, layer, tmp_path):
     assert (adata.obsm["X_umap"] == 1).all()
     assert (adata.obsm["X_umap_before_indiseek"] == 0).all()
     assert adata.uns["indiseek_importance"]["theta"].iloc[0] == 0.5
-    sc.tl.leiden(adata, flavor="igraph")  # on the graph that is in it
-    again = isk.read(tmp_path / "coded.h5ad")
+    sc.tl.leiden(adata, flavor="igraph")  # on the graph in the file
+    again = isk.read(tmp_path / "encoded.h5ad")
     assert list(again["adt"].var_names) == list(proteins)
     values = mdata["prot"].X if layer is None else mdata["prot"].layers[layer].toarray()
     found = again["adt"].X
@@ -58,16 +58,16 @@ def test_an_anndata_holds_all_that_scanpy_reads(proteins, layer, tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".h5mu", ".zarr"])
-def test_a_mudata_is_written_as_it_is(ending, tmp_path):
+def test_a_mudata_is_written_unchanged(ending, tmp_path):
     mdata = make_encoded()
-    write(mdata, tmp_path / f"coded{ending}", rna="rna", adt="prot")
-    again = isk.read(tmp_path / f"coded{ending}")
+    write(mdata, tmp_path / f"encoded{ending}", rna="rna", adt="prot")
+    again = isk.read(tmp_path / f"encoded{ending}")
     assert list(again.mod) == ["rna", "prot"]
     np.testing.assert_array_equal(again.obsm["X_indiseek"], mdata.obsm["X_indiseek"])
 
 
-def test_modalities_without_a_place_are_told(tmp_path):
-    coded = make_encoded()
-    mdata = MuData({**coded.mod, "atac": ad.AnnData(np.ones((20, 2)), pd.DataFrame(index=CELLS))})
-    with pytest.warns(UserWarning, match="no place for the modalities 'atac'"):
-        write(mdata, tmp_path / "coded.h5ad", rna="rna", adt="prot")
+def test_omitted_modalities_are_reported(tmp_path):
+    encoded = make_encoded()
+    mdata = MuData({**encoded.mod, "atac": ad.AnnData(np.ones((20, 2)), pd.DataFrame(index=CELLS))})
+    with pytest.warns(UserWarning, match="cannot contain the modalities 'atac'"):
+        write(mdata, tmp_path / "encoded.h5ad", rna="rna", adt="prot")

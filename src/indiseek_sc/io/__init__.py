@@ -1,4 +1,4 @@
-"""Files: CITE-seq data as other programs leave them, and results for others."""
+"""Reading of CITE-seq data from common formats, and writing of results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading of what people have into a MuData; scanpy, anndata and mudata do the reading."""
+"""Reading of CITE-seq files into a MuData with scanpy, anndata and mudata."""
 
 from __future__ import annotations
 
@@ -29,46 +29,57 @@ FORMS = (
     "var['feature_types'], "
     "or MuData (.h5mu, .zarr)"
 )
-"""What can be read, for error messages."""
+"""Readable formats, for error messages."""
 
 MATRIX_FILES = ("matrix.mtx", "features.tsv", "genes.tsv", "barcodes.tsv")
+"""Uncompressed files of a Cell Ranger matrix folder."""
 
 
 def read(path: str | Path, *, rna: str | None = None, adt: str | None = None) -> MuData:
-    """Read CITE-seq data, in any of the usual forms, into memory.
+    """Read CITE-seq data from any common format into memory.
 
-    The format is recognised by the content of the file. Two modalities, ``"rna"`` and ``"adt"``, are made of a file of Cell Ranger
-    (``.h5``, or a folder with ``matrix.mtx``, compressed or not) and of an AnnData (``.h5ad``, ``.zarr``), whose
-    proteins lie in ``obsm`` or are marked in ``var["feature_types"]``. A MuData (``.h5mu``, ``.zarr``, ``.zarr.zip``,
-    of any version) is returned as it is, with its own names of modalities.
+    The format is recognised by the content of the file. Files of Cell Ranger (``.h5``, or a folder
+    with ``matrix.mtx``, compressed or not) and AnnData (``.h5ad``, ``.zarr``) with proteins in
+    ``obsm`` or marked in ``var["feature_types"]`` are split into two modalities, ``"rna"`` and
+    ``"adt"``. A MuData (``.h5mu``, ``.zarr``, ``.zarr.zip``, of any version) is returned unchanged,
+    with its own names of modalities.
 
-    Genes and antibodies of one name keep it, since they are in two modalities. Where a name occurs twice within one of
-    them, ``-1`` and so on are appended, a warning says so, and ``var["name_in_file"]`` keeps what was there.
+    Genes and antibodies may have the same name, since they belong to different modalities. Names
+    that are repeated within a modality receive suffixes ``-1`` and so on with a warning, and
+    ``var["name_in_file"]`` keeps the original names.
 
     Parameters
     ----------
     path
         File or folder.
     rna
-        Which values are RNA, where that is not clear: the modality of a MuData, or the type of features.
+        Modality of a MuData, or feature type, that contains RNA; required only if this is
+        ambiguous.
     adt
-        The same for proteins: the modality of a MuData, the entry of ``obsm``, or the type of features.
+        Modality of a MuData, entry of ``obsm``, or feature type that contains proteins; required
+        only if this is ambiguous.
 
     Returns
     -------
-    All cells of the file; :meth:`indiseek_sc.IndiSeek.setup_mudata` finds both modalities by their names.
+    All cells of the file. :meth:`indiseek_sc.IndiSeek.setup_mudata` recognises both modalities by
+    their names.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
-        If it cannot be read, or RNA or proteins are not found in it; the message lists what there is.
+        If the file cannot be read, or RNA or proteins are not found; the message lists the
+        candidates.
 
     Examples
     --------
-    >>> mdata = indiseek_sc.read("filtered_feature_bc_matrix.h5")
-    >>> mdata = indiseek_sc.read("cells.h5ad", adt="protein_expression")
+    >>> mdata.write("cells.h5mu")
+    >>> list(isk.io.read("cells.h5mu").mod)
+    ['rna', 'adt']
+    >>> isk.io.join_modalities(mdata, "rna", "adt").write("cells.h5ad")
+    >>> isk.io.read("cells.h5ad", adt="protein_expression").n_obs
+    600
     """
     path, given = check_path("path", path), {"rna": rna, "adt": adt}
     for argument, name in given.items():
@@ -82,7 +93,9 @@ def read(path: str | Path, *, rna: str | None = None, adt: str | None = None) ->
             raise ValueError(f"{path}: {error}") from None
     for argument, name in given.items():
         if name is not None and name not in data.mod:
-            raise ValueError(f"{path}: {argument}={name!r} is no modality of it. {choices(name, list(data.mod))}")
+            raise ValueError(
+                f"{path}: {argument}={name!r} is not a modality of this file. {choices(name, list(data.mod))}"
+            )
     if data.axis == 0:
         try:
             find_modalities(data, {"rna": rna, "adt": adt}, "read(path, {role}='NAME')")
@@ -92,52 +105,63 @@ def read(path: str | Path, *, rna: str | None = None, adt: str | None = None) ->
 
 
 def read_anndata_or_mudata(path: Path) -> AnnData | MuData:
-    """Read a file or folder as what it is.
+    """Read a file or folder as an AnnData or MuData, without splitting it into modalities.
+
+    Parameters
+    ----------
+    path
+        File or folder.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
-        If it cannot be read.
+        If the file cannot be read.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> mdata.write("cells.h5mu")
+    >>> type(isk.io.read_anndata_or_mudata(Path("cells.h5mu"))).__name__
+    'MuData'
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file.")
     name, reader = _find_reader(path)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*names are not unique")  # they are made unique, or reported, later
+        warnings.filterwarnings("ignore", message=".*names are not unique")  # handled later
         warnings.filterwarnings("ignore", message="Cannot join columns|.*without encoding metadata")
         warnings.filterwarnings("ignore", category=FutureWarning)
         try:
             return reader(path)
         except Exception as error:
-            raise ValueError(f"{path} cannot be read as {name}: {error}. What can be read: {FORMS}.") from error
+            raise ValueError(f"{path} cannot be read as {name}: {error}. Readable formats: {FORMS}.") from error
 
 
 def _find_reader(path: Path) -> tuple[str, Callable[[Path], AnnData | MuData]]:
-    """Return what a path holds, by its content, in words, and what reads it."""
+    """Return a description of the format of a path, by its content, and its reader."""
     if path.is_dir():
         files = sorted(file.name for file in path.iterdir())
         if {".zgroup", "zarr.json"} & set(files):
-            return "zarr", mudata.read_zarr  # an AnnData too
+            return "zarr", mudata.read_zarr  # reads AnnData, too
         if any(file.removesuffix(".gz") == "matrix.mtx" for file in files):
             return "a matrix folder of Cell Ranger", _read_matrix_folder
         inside = [str(inner.parent) for inner in sorted(path.rglob("matrix.mtx*"))] or [*map(str, path.rglob("*.h5"))]
-        hint = f"Did you mean {inside[0]}?" if inside else f"It holds: {listing(files)}."
-        raise ValueError(
-            f"{path} is a folder with neither matrix.mtx nor zarr in it. {hint} What can be read: {FORMS}."
-        )
+        hint = f"Did you mean {inside[0]}?" if inside else f"It contains: {listing(files)}."
+        raise ValueError(f"{path} is a folder without matrix.mtx or a zarr store. {hint} Readable formats: {FORMS}.")
     if path.name.endswith(".zip"):
         return "zarr", _read_zip
     if not h5py.is_hdf5(path):
-        hint = " Of an R object, save a matrix folder or h5ad (docs/reading.md)." if _is_of_r(path) else ""
+        hint = " Export R objects as a matrix folder or h5ad (docs/reading.md)." if _is_of_r(path) else ""
         raise ValueError(
-            f"{path} cannot be read as {path.suffix.lstrip('.') or 'HDF5'}.{hint} What can be read: {FORMS}."
+            f"{path} cannot be read as {path.suffix.lstrip('.') or 'HDF5'}.{hint} Readable formats: {FORMS}."
         )
     return _find_hdf5_reader(path)
 
 
 def _find_hdf5_reader(path: Path) -> tuple[str, Callable[[Path], AnnData | MuData]]:
+    """Return a description of the format of an HDF5 file, by its content, and its reader."""
     import scanpy
 
     try:
@@ -149,17 +173,19 @@ def _find_hdf5_reader(path: Path) -> tuple[str, Callable[[Path], AnnData | MuDat
     if "mod" in groups:
         return "h5mu", mudata.read_h5mu
     if "assays" in groups and "cell.names" in groups:
-        raise ValueError(f"{path} is an h5Seurat file. Save a matrix folder or h5ad from R (docs/reading.md).")
+        raise ValueError(f"{path} is an h5Seurat file. Export a matrix folder or h5ad from R (docs/reading.md).")
     if "obs" in groups:
         return "h5ad", anndata.read_h5ad
     return "a matrix of Cell Ranger", lambda path: scanpy.read_10x_h5(path, gex_only=False)
 
 
 def _is_of_r(path: Path) -> bool:
+    """Return whether the name of a file is that of an R object."""
     return path.suffix.lower() in (".rds", ".rda", ".rdata", ".qs")
 
 
 def _read_zip(path: Path) -> Any:
+    """Read a MuData from a zipped zarr store."""
     import zarr
 
     store = zarr.storage.ZipStore(path, mode="r")
@@ -170,7 +196,11 @@ def _read_zip(path: Path) -> Any:
 
 
 def _read_matrix_folder(path: Path) -> AnnData:
-    """Read by scanpy, which looks for compressed files, or for uncompressed ones of the older form."""
+    """Read a Cell Ranger matrix folder with scanpy.
+
+    Scanpy expects either the older, uncompressed form with ``genes.tsv`` or compressed files.
+    Uncompressed files of the newer form are compressed into a temporary folder first.
+    """
     import scanpy
 
     if (path / "genes.tsv").is_file() or (path / "matrix.mtx.gz").is_file():

@@ -1,4 +1,4 @@
-"""From one AnnData with both genes and antibodies to a MuData."""
+"""Conversion of an AnnData with genes and antibodies to a MuData."""
 
 from __future__ import annotations
 
@@ -19,40 +19,51 @@ if TYPE_CHECKING:
     from indiseek_sc._keys import Role
 
 PROTEINS = "protein_expression"
-"""``obsm``: where scvi-tools and others keep proteins in an AnnData, with names in ``uns["protein_names"]`` if need be."""
+"""Entry of ``obsm`` with proteins in scvi-tools and other packages.
+
+Names of proteins that are not in a DataFrame are read from ``uns["protein_names"]``.
+"""
 
 NAME_IN_FILE = "name_in_file"
-"""``var``: names before they were made unique."""
+"""Column of ``var`` with the names before they were made unique."""
 
 _OTHER_TYPES = {"peaks": "atac", "multiplexingcapture": "hto", "crisprguidecapture": "crispr"}
+"""Names of modalities for feature types other than RNA and proteins."""
 
 
 def split_anndata(adata: AnnData, *, rna: str | None = None, adt: str | None = None) -> MuData:
-    """Make a MuData with ``"rna"`` and ``"adt"`` of an AnnData that holds both.
+    """Split an AnnData with genes and proteins into a MuData with ``"rna"`` and ``"adt"``.
 
-    Proteins are the features that ``var["feature_types"]`` says, or else the entry of ``obsm`` that is named after
-    proteins. Features of other types become modalities of their own, such as ``"atac"`` and ``"hto"``.
+    Proteins are the features marked in ``var["feature_types"]``, or else the entry of ``obsm``
+    whose name indicates proteins. Features of other types become separate modalities, such as
+    ``"atac"`` and ``"hto"``.
 
     Parameters
     ----------
     adata
         Cells with genes and proteins, shape ``(n_cells, n_features)``; it is not changed.
     rna
-        Type of the features that are RNA; found if not given.
+        Feature type of RNA; recognised by its name if None.
     adt
-        Entry of ``obsm``, or type of the features, that are proteins; found if not given.
+        Entry of ``obsm``, or feature type, of proteins; recognised by its name if None.
 
     Raises
     ------
     ValueError
-        If proteins or RNA are not found, or several could be meant; the message lists what there is.
+        If proteins or RNA are not found or are ambiguous; the message lists the candidates.
+
+    Examples
+    --------
+    >>> adata = mdata["rna"].copy()
+    >>> adata.obsm["protein_expression"] = mdata["adt"].to_df()
+    >>> list(isk.io.split_anndata(adata).mod)
+    ['rna', 'adt']
     """
     types = _find_types(adata)
     kinds = list(dict.fromkeys(types))
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".*names are not unique"
-        )  # of one modality: told below; of two: as it should be
+        # Repeated names within a modality are reported below; across modalities they are valid.
+        warnings.filterwarnings("ignore", message=".*names are not unique")
         warnings.filterwarnings("ignore", message="Cannot join columns")
         warnings.filterwarnings("ignore", category=FutureWarning)
         if adt in adata.obsm or (adt is None and not any(role_of(kind) == "adt" for kind in kinds)):
@@ -65,13 +76,13 @@ def split_anndata(adata: AnnData, *, rna: str | None = None, adt: str | None = N
 
 
 def _find_types(adata: AnnData) -> np.ndarray:
-    """Return the type of each feature, shape ``(n_features,)``; empty text where nothing is said."""
+    """Return the type of each feature, shape ``(n_features,)``; empty text if not recorded."""
     column = next((name for name in ("feature_types", "feature_type") if name in adata.var), None)
     return np.full(adata.n_vars, "") if column is None else adata.var[column].astype(str).to_numpy()
 
 
 def _choose_entry(adata: AnnData, kinds: list[str]) -> str:
-    """Return the one entry of ``obsm`` that holds proteins, by its name."""
+    """Return the name of the only entry of ``obsm`` that contains proteins."""
     embedding = re.compile(r"pca|umap|tsne|lsi|wnn|scvi|harmony|draw_graph|^x_indiseek")
 
     def is_of_proteins(name: str) -> bool:
@@ -82,20 +93,23 @@ def _choose_entry(adata: AnnData, kinds: list[str]) -> str:
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
-        raise ValueError(f"several entries of obsm could be the proteins: {listing(candidates)}. Say which: adt='NAME'")
+        raise ValueError(
+            f"several entries of obsm could contain the proteins: {listing(candidates)}. Name one: adt='NAME'"
+        )
     named = [kind for kind in kinds if kind]
-    here = f"types of features: {listing(named) or 'none'}; obsm: {listing(adata.obsm) or 'none'}"
-    held = "it holds accessible chromatin beside RNA, but " if any(map(is_named_after_chromatin, kinds)) else ""
+    here = f"feature types: {listing(named) or 'none'}; obsm: {listing(adata.obsm) or 'none'}"
+    prefix = "it contains accessible chromatin and RNA, but " if any(map(is_named_after_chromatin, kinds)) else ""
     if are_peaks(adata.var_names):
-        held = "its features are accessible chromatin, and "
+        prefix = "its features are accessible chromatin, and "
     raise ValueError(
-        f"{held}no proteins were found ({here}). CITE-seq data need antibodies: features of type 'Antibody Capture', "
-        f"or an entry of obsm, "
-        "which adt='NAME' names. Two AnnData objects are put together by mudata.MuData({'rna': rna, 'adt': adt})."
+        f"{prefix}no proteins were found ({here}). CITE-seq data need antibodies: features of type 'Antibody Capture', "
+        f"or an entry of obsm "
+        "named by adt='NAME'. Combine two AnnData objects with mudata.MuData({'rna': rna, 'adt': adt})."
     )
 
 
 def _split_obsm(adata: AnnData, key: str) -> dict[str, AnnData]:
+    """Split off the proteins in an entry of ``obsm``."""
     values = adata.obsm[key]
     if isinstance(values, pd.DataFrame):
         names, values = [str(name) for name in values.columns], values.to_numpy()
@@ -108,13 +122,13 @@ def _split_obsm(adata: AnnData, key: str) -> dict[str, AnnData]:
 
 
 def _names_of_columns(adata: AnnData, key: str, values: Any) -> list[str]:
+    """Return names of proteins recorded in ``uns``, or else numbered names with a warning."""
     for place in (f"{key}_names", "protein_names"):
         if place in adata.uns and np.size(adata.uns[place]) == values.shape[1]:
             return [str(name) for name in np.ravel(adata.uns[place])]
     warnings.warn(
-        f"obsm[{key!r}] has no names of proteins, so they are called protein_0, protein_1 and so on. Put the names "
-        f"into "
-        f"uns['protein_names'], or make the entry a DataFrame.",
+        f"obsm[{key!r}] has no names of proteins, so they are called protein_0, protein_1 and so on. Store the names "
+        f"in uns['protein_names'], or use a DataFrame.",
         stacklevel=5,
     )
     return [f"protein_{number}" for number in range(values.shape[1])]
@@ -123,26 +137,28 @@ def _names_of_columns(adata: AnnData, key: str, values: Any) -> list[str]:
 def _split_types(
     adata: AnnData, types: np.ndarray, kinds: list[str], given: dict[Role, str | None]
 ) -> dict[str, AnnData]:
+    """Split features by their type."""
     chosen: dict[str, str] = {}
-    for role in sorted(ROLES, key=lambda role: given[role] is None):  # what the user named comes first
+    # Types named by the user take precedence.
+    for role in sorted(ROLES, key=lambda role: given[role] is None):
         wanted = given[role]
         found = [kind for kind in kinds if (role_of(kind) == role if wanted is None else kind == wanted)]
         if len(found) != 1:
             if wanted is not None:
                 existing = [kind for kind in [*kinds, *(adata.obsm if role == "adt" else [])] if kind]
                 raise ValueError(
-                    f"{role}={wanted!r} is no type of features{' and no entry of obsm' if role == 'adt' else ''}. "
+                    f"{role}={wanted!r} is not a feature type{' or an entry of obsm' if role == 'adt' else ''}. "
                     f"{choices(wanted, existing)}"
                 )
-            word = "several types" if found else "no type"
-            raise ValueError(f"{word} of features could be {role}: {listing(found or kinds)}. Say which: {role}='TYPE'")
+            count = "several feature types" if found else "no feature type"
+            raise ValueError(f"{count} could be {role}: {listing(found or kinds)}. Name one: {role}='TYPE'")
         chosen[found[0]] = role
     parts = {}
     for kind in kinds:
         plain = re.sub(r"[^a-z0-9]", "", kind.lower())
         name = chosen.get(kind) or _OTHER_TYPES.get(plain) or re.sub(r"\W+", "_", kind.lower()) or "other"
         parts[name] = adata[:, types == kind].copy()
-        if chosen.get(kind) != "rna":  # what was said of cells, and made of all features, is said once
+        if chosen.get(kind) != "rna":  # annotations of cells are kept in the RNA modality only
             parts[name] = AnnData(
                 parts[name].X, obs=parts[name].obs[[]], var=parts[name].var, layers=dict(parts[name].layers)
             )
@@ -150,7 +166,7 @@ def _split_types(
 
 
 def _make_unique(part: AnnData, modality: str) -> None:
-    """Make names of features unique, keep what they were, and say so."""
+    """Make names of features unique with a warning, and keep the original names."""
     names = part.var_names
     if names.is_unique:
         return
@@ -159,7 +175,6 @@ def _make_unique(part: AnnData, modality: str) -> None:
     part.var_names_make_unique()
     warnings.warn(
         f"{modality}: {repeated.size:,} names occur more than once, such as {listing(repeated)}; '-1' and so on were "
-        f"appended, and "
-        f"var[{NAME_IN_FILE!r}] keeps the names of the file.",
+        f"appended, and var[{NAME_IN_FILE!r}] keeps the names of the file.",
         stacklevel=4,
     )

@@ -1,4 +1,4 @@
-"""Writing of cells with their representations, for other programs."""
+"""Writing of cells with their representations."""
 
 from __future__ import annotations
 
@@ -18,20 +18,29 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 BEFORE = "before_indiseek"
-"""What is added to the name of an entry whose place a result takes."""
+"""Suffix of an existing entry whose name is needed for a result."""
 
 
 def write(mdata: MuData, path: Path, *, rna: str, adt: str, adt_layer: str | None = None) -> None:
-    """Write a MuData as the ending of the path says: ``.h5mu``, ``.zarr``, or ``.h5ad`` (see :func:`join_modalities`).
+    """Write a MuData as ``.h5mu``, ``.zarr`` or ``.h5ad``, by the suffix of the path.
 
     Parameters
     ----------
     mdata
-        The data.
+        Data to write.
     path
         File, or folder of a zarr store.
     rna, adt
-        Names of both modalities, and ``adt_layer`` the layer of the proteins that an AnnData gets.
+        Names of the modalities, used for ``.h5ad`` (see :func:`join_modalities`).
+    adt_layer
+        Layer of the protein values that an ``.h5ad`` file contains; ``X`` if None.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> isk.io.write(mdata, Path("cells.h5ad"), rna="rna", adt="adt")
+    >>> sc.read_h5ad("cells.h5ad").n_obs
+    600
     """
     if path.suffix == ".h5mu":
         mdata.write_h5mu(path)
@@ -42,29 +51,35 @@ def write(mdata: MuData, path: Path, *, rna: str, adt: str, adt_layer: str | Non
 
 
 def join_modalities(mdata: MuData, rna: str, adt: str, adt_layer: str | None = None) -> AnnData:
-    """Make one AnnData of a MuData, as scanpy reads it.
+    """Convert a MuData to a single AnnData for scanpy.
 
     Parameters
     ----------
     mdata
-        Cells with both modalities, in one order.
+        Cells with both modalities in the same order.
     rna
-        The modality that becomes ``X``, with its layers and all that is of it.
+        Modality that becomes ``X``, with its layers and annotations.
     adt
-        The modality that becomes ``obsm["protein_expression"]``, shape ``(n_cells, n_proteins)``.
+        Modality that becomes ``obsm["protein_expression"]``, shape ``(n_cells, n_proteins)``.
     adt_layer
-        Layer of its values; ``X`` if not given.
+        Layer of the protein values; ``X`` if None.
 
     Returns
     -------
-    A copy. ``obs``, ``obsm``, ``obsp`` and ``uns`` of the MuData are added; what the RNA has under one of their names
-    is kept with ``_before_indiseek`` behind it. Other modalities, of which there is a warning, are left out.
+    A copy with ``obs``, ``obsm``, ``obsp`` and ``uns`` of the MuData added. RNA entries of the same
+    name are kept with the suffix ``_before_indiseek``. Other modalities are omitted with a warning.
+
+    Examples
+    --------
+    >>> adata = isk.io.join_modalities(mdata, "rna", "adt")
+    >>> adata.obsm["protein_expression"].shape[1] == mdata["adt"].n_vars
+    True
     """
     adata = mdata.mod[rna].copy()
     proteins = mdata.mod[adt]
     values = proteins.X if adt_layer is None else proteins.layers[adt_layer]
     names = proteins.var_names.astype(str)
-    if any("/" in name for name in names):  # which stands for a group within HDF5
+    if any("/" in name for name in names):  # separates groups in HDF5
         adata.uns["protein_names"] = names.to_numpy()
     else:
         values = pd.DataFrame(values.toarray() if hasattr(values, "toarray") else values, adata.obs_names, names)
@@ -80,15 +95,14 @@ def join_modalities(mdata: MuData, rna: str, adt: str, adt_layer: str | None = N
         adata.uns[f"neighbors_{BEFORE}"] = {**adata.uns[f"neighbors_{BEFORE}"], **graph}
     if others := [name for name in mdata.mod if name not in (rna, adt)]:
         warnings.warn(
-            f"An AnnData has no place for the modalities {listing(others)}, which are left out. Write .h5mu to keep "
-            f"them.",
+            f"An AnnData cannot contain the modalities {listing(others)}, which are omitted. Write .h5mu to keep them.",
             stacklevel=2,
         )
     return adata
 
 
 def _add(target: MutableMapping[str, Any], entries: dict[str, Any]) -> None:
-    """Add entries; what was there under their names is kept under another one."""
+    """Add entries, and keep existing entries of the same name under another name."""
     for key, value in entries.items():
         if key in target:
             target[f"{key}_{BEFORE}"] = target[key]
