@@ -57,19 +57,19 @@ def dense(corrupt: Change) -> Change:
 # name: (the change of the cells, the command, exit code, parts of the message)
 CASES: dict[str, tuple[Change, tuple[str, ...], int, list[str]]] = {
     "a missing file": (same, ("fit", "nowhere.h5mu", "out.h5mu"), 1, ["nowhere.h5mu: there is no such file"]),
-    "an unknown ending of the output": (same, ("fit", "{cells}", "out.loom"), 1, ["out.loom must end in .h5mu, .zarr or .h5ad", "For instance: out.h5mu"]),
+    "an unknown ending of the output": (same, ("fit", "{cells}", "out.loom"), 1, ["out.loom must end in .h5mu, .zarr or .h5ad", "For example: out.h5mu"]),
     "the input as output": (same, ("fit", "{cells}", "{cells}", "--force"), 1, ["cells.h5mu is the input itself", "another name"]),
-    "an output that exists": (same, ("fit", "{cells}", "model.h5ad"), 1, ["model.h5ad is there already", "--force"]),
-    "an output in a missing folder": (same, ("fit", "{cells}", "no/out.h5mu"), 1, ["there is no folder no. Make it first"]),
-    "a report over a file": (same, (*FIT, "--report", "model.h5ad"), 1, ["model.h5ad is a file; the output is a folder"]),
-    "an unknown modality": (same, (*FIT, "--adt", "adts"), 1, ["--adt='adts' is no modality", "Did you mean 'adt'?"]),
+    "an output that exists": (same, ("fit", "{cells}", "model.h5ad"), 1, ["model.h5ad already exists", "--force"]),
+    "an output in a missing folder": (same, ("fit", "{cells}", "no/out.h5mu"), 1, ["there is no folder no. Create it first"]),
+    "a report over a file": (same, (*FIT, "--report", "model.h5ad"), 1, ["model.h5ad is a file, but the output is a folder"]),
+    "an unknown modality": (same, (*FIT, "--adt", "adts"), 1, ["--adt='adts' is not a modality", "Did you mean 'adt'?"]),
     "no modality of proteins": (with_adt(name="second"), FIT, 1, ["no modality of proteins among 'rna', 'second'", "Say which: --adt NAME"]),
     "swapped modalities": (same, (*FIT, "--adt", "rna", "--rna", "adt"), 1, ["seem swapped", "--rna 'rna' --adt 'adt'"]),
     "an unknown layer": (same, (*FIT, "--rna-layer", "counts"), 1, ["--rna-layer='counts': mdata['rna'] has no such layer"]),
     "an unknown column of batches": (same, (*FIT, "--batch-key", "doner"), 1, ["--batch-key='doner' is not a column", "Did you mean 'donor'?"]),
     "cells without a batch": (with_donors([None, *["b"] * 39]), (*FIT, "--batch-key", "donor"), 1, ["--batch-key: 1 cells have no batch in mdata.obs['donor']: 'cell0'"]),
     "an unknown column of labels": (same, (*FIT, "--label-key", "type"), 1, ["--label-key='type' is not a column"]),
-    "a single label": (labelled_as("B"), (*FIT, "--label-key", "cell_type"), 1, ["--label-key: 'cell_type' has one label alone, 'B'", "leave --label-key out"]),
+    "a single label": (labelled_as("B"), (*FIT, "--label-key", "cell_type"), 1, ["--label-key: 'cell_type' has only one label, 'B'", "omit --label-key"]),
     "an unknown protein": (same, (*FIT, "--exclude", "CD3"), 1, ["--exclude: there is no 'CD3'"]),
     "NaN in a protein": (dense(put(np.nan, modality="adt")), FIT, 1, ["--adt-layer: mdata['adt'].X", "nan in cell 'cell4', 'adt2'", "Leave these out: --exclude 'adt2'"]),
     "fractions as counts": (dense(take_logarithms), (*FIT, "--rna-input", "counts"), 1, ["--rna-layer: mdata['rna'].X", "fractional", "--rna-input='normalized'"]),
@@ -81,7 +81,7 @@ CASES: dict[str, tuple[Change, tuple[str, ...], int, list[str]]] = {
     "--max-epochs of 0": (same, (*FIT, "--max-epochs", "0"), 2, ["'--max-epochs'"]),
     "--seed as text": (same, (*FIT, "--seed", "x"), 2, ["'--seed'"]),
     "an unknown accelerator": (same, (*FIT, "--accelerator", "abacus"), 2, ["'--accelerator'"]),
-    "encode with a missing model": (same, ("encode", "nowhere", "{cells}", "out.h5mu"), 1, ["nowhere is not the folder of a saved model", "fit wrote by --save-model"]),
+    "encode with a missing model": (same, ("encode", "nowhere", "{cells}", "out.h5mu"), 1, ["nowhere is not the folder of a saved model", "written by fit --save-model"]),
     "encode with a damaged model": (same, ("encode", "damaged", "{cells}", "out.h5mu"), 1, ["damaged cannot be loaded as a model", "model.pt is damaged", "Copy the folder again"]),
     "encode with missing genes": (rename_features("rna", lambda names: [*names[:20], *names[20:] + "b"]), ENCODE, 1, ["of the 30 genes that the model uses 10 are missing", "'rna20'"]),
     "encode with an unknown batch": (with_donors("c"), ENCODE, 1, ["--batch-key: 40 cells of mdata.obs['donor']", "does not know: 'c'", "Have what they add estimated: encode with --new-batches"]),
@@ -93,7 +93,7 @@ CASES: dict[str, tuple[Change, tuple[str, ...], int, list[str]]] = {
     "a report with a missing model": (same, ("report", "encoded.h5mu", "--output", "out.html", "--model", "nowhere"), 1, ["--model nowhere is not the folder of a saved model"]),
     "a report with unknown labels": (same, ("report", "encoded.h5mu", "--output", "out.html", "--label-key", "celltype"), 1, ["--label-key='celltype' is not a column", "Did you mean 'cell_type'?"]),
     "a report of an invalid file": (same, ("report", "model.h5ad", "--output", "out.html"), 1, ["model.h5ad cannot be read"]),
-    "demo in a folder that exists": (same, ("demo", "model"), 1, ["model is there already", "--force"]),
+    "demo in a folder that exists": (same, ("demo", "model"), 1, ["model already exists", "--force"]),
 }  # fmt: skip
 
 PYTHON_ARGUMENTS = re.compile(

@@ -14,7 +14,7 @@ from indiseek_sc.cli._maps import map_latents
 
 
 def run(*arguments: str | Path) -> Result:
-    """Run a command; without refits, which take time, unless it asks for them."""
+    """Run a command, without refits (which are slow) unless requested."""
     words = [str(argument) for argument in arguments]
     if words[0] in ("fit", "demo") and "--refits" not in words and "--help" not in words:
         words += ["--refits", "0"]
@@ -22,7 +22,11 @@ def run(*arguments: str | Path) -> Result:
 
 
 def make_user_data(pbmc: MuData) -> MuData:
-    """300 cells as a user may have them: other names, counts in a layer, a third modality, and earlier results of scanpy."""
+    """Return 300 cells as a user may have them.
+
+    Modalities have other names, counts are in a layer, there is a third modality, and scanpy has
+    been run before.
+    """
     rna, prot = (pbmc[name][::20].copy() for name in ("rna", "adt"))
     rna.layers["counts"] = rna.X.copy()
     sc.pp.normalize_total(rna)
@@ -40,7 +44,10 @@ def make_user_data(pbmc: MuData) -> MuData:
 
 
 class MapsHere:
-    """Makes maps in this process, whose functions numba has compiled after the first time; the real one has a test of its own."""
+    """Computes UMAPs in this process, where compiled functions are reused.
+
+    The real class is tested in ``test_maps.py``.
+    """
 
     def __enter__(self) -> MapsHere:
         return self
@@ -69,10 +76,13 @@ def user_file(_pbmc_covid_once: MuData, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="session")
 def fitted(user_file: Path) -> Path:
-    """The folder of a user who has run `fit` with all that it can make: `coded.h5mu`, `report` and `model`."""
+    """Return the folder in which a user ran ``fit`` with all outputs.
+
+    It contains ``encoded.h5mu``, ``report`` and ``model``.
+    """
     folder = user_file.parent
     result = run(
-        *("fit", user_file, folder / "coded.h5mu", "--report", folder / "report", "--save-model", folder / "model"),
+        *("fit", user_file, folder / "encoded.h5mu", "--report", folder / "report", "--save-model", folder / "model"),
         *("--adt", "prot", "--rna-layer", "counts", "--label-key", "cell_type", "--batch-key", "donor", "--predict"),
         *("--max-epochs", "3", "--accelerator", "cpu", "--debug"),
     )

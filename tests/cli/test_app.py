@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from importlib.metadata import version
 
 import pytest
@@ -16,7 +15,7 @@ def test_version():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "taught"),
+    ("arguments", "words"),
     [
         (["--help"], ["demo", "fit", "IndiSeek"]),
         (["report", "--help"], ["FILE.h5mu", "--model", "--label-key", "--output", "--compare", "Example:"]),
@@ -24,22 +23,20 @@ def test_version():
         (["fit", "--help"], ["IN", "OUT", ".h5ad", "X_indiseek_specific_rna", "Example:", "--label-key", "leiden"]),
     ],
 )
-def test_help_teaches(arguments, taught):
+def test_help_mentions_essential_words(arguments, words):
     result = run(*arguments)
     assert result.exit_code == 0
-    assert [word for word in taught if word not in result.output] == []
+    assert [word for word in words if word not in result.output] == []
 
 
-def test_help_loads_nothing_heavy_and_comes_at_once():
-    latent = (
+def test_help_does_not_import_heavy_packages():
+    code = (
         "import sys; from indiseek_sc.cli import app; app(['--help'], standalone_mode=False);"
         "sys.exit(', '.join({'torch', 'scvi', 'scanpy', 'pandas', 'matplotlib'} & set(sys.modules)) or None)"
     )
-    start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", latent], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Usage" in done.stdout
-    assert time.perf_counter() - start < 5  # 0.4 s on a free machine; with torch and scanpy it takes 8
 
 
 @pytest.mark.parametrize(
@@ -62,7 +59,7 @@ def test_wrong_usage_exits_with_2(arguments):
     assert run(*arguments).exit_code == 2
 
 
-def test_debug_shows_where_it_happened(tmp_path):
+def test_debug_raises_the_error(tmp_path):
     result = run("fit", tmp_path / "nowhere.h5mu", tmp_path / "out.h5mu", "--debug")
     assert result.exit_code == 1
     assert isinstance(result.exception, FileNotFoundError)

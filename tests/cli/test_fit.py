@@ -27,11 +27,12 @@ LATENTS = [f"X_indiseek_{kind}_{name}" for kind in ("shared", "specific") for na
 
 
 def refuse_constant(name: str) -> None:
+    """Raise an error for constants that are not JSON."""
     raise ValueError(f"{name} is not JSON")
 
 
-def test_representations_maps_clusters_and_theta_are_in_the_file(fitted):
-    mdata = mudata.read_h5mu(fitted / "coded.h5mu")
+def test_output_contains_representations_umaps_clusters_and_theta(fitted):
+    mdata = mudata.read_h5mu(fitted / "encoded.h5mu")
     for key in ["X_umap", *LATENTS, *(f"{latent}_umap" for latent in LATENTS), "X_indiseek"]:
         assert np.isfinite(mdata.obsm[key]).all()
         assert np.ptp(mdata.obsm[key], axis=0).min() > 0
@@ -43,8 +44,8 @@ def test_representations_maps_clusters_and_theta_are_in_the_file(fitted):
     assert mdata.obsp["connectivities"].shape == (300, 300)
 
 
-def test_all_that_was_in_the_file_stays(user_file, fitted):
-    before, after = mudata.read_h5mu(user_file), mudata.read_h5mu(fitted / "coded.h5mu")
+def test_contents_of_the_input_are_kept(user_file, fitted):
+    before, after = mudata.read_h5mu(user_file), mudata.read_h5mu(fitted / "encoded.h5mu")
     assert list(after.mod) == list(before.mod)
     for name in before.mod:
         assert_equal(after[name], before[name], exact=True)
@@ -53,19 +54,19 @@ def test_all_that_was_in_the_file_stays(user_file, fitted):
     pd.testing.assert_frame_equal(after.var, before.var)
 
 
-def test_earlier_results_of_scanpy_get_another_name(user_file, fitted):
-    before, after = mudata.read_h5mu(user_file), mudata.read_h5mu(fitted / "coded.h5mu")
+def test_earlier_results_of_scanpy_are_renamed(user_file, fitted):
+    before, after = mudata.read_h5mu(user_file), mudata.read_h5mu(fitted / "encoded.h5mu")
     assert (after.obs["leiden_before_indiseek"] == "mine").all()
     np.testing.assert_array_equal(after.obsm["X_umap_before_indiseek"], before.obsm["X_umap"])
     assert "obs['leiden_before_indiseek'], obsm['X_umap_before_indiseek']" in (fitted / "log.txt").read_text()
 
 
-def test_an_earlier_graph_still_names_its_matrices(pbmc_small):
+def test_an_earlier_graph_refers_to_its_renamed_matrices(pbmc_small):
     rng = np.random.default_rng(0)
     pbmc_small.obsm["X_indiseek"] = rng.normal(size=(600, 3))
     map_latents(pbmc_small, "X_indiseek", (), seed=0, n_epochs=1)
     earlier = pbmc_small.obsp["distances"].copy()
-    _pipeline._set_aside(pbmc_small, Clock())
+    _pipeline._rename_earlier_results(pbmc_small, Clock())
     pbmc_small.obsm["X_indiseek"] = rng.normal(size=(600, 3))
     map_latents(pbmc_small, "X_indiseek", (), seed=0, n_epochs=1)
     key = pbmc_small.uns["neighbors_before_indiseek"]["distances_key"]
@@ -73,31 +74,32 @@ def test_an_earlier_graph_still_names_its_matrices(pbmc_small):
     assert abs(pbmc_small.obsp[pbmc_small.uns["neighbors"]["distances_key"]] - earlier).nnz > 0
 
 
-def test_report_holds_what_it_says_and_nothing_unfinished_is_left(fitted):
+def test_report_folder_contains_exactly_the_listed_files(fitted):
     facts = json.loads((fitted / "report" / "summary.json").read_text())
     assert files_in(fitted / "report") == set(facts["files"])
     tables = {name for name in facts["files"] if name.startswith("tables/")}
     assert {"tables/audit.csv", "tables/theta.csv", "tables/retrieval.csv", "tables/training.csv"} < tables
     for name in tables:
         assert len(pd.read_csv(fitted / "report" / name)) > 0
-    assert {file.name for file in fitted.iterdir()} == {"cells.h5mu", "coded.h5mu", "report", "model", "log.txt"}
+    assert {file.name for file in fitted.iterdir()} == {"cells.h5mu", "encoded.h5mu", "report", "model", "log.txt"}
 
 
 def files_in(folder):
+    """Return the relative paths of all files in a folder."""
     return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_figures_are_as_wide_as_a_column_or_a_page(fitted):
+def test_figures_have_column_or_page_width(fitted):
     for file in (fitted / "report").glob("*.png"):
         image = matplotlib.image.imread(file)
         assert min(abs(image.shape[1] - round(width / 25.4 * pl.DPI)) for width in (pl.COLUMN, pl.PAGE)) <= 1
         assert image[..., :3].std() > 0.05
 
 
-def test_summary_is_strict_json_with_the_facts(fitted):
+def test_summary_is_strict_json_with_all_facts(fitted):
     text = (fitted / "report" / "summary.json").read_text()
     facts = json.loads(text, parse_constant=refuse_constant)
-    mdata = mudata.read_h5mu(fitted / "coded.h5mu")
+    mdata = mudata.read_h5mu(fitted / "encoded.h5mu")
     assert facts["n_cells"] == mdata.obs["indiseek_split"].value_counts().to_dict()
     assert facts["modalities"] == {"rna": "rna", "adt": "prot"}
     assert facts["epochs"]["shared"] == 3
@@ -116,22 +118,22 @@ def test_summary_is_strict_json_with_the_facts(fitted):
 
 
 def test_summary_shows_every_figure(fitted):
-    story = (fitted / "report" / "summary.md").read_text()
-    shown = re.findall(r"!\[.+\]\((.+)\)", story)
+    text = (fitted / "report" / "summary.md").read_text()
+    shown = re.findall(r"!\[.+\]\((.+)\)", text)
     assert sorted(shown) == sorted(file.name for file in (fitted / "report").glob("*.png"))
-    assert "resolves which labels better is not claimed" in story  # without refits
-    assert "nan" not in story
+    assert "No claims are made" in text  # without refits
+    assert "nan" not in text
 
 
 @pytest.mark.usefixtures("maps_here")
-def test_without_report_and_labels_there_is_one_file_about_clusters(user_file, tmp_path):
+def test_fit_without_report_and_labels(user_file, tmp_path):
     result = run(
         *("fit", user_file, tmp_path / "out.h5mu", "--adt", "prot", "--rna-layer", "counts", "--max-epochs", "1"),
         *("--accelerator", "cpu", "--lambda", "7", "--seed", "3"),
     )
     assert result.exit_code == 0, result.output
     assert [file.name for file in tmp_path.iterdir()] == ["out.h5mu"]
-    assert "clusters, since there is no --label-key" in result.output
+    assert "clusters, because --label-key is not given" in result.output
     mdata = mudata.read_h5mu(tmp_path / "out.h5mu")
     assert set(mdata.uns["indiseek_importance"]["label"]) == set(mdata.obs["leiden"])
     assert mdata.uns["indiseek"]["settings"]["lambda"] == 7
@@ -140,7 +142,7 @@ def test_without_report_and_labels_there_is_one_file_about_clusters(user_file, t
 
 @pytest.fixture
 def stopped_at(monkeypatch: pytest.MonkeyPatch):
-    """Make the epochs of training end in a call."""
+    """Return a function that replaces the end of each training epoch by a call."""
 
     def stop(action) -> None:
         monkeypatch.setattr(StageProgress, "on_train_epoch_end", lambda *_: action())
@@ -149,6 +151,7 @@ def stopped_at(monkeypatch: pytest.MonkeyPatch):
 
 
 def fit_quickly(user_file: Path, folder: Path, *more: str):
+    """Run ``fit`` for one epoch per stage."""
     return run(
         *("fit", user_file, folder / "out.h5mu", "--report", folder / "figures", "--adt", "prot"),
         *("--rna-layer", "counts", "--max-epochs", "1", "--accelerator", "cpu", *more),
@@ -156,7 +159,7 @@ def fit_quickly(user_file: Path, folder: Path, *more: str):
 
 
 @pytest.mark.usefixtures("maps_here")
-def test_an_interrupted_training_goes_on_from_its_checkpoint(user_file, tmp_path, monkeypatch, caplog):
+def test_interrupted_training_resumes_from_its_checkpoint(user_file, tmp_path, monkeypatch, caplog):
     original, begun = StageProgress.on_train_epoch_end, set()
 
     def interrupt_the_second_stage(progress, trainer, plan):
@@ -171,7 +174,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(user_file, tmp_path
         patch.setattr(StageProgress, "on_train_epoch_end", interrupt_the_second_stage)
         result = fit_quickly(user_file, tmp_path, "--checkpoint", checkpoint)
     assert result.exit_code == 130, result.output
-    assert result.output.splitlines()[-1].endswith("the same command goes on after the last stage that was finished.")
+    assert result.output.splitlines()[-1].endswith("the same command resumes after the last completed stage.")
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint"]
     result = fit_quickly(user_file, tmp_path, "--checkpoint", checkpoint, "--lambda", "3")
     assert result.exit_code == 1, result.output
@@ -186,8 +189,8 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(user_file, tmp_path
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_an_interrupted_training_leaves_nothing(user_file, tmp_path, stopped_at, name):
-    # A shell starts background jobs with it ignored.
+def test_interrupted_training_writes_nothing(user_file, tmp_path, stopped_at, name):
+    # Shells start background jobs with this signal ignored.
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     stopped_at(lambda: os.kill(os.getpid(), getattr(signal, name)))
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
@@ -199,7 +202,7 @@ def test_an_interrupted_training_leaves_nothing(user_file, tmp_path, stopped_at,
     signal.signal(signal.SIGINT, inherited)
 
 
-def test_a_training_that_diverges_is_an_error(user_file, tmp_path, stopped_at):
+def test_diverging_training_is_an_error(user_file, tmp_path, stopped_at):
     def diverge():
         raise NonFiniteLossError("The loss is not finite.")
 
@@ -211,7 +214,7 @@ def test_a_training_that_diverges_is_an_error(user_file, tmp_path, stopped_at):
 
 
 @pytest.mark.usefixtures("maps_here")
-def test_cells_that_cannot_be_written_leave_nothing(user_file, tmp_path, monkeypatch):
+def test_failure_to_write_leaves_nothing(user_file, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise OSError("No space left on device")
 
@@ -223,20 +226,22 @@ def test_cells_that_cannot_be_written_leave_nothing(user_file, tmp_path, monkeyp
 
 
 @pytest.mark.usefixtures("maps_here")
-def test_an_audit_that_fails_loses_the_report_alone(user_file, tmp_path, monkeypatch):
+def test_failing_audit_omits_only_the_report(user_file, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise ZeroDivisionError("float division by zero")
 
     monkeypatch.setattr(IndiSeek, "audit", fail)
     result = fit_quickly(user_file, tmp_path)
     assert result.exit_code == 0, result.output
-    told = "warning: The audit, and so the report, could not be made: ZeroDivisionError: float division by zero"
-    assert told in result.output.splitlines()
+    warning = (
+        "warning: The audit, and therefore the report, could not be made: ZeroDivisionError: float division by zero"
+    )
+    assert warning in result.output.splitlines()
     assert [file.name for file in tmp_path.iterdir()] == ["out.h5mu"]
 
 
 @pytest.mark.usefixtures("maps_here")
-def test_a_picture_that_fails_is_a_warning_and_the_others_are_there(user_file, tmp_path, monkeypatch):
+def test_failing_figure_is_a_warning(user_file, tmp_path, monkeypatch):
     def fail(*_, **__):
         assert (tmp_path / "out.h5mu").is_file()  # cells are written before anything is drawn
         raise ValueError("no such colour")
@@ -255,7 +260,7 @@ def test_a_picture_that_fails_is_a_warning_and_the_others_are_there(user_file, t
 
 
 @pytest.mark.usefixtures("maps_here")
-def test_an_interrupted_report_leaves_the_cells(user_file, tmp_path, monkeypatch):
+def test_interrupted_report_keeps_the_cells(user_file, tmp_path, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
@@ -264,14 +269,14 @@ def test_an_interrupted_report_leaves_the_cells(user_file, tmp_path, monkeypatch
     assert result.exit_code == 130
     assert (
         result.output.splitlines()[-1]
-        == "interrupted: the cells and the model are complete, the report was not written."
+        == "interrupted: the cells and the model are complete, but the report was not written."
     )
     assert [file.name for file in tmp_path.iterdir()] == ["out.h5mu"]
 
 
-@pytest.mark.slow  # it starts other processes
+@pytest.mark.slow  # starts other processes
 @pytest.mark.usefixtures("maps_here")
-def test_refits_give_claims(user_file, tmp_path):
+def test_refits_yield_information(user_file, tmp_path):
     quick = ("--max-epochs", "1", "--accelerator", "cpu", "--label-key", "cell_type", "--adt", "prot")
     result = run("fit", user_file, tmp_path / "out.h5mu", *quick, "--refits", "4", "--sample-key", "donor")
     assert result.exit_code == 0, result.output
@@ -281,7 +286,7 @@ def test_refits_give_claims(user_file, tmp_path):
     assert mdata.uns["indiseek_importance"]["information_rna"].notna().any()
 
 
-def test_a_number_of_refits_that_cannot_be(user_file, tmp_path):
+def test_invalid_number_of_refits_is_rejected(user_file, tmp_path):
     result = run("fit", user_file, tmp_path / "out.h5mu", "--refits", "3")
     assert result.exit_code == 2
     assert "3 is neither an even number" in " ".join(result.output.split())
@@ -300,14 +305,14 @@ def test_demo_runs_the_bundled_data(pbmc_small, tmp_path, monkeypatch):
     assert "cell_type" in mudata.read_h5mu(tmp_path / "first look" / "demo.h5mu").obs
 
 
-def test_user_data_are_what_the_tests_think(pbmc_covid):
+def test_user_data_fulfil_the_assumptions_of_tests(pbmc_covid):
     mdata = make_user_data(pbmc_covid)
     assert "cell_type" not in mdata.obs
     assert mdata["atac"].n_obs < mdata.n_obs
 
 
-@pytest.mark.parametrize(("given", "taken"), [("auto", "auto"), ("7", 7.0), (None, None)])
-def test_lambda_reaches_the_training(given, taken, user_file, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("given", "used"), [("auto", "auto"), ("7", 7.0), (None, None)])
+def test_lambda_is_passed_to_the_training(given, used, user_file, tmp_path, monkeypatch):
     jobs = []
 
     def remember(mdata, job, clock, *, output, **_):
@@ -318,4 +323,4 @@ def test_lambda_reaches_the_training(given, taken, user_file, tmp_path, monkeypa
     monkeypatch.setattr(_pipeline, "read_input", lambda path, **_: (None, {"rna": "rna", "adt": "prot"}))
     result = run("fit", user_file, tmp_path / "out.h5mu", *(() if given is None else ("--lambda", given)))
     assert result.exit_code == 0, result.output
-    assert jobs[0].lambda_ == taken
+    assert jobs[0].lambda_ == used

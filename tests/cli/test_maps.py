@@ -1,4 +1,4 @@
-"""Maps of cells from a process of its own."""
+"""UMAPs computed in a separate process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from indiseek_sc.cli._maps import MapMaker, map_latents
 
 @pytest.fixture
 def cells() -> AnnData:
-    """60 cells in two heaps, with two representations."""
+    """Return 60 cells in two clusters, with two representations."""
     rng = np.random.default_rng(0)
     joint = rng.normal(size=(60, 3)) + 20 * (np.arange(60) < 30)[:, None]
     return AnnData(obsm={"joint": joint.astype(np.float32), "single": joint[:, :2].astype(np.float32)})
 
 
-def test_maps_are_those_that_the_function_makes(cells):
+def test_process_returns_the_results_of_the_function(cells):
     with MapMaker() as maps:
         maps.begin(cells, "joint", ["single"], seed=1)
         expected = map_latents(cells.copy(), "joint", ["single"], seed=1)
@@ -33,7 +33,7 @@ def test_maps_are_those_that_the_function_makes(cells):
     assert maps._process.exitcode == 0
 
 
-def test_an_error_in_the_process_is_one_here(cells):
+def test_errors_in_the_process_are_raised(cells):
     with MapMaker() as maps, pytest.raises(ValueError, match="no such representation"):
         maps.begin(cells, "no such representation", [], seed=0)
         maps.finish()
@@ -50,10 +50,10 @@ def test_the_process_ends_with_the_context(cells, is_begun):
     assert started not in multiprocessing.active_children()
 
 
-def test_a_process_that_ended_is_an_error(cells):
+def test_terminated_process_is_an_error(cells):
     with MapMaker() as maps:
         maps._process.kill()
         maps._process.join()
         maps.begin(cells, "joint", [], seed=0)
-        with pytest.raises(RuntimeError, match="process ended with code -9"):
+        with pytest.raises(RuntimeError, match="ended with code -9"):
             maps.finish()

@@ -15,7 +15,7 @@ def names(folder) -> list[str]:
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 @pytest.mark.parametrize("make", [new_file, new_folder])
-def test_nothing_appears_after_a_failure(tmp_path, make, error):
+def test_failure_creates_nothing(tmp_path, make, error):
     with pytest.raises(error), make(tmp_path / "made", force=False) as unfinished:
         (unfinished / "part" if make is new_folder else unfinished).write_text("half")
         assert not (tmp_path / "made").exists()
@@ -23,7 +23,7 @@ def test_nothing_appears_after_a_failure(tmp_path, make, error):
     assert names(tmp_path) == []
 
 
-def test_a_failure_keeps_what_was_there(tmp_path):
+def test_failure_keeps_existing_outputs(tmp_path):
     file, folder = tmp_path / "file", tmp_path / "folder"
     file.write_text("old")
     folder.mkdir()
@@ -38,7 +38,7 @@ def test_a_failure_keeps_what_was_there(tmp_path):
     assert names(tmp_path) == ["file", "folder", "folder/part"]
 
 
-def test_success_replaces_the_file_and_only_files_of_the_same_names_in_a_folder(tmp_path):
+def test_success_replaces_files_of_the_same_name_only(tmp_path):
     file, folder = tmp_path / "file", tmp_path / "folder"
     file.write_text("old")
     folder.mkdir()
@@ -51,7 +51,7 @@ def test_success_replaces_the_file_and_only_files_of_the_same_names_in_a_folder(
     assert names(tmp_path) == ["file", "folder", "folder/other", "folder/part"]
 
 
-def test_files_in_folders_of_a_folder_are_replaced_too(tmp_path):
+def test_files_in_subfolders_are_replaced(tmp_path):
     (tmp_path / "folder" / "tables").mkdir(parents=True)
     for name in ("part", "other"):
         (tmp_path / "folder" / "tables" / name).write_text("old")
@@ -63,27 +63,27 @@ def test_files_in_folders_of_a_folder_are_replaced_too(tmp_path):
     assert names(tmp_path) == ["folder", "folder/tables", "folder/tables/other", "folder/tables/part"]
 
 
-def test_an_empty_folder_may_be_filled_also_if_it_is_the_current_one(tmp_path, monkeypatch):
+def test_current_empty_folder_can_be_filled(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with new_folder(Path(), force=False) as filled:
         (filled / "part").write_text("new")
     assert names(tmp_path) == ["part"]
 
 
-def test_a_new_folder_can_be_read_as_any_other(tmp_path):
+def test_new_folder_has_default_permissions(tmp_path):
     (tmp_path / "usual").mkdir()
     with new_folder(tmp_path / "made", force=False) as filled:
         (filled / "part").write_text("new")
     assert (tmp_path / "made").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
-def test_a_folder_in_which_nothing_was_made_does_not_appear(tmp_path):
+def test_empty_output_folder_is_not_created(tmp_path):
     with new_folder(tmp_path / "made", force=False):
         pass
     assert names(tmp_path) == []
 
 
-def test_a_store_is_replaced_as_a_whole_and_other_folders_never(tmp_path):
+def test_zarr_stores_are_replaced_and_other_folders_are_not(tmp_path):
     store, folder = tmp_path / "cells.zarr", tmp_path / "other.zarr"
     store.mkdir()
     (store / "zarr.json").touch()
@@ -99,7 +99,7 @@ def test_a_store_is_replaced_as_a_whole_and_other_folders_never(tmp_path):
     assert names(tmp_path) == ["cells.zarr", "cells.zarr/zarr.json", "other.zarr"]
 
 
-def test_an_ending_says_what_is_written():
+def test_suffix_of_outputs_is_checked():
     for ending in ENDINGS:
         check_ending(Path(f"out{ending}"))
     for name in ("out", "out.h5", "out.h5mu.gz", "out.csv"):
@@ -108,7 +108,7 @@ def test_an_ending_says_what_is_written():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("rna_layer='x': none", "--rna-layer='x': none"),
         ("set up with adt_input='normalized'.", "set up with --adt-input='normalized'."),
@@ -124,11 +124,11 @@ def test_an_ending_says_what_is_written():
         ("modalities={'adt_layer': 'atac', ...}", "modalities={'adt_layer': 'atac', ...}"),
     ],
 )
-def test_arguments_are_told_as_options(text, told):
-    assert in_options(text) == told
+def test_arguments_are_replaced_by_options(text, expected):
+    assert in_options(text) == expected
 
 
-def test_files_and_folders_are_not_taken_for_each_other(tmp_path):
+def test_files_and_folders_do_not_replace_each_other(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(IsADirectoryError), new_file(tmp_path, force=True):
         pass
@@ -148,13 +148,13 @@ def test_files_and_folders_are_not_taken_for_each_other(tmp_path):
         (AttributeError("unforeseen"), "error: unforeseen"),
     ],
 )
-def test_an_error_is_one_line(capsys, error, line):
+def test_errors_are_printed_in_one_line(capsys, error, line):
     with pytest.raises(typer.Exit) as ended, reported(debug=False):
         raise error
     assert (ended.value.exit_code, capsys.readouterr().err) == (1, line + "\n")
 
 
-def test_warnings_are_lines_without_those_that_mean_nothing_to_a_user(capsys):
+def test_irrelevant_warnings_are_not_printed(capsys):
     with reported(debug=False):
         warnings.warn("few\ncells", UserWarning, stacklevel=1)
         warnings.warn("will change", FutureWarning, stacklevel=1)

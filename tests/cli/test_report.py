@@ -7,23 +7,23 @@ from indiseek_sc import _keys
 from .conftest import run
 
 
-def test_a_report_of_a_file_and_its_model(fitted, tmp_path):
-    before = (fitted / "coded.h5mu").read_bytes()
+def test_report_with_model(fitted, tmp_path):
+    before = (fitted / "encoded.h5mu").read_bytes()
     result = run(
-        "report", fitted / "coded.h5mu", "--model", fitted / "model", "--output", tmp_path / "r.html", "--debug"
+        "report", fitted / "encoded.h5mu", "--model", fitted / "model", "--output", tmp_path / "r.html", "--debug"
     )
     assert result.exit_code == 0, result.output
     page = (tmp_path / "r.html").read_text()
-    # Three UMAPs, theta, two pictures of dimensions, two attributions, audit, retrieval, two predictions, histories.
+    # Three UMAPs, theta, dimensions (2), attributions (2), audit, retrieval, predictions (2), history.
     assert page.count("<figure ") == page.count('.svg" href="data:image/svg+xml,') == 13
     assert "prot from rna" in page
-    assert "IndiSeek: coded.h5mu" in page
+    assert "IndiSeek: encoded.h5mu" in page
     assert [file.name for file in tmp_path.iterdir()] == ["r.html"]
-    assert (fitted / "coded.h5mu").read_bytes() == before
+    assert (fitted / "encoded.h5mu").read_bytes() == before
 
 
-def test_a_report_without_the_model_says_what_is_missing(fitted, tmp_path):
-    result = run("report", fitted / "coded.h5mu", "--output", tmp_path / "r.html", "--label-key", "cell_type")
+def test_report_without_model_lists_missing_results(fitted, tmp_path):
+    result = run("report", fitted / "encoded.h5mu", "--output", tmp_path / "r.html", "--label-key", "cell_type")
     assert result.exit_code == 0, result.output
     page = (tmp_path / "r.html").read_text()
     assert page.count("<figure ") == 6
@@ -36,12 +36,12 @@ def error_of(*arguments) -> str:
     return result.output.splitlines()[-1]
 
 
-def test_a_model_of_other_cells_and_a_page_that_is_there(fitted, tmp_path):
+def test_models_of_other_cells_and_existing_outputs_are_rejected(fitted, tmp_path):
     out = ("--output", tmp_path / "r.html")
-    other = mudata.read_h5mu(fitted / "coded.h5mu")
+    other = mudata.read_h5mu(fitted / "encoded.h5mu")
     other.obs[_keys.SPLIT] = other.obs[_keys.SPLIT].to_numpy()[::-1]
     other.write_h5mu(tmp_path / "other.h5mu")
-    assert "learned from other cells" in error_of(tmp_path / "other.h5mu", *out, "--model", fitted / "model")
+    assert "was trained on other cells" in error_of(tmp_path / "other.h5mu", *out, "--model", fitted / "model")
     (tmp_path / "r.html").write_text("precious")
-    assert "--force" in error_of(fitted / "coded.h5mu", *out)
+    assert "--force" in error_of(fitted / "encoded.h5mu", *out)
     assert (tmp_path / "r.html").read_text() == "precious"

@@ -1,4 +1,4 @@
-"""A saved model on other cells: `encode` and `predict`, and the forms of files that commands read and write."""
+"""The commands ``encode`` and ``predict``, and file formats of commands."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .conftest import run
 LATENTS = ["X_indiseek", *(f"X_indiseek_{kind}_{name}" for kind in ("shared", "specific") for name in ("rna", "prot"))]
 
 
-def test_the_cells_of_a_fit_have_its_representations_again(user_file, fitted, tmp_path):
+def test_encoding_reproduces_the_representations_of_fit(user_file, fitted, tmp_path):
     result = run("encode", fitted / "model", user_file, tmp_path / "out.zarr")
     assert result.exit_code == 0, result.output
-    before, after = mudata.read_h5mu(fitted / "coded.h5mu"), mudata.read_zarr(tmp_path / "out.zarr")
+    before, after = mudata.read_h5mu(fitted / "encoded.h5mu"), mudata.read_zarr(tmp_path / "out.zarr")
     for key in LATENTS:
         np.testing.assert_array_equal(after.obsm[key], before.obsm[key])
     assert list(after.mod) == ["rna", "prot", "atac"]
@@ -29,7 +29,10 @@ def test_the_cells_of_a_fit_have_its_representations_again(user_file, fitted, tm
 
 @pytest.fixture
 def query(user_file) -> MuData:
-    """Cells with genes in another order, without what the model leaves out, and another name of the proteins."""
+    """Return cells with genes in another order and proteins under another name.
+
+    Proteins that the model does not use are missing.
+    """
     mdata = mudata.read_h5mu(user_file)
     prot = mdata["prot"][:50, ~mdata["prot"].var_names.str.contains("iso")].copy()
     made = MuData({"rna": mdata["rna"][:50, ::-1].copy(), "Protein": prot})
@@ -41,15 +44,15 @@ def test_features_are_found_by_name(query, fitted, tmp_path):
     query.write_h5mu(tmp_path / "in.h5mu")
     result = run("encode", fitted / "model", tmp_path / "in.h5mu", tmp_path / "out.h5ad")
     assert result.exit_code == 0, result.output
-    assert "Modality 'Protein' of the file is called 'prot'" in result.output
+    assert "Modality 'Protein' of the file is renamed to 'prot'" in result.output
     assert "rna: 1,000 genes of the model are found by name among 1,000." in result.output
-    adata, before = ad.read_h5ad(tmp_path / "out.h5ad"), mudata.read_h5mu(fitted / "coded.h5mu")
+    adata, before = ad.read_h5ad(tmp_path / "out.h5ad"), mudata.read_h5mu(fitted / "encoded.h5mu")
     np.testing.assert_allclose(adata.obsm["X_indiseek"], before.obsm["X_indiseek"][:50], atol=1e-4)
     assert list(adata.var_names) == list(query["rna"].var_names)
     assert adata.obsm["protein_expression"].shape == (50, 188)
 
 
-def test_cells_of_a_new_batch_are_encoded_where_they_are_expected(query, fitted, tmp_path):
+def test_new_batches_are_encoded_on_request(query, fitted, tmp_path):
     query.obs["donor"] = "another"
     query.write_h5mu(tmp_path / "in.h5mu")
     result = run("encode", fitted / "model", tmp_path / "in.h5mu", tmp_path / "out.h5mu", "--new-batches")
@@ -57,18 +60,18 @@ def test_cells_of_a_new_batch_are_encoded_where_they_are_expected(query, fitted,
     assert np.isfinite(mudata.read_h5mu(tmp_path / "out.h5mu").obsm["X_indiseek"]).all()
 
 
-def test_an_anndata_is_encoded_too(query, fitted, tmp_path):
+def test_an_anndata_is_encoded(query, fitted, tmp_path):
     query["rna"].obs["donor"] = query.obs["donor"]
     adata = join_modalities(MuData({"rna": query["rna"], "adt": query["Protein"]}), "rna", "adt")
     adata.write_h5ad(tmp_path / "in.h5ad")
     result = run("encode", fitted / "model", tmp_path / "in.h5ad", tmp_path / "out.h5mu")
     assert result.exit_code == 0, result.output
-    after, before = mudata.read_h5mu(tmp_path / "out.h5mu"), mudata.read_h5mu(fitted / "coded.h5mu")
+    after, before = mudata.read_h5mu(tmp_path / "out.h5mu"), mudata.read_h5mu(fitted / "encoded.h5mu")
     np.testing.assert_allclose(after.obsm["X_indiseek"], before.obsm["X_indiseek"][:50], atol=1e-4)
 
 
 @pytest.mark.parametrize("ending", [".h5ad", ".h5mu"])
-def test_proteins_are_predicted_from_cells_that_have_none(ending, user_file, fitted, tmp_path):
+def test_proteins_are_predicted_for_cells_without_proteins(ending, user_file, fitted, tmp_path):
     rna = mudata.read_h5mu(user_file)["rna"][:50].copy()
     rna.obs["donor"] = mudata.read_h5mu(user_file).obs["donor"].iloc[:50].to_numpy()
     rna.write_h5ad(tmp_path / "rna.h5ad")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from indiseek_sc.cli._summary import tell_story, write_json
+from indiseek_sc.cli._summary import format_summary, write_json
 from indiseek_sc.metrics import AuditReport
 
 
@@ -18,8 +18,8 @@ def test_json_has_no_nan_and_no_numpy(tmp_path):
         "d": "müde",
     }
     write_json(summary, tmp_path / "x.json")
-    told = json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail)
-    assert told == {"a": [1.5, None, None, None, None], "b": {"1": [3, True]}, "c": None, "d": "müde"}
+    read = json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail)
+    assert read == {"a": [1.5, None, None, None, None], "b": {"1": [3, True]}, "c": None, "d": "müde"}
 
 
 SUMMARY = {
@@ -33,7 +33,7 @@ SUMMARY = {
     "seed": 0,
     "about_dimensions": ["None of the 6 dimensions of the gex-specific representation follows technical covariates."],
 }
-CAPTIONS = dict.fromkeys(["umap.png", "importance.png", "audit.png", "history.png"], "caption")
+CAPTIONS = dict.fromkeys(["umap.png", "importance.png", "audit.png", "hitext.png"], "caption")
 
 
 @pytest.fixture
@@ -59,33 +59,40 @@ def audit() -> AuditReport:
     return AuditReport(figures, {"foscttm": 0.012, "recall@10": 0.62}, 800, 200, 200)
 
 
-def test_the_story_names_types_that_are_sure_the_clearest_first(table, audit):
-    story = tell_story(SUMMARY, table, audit, CAPTIONS)
-    assert "**`gex` resolves better:** B, T.\n" in story
-    assert "**`prot` resolves better:** Mono, DC.\n" in story
-    assert "Resolved by neither modality beyond what is shared: 1 of 6." in story
-    assert "not claimed" in tell_story(SUMMARY, table.drop(columns="information_difference"), audit, CAPTIONS)
-    assert "Of 1,000 cells, 700 were for training" in story
-    assert "## What the dimensions mean\n\n- None of the 6 dimensions of the gex" in story
-    assert "What the dimensions mean" not in tell_story({**SUMMARY, "about_dimensions": []}, table, audit, CAPTIONS)
+def test_summary_names_significant_types_in_order(table, audit):
+    text = format_summary(SUMMARY, table, audit, CAPTIONS)
+    assert "**`gex` resolves better:** B, T.\n" in text
+    assert "**`prot` resolves better:** Mono, DC.\n" in text
+    assert "Resolved by neither modality beyond the shared representations: 1 of 6." in text
+    assert "No claims are made" in format_summary(
+        SUMMARY, table.drop(columns="information_difference"), audit, CAPTIONS
+    )
+    assert "Of 1,000 cells, 700 were used for training" in text
+    assert "## What the dimensions mean\n\n- None of the 6 dimensions of the gex" in text
+    assert "What the dimensions mean" not in format_summary({**SUMMARY, "about_dimensions": []}, table, audit, CAPTIONS)
 
 
-def test_the_story_counts_those_it_does_not_name(table, audit):
+def test_summary_counts_further_types(table, audit):
     table["label"], table["claim"] = list("abcdef"), "rna"
-    story = tell_story(SUMMARY, table, audit, CAPTIONS)
-    assert "**`gex` resolves better:** a, b, c, d, e and 1 more." in story
-    assert "**`prot` resolves better:** none for sure." in story
+    text = format_summary(SUMMARY, table, audit, CAPTIONS)
+    assert "**`gex` resolves better:** a, b, c, d, e and 1 more." in text
+    assert "**`prot` resolves better:** none significantly." in text
 
 
-def test_the_story_tells_the_audit_without_nan(table, audit):
-    story, _, _ = tell_story(SUMMARY, table, audit, CAPTIONS).partition("```")
-    assert "explains 1.2 % of what all features of `gex` explain of the shared representation of `prot`" in story
-    assert "it holds 99 % of all" in story
-    assert "too little is shared here" in story
-    assert "it holds 0 % of all" in story
-    assert "in 62 % of cells (by chance 5 %); 1.2 % of cells" in story
-    assert "nan" not in story
+def test_summary_describes_the_audit_without_nan(table, audit):
+    text, _, _ = format_summary(SUMMARY, table, audit, CAPTIONS).partition("```")
+    assert (
+        "explains 1.2 % of the variance of the shared representation of `prot` that all features of `gex` explain"
+        in text
+    )
+    assert "it adds 99 % of what could be added" in text
+    assert "the modalities share too little" in text
+    assert "it adds 0 % of what could be added" in text
+    assert "for 62 % of cells" in text and "(by chance 5 %); on average, 1.2 % of the cells" in text
+    assert "nan" not in text
 
 
-def test_the_story_says_when_types_are_clusters(table, audit):
-    assert "no cell types were given" in tell_story({**SUMMARY, "labels_are_clusters": True}, table, audit, CAPTIONS)
+def test_summary_states_that_labels_are_clusters(table, audit):
+    assert "no cell types were given" in format_summary(
+        {**SUMMARY, "labels_are_clusters": True}, table, audit, CAPTIONS
+    )

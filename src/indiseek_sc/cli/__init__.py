@@ -1,4 +1,4 @@
-"""The command line, ``indiseek-sc``."""
+"""Command-line interface, ``indiseek-sc``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Neighbours, clusters and UMAPs of the representations, in a process of its own that is ready by the time the representations are."""
+"""Neighbours, clusters and UMAPs of the representations, computed in a separate process."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 CLUSTERS = "leiden"
+"""Column of ``obs`` with the clusters of the joint representation."""
 
 LATENT_UMAP_EPOCHS = 200
-"""The maps of single representations are for a look; that of the joint representation has scanpy's own number."""
+"""Epochs of the UMAPs of single representations; the joint representation uses the default."""
 
 FEWEST_CELLS = 50
-"""Cells to warm up with."""
+"""Number of cells for warming up."""
 
 
 class MapMaker:
-    """Makes maps of cells beside what else is done, in a context that ends it.
+    """Compute UMAPs in a process that ends with the context.
 
-    Importing and compiling UMAP takes as long as five maps of a few thousand cells. A process of its own does so while the model is trained,
-    which keeps one core busy, and makes the maps while the representations are audited.
+    Importing and compiling UMAP takes as long as five UMAPs of a few thousand cells. The separate
+    process does this during the training, which uses one core, and computes the UMAPs during the
+    audit.
     """
 
     def __init__(self) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork would share the threads of torch
+        # Forking is unsafe with the threads of torch.
+        context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
         self._process.start()
@@ -41,30 +44,36 @@ class MapMaker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()  # of no effect where the maps were made
+        self._process.terminate()  # has no effect once the maps are complete
         self._process.join()
         self._connection.close()
 
     def begin(self, cells: AnnData, joint: str, single: Sequence[str], seed: int) -> None:
-        """Begin to map representations, which are in ``cells.obsm``: see :func:`map_latents`."""
-        # The process may have ended; what ended it is raised when the maps are asked for.
+        """Start computing UMAPs of representations in ``cells.obsm``.
+
+        Parameters
+        ----------
+        cells, joint, single, seed
+            As in :func:`map_latents`.
+        """
+        # If the process has ended, finish raises the error.
         with suppress(ConnectionError):
             self._connection.send((cells, joint, tuple(single), seed))
 
     def finish(self) -> AnnData:
-        """Wait for the maps, and return the cells with them.
+        """Wait for the UMAPs, and return the cells with them.
 
         Raises
         ------
         RuntimeError
-            If the process has ended, such as for want of memory.
+            If the process has ended, for example for lack of memory.
         """
         try:
             made, warned = self._connection.recv()
         except (EOFError, ConnectionError) as error:
             self._process.join()
             raise RuntimeError(
-                f"Neighbours and UMAPs: their process ended with code {self._process.exitcode}. Is there enough memory?"
+                f"The process that computes neighbours and UMAPs ended with code {self._process.exitcode}. Is there enough memory?"
             ) from error
         self._process.join()
         for message, category in warned:
@@ -75,8 +84,9 @@ class MapMaker:
 
 
 def _serve(connection: Connection) -> None:
-    """Warm up, make the maps that are asked for, and end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asked is interrupted too, and ends this process
+    """Warm up, compute the requested UMAPs, and return."""
+    # Ctrl-C also reaches the main process, which ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _warm_up()
@@ -84,7 +94,7 @@ def _serve(connection: Connection) -> None:
     with warnings.catch_warnings(record=True) as caught:
         try:
             made = map_latents(*connection.recv())
-        except EOFError:  # nobody is there any more
+        except EOFError:  # the main process has closed the connection
             return
         except Exception as error:  # noqa: BLE001 (raised in the main process)
             made = error
@@ -92,7 +102,7 @@ def _serve(connection: Connection) -> None:
 
 
 def _warm_up() -> None:
-    """Import all libraries and compile their functions."""
+    """Import all packages and compile their functions."""
     import numpy as np
     from anndata import AnnData
 
@@ -101,20 +111,24 @@ def _warm_up() -> None:
 
 
 def map_latents(cells: AnnData, joint: str, single: Sequence[str], seed: int, n_epochs: int | None = None) -> AnnData:
-    """Find neighbours, clusters and a UMAP of the joint representation, and a UMAP of each single representation; the graphs behind those are not kept.
+    """Compute neighbours, clusters and UMAPs of representations.
+
+    Neighbours and clusters of the joint representation are kept; the neighbour graphs of single
+    representations are not.
 
     Parameters
     ----------
     cells
-        With representations in ``obsm``; what scanpy makes of the joint representation is added under scanpy's names, and ``<key>_umap`` for the others.
+        Cells with representations in ``obsm``. Results for the joint representation are added under
+        scanpy's names, and UMAPs of the others as ``<key>_umap``.
     joint
         Key of the joint representation.
     single
-        Keys of the others.
+        Keys of the other representations.
     seed
-        Decides clusters and maps.
+        Seed of clusters and UMAPs.
     n_epochs
-        Of the map of the joint representation; as many as scanpy thinks right if not given.
+        Epochs of the UMAP of the joint representation; scanpy's default if None.
     """
     import scanpy as sc
     from anndata import AnnData

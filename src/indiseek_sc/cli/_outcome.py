@@ -1,4 +1,4 @@
-"""What a command says, and how it ends: whole files or none, one line for an error, and an exit code."""
+"""Output, errors and exit codes of commands, and outputs that are complete or absent."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 FAILED, INTERRUPTED = 1, 130
 
 ENDINGS = (".h5mu", ".zarr", ".h5ad")
-"""What results can be written as."""
+"""Suffixes of output files."""
 
 ROUTINE = (
     "Cannot join columns with the same name",
     "var_names are not unique",
     "The '.*_dataloader' does not have many",
 )
-"""Warnings of libraries that tell the user of a command nothing."""
+"""Warnings of other packages that are irrelevant to users of commands."""
 
 
 def _repeat_option(option: str, names: str) -> str:
-    """Return names in quotation marks, with commas between, as an option that is given for each of them."""
+    """Return comma-separated quoted names as a repeated option."""
     return re.sub(r"(?:^|, )(?=['\"])", f" {option} ", names).strip()
 
 
@@ -64,11 +64,11 @@ _OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\bexclude=\(\)", "--exclude none"),
     (r"(?<!-)\bexclude(?==|:)", "--exclude"),
 )
-"""What arguments of functions are called on the command line, in messages."""
+"""Patterns of function arguments in messages, and the corresponding options."""
 
 
 def in_options(text: str) -> str:
-    """Return a message with the arguments of functions as options of a command."""
+    """Replace function arguments in a message by options of a command."""
     for argument, option in _OPTIONS:
         text = re.sub(argument, option, text)
     return text
@@ -76,10 +76,13 @@ def in_options(text: str) -> str:
 
 @contextmanager
 def or_warned(what: str) -> Iterator[None]:
-    """Turn an error of the block into a warning that ``what`` could not be made, and why: of no more than a picture."""
+    """Turn an error of the block into a warning that ``what`` could not be computed.
+
+    This is for results that are not essential, such as figures.
+    """
     try:
         yield
-    except Exception as error:  # noqa: BLE001 (whatever it is, the results are there)
+    except Exception as error:  # noqa: BLE001 (the essential results are complete in any case)
         text = _text_of(error)
         cause = text if text == type(error).__name__ else f"{type(error).__name__}: {text}"
         warnings.warn(f"{what} could not be made: {cause}", stacklevel=3)
@@ -87,12 +90,14 @@ def or_warned(what: str) -> Iterator[None]:
 
 @contextmanager
 def reported(debug: bool) -> Iterator[None]:
-    """Tell errors and warnings in one line each; an error exits with 1, an interruption (Ctrl-C, SIGTERM) with 130.
+    """Report errors and warnings in one line each.
+
+    An error exits with 1, an interruption (Ctrl-C, SIGTERM) with 130.
 
     Parameters
     ----------
     debug
-        Let errors through with their traceback.
+        Whether to raise errors with their traceback.
     """
     handler = signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -101,7 +106,7 @@ def reported(debug: bool) -> Iterator[None]:
                 warnings.filterwarnings("ignore", message=message)
             for category in (FutureWarning, DeprecationWarning, PendingDeprecationWarning):
                 warnings.filterwarnings("ignore", category=category)
-            warnings.showwarning = _tell_warning
+            warnings.showwarning = _print_warning
             yield
     except KeyboardInterrupt as interruption:
         typer.echo(f"interrupted: {str(interruption) or 'nothing was written'}.", err=True)
@@ -118,100 +123,108 @@ def reported(debug: bool) -> Iterator[None]:
 
 
 def _interrupt(*_: Any) -> NoReturn:
+    """Raise KeyboardInterrupt, as a signal handler."""
     raise KeyboardInterrupt
 
 
-def _tell_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Print a warning in one line."""
     typer.echo(f"warning: {in_options(_one_line(str(message)))}", err=True)
 
 
 def _text_of(error: Exception) -> str:
-    if isinstance(error, KeyError) and error.args:  # its own text is the representation of the message
+    """Return the message of an error, or else its type."""
+    if isinstance(error, KeyError) and error.args:  # str() of a KeyError is the repr of its message
         return str(error.args[0])
     return str(error) or type(error).__name__
 
 
 def _one_line(text: str) -> str:
+    """Replace line breaks and repeated blanks by single blanks."""
     return " ".join(text.split())
 
 
 def check_ending(path: Path) -> None:
-    """Refuse an output that nothing can be written as.
+    """Check the suffix of an output file.
 
     Raises
     ------
     ValueError
-        If the name ends otherwise.
+        If files of this suffix cannot be written.
     """
     if path.suffix not in ENDINGS:
         raise ValueError(
-            f"{path} must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, which says what is written, "
-            f"but ends in {path.suffix or 'nothing'!r}. For instance: {path.with_suffix(ENDINGS[0])}"
+            f"{path} must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, which determines the format, "
+            f"but ends in {path.suffix or 'nothing'!r}. For example: {path.with_suffix(ENDINGS[0])}"
         )
 
 
 def check_input(path: Path, output: Path) -> None:
-    """Refuse an input that is not there, or that the output would take the place of.
+    """Check that the input exists and differs from the output.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the input does not exist.
     ValueError
-        If both are the same file.
+        If input and output are the same file.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file.")
     if output.exists() and path.samefile(output):
-        raise ValueError(f"{output} is the input itself. Give the output another name.")
+        raise ValueError(f"{output} is the input itself. Choose another name for the output.")
 
 
 @contextmanager
 def new_file(path: Path, *, force: bool) -> Iterator[Path]:
-    """Give a path to write to; file or zarr store appear under their name when the block ends well, else not at all.
+    """Yield a temporary path to write to, which replaces ``path`` if the block succeeds.
+
+    If the block fails, ``path`` is left unchanged. Works for files and zarr stores.
 
     Raises
     ------
     OSError
-        If the file exists and may not be overwritten, or cannot be made there.
+        If the file exists and may not be overwritten, or cannot be created.
     """
     if path.is_dir() and not _is_store(path):
-        raise IsADirectoryError(f"{path} is a folder; the output is a file.")
+        raise IsADirectoryError(f"{path} is a folder, but the output is a file.")
     if path.exists() and not force:
-        raise FileExistsError(f"{path} is there already. Choose another name, or overwrite it with --force.")
+        raise FileExistsError(f"{path} already exists. Choose another name, or overwrite it with --force.")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: there is no folder {path.parent}. Make it first.")
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}. Create it first.")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
         unfinished = Path(folder) / path.name
         yield unfinished
-        if path.is_dir():  # which cannot be replaced in one step
+        if path.is_dir():  # a folder cannot be replaced atomically
             os.replace(path, Path(folder) / "before")
         os.replace(unfinished, path)
 
 
 def _is_store(path: Path) -> bool:
+    """Return whether a folder is a zarr store."""
     return any((path / name).is_file() for name in (".zgroup", "zarr.json"))
 
 
 @contextmanager
 def new_folder(path: Path, *, force: bool) -> Iterator[Path]:
-    """Give a folder to fill; it appears under its name when the block ends well and something is in it, else not.
+    """Yield a temporary folder to fill, which becomes ``path`` if the block succeeds.
 
-    Of a folder that is there (and may be overwritten, or is empty) only files of the same names are replaced.
+    No folder is created if the block fails or writes nothing. In an existing folder that is empty
+    or may be overwritten, only files of the same names are replaced.
 
     Raises
     ------
     OSError
-        If the folder has files and may not be overwritten, or cannot be made there.
+        If the folder contains files and may not be overwritten, or cannot be created.
     """
     path = path.resolve()
     if path.exists() and not path.is_dir():
-        raise NotADirectoryError(f"{path} is a file; the output is a folder.")
+        raise NotADirectoryError(f"{path} is a file, but the output is a folder.")
     if path.is_dir() and any(path.iterdir()) and not force:
-        raise FileExistsError(f"{path} is there already. Choose another name, or overwrite its files with --force.")
+        raise FileExistsError(f"{path} already exists. Choose another name, or overwrite its files with --force.")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: there is no folder {path.parent}. Make it first.")
-    # In the folder itself where there is one: it may be on a disk of its own.
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}. Create it first.")
+    # An existing folder may be on another disk than its parent.
     with tempfile.TemporaryDirectory(dir=path if path.is_dir() else path.parent, prefix=f".{path.name}-") as parent:
         unfinished = Path(parent) / path.name
         unfinished.mkdir()
@@ -221,7 +234,7 @@ def new_folder(path: Path, *, force: bool) -> Iterator[Path]:
         if not path.is_dir():
             os.replace(unfinished, path)
             return
-        for made in sorted(unfinished.rglob("*")):  # a folder before what is in it
+        for made in sorted(unfinished.rglob("*")):  # folders sort before their contents
             there = path / made.relative_to(unfinished)
             if made.is_dir():
                 there.mkdir(exist_ok=True)
@@ -230,51 +243,51 @@ def new_folder(path: Path, *, force: bool) -> Iterator[Path]:
 
 
 class Clock:
-    """Says on the error stream what is done when, and remembers how long it took.
+    """Prints progress messages with the elapsed time to standard error.
 
     Attributes
     ----------
     seconds
-        How long each step took, by its name.
+        Duration of each step by its name.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._start = time.perf_counter()
 
-    def say(self, text: str) -> None:
-        """Write a line that begins with the time since the start, in minutes and seconds."""
+    def log(self, text: str) -> None:
+        """Print a line with the elapsed time in minutes and seconds."""
         minutes, seconds = divmod(int(time.perf_counter() - self._start), 60)
         typer.echo(f"[{minutes}:{seconds:02}] {text}", err=True)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Say what is done in the block, and time it."""
-        self.say(name)
+        """Print the name of a step before the block, and record its duration."""
+        self.log(name)
         start = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - start, 2)
 
     @contextmanager
-    def speaking_for(self, logger_name: str) -> Iterator[None]:
-        """Say in the block what a library logs, in place of its own handlers."""
+    def relaying(self, logger_name: str) -> Iterator[None]:
+        """Print log messages of another package instead of its own handlers in the block."""
         logger = logging.getLogger(logger_name)
         handlers = logger.handlers
-        logger.handlers = [_Speaker(self)]
+        logger.handlers = [_RelayHandler(self)]
         try:
             yield
         finally:
             logger.handlers = handlers
 
 
-class _Speaker(logging.Handler):
-    """Hands messages of a logger to a clock."""
+class _RelayHandler(logging.Handler):
+    """Passes log messages to a clock."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
         self.clock = clock
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say a message of ours, or a warning."""
+        """Print messages of this package, and warnings of others."""
         if record.name.startswith("scvi.indiseek_sc") or record.levelno >= logging.WARNING:
-            self.clock.say(in_options(record.getMessage()))
+            self.clock.log(in_options(record.getMessage()))

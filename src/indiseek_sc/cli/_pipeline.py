@@ -1,4 +1,4 @@
-"""From a MuData to representations, clusters, theta, descriptions of dimensions and a report of them, and a report of a file that was coded before."""
+"""The pipeline of ``fit`` and ``demo``, and the report of an existing file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from indiseek_sc._lookup import find_labels, find_obs
 from indiseek_sc._recognise import check_not_peaks, find_modalities
 from indiseek_sc.cli._maps import CLUSTERS, MapMaker
 from indiseek_sc.cli._outcome import or_warned
-from indiseek_sc.cli._summary import PAGE, TABLES, draw_figures, summarize, tell_story, write_json
+from indiseek_sc.cli._summary import PAGE, TABLES, draw_figures, format_summary, summarize, write_json
 from indiseek_sc.io import read, read_anndata_or_mudata, write
 from indiseek_sc.model import EarlyEndWarning
 from indiseek_sc.report import Material, check_latents, collect_facts, summarize_dimensions, write_report
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from indiseek_sc.metrics import AuditReport
 
 HELD_OUT = 0.2
-"""Share of the cells that training never sees, for the audit."""
+"""Share of the cells that are held out of the training for the audit."""
 
 MOST_CELLS_IN_PROCESSES = 50_000
-"""Of more cells refits are trained one after the other, since each process has its own copy of the data."""
+"""With more cells, refits are trained sequentially, because each process copies the data."""
 
 WRITTEN_BY_SCANPY = (
     ("obs", CLUSTERS),
@@ -46,11 +46,12 @@ WRITTEN_BY_SCANPY = (
     ("uns", CLUSTERS),
     ("uns", "umap"),
 )
+"""Entries that scanpy overwrites, by attribute and name."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a user asks for; see ``indiseek-sc fit --help``."""
+    """Options of ``indiseek-sc fit``; see ``indiseek-sc fit --help``."""
 
     source: str
     rna: str = "rna"
@@ -83,21 +84,21 @@ def read_input(path: Path, *, rna: str | None = None, adt: str | None = None) ->
     Parameters
     ----------
     path
-        In any form that :func:`indiseek_sc.read` reads.
+        File or folder in any format of :func:`indiseek_sc.read`.
     rna, adt
-        What the user named, if anything.
+        Names given by the user, if any.
 
     Returns
     -------
-    The data, and the names of both modalities in them.
+    The data, and the name of the modality in each role.
 
     Raises
     ------
     ValueError
-        If it cannot be read, or RNA or proteins are not found.
+        If the file cannot be read, or RNA or proteins are not found.
     """
     mdata = read(path, rna=rna, adt=adt)
-    # Those of other files are made by reading.
+    # Names of obsm entries or feature types were resolved on reading.
     given = {role: name if name in mdata.mod else None for role, name in (("rna", rna), ("adt", adt))}
     names = find_modalities(mdata, given, "--{role} NAME")  # type: ignore[arg-type]
     for role, name in names.items():
@@ -111,11 +112,13 @@ def read_encoded(path: Path) -> MuData:
     Raises
     ------
     ValueError
-        If it is no MuData.
+        If the file does not contain a MuData.
     """
     mdata = read_anndata_or_mudata(path)
     if not isinstance(mdata, MuData):
-        raise ValueError(f"{path} holds no MuData with representations. Give an .h5mu or .zarr file that fit wrote.")
+        raise ValueError(
+            f"{path} does not contain a MuData with representations. Pass an .h5mu or .zarr file written by fit."
+        )
     return mdata
 
 
@@ -129,26 +132,28 @@ def run_job(
     model_folder: Path | None = None,
     keep: Callable[[], object] = lambda: None,
 ) -> None:
-    """Do it all. Results are written, and kept, before pictures are drawn; what cannot be drawn is warned of.
+    """Run the pipeline, and write its results.
+
+    The cells and the model are written before figures are drawn; failure of a figure is a warning.
 
     Parameters
     ----------
     mdata
-        The data; representations, clusters, UMAPs and theta are added.
+        Data, to which representations, clusters, UMAPs and theta are added.
     job
-        What to do.
+        Options.
     clock
-        Tells the steps.
+        Reports progress.
     output
         File to write.
     report
-        Folder that is there, for figures and summaries; none are made if not given.
+        Existing folder for figures and summaries; none are written if None.
     model_folder
-        Folder that is there, for the model; it is not saved if not given.
+        Existing folder for the model; it is not saved if None.
     keep
-        Called when the file and the model are written.
+        Called when the file and the model are complete.
     """
-    with clock.step("Looking at the data"), clock.speaking_for("scvi"):
+    with clock.step("Preparing the data"), clock.relaying("scvi"):
         model = _set_up(mdata, job)
     audit = None
     with MapMaker() as maps:
@@ -158,28 +163,26 @@ def run_job(
         _begin_maps(maps, mdata, job)
         if job.n_refits:
             with (
-                clock.step(f"Training {job.n_refits} refits on halves of the cells, for honest intervals"),
-                or_warned("Refits, and so claims about labels,"),
+                clock.step(f"Training {job.n_refits} refits on halves of the cells to estimate intervals"),
+                or_warned("Refits, and therefore claims about labels,"),
             ):
                 _refit(model, job)
         if job.predict:
-            with clock.step("Learning to predict each modality from the other"):
+            with clock.step("Training the prediction of each modality from the other"):
                 model.train_prediction(job.max_epochs, accelerator=job.accelerator)
         if report is not None:
             with (
-                clock.step(
-                    "Audit of the representations on the cells that were held out, and maps of all cells beside it"
-                ),
-                or_warned("The audit, and so the report,"),
+                clock.step("Auditing the representations on held-out cells"),
+                or_warned("The audit, and therefore the report,"),
             ):
                 audit = model.audit(seed=job.seed)
-        with clock.step("Neighbours, clusters and UMAPs of the representations"):
-            _set_aside(mdata, clock)
-            _take_maps(mdata, maps.finish())
+        with clock.step("Computing neighbours, clusters and UMAPs of the representations"):
+            _rename_earlier_results(mdata, clock)
+            _copy_maps(mdata, maps.finish())
     table = None
-    with or_warned("Modality importance (theta), and so the report,"):
-        table = _rank(mdata, job, clock)
-    with clock.step("What the dimensions mean"), or_warned("The table of dimensions"):
+    with or_warned("Modality importance (theta), and therefore the report,"):
+        table = _compute_theta(mdata, job, clock)
+    with clock.step("Describing the dimensions"), or_warned("The table of dimensions"):
         tl.describe_dimensions(mdata, job.label_key or CLUSTERS, seed=job.seed)
     with clock.step("Writing the cells"):
         write(mdata, output, rna=job.rna, adt=job.adt, adt_layer=job.adt_layer)
@@ -192,19 +195,20 @@ def run_job(
             _report(model, mdata, table, audit, job, clock, report)
         except KeyboardInterrupt as interruption:
             raise KeyboardInterrupt(
-                "the cells and the model are complete, the report was not written"
+                "the cells and the model are complete, but the report was not written"
             ) from interruption
 
 
 def _set_up(mdata: MuData, job: Job) -> IndiSeek:
+    """Check the options, and return an untrained model."""
     if job.sample_key is not None:
         find_labels(mdata, job.sample_key, "--sample-key")
-    if job.label_key is not None:  # before the work, not after it
+    if job.label_key is not None:  # before the training, which takes minutes
         found = find_labels(mdata, job.label_key, "--label-key").cat.categories
         if len(found) < 2:
             raise ValueError(
-                f"--label-key: {job.label_key!r} has {f'one label alone, {found[0]!r}' if len(found) else 'no labels'}, and theta compares "
-                "labels. Name another column, or leave --label-key out: clusters are taken then."
+                f"--label-key: {job.label_key!r} has {f'only one label, {found[0]!r}' if len(found) else 'no labels'}, but "
+                "theta compares labels. Name another column, or omit --label-key to use clusters."
             )
     IndiSeek.setup_mudata(
         mdata,
@@ -222,10 +226,11 @@ def _set_up(mdata: MuData, job: Job) -> IndiSeek:
 
 
 def _train(model: IndiSeek, job: Job) -> None:
+    """Train the model; raise an error if training is interrupted or fails."""
     n_cells = model.adata.n_obs
     held_out = np.random.default_rng(job.seed).permutation(n_cells)[: round(HELD_OUT * n_cells)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", EarlyEndWarning)  # what it says of an early end is said below
+        warnings.simplefilter("ignore", EarlyEndWarning)  # an early end is reported below
         outcome = model.train(
             job.max_epochs,
             job.lambda_,
@@ -234,10 +239,10 @@ def _train(model: IndiSeek, job: Job) -> None:
             n_threads=job.n_threads,
             checkpoint_dir=job.checkpoint,
         )
-    # Representations of a stage that ended before its time are worth something to who trained it, but not as a result.
+    # Representations of an incomplete training are not written.
     if outcome.is_interrupted:
         raise KeyboardInterrupt(
-            "nothing was written, but the same command goes on after the last stage that was finished"
+            "nothing was written, but the same command resumes after the last completed stage"
             if job.checkpoint and outcome.fits[0].reason is None
             else ""
         )
@@ -246,6 +251,7 @@ def _train(model: IndiSeek, job: Job) -> None:
 
 
 def _refit(model: IndiSeek, job: Job) -> None:
+    """Train refits of the model."""
     on_cpu = model.device.type == "cpu"
     is_small = model.adata.n_obs <= MOST_CELLS_IN_PROCESSES
     model.write_refits(
@@ -259,8 +265,11 @@ def _refit(model: IndiSeek, job: Job) -> None:
     )
 
 
-def _set_aside(mdata: MuData, clock: Clock) -> None:
-    """Keep under another name what scanpy is about to overwrite, unless a command of ours wrote it."""
+def _rename_earlier_results(mdata: MuData, clock: Clock) -> None:
+    """Rename entries that scanpy would overwrite.
+
+    Nothing is renamed if the entries were written by an earlier run of this pipeline.
+    """
     if f"{_keys.IMPORTANCE}_params" in mdata.uns:
         return
     renamed = [
@@ -272,16 +281,18 @@ def _set_aside(mdata: MuData, clock: Clock) -> None:
         graph = {f"{kind}_key": f"{kind}_before_indiseek" for kind in ("connectivities", "distances")}
         mdata.uns["neighbors_before_indiseek"] = {**mdata.uns["neighbors"], **graph}
     if renamed:
-        clock.say(f"Kept under new names: {', '.join(f'{place}[{name!r}]' for place, _, name in renamed)}")
+        clock.log(f"Renamed existing entries: {', '.join(f'{place}[{name!r}]' for place, _, name in renamed)}")
 
 
 def _begin_maps(maps: MapMaker, mdata: MuData, job: Job) -> None:
+    """Start computing UMAPs of all representations."""
     single = [key(modality) for modality in (job.rna, job.adt) for key in (_keys.shared, _keys.specific)]
     latents = {key: mdata.obsm[key] for key in (_keys.JOINT, *single)}
     maps.begin(AnnData(obs=mdata.obs[[]], obsm=latents), _keys.JOINT, single, job.seed)
 
 
-def _take_maps(mdata: MuData, cells: AnnData) -> None:
+def _copy_maps(mdata: MuData, cells: AnnData) -> None:
+    """Copy neighbours, clusters and UMAPs to ``mdata``."""
     for place, key in WRITTEN_BY_SCANPY:
         getattr(mdata, place)[key] = getattr(cells, place)[key]
     for key in cells.obsm:
@@ -289,10 +300,10 @@ def _take_maps(mdata: MuData, cells: AnnData) -> None:
             mdata.obsm[key] = cells.obsm[key]
 
 
-def _rank(mdata: MuData, job: Job, clock: Clock) -> pd.DataFrame:
-    """Theta of cell types, or of clusters where no types are given."""
-    of = f"types in {job.label_key!r}" if job.label_key else "clusters, since there is no --label-key"
-    with clock.step(f"Modality importance (theta) of {of}"):
+def _compute_theta(mdata: MuData, job: Job, clock: Clock) -> pd.DataFrame:
+    """Compute theta of cell types, or of clusters without cell types."""
+    labels = f"types in {job.label_key!r}" if job.label_key else "clusters, because --label-key is not given"
+    with clock.step(f"Computing modality importance (theta) of {labels}"):
         return tl.modality_importance(mdata, job.label_key or CLUSTERS, seed=job.seed)
 
 
@@ -305,12 +316,13 @@ def _report(
     clock: Clock,
     folder: Path,
 ) -> None:
+    """Write figures, the report and the summary."""
     label_key = job.label_key or CLUSTERS
     with clock.step("Drawing figures"):
         captions = draw_figures(model, mdata, audit, [label_key, _keys.THETA_SMOOTHED, *job.color_keys], folder)
     tables = folder / TABLES
     tables.mkdir()
-    with clock.step("Writing a report for the browser"), or_warned(PAGE):
+    with clock.step("Writing the report"), or_warned(PAGE):
         model.report(folder / PAGE, label_key=label_key, audit=audit, source=job.source, seed=job.seed, tables=tables)
     with or_warned("The summary"):
         facts = collect_facts(Material(mdata, job.source, label_key, model))
@@ -318,18 +330,18 @@ def _report(
         if not written:
             tables.rmdir()
         files = [*captions, *([PAGE] if (folder / PAGE).is_file() else []), *written, "summary.json", "summary.md"]
-        clustered = not job.label_key
+        is_clustered = not job.label_key
         dimensions = mdata.uns.get(_keys.DIMENSIONS)
-        told = () if dimensions is None else summarize_dimensions(mdata)
+        sentences = () if dimensions is None else summarize_dimensions(mdata)
         summary = summarize(
             *(facts, table, audit),
-            is_clustered=clustered,
+            is_clustered=is_clustered,
             seconds=clock.seconds,
             files=files,
             dimensions=dimensions,
-            about_dimensions=told,
+            about_dimensions=sentences,
         )
-        (folder / "summary.md").write_text(tell_story(summary, table, audit, captions), encoding="utf-8")
+        (folder / "summary.md").write_text(format_summary(summary, table, audit, captions), encoding="utf-8")
         write_json(summary, folder / "summary.json")
 
 
@@ -349,41 +361,42 @@ def report_file(
     Parameters
     ----------
     mdata
-        The cells.
+        Cells with representations.
     clock
-        Tells the steps.
+        Reports progress.
     source
-        File that they are from.
+        File that the cells were read from.
     output
         File to write.
     folder
-        Of the saved model, if there is one.
+        Folder of the saved model, or None.
     label_key, compare, seed
         As in :meth:`indiseek_sc.IndiSeek.report`.
 
     Raises
     ------
     KeyError
-        If there are no representations, or no such labels.
+        If the representations or labels are missing.
     ValueError
-        If the model is of other cells, or cannot be loaded.
+        If the model cannot be loaded, or was trained on other cells.
     """
     check_latents(mdata, str(source))
     if label_key is not None:
         find_obs(mdata, label_key, "--label-key")
     if folder is None:
-        with clock.step("Drawing figures; without --model there are no audit, histories and attributions"):
+        with clock.step("Drawing figures (audit, training history and attributions require --model)"):
             write_report(output, mdata, label_key=label_key, compare=compare, source=source.name, seed=seed)
         return
-    with clock.step("Loading the model"), clock.speaking_for("scvi"):
+    with clock.step("Loading the model"), clock.relaying("scvi"):
         model = _load(folder, mdata)
-    with clock.step("Audit of the representations on the cells that were held out"):
+    with clock.step("Auditing the representations on held-out cells"):
         audit = model.audit(seed=seed)
     with clock.step("Drawing figures"):
         model.report(output, label_key=label_key, audit=audit, compare=compare, source=source.name, seed=seed)
 
 
 def _load(folder: Path, mdata: MuData) -> IndiSeek:
+    """Load a model with the cells that it was trained on."""
     _check_model(folder)
     try:
         model = IndiSeek.load(str(folder), adata=mdata)
@@ -392,13 +405,16 @@ def _load(folder: Path, mdata: MuData) -> IndiSeek:
     noted = mdata.obs[_keys.SPLIT].astype(str).to_numpy() if _keys.SPLIT in mdata.obs else None
     if noted is None or not np.array_equal(noted, model.split.as_column()):
         raise ValueError(
-            f"--model {folder} learned from other cells than obs[{_keys.SPLIT!r}] says. Give the model that wrote these representations, or leave --model out."
+            f"--model {folder} was trained on other cells than those in obs[{_keys.SPLIT!r}]. Pass the model that wrote "
+            "these representations, or omit --model."
         )
     return model
 
 
 def _check_model(folder: Path) -> None:
+    """Check that a folder contains a saved model."""
     if not (folder / "model.pt").is_file():
         raise ValueError(
-            f"--model {folder} is not the folder of a saved model. Name one that model.save, or fit by --save-model, wrote."
+            f"--model {folder} is not the folder of a saved model. Pass a folder written by fit --save-model or "
+            "model.save."
         )

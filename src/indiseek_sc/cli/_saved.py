@@ -1,4 +1,4 @@
-"""What a saved model makes of other cells: representations, and one modality predicted from the other."""
+"""Use of a saved model on other cells: representations, and cross-modal predictions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from indiseek_sc.cli._outcome import Clock
 
 LEVEL = 0.9
-"""Share of the values that lie between the bounds of a prediction."""
+"""Coverage of the prediction intervals."""
 
 
 def encode_file(
@@ -33,34 +33,35 @@ def encode_file(
     adt: str | None = None,
     has_new_batches: bool = False,
 ) -> None:
-    """Write cells with the representations that a saved model gives them.
+    """Write cells with the representations computed by a saved model.
 
     Parameters
     ----------
     model_folder
         Folder of the model.
     source
-        Cells with both modalities, in any form that :func:`indiseek_sc.read` reads.
+        Cells with both modalities, in any format of :func:`indiseek_sc.read`.
     output
         File to write.
     clock
-        Tells the steps.
+        Reports progress.
     adt
-        The modality, entry of ``obsm`` or type of features that holds proteins; found if not given.
+        Modality, entry of ``obsm`` or feature type with proteins; recognised by its name if None.
     has_new_batches
-        Whether cells may be of batches that the model does not know, whose offsets are then estimated.
+        Whether to estimate the effects of batches that the model was not trained on.
 
     Raises
     ------
     ValueError
-        If the model cannot be loaded, or the cells lack a modality or features of it, or are of unknown batches.
+        If the model cannot be loaded, or the cells lack modalities or features of the model or
+        belong to unknown batches.
     """
-    with clock.step("Loading the model and the cells"), clock.speaking_for("scvi"):
+    with clock.step("Loading the model and the cells"), clock.relaying("scvi"):
         model = _load(model_folder)
         mdata = _read(source, model, ROLES, adt, clock)
         if has_new_batches:
             model = IndiSeek.load_query_data(mdata, model)
-    with clock.step(f"Representations of {mdata.n_obs:,} cells"), clock.speaking_for("scvi"):
+    with clock.step(f"Computing representations of {mdata.n_obs:,} cells"), clock.relaying("scvi"):
         model.write_latents(mdata)
     with clock.step("Writing the cells"):
         layer = model.registry_["setup_args"]["adt_layer"]
@@ -68,27 +69,29 @@ def encode_file(
 
 
 def predict_file(model_folder: Path, source: Path, output: Path, clock: Clock, *, known: Role, adt: str | None) -> None:
-    """Write what a saved model predicts of one modality from the other.
+    """Write predictions of one modality from the other by a saved model.
 
     Parameters
     ----------
-    model_folder, source, output, clock, adt
-        As in :func:`encode_file`; the cells need only the modality that is predicted from.
+    model_folder, source, output, clock
+        As in :func:`encode_file`; the cells need only the modality from which predictions are made.
     known
-        The modality that is predicted from.
+        Role of the modality from which predictions are made.
+    adt
+        As in :func:`encode_file`.
 
     Raises
     ------
     ValueError
-        If the model cannot be loaded, or the cells lack the modality or features of it.
+        If the model cannot be loaded, or the cells lack the modality or its features.
     RuntimeError
-        If the model has not learnt to predict.
+        If the model was not trained for prediction.
     """
-    with clock.step("Loading the model and the cells"), clock.speaking_for("scvi"):
+    with clock.step("Loading the model and the cells"), clock.relaying("scvi"):
         model = _load(model_folder)
         mdata = _read(source, model, (known,), adt, clock)
     name, target = model.modalities[known], model.modalities[_keys.other(known)]
-    with clock.step(f"Predicting {target} from {name}, {mdata.n_obs:,} cells"), clock.speaking_for("scvi"):
+    with clock.step(f"Predicting {target} from {name} in {mdata.n_obs:,} cells"), clock.relaying("scvi"):
         found = model.predict_modality(name, target, mdata, units="normalized")
     lower, upper = found.interval(LEVEL)
     predicted = AnnData(found.mean, layers={"std": found.std, "lower": lower, "upper": upper})
@@ -103,8 +106,9 @@ def predict_file(model_folder: Path, source: Path, output: Path, clock: Clock, *
 
 
 def _load(folder: Path) -> IndiSeek:
+    """Load a model without cells."""
     if not (folder / "model.pt").is_file():
-        raise ValueError(f"{folder} is not the folder of a saved model. Name one that fit wrote by --save-model.")
+        raise ValueError(f"{folder} is not the folder of a saved model. Pass a folder written by fit --save-model.")
     try:
         return IndiSeek.load(str(folder), adata=False)
     except (KeyError, RuntimeError, ValueError) as error:
@@ -112,7 +116,10 @@ def _load(folder: Path) -> IndiSeek:
 
 
 def _read(path: Path, model: IndiSeek, roles: Sequence[Role], adt: str | None, clock: Clock) -> MuData:
-    """Read cells whose modalities are called as those of the model, and say so where the file calls them otherwise."""
+    """Read cells, and name their modalities as in the model.
+
+    Changed names are reported.
+    """
     data = read_anndata_or_mudata(path)
     if isinstance(data, AnnData):
         try:
@@ -120,16 +127,16 @@ def _read(path: Path, model: IndiSeek, roles: Sequence[Role], adt: str | None, c
         except ValueError as error:
             if len(roles) > 1:
                 raise ValueError(f"{path}: {error}") from None
-            data = MuData({roles[0]: data})  # of this modality alone
+            data = MuData({roles[0]: data})  # contains this modality only
     own = [model.modalities[role] for role in roles]
     if all(name in data.mod for name in own):
         return data
-    given: dict[Role, str | None] = {role: role for role in ROLES}  # of roles that are not asked for
+    given: dict[Role, str | None] = {role: role for role in ROLES}  # roles that are not required
     found = find_modalities(
         data, {**given, **dict.fromkeys(roles), **({"adt": adt} if adt in data.mod else {})}, "--{role} NAME"
     )
     names = {found[role]: model.modalities[role] for role in roles}
     for name, new in names.items():
         if name != new:
-            clock.say(f"Modality {name!r} of the file is called {new!r}, as in the model.")
+            clock.log(f"Modality {name!r} of the file is renamed to {new!r}, as in the model.")
     return with_modalities(data, {names.get(name, name): part for name, part in data.mod.items()})

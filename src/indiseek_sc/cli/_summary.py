@@ -1,4 +1,4 @@
-"""The summary of a run: figures, words, and facts for programs."""
+"""Summary of a run: figures, a Markdown text, and facts as JSON."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from indiseek_sc.metrics import AuditReport
 
 PAGE = "report.html"
-"""The page for a browser, beside the figures."""
+"""File of the report, beside the figures."""
 
 TABLES = "tables"
-"""The folder of the tables of the page, as CSV files."""
+"""Folder of the tables of the report as CSV files."""
 
 
 def summarize(
@@ -41,26 +41,26 @@ def summarize(
     dimensions: pd.DataFrame | None = None,
     about_dimensions: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Put together what was done and found, for programs.
+    """Collect facts and results of a run for programs.
 
     Parameters
     ----------
     facts
-        Of the run, see :func:`indiseek_sc.report.collect_facts`.
+        Facts of the run, see :func:`indiseek_sc.report.collect_facts`.
     table
-        Theta by label.
+        Table of theta by label.
     audit
-        What ``model.audit()`` found.
+        Report returned by ``model.audit()``.
     is_clustered
         Whether the labels are clusters of the representations themselves.
     seconds
-        How long each step took.
+        Duration of each step.
     files
-        Names of the files that were made, the summary among them.
+        Names of the written files, including the summary.
     dimensions
-        What ``tl.describe_dimensions`` found, if it could.
+        Table returned by ``tl.describe_dimensions``, or None.
     about_dimensions
-        The same in sentences.
+        Sentences that describe this table.
     """
     settings = {name: value for name, value in facts["settings"].items() if name not in ("lambda", "seed")}
     return {
@@ -84,11 +84,12 @@ def summarize(
 
 
 def write_json(summary: Mapping[str, Any], path: Path) -> None:
-    """Write strict JSON: what it has no number for becomes null."""
+    """Write strict JSON, with null for numbers that are not finite."""
     path.write_text(json.dumps(_plain(summary), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:
+    """Convert a value to types of JSON."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -98,69 +99,74 @@ def _plain(value: Any) -> Any:
 
 
 MOST_LABELS = 5
-"""Labels named at each end of the ranking."""
+"""Maximal number of labels named for each modality."""
 
 
-def tell_story(summary: Mapping[str, Any], table: pd.DataFrame, audit: AuditReport, captions: Mapping[str, str]) -> str:
-    """Tell in Markdown what was done and found.
+def format_summary(
+    summary: Mapping[str, Any], table: pd.DataFrame, audit: AuditReport, captions: Mapping[str, str]
+) -> str:
+    """Return a summary of the run and its results as Markdown.
 
     Parameters
     ----------
     summary
-        What :func:`summarize` put together.
+        Facts returned by :func:`summarize`.
     table
-        Theta by label.
+        Table of theta by label.
     audit
-        What ``model.audit()`` found.
+        Report returned by ``model.audit()``.
     captions
-        What each figure shows, by the name of its file, which lies beside the summary.
+        Caption of each figure by the name of its file, which lies beside the summary.
     """
-    # One that could not be drawn has no caption, and is left out.
+    # Figures that could not be drawn have no caption.
     figures = {file: f"![{captions[file]}]({file})" if file in captions else "" for file in CAPTIONS}
     sections = [
         f"# IndiSeek: {summary['source']}",
-        _tell_training(summary),
+        _describe_training(summary),
         figures["umap.png"],
         "## What each modality resolves",
-        _tell_theta(summary, table),
+        _describe_theta(summary, table),
         figures["importance.png"],
         "## What the dimensions mean" if summary["about_dimensions"] else "",
         "\n".join(f"- {sentence}" for sentence in summary["about_dimensions"]),
         "## How independent the representations are",
-        _tell_audit(summary, audit),
+        _describe_audit(summary, audit),
         figures["audit.png"],
         f"```\n{audit}\n```",
         f"## {CAPTIONS['history.png']}",
         figures["history.png"],
-        f"indiseek_sc {summary['versions']['indiseek_sc']}, seed {summary['seed']}; every setting is in `summary.json`.",
+        f"indiseek_sc {summary['versions']['indiseek_sc']}, seed {summary['seed']}; all settings are in `summary.json`.",
     ]
     return "\n\n".join(filter(None, sections)) + "\n"
 
 
-def _tell_training(summary: Mapping[str, Any]) -> str:
+def _describe_training(summary: Mapping[str, Any]) -> str:
+    """Describe the split of the cells and the representations."""
     n, width = summary["n_cells"], summary["n_dimensions"]
     rna, adt = summary["modalities"]["rna"], summary["modalities"]["adt"]
     return (
-        f"Of {sum(n.values()):,} cells, {n['train']:,} were for training, {n['validation']:,} for validation, and "
+        f"Of {sum(n.values()):,} cells, {n['train']:,} were used for training and {n['validation']:,} for validation; "
         f"{n['test']:,} were held out for the audit.\n\n"
-        f"- **Shared representations** ({width['shared']} dimensions) hold what `{rna}` and `{adt}` both measure of a cell.\n"
-        f"- **Specific representations** ({width['specific'][rna]} dimensions of `{rna}`, {width['specific'][adt]} of `{adt}`) hold "
-        "what one modality measures and the other does not.\n"
-        "- The **joint representation** is made of all four, for neighbours, clusters and the UMAP."
+        f"- **Shared representations** ({width['shared']} dimensions) contain what both `{rna}` and `{adt}` "
+        "measure of a cell.\n"
+        f"- **Specific representations** ({width['specific'][rna]} dimensions of `{rna}`, {width['specific'][adt]} of `{adt}`) "
+        "contain what only one modality measures.\n"
+        "- The **joint representation** combines all four and is used for neighbours, clusters and the UMAP."
     )
 
 
-def _tell_theta(summary: Mapping[str, Any], table: pd.DataFrame) -> str:
+def _describe_theta(summary: Mapping[str, Any], table: pd.DataFrame) -> str:
+    """Describe which labels each modality resolves better."""
     labels = (
-        "the clusters (`leiden`) of the joint representation, as no cell types were given: they are what the "
-        "representations themselves resolve"
+        "the clusters (`leiden`) of the joint representation, because no cell types were given; they depend on the "
+        "representations themselves"
         if summary["labels_are_clusters"]
-        else f"the cell types in `{summary['label_key']}`; types that were called from one modality favour it"
+        else f"the cell types in `{summary['label_key']}`; types that were annotated from one modality favour it"
     )
     if "information_difference" not in table:
         return (
-            "Which modality resolves which labels better is not claimed, since there are no refits of the model (`--refits`). "
-            f"Labels are {labels}."
+            "No claims are made about which modality resolves a label better, because there are no refits of the model "
+            f"(`--refits`). Labels are {labels}."
         )
     by_difference = table.sort_values("information_difference", ascending=False)
     better = {
@@ -170,69 +176,77 @@ def _tell_theta(summary: Mapping[str, Any], table: pd.DataFrame) -> str:
     lines = [f"- **`{modality}` resolves better:** {_name_some(labels)}." for modality, labels in better.items()]
     n_neither = int((table["claim"] == "neither").sum())
     lines += (
-        [f"- Resolved by neither modality beyond what is shared: {n_neither} of {len(table)}."] if n_neither else []
+        [f"- Resolved by neither modality beyond the shared representations: {n_neither} of {len(table)}."]
+        if n_neither
+        else []
     )
     return "\n".join(lines) + (
-        "\n\nBy how much either specific representation adds to the shared ones about a label, on cells that a model was not "
-        "trained on. Labels are named where the difference is significant at a false discovery rate of 5 % over cells, training cells and "
-        f"seeds, the largest difference first. They are {labels}."
+        "\n\nThe comparison is based on the information about a label that each specific representation adds to the "
+        "shared ones, on cells that the refits were not trained on. Labels are named, in decreasing order of the "
+        "difference, if it is significant at a false discovery rate of 5 %, considering the variation over cells, "
+        f"training cells and seeds. Labels are {labels}."
     )
 
 
 def _name_some(labels: pd.Series) -> str:
+    """Return the first labels, and the number of the others."""
     if labels.empty:
-        return "none for sure"
+        return "none significantly"
     more = f" and {len(labels) - MOST_LABELS} more" if len(labels) > MOST_LABELS else ""
     return ", ".join(map(str, labels.head(MOST_LABELS))) + more
 
 
-def _tell_audit(summary: Mapping[str, Any], audit: AuditReport) -> str:
+def _describe_audit(summary: Mapping[str, Any], audit: AuditReport) -> str:
+    """Describe the results of the audit."""
     rna, adt = summary["modalities"]["rna"], summary["modalities"]["adt"]
     lines = [
-        f"- **Specific representation of `{own}`:** {_tell_leak(audit.table.loc[own], own, other)}."
+        f"- **Specific representation of `{own}`:** {_describe_specific(audit.table.loc[own], own, other)}."
         for own, other in ((rna, adt), (adt, rna))
     ]
     pair = audit.pair
     return "\n".join(
         [
-            "Probes that had no part in the training were fitted from each representation to what it should, and should not, "
-            "explain, and read on the cells that were held out.\n",
+            "Independently trained probes predict, from each representation, what it should and should not contain. They "
+            "are evaluated on held-out cells.\n",
             *lines,
-            f"- **Shared representations:** the partner of a cell in the other modality is among its 10 nearest of "
-            f"{audit.n_retrieval:,} in {_percent(pair['recall@10'])} of cells (by chance {_percent(10 / audit.n_retrieval)}); "
-            f"{_percent(pair['foscttm'])} of cells lie nearer than the partner (by chance 50 %).",
+            f"- **Shared representations:** for {_percent(pair['recall@10'])} of cells, the cell itself is among the 10 "
+            f"nearest of {audit.n_retrieval:,} cells in the other modality (by chance "
+            f"{_percent(10 / audit.n_retrieval)}); on average, {_percent(pair['foscttm'])} of the cells are nearer than "
+            "the cell itself (by chance 50 %).",
         ]
     )
 
 
-def _tell_leak(figures: pd.Series, own: str, other: str) -> str:
+def _describe_specific(figures: pd.Series, own: str, other: str) -> str:
+    """Describe leak ratio and gain of the specific representation of a modality."""
     leak, gain = figures["leak_ratio"], figures["gain"]
-    left = (
-        "too little is shared here to say how much of it is left"
+    leak_sentence = (
+        "the modalities share too little to estimate the leak ratio"
         if math.isnan(leak)
-        else f"it explains {_percent(leak)} of what all features of `{own}` explain of the shared representation of `{other}` (0 % is ideal)"
+        else f"it explains {_percent(leak)} of the variance of the shared representation of `{other}` that all features of "
+        f"`{own}` explain (leak ratio; 0 % is ideal)"
     )
-    held = (
-        "there is too little that could be added to the shared representation"
+    gain_sentence = (
+        "too little could be added to the shared representation to estimate the gain"
         if math.isnan(gain)
-        else f"it holds {_percent(gain)} of all that it could add to the shared representation (100 % is ideal)"
+        else f"it adds {_percent(gain)} of what could be added to the shared representation (gain; 100 % is ideal)"
     )
-    return f"{left}; {held}"
+    return f"{leak_sentence}; {gain_sentence}"
 
 
 def _percent(share: float) -> str:
-    """A share of less than 0, which noise can make of 0, is told as 0."""
+    """Format a share in percent; negative estimates are formatted as 0."""
     percent = max(share, 0.0) * 100
     return f"{percent:.2g} %" if percent < 10 else f"{percent:.0f} %"
 
 
 CAPTIONS = {
-    "umap.png": "The latent representations as UMAPs",
-    "importance.png": "Which modality resolves which cells better",
-    "audit.png": "What new probes find in the representations of cells that were held out",
-    "history.png": "The course of training",
+    "umap.png": "UMAPs of the latent representations",
+    "importance.png": "Modality importance by cell type",
+    "audit.png": "Audit: performance of newly trained probes on held-out cells",
+    "history.png": "Training history",
 }
-"""What each figure shows, in the order to look at them."""
+"""Captions of the figures, in order of presentation."""
 
 
 def draw_figures(
@@ -243,21 +257,21 @@ def draw_figures(
     Parameters
     ----------
     model
-        The trained model.
+        Trained model.
     mdata
-        With representations, their UMAPs and theta.
+        Data with representations, their UMAPs and theta.
     audit
-        What ``model.audit()`` found.
+        Report returned by ``model.audit()``.
     colors
-        Columns of obs to colour the UMAPs by, a row each.
+        Columns of ``obs`` to colour the UMAPs by, one row each.
     folder
-        Where to write.
+        Folder to write to.
 
     Returns
     -------
-    What each shows, by file name; those that could not be drawn are warned of, and left out.
+    Caption of each figure by file name; figures that fail are omitted with a warning.
     """
-    matplotlib.use("Agg")  # a command draws files, also where there is a screen
+    matplotlib.use("Agg")  # figures are written to files, also if there is a display
     figures: dict[str, Callable[[Path], object]] = {
         "umap.png": lambda path: pl.umap(mdata, colors, show=False, save=path),
         "importance.png": lambda path: pl.importance_ranking(mdata, show=False, save=path),
