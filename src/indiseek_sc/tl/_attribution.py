@@ -146,13 +146,6 @@ def write_attribution(mdata: MuData, table: pd.DataFrame, *, group: str | None =
     group
         Name of the group of cells, required if the table contains several.
 
-    Notes
-    -----
-    Written: ``mdata[modality].varm["indiseek_<kind>"]``, shape ``(n_features, n_dimensions)``, NaN
-    for features that the model does not use. The method and the group are recorded in
-    ``uns["indiseek_attribution"]``. Entries written by this function before are replaced; an entry
-    of the same name from another source raises an error. Nothing is written if an error is raised.
-
     Raises
     ------
     TypeError
@@ -162,6 +155,13 @@ def write_attribution(mdata: MuData, table: pd.DataFrame, *, group: str | None =
     ValueError
         If the table has no rows or contains several kinds, methods or unselected groups, or if the
         entry of ``varm`` exists and was not written by this function.
+
+    Notes
+    -----
+    Written: ``mdata[modality].varm["indiseek_<kind>"]``, shape ``(n_features, n_dimensions)``, NaN
+    for features that the model does not use. The method and the group are recorded in
+    ``uns["indiseek_attribution"]``. Entries written by this function before are replaced; an entry
+    of the same name from another source raises an error. Nothing is written if an error is raised.
 
     Examples
     --------

@@ -135,13 +135,6 @@ def compare_clusters(
     reference and each other representation, see :func:`indiseek_sc.metrics.cluster_splits`, with
     ``label`` and ``label_share``, its most frequent label, if there are labels.
 
-    Notes
-    -----
-    Written to ``mdata``: ``obs["indiseek_clusters_<latent>"]`` (NaN for cells not used),
-    ``uns["indiseek_clusters"]`` (the agreement), ``uns["indiseek_clusters_latents"]``,
-    ``uns["indiseek_clusters_splits"]`` and ``uns["indiseek_clusters_params"]`` (the arguments).
-    Nothing is written if an error is raised.
-
     Raises
     ------
     KeyError
@@ -149,6 +142,13 @@ def compare_clusters(
     ValueError
         If an argument is out of range, ``reference`` is not among the representations, or there are
         too few cells.
+
+    Notes
+    -----
+    Written to ``mdata``: ``obs["indiseek_clusters_<latent>"]`` (NaN for cells not used),
+    ``uns["indiseek_clusters"]`` (the agreement), ``uns["indiseek_clusters_latents"]``,
+    ``uns["indiseek_clusters_splits"]`` and ``uns["indiseek_clusters_params"]`` (the arguments).
+    Nothing is written if an error is raised.
 
     Examples
     --------

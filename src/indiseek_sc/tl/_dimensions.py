@@ -155,15 +155,6 @@ def describe_dimensions(
     at least 1.5 times as much as all cells do; ``sets_lower`` and ``sets_upper``, feature sets with
     an adjusted p-value of at most .01. Names are separated by commas.
 
-    Notes
-    -----
-    Written to ``mdata.uns``: this table as ``"indiseek_dimensions"``, the tables that it summarises
-    as ``"indiseek_dimensions_covariates"`` (``r2`` and ``r2_beyond_labels`` of each covariate),
-    ``"indiseek_dimensions_labels"`` (see :func:`indiseek_sc.metrics.label_use`) and
-    ``"indiseek_dimensions_sets"`` (see :func:`attribution_enrichment`), and the arguments as
-    ``"indiseek_dimensions_params"``. For shared representations the keys begin with
-    ``"indiseek_dimensions_shared"``. Nothing is written if an error is raised.
-
     Raises
     ------
     KeyError
@@ -173,6 +164,15 @@ def describe_dimensions(
         covariates.
     ImportError
         If ``network`` is given and decoupler is not installed.
+
+    Notes
+    -----
+    Written to ``mdata.uns``: this table as ``"indiseek_dimensions"``, the tables that it summarises
+    as ``"indiseek_dimensions_covariates"`` (``r2`` and ``r2_beyond_labels`` of each covariate),
+    ``"indiseek_dimensions_labels"`` (see :func:`indiseek_sc.metrics.label_use`) and
+    ``"indiseek_dimensions_sets"`` (see :func:`attribution_enrichment`), and the arguments as
+    ``"indiseek_dimensions_params"``. For shared representations the keys begin with
+    ``"indiseek_dimensions_shared"``. Nothing is written if an error is raised.
 
     References
     ----------

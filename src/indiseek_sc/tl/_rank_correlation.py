@@ -93,14 +93,6 @@ def rank_correlation(
     ``n_labels``, ``left_out``, ``leak_ratio_rna`` and ``leak_ratio_adt`` (of the specific
     representation, from ``audit``) and ``weights`` (the source of the weights).
 
-    Notes
-    -----
-    Written to ``mdata``: ``uns["indiseek_rank_correlation"]`` (the table),
-    ``uns["indiseek_rank_correlation_labels"]`` (means of theta and weights by representation and
-    label, with intervals, and whether the label was ``ranked``) and
-    ``uns["indiseek_rank_correlation_params"]`` (the arguments). Nothing is written if an error is
-    raised.
-
     Raises
     ------
     TypeError
@@ -109,6 +101,14 @@ def rank_correlation(
         If the representations, labels, weights or split are missing.
     ValueError
         If an argument is out of range, or there are too few cells or labels.
+
+    Notes
+    -----
+    Written to ``mdata``: ``uns["indiseek_rank_correlation"]`` (the table),
+    ``uns["indiseek_rank_correlation_labels"]`` (means of theta and weights by representation and
+    label, with intervals, and whether the label was ``ranked``) and
+    ``uns["indiseek_rank_correlation_params"]`` (the arguments). Nothing is written if an error is
+    raised.
 
     Examples
     --------

@@ -46,17 +46,17 @@ def retrieval(
     One row for each direction: ``direction`` (``"<rna> to <adt>"`` and the reverse), ``n_cells``,
     ``foscttm``, ``median_rank`` and ``recall@<k>``; see :func:`indiseek_sc.metrics.retrieval`.
 
-    Notes
-    -----
-    Written to ``mdata``: ``uns["indiseek_retrieval"]`` (the table). Nothing is written if an error
-    is raised.
-
     Raises
     ------
     KeyError
         If the representations or split are missing.
     ValueError
         If an argument is out of range, or fewer than 2 cells have both representations.
+
+    Notes
+    -----
+    Written to ``mdata``: ``uns["indiseek_retrieval"]`` (the table). Nothing is written if an error
+    is raised.
 
     Examples
     --------

@@ -127,6 +127,14 @@ def modality_importance(
     the latter holds; ``"neither"`` if neither modality resolves the label beyond the shared
     representations; ``"not assessed"`` without refits or with too few cells.
 
+    Raises
+    ------
+    KeyError
+        If the representations, labels or split are missing.
+    ValueError
+        If an argument is out of range, or there are too few cells with a label and both
+        representations.
+
     Notes
     -----
     Written to ``mdata``: ``obs["indiseek_theta"]`` (NaN for cells that are not used or lack the
@@ -137,14 +145,6 @@ def modality_importance(
     labels and cells, by which later changes are detected). For representations other than the
     specific one, its name is appended (``obs["indiseek_theta_shared"]``, ...). Nothing is written
     if an error is raised.
-
-    Raises
-    ------
-    KeyError
-        If the representations, labels or split are missing.
-    ValueError
-        If an argument is out of range, or there are too few cells with a label and both
-        representations.
 
     Examples
     --------

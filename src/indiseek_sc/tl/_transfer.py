@@ -46,11 +46,6 @@ def transfer_labels(
     One row for each cell of the query, with ``label`` and ``confidence``; missing for cells without
     the representation.
 
-    Notes
-    -----
-    Written to ``query``: ``obs["indiseek_<label_key>"]`` and
-    ``obs["indiseek_<label_key>_confidence"]``. Nothing is written if an error is raised.
-
     Raises
     ------
     KeyError
@@ -58,6 +53,11 @@ def transfer_labels(
     ValueError
         If the representations belong to different models, no cell of the reference has both a
         representation and a label, or ``n_neighbors`` is below 1.
+
+    Notes
+    -----
+    Written to ``query``: ``obs["indiseek_<label_key>"]`` and
+    ``obs["indiseek_<label_key>_confidence"]``. Nothing is written if an error is raised.
 
     Examples
     --------

@@ -67,6 +67,14 @@ def wnn_neighbors(
     Indices, shape ``(n_cells, n_neighbors)``, distances of the same shape and weights of RNA, shape
     ``(n_cells,)``, for all cells of ``mdata``; -1 and NaN for cells that lack a modality.
 
+    Raises
+    ------
+    KeyError
+        If a modality or embedding is missing.
+    ValueError
+        If an embedding is not a finite matrix, an argument is out of range, or fewer than 2 cells
+        have both modalities.
+
     Notes
     -----
     Written to ``mdata``: ``obsp["<key_added>_connectivities"]``, ``obsp["<key_added>_distances"]``
@@ -75,14 +83,6 @@ def wnn_neighbors(
     without scaling, by which UMAP places disconnected components; and the weights, as written by
     :func:`wnn_weights`. Cells that lack a modality have no neighbours and are 0 in that ``obsm``;
     remove them before clustering. Nothing is written if an error is raised.
-
-    Raises
-    ------
-    KeyError
-        If a modality or embedding is missing.
-    ValueError
-        If an embedding is not a finite matrix, an argument is out of range, or fewer than 2 cells
-        have both modalities.
 
     Examples
     --------

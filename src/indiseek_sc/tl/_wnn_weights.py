@@ -295,12 +295,6 @@ def wnn_weights(
     One row per cell of ``mdata`` and one column per modality; rows sum to 1. NaN for cells that are
     absent from a modality or NaN in its embedding.
 
-    Notes
-    -----
-    Written to ``mdata``: ``obs["<modality>:wnn_weight"]`` for both modalities, and
-    ``uns["indiseek_wnn"]`` (the source and the arguments). Nothing is written if an error is
-    raised.
-
     Raises
     ------
     KeyError
@@ -308,6 +302,12 @@ def wnn_weights(
     ValueError
         If an embedding is not a finite matrix, an argument is out of range, or fewer than 2 cells
         have both modalities.
+
+    Notes
+    -----
+    Written to ``mdata``: ``obs["<modality>:wnn_weight"]`` for both modalities, and
+    ``uns["indiseek_wnn"]`` (the source and the arguments). Nothing is written if an error is
+    raised.
 
     Examples
     --------
