@@ -71,10 +71,15 @@ def lambda_path(
     ValueError
         If no lambda has both a leak ratio and a gain.
 
-    Examples -------- >>> from types import SimpleNamespace >>> table = pd.DataFrame({"lambda":
-    [10.0, 100.0], "leak_ratio": [0.0, 0.01], "gain": [0.7, 0.9]}) >>> path =
-    SimpleNamespace(table=table.assign(modality="rna"), chosen=100.0, tolerance=0.02) >>> ax =
-    isk.pl.lambda_path(path, show=False) >>> ax.get_ylabel() 'gain (100 % is best)'
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> table = pd.DataFrame({"lambda": [10.0, 100.0], "leak_ratio": [0.0, 0.01]})
+    >>> table = table.assign(gain=[0.7, 0.9])
+    >>> path = SimpleNamespace(table=table.assign(modality="rna"), chosen=100.0, tolerance=0.02)
+    >>> ax = isk.pl.lambda_path(path, show=False)
+    >>> ax.get_ylabel()
+    'gain (100 % is best)'
     """
     table = _find_points(path)
     with one_panel(ax, inches(COLUMN, 68), show) as (ax, show):

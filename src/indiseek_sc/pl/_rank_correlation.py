@@ -87,7 +87,7 @@ def rank_correlation(
 
     Examples
     --------
-    >>> mdata.obs["indiseek_wnn_weight_rna"] = np.linspace(0, 1, mdata.n_obs)  # see tl.wnn_weights
+    >>> mdata.obs["rna:wnn_weight"] = np.linspace(0, 1, mdata.n_obs)  # see tl.wnn_weights
     >>> _ = isk.tl.modality_importance(mdata, "cell_type")
     >>> _ = isk.tl.rank_correlation(mdata, "cell_type", latents=("specific",), n_bootstrap=10)
     >>> axes = isk.pl.rank_correlation(mdata, show=False)

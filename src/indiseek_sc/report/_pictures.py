@@ -202,7 +202,7 @@ def _independence_pictures(material: Material) -> Iterator[Picture]:
     yield Picture(
         "audit",
         "independence",
-        "Audit figures and their aims",
+        "Main audit results and their aims",
         "Results of independently trained probes on cells that were not used for training. A bar should extend beyond the "
         "mark of its aim; the bar of the leak ratio, which has its own axis, should end before it.",
         lambda: pl.audit(material.audit, show=False),
