@@ -456,3 +456,11 @@ def test_real_data(pbmc_covid: MuData):
     model = TinyModel(pbmc_covid)
     assert model.registry_["setup_args"]["rna_input"] == model.registry_["setup_args"]["adt_input"] == "counts"
     assert model._validate_anndata() is pbmc_covid
+
+
+def test_a_copy_is_set_up_beside_the_original(pbmc_small):
+    IndiSeek.setup_mudata(pbmc_small, batch_key="batch")
+    copy = pbmc_small[:300].copy()
+    IndiSeek.setup_mudata(copy)
+    assert IndiSeek(pbmc_small).registry_["setup_args"]["batch_key"] == "batch"
+    assert IndiSeek(copy).registry_["setup_args"]["batch_key"] is None

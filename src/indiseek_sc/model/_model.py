@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from indiseek_sc.module import Independence, Preset
     from indiseek_sc.train import Split
 
+SCVI_UUID = "_scvi_uuid"
+"""``uns``: identifier under which scvi-tools keeps what it knows of data that were set up."""
+
 
 class IndiSeek(BaseModelClass):
     r"""Model of shared and modality-specific representations of RNA and surface proteins.
@@ -342,6 +345,10 @@ class IndiSeek(BaseModelClass):
         check_flag("check_sizes", check_sizes)
         if exclude is not None and not isinstance(exclude, str):
             setup_method_args["setup_args"]["exclude"] = check_several("exclude", exclude)
+        # A copy carries the identifier of the original, under which scvi-tools would forget the original.
+        known = cls._setup_adata_manager_store.get(mdata.uns.get(SCVI_UUID))
+        if known is not None and known.adata is not mdata:
+            del mdata.uns[SCVI_UUID]
         cls.register_manager(_setup.register(mdata, setup_method_args))
 
     @classmethod
