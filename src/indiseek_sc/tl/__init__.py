@@ -1,6 +1,6 @@
 """Tools: analyses of the representations in a MuData, whose results are written back into it."""
 
-import indiseek_sc._accessor
+from indiseek_sc._accessor import IndiSeekAccessor
 from indiseek_sc.tl._attribution import attribution_enrichment, block_attribution, write_attribution
 from indiseek_sc.tl._clusters import ClusterComparison, compare_clusters
 from indiseek_sc.tl._dimension_markers import dimension_markers
@@ -16,6 +16,7 @@ from indiseek_sc.tl._wnn_weights import WnnWeights, find_wnn_weights, wnn_weight
 __all__ = [
     "TECHNICAL_R2",
     "ClusterComparison",
+    "IndiSeekAccessor",
     "WnnWeights",
     "attribution_enrichment",
     "block_attribution",
