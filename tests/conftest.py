@@ -15,9 +15,11 @@ from indiseek_sc.datasets import pbmc_covid as read_pbmc_covid
 ROOT = Path(__file__).parents[1]
 
 matplotlib.use("Agg")
-# Sums in floating point depend on how many threads share them; on busy machines, one is also the fastest for small networks.
+# Sums in floating point depend on how many threads share them; on busy machines, one is also the
+# fastest for small networks.
 torch.set_num_threads(1)
-# For the processes that run the tests, which start after this: where Numba uses more threads, torch does so too from then on.
+# For the processes that run the tests, which start after this: where Numba uses more threads, torch
+# does so too from then on.
 for _library in ("NUMBA", "OMP", "OPENBLAS"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 

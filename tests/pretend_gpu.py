@@ -1,9 +1,10 @@
-"""A GPU that is pretended on a CPU, to find tensors on the wrong device and steps that wait for the host.
+"""Simulation of a GPU on a CPU, to detect tensors on the wrong device and synchronisation in steps.
 
-Every tensor stays a CPU tensor, so results are those of a CPU to the bit; that it "lies on the GPU" is noted of its storage. Operations
-on tensors of both devices raise an error as on CUDA, ``numpy()`` of a GPU tensor too, and transfers and scalars that the host asks for
-are counted by the line that asked. What only a real device shows (speed, memory, kernels that differ, its own random numbers) it does
-not show.
+Every tensor stays a CPU tensor, so results are those of a CPU to the bit; that it "lies on the GPU"
+is noted of its storage. Operations on tensors of both devices raise an error as on CUDA,
+``numpy()`` of a GPU tensor too, and transfers and scalars that the host asks for are counted by the
+line that asked. What only a real device shows (speed, memory, kernels that differ, its own random
+numbers) it does not show.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
 MADE_OF_DATA = {"tensor", "as_tensor", "asarray", "new_tensor", "from_numpy"}
-"""Functions whose result no operation made."""
+"""Functions whose results are not created by operations."""
 
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put"}
 COPYING = {"copy_", "copy", "_to_copy", "set_", "fill_"}
@@ -34,15 +35,15 @@ WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "_linalg_
 
 
 class PretendGpu:
-    """What lies on the GPU, and what the host waited for."""
+    """Records tensors on the simulated GPU, and synchronisations with the host."""
 
     def __init__(self) -> None:
         self.storages: dict[int, StorageWeakRef] = {}
         self.waits: Counter[tuple[str, str]] = Counter()
-        """How often, by what it was and the line of Python that asked for it."""
+        """Number of synchronisations, by operation and line of code."""
 
     def has(self, x: Any) -> bool:
-        """Whether a tensor or a storage lies on the GPU."""
+        """Return whether a tensor or a storage is on the GPU."""
         if isinstance(x, Tensor):
             while torch._C._functorch.is_functorch_wrapped_tensor(x):
                 x = torch._C._functorch.get_unwrapped(x)
@@ -54,12 +55,12 @@ class PretendGpu:
         return kept is not None and not kept.expired()
 
     def device_of(self, x: Tensor) -> torch.device:
-        """The device that a tensor has in the eyes of Python; there are others, on which torch works out shapes."""
+        """Return the simulated device of a tensor; meta tensors keep their own."""
         real = torch._C.TensorBase.device.__get__(x)
         return CUDA if real == CPU and self.has(x) else real
 
     def put(self, x: Tensor | torch.UntypedStorage) -> Any:
-        """Note that a tensor or a storage lies on the GPU."""
+        """Mark a tensor or a storage as being on the GPU."""
         storage = x
         if isinstance(x, Tensor):
             if torch._C.TensorBase.device.__get__(x) != CPU:
@@ -73,14 +74,14 @@ class PretendGpu:
         return x
 
     def count(self, what: str) -> None:
-        """Count a wait, by the innermost line outside torch."""
+        """Count a synchronisation, by the innermost line outside torch."""
         frames = (f"{f.f_latent.co_filename}:{line}" for f, line in traceback.walk_stack(sys._getframe(1)))
         outside = (frame for frame in frames if "/torch/" not in frame and __file__ not in frame and "<" not in frame)
         self.waits[what, next(outside, "?")] += 1
 
 
 def find_tensors(tree: Any) -> list[Tensor]:
-    """All tensors in nested lists, tuples and dictionaries; torch's own walk of trees takes most of the time of a test."""
+    """Return all tensors in nested lists, tuples and dictionaries; torch's pytree is too slow."""
     if isinstance(tree, Tensor):
         return [tree]
     if not isinstance(tree, list | tuple | dict):
@@ -99,13 +100,13 @@ def _is_cuda(device: Any) -> bool:
 
 
 class _Calls(TorchFunctionMode):
-    """Sees what Python calls: moves, new tensors, and what asks for values."""
+    """Intercepts functions called from Python: transfers, new tensors, and access to values."""
 
     def __init__(self, gpu: PretendGpu) -> None:
         super().__init__()
         self.gpu = gpu
-        self.forced: bool | None = None  # where results go, whatever the inputs
-        self.ambient = False  # where tensors go that C++ makes of nothing
+        self.forced: bool | None = None  # device of results, whatever the inputs
+        self.ambient = False  # device of tensors created in C++
 
     @contextmanager
     def during(self, **state: bool | None) -> Iterator[None]:
@@ -168,7 +169,7 @@ class _Calls(TorchFunctionMode):
 
 
 class _Operations(TorchDispatchMode):
-    """Sees every operation, of backward passes too: checks its inputs, and notes where its results lie."""
+    """Intercepts every operation, also in backward passes: checks inputs and marks results."""
 
     def __init__(self, gpu: PretendGpu, calls: _Calls) -> None:
         super().__init__()
@@ -188,7 +189,7 @@ class _Operations(TorchDispatchMode):
         if goal:
             theirs = {id(x) for x in off}
             for x in find_tensors(result):
-                # What a function returns of its CPU inputs, such as a view of a scalar, stays there.
+                # Results that alias CPU inputs, such as a view of a scalar, stay on the CPU.
                 if id(x) not in theirs and not self._shares(x, off):
                     self.gpu.put(x)
         return result
@@ -226,7 +227,7 @@ class _Operations(TorchDispatchMode):
 
 @contextmanager
 def pretend_gpu() -> Iterator[PretendGpu]:
-    """Let torch and Lightning find one GPU within the block."""
+    """Make torch and Lightning detect one GPU within the block."""
     gpu = PretendGpu()
     calls = _Calls(gpu)
     operations = _Operations(gpu, calls)
@@ -268,7 +269,7 @@ def pretend_gpu() -> Iterator[PretendGpu]:
                 stack.enter_context(patch.object(module, "_engine_run_backward", backward))
         stack.enter_context(patch.object(torch._C._nn, "_parse_to", parse_to))
         for kernels in ("_get_foreach_kernels_supported_devices", "_get_fused_kernels_supported_devices"):
-            # Of several tensors at once optimisers would compute in another order than on a CPU.
+            # With foreach, optimisers would compute in another order than on a CPU.
             stack.enter_context(patch.object(torch.utils._foreach_utils, kernels, list))
         stack.enter_context(
             patch.object(Tensor, "device", property(lambda x: CUDA if gpu.has(x) else CPU), create=True)

@@ -1,4 +1,4 @@
-"""The direction of imports."""
+"""Imports between packages follow the layers of the architecture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import indiseek_sc
 PACKAGE = Path(indiseek_sc.__file__).parent
 
 NAMES = {"_checks", "_keys", "_recognise", "_text"}
-"""What every layer that knows modalities may read: the keys that are written, checks and words for error messages."""
+"""Modules that every layer may import: keys, checks and error messages."""
 
 MAY_IMPORT: dict[str, set[str]] = {
     "nn": NAMES,
@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_recognise": {"_keys", "_text"},
     "_text": set(),
 }
-"""The other parts of the package that a part may import, be it in a function or for types alone."""
+"""Packages that a package may import, including imports in functions and for types."""
 
 FOREIGN = {
     "nn": {"pyro", "torch"},
@@ -49,11 +49,11 @@ FOREIGN = {
     "pl": {"matplotlib", "numpy", "pandas", "mudata"},
     "report": {"PIL", "jinja2", "matplotlib", "mudata", "numpy", "pandas"},
 }
-"""The libraries that a part may import, where that is bounded: arrays in the depths, no statistics in figures."""
+"""Libraries that a package may import, if restricted."""
 
 
 def find_imports(file: Path, package: Path) -> Iterator[str]:
-    """Dotted names of all that a file imports, wherever in it, with relative imports resolved."""
+    """Yield dotted names of all imports in a file, with relative imports resolved."""
     parent = [package.name, *file.relative_to(package).parent.parts]
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
@@ -68,7 +68,7 @@ def find_imports(file: Path, package: Path) -> Iterator[str]:
 
 
 def layer_of(file: Path, package: Path) -> str:
-    """Return the first folder of the package that a file is in, or the file's own name."""
+    """Return the top-level folder of a file within the package, or the name of the file."""
     return file.relative_to(package).parts[0].removesuffix(".py")
 
 
@@ -90,11 +90,11 @@ def find_wrong_imports(package: Path) -> list[str]:
     return wrong
 
 
-def test_imports_point_down():
+def test_imports_follow_the_layers():
     assert find_wrong_imports(PACKAGE) == []
 
 
-def test_the_order_has_no_circle():
+def test_layers_have_no_cycle():
     left = {layer: set(below) for layer, below in MAY_IMPORT.items()}
     while free := [layer for layer, below in left.items() if not below & set(left)]:
         for layer in free:
@@ -102,12 +102,12 @@ def test_the_order_has_no_circle():
     assert not left
 
 
-def test_every_part_has_its_place():
+def test_every_package_has_a_layer():
     parts = {layer_of(file, PACKAGE) for file in PACKAGE.rglob("*.py")} - {"__init__"}
     assert parts <= set(MAY_IMPORT)
 
 
-def test_only_the_model_sees_both_mudata_and_torch():
+def test_only_the_model_imports_both_mudata_and_torch():
     both = set()
     for file in PACKAGE.rglob("*.py"):
         libraries = {name.split(".")[0] for name in find_imports(file, PACKAGE)}
@@ -126,8 +126,8 @@ def test_no_private_names_of_scvi_tools():
     assert private == []
 
 
-def test_no_private_name_crosses_parts():
-    """What another part needs is exported by the ``__init__`` of its own; what all may read is at the top level."""
+def test_no_private_names_of_other_packages():
+    """Packages import only names exported by the ``__init__`` of another package, and top-level modules."""
     private = [
         f"{file.relative_to(PACKAGE)} imports {name}"
         for file in PACKAGE.rglob("*.py")
@@ -160,7 +160,7 @@ def test_no_private_name_crosses_parts():
         ("_keys.py", "from indiseek_sc.module import Settings"),
     ],
 )
-def test_wrong_imports_are_found(tmp_path, file, line):
+def test_invalid_imports_are_detected(tmp_path, file, line):
     path = tmp_path / "indiseek_sc" / file
     path.parent.mkdir(parents=True)
     path.write_text(f"from __future__ import annotations\n{line}\n")
@@ -175,7 +175,7 @@ def test_wrong_imports_are_found(tmp_path, file, line):
         ("__init__.py", "from indiseek_sc import tl\nfrom indiseek_sc.model import IndiSeek"),
     ],
 )
-def test_right_imports_are_let_through(tmp_path, file, line):
+def test_valid_imports_are_accepted(tmp_path, file, line):
     path = tmp_path / "indiseek_sc" / file
     path.parent.mkdir(parents=True)
     path.write_text(f"{line}\n")

@@ -1,4 +1,4 @@
-"""One name, one number, one list: what is given as another type is refused by the name of the argument, whatever the function."""
+"""Arguments of the wrong type raise an error that names the argument, in all functions."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from indiseek_sc._checks import check_flag, check_name, check_number, check_shar
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
-def test_whole_numbers_of_numpy_are_whole_numbers(value: Any) -> None:
+def test_integers_of_numpy_are_accepted(value: Any) -> None:
     found = check_whole("n", value, 1)
     assert (found, type(found)) == (3, int)
 
 
 @pytest.mark.parametrize("value", [3.0, "3", None, True, np.array([3]), [3]])
-def test_what_is_no_whole_number(value: Any) -> None:
+def test_invalid_integers_raise(value: Any) -> None:
     with pytest.raises(ValueError, match="^n must be a whole number, but is "):
         check_whole("n", value, 1)
 
@@ -47,9 +47,9 @@ def test_ranges_of_numbers() -> None:
 def test_names() -> None:
     assert type(check_name("kind", np.str_("rna"), ["rna", "adt"])) is str
     for value in (None, ["rna"], np.array(["rna"]), 3):
-        with pytest.raises(ValueError, match=r"^kind must be one name, but is .*\. There is: 'rna', 'adt'\.$"):
+        with pytest.raises(ValueError, match=r"^kind must be one name, but is .*\. Available: 'rna', 'adt'\.$"):
             check_name("kind", value, {"rna": 1, "adt": 2})
-    with pytest.raises(ValueError, match="kind='Rna' is not known. There is: 'rna'. Did you mean 'rna'?"):
+    with pytest.raises(ValueError, match="kind='Rna' is not known. Available: 'rna'. Did you mean 'rna'?"):
         check_name("kind", "Rna", ["rna"])
 
 
@@ -154,7 +154,7 @@ MDATA: list[Callable[[Any], Any]] = [
 
 @pytest.mark.parametrize("value", [None, ["cell_type"], 5, np.array(["a", "b"])], ids=str)
 @pytest.mark.parametrize("argument", NAMES)
-def test_one_name_is_asked_for(model: IndiSeek, argument: str, value: Any) -> None:
+def test_invalid_names_raise(model: IndiSeek, argument: str, value: Any) -> None:
     before = model.adata.uns.keys()
     with pytest.raises((ValueError, KeyError), match=f"{argument.split()[0]}\\b"):
         NAMES[argument](model, list(value) if isinstance(value, np.ndarray) else value)
@@ -164,19 +164,19 @@ def test_one_name_is_asked_for(model: IndiSeek, argument: str, value: Any) -> No
 
 @pytest.mark.parametrize("value", ["5", [5], {}], ids=str)
 @pytest.mark.parametrize("argument", NUMBERS)
-def test_a_number_is_asked_for(model: IndiSeek, argument: str, value: Any) -> None:
+def test_invalid_numbers_raise(model: IndiSeek, argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{argument.split()[0]}(=.*)? must be"):
         NUMBERS[argument](model, value)
 
 
 @pytest.mark.parametrize("value", [None, "mdata", 5, pd.Series([1])], ids=["None", "text", "number", "series"])
 @pytest.mark.parametrize("call", MDATA)
-def test_a_mudata_is_asked_for(call: Callable, value: Any) -> None:
+def test_other_objects_than_mudata_raise(call: Callable, value: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="^mdata"):
         call(value)
 
 
-def test_names_and_numbers_of_numpy_do(model: IndiSeek) -> None:
+def test_numpy_scalars_are_accepted(model: IndiSeek) -> None:
     table = tl.modality_importance(
         model.adata, np.str_("cell_type"), latent=np.str_("shared"), n_neighbors=np.int64(5), n_bootstrap=np.int32(5)
     )

@@ -1,4 +1,4 @@
-"""Everything that a model does, on a pretended GPU: nothing on the wrong device, results of a CPU to the bit, no step that waits."""
+"""Models on a simulated GPU: devices of tensors, bitwise agreement with the CPU, and no synchronisation in steps."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def draw_counts(n_cells: int = 160) -> MuData:
-    """Synthetic counts of two batches."""
+    """Return synthetic counts of two batches."""
     mdata = synthetic.make("S6", n_cells)
     mdata.obs["donor"] = np.array(["a", "b"])[np.arange(n_cells) % 2]
     mdata.obs["label"] = np.array(["x", "y", "z"])[np.arange(n_cells) % 3]
@@ -72,13 +72,13 @@ def assert_same_latents(first: dict[str, np.ndarray], second: dict[str, np.ndarr
 
 
 def run_on_both(act: Callable[[str], Any]) -> tuple[Any, Any]:
-    """Return what a function of the accelerator returns on the CPU and on the pretended GPU."""
+    """Return the results of a function on the CPU and on the simulated GPU."""
     on_cpu = act("cpu")
     with pretend_gpu():
         return on_cpu, act("gpu")
 
 
-# What is pretended
+# The simulated GPU
 
 
 @pytest.mark.parametrize(
@@ -96,14 +96,14 @@ def run_on_both(act: Callable[[str], Any]) -> tuple[Any, Any]:
         lambda here, there: there.numpy(),
     ],
 )
-def test_tensors_of_two_devices_do_not_mix(gpu: PretendGpu, mix: Callable) -> None:
+def test_mixing_devices_raises(gpu: PretendGpu, mix: Callable) -> None:
     here, there = torch.eye(2), torch.eye(2, device="cuda")
     assert (here.is_cuda, there.is_cuda, str(there.device)) == (False, True, "cuda:0")
     with pytest.raises((RuntimeError, TypeError), match="pretended"):
         mix(here, there)
 
 
-def test_what_is_made_on_the_device_stays_there(gpu: PretendGpu) -> None:
+def test_tensors_created_on_the_device_stay_there(gpu: PretendGpu) -> None:
     there = torch.randn(4, 3).cuda().requires_grad_()
     scalar = torch.tensor(2.0)
     made = [
@@ -138,7 +138,7 @@ def test_what_is_made_on_the_device_stays_there(gpu: PretendGpu) -> None:
         assert network[0].weight.is_cuda
 
 
-def test_waits_are_counted_and_all_is_put_back() -> None:
+def test_synchronisations_are_counted_and_patches_removed() -> None:
     with pretend_gpu() as gpu:
         there = torch.eye(3, device="cuda")
         gpu.waits.clear()
@@ -158,10 +158,10 @@ def test_waits_are_counted_and_all_is_put_back() -> None:
     assert "device" not in vars(torch.Tensor)
 
 
-# Training and what follows
+# Training and analysis
 
 
-def test_auto_takes_the_gpu_and_a_cpu_is_a_cpu(gpu: PretendGpu) -> None:
+def test_auto_selects_the_gpu(gpu: PretendGpu) -> None:
     model = make_model()
     model.train(**SHORT)
     assert model.device == torch.device("cuda", 0)
@@ -179,7 +179,7 @@ def test_auto_takes_the_gpu_and_a_cpu_is_a_cpu(gpu: PretendGpu) -> None:
         *((name, {}) for name, method in METHODS.items() if method.model._module_cls is not IndiSeekModule),
     ],
 )
-def test_methods_train_on_the_gpu_as_on_the_cpu(method: str, train: dict[str, Any]) -> None:
+def test_training_agrees_between_gpu_and_cpu(method: str, train: dict[str, Any]) -> None:
     def act(accelerator: str) -> dict[str, np.ndarray]:
         model = make_model(method=method)
         model.train(**SHORT, accelerator=accelerator, held_out=HELD_OUT, **train)
@@ -205,7 +205,7 @@ def on_gpu(on_cpu: IndiSeek, gpu: PretendGpu) -> IndiSeek:
     return model
 
 
-def test_what_a_trained_model_does(on_cpu: IndiSeek, on_gpu: IndiSeek) -> None:
+def test_methods_of_a_trained_model(on_cpu: IndiSeek, on_gpu: IndiSeek) -> None:
     assert_same_latents(get_latents(on_cpu), get_latents(on_gpu))
     pd.testing.assert_frame_equal(on_cpu.audit().table, on_gpu.audit().table)
     for pair in (("rna", "adt"), ("adt", "rna")):
@@ -223,18 +223,18 @@ def test_what_a_trained_model_does(on_cpu: IndiSeek, on_gpu: IndiSeek) -> None:
     for method in ("jacobian", "permutation", "probe"):
         arguments = {"modality": "adt", "method": method, "max_cells": 30, "n_repeats": 1}
         first, second = (model.feature_importance(**arguments) for model in (on_cpu, on_gpu))
-        # The Jacobian is computed by functions of functions, which torch sums in another order where it is looked at.
+        # torch.func sums in another order if operations are intercepted.
         pd.testing.assert_frame_equal(first, second, rtol=1e-4, atol=1e-6)
 
 
-def test_the_report_of_a_model_on_the_gpu(on_gpu: IndiSeek, tmp_path) -> None:
+def test_report_of_a_model_on_the_gpu(on_gpu: IndiSeek, tmp_path) -> None:
     on_gpu.write_latents()
     tl.modality_importance(on_gpu.adata, "label")
     on_gpu.report(tmp_path / "report.html", label_key="label")
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
-def test_training_goes_on_across_devices(on_cpu: IndiSeek, gpu: PretendGpu) -> None:
+def test_training_continues_on_another_device(on_cpu: IndiSeek, gpu: PretendGpu) -> None:
     def go_on(accelerator: str) -> tuple[IndiSeek, pd.DataFrame]:
         model = make_model()
         model.train(**{**CPU, "accelerator": {"gpu": "cpu", "cpu": "gpu"}[accelerator]}, held_out=HELD_OUT)
@@ -248,7 +248,7 @@ def test_training_goes_on_across_devices(on_cpu: IndiSeek, gpu: PretendGpu) -> N
     assert_same_latents(get_latents(first), get_latents(second))
 
 
-def test_models_are_loaded_on_the_other_device(on_cpu: IndiSeek, on_gpu: IndiSeek, tmp_path) -> None:
+def test_models_load_on_another_device(on_cpu: IndiSeek, on_gpu: IndiSeek, tmp_path) -> None:
     expected = get_latents(on_cpu)
     for model, accelerator in ((on_gpu, "cpu"), (on_cpu, "gpu"), (on_gpu, "gpu")):
         folder = str(tmp_path / f"{model.device.type}_{accelerator}")
@@ -259,7 +259,7 @@ def test_models_are_loaded_on_the_other_device(on_cpu: IndiSeek, on_gpu: IndiSee
         loaded.train(**CPU, stages=("specific",))
 
 
-def test_training_goes_on_from_a_checkpoint_on_the_device(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_resumes_from_a_checkpoint_on_the_device(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Killed(BaseException):
         pass
 
@@ -289,13 +289,13 @@ CLOSED_FORMS = (
     "_whitening.py",
     "_encoder_decoders.py",
 )
-"""Files with what is computed once a stage; how often they try depends on the data."""
+"""Files with computations once per stage, whose number of iterations depends on the data."""
 
 
 @pytest.mark.parametrize("method", ["indiseek", "indiseek_literal", "factorized_cl", "info_disen", "joint_opt"])
-def test_no_step_waits_for_the_device(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With more steps in each of as many epochs, the host waits as often."""
-    monkeypatch.setattr(_stages, "needs_flow", lambda *_: True)  # the same stages, whatever the data show
+def test_steps_do_not_synchronise(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of synchronisations does not depend on the number of steps per epoch."""
+    monkeypatch.setattr(_stages, "needs_flow", lambda *_: True)  # the same stages for all data
 
     def count(n_steps: int) -> int:
         model = make_model(draw_counts(300), method)
@@ -315,13 +315,13 @@ def test_no_step_waits_for_the_device(method: str, monkeypatch: pytest.MonkeyPat
     assert count(2) == count(7)
 
 
-# A real one
+# A real GPU
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("method", ["indiseek", "indiseek_literal"])
-def test_a_real_gpu_agrees_with_the_cpu(method: str) -> None:
-    """Closed forms to rounding; networks, whose random numbers a GPU draws itself, as closely as two seeds on a CPU agree."""
+def test_real_gpu_agrees_with_the_cpu(method: str) -> None:
+    """Closed-form results agree to rounding; networks agree as well as two seeds on a CPU."""
     if not torch.cuda.is_available():
         pytest.skip("torch finds no GPU here")
     untrained = {"max_epochs": 0, "enable_progress_bar": False, "held_out": HELD_OUT}
@@ -332,7 +332,7 @@ def test_a_real_gpu_agrees_with_the_cpu(method: str) -> None:
         features[accelerator] = model.get_features(modality="rna")
         latents[accelerator] = get_latents(model)
     np.testing.assert_allclose(features["gpu"], features["cpu"], atol=1e-4)
-    if method == "indiseek":  # from closed forms alone; the published recipe starts at random
+    if method == "indiseek":  # closed-form initialisation; the paper's preset starts at random
         for name in ("shared_rna", "shared_adt"):
             np.testing.assert_allclose(latents["gpu"][name], latents["cpu"][name], atol=1e-2)
     tables = {}

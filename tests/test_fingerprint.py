@@ -1,4 +1,4 @@
-"""Results that are of other representations, labels or cells than are there now are known for it, and made again where that is possible."""
+"""Results computed from other representations, labels or cells are detected, and recomputed if possible."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize("place", PLACES, ids=str)
-def test_a_fingerprint_is_that_of_the_values(cells: MuData, place: Place, tmp_path) -> None:
+def test_fingerprint_depends_on_the_values(cells: MuData, place: Place, tmp_path) -> None:
     mark = take_fingerprint(cells, place)
     assert mark == take_fingerprint(cells.copy(), place)
     cells.write(tmp_path / "cells.h5mu")
@@ -72,7 +72,7 @@ def test_a_fingerprint_is_that_of_the_values(cells: MuData, place: Place, tmp_pa
     assert mark == take_fingerprint(cells, place)
 
 
-def test_what_is_gone_has_changed(cells: MuData) -> None:
+def test_deleted_inputs_count_as_changed(cells: MuData) -> None:
     note_inputs(cells, "result", PLACES)
     assert find_changed(cells, "result") == []
     assert find_changed(cells, "another") == []
@@ -109,7 +109,7 @@ RESULTS: dict[str, tuple[Callable, list[Callable]]] = {
 
 
 @pytest.mark.parametrize("name", RESULTS)
-def test_figures_of_old_results_say_so(cells: MuData, name: str, tmp_path) -> None:
+def test_figures_of_outdated_results_warn(cells: MuData, name: str, tmp_path) -> None:
     make, figures = RESULTS[name]
 
     def draw_without_a_word() -> None:
@@ -136,7 +136,7 @@ def test_figures_of_old_results_say_so(cells: MuData, name: str, tmp_path) -> No
         draw_without_a_word()
 
 
-def test_a_report_makes_old_tables_again_as_they_were_asked_for(cells: MuData, tmp_path) -> None:
+def test_report_recomputes_outdated_tables(cells: MuData, tmp_path) -> None:
     from indiseek_sc.report._compute import compute_missing
 
     tl.modality_importance(cells, "cell_type", n_neighbors=5, n_bootstrap=7)
@@ -146,7 +146,7 @@ def test_a_report_makes_old_tables_again_as_they_were_asked_for(cells: MuData, t
     wanted = tl.modality_importance(cells.copy(), "cell_type", n_neighbors=5, n_bootstrap=7)
     failures = compute_missing(cells, "cell_type", None, None, compare=False, seed=3)
     pd.testing.assert_frame_equal(cells.uns[_keys.IMPORTANCE], wanted)
-    assert _keys.CLUSTERS not in cells.uns  # it takes minutes, and is not shown as if it were of these representations
+    assert _keys.CLUSTERS not in cells.uns  # too slow to recompute, and not shown
     assert "compare" in failures[_keys.CLUSTERS]
     path = tmp_path / "report.html"
     write_report(path, cells, label_key="cell_type")
@@ -162,14 +162,14 @@ def trained() -> IndiSeek:
     return model
 
 
-def test_maps_that_were_there_before_the_representations_are_known(trained: IndiSeek, tmp_path) -> None:
+def test_older_umaps_are_recognised(trained: IndiSeek, tmp_path) -> None:
     mdata = trained.adata
     mdata.obsm["X_umap"] = np.random.default_rng(0).normal(size=(mdata.n_obs, 2))
     trained.write_latents()
     with pytest.warns(UserWarning, match=r"obsm\['X_umap'\] was computed before the representations"):
         pl.umap(mdata, show=False)
     mdata.obsm["X_umap"] = mdata.obsm[_keys.JOINT][:, :2]  # as scanpy would
-    trained.write_latents()  # the same again
+    trained.write_latents()  # unchanged
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         pl.umap(mdata, show=False)

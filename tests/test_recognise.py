@@ -18,11 +18,11 @@ anti-human_IgG_Fc Ig_light_chain_kappa CTLA4 CD3-control-free
 @pytest.mark.parametrize(
     ("kind", "names"), [("isotype controls", CONTROLS), ("hashtags", HASHTAGS), ("unmapped", ["unmapped", "no_match"])]
 )
-def test_rows_that_are_no_proteins_are_known_by_their_names(kind: str, names: list[str]):
+def test_features_that_are_not_proteins_are_recognised(kind: str, names: list[str]):
     assert find_not_proteins([*PROTEINS, *names]) == {kind: names}
 
 
-def test_roles_are_known_by_names_of_modalities_and_types():
+def test_roles_are_recognised_by_name():
     for name in ("rna", "RNA", "gex", "Gene Expression"):
         assert role_of(name) == "rna"
     for name in ("adt", "prot", "Protein", "AB", "Antibody Capture"):
@@ -31,15 +31,15 @@ def test_roles_are_known_by_names_of_modalities_and_types():
         assert role_of(name) is None
 
 
-def test_peaks_are_known_by_their_names():
+def test_genomic_regions_are_recognised():
     assert are_peaks(["chr1-1000-1500", "chrX:20000-20500", "GL000205.2-67850-68750"])
     assert not are_peaks(["CD3", "HLA-DR", "TCR-1-2", "MT-CO1", "chr1-1000-1500"])
     assert not are_peaks([])
 
 
-def test_unknown_names_are_told_with_near_ones():
+def test_error_suggests_similar_names():
     check_known("exclude", ["IgG1"], ["CD3", "IgG1"])
     with pytest.raises(ValueError, match=r"exclude: there is no 'igg1'\. Did you mean 'IgG1'"):
         check_known("exclude", ["igg1"], ["CD3", "IgG1"])
-    with pytest.raises(ValueError, match=r"there is no 'x'\. There is: 'CD3'\."):
+    with pytest.raises(ValueError, match=r"there is no 'x'\. Available: 'CD3'\."):
         check_known("exclude", ["x"], ["CD3"])

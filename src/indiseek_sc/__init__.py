@@ -1,4 +1,4 @@
-"""Split what two single-cell modalities share from what each alone knows."""
+"""Separate shared from modality-specific variation in two single-cell modalities."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ __version__ = version("indiseek_sc")
 
 
 def __getattr__(name: str) -> Any:
-    """Import parts when they are first asked for: torch and scvi-tools take seconds, and `indiseek-sc --help` needs neither."""
+    """Import subpackages on first access.
+
+    torch and scvi-tools take seconds to import, and ``indiseek-sc --help`` needs neither.
+    """
     if name == "IndiSeek":
         return import_module("indiseek_sc.model").IndiSeek
     if name == "read":

@@ -1,4 +1,4 @@
-"""Checks of single arguments, whatever type a value has by accident: numbers of numpy are numbers, its text is text."""
+"""Checks of single arguments; scalars of numpy are accepted like those of Python."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def shown(value: Any) -> str:
-    """Return a value as a message has it: numbers and texts of numpy as those of Python."""
+    """Return the representation of a value for a message; scalars of numpy as those of Python."""
     return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number; those of numpy count, True does not."""
+    """Return whether a value is an integer; integers of numpy count, booleans do not."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
@@ -33,7 +33,7 @@ def check_whole(argument: str, value: Any, least: int) -> int:
     Raises
     ------
     ValueError
-        If it is none; the message names the argument.
+        If the value is not such a number; the message names the argument.
     """
     if not is_whole(value):
         raise ValueError(f"{argument} must be a whole number, but is {shown(value)}.")
@@ -44,12 +44,12 @@ def check_whole(argument: str, value: Any, least: int) -> int:
 
 
 def check_number(argument: str, value: Any, *, above_zero: bool = False) -> float:
-    """Return a finite number that is not negative.
+    """Return a finite, non-negative number.
 
     Raises
     ------
     ValueError
-        If it is none; the message names the argument.
+        If the value is not such a number; the message names the argument.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ValueError(f"{argument} must be a number, but is {shown(value)}.")
@@ -69,7 +69,7 @@ def check_flag(argument: str, value: Any) -> bool:
     Raises
     ------
     ValueError
-        If it is neither; the message names the argument.
+        If the value is not a boolean; the message names the argument.
     """
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{argument} must be True or False, but is {shown(value)}.")
@@ -77,12 +77,12 @@ def check_flag(argument: str, value: Any) -> bool:
 
 
 def check_share(argument: str, value: Any) -> float:
-    """Return a number between 0 and 1, which are no shares themselves.
+    """Return a number between 0 and 1, both excluded.
 
     Raises
     ------
     ValueError
-        If it is none; the message names the argument.
+        If the value is not such a number; the message names the argument.
     """
     if not 0 < check_number(argument, value) < 1:
         raise ValueError(f"{argument}={value} must lie between 0 and 1.")
@@ -95,7 +95,7 @@ def check_path(argument: str, value: Any) -> Path:
     Raises
     ------
     ValueError
-        If it is none; the message names the argument.
+        If the value is not a path; the message names the argument.
     """
     if not isinstance(value, str | os.PathLike):
         raise ValueError(f"{argument} must be a path, but is {shown(value)}.")
@@ -108,7 +108,7 @@ def check_mapping(argument: str, value: Any) -> dict[Any, Any]:
     Raises
     ------
     ValueError
-        If it is no mapping; the message names the argument.
+        If the value is not a mapping; the message names the argument.
     """
     if not isinstance(value, Mapping):
         raise ValueError(f"{argument} must be a dictionary, but is {shown(value)}.")
@@ -116,12 +116,12 @@ def check_mapping(argument: str, value: Any) -> dict[Any, Any]:
 
 
 def check_several(argument: str, value: Any) -> list[Any]:
-    """Return a list of what was given one by one or all at once.
+    """Return a list; a single text becomes a list of one element.
 
     Raises
     ------
     ValueError
-        If it is neither text nor several of anything; the message names the argument.
+        If the value is neither text nor iterable; the message names the argument.
     """
     if isinstance(value, str):
         return [str(value)]
@@ -131,12 +131,12 @@ def check_several(argument: str, value: Any) -> list[Any]:
 
 
 def check_name(argument: str, value: Any, existing: Collection[str]) -> str:
-    """Return one name of those that exist.
+    """Return a name that must be one of ``existing``.
 
     Raises
     ------
     ValueError
-        If it is not text (None, or a list of names), or none of these; the message names the argument and lists them.
+        If the value is not text or not among them; the message names the argument and lists them.
     """
     if not isinstance(value, str):
         raise ValueError(f"{argument} must be one name, but is {shown(value)}. {choices('', list(existing))}")

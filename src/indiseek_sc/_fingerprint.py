@@ -1,4 +1,4 @@
-"""What a result in a MuData was made of: fingerprints of representations, labels and cells, noted beside it."""
+"""Provenance of results in a MuData: fingerprints of the inputs, stored beside each result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Place(NamedTuple):
-    """Where something lies that results are made of: an entry of ``obsm``, a column as users name it, or names of cells."""
+    """Location of an input of a result: an entry of ``obsm``, a column of ``obs`` or cell names."""
 
     attribute: str
     key: str = ""
@@ -36,28 +36,31 @@ CELLS = Place("obs_names")
 
 
 def note_inputs(mdata: MuData, key: str, places: Iterable[Place]) -> None:
-    """Note in ``uns``, beside the result ``key``, what it was made of."""
+    """Store the fingerprints of the inputs of the result ``key`` in ``uns``."""
     rows = [{**place._asdict(), "fingerprint": take_fingerprint(mdata, place)} for place in [CELLS, *places]]
     mdata.uns[_note_of(key)] = pd.DataFrame(rows)
 
 
 def is_noted(mdata: MuData, key: str) -> bool:
-    """Whether it is known what the result ``key`` was made of."""
+    """Return whether fingerprints of the inputs of the result ``key`` are stored."""
     return _note_of(key) in mdata.uns
 
 
 def find_changed(mdata: MuData, key: str) -> list[Place]:
-    """Return what is there otherwise, or is there no more, since the result ``key`` was made; nothing if that is not known."""
+    """Return the inputs of the result ``key`` that have changed or disappeared since.
+
+    The list is empty if no fingerprints are stored.
+    """
     return [place for place, noted in _read(mdata, key) if take_fingerprint(mdata, place) != noted]
 
 
 def find_unchanged(mdata: MuData, key: str) -> list[Place]:
-    """Return what is there as it was when it was noted beside ``key``."""
+    """Return the inputs of the result ``key`` that are unchanged."""
     return [place for place, noted in _read(mdata, key) if take_fingerprint(mdata, place) == noted]
 
 
 def take_fingerprint(mdata: MuData, place: Place) -> str:
-    """Return a short text that is another one when the values are; nothing if there are none."""
+    """Return a short hash of the values at a place; empty if there are none."""
     with suppress(KeyError, ValueError):
         if place.attribute == "obs_names":
             return _digest(mdata.obs_names)

@@ -1,61 +1,61 @@
-"""Every name that the package writes into a MuData, in one place."""
+"""All keys that the package writes to a MuData."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 Role = Literal["rna", "adt"]
-"""The part that a modality plays in the model, whatever the user calls it."""
+"""Role of a modality in the model, independent of the user's name for it."""
 
 ROLES: tuple[Role, Role] = ("rna", "adt")
 
 JOINT = "X_indiseek"
-"""``obsm``: the joint representation, made for neighbours and clustering."""
+"""``obsm``: the joint representation, for neighbour graphs and clustering."""
 
 THETA = "indiseek_theta"
-"""``obs``: log ratio of the neighbourhood purities of a cell in the two specific representations."""
+"""``obs``: log ratio of the neighbourhood purities in the two specific representations."""
 
 SPLIT = "indiseek_split"
-"""``obs``: ``train``, ``validation`` or ``test``: what the model did with a cell."""
+"""``obs``: ``train``, ``validation`` or ``test``: the use of each cell by the model."""
 
 PADDED = "indiseek_is_missing"
-"""``var`` of a modality: features that were not measured and are there to make those of a model complete; they are not read."""
+"""``var``: features of the model that were not measured; their values are not read."""
 
 SETTINGS = "indiseek"
-"""``uns``: which modality plays which role, the settings of the model, its version."""
+"""``uns``: roles of modalities, settings of the model, and version."""
 
 MAPS_BEFORE = "indiseek_maps"
-"""``uns``: the UMAPs that were there before the representations were written, and so are not of them."""
+"""``uns``: the UMAPs that existed before the representations were written."""
 
 IMPORTANCE = "indiseek_importance"
 """``uns``: the table of theta by label, with intervals."""
 
 RANK_CORRELATION = "indiseek_rank_correlation"
-"""``uns``: the table of rank correlations of theta with weights of weighted nearest neighbours, by representation."""
+"""``uns``: the table of rank correlations between theta and WNN weights, by representation."""
 
 RETRIEVAL = "indiseek_retrieval"
-"""``uns``: how well cells find themselves in the other modality, by direction."""
+"""``uns``: the table of cross-modal retrieval, by direction."""
 
 CLUSTERS = "indiseek_clusters"
-"""``uns``: how alike the clusters of representations are."""
+"""``uns``: agreement between clusterings of representations."""
 
 DIMENSIONS = "indiseek_dimensions"
-"""``uns``: what each dimension of the specific representations follows."""
+"""``uns``: covariates associated with each dimension of the specific representations."""
 
 ATTRIBUTION = "indiseek_attribution"
-"""``uns``: by modality and kind of representation, what the loadings in ``varm`` are."""
+"""``uns``: description of the loadings in ``varm``, by modality and kind of representation."""
 
 WNN = "indiseek_wnn"
-"""``uns``: what the weights of weighted nearest neighbours were computed from, and how."""
+"""``uns``: inputs and settings of the WNN weights."""
 
 WNN_NEIGHBORS = "wnn"
-"""``uns``: the graph of weighted nearest neighbours, as scanpy notes graphs; the matrices are in ``obsp``."""
+"""``uns``: graph of weighted nearest neighbours in scanpy's format; matrices are in ``obsp``."""
 
 REFITS = "indiseek_refits"
-"""``uns``: widths and arguments of refits, models trained anew on halves of the cells."""
+"""``uns``: dimensions and arguments of refits, models retrained on halves of the cells."""
 
 REFITS_HELD_OUT = "indiseek_refits_held_out"
-"""``obsm``: which cells each refit did not see."""
+"""``obsm``: cells held out from each refit."""
 
 THETA_SMOOTHED = "indiseek_theta_smoothed"
 """``obs``: mean of :data:`THETA` over neighbouring cells in the joint representation."""
@@ -66,90 +66,90 @@ RESULTS = (
     *(f"{IMPORTANCE}{latent}" for latent in ("", "_shared", "_both", "_raw")),
     *(RANK_CORRELATION, RETRIEVAL, CLUSTERS, WNN, DIMENSIONS, f"{DIMENSIONS}_shared"),
 )
-"""``uns``: all that is made of representations and noted with what it was made of."""
+"""``uns``: results computed from representations, whose inputs are stored as fingerprints."""
 
 SYNTHETIC = "synthetic"
-"""``uns``: what is true of a synthetic data set, factor by factor and coordinate by coordinate."""
+"""``uns``: ground truth of a synthetic data set, by factor and dimension."""
 
 FACTOR_SHARED = "factor_shared"
 """``obsm``: the true shared factors of a synthetic data set."""
 
 FACTOR_SHARED_SQUARED = "factor_shared_squared"
-"""``obsm``: their standardised squares, which a representation may hold while it tells nothing of the sign."""
+"""``obsm``: their standardised squares, which carry no information about the sign."""
 
 
 def factor_private(modality: str) -> str:
-    """``obsm`` key of the true factors that ``modality`` alone sees in a synthetic data set."""
+    """Return the ``obsm`` key of the true factors specific to ``modality`` (synthetic data)."""
     return f"factor_private_{modality}"
 
 
 def oracle_shared(modality: str) -> str:
-    """``obsm`` key of a shared representation that is given with a synthetic data set instead of being learnt."""
+    """Return the ``obsm`` key of the supplied shared representation (synthetic data)."""
     return f"oracle_shared_{modality}"
 
 
 def has(modality: str) -> str:
-    """``obs`` key of which cells have ``modality`` (the user's own name of it), where some lack one."""
+    """Return the ``obs`` key that marks cells with ``modality`` (the user's name for it)."""
     return f"indiseek_has_{modality}"
 
 
 def shared(modality: str) -> str:
-    """``obsm`` key of the shared representation of ``modality`` (the user's own name of it)."""
+    """Return the ``obsm`` key of the shared representation of ``modality``."""
     return f"X_indiseek_shared_{modality}"
 
 
 def specific(modality: str) -> str:
-    """``obsm`` key of the specific representation of ``modality`` (the user's own name of it)."""
+    """Return the ``obsm`` key of the specific representation of ``modality``."""
     return f"X_indiseek_specific_{modality}"
 
 
 def refits(modality: str) -> str:
-    """``obsm`` key of the representations of ``modality`` (the user's own name of it) in all refits, side by side."""
+    """Return the ``obsm`` key of the concatenated representations of ``modality`` in all refits."""
     return f"X_indiseek_refits_{modality}"
 
 
 def loadings(kind: str) -> str:
-    """``varm`` key, in each modality, of what its features have for the dimensions of a ``kind`` of representation."""
+    """Return the ``varm`` key of the loadings of features on a ``kind`` of representation."""
     return f"indiseek_{kind}"
 
 
 def wnn_weight(modality: str) -> str:
-    """``obs`` key of the weight of ``modality`` (the user's own name of it) among weighted nearest neighbours."""
+    """Return the ``obs`` key of the WNN weight of ``modality``."""
     return f"{modality}:wnn_weight"
 
 
 def graph(key: str, matrix: str) -> str:
-    """``obsp`` key of a matrix of the graph ``key``, such as ``"connectivities"``, as scanpy names them."""
+    """Return the ``obsp`` key of a matrix of the graph ``key``, such as ``"connectivities"``."""
     return f"{key}_{matrix}"
 
 
 def graph_points(key: str) -> str:
-    """``obsm`` key of what the graph ``key`` was made of, the modalities side by side."""
+    """Return the ``obsm`` key of the concatenated embeddings behind the graph ``key``."""
     return f"X_{key}"
 
 
 def transferred(label_key: str) -> str:
-    """``obs`` key of labels that a cell has by its neighbours in a reference."""
+    """Return the ``obs`` key of labels transferred from a reference."""
     return f"indiseek_{label_key}"
 
 
 def transferred_confidence(label_key: str) -> str:
-    """``obs`` key of the share of their votes that :func:`transferred` has."""
+    """Return the ``obs`` key of the share of votes for the label of :func:`transferred`."""
     return f"indiseek_{label_key}_confidence"
 
 
 def of_latent(key: str, latent: str) -> str:
-    """:data:`THETA`, :data:`IMPORTANCE` or :data:`DIMENSIONS` of a representation: that of the specific one has no suffix."""
+    """Return a key with the name of the representation as suffix; the specific one has none."""
     return key if latent == "specific" else f"{key}_{latent}"
 
 
 def clusters(latent: str) -> str:
-    """``obs`` key of the clusters of a representation, by its name such as ``"joint"`` or ``"shared_<modality>"``."""
+    """Return the ``obs`` key of clusters of ``"joint"``, ``"shared_<modality>"`` or another one."""
     return f"{CLUSTERS}_{latent}"
 
 
 def other(role: Role) -> Role:
-    """The role that ``role`` is paired with."""
+    """Return the other role."""
     return "adt" if role == "rna" else "rna"
 
 
@@ -160,4 +160,4 @@ REGRESSION_TITLES = {
     "prediction": "Prediction of the other modality",
     "prediction_again": "Prediction, validation cells too",
 }
-"""What the stages that do not end in representations are called where people read it: progress bars and figures."""
+"""Titles of the stages that train no representation, for progress bars and figures."""

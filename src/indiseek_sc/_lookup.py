@@ -1,4 +1,4 @@
-"""What lies in a MuData beside its modalities: the one reader of columns that a user names (batches, labels, colours, weights), and a copy of it all."""
+"""Lookup of columns of ``obs`` that a user names, such as batches, labels, colours and weights."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class ObsColumn:
     Parameters
     ----------
     key
-        Its name there.
+        Name of the column.
     modality
-        The modality whose ``obs`` it is in; none for that of the MuData.
+        The modality whose ``obs`` contains it; None for the ``obs`` of the MuData.
     """
 
     key: str
@@ -37,7 +37,7 @@ class ObsColumn:
 
     @property
     def name(self) -> str:
-        """What a user calls it."""
+        """Name by which a user refers to the column."""
         return self.key if self.modality is None else f"{self.modality}:{self.key}"
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class ObsColumn:
         return f"{holder}.obs[{self.key!r}]"
 
     def get_values(self, mdata: MuData, cells: pd.Index | None = None) -> pd.Series:
-        """Return one value for each of ``cells``, by default all of ``mdata``; missing where there is no such cell."""
+        """Return the value of each of ``cells``, by default all; missing for cells without one."""
         cells = mdata.obs_names if cells is None else cells
         values = (mdata if self.modality is None else mdata.mod[self.modality]).obs[self.key]
         if values.index.equals(cells):
@@ -54,15 +54,15 @@ class ObsColumn:
             repeated = values.index[values.index.duplicated()].unique()
             raise ValueError(
                 f"{self}: {repeated.size:,} names of cells occur more than once: {listing(repeated)}. "
-                "Name them apart in every modality, for instance by their batch, and build the MuData again."
+                "Make them unique in every modality, for instance by their batch, and build the MuData again."
             )
-        if values.dtype.kind in "iub":  # whole numbers and truth values stay what they are where cells are missing
+        if values.dtype.kind in "iub":  # keep integers and booleans where cells are missing
             values = values.convert_dtypes()
         return values.reindex(cells)
 
 
 def check_mdata(mdata: object, argument: str = "mdata") -> None:
-    """Raise a TypeError unless ``mdata``, which was given as ``argument``, is a MuData."""
+    """Raise a TypeError if ``mdata``, given as ``argument``, is not a MuData."""
     if not isinstance(mdata, MuData):
         raise TypeError(
             f"{argument} must be a MuData, but is {type(mdata).__name__}. Give the one with both modalities, to which "
@@ -112,26 +112,26 @@ def join_modalities(
 
 
 def locate_obs(mdata: MuData, key: str, argument: str) -> list[ObsColumn]:
-    """Find the columns that a name means: one, or those of this name of several modalities.
+    """Find the columns that a name refers to: one, or those of several modalities.
 
-    ``"rna:cell_type"`` is the column ``cell_type`` of the modality ``rna``, whatever copy of it MuData keeps under the
-    longer name. Another name is sought in ``mdata.obs``, then in the obs of each modality.
+    ``"rna:cell_type"`` is the column ``cell_type`` of the modality ``rna``, even if MuData has a
+    copy under the longer name. Other names are looked up in ``mdata.obs``, then in each modality.
 
     Parameters
     ----------
     mdata
-        Where to look.
+        The data.
     key
-        Name of the column, with or without the modality in front of it.
+        Name of the column, with or without the modality as prefix.
     argument
-        Name of the argument that ``key`` was given as, for error messages.
+        Name of the argument through which ``key`` was given, for error messages.
 
     Raises
     ------
     KeyError
         If there is no such column.
     ValueError
-        If ``key`` is not one name.
+        If ``key`` is not a single name.
     """
     if not isinstance(key, str):
         raise ValueError(_not_one_name(mdata, key, argument))
@@ -149,44 +149,44 @@ def locate_obs(mdata: MuData, key: str, argument: str) -> list[ObsColumn]:
 
 
 def find_obs(mdata: MuData, key: str, argument: str, cells: pd.Index | None = None) -> pd.Series:
-    """The observation column ``key``, one value a cell of ``mdata``.
+    """Return the column ``key`` of ``obs``, with one value for each cell.
 
-    It is found as :func:`locate_obs` has it. A column that several modalities have must say the same in all of them
-    wherever they hold the same cells; what one modality misses is taken from the next.
+    The column is located by :func:`locate_obs`. If several modalities contain it, they must agree
+    on the cells that they share; missing values of one modality are taken from the next.
 
     Parameters
     ----------
     mdata
-        Where to look; it is not changed.
+        The data, which are not changed.
     key
-        Name of the column, with or without the modality in front of it.
+        Name of the column, with or without the modality as prefix.
     argument
-        Name of the argument that ``key`` was given as, for error messages.
+        Name of the argument through which ``key`` was given, for error messages.
     cells
-        Names of the cells to tell of; those of ``mdata`` if not given.
+        Names of the requested cells; by default those of ``mdata``.
 
     Returns
     -------
-    Values indexed by the names of the cells; missing where no obs that has the column holds the cell.
+    Values indexed by cell names; missing where no ``obs`` with the column contains the cell.
 
     Raises
     ------
     KeyError
         If there is no such column.
     ValueError
-        If ``key`` is not one name, or modalities disagree about it.
+        If ``key`` is not a single name, or modalities disagree about it.
     """
     first, *others = locate_obs(mdata, key, argument)
     merged = first.get_values(mdata, cells)
     for column in others:
-        # Categories of two modalities may differ in what they leave out; values are what counts.
+        # Modalities may have different sets of categories, so values are compared.
         left, right = merged.astype(object), column.get_values(mdata, cells).astype(object)
         both = (left.notna() & right.notna()).to_numpy()
         differ = merged.index[both][(left[both] != right[both]).to_numpy(dtype=bool)]
         if len(differ):
             raise ValueError(
                 f"{argument}={key!r}: modalities {first.modality!r} and {column.modality!r} disagree about "
-                f"{_some(differ, 5)}. Name one of them: {first.name!r} or {column.name!r}; or write what is right to "
+                f"{_some(differ, 5)}. Name one of them: {first.name!r} or {column.name!r}; or write the correct values to "
                 f"mdata.obs[{key!r}]."
             )
         if merged.isna().any():
@@ -195,28 +195,29 @@ def find_obs(mdata: MuData, key: str, argument: str, cells: pd.Index | None = No
 
 
 def find_labels(mdata: MuData, key: str, argument: str) -> pd.Series:
-    """The column ``key`` as categories, see :func:`find_obs` and :func:`as_categories`."""
+    """Return the column ``key`` as categories, see :func:`find_obs` and :func:`as_categories`."""
     return as_categories(find_obs(mdata, key, argument))
 
 
 def as_categories(values: pd.Series) -> pd.Series:
-    """Values as categories that are text, missing where they are missing: 1, 1.0 and "1" are the same.
+    """Return values as categories of text; 1, 1.0 and "1" are the same category.
 
-    Categories are those that occur, in the order that they have, or else of numbers, or else of text.
+    Missing values stay missing. Only categories that occur are kept, in their given order, or else
+    in numerical or alphabetical order.
     """
     values = values.cat.remove_unused_categories() if isinstance(values.dtype, pd.CategoricalDtype) else values
-    latents, found = pd.factorize(values)
+    codes, found = pd.factorize(values)
     names = np.array([name_of(value) for value in found], dtype=object)
     if isinstance(values.dtype, pd.CategoricalDtype):
         order: Iterable[Any] = map(name_of, values.cat.categories)
     else:
         order = names[np.argsort(np.asarray(found))] if pd.api.types.is_numeric_dtype(values) else sorted(names)
-    text = np.where(latents < 0, None, names[latents]) if len(names) else latents.astype(object)
+    text = np.where(codes < 0, None, names[codes]) if len(names) else codes.astype(object)
     return pd.Series(pd.Categorical(text, categories=list(dict.fromkeys(order))), index=values.index, name=values.name)
 
 
 def name_of(value: Any) -> str:
-    """Return what a category is called: a whole number has no point, whatever its type."""
+    """Return the name of a category; whole numbers are written without decimal point."""
     if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral) and float(value).is_integer():
         return str(int(float(value)))
     return str(value)
@@ -226,7 +227,7 @@ def _not_one_name(mdata: MuData, key: Any, argument: str) -> str:
     given = list(key) if isinstance(key, (list, tuple, set, np.ndarray, pd.Index)) else []
     remedy = _list_columns(mdata)
     if len(given) == 1:
-        remedy = f"Give it by itself: {argument}={given[0]!r}."
+        remedy = f"Give the name alone: {argument}={given[0]!r}."
     elif given and all(isinstance(name, str) for name in given):
         try:
             columns = [locate_obs(mdata, name, argument)[0] for name in given]
@@ -234,10 +235,10 @@ def _not_one_name(mdata: MuData, key: Any, argument: str) -> str:
             return str(error.args[0])
         joined = " + '_' + ".join(f"{column}.astype(str)" for column in columns)
         name = "_".join(column.key for column in columns)
-        remedy = f"Make one of them: mdata.obs[{name!r}] = {joined}; then {argument}={name!r}."
+        remedy = f"Combine them into one: mdata.obs[{name!r}] = {joined}; then {argument}={name!r}."
         if argument == "batch_key":
             remedy += (
-                f" Or name the others beside it: batch_key={given[0]!r}, categorical_covariate_keys={given[1:]!r}."
+                f" Or give the others as covariates: batch_key={given[0]!r}, categorical_covariate_keys={given[1:]!r}."
             )
     return f"{argument} must be the name of one column, but is {key!r}. {remedy}"
 
@@ -248,11 +249,11 @@ def _list_columns(mdata: MuData) -> str:
         f"{place}: {_some((name for name in columns if '_scvi_' not in name), _N_SHOWN) or 'nothing'}"
         for place, columns in there.items()
     )
-    return f"There is: {places}."
+    return f"Available columns: {places}."
 
 
 def _some(names: Iterable[str], n_shown: int) -> str:
-    """The first of ``names``, and how many there are if that is not all."""
+    """Return the first names, and their number if there are more."""
     listed = [str(name) for name in names]
     more = f", ... ({len(listed)} in all)" if len(listed) > n_shown else ""
     return ", ".join(listed[:n_shown]) + more

@@ -1,4 +1,4 @@
-"""What names say: which role a modality plays, and which rows of an antibody panel are not proteins of the cell."""
+"""Recognition of roles of modalities, and of features that are not proteins, by their names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ROLE_NAMES: dict[Role, set[str]] = {
         "proteinexpression",
     },
 }
-"""Names of modalities and of 10x feature types, in lower case, letters and digits alone."""
+"""Names of modalities and of 10x feature types, reduced to lower-case letters and digits."""
 
 _WORDS: dict[Role, str] = {"rna": "RNA", "adt": "proteins"}
 
@@ -36,32 +36,33 @@ _PEAK = re.compile(r"^(chr)?[\w.]+[:_-]\d{3,}[-_]\d{3,}$")
 
 
 def role_of(name: object) -> Role | None:
-    """Return the role that a modality, or a 10x feature type, of this name plays; None if the name does not say."""
+    """Return the role of a modality or 10x feature type by its name; None if not recognised."""
     plain = re.sub(r"[^a-z0-9]", "", str(name).lower())
     return next((role for role in ROLES if plain in _ROLE_NAMES[role]), None)
 
 
 def is_named_after_chromatin(name: str) -> bool:
-    """Whether a modality, or a type of features, is said to be accessible chromatin."""
+    """Return whether the name of a modality or feature type denotes accessible chromatin."""
     return bool(re.search(r"atac|peak|chromatin", name.lower()))
 
 
 def find_modalities(mdata: MuData, given: Mapping[Role, str | None], argument: str) -> dict[Role, str]:
-    """Find the modalities of RNA and of proteins, by their names or else by the 10x types of their features.
+    """Find the RNA and protein modalities by their names, or else by their 10x feature types.
 
     Parameters
     ----------
     mdata
         The data.
     given
-        Names that the user gave, by role; these are not looked at.
+        Names given by the user, by role; these are taken as they are.
     argument
-        How a user names a modality, for error messages, with ``{role}`` in the place of the role.
+        How a user names a modality, for error messages; contains ``{role}``.
 
     Raises
     ------
     ValueError
-        If no modality, or more than one, can be meant; or if the features of the one found are stretches of the genome.
+        If no modality or several modalities match a role, or if the features of the matching one
+        are genomic regions.
     """
     found: dict[Role, str] = {}
     for role in ROLES:
@@ -92,24 +93,24 @@ def _role_of_features(mdata: MuData, name: str) -> Role | None:
 
 
 def check_not_peaks(mdata: MuData, name: str, role: Role) -> None:
-    """Refuse accessible chromatin that is about to be taken for genes or proteins.
+    """Raise an error if a modality of genes or proteins contains accessible chromatin.
 
     Raises
     ------
     ValueError
-        If most features of the modality are stretches of the genome.
+        If most features of the modality are genomic regions.
     """
     if are_peaks(mdata.mod[name].var_names):
         raise ValueError(
-            f"{name!r} holds accessible chromatin (features such as {mdata.mod[name].var_names[0]!r}), not "
+            f"{name!r} contains accessible chromatin (features such as {mdata.mod[name].var_names[0]!r}), not "
             f"{_WORDS[role]}. CITE-seq data "
-            f"need a modality of {_WORDS[role]}. If two modalities of any kind are to be split: in Python, "
+            f"need a modality of {_WORDS[role]}. To analyse two modalities of another kind, use Python: "
             f"IndiSeek.setup_mudata(mdata, modalities={{'{role}_layer': {name!r}, ...}})."
         )
 
 
 def are_peaks(names: Sequence[str]) -> bool:
-    """Whether most of the first features are stretches of the genome, such as ``chr1-1000-1500``."""
+    """Return whether most of the first features are genomic regions, such as ``chr1-1000-1500``."""
     some = [str(name) for name in names[:100]]
     return sum(bool(_PEAK.match(name)) for name in some) > len(some) / 2
 
@@ -129,21 +130,21 @@ _NOT_PROTEINS = {
     "hashtags": re.compile(r"hash ?tag|(^|[^a-z])(hto|cmo|lmo)([^a-z]|$)|sample ?tag|^multi ?seq"),
     "unmapped": re.compile(r"^(unmapped|no match|unassigned|ambiguous|bad struct|total reads)$"),
 }
-"""Names in lower case with single spaces between words, by kind."""
+"""Patterns of names in lower case with single spaces between words, by kind."""
 
 
 def find_not_proteins(names: Iterable[str]) -> dict[str, list[str]]:
-    """Find rows of an antibody panel that do not measure proteins of the cell, by their names.
+    """Find features of an antibody panel that do not measure cellular proteins, by their names.
 
     Parameters
     ----------
     names
-        Names of all rows.
+        Names of all features.
 
     Returns
     -------
-    Names, as they were given and in their order, by what they are: ``"isotype controls"``, ``"hashtags"``,
-    ``"unmapped"``; kinds of which there are none are left out.
+    The given names in their order, by kind: ``"isotype controls"``, ``"hashtags"``, ``"unmapped"``.
+    Kinds without any name are omitted.
     """
     found: dict[str, list[str]] = {}
     for name in names:
@@ -156,15 +157,15 @@ def find_not_proteins(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def check_known(argument: str, wanted: Iterable[str], existing: Sequence[str]) -> None:
-    """Refuse names that do not exist.
+    """Raise an error for names that do not exist.
 
     Raises
     ------
     ValueError
-        If there are any; the message lists them, with near ones.
+        If a name does not exist; the message lists these names and similar existing ones.
     """
     if unknown := [name for name in wanted if name not in set(existing)]:
         by_lower_case = {str(name).lower(): str(name) for name in existing}
         near = [by_lower_case[name] for name in get_close_matches(str(unknown[0]).lower(), by_lower_case, n=3)]
-        meant = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"There is: {listing(existing)}."
+        meant = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Available: {listing(existing)}."
         raise ValueError(f"{argument}: there is no {listing(unknown)}. {meant}")

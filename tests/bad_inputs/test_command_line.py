@@ -84,7 +84,7 @@ CASES: dict[str, tuple[Change, tuple[str, ...], int, list[str]]] = {
     "encode with a missing model": (same, ("encode", "nowhere", "{cells}", "out.h5mu"), 1, ["nowhere is not the folder of a saved model", "written by fit --save-model"]),
     "encode with a damaged model": (same, ("encode", "damaged", "{cells}", "out.h5mu"), 1, ["damaged cannot be loaded as a model", "model.pt is damaged", "Copy the folder again"]),
     "encode with missing genes": (rename_features("rna", lambda names: [*names[:20], *names[20:] + "b"]), ENCODE, 1, ["of the 30 genes that the model uses 10 are missing", "'rna20'"]),
-    "encode with an unknown batch": (with_donors("c"), ENCODE, 1, ["--batch-key: 40 cells of mdata.obs['donor']", "does not know: 'c'", "Have what they add estimated: encode with --new-batches"]),
+    "encode with an unknown batch": (with_donors("c"), ENCODE, 1, ["--batch-key: 40 cells of mdata.obs['donor']", "unknown to the model: 'c'", "Estimate their offsets: encode with --new-batches"]),
     "encode without proteins": (lambda m: MuData({"rna": m["rna"].copy()}), ENCODE, 1, ["no modality of proteins among 'rna'", "--adt NAME"]),
     "predict with a model that has not learnt it": (same, PREDICT, 1, ["has not been trained to predict", "run fit again, with --predict and --save-model"]),
     "predict from a missing modality": (lambda m: MuData({"rna": m["rna"].copy()}), (*PREDICT, "--from", "adt"), 1, ["no modality of proteins among 'rna'"]),

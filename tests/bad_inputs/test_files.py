@@ -97,7 +97,7 @@ CASES: dict[str, tuple[Callable[[Path, Path], Path], Callable[[Path], Any], type
     "a prefix with a folder": (saved, load(prefix="folder/x-"), ValueError, ["prefix must be the beginning of file names, without folders"]),
     "a model beside an AnnData": (saved, load(adata=AnnData(np.ones((3, 2)))), TypeError, ["adata must be a MuData with both modalities, but is AnnData", "adata" ]),
     "a model beside a view": (saved, load(adata=draw_cells()[:99]), ValueError, ["adata: it is a view", "mdata = mdata.copy()"]),
-    "a GPU with accelerator cpu": (saved, load(device=3), ValueError, ["device=3: with accelerator='cpu' training is on the CPU"]),
+    "a GPU with accelerator cpu": (saved, load(device=3), ValueError, ["device=3: with accelerator='cpu' training runs on the CPU"]),
     "a device as text": (saved, load(device="first"), ValueError, ["device must be the number of one GPU or 'auto', but is 'first'"]),
     "a model of another class": (saved, lambda path: Subclass.load(path, adata=False), ValueError, ["contains a model of the class IndiSeek: call IndiSeek.load"]),
     "weights truncated": (change_file("model.pt", lambda x: x[:-1000]), load(), ValueError, ["model.pt is damaged: its checksum is not the one in model.json", "Copy the folder again"]),

@@ -38,22 +38,22 @@ CASES: dict[str, tuple[Change, type[Exception], list[str]]] = {
     "no known gene": (
         rename_features("rna", lambda names: names.str.upper()),
         ValueError,
-        ["30 are missing (100%", "called such as 'RNA0', 'RNA1'", "model.get_var_names()['rna'] has to mdata['rna'].var_names"],
+        ["30 are missing (100%", "names such as 'RNA0', 'RNA1'", "names of model.get_var_names()['rna'] to mdata['rna'].var_names"],
     ),
     "repeated genes": (rename_features("rna", lambda names: [names[1], *names[1:]]), ValueError, ["names of genes occur more than once: 'rna1'", "var_names_make_unique()"]),
     "an unknown batch": (
         with_donors(["a", "c", "c", *["b"] * 37]),
         ValueError,
-        ["batch_key: 2 cells of mdata.obs['donor']", "does not know: 'c'", "It knows: 'a', 'b'", "IndiSeek.load_query_data(mdata, model)"],
+        ["batch_key: 2 cells of mdata.obs['donor']", "unknown to the model: 'c'", "Known: 'a', 'b'", "IndiSeek.load_query_data(mdata, model)"],
     ),
-    "batches as numbers": (with_donors(0), ValueError, ["does not know: '0'", "It knows: 'a', 'b'"]),
+    "batches as numbers": (with_donors(0), ValueError, ["unknown to the model: '0'", "Known: 'a', 'b'"]),
     "cells without a batch": (with_donors([np.nan, *["b"] * 39]), ValueError, ["batch_key: 1 cells have no batch in mdata.obs['donor']: 'cell0'"]),
     "no column of batches": (lambda m: m.obs.pop("donor") is None or m, ValueError, ["batch_key='donor' is not a column of any obs", "Add the column"]),
-    "cells in another order": (reorder, ValueError, ["mdata['adt'].obs_names: 40 cells lie in another order", "mdata = mdata[mdata.obs_names].copy()"]),
+    "cells in another order": (reorder, ValueError, ["mdata['adt'].obs_names: 40 cells are in another order", "mdata = mdata[mdata.obs_names].copy()"]),
     "logarithms": (take_logarithms, ValueError, ["rna_layer: mdata['rna'].X is taken as counts (rna_input='counts')", "fractional", "'cell0', 'rna"]),
     "NaN": (put(np.nan), ValueError, ["rna_layer: mdata['rna'].X has 1 values that are not finite: nan in cell 'cell4', 'rna2'"]),
     "cells without counts": (empty_cells, ValueError, ["rna_layer: mdata['rna'].X: 2 cells have no counts", "'cell3', 'cell8'"]),
-    "no proteins": (with_adt(name="prot"), ValueError, ["no modality 'adt'", "There is: 'rna', 'prot'"]),
+    "no proteins": (with_adt(name="prot"), ValueError, ["no modality 'adt'", "Available: 'rna', 'prot'"]),
     "no X": (without_x, ValueError, ["rna_layer: mdata['rna'].X is empty"]),
 }  # fmt: skip
 

@@ -76,7 +76,8 @@ NAN_BATCH = pd.Categorical([None, "a", None, *["b"] * 37])
 OTHER_BATCH = ["b", "b", "b", *["a"] * 37]
 TEXT = np.full((N_CELLS, 2), "a", dtype=object)
 
-# name: (the change, arguments, error, parts of the message, remedy in the message, which is executed)
+# name: (the change, arguments, error, parts of the message, remedy in the message, which is
+# executed)
 CASES: dict[str, tuple[Change, dict[str, Any], type[Exception], list[str], str | None]] = {
     "an AnnData": (lambda m: m["rna"], {}, TypeError, ["must be a MuData, but is AnnData", "MuData({'rna'"], None),
     "a path": (lambda m: "cells.h5mu", {}, TypeError, ["mdata must be a MuData, but is str"], None),
@@ -84,7 +85,7 @@ CASES: dict[str, tuple[Change, dict[str, Any], type[Exception], list[str], str |
         reorder,
         {},
         ValueError,
-        ["mdata['adt'].obs_names", "40 cells lie in another order", "row 0: 'cell0' against 'cell39'"],
+        ["mdata['adt'].obs_names", "40 cells are in another order", "row 0: 'cell0' against 'cell39'"],
         "mdata = mdata[mdata.obs_names].copy()",
     ),
     "no cell in common": (
@@ -142,7 +143,7 @@ CASES: dict[str, tuple[Change, dict[str, Any], type[Exception], list[str], str |
         with_adt(name="prot"),
         {"modalities": {"adt_layer": "Prot"}},
         ValueError,
-        ["modalities['adt_layer']", "no modality 'Prot'", "There is: 'rna', 'prot'.", "Did you mean 'prot'?"],
+        ["modalities['adt_layer']", "no modality 'Prot'", "Available: 'rna', 'prot'.", "Did you mean 'prot'?"],
         None,
     ),
     "no recognised protein modality": (
@@ -221,7 +222,7 @@ CASES: dict[str, tuple[Change, dict[str, Any], type[Exception], list[str], str |
         same,
         {"adt_obsm_key": "adt"},
         ValueError,
-        ["adt_obsm_key='adt'", "There is none."],
+        ["adt_obsm_key='adt'", "None is available."],
         None,
     ),
     "both a layer and an entry of obsm": (
@@ -278,7 +279,7 @@ CASES: dict[str, tuple[Change, dict[str, Any], type[Exception], list[str], str |
         with_values(mask),
         {"rna_layer": "other"},
         ValueError,
-        ["rna_layer: mdata['rna'].layers['other']", "nan in cell 'cell1', 'g2'", "what is masked"],
+        ["rna_layer: mdata['rna'].layers['other']", "nan in cell 'cell1', 'g2'", "masked values"],
         None,
     ),
     "a negative count": (
@@ -373,7 +374,7 @@ CASES: dict[str, tuple[Change, dict[str, Any], type[Exception], list[str], str |
         same,
         {"batch_key": ["rna:batch"]},
         ValueError,
-        ["batch_key must be the name of one column", "Give it by itself: batch_key='rna:batch'"],
+        ["batch_key must be the name of one column", "Give the name alone: batch_key='rna:batch'"],
         None,
     ),
     "an unknown protein": (same, {"exclude": ["P1"]}, ValueError, ["exclude: there is no 'P1'", "'p1'"], None),

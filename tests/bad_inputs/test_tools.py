@@ -114,7 +114,7 @@ CASES: dict[str, tuple[Change, Callable[[MuData], Any], type[Exception], list[st
     "an unknown representation": (same, importance(latent="specifc"), ValueError, ["latent='specifc' is not known", "Did you mean 'specific'?"]),
     "theta of the joint representation": (same, importance(latent="joint"), ValueError, ["latent='joint' is a single representation of both", "Use 'both'"]),
     "theta of an unknown embedding": (same, importance(latent="raw", rna_obsm_key="pca"), KeyError, ["rna_obsm_key='pca'", "scanpy.pp.pca(mdata['rna'])"]),
-    "an unknown value of cells": (same, importance(cells="test"), ValueError, ["cells='test' is not known. There is: 'all', 'held_out'"]),
+    "an unknown value of cells": (same, importance(cells="test"), ValueError, ["cells='test' is not known. Available: 'all', 'held_out'"]),
     "no split": (without_entry("obs", _keys.SPLIT), importance(cells="held_out"), KeyError, ["cells='held_out' needs", "use cells='all'"]),
     "a split without held-out cells": (only_training, importance(cells="held_out"), ValueError, ["has neither test nor validation cells", "Use cells='all'"]),
     "one modality of two": (same, importance(modalities={"rna": "rna"}), ValueError, ["modalities must map 'rna' and 'adt'"]),

@@ -1,4 +1,4 @@
-"""One small matrix of counts in every form that AnnData can hold."""
+"""A small matrix of counts in every format that AnnData supports."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FORMATS = [
 
 @pytest.fixture(params=FORMATS)
 def as_format(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[np.ndarray], Any]:
-    """Turn a dense array into one of the forms."""
+    """Return a function that converts a dense array to one of the formats."""
 
     def convert(dense: np.ndarray) -> Any:
         name = request.param

@@ -63,7 +63,7 @@ def test_standardized_rna_equals_scanpy_and_sklearn(
 
 
 def scale_by_loop(counts: np.ndarray, logs: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """What each feature is multiplied with, but for one number for all."""
+    """Return the scale of each feature, up to a common factor."""
     scale = np.zeros(counts.shape[1])
     for j in range(counts.shape[1]):
         noise = [
@@ -75,7 +75,7 @@ def scale_by_loop(counts: np.ndarray, logs: np.ndarray, factors: np.ndarray) -> 
 
 
 def overdispersed(n_cells: int = 60, n_features: int = 24) -> np.ndarray:
-    """Counts of which counting noise is a part of the variance, another one for each feature."""
+    """Return overdispersed counts whose fraction of counting noise differs between features."""
     rng = np.random.default_rng(8)
     rates = rng.gamma(3.0, np.geomspace(0.1, 10, n_features), size=(n_cells, n_features))
     return rng.poisson(rates).astype(np.float32)
@@ -112,7 +112,7 @@ def test_adt_counts_equal_a_loop():
     np.testing.assert_allclose(actual, scaled / scaled.std(axis=0, ddof=1).max(), atol=1e-4)
 
 
-def test_proteins_that_are_counting_noise_weigh_little():
+def test_proteins_with_counting_noise_only_have_small_weights():
     rng = np.random.default_rng(0)
     groups = rng.integers(0, 2, size=(500, 1))
     signal = rng.poisson(20 * np.exp(1.5 * groups * rng.uniform(0.5, 1, 6)))
@@ -123,11 +123,11 @@ def test_proteins_that_are_counting_noise_weigh_little():
     assert spread.max() == pytest.approx(1, abs=1e-3)
     assert spread[:6].min() > 0.5
     plain = np.log1p(counts) - np.log1p(counts).mean(axis=1, keepdims=True)
-    ratio = spread.numpy() / plain.std(axis=0)  # all alike if log-ratios were left as they are
+    ratio = spread.numpy() / plain.std(axis=0)  # constant if log-ratios were not weighted
     assert ratio[6:12].max() < 0.6 * ratio[:6].min()
 
 
-def test_proteins_of_no_signal_can_still_be_told():
+def test_proteins_without_signal_are_not_zero():
     counts = np.random.default_rng(0).poisson(2, size=(300, 8)).astype(np.float32)
     transform = fitted("adt", "counts", counts, np.arange(300))
     features = apply_transform(transform, counts)
@@ -137,14 +137,14 @@ def test_proteins_of_no_signal_can_still_be_told():
 
 
 def of_rank(rank: int, n_cells: int, n_genes: int = 800) -> np.ndarray:
-    """Counts of genes that ``rank`` factors move."""
+    """Return counts of genes that depend on ``rank`` factors."""
     rng = np.random.default_rng(1)
     logs = rng.normal(size=(n_cells, rank)) @ rng.normal(size=(rank, n_genes)) * 0.5 / np.sqrt(rank)
     return rng.poisson(rng.uniform(0.3, 3, n_genes) * np.exp(logs)).astype(np.float32)
 
 
 @pytest.mark.parametrize("rank", [6, 9])
-def test_of_few_cells_components_beyond_the_rank_are_dropped(rank: int):
+def test_components_beyond_the_rank_are_dropped_with_few_cells(rank: int):
     both = of_rank(rank, 400)
     counts, new = both[:200], both[200:]
     transform = fitted("rna", "counts", counts, np.arange(200))
@@ -158,17 +158,17 @@ def test_of_few_cells_components_beyond_the_rank_are_dropped(rank: int):
     assert ratio > apply_transform(every, new).var(dim=0).sum() / apply_transform(every, counts).var(dim=0).sum() + 0.1
 
 
-def test_all_components_that_hold_are_kept():
+def test_reproducible_components_are_kept():
     assert len(fitted("rna", "counts", of_rank(60, 2000, 400), np.arange(2000)).used) == 50
 
 
-def test_a_given_number_of_components_is_kept():
+def test_given_number_of_components_is_kept():
     assert len(fitted("rna", "counts", of_rank(6, 400), np.arange(400), n_components=20).used) == 20
 
 
 @given(n_cells=st.integers(2, 60), n_genes=st.integers(2, 40), seed=st.integers(0, 99))
 @settings(max_examples=30, deadline=None)
-def test_any_few_cells_have_features(n_cells: int, n_genes: int, seed: int):
+def test_small_data_have_finite_features(n_cells: int, n_genes: int, seed: int):
     counts = np.random.default_rng(seed).poisson(1.5, size=(n_cells, n_genes)).astype(np.float32)
     transform = fitted("rna", "counts", counts, np.arange(n_cells), seed=seed)
     features = apply_transform(transform, counts)
@@ -189,14 +189,14 @@ def test_normalized_adt_keeps_relative_variances_and_is_not_clipped():
     assert actual.max() > 15
 
 
-def test_a_representation_keeps_relative_variances():
+def test_representations_keep_relative_variances():
     values = (np.random.default_rng(0).normal(size=(60, 4)) * [8, 4, 2, 0] + 3).astype(np.float32)
     actual = apply_transform(fitted("rna", "representation", values), values).numpy()
     np.testing.assert_allclose(actual, (values - values.mean(axis=0)) / values.std(axis=0, ddof=1).max(), atol=1e-5)
 
 
 @pytest.mark.parametrize(("role", "kind"), CASES)
-def test_only_training_cells_have_influence(counts: np.ndarray, role: Role, kind: InputKind):
+def test_only_training_cells_are_used(counts: np.ndarray, role: Role, kind: InputKind):
     rows = np.random.default_rng(3).permutation(60)[:40]
     changed = counts.copy()
     changed[np.setdiff1d(ALL, rows)] = 1_000 * np.random.default_rng(4).integers(0, 9, size=(20, 24))
@@ -208,7 +208,7 @@ def test_only_training_cells_have_influence(counts: np.ndarray, role: Role, kind
 
 
 @pytest.mark.parametrize(("role", "kind", "options"), [*((*case, {}) for case in CASES), SOME_GENES])
-def test_every_format_gives_equal_numbers(
+def test_formats_agree(
     as_format: Callable[[np.ndarray], Any], counts: np.ndarray, role: Role, kind: InputKind, options: dict[str, int]
 ):
     rows, matrix = np.random.default_rng(5).permutation(60)[:50], as_format(counts)
@@ -218,14 +218,16 @@ def test_every_format_gives_equal_numbers(
 
 
 @pytest.mark.parametrize(("role", "kind"), CASES)
-def test_chunks_do_not_matter(counts: np.ndarray, role: Role, kind: InputKind, monkeypatch: pytest.MonkeyPatch):
+def test_result_does_not_depend_on_chunks(
+    counts: np.ndarray, role: Role, kind: InputKind, monkeypatch: pytest.MonkeyPatch
+):
     whole = apply_transform(fitted(role, kind, counts), counts)
     monkeypatch.setattr("indiseek_sc.data._matrix.N_VALUES", 24 * 7)
     torch.testing.assert_close(apply_transform(fitted(role, kind, counts), counts), whole, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("role", "kind"), CASES)
-def test_a_state_dict_carries_everything(counts: np.ndarray, role: Role, kind: InputKind):
+def test_state_dict_is_complete(counts: np.ndarray, role: Role, kind: InputKind):
     if kind == "normalized":
         counts = np.log1p(counts)
     options = {"n_top_genes": 10} if role == "rna" else {}
@@ -238,7 +240,7 @@ def test_a_state_dict_carries_everything(counts: np.ndarray, role: Role, kind: I
     assert torch.equal(fresh(torch.from_numpy(counts)), transform(torch.from_numpy(counts)))
 
 
-def test_rows_come_back_in_the_order_asked_for(counts: np.ndarray):
+def test_rows_are_returned_in_the_requested_order(counts: np.ndarray):
     transform = fitted("adt", "counts", counts)
     rows = np.array([9, 3, 7, 1, 3])
     assert torch.equal(
@@ -247,7 +249,7 @@ def test_rows_come_back_in_the_order_asked_for(counts: np.ndarray):
 
 
 @pytest.mark.parametrize("kind", ["counts", "normalized"])
-def test_genes_are_those_of_scanpy(kind: InputKind):
+def test_genes_equal_scanpy(kind: InputKind):
     generator = np.random.default_rng(0)
     raw = generator.poisson(np.exp(generator.normal(0, 1.5, size=(1, 300)) + generator.normal(0, 0.6, size=(200, 300))))
     raw = raw.astype(np.float32)
@@ -260,7 +262,7 @@ def test_genes_are_those_of_scanpy(kind: InputKind):
     assert kind == "normalized" or transform.library_size == np.median(raw.sum(axis=1))
 
 
-def test_genes_are_chosen_on_a_sample_drawn_by_the_seed(counts: np.ndarray, monkeypatch: pytest.MonkeyPatch):
+def test_genes_are_selected_on_a_seeded_sample(counts: np.ndarray, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_fit_transforms, "N_CELLS_FOR_GENES", 20)
     genes = [fitted("rna", "counts", counts, seed=seed, n_top_genes=8).features.tolist() for seed in (0, 0, 1, 2, 3)]
     assert genes[0] == genes[1]
@@ -268,7 +270,7 @@ def test_genes_are_chosen_on_a_sample_drawn_by_the_seed(counts: np.ndarray, monk
 
 
 @pytest.mark.parametrize(("values", "shown"), [(-2.0, "-2"), (60.0, "60")])
-def test_genes_of_values_that_are_no_logarithms_cannot_be_chosen(counts: np.ndarray, values: float, shown: str):
+def test_gene_selection_rejects_other_values_than_logarithms(counts: np.ndarray, values: float, shown: str):
     counts = np.log1p(counts)
     counts[0, 0] = values
     with pytest.raises(ValueError, match=f"n_top_genes needs counts or log-normalised values, but there is {shown}"):
@@ -292,7 +294,7 @@ def test_missing_components_are_zero(counts: np.ndarray):
     ),
     n_rows=st.integers(1, 9),
 )
-def test_odd_data_give_finite_features(role: Role, kind: InputKind, values: np.ndarray, n_rows: int):
+def test_unusual_data_give_finite_features(role: Role, kind: InputKind, values: np.ndarray, n_rows: int):
     transform = fitted(role, kind, values, np.arange(min(n_rows, len(values))))
     features = apply_transform(transform, values)
     assert torch.isfinite(features).all()
@@ -306,7 +308,7 @@ def test_constant_data_give_zero(role: Role, kind: InputKind, value: float):
     assert (apply_transform(fitted(role, kind, values, np.arange(50)), values) == 0).all()
 
 
-def test_rounding_errors_are_no_variance():
+def test_rounding_errors_are_not_scaled():
     equal_in_each_cell = np.repeat(np.arange(1, 51, dtype=np.float32)[:, None], 7, axis=1)
     assert (apply_transform(fitted("adt", "counts", equal_in_each_cell, np.arange(50)), equal_in_each_cell) == 0).all()
     last_digit = np.full((50, 2), 1e4, dtype=np.float32)
@@ -314,7 +316,7 @@ def test_rounding_errors_are_no_variance():
     assert (apply_transform(fitted("adt", "normalized", last_digit, np.arange(50)), last_digit) == 0).all()
 
 
-def test_a_constant_feature_stays_zero_in_new_cells(counts: np.ndarray):
+def test_constant_features_are_zero_in_new_cells(counts: np.ndarray):
     counts[:, 4] = 3
     transform = fitted("adt", "normalized", counts)
     counts[:, 4] = np.arange(60)
@@ -322,13 +324,13 @@ def test_a_constant_feature_stays_zero_in_new_cells(counts: np.ndarray):
 
 
 @pytest.mark.parametrize("options", [{}, {"n_top_genes": 10}])
-def test_the_input_is_unchanged(as_format: Callable[[np.ndarray], Any], counts: np.ndarray, options: dict[str, int]):
+def test_input_is_unchanged(as_format: Callable[[np.ndarray], Any], counts: np.ndarray, options: dict[str, int]):
     matrix = as_format(counts)
     apply_transform(fitted("rna", "counts", matrix, **options), matrix)
     np.testing.assert_array_equal(np.concatenate(list(iterate_rows(matrix, ALL))), counts)
 
 
-def test_bad_arguments_are_named(counts: np.ndarray):
+def test_invalid_arguments_raise(counts: np.ndarray):
     transform = build_transform("adt", "counts", 5, n_cells=60)
     with pytest.raises(ValueError, match="24 columns, but the transform reads 5"):
         fit_transform(transform, counts, ALL, seed=0)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("chunk_size", [1, 7, 60, None])
-def test_rows_come_sorted_dense_and_float32(
+def test_rows_are_sorted_dense_and_float32(
     as_format: Callable[[np.ndarray], Any], counts: np.ndarray, chunk_size: int | None
 ):
     rows = np.random.default_rng(1).permutation(60)[:41]
@@ -36,21 +36,21 @@ def test_rows_come_sorted_dense_and_float32(
     chunk_size=st.integers(1, 25),
     is_sparse=st.booleans(),
 )
-def test_any_rows_repeated_or_none(rows: list[int], chunk_size: int, is_sparse: bool):
+def test_repeated_rows_and_no_rows(rows: list[int], chunk_size: int, is_sparse: bool):
     dense = np.arange(60, dtype=np.float32).reshape(20, 3)
     chunks = list(iterate_rows(sp.csr_array(dense) if is_sparse else dense, np.array(rows, dtype=int), chunk_size))
     read = np.concatenate(chunks) if chunks else np.empty((0, 3))
     np.testing.assert_array_equal(read, dense[sorted(rows)])
 
 
-def test_chunks_are_the_callers_own(as_format: Callable[[np.ndarray], Any], counts: np.ndarray):
+def test_chunks_may_be_modified(as_format: Callable[[np.ndarray], Any], counts: np.ndarray):
     matrix = as_format(counts)
     for chunk in iterate_rows(matrix, np.arange(60)):
         chunk[:] = -1.0
     np.testing.assert_array_equal(np.concatenate(list(iterate_rows(matrix, np.arange(60)))), counts)
 
 
-def test_default_chunks_bound_the_memory(counts: np.ndarray, monkeypatch: pytest.MonkeyPatch):
+def test_default_chunks_limit_memory(counts: np.ndarray, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_matrix, "N_VALUES", 100)
     sizes = [chunk.size for chunk in iterate_rows(sp.csr_matrix(counts), np.arange(60))]
     assert max(sizes) <= 100
@@ -70,12 +70,12 @@ def test_blocks_cover_the_matrix_once(
     np.testing.assert_array_equal(read, counts)
 
 
-def test_a_matrix_in_memory_is_not_copied(counts: np.ndarray):
+def test_matrices_in_memory_are_not_copied(counts: np.ndarray):
     for matrix in (counts, sp.csr_matrix(counts), sp.csc_array(counts)):
         assert as_readable(matrix) is matrix
 
 
-def test_an_unknown_type_is_named():
+def test_unsupported_type_raises():
     with pytest.raises(TypeError, match=r"values of type builtins\.list cannot be read.*numpy array"):
         as_readable([[1.0, 2.0]])
 
@@ -94,7 +94,7 @@ def test_equals_sklearn_up_to_sign(n_cells: int, n_features: int):
     np.testing.assert_allclose(np.abs(np.sum(components * reference.components_.T, axis=0)), 1, rtol=1e-4)
 
 
-def test_components_of_few_cells_need_no_cells_by_features_in_double_precision(monkeypatch: pytest.MonkeyPatch):
+def test_components_of_few_cells_need_little_memory(monkeypatch: pytest.MonkeyPatch):
     n_cells, n_features = 200, 6_000
     monkeypatch.setattr(_matrix, "N_VALUES", 2**16)
     chunks = np.random.default_rng(0).normal(size=(10, n_cells // 10, n_features)).astype(np.float32)
@@ -105,7 +105,7 @@ def test_components_of_few_cells_need_no_cells_by_features_in_double_precision(m
     assert peak < 1.5 * chunks.nbytes
 
 
-def test_a_mean_far_from_zero_costs_no_component():
+def test_components_with_a_large_mean():
     x = np.random.default_rng(0).normal(size=(400, 30)) * np.linspace(1, 0.1, 30) + 1_000
     x = x.astype(np.float32)
     mean, components, variances = principal_components(in_chunks(x), 400, 30, 6)
@@ -116,7 +116,7 @@ def test_a_mean_far_from_zero_costs_no_component():
 
 
 @pytest.mark.parametrize("n_features", [10, 60])
-def test_fewer_directions_than_asked_for(n_features: int):
+def test_components_of_low_rank(n_features: int):
     generator = np.random.default_rng(0)
     x = generator.normal(size=(40, 3)) @ generator.normal(size=(3, n_features))
     _, components, variances = principal_components(in_chunks(x), 40, n_features, 8)
@@ -125,14 +125,14 @@ def test_fewer_directions_than_asked_for(n_features: int):
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (3, 5), (1, 4)])
-def test_no_direction_at_all(shape: tuple[int, int]):
+def test_components_of_constant_data(shape: tuple[int, int]):
     mean, components, variances = principal_components(in_chunks(np.ones(shape)), *shape, 2)
     assert variances.size == 0
     assert components.shape == (shape[1], 0)
     np.testing.assert_allclose(mean, 1)
 
 
-def test_sign_does_not_depend_on_the_order_of_cells():
+def test_signs_do_not_depend_on_the_order_of_cells():
     x = np.random.default_rng(0).normal(size=(70, 9))
     _, first, _ = principal_components(in_chunks(x), 70, 9, 4)
     _, second, _ = principal_components(in_chunks(x[::-1].copy()), 70, 9, 4)
@@ -140,9 +140,7 @@ def test_sign_does_not_depend_on_the_order_of_cells():
     assert (first[np.abs(first).argmax(axis=0), np.arange(4)] > 0).all()
 
 
-def test_many_features_say_what_would_be_quicker_and_give_the_same(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
+def test_many_features_log_a_hint(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
     generator = np.random.default_rng(0)
     x = generator.normal(size=(200, 3)) @ generator.normal(size=(3, 40)) + 0.1 * generator.normal(size=(200, 40))
     _, exact, variances = principal_components(in_chunks(x), 200, 40, 3)
@@ -157,7 +155,7 @@ def test_many_features_say_what_would_be_quicker_and_give_the_same(
 
 @pytest.mark.parametrize("n_cells", [90, 30])
 @pytest.mark.parametrize("rank", [2, 25])
-def test_the_solver_for_many_features_gives_the_same(n_cells: int, rank: int, monkeypatch: pytest.MonkeyPatch):
+def test_iterative_solver_agrees(n_cells: int, rank: int, monkeypatch: pytest.MonkeyPatch):
     generator = np.random.default_rng(0)
     x = generator.normal(size=(n_cells, rank)) * np.linspace(3, 1, rank) @ generator.normal(size=(rank, 60))
     _, exact, variances = principal_components(in_chunks(x), n_cells, 60, 2)

@@ -12,8 +12,9 @@ from hypothesis.extra import numpy as hnp
 from mudata import MuData
 
 from indiseek_sc.data import _matrix, _values
+from indiseek_sc.data._scan import scan_values
 from indiseek_sc.data._source import InputSource
-from indiseek_sc.data._values import examine_values, scan_values
+from indiseek_sc.data._values import examine_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ CONSTRUCTORS = [np.asarray, sp.csr_matrix, sp.csc_matrix, sp.csr_array, sp.csc_a
 
 
 @given(dense=MATRICES, constructor=st.sampled_from(CONSTRUCTORS), size=st.integers(1, 40))
-def test_equals_a_look_at_each_value(dense: np.ndarray, constructor: Callable[[np.ndarray], Any], size: int):
+def test_scan_equals_a_loop(dense: np.ndarray, constructor: Callable[[np.ndarray], Any], size: int):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_matrix, "N_VALUES", size)
         scan = scan_values(constructor(dense))
@@ -48,7 +49,7 @@ def test_equals_a_look_at_each_value(dense: np.ndarray, constructor: Callable[[n
     np.testing.assert_array_equal(scan.empty_columns, np.flatnonzero((dense == 0).all(axis=0)))
 
 
-def test_every_format_is_read(as_format: Callable[[np.ndarray], Any], counts: np.ndarray):
+def test_scan_of_every_format(as_format: Callable[[np.ndarray], Any], counts: np.ndarray):
     counts[3] = 0
     counts[:, 5] = 0
     scan = scan_values(as_format(counts))
@@ -57,27 +58,27 @@ def test_every_format_is_read(as_format: Callable[[np.ndarray], Any], counts: np
     np.testing.assert_array_equal(scan.n_nonzero_per_column, (counts != 0).sum(axis=0))
 
 
-def test_stored_zeros_are_zeros():
+def test_explicit_zeros():
     matrix = sp.csr_matrix(np.array([[1.0, 2.0], [3.0, 0.0]]))
     matrix.data[:2] = 0.0
     np.testing.assert_array_equal(scan_values(matrix).empty_rows, [0])
 
 
-def test_integers_may_be_negative():
+def test_negative_integers():
     scan = scan_values(np.array([[1, -3], [0, 2]], dtype=np.int16))
     assert scan.negative.first == [(0, 1, -3.0)]
     assert not scan.are_counts
 
 
 @pytest.mark.parametrize("dtype", [object, complex, "U3"])
-def test_other_things_than_numbers_are_refused(dtype: Any):
+def test_other_types_than_numbers_are_rejected(dtype: Any):
     with pytest.raises(TypeError, match="are not real numbers"):
         scan_values(np.array([[1, 2]]).astype(dtype))
 
 
 @pytest.mark.parametrize("role", ["rna", "adt"])
 @pytest.mark.parametrize("is_sample_enough", [False, True])
-def test_a_sample_is_a_tenth_of_the_look(
+def test_sample_of_cells_is_scanned(
     as_format: Callable[[np.ndarray], Any],
     counts: np.ndarray,
     role: Any,
@@ -93,7 +94,7 @@ def test_a_sample_is_a_tenth_of_the_look(
     assert scan.n_nonzero_per_row.size == (6 if is_sample_enough else 60)
 
 
-def test_cells_of_a_sample_are_named(counts: np.ndarray, monkeypatch: pytest.MonkeyPatch):
+def test_error_names_cells_of_a_sample(counts: np.ndarray, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_values, "N_SAMPLED", 6)
     mdata = MuData({"rna": ad.AnnData(np.log1p(counts))})
     with pytest.raises(ValueError, match=r"fractional values: .*in cell '0'.*in cell '0'"):
@@ -105,13 +106,13 @@ def test_cells_of_a_sample_are_named(counts: np.ndarray, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (4, 0)])
-def test_no_values_at_all(shape: tuple[int, int]):
+def test_empty_matrix(shape: tuple[int, int]):
     mdata = MuData({"prot": ad.AnnData(np.zeros(shape, np.float32))})
     with pytest.raises(ValueError, match=r"adt_layer: mdata\['prot'\]\.X is empty, its shape is"):
         examine_values(mdata, InputSource("adt", "prot", "X"), "auto")
 
 
-def test_proteins_may_be_zero_in_a_cell():
+def test_cells_without_proteins_are_accepted():
     mdata = MuData({"adt": ad.AnnData(np.eye(4, 3, dtype=np.float32))})
     kind, scan = examine_values(mdata, InputSource("adt", "adt", "X"), "auto")
     assert kind == "counts"

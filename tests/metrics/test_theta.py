@@ -327,7 +327,7 @@ def test_three_labels_have_no_jackknife():
     [
         ({"minimum_cells": 26}, "labels: ranks need at least 3 labels of minimum_cells=26 cells or more; there are 2, and 4 with"),
         ({"n_bootstrap": 0}, "n_bootstrap must be at least 1"),
-        ({"statistics": ["pearson"]}, "statistics='pearson' is not known. There is: 'spearman', 'kendall'"),
+        ({"statistics": ["pearson"]}, "statistics='pearson' is not known. Available: 'spearman', 'kendall'"),
         ({"confidence": 1.0}, "confidence=1.0 must lie between 0 and 1"),
         ({"reference": np.ones(3)}, "reference has 3 entries, but 144 cells are expected"),
         ({"values": np.ones((144, 2))}, r"values must have shape \(n_cells,\), one number per cell; got \(144, 2\)"),

@@ -140,7 +140,7 @@ def test_linear_effects_of_a_continuous_covariate_are_removed(mdata):
         (
             None,
             {"continuous_covariate_keys": "batch"},
-            r"continuous_covariate_keys: mdata.obs\['batch'\] is no finite number for 600 cells: '.*' for '.*categorical_covariate_keys",
+            r"continuous_covariate_keys: mdata.obs\['batch'\] is not a finite number for 600 cells: '.*' for '.*categorical_covariate_keys",
         ),
         (
             ("donor", None),
@@ -150,7 +150,7 @@ def test_linear_effects_of_a_continuous_covariate_are_removed(mdata):
         (
             ("age", np.inf),
             {"continuous_covariate_keys": ["age"]},
-            r"\['age'\] is no finite number for 600 cells: inf for '",
+            r"\['age'\] is not a finite number for 600 cells: inf for '",
         ),
         (("age", np.nan), {"continuous_covariate_keys": ["age"]}, r"600 cells have no value in mdata.obs\['age'\]"),
         (None, {"batch_key": ["batch", "donor"]}, r"batch_key='batch', categorical_covariate_keys=\['donor'\]"),

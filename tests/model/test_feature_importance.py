@@ -10,7 +10,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
 from indiseek_sc import IndiSeek
-from indiseek_sc.data import read_coordinates
+from indiseek_sc.data import read_standardized
 from indiseek_sc.datasets import synthetic
 from indiseek_sc.model._importance import _draw_evaluated_and_others
 
@@ -71,7 +71,7 @@ def test_importance_for_a_linear_encoder_matches_its_closed_form(linear) -> None
     table = linear.feature_importance(modality="adt", kind="shared")
     permuted = linear.feature_importance(modality="adt", kind="shared", method="permutation", n_repeats=50)
     weight = (module.rotations["adt"].weight.T @ module.encoders["adt"].linear.weight).detach().numpy()
-    x = read_coordinates(module.transforms["adt"], linear.adata["adt"].X, linear.split.test).numpy()
+    x = read_standardized(module.transforms["adt"], linear.adata["adt"].X, linear.split.test).numpy()
     squares = (weight**2).sum(axis=0) * x.var(axis=0)
     np.testing.assert_allclose(table["importance"], squares, rtol=1e-4)
     np.testing.assert_allclose(table["standard_error"], 0, atol=1e-4)

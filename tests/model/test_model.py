@@ -184,7 +184,7 @@ def test_modalities_are_named_by_the_user(pbmc_small):
     model = fit(named, setup={"modalities": {"rna_layer": "gex", "adt_layer": "prot"}})
     model.write_latents()
     assert {"X_indiseek_shared_gex", "X_indiseek_specific_prot"} <= set(named.obsm)
-    with pytest.raises(ValueError, match="modality='rna' is not known. There is: 'gex', 'prot'"):
+    with pytest.raises(ValueError, match="modality='rna' is not known. Available: 'gex', 'prot'"):
         model.get_latent_representation(kind="shared", modality="rna")
 
 

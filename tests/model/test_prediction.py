@@ -204,7 +204,7 @@ def test_invalid_features_values_and_batches_are_rejected(fitted):
             new["rna"].X = values
         model.predict_modality("rna", "adt", new)
 
-    with pytest.raises(ValueError, match="20 cells .* of batches that the model does not know: 'none'"):
+    with pytest.raises(ValueError, match="20 cells .* of batches unknown to the model: 'none'"):
         predict("batch")
     with pytest.raises(ValueError, match="of the 200 genes that the model uses 157 are missing"):
         predict("features")

@@ -65,7 +65,7 @@ def test_missing_features_are_set_to_the_training_mean(fitted, name):
     lacking = used[::8]
     query = change(mdata, name, list(names[~names.isin(lacking)]))
     with pytest.warns(
-        UserWarning, match=f"{len(lacking):,} .* of the model are missing.*They count as average"
+        UserWarning, match=f"{len(lacking):,} .* of the model are missing.*They are set to their means over training cells"
     ) as caught:
         features = model.get_features(query, modality=name)
     assert len([warning for warning in caught if "missing" in str(warning.message)]) == 1
@@ -266,7 +266,7 @@ def test_set_up_logs_cells_that_lack_a_modality(_pbmc_covid_once, messages):
     (line,) = [record.message for record in messages.records if "not every cell" in record.message]
     assert "50 lack 'rna'" in line
     assert "50 lack 'adt'" in line
-    assert line.endswith("The model learns from the 100 cells with both.")
+    assert line.endswith("The model is trained on the 100 cells with both.")
 
 
 def test_a_real_mosaic(shared_data):

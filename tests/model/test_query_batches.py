@@ -89,7 +89,7 @@ def test_the_effect_of_a_new_batch_is_subtracted_and_the_reference_unchanged(cel
     truth = all_latents(reference, cells["query"].copy())
     new = handle(cells["query"], name="new")
     with pytest.raises(
-        ValueError, match=r"does not know: 'new'.*model = IndiSeek\.load_query_data\(mdata, model\)"
+        ValueError, match=r"unknown to the model: 'new'.*model = IndiSeek\.load_query_data\(mdata, model\)"
     ) as error:
         reference.get_latent_representation(new)
     variables = {"mdata": new, "model": reference, "IndiSeek": IndiSeek}
@@ -179,7 +179,7 @@ def test_prediction_for_a_new_batch(cells, reference):
     reference.train_prediction(2, enable_progress_bar=False)
     alone = MuData({"rna": handle(cells["query"], name="new")["rna"].copy()})
     alone["rna"].obs["batch"] = "new"
-    with pytest.raises(ValueError, match="does not know: 'new'"):
+    with pytest.raises(ValueError, match="unknown to the model: 'new'"):
         reference.predict_modality("rna", "adt", alone)
     predicted = IndiSeek.load_query_data(alone, reference).predict_modality("rna", "adt").mean
     truth = reference.predict_modality("rna", "adt", cells["query"]).mean

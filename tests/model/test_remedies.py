@@ -75,9 +75,9 @@ def objects(mdata: MuData) -> MuData:
 
 # name: (change of the data, arguments, text of the message before the remedy, cells left)
 SETUPS: dict[str, tuple[Callable[[MuData], MuData], dict[str, Any], str, int]] = {
-    "two chains per cell": (chains, {}, "take it out: ", N),
-    "two batch columns": (lambda m: m, {"batch_key": ["run", "donor"]}, "Make one of them: ", N),
-    "three-dimensional array": (cube, {"adt_obsm_key": "cube"}, "Make one: ", N),
+    "two chains per cell": (chains, {}, "remove it: ", N),
+    "two batch columns": (lambda m: m, {"batch_key": ["run", "donor"]}, "Combine them into one: ", N),
+    "three-dimensional array": (cube, {"adt_obsm_key": "cube"}, "Reshape it: ", N),
     "array of objects": (objects, {"adt_layer": "objects"}, "Convert them: ", N),
 }
 

@@ -63,7 +63,7 @@ def test_max_epochs_for_all_or_some_stages():
     ("given", "message"),
     [
         ({"max_epochs": {"flow": -1}}, "max_epochs must be whole numbers of at least 0"),
-        ({"max_epochs": {"flows": 1}}, "max_epochs: the stage 'flows' is not known. There is: 'shared', 'flow'"),
+        ({"max_epochs": {"flows": 1}}, "max_epochs: the stage 'flows' is not known. Available: 'shared', 'flow'"),
         ({"max_epochs": "all"}, "max_epochs must be whole numbers of at least 0, but is 'all'"),
         ({"plan_kwargs": {"lambda_": 1.0}}, "plan_kwargs: give lambda_ to train"),
         ({"plan_kwargs": {"specific_batch_size": 9}}, "plan_kwargs: give batch_size to train"),

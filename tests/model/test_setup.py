@@ -392,13 +392,16 @@ def correct_counts(counts: np.ndarray) -> np.ndarray:
 def test_corrected_counts_are_counts_with_a_warning(modality: str, tmp_path: Path):
     mdata = make_mdata()
     mdata[modality].X = correct_counts(mdata[modality].X)
-    with pytest.warns(UserWarning, match=rf"{modality}_layer: .* not whole, as SoupX.*{modality}_input='normalized'"):
+    with pytest.warns(
+        UserWarning,
+        match=rf"{modality}_layer: .* fractional counts, such as those of SoupX.*{modality}_input='normalized'",
+    ):
         TinyModel.setup_mudata(mdata)
     model = TinyModel(mdata)
     assert model.registry_["setup_args"][f"{modality}_input"] == "counts"
     model.save(tmp_path / "model")
     with warnings.catch_warnings():  # warnings are not repeated for queries
-        warnings.filterwarnings("error", message=".*not whole")
+        warnings.filterwarnings("error", message=".*fractional counts")
         TinyModel.load(tmp_path / "model", adata=mdata.copy())
         TinyModel.setup_mudata(mdata, **{f"{modality}_input": "counts"})
     TinyModel.setup_mudata(mdata, **{f"{modality}_input": "normalized"})
@@ -420,7 +423,7 @@ def center_logs(counts: np.ndarray, axis: int) -> np.ndarray:
         (lambda counts: np.log1p(normalize(counts)), "none negative, and at most"),
         (lambda counts: center_logs(counts, 1), "centred log-ratios within each cell"),
         (lambda counts: center_logs(counts, 0), "all proteins have mean 0"),
-        (lambda counts: np.log1p(counts) - 1.3, "values are negative, as of dsb"),
+        (lambda counts: np.log1p(counts) - 1.3, "values are negative, such as after dsb"),
     ],
 )
 def test_normalised_values_are_recognised(

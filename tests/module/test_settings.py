@@ -56,7 +56,7 @@ def test_settings_are_immutable():
 
 
 def test_unknown_presets_are_rejected():
-    with pytest.raises(ValueError, match="preset='papers' is not known. There is: 'default', 'paper'"):
+    with pytest.raises(ValueError, match="preset='papers' is not known. Available: 'default', 'paper'"):
         make_settings("papers")
 
 
@@ -158,5 +158,5 @@ def test_invalid_dropout_is_rejected(dropout):
 
 def test_critics_are_conditioned_on_the_own_or_the_other_modality():
     assert get("against", "own") == "own"
-    with pytest.raises(ValueError, match="against='both' is not known. There is: 'other', 'own'"):
+    with pytest.raises(ValueError, match="against='both' is not known. Available: 'other', 'own'"):
         make_settings("default", against="both")

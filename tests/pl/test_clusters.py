@@ -34,7 +34,7 @@ def test_different_numbers_of_clusters_are_given_as_a_range(compared: MuData) ->
 
 
 def test_invalid_input_is_rejected(compared: MuData) -> None:
-    with pytest.raises(ValueError, match=r"figure='rand' is not known. There is: 'ari', 'nmi'"):
+    with pytest.raises(ValueError, match=r"figure='rand' is not known. Available: 'ari', 'nmi'"):
         pl.cluster_agreement(compared, figure="rand")
     del compared.uns["indiseek_clusters"]
     with pytest.raises(KeyError, match=r"tl\.compare_clusters\(mdata, \.\.\.\) first"):

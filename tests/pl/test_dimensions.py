@@ -70,7 +70,7 @@ def test_outdated_results_raise_a_warning(described: MuData) -> None:
 
 
 def test_invalid_input_is_rejected(described: MuData) -> None:
-    with pytest.raises(ValueError, match="modality='prot' is not known. There is: 'rna', 'adt'"):
+    with pytest.raises(ValueError, match="modality='prot' is not known. Available: 'rna', 'adt'"):
         pl.dimensions(described, "prot")
     with pytest.raises(KeyError, match=r"'indiseek_dimensions_shared'\] is missing. Call .*kind='shared'\) first"):
         pl.dimensions(described, kind="shared")

@@ -114,7 +114,7 @@ def test_the_figure_is_saved_and_shown(ranked: MuData, tmp_path, monkeypatch) ->
 
 
 def test_invalid_input_is_rejected(embedded: MuData) -> None:
-    with pytest.raises(ValueError, match=r"of='values' is not known. There is: 'ranks', 'means'"):
+    with pytest.raises(ValueError, match=r"of='values' is not known. Available: 'ranks', 'means'"):
         pl.rank_correlation(embedded, of="values")
     with pytest.raises(KeyError, match=r"tl\.rank_correlation\(mdata, label_key=\.\.\.\) first"):
         pl.rank_correlation(embedded)

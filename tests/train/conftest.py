@@ -1,4 +1,4 @@
-"""A small module, its cells at each stage, and the fitting of a stage in small batches."""
+"""A small module, its cells at each stage, and the fit of a stage in small batches."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def make(n_features: dict[str, int], preset: str, **changes) -> IndiSeekModule:
 
 @pytest.fixture
 def make_module() -> Callable[..., IndiSeekModule]:
-    """Return a function that makes a module whose features are handed through as they are."""
+    """Return a function that creates a module whose transforms are identities."""
     return lambda preset="default", **changes: make(N_FEATURES, preset, **changes)
 
 
 @pytest.fixture
 def make_module_of_three() -> Callable[..., IndiSeekModule]:
-    """Return a function that makes the same of three modalities, which has no linear start."""
+    """Return a function that creates such a module with three modalities, without linear start."""
     return lambda **changes: make({**N_FEATURES, "atac": 5}, "default", **{"linear_start": False, **changes})
 
 
 @pytest.fixture
 def features() -> dict[str, torch.Tensor]:
-    """Cells whose first two features are common to both modalities, up to noise."""
+    """Cells whose first two features are shared by both modalities, up to noise."""
     generator = torch.Generator().manual_seed(0)
     cells = {role: torch.randn(N_CELLS, n, generator=generator) for role, n in N_FEATURES.items()}
     cells["adt"][:, :2] = cells["rna"][:, :2] + 0.3 * cells["adt"][:, :2]
@@ -49,7 +49,7 @@ def features() -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def features_of_three(features) -> dict[str, torch.Tensor]:
-    """The same cells, and a third modality that has the two features in common with them."""
+    """The same cells with a third modality that shares these two features."""
     third = torch.randn(N_CELLS, 5, generator=torch.Generator().manual_seed(2))
     third[:, :2] = features["rna"][:, :2] + 0.3 * third[:, :2]
     return {**features, "atac": third}
@@ -57,7 +57,7 @@ def features_of_three(features) -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def prepare_cells() -> Callable[..., dict[str, dict[str, torch.Tensor]]]:
-    """Return a function that brings a module to the critics' stage and returns its cells."""
+    """Return a function that prepares a module for stage 2 and returns the inputs of the critics."""
 
     def bring(module: IndiSeekModule, features: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
         module.frozen = ("transforms", "encoders", "rotations")
@@ -77,13 +77,13 @@ def prepare_cells() -> Callable[..., dict[str, dict[str, torch.Tensor]]]:
 
 @pytest.fixture
 def prepare(features, prepare_cells) -> Callable[[IndiSeekModule], dict[str, dict[str, torch.Tensor]]]:
-    """Return a function that does the same with the cells of two modalities."""
+    """Return the same function for the cells of two modalities."""
     return lambda module: prepare_cells(module, features)
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch) -> Callable[..., StageFit]:
-    """Return a function that fits a stage in small batches; further arguments are those of ``TrainerOptions``."""
+    """Return a function that fits a stage in small batches, with options of ``TrainerOptions``."""
     monkeypatch.chdir(tmp_path)
 
     def start(
@@ -125,5 +125,5 @@ def run(tmp_path, monkeypatch) -> Callable[..., StageFit]:
 
 @pytest.fixture
 def changed() -> Callable[[dict[str, torch.Tensor], dict[str, torch.Tensor]], set[str]]:
-    """Return a function that names the entries of two state dicts that differ in any bit."""
+    """Return a function that lists the entries in which two state dicts differ."""
     return lambda before, after: {name for name, x in before.items() if not torch.equal(x, after[name])}

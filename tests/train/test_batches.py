@@ -18,7 +18,7 @@ def draw_pass(batches: DeviceBatches) -> list[list[int]]:
 
 @settings(deadline=None, max_examples=50)
 @given(**sizes, shuffle=st.booleans(), seed=st.integers(0, 1000))
-def test_a_pass_sees_every_cell_once_in_batches_of_equal_size(n_cells, batch_size, shuffle, seed):
+def test_pass_includes_every_cell_once_in_equal_batches(n_cells, batch_size, shuffle, seed):
     batches = DeviceBatches(torch.arange(n_cells), n_cells, batch_size, shuffle=shuffle, seed=seed)
     for _ in range(2):
         seen = draw_pass(batches)
@@ -26,20 +26,20 @@ def test_a_pass_sees_every_cell_once_in_batches_of_equal_size(n_cells, batch_siz
         assert sorted(sum(seen, [])) == list(range(n_cells))
         lengths = [len(batch) for batch in seen]
         assert max(lengths) - min(lengths) <= 1
-        # None is smaller than asked for, since the other cells of a batch are the negatives.
+        # No batch is smaller than requested, since the other cells of a batch are the negatives.
         assert min(lengths) >= min(batch_size, n_cells)
 
 
-def test_orders_follow_the_seed_and_change_with_each_pass():
+def test_order_depends_on_seed_and_pass():
     first, second, other = (DeviceBatches(torch.arange(50), 50, 10, seed=seed) for seed in (1, 1, 2))
     passes = [draw_pass(first) for _ in range(3)]
-    torch.manual_seed(9)  # the state of the program does not matter
+    torch.manual_seed(9)  # must not have any effect
     assert [draw_pass(second) for _ in range(3)] == passes
     assert passes[0] != passes[1] != passes[2]
     assert draw_pass(other) != passes[0]
 
 
-def test_without_shuffling_cells_come_as_they_are():
+def test_order_is_kept_without_shuffling():
     batches = DeviceBatches(torch.arange(10), 10, 3, shuffle=False)
     assert draw_pass(batches) == [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9]]
     assert draw_pass(batches) == draw_pass(batches)
@@ -47,7 +47,7 @@ def test_without_shuffling_cells_come_as_they_are():
 
 @settings(deadline=None, max_examples=50)
 @given(**sizes, n_extra=st.integers(1, 3))
-def test_extra_batches_are_passes_of_their_own(n_cells, batch_size, n_extra):
+def test_extra_batches_are_separate_passes(n_cells, batch_size, n_extra):
     batches = DeviceBatches(torch.arange(n_cells), n_cells, batch_size, n_extra=n_extra)
     seen = list(batches)
     assert len(seen) == len(batches)
@@ -57,7 +57,7 @@ def test_extra_batches_are_passes_of_their_own(n_cells, batch_size, n_extra):
         assert [len(extra[k]) for _, extra in seen] == [len(first) for first, _ in seen]
 
 
-def test_extra_batches_are_of_other_cells():
+def test_extra_batches_have_other_cells():
     first, (second, third) = next(iter(DeviceBatches(torch.arange(1000), 1000, 100, n_extra=2)))
     assert not first.equal(second)
     assert not second.equal(third)
@@ -70,7 +70,7 @@ def test_rows_of_nested_tensors_stay_aligned():
         assert torch.equal(batch["adt"]["x"], -batch["rna"]["x"])
 
 
-def test_stages_learn_from_their_training_cells_and_are_judged_by_the_others():
+def test_training_and_validation_batches():
     train, validation = torch.tensor([7, 2, 9, 4]), torch.tensor([0, 5])
     data = StageData({"rna": torch.arange(10) * 10}, train, validation, batch_size=2, n_extra=1)
     seen = torch.cat([x["rna"] for first, extra in data.train_dataloader() for x in (first, *extra)])
@@ -79,7 +79,7 @@ def test_stages_learn_from_their_training_cells_and_are_judged_by_the_others():
     assert [x["rna"].tolist() for x in data.val_dataloader()] == [[0, 50]]
 
 
-def test_chosen_rows_are_taken_batch_by_batch():
+def test_rows_are_selected_batch_by_batch():
     cells, rows = torch.arange(50) * 10, torch.tensor([4, 40, 9, 3, 31])
     batches = DeviceBatches(cells, 5, 2, rows=rows)
     assert batches.cells is cells
@@ -88,7 +88,7 @@ def test_chosen_rows_are_taken_batch_by_batch():
 
 @settings(deadline=None, max_examples=50)
 @given(n_cells=st.integers(2, 30_000))
-def test_stages_look_at_some_thousands_of_validation_cells_that_lie_evenly(n_cells):
+def test_validation_cells_are_subsampled_evenly(n_cells):
     data = StageData(torch.arange(n_cells), torch.arange(2), torch.arange(n_cells), batch_size=2)
     seen = torch.cat(list(data.val_dataloader()))
     assert min(n_cells, MOST_VALIDATION_CELLS // 2) <= len(seen) <= MOST_VALIDATION_CELLS
@@ -96,7 +96,7 @@ def test_stages_look_at_some_thousands_of_validation_cells_that_lie_evenly(n_cel
     assert n_cells > MOST_VALIDATION_CELLS or len(seen) == n_cells
 
 
-def test_data_that_are_let_go_of_are_held_no_longer():
+def test_released_data_are_freed():
     cells = {"rna": torch.arange(10)}
     data = StageData(cells, torch.arange(8), torch.arange(8, 10), batch_size=2)
     held = weakref.ref(cells["rna"])

@@ -1,4 +1,4 @@
-"""How one stage is fitted: its end, its history, the bar, and what a user adds to it."""
+"""Fit of one stage: end, history, progress bar, and user options."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from indiseek_sc.train import (
     merge_history,
 )
 
-PLAIN = Optimisation()
-MUCH_TOO_FAST = Optimisation(learning_rate=10.0)
+DEFAULT = Optimisation()
+LARGE_LEARNING_RATE = Optimisation(learning_rate=10.0)
 
 
 class RaiseIn(Callback):
@@ -53,8 +53,8 @@ def assert_equal_weights(first, second):
         assert torch.equal(p, weights(second)[name]), name
 
 
-def start_well(module):
-    """Let the encoders read the two features that both modalities have in common, as closely as they can be read."""
+def set_good_start(module):
+    """Set the encoders to the two features that both modalities have in common."""
     for role in ROLES:
         weight = torch.zeros(module.n_features[role], 3)
         weight[[0, 1], [0, 1]] = 1.0
@@ -63,21 +63,21 @@ def start_well(module):
 
 @pytest.fixture
 def after(make_module, features, run):
-    """Return a function that trains a module for some epochs, undisturbed."""
+    """Return a function that trains a module for some epochs without interruption."""
 
     def train(n_epochs):
         module = make_module()
-        run(SharedPlan(module, PLAIN), features, max_epochs=n_epochs)
+        run(SharedPlan(module, DEFAULT), features, max_epochs=n_epochs)
         return module
 
     return train
 
 
-def test_a_stage_ends_in_evaluation_without_a_word(make_module, features, run):
+def test_stage_ends_in_evaluation_mode_without_warnings(make_module, features, run):
     module = make_module()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fit = run(SharedPlan(module, PLAIN), features)
+        fit = run(SharedPlan(module, DEFAULT), features)
     assert fit.reason is None
     assert not fit.is_interrupted
     assert not module.training
@@ -85,7 +85,7 @@ def test_a_stage_ends_in_evaluation_without_a_word(make_module, features, run):
     assert fit.seconds > 0
 
 
-def test_training_is_in_training_mode_except_for_what_is_frozen(make_module, features, run):
+def test_frozen_modules_stay_in_evaluation_mode(make_module, features, run):
     module = make_module()
     module.frozen = ("rotations", "encoder_decoders")
     modes = []
@@ -94,7 +94,7 @@ def test_training_is_in_training_mode_except_for_what_is_frozen(make_module, fea
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             modes.append({name: part.training for name, part in module.named_children()})
 
-    run(SharedPlan(module, PLAIN), features, callbacks=(Look(),))
+    run(SharedPlan(module, DEFAULT), features, callbacks=(Look(),))
     assert len(modes) == 6  # before, between and after validations
     for mode in modes:
         assert mode["encoders"]
@@ -102,11 +102,11 @@ def test_training_is_in_training_mode_except_for_what_is_frozen(make_module, fea
         assert not mode["encoder_decoders"]
 
 
-def test_histories_of_stages_stand_side_by_side(make_module, features, run):
+def test_histories_of_stages_are_merged(make_module, features, run):
     module = make_module()
 
     def fit(stage, n_epochs=2):
-        return run(SharedPlan(module, PLAIN), features, stage=stage, max_epochs=n_epochs)
+        return run(SharedPlan(module, DEFAULT), features, stage=stage, max_epochs=n_epochs)
 
     first = merge_history({}, [fit("first")])
     assert first
@@ -116,78 +116,76 @@ def test_histories_of_stages_stand_side_by_side(make_module, features, run):
     assert {name.split("/")[0] for name in both} == {"first", "second"}
     assert all(both[name] is values for name, values in first.items())
     again = merge_history(both, [fit("first", 1)])
-    assert len(again["first/train_loss"]) == 1  # of the new training alone
+    assert len(again["first/train_loss"]) == 1  # of the new training only
     assert len(again["second/train_loss"]) == 3
-    assert len(both["first/train_loss"]) == 2  # what was there is not changed
+    assert len(both["first/train_loss"]) == 2  # the input is unchanged
 
 
-def test_in_a_history_the_last_of_a_stage_counts_and_names_are_told_apart(make_module, features, run):
+def test_history_of_a_repeated_stage_is_replaced(make_module, features, run):
     module = make_module()
     fits = [
-        run(SharedPlan(module, PLAIN), features, stage=stage, max_epochs=n)
+        run(SharedPlan(module, DEFAULT), features, stage=stage, max_epochs=n)
         for stage, n in (("flow", 1), ("flow_again", 2), ("flow", 3))
     ]
     history = merge_history({}, fits)
-    assert (len(history["shape/train_loss"]), len(history["flow_again/train_loss"])) == (3, 2)
+    assert (len(history["flow/train_loss"]), len(history["flow_again/train_loss"])) == (3, 2)
     assert fits[0].without_history().history == {}
     assert fits[0].without_history().n_epochs == 1
     assert fits[0].history
 
 
-def test_a_stage_ends_no_worse_than_it_began(make_module, features, run):
+def test_stage_never_ends_worse_than_it_started(make_module, features, run):
     module = make_module()
-    start_well(module)
+    set_good_start(module)
     before = weights(module)
     keep_best = KeepBest({"validation_info_nce": module}, patience=0)
-    fit = run(SharedPlan(module, MUCH_TOO_FAST), features, keep_best=keep_best, stage="shared")
+    fit = run(SharedPlan(module, LARGE_LEARNING_RATE), features, keep_best=keep_best, stage="shared")
     assert keep_best.best_epochs == {"validation_info_nce": 0}
     assert all(torch.equal(p, before[name]) for name, p in weights(module).items())
     assert fit.history["shared/best_epoch"]["best_epoch"].tolist() == [-1]  # the state before the first epoch
 
 
-def test_the_best_epoch_is_restored_and_written_down(make_module, features, run):
+def test_best_epoch_is_restored_and_recorded(make_module, features, run):
     module = make_module(dropout=0.0, info_nce_weight=1.0, prediction_weight=0.0)
     plan = SharedPlan(module, Optimisation(learning_rate=0.05))
     keep_best = KeepBest({"validation_info_nce": module}, patience=0, smallest_gain=0.0)
     history = run(plan, features, keep_best=keep_best, stage="shared", max_epochs=40).history
     figures = history["shared/validation_info_nce"].to_numpy(dtype=float).ravel()
     best = int(figures.argmin())
-    assert 0 < best < 39  # else the test would show nothing
+    assert 0 < best < 39  # neither the first nor the last epoch
     assert history["shared/best_epoch"].iloc[0, 0] == best
     with torch.no_grad():
         held_out = {role: x[90:] for role, x in features.items()}
         assert module.shared_terms(held_out)["info_nce"].item() == pytest.approx(figures[best], rel=1e-6)
 
 
-def test_patience_stops_a_stage(make_module, features, run):
+def test_early_stopping(make_module, features, run):
     module = make_module()
-    start_well(module)
+    set_good_start(module)
     keep_best = KeepBest({"validation_info_nce": module}, patience=3)
-    history = run(SharedPlan(module, MUCH_TOO_FAST), features, keep_best=keep_best, max_epochs=50).history
+    history = run(SharedPlan(module, LARGE_LEARNING_RATE), features, keep_best=keep_best, max_epochs=50).history
     assert len(history["stage/train_loss"]) == 3
 
 
-def test_a_loss_that_is_not_finite_ends_the_stage_with_the_last_whole_epoch(
-    make_module, features, run, after, monkeypatch
-):
+def test_non_finite_loss_restores_the_last_complete_epoch(make_module, features, run, after, monkeypatch):
     module = make_module()
     break_in_epoch(module, monkeypatch, 2)
     with pytest.warns(EarlyEndWarning, match="Stage 'stage': The loss became inf in epoch 3. The last good weights"):
-        fit = run(SharedPlan(module, PLAIN), features, max_epochs=5)
+        fit = run(SharedPlan(module, DEFAULT), features, max_epochs=5)
     assert fit.reason.startswith("The loss became inf in epoch 3.")
     assert_equal_weights(module, after(2))
     assert not module.training
     assert len(fit.history["stage/train_loss"]) == 2
 
 
-def test_an_interrupted_stage_keeps_whole_weights_and_leaves_ctrl_c_as_it_was(make_module, features, run, after):
+def test_interruption_keeps_a_complete_epoch_and_restores_the_signal_handler(make_module, features, run, after):
     def marker(number, frame): ...
 
     module = make_module()
     handler = signal.signal(signal.SIGINT, marker)
     try:
         with pytest.warns(EarlyEndWarning, match="Stage 'stage': Interrupted. The best weights so far were kept"):
-            fit = run(SharedPlan(module, PLAIN), features, max_epochs=5, callbacks=(RaiseIn(2, KeyboardInterrupt()),))
+            fit = run(SharedPlan(module, DEFAULT), features, max_epochs=5, callbacks=(RaiseIn(2, KeyboardInterrupt()),))
         assert signal.getsignal(signal.SIGINT) is marker
     finally:
         signal.signal(signal.SIGINT, handler)
@@ -197,14 +195,14 @@ def test_an_interrupted_stage_keeps_whole_weights_and_leaves_ctrl_c_as_it_was(ma
     assert len(fit.history["stage/train_loss"]) == 2
 
 
-def test_an_interrupted_stage_keeps_the_best_so_far(make_module, features, run):
+def test_interruption_keeps_the_best_weights(make_module, features, run):
     module = make_module()
-    start_well(module)
+    set_good_start(module)
     before = weights(module)
     keep_best = KeepBest({"validation_info_nce": module}, patience=0)
     with pytest.warns(EarlyEndWarning, match="Interrupted"):
         run(
-            SharedPlan(module, MUCH_TOO_FAST),
+            SharedPlan(module, LARGE_LEARNING_RATE),
             features,
             keep_best=keep_best,
             max_epochs=5,
@@ -213,32 +211,32 @@ def test_an_interrupted_stage_keeps_the_best_so_far(make_module, features, run):
     assert all(torch.equal(p, before[name]) for name, p in weights(module).items())
 
 
-def test_other_errors_come_through_and_leave_whole_weights(make_module, features, run, after):
+def test_other_errors_propagate_and_leave_a_complete_epoch(make_module, features, run, after):
     module = make_module()
     with pytest.raises(RuntimeError, match="disk full"):
-        run(SharedPlan(module, PLAIN), features, max_epochs=5, callbacks=(RaiseIn(1, RuntimeError("disk full")),))
+        run(SharedPlan(module, DEFAULT), features, max_epochs=5, callbacks=(RaiseIn(1, RuntimeError("disk full")),))
     assert_equal_weights(module, after(1))
     assert not module.training
 
 
-def test_callbacks_of_the_user_are_not_changed(make_module, features, run):
+def test_callbacks_of_the_user_are_unchanged(make_module, features, run):
     callbacks = [Callback()]
-    run(SharedPlan(make_module(), PLAIN), features, callbacks=callbacks)
+    run(SharedPlan(make_module(), DEFAULT), features, callbacks=callbacks)
     assert len(callbacks) == 1
 
 
-def test_the_progress_bar_counts_epochs(make_module, features, run, capsys):
-    run(SharedPlan(make_module(), PLAIN), features, max_epochs=3, progress=True)
+def test_progress_bar(make_module, features, run, capsys):
+    run(SharedPlan(make_module(), DEFAULT), features, max_epochs=3, progress=True)
     shown = capsys.readouterr().err
     assert "3/3" in shown
     assert "loss=" in shown
-    run(SharedPlan(make_module(), PLAIN), features, max_epochs=3)
+    run(SharedPlan(make_module(), DEFAULT), features, max_epochs=3)
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
 
 
-def test_no_files_are_left_behind(make_module, features, run, tmp_path):
-    run(SharedPlan(make_module(), PLAIN), features)
+def test_no_files_are_written(make_module, features, run, tmp_path):
+    run(SharedPlan(make_module(), DEFAULT), features)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -246,7 +244,7 @@ def states() -> list[object]:
     return [torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()]
 
 
-def test_randomness_is_that_of_the_seed_and_the_rest_of_the_program_keeps_its_own():
+def test_isolated_seed_does_not_affect_other_random_states():
     torch.manual_seed(5)
     before = states()
     with isolated_seed(0):
@@ -262,7 +260,7 @@ def test_randomness_is_that_of_the_seed_and_the_rest_of_the_program_keeps_its_ow
         assert not torch.equal(torch.randn(4), first)
 
 
-def test_errors_put_the_state_back_too():
+def test_random_state_is_restored_after_errors():
     before = states()
     with pytest.raises(KeyError), isolated_seed(0):
         torch.randn(4)
@@ -270,12 +268,12 @@ def test_errors_put_the_state_back_too():
     assert states() == before
 
 
-# What a user adds
+# Options of the user
 
 
-def test_a_logger_of_the_user_gets_the_figures_beside_the_history(make_module, features, run, tmp_path):
+def test_loggers_of_the_user_receive_all_metrics(make_module, features, run, tmp_path):
     loggers = [CSVLogger(str(tmp_path / name), name="", version="") for name in ("first", "second")]
-    fit = run(SharedPlan(make_module(), PLAIN), features, stage="shared", max_epochs=3, loggers=tuple(loggers))
+    fit = run(SharedPlan(make_module(), DEFAULT), features, stage="shared", max_epochs=3, loggers=tuple(loggers))
     for name in ("first", "second"):
         written = pd.read_csv(tmp_path / name / "metrics.csv")
         assert set(fit.history) == {f"shared/{figure}" for figure in written.columns.drop(["epoch", "step"])}
@@ -287,7 +285,7 @@ def test_a_logger_of_the_user_gets_the_figures_beside_the_history(make_module, f
 
 
 class ReadGradients(Callback):
-    """Notes the gradients that each optimiser is about to use, before they are clipped and after."""
+    """Records the gradients of each optimiser before and after clipping."""
 
     def __init__(self, plan):
         self.before, self.after = [], []
@@ -316,9 +314,9 @@ def fit_and_read(make_plan, cells, run, **kwargs):
 
 
 @pytest.mark.parametrize(("algorithm", "limit"), [("norm", 1e-3), ("norm", 1e6), ("value", 1e-4)])
-def test_gradients_of_stage_one_are_clipped(make_module, features, run, algorithm, limit):
+def test_gradients_of_stage_1_are_clipped(make_module, features, run, algorithm, limit):
     clipping = {"gradient_clip_val": limit, "gradient_clip_algorithm": algorithm}
-    _, read = fit_and_read(lambda: SharedPlan(make_module(), PLAIN), features, run, **clipping)
+    _, read = fit_and_read(lambda: SharedPlan(make_module(), DEFAULT), features, run, **clipping)
     assert len(read.before) == len(read.after) == 6
     for (_, raw), (_, clipped) in zip(read.before, read.after, strict=True):
         torch.testing.assert_close(clipped, clip(raw, limit, algorithm), rtol=1e-4, atol=1e-12)
@@ -326,7 +324,7 @@ def test_gradients_of_stage_one_are_clipped(make_module, features, run, algorith
 
 
 @pytest.mark.parametrize(("algorithm", "limit"), [("norm", 1e-3), ("value", 1e-4)])
-def test_gradients_of_both_optimisers_of_stage_two_are_clipped(make_module, prepare, run, algorithm, limit):
+def test_gradients_of_both_optimisers_of_stage_2_are_clipped(make_module, prepare, run, algorithm, limit):
     module = make_module()
     cells = prepare(module)
     for role in ROLES:
@@ -346,22 +344,22 @@ def test_gradients_of_both_optimisers_of_stage_two_are_clipped(make_module, prep
         assert not torch.equal(raw, clipped)
 
 
-def test_without_a_limit_gradients_stay(make_module, features, run):
-    _, read = fit_and_read(lambda: SharedPlan(make_module(), PLAIN), features, run)
+def test_gradients_are_unchanged_without_clipping(make_module, features, run):
+    _, read = fit_and_read(lambda: SharedPlan(make_module(), DEFAULT), features, run)
     assert all(torch.equal(raw, used) for (_, raw), (_, used) in zip(read.before, read.after, strict=True))
 
 
-def test_the_length_of_an_epoch_can_be_bounded(make_module, features, run):
-    plan = SharedPlan(make_module(), PLAIN)
+def test_limit_train_batches(make_module, features, run):
+    plan = SharedPlan(make_module(), DEFAULT)
     run(plan, features, max_epochs=3, limit_train_batches=2)
     assert plan.trainer.global_step == 6
 
 
-# Validation, and losses that are not finite
+# Validation and non-finite losses
 
 
 class Epochs(Callback):
-    """Notes after how many whole epochs validation cells are asked."""
+    """Records the numbers of complete epochs at validations."""
 
     def __init__(self):
         self.validated, self.trained = [], 0
@@ -374,7 +372,7 @@ class Epochs(Callback):
 
 
 def break_in_epoch(module, monkeypatch, epoch, value=float("inf")):
-    """Let the loss of stage 1 be infinite in the second of the three batches of an epoch, counted from 0."""
+    """Make the loss of stage 1 non-finite in the second of three batches of an epoch, counted from 0."""
     objective, n_calls = module.shared_objective, 0
 
     def broken(terms):
@@ -385,52 +383,54 @@ def break_in_epoch(module, monkeypatch, epoch, value=float("inf")):
     monkeypatch.setattr(module, "shared_objective", broken)
 
 
-def test_validation_cells_are_asked_in_every_second_epoch(make_module, features, run):
+def test_validation_in_every_second_epoch(make_module, features, run):
     epochs = Epochs()
-    fit = run(SharedPlan(make_module(), PLAIN), features, max_epochs=6, check_val_every_n_epoch=2, callbacks=(epochs,))
+    fit = run(
+        SharedPlan(make_module(), DEFAULT), features, max_epochs=6, check_val_every_n_epoch=2, callbacks=(epochs,)
+    )
     assert epochs.validated == [0, 2, 4, 6]
     assert fit.history["stage/validation_loss"].index.tolist() == [1, 3, 5]
     assert fit.history["stage/train_loss"].index.tolist() == [0, 1, 2, 3, 4, 5]
     assert fit.best_epochs == {"latest": 6}
 
 
-def test_a_stage_shorter_than_the_distance_of_validations_is_validated_at_its_end(make_module, features, run, after):
+def test_short_stage_is_validated_at_its_end(make_module, features, run, after):
     module, epochs = make_module(), Epochs()
-    fit = run(SharedPlan(module, PLAIN), features, max_epochs=2, check_val_every_n_epoch=9, callbacks=(epochs,))
+    fit = run(SharedPlan(module, DEFAULT), features, max_epochs=2, check_val_every_n_epoch=9, callbacks=(epochs,))
     assert epochs.validated == [0, 2]
     assert fit.best_epochs == {"latest": 2}
     assert_equal_weights(module, after(2))
 
 
 @pytest.mark.parametrize(("epoch", "last_good"), [(2, 2), (3, 2), (4, 4)])
-def test_a_loss_that_is_not_finite_between_validations_ends_the_stage_with_validated_weights(
+def test_non_finite_loss_between_validations_restores_validated_weights(
     make_module, features, run, after, monkeypatch, epoch, last_good
 ):
     module, epochs = make_module(), Epochs()
     break_in_epoch(module, monkeypatch, epoch)
     with pytest.warns(EarlyEndWarning, match=f"The loss became inf in epoch {epoch + 1}. The last good weights"):
-        fit = run(SharedPlan(module, PLAIN), features, max_epochs=8, check_val_every_n_epoch=2, callbacks=(epochs,))
+        fit = run(SharedPlan(module, DEFAULT), features, max_epochs=8, check_val_every_n_epoch=2, callbacks=(epochs,))
     assert epochs.validated == [0, 2, 4][: last_good // 2 + 1]
-    assert epochs.trained == 3 * (epoch + 1)  # it is noticed at the end of the epoch
+    assert epochs.trained == 3 * (epoch + 1)  # detected at the end of the epoch
     assert (fit.n_epochs, fit.best_epochs) == (epoch, {"latest": last_good})
     assert_equal_weights(module, after(last_good))
     assert all(p.isfinite().all() for p in module.parameters())
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), -float("inf")])
-def test_after_a_loss_that_is_not_finite_there_is_no_validation(make_module, features, run, after, monkeypatch, value):
+def test_no_validation_after_a_non_finite_loss(make_module, features, run, after, monkeypatch, value):
     module, epochs = make_module(), Epochs()
     break_in_epoch(module, monkeypatch, 1, value)
     with pytest.warns(EarlyEndWarning, match=f"The loss became {value} in epoch 2. "):
-        fit = run(SharedPlan(module, PLAIN), features, max_epochs=5, callbacks=(epochs,))
+        fit = run(SharedPlan(module, DEFAULT), features, max_epochs=5, callbacks=(epochs,))
     assert epochs.validated == [0, 1]
     assert not fit.is_interrupted
     assert_equal_weights(module, after(1))
 
 
-def test_a_loss_that_is_finite_again_does_not_hide_one_that_was_not(make_module):
-    plan = SharedPlan(make_module(), PLAIN)
-    plan.on_validation_epoch_start()  # nothing has been seen
+def test_earlier_non_finite_loss_is_remembered(make_module):
+    plan = SharedPlan(make_module(), DEFAULT)
+    plan.on_validation_epoch_start()  # no loss yet
     for loss in (1.0, float("nan"), float("inf"), 2.0):
         assert plan.watch(torch.tensor(loss)).item() == pytest.approx(loss, nan_ok=True)
     for ask in (plan.on_validation_epoch_start, plan.on_train_epoch_end):
@@ -439,7 +439,7 @@ def test_a_loss_that_is_finite_again_does_not_hide_one_that_was_not(make_module)
 
 
 @pytest.mark.parametrize("broken", ["critic_losses", "specific_terms"])
-def test_in_stage_two_losses_of_critics_and_of_encoders_are_watched(make_module, prepare, run, monkeypatch, broken):
+def test_non_finite_losses_of_critics_and_encoders_are_detected(make_module, prepare, run, monkeypatch, broken):
     module = make_module()
     cells = prepare(module)
     before = copy.deepcopy(module)
@@ -463,21 +463,21 @@ def test_in_stage_two_losses_of_critics_and_of_encoders_are_watched(make_module,
 
 
 @pytest.mark.parametrize("accelerator", ["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
-def test_all_that_was_trained_stays_on_the_device_that_was_asked_for(make_module, features, prepare, run, accelerator):
+def test_modules_stay_on_the_device(make_module, features, prepare, run, accelerator):
     device = choose_device(accelerator)
     module = make_module()
     cells = prepare(module)
     for role in ROLES:
         cells[role]["values"] = module.encoder_decoders[role].scores(features[role], cells[role]["condition"])
-    parts = {role: copy.deepcopy(module.encoder_decoders[role].shape) for role in ROLES}  # not parts of the module
+    parts = {role: copy.deepcopy(module.encoder_decoders[role].flow) for role in ROLES}  # not parts of the module
 
     def loss(role, cells):
         return parts[role].loss(cells["values"], cells["condition"])
 
     plans = {
-        "shared": lambda: SharedPlan(module, PLAIN),
+        "shared": lambda: SharedPlan(module, DEFAULT),
         "regression": lambda: RegressionPlan(module, parts, loss, n_steps=6, learning_rate=1e-2, weight_decay=1e-2),
-        "specific": lambda: SpecificPlan(module, PLAIN, lambda_=1.0, n_steps=6),
+        "specific": lambda: SpecificPlan(module, DEFAULT, lambda_=1.0, n_steps=6),
     }
     for stage, make in plans.items():
         plan = make()

@@ -1,4 +1,4 @@
-"""Who learns in each plan, from what, and what is logged of critics."""
+"""Trained parameters and logged metrics of each plan."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def state(module):
 
 
 def is_statistic(name):
-    """Whether a representation is standardised by it in training; set anew when the stage is over."""
+    """Return whether an entry is a running statistic of representations."""
     return ".standardize." in name
 
 
 class Steps(Callback):
-    """Notes what each step of an optimiser changed, by where the step size was."""
+    """Records the entries that each optimiser step changed, by learning rate."""
 
     def __init__(self, module, changed):
         self.module, self.compare = module, changed
@@ -44,19 +44,19 @@ class Steps(Callback):
             self.changes.append((self.optimizer, self.compare(self.before, state(self.module))))
 
 
-def test_stage_one_trains_encoders_and_temperature_alone(make_module, features, run, changed):
+def test_stage_1_trains_encoders_and_temperature_only(make_module, features, run, changed):
     module = make_module()
     before = state(module)
     fit = run(SharedPlan(module, Optimisation()), features)
     assert fit.reason is None
     names = changed(before, state(module))
     trained = {name for name in before if name.startswith(("encoders.", "predictors.")) or name == "log_scale"}
-    trained -= {name for name in before if name.endswith(".active")}  # which columns are in use is not learned
+    trained -= {name for name in before if name.endswith(".active")}  # the mask of columns is not trained
     assert names == trained
     assert not any(p.requires_grad for name, p in module.named_parameters() if name not in trained)
 
 
-def test_stage_one_gets_better_and_says_so(make_module, features, run):
+def test_stage_1_improves_and_logs_metrics(make_module, features, run):
     module = make_module(dropout=0.0)
     history = run(SharedPlan(module, Optimisation(learning_rate=1e-2)), features, stage="shared", max_epochs=10).history
     terms = "validation_info_nce", "validation_correlation", "validation_prediction"
@@ -78,7 +78,7 @@ def test_terms_without_weight_are_not_logged(make_module, features, run):
     assert (loss == info_nce).all()
 
 
-def test_the_temperature_does_not_decay(make_module):
+def test_temperature_has_no_weight_decay(make_module):
     plan = SharedPlan(make_module(), Optimisation(weight_decay=0.3, learning_rate=0.07))
     encoders, temperature = plan.configure_optimizers().param_groups
     assert (encoders["lr"], temperature["lr"]) == (0.07, 0.07)
@@ -86,7 +86,7 @@ def test_the_temperature_does_not_decay(make_module):
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
-def test_critics_learn_alone_first(make_module, prepare, run, changed, preset):
+def test_critics_are_trained_first(make_module, prepare, run, changed, preset):
     module, optimisation = make_module(preset), make_settings(preset, n_critic_warmup_steps=10_000).optimisation
     cells = prepare(module)
     before = state(module)
@@ -96,7 +96,7 @@ def test_critics_learn_alone_first(make_module, prepare, run, changed, preset):
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
-def test_each_step_changes_its_own_side_alone(make_module, prepare, run, changed, preset):
+def test_each_step_changes_either_critics_or_encoders(make_module, prepare, run, changed, preset):
     module, optimisation = make_module(preset), make_settings(preset, n_critic_warmup_steps=3).optimisation
     trained = "correction." if preset == "default" else ""
     cells = prepare(module)
@@ -106,7 +106,7 @@ def test_each_step_changes_its_own_side_alone(make_module, prepare, run, changed
 
     encoders, critics = plan.trainer.optimizers
     order = ["encoders" if optimizer is encoders else "critics" for optimizer, _ in steps.changes]
-    # Six batches of two critic steps; the first batch is all warmup.
+    # Six batches of two critic steps; the first batch is warm-up only.
     assert order == ["critics"] * 2 + (["critics"] * 2 + ["encoders"]) * 5
     for optimizer, names in steps.changes:
         moved = {name for name in names if not is_statistic(name)}
@@ -117,7 +117,7 @@ def test_each_step_changes_its_own_side_alone(make_module, prepare, run, changed
     assert not untouched & changed(before, state(module))
 
 
-def test_shared_representations_are_the_same_to_the_bit_after_stage_two(make_module, features, prepare, run):
+def test_stage_2_does_not_change_shared_representations(make_module, features, prepare, run):
     module = make_module()
     cells = prepare(module)
     before = {role: module.shared(role, features[role]) for role in ROLES}
@@ -126,7 +126,7 @@ def test_shared_representations_are_the_same_to_the_bit_after_stage_two(make_mod
         assert torch.equal(module.shared(role, features[role]), before[role])
 
 
-def test_critics_do_not_learn_from_the_encoders_pass(make_module, prepare, run, changed):
+def test_encoder_steps_do_not_train_critics(make_module, prepare, run, changed):
     module, optimisation = make_module(), Optimisation(n_critic_warmup_steps=0, critic_learning_rate=1e-2)
     cells = prepare(module)
     plan = SpecificPlan(module, optimisation, lambda_=1.0, n_steps=6)
@@ -148,7 +148,7 @@ def test_critics_do_not_learn_from_the_encoders_pass(make_module, prepare, run, 
     assert seen == [True] * 6
 
 
-def test_the_step_size_of_encoders_falls_to_zero_and_that_of_critics_stays(make_module, prepare, run):
+def test_learning_rate_of_encoders_decays_and_that_of_critics_is_constant(make_module, prepare, run):
     plan = SpecificPlan(make_module(), NO_WARMUP, lambda_=1.0, n_steps=6)
     run(plan, prepare(plan.module), n_extra=1)
     encoders, critics = plan.trainer.optimizers
@@ -157,7 +157,7 @@ def test_the_step_size_of_encoders_falls_to_zero_and_that_of_critics_stays(make_
 
 
 @pytest.mark.parametrize("lambda_", [0.0, 3.0])
-def test_the_objective_weighs_the_error_by_half_of_lambda(make_module, prepare, lambda_):
+def test_error_is_weighted_by_half_of_lambda(make_module, prepare, lambda_):
     module = make_module()
     cells = prepare(module)
     torch.nn.init.normal_(module.encoder_decoders["rna"].correction[-1].weight)
@@ -167,7 +167,7 @@ def test_the_objective_weighs_the_error_by_half_of_lambda(make_module, prepare, 
     torch.testing.assert_close(objective, expected)
 
 
-def test_more_lambda_keeps_more(make_module, prepare, run):
+def test_larger_lambda_lowers_the_error(make_module, prepare, run):
     errors = []
     for lambda_ in (0.01, 1000.0):
         module, optimisation = make_module(), Optimisation(n_critic_warmup_steps=0, specific_learning_rate=2e-2)
@@ -180,7 +180,7 @@ def test_more_lambda_keeps_more(make_module, prepare, run):
     assert errors[1] < 0.5 * errors[0]
 
 
-def test_stage_two_logs_each_critic_of_each_modality(make_module, prepare, run):
+def test_stage_2_logs_each_critic_of_each_modality(make_module, prepare, run):
     module = make_module()
     plan = SpecificPlan(module, Optimisation(), lambda_=1.0, n_steps=6)
     history = run(plan, prepare(module), n_extra=2, stage="specific").history
@@ -191,7 +191,7 @@ def test_stage_two_logs_each_critic_of_each_modality(make_module, prepare, run):
     assert all(history[name].shape == (2, 1) for name in expected)
 
 
-def test_a_regression_trains_its_parts_alone(make_module, features, prepare, run, changed):
+def test_regression_trains_only_its_networks(make_module, features, prepare, run, changed):
     module = make_module()
     cells = prepare(module)
     for role in ROLES:
@@ -217,7 +217,7 @@ def test_a_regression_trains_its_parts_alone(make_module, features, prepare, run
         assert f"shape/{role}_validation_loss" in history
 
 
-def test_in_a_regression_only_what_is_trained_is_in_training_mode(make_module):
+def test_regression_sets_only_its_networks_to_training_mode(make_module):
     module = make_module()
     parts = {r: module.encoder_decoders[r].refinement for r in ROLES}
     plan = RegressionPlan(module, parts, module.decoding_error, n_steps=1, learning_rate=1e-2, weight_decay=1e-2)
@@ -228,7 +228,7 @@ def test_in_a_regression_only_what_is_trained_is_in_training_mode(make_module):
     assert not any(part.training for part in module.modules())
 
 
-def test_the_step_size_of_a_regression_falls_to_zero(make_module, features, prepare, run):
+def test_learning_rate_of_a_regression_decays_to_zero(make_module, features, prepare, run):
     module = make_module()
     cells = prepare(module)
     for role in ROLES:
@@ -251,7 +251,7 @@ def values(history, name, stage="specific"):
 
 
 class Watch(Callback):
-    """Notes what critics and encoders are at the start of each epoch."""
+    """Records critics and encoders at the start of each epoch."""
 
     def __init__(self, module):
         self.module, self.starts = module, []
@@ -260,7 +260,7 @@ class Watch(Callback):
         self.starts.append({name: p.detach().clone() for name, p in self.module.named_parameters()})
 
 
-def test_figures_of_each_critic_are_those_of_the_module(make_module, prepare, run):
+def test_metrics_of_critics_agree_with_the_module(make_module, prepare, run):
     module = make_module()
     cells = prepare(module)
     plan = SpecificPlan(module, NO_WARMUP, lambda_=1.0, n_steps=6)
@@ -287,14 +287,14 @@ def test_figures_of_each_critic_are_those_of_the_module(make_module, prepare, ru
                 assert np.isfinite(values(history, f"{name}_{split}")).all()
 
 
-def test_staleness_is_what_the_first_critic_steps_of_an_epoch_gain(make_module, prepare, run):
+def test_staleness_is_the_gain_of_the_first_critic_steps(make_module, prepare, run):
     module, optimisation = make_module(), Optimisation(n_critic_warmup_steps=10_000, critic_learning_rate=3e-3)
     cells = prepare(module)
     held_out = {role: {name: x[90:] for name, x in cells[role].items()} for role in ROLES}
     noted = []
 
     class Note(Callback):
-        """Reads the loss on the representations that validation cells had before the critic steps, before and after those."""
+        """Records the loss on validation representations before and after critic steps."""
 
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             pl_module.eval()
@@ -314,17 +314,17 @@ def test_staleness_is_what_the_first_critic_steps_of_an_epoch_gain(make_module, 
     history = run(plan, cells, n_extra=2, stage="specific", callbacks=(Note(),)).history
     staleness = values(history, "rna_gaussian_staleness")
     np.testing.assert_allclose(staleness, [noted[0] - noted[1], noted[2] - noted[3]], rtol=1e-3, atol=1e-4)
-    assert staleness[0] > 0.005  # a new critic has all to learn
+    assert staleness[0] > 0.005  # a new critic improves clearly
 
 
-def test_critics_that_cannot_move_are_not_stale_in_their_own_eyes(make_module, prepare, run):
+def test_staleness_of_fixed_critics_is_zero(make_module, prepare, run):
     module, optimisation = make_module(), Optimisation(critic_learning_rate=1e-12, n_critic_warmup_steps=0)
     plan = SpecificPlan(module, optimisation, lambda_=1.0, n_steps=6)
     history = run(plan, prepare(module), n_extra=2, stage="specific").history
     assert values(history, "rna_nce_staleness") == pytest.approx([0, 0], abs=1e-5)
 
 
-def test_looking_at_validation_cells_leaves_statistics_alone(make_module, prepare, run):
+def test_validation_does_not_change_running_statistics(make_module, prepare, run):
     running = []
     for n_looks in (1, 3):
         module = make_module()
@@ -338,8 +338,8 @@ def test_looking_at_validation_cells_leaves_statistics_alone(make_module, prepar
     assert torch.equal(*running)
 
 
-def test_critics_learn_alone_first_and_live_on(make_module, prepare, run):
-    # Three batches an epoch, two critic steps each: the first epoch is warm-up, and the others move encoders.
+def test_critics_continue_after_warm_up(make_module, prepare, run):
+    # Three batches per epoch with two critic steps: the first epoch is warm-up only.
     module, optimisation = make_module(), Optimisation(n_critic_warmup_steps=6)
     cells = prepare(module)
     plan = SpecificPlan(module, optimisation, lambda_=1.0, n_steps=12)
@@ -354,7 +354,7 @@ def test_critics_learn_alone_first_and_live_on(make_module, prepare, run):
 
 
 @pytest.mark.parametrize("independence", ["hsic", "distance_correlation", "hsic+distance_correlation"])
-def test_terms_without_parameters_train_encoders_from_the_first_step(make_module, prepare, run, independence):
+def test_parameter_free_terms_train_encoders_from_the_first_step(make_module, prepare, run, independence):
     module = make_module(independence=independence)
     cells = prepare(module)
     plan = SpecificPlan(module, ALL_WARMUP, lambda_=1.0, n_steps=6)
@@ -372,7 +372,7 @@ def test_terms_without_parameters_train_encoders_from_the_first_step(make_module
     }
 
 
-def test_a_kernel_term_beside_a_critic(make_module, prepare, run):
+def test_kernel_term_with_a_critic(make_module, prepare, run):
     module = make_module(independence="hsic+nce")
     plan = SpecificPlan(module, NO_WARMUP, lambda_=1.0, n_steps=6)
     history = run(plan, prepare(module), n_extra=2, stage="specific").history
@@ -381,18 +381,18 @@ def test_a_kernel_term_beside_a_critic(make_module, prepare, run):
     assert "specific/rna_hsic_validation_loss" not in history
 
 
-def test_hsic_alone_makes_representations_less_dependent(make_module, prepare, run):
+def test_hsic_alone_reduces_dependence(make_module, prepare, run):
     module, optimisation = make_module(independence="hsic"), Optimisation(specific_learning_rate=2e-2)
     cells = prepare(module)
     torch.nn.init.normal_(
         module.encoder_decoders["rna"].correction[-1].weight, std=1.0
-    )  # the condition shows in the representation
+    )  # the representation depends on the condition
     plan = SpecificPlan(module, optimisation, lambda_=0.0, n_steps=45)
     bounds = values(run(plan, cells, stage="specific", max_epochs=15).history, "rna_hsic_train_bound")
     assert bounds[-1] < bounds[0] - 0.02
 
 
-def test_the_plan_goes_by_its_own_settings(make_module, prepare, run):
+def test_plan_uses_its_own_settings(make_module, prepare, run):
     module = make_module()
     optimisation = Optimisation(
         specific_learning_rate=0.05, critic_learning_rate=0.07, n_critic_warmup_steps=10_000, n_critic_steps=1
@@ -405,7 +405,7 @@ def test_the_plan_goes_by_its_own_settings(make_module, prepare, run):
     assert torch.equal(module.encoder_decoders["rna"].correction[-1].weight, before)
 
 
-def test_the_warm_up_can_be_shorter_than_that_of_the_settings(make_module, prepare, run):
+def test_warm_up_can_be_shortened(make_module, prepare, run):
     plan = SpecificPlan(make_module(), ALL_WARMUP, lambda_=1.0, n_steps=6, n_warmup_steps=4)
     run(plan, prepare(plan.module), n_extra=2)
     assert (plan.n_critic_updates, plan.n_encoder_steps) == (12, 4)
@@ -414,7 +414,7 @@ def test_the_warm_up_can_be_shorter_than_that_of_the_settings(make_module, prepa
     assert plan.n_encoder_steps == 6
 
 
-def test_plans_train_three_modalities_too(make_module_of_three, features_of_three, prepare_cells, run):
+def test_plans_support_three_modalities(make_module_of_three, features_of_three, prepare_cells, run):
     module = make_module_of_three()
     shared = run(SharedPlan(module, Optimisation(learning_rate=1e-2)), features_of_three, stage="shared", max_epochs=10)
     losses = values(shared.history, "train_loss", "shared")

@@ -1,4 +1,4 @@
-"""What is kept of the figures that plans note: means over cells, once an epoch."""
+"""Recording of metrics: means over cells, once per epoch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from indiseek_sc.train._plans import Means
 
 
 class Losses(Callback):
-    """Notes the loss of each batch, and what other callbacks can read of it at the end of an epoch."""
+    """Records the loss of each batch, and the metric available to callbacks at the end of an epoch."""
 
     def __init__(self):
         self.epochs, self.read = [], []
@@ -28,7 +28,7 @@ class Losses(Callback):
         self.read.append(float(trainer.callback_metrics["train_loss"]))
 
 
-def test_figures_of_training_are_means_of_an_epoch_and_known_to_callbacks_at_its_end(make_module, features, run):
+def test_training_metrics_are_epoch_means_available_to_callbacks(make_module, features, run):
     losses = Losses()
     plan = SharedPlan(make_module(), Optimisation())
     history = run(plan, features, stage="shared", max_epochs=3, callbacks=(losses,)).history
@@ -37,7 +37,7 @@ def test_figures_of_training_are_means_of_an_epoch_and_known_to_callbacks_at_its
     np.testing.assert_allclose(losses.read, found, rtol=1e-6)
 
 
-def test_larger_batches_weigh_more_and_the_next_mean_begins_anew():
+def test_means_are_weighted_by_batch_size_and_reset():
     means = Means()
     means.add({"loss": torch.tensor(1.0)}, 10)
     means.add({"loss": torch.tensor(4.0), "error": torch.tensor(7.0)}, 5)
@@ -45,7 +45,7 @@ def test_larger_batches_weigh_more_and_the_next_mean_begins_anew():
     assert means.pop() == {}
 
 
-def test_the_history_counts_by_epochs_and_by_steps_where_there_are_no_epochs():
+def test_history_is_indexed_by_epoch_or_step():
     history = History()
     history.log_metrics({"loss": 2.0, "epoch": 0}, step=9)
     history.log_metrics({"loss": 1.0, "epoch": 1}, step=19)
@@ -55,7 +55,7 @@ def test_the_history_counts_by_epochs_and_by_steps_where_there_are_no_epochs():
     assert (rate.index.name, list(rate.index)) == ("step", [7])
 
 
-def test_what_callbacks_log_is_kept_too(make_module, features, run):
+def test_metrics_of_callbacks_are_kept(make_module, features, run):
     plan = SharedPlan(make_module(), Optimisation(one_cycle=False))
     monitor = LearningRateMonitor(logging_interval="epoch")
     history = run(plan, features, stage="shared", callbacks=(monitor,)).history

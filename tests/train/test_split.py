@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from indiseek_sc.train import Split, draw_split
 
-shares = st.one_of(st.none(), st.floats(0.35, 0.6))
+fractions = st.one_of(st.none(), st.floats(0.35, 0.6))
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(200, 2000), st.integers(0, 2**32 - 1), shares, shares.map(lambda x: x and x / 2), st.data())
-def test_every_cell_has_one_part(n_cells, seed, train_size, validation_size, data):
+@given(st.integers(200, 2000), st.integers(0, 2**32 - 1), fractions, fractions.map(lambda x: x and x / 2), st.data())
+def test_every_cell_is_in_one_part(n_cells, seed, train_size, validation_size, data):
     held_out = np.array(data.draw(st.lists(st.integers(0, n_cells - 1), max_size=50)), dtype=int)
     options = {"seed": seed, "train_size": train_size, "validation_size": validation_size, "held_out": held_out}
     split = draw_split(n_cells, **options)
@@ -35,25 +35,25 @@ def test_every_cell_has_one_part(n_cells, seed, train_size, validation_size, dat
 
 
 @pytest.mark.parametrize(("n_cells", "n_validation"), [(100, 25), (600, 150), (1000, 150), (1500, 150), (6000, 600)])
-def test_small_data_give_a_larger_share_to_validation(n_cells, n_validation):
+def test_fraction_of_validation_cells_is_larger_in_small_data(n_cells, n_validation):
     split = draw_split(n_cells, seed=0)
     assert split.validation.size == n_validation
     assert split.train.size == n_cells - n_validation
     assert split.test.size == 0
 
 
-def test_another_seed_another_split_and_no_global_state():
+def test_split_depends_on_the_seed_only():
     np.random.seed(0)
     state = np.random.get_state()[1].copy()
     assert not np.array_equal(draw_split(200, seed=0).train, draw_split(200, seed=1).train)
     assert np.array_equal(np.random.get_state()[1], state)
 
 
-def test_what_is_held_out_may_repeat():
+def test_repeated_held_out_rows():
     assert draw_split(200, seed=0, held_out=np.array([9, 3, 9])).test.tolist() == [3, 9]
 
 
-def test_the_column_names_the_part_of_each_cell():
+def test_column_of_parts():
     split = draw_split(200, seed=0, train_size=0.5, validation_size=0.2, held_out=np.arange(10))
     column = split.as_column()
     for part in ("train", "validation", "test"):
@@ -61,14 +61,14 @@ def test_the_column_names_the_part_of_each_cell():
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(200, 600), st.integers(0, 300), st.integers(0, 2**32 - 1), shares, st.data())
-def test_the_column_tells_all_cells_apart_and_others_are_of_no_part(n_cells, n_others, seed, train_size, data):
+@given(st.integers(200, 600), st.integers(0, 300), st.integers(0, 2**32 - 1), fractions, st.data())
+def test_column_of_parts_among_other_cells(n_cells, n_others, seed, train_size, data):
     held_out = np.array(data.draw(st.lists(st.integers(0, n_cells - 1), max_size=50)), dtype=int)
     drawn = draw_split(n_cells, seed=seed, train_size=train_size, held_out=held_out)
     assert (drawn.as_column() == drawn.as_column(n_cells)).all()
     assert drawn.n_cells == n_cells
     assert set(drawn.as_column()) <= {"train", "validation", "test"}
-    # The same cells among others.
+    # The same split among other cells.
     where = np.sort(np.random.default_rng(seed).permutation(n_cells + n_others)[:n_cells])
     split = Split(*(where[rows] for rows in (drawn.train, drawn.validation, drawn.test)))
     column = split.as_column(n_cells + n_others)
@@ -80,28 +80,28 @@ def test_the_column_tells_all_cells_apart_and_others_are_of_no_part(n_cells, n_o
 
 
 @pytest.mark.parametrize("held_out", [np.arange(10), np.array([], dtype=int)])
-def test_figures_are_of_test_cells_or_else_of_validation_cells(held_out):
+def test_evaluation_on_test_cells_or_else_on_validation_cells(held_out):
     split = draw_split(200, seed=0, held_out=held_out)
-    fitted_on, judged = split.for_judging()
+    fitted_on, evaluated_on = split.for_judging()
     if held_out.size:
-        assert judged.tolist() == held_out.tolist()
+        assert evaluated_on.tolist() == held_out.tolist()
         assert np.array_equal(np.sort(fitted_on), np.arange(10, 200))
         assert np.array_equal(fitted_on, np.concatenate([split.train, split.validation]))
     else:
-        assert judged is split.validation
+        assert evaluated_on is split.validation
         assert fitted_on is split.train
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(200, 600), st.integers(0, 2**32 - 1), st.booleans())
-def test_probes_are_never_fitted_on_the_cells_that_figures_are_of(n_cells, seed, has_test):
+def test_probes_are_fitted_and_evaluated_on_different_cells(n_cells, seed, has_test):
     split = draw_split(n_cells, seed=seed, held_out=np.arange(20) if has_test else None)
-    fitted_on, judged = split.for_judging()
-    assert not np.intersect1d(fitted_on, judged).size
-    assert np.array_equal(np.sort(np.concatenate([fitted_on, judged])), np.arange(n_cells))
+    fitted_on, evaluated_on = split.for_judging()
+    assert not np.intersect1d(fitted_on, evaluated_on).size
+    assert np.array_equal(np.sort(np.concatenate([fitted_on, evaluated_on])), np.arange(n_cells))
 
 
-def test_row_numbers_move_to_the_device_as_they_are():
+def test_row_numbers_on_a_device():
     split = draw_split(200, seed=0, held_out=np.arange(10))
     rows = split.on(torch.device("cpu"))
     for part in ("train", "validation"):
@@ -112,18 +112,18 @@ def test_row_numbers_move_to_the_device_as_they_are():
 
 @pytest.mark.parametrize("name", ["train_size", "validation_size"])
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 2.0, float("nan"), "0.5"])
-def test_senseless_shares_are_refused(name, share):
+def test_invalid_fractions_are_rejected(name, share):
     with pytest.raises(ValueError, match=f"^{name}(=.*)? must .*{share}|^{name}={share} must lie between 0 and 1"):
         draw_split(200, seed=0, **{name: share})
 
 
-def test_shares_of_more_than_everything_are_refused():
+def test_fractions_above_1_in_total_are_rejected():
     with pytest.raises(ValueError, match=r"train_size \+ validation_size must be at most 1, but is 0.8 \+ 0.3"):
         draw_split(200, seed=0, train_size=0.8, validation_size=0.3)
 
 
 @pytest.mark.parametrize("row", [-1, 200])
-def test_rows_that_do_not_exist_are_refused(row):
+def test_unknown_rows_are_rejected(row):
     with pytest.raises(ValueError, match="held_out: row numbers must lie in 0 to 199"):
         draw_split(200, seed=0, held_out=np.array([5, row]))
 
@@ -132,6 +132,6 @@ def test_rows_that_do_not_exist_are_refused(row):
     ("n_cells", "options"),
     [(30, {}), (200, {"held_out": np.arange(170)}), (200, {"train_size": 0.1}), (200, {"train_size": 0.999})],
 )
-def test_too_few_cells_are_refused(n_cells, options):
+def test_too_few_cells_are_rejected(n_cells, options):
     with pytest.raises(ValueError, match="Too few cells: .* hold out fewer, or change train_size"):
         draw_split(n_cells, seed=0, **options)

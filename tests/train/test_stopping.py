@@ -28,7 +28,7 @@ N_FIT = 2000
 
 
 class Part(nn.Module):
-    """Holds the number of the last epoch, in a weight and in a buffer."""
+    """Module that stores the number of the last epoch in a parameter and a buffer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Part(nn.Module):
 
 
 def follow(keep_best: KeepBest, parts: list[Part], figures: list[dict[str, float]]) -> int:
-    """Go through epochs, the first figures being those before training; return in which one training stops."""
+    """Simulate epochs, starting with metrics before training; return the epoch at which training stops."""
     trainer = SimpleNamespace(should_stop=False)
     for epoch, values in enumerate(figures):
         for part in parts:
@@ -62,7 +62,7 @@ def follow(keep_best: KeepBest, parts: list[Part], figures: list[dict[str, float
 
 
 def evaluate(scores: list[float], patience: int = 0, **kwargs) -> tuple[int, int]:
-    """Return which epoch was kept, and in which one training stopped."""
+    """Return the kept epoch, and the epoch at which training stopped."""
     part = Part()
     keep_best = KeepBest({"loss": part}, patience=patience, **kwargs)
     last = follow(keep_best, [part], [{"loss": score} for score in scores])
@@ -72,22 +72,22 @@ def evaluate(scores: list[float], patience: int = 0, **kwargs) -> tuple[int, int
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=10))
-def test_the_best_epoch_is_kept_and_the_first_of_equals(scores):
+def test_first_of_the_best_epochs_is_kept(scores):
     assert evaluate(scores, smallest_gain=0.0) == (scores.index(min(scores)), len(scores) - 1)
 
 
 @pytest.mark.parametrize(
     ("scores", "best"),
     [
-        ([1.0, 2.0, 3.0], 0),  # the start was better than all that training made of it
+        ([1.0, 2.0, 3.0], 0),  # no improvement over the initial state
         ([3.0, 1.0, 2.0], 1),
-        ([1.0, 0.95, 0.91, 0.89], 3),  # small gains add up
+        ([1.0, 0.95, 0.91, 0.89], 3),  # small improvements accumulate
         ([1.0, 0.95, 0.91], 0),
         ([math.nan, 2.0, math.nan], 1),
         ([2.0, math.nan, math.inf], 0),
     ],
 )
-def test_which_epoch_is_kept(scores, best):
+def test_kept_epoch(scores, best):
     assert evaluate(scores, smallest_gain=0.1)[0] == best
 
 
@@ -106,7 +106,7 @@ def test_patience(scores, patience, last):
     assert evaluate(scores, patience)[1] == last
 
 
-def test_parts_are_kept_apart_and_any_gain_goes_on():
+def test_modules_are_kept_separately_and_any_improvement_counts():
     first, second = Part(), Part()
     keep_best = KeepBest({"a": first, "b": second}, patience=2)
     figures = [
@@ -122,14 +122,14 @@ def test_parts_are_kept_apart_and_any_gain_goes_on():
     assert keep_best.best_epochs == {"a": 1, "b": 2}
 
 
-def test_without_a_figure_the_latest_epoch_is_kept():
+def test_latest_epoch_is_kept_without_a_metric():
     part = Part()
     keep_best = KeepBest({"latest": part}, patience=1)
     assert follow(keep_best, [part], [{"loss": 0.0}] * 4) == 3
     assert part.epoch == 3
 
 
-def test_a_stage_that_never_came_to_its_figures_ends_where_it_began():
+def test_initial_state_is_kept_without_any_epoch():
     part = Part()
     keep_best = KeepBest({"loss": part}, patience=0)
     part.move(7)
@@ -137,7 +137,7 @@ def test_a_stage_that_never_came_to_its_figures_ends_where_it_began():
     assert part.epoch == 0
 
 
-def test_a_figure_that_is_not_there_in_each_epoch_is_judged_where_it_is():
+def test_metrics_missing_in_some_epochs():
     part = Part()
     keep_best = KeepBest({"leak": part}, patience=0)
     follow(keep_best, [part], [{"leak": 1.0}, {}, {}, {"leak": 0.5}, {}, {"leak": 0.7}])
@@ -147,7 +147,7 @@ def test_a_figure_that_is_not_there_in_each_epoch_is_judged_where_it_is():
     assert keep_best.best_epochs == {"leak": 0}
 
 
-def test_each_part_is_kept_at_its_own_epoch():
+def test_modules_kept_at_given_epochs():
     parts = {name: nn.Linear(1, 1) for name in ("early", "late", "cut_short")}
     keep = KeepBest(parts, patience=0, at={"early": 1, "late": 3, "cut_short": 9})
     for epoch in range(5):
@@ -165,7 +165,7 @@ def draw(n_cells: int = 3000, n_source: int = 4, seed: int = 0) -> tuple[torch.T
     return torch.randn(n_cells, n_source, generator=generator), torch.randn(n_cells, 2, generator=generator)
 
 
-def test_the_share_of_a_line_with_noise_is_that_of_its_signal():
+def test_share_explained_of_a_noisy_linear_relation():
     source, noise = draw()
     told = share_explained(source, source[:, :2] + 0.5 * noise, N_FIT)
     assert told.item() == pytest.approx(1 / 1.25, abs=0.03)
@@ -179,14 +179,14 @@ def test_the_share_of_a_line_with_noise_is_that_of_its_signal():
         (lambda x: x[:, :1].sign() * x[:, 1:2].abs(), 0.6),
     ],
 )
-def test_it_sees_what_no_line_tells(target, least):
+def test_share_explained_of_nonlinear_relations(target, least):
     source, _ = draw()
     assert share_explained(source, target(source), N_FIT) > least
     assert share_explained(source[:, 2:], target(source), N_FIT).abs() < 0.02
 
 
-def test_it_is_a_ridge_regression_on_random_features():
-    """Against one solve for each penalty, in numpy."""
+def test_share_explained_equals_ridge_regression_on_random_features():
+    """Compare with a separate solution for each penalty in numpy."""
     source, noise = draw(200)
     target = source[:, :2] * source[:, 1:3] + noise
     found = share_explained(source, target, 150, seed=3)
@@ -207,7 +207,7 @@ def test_it_is_a_ridge_regression_on_random_features():
     assert found.item() == pytest.approx(1 - min(errors) / (y[150:] ** 2).sum(), abs=1e-6)
 
 
-def test_units_and_constant_columns_make_no_difference():
+def test_share_explained_ignores_units_and_constant_columns():
     source, target = draw()
     target[:, 0] += source[:, 0].square()
     told = share_explained(source, target, N_FIT)
@@ -220,7 +220,7 @@ def make_probe(module, cells, **kwargs) -> LeakProbe:
     return LeakProbe(cells, torch.arange(90), torch.arange(90, 120), **kwargs)
 
 
-def test_the_probe_reads_representations_as_they_are(make_module, prepare):
+def test_probe_of_current_representations(make_module, prepare):
     module = make_module()
     cells = prepare(module)
     probe = make_probe(module, cells)
@@ -233,7 +233,7 @@ def test_the_probe_reads_representations_as_they_are(make_module, prepare):
     assert all(after[name] > 0.9 > before[name] for name in after)
 
 
-def test_of_large_data_a_part_is_drawn(make_module, prepare):
+def test_probe_samples_large_data(make_module, prepare):
     module = make_module()
     cells = {role: {name: x.repeat(100, 1) for name, x in of.items()} for role, of in prepare(module).items()}
     probe = LeakProbe(cells, torch.arange(9000), torch.arange(9000, 12000), seed=1)
@@ -241,14 +241,17 @@ def test_of_large_data_a_part_is_drawn(make_module, prepare):
     assert len(probe.cells["rna"]["condition"]) == MOST_CELLS + 3000
 
 
-def test_the_plan_asks_the_probe_at_the_start_every_fifth_epoch_and_at_the_end(make_module, prepare, run):
+def test_probe_at_start_every_fifth_epoch_and_end(make_module, prepare, run):
     module = make_module(independence="hsic")
     cells = prepare(module)
     plan = SpecificPlan(module, Optimisation(), lambda_=1.0, n_steps=21, probe=make_probe(module, cells))
     keep_best = KeepBest({f"{role}_leak": module.encoder_decoders[role].learner for role in ROLES}, patience=0)
     history = run(plan, cells, keep_best=keep_best, stage="specific", max_epochs=7).history
     for role in ROLES:
-        assert history[f"specific/{role}_leak"].index.tolist() == [4, 6]  # Lightning logs nothing before the first
+        assert history[f"specific/{role}_leak"].index.tolist() == [
+            4,
+            6,
+        ]  # Lightning logs nothing before the first epoch
         assert keep_best.best_epochs[f"{role}_leak"] in (0, 5, 7)
         assert f"specific/{role}_best_epoch" in history
 
@@ -257,7 +260,7 @@ def test_the_plan_asks_the_probe_at_the_start_every_fifth_epoch_and_at_the_end(m
     ("every", "n_epochs", "asked"),
     [(1, 7, [0, 5, 7]), (2, 7, [0, 6]), (2, 3, [0, 2]), (3, 12, [0, 6, 12]), (5, 10, [0, 5, 10]), (9, 4, [0, 4])],
 )
-def test_the_probe_is_asked_no_less_where_validations_are_apart(make_module, prepare, run, every, n_epochs, asked):
+def test_probe_with_fewer_validations(make_module, prepare, run, every, n_epochs, asked):
     module = make_module(independence="hsic")
     cells, found = prepare(module), []
 
@@ -271,7 +274,7 @@ def test_the_probe_is_asked_no_less_where_validations_are_apart(make_module, pre
 
 
 @pytest.mark.parametrize("leaks", [(0.3, 0.1, 0.2), (0.1, 0.2, 0.3), (0.3, 0.2, 0.1)])
-def test_a_modality_keeps_the_representation_that_the_probe_read_least_from(make_module, prepare, run, leaks):
+def test_representation_with_the_smallest_leak_is_kept(make_module, prepare, run, leaks):
     module = make_module(independence="hsic")
     cells = prepare(module)
     states = []
@@ -286,7 +289,7 @@ def test_a_modality_keeps_the_representation_that_the_probe_read_least_from(make
     run(plan, cells, keep_best=keep_best, max_epochs=7)
     assert len(states) == 3
 
-    def standardized(latent):  # statistics of a representation are fixed after the stage
+    def standardized(latent):  # statistics are fixed after the stage
         return (latent - latent.mean(dim=0)) / latent.std(dim=0, correction=0)
 
     for role, best in (("rna", np.argmin(leaks)), ("adt", np.argmax(leaks))):
@@ -301,7 +304,7 @@ def record(bounds, name="specific/rna_gaussian", *, learns=True):
     return history | ({f"{name}_validation_loss": pd.DataFrame({"x": bounds})} if learns else {})
 
 
-def test_the_last_half_of_the_epochs_decides():
+def test_negative_bounds_use_the_last_half_of_epochs():
     assert find_negative_bounds(record([-9.0, -9.0, -0.1, -0.3])) == {"specific/rna_gaussian": pytest.approx(-0.2)}
     assert find_negative_bounds(record([-9.0, -9.0, 0.1, 0.3])) == {}
     assert find_negative_bounds(record([-9.0, -0.2, -0.2])) == {"specific/rna_gaussian": pytest.approx(-0.2)}
@@ -309,7 +312,7 @@ def test_the_last_half_of_the_epochs_decides():
     assert list(find_negative_bounds(record([0.3, -0.04]), tolerance=0.01)) == ["specific/rna_gaussian"]
 
 
-def test_histories_hold_objects_and_kernel_terms_are_left_out():
+def test_negative_bounds_ignore_kernel_terms():
     assert find_negative_bounds(record(np.array([-1.0, -1.0], dtype=object))) == {"specific/rna_gaussian": -1.0}
     assert find_negative_bounds(record([-1.0, -1.0], learns=False)) == {}
     assert find_negative_bounds({}) == {}

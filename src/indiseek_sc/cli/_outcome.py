@@ -58,7 +58,7 @@ _OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r": hold out fewer, or change train_size", ""),
     (r"\baccelerator='(\w+)'", r"--accelerator \1"),
     (r", more than max_missing=([\d.]+)", r", more than a share of \1"),
-    (r"; or allow more where they are read: max_missing=[\d.]+", ""),
+    (r"; or allow more missing features: max_missing=[\d.]+", ""),
     (r"as model\.get_var_names\(\) does", "as in the cells that the model was trained with"),
     (r"\bexclude=\[(.*?)\]", lambda found: _repeat_option("--exclude", found[1])),
     (r"\bexclude=\(\)", "--exclude none"),

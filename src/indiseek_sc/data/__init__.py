@@ -1,4 +1,4 @@
-"""The input side: checks and registration of a MuData, and fitting of feature transforms."""
+"""Input data: validation and registration of a MuData, and fitting of feature transforms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from indiseek_sc.data._fields import (
     read_input,
     read_modality,
 )
-from indiseek_sc.data._fit_transforms import apply_transform, fit_transform, read_coordinates, read_normalized
+from indiseek_sc.data._fit_transforms import apply_transform, fit_transform, read_normalized, read_standardized
 from indiseek_sc.data._matrix import (
     MatchedMatrix,
     as_readable,
@@ -25,18 +25,16 @@ from indiseek_sc.data._matrix import (
     sum_of_each_row,
 )
 from indiseek_sc.data._offsets import fit_added_offset, fit_offsets
+from indiseek_sc.data._scan import ValueScan
 from indiseek_sc.data._source import (
     MODALITY_ARGUMENT,
     InputSource,
-    check_not_overwritten,
-    check_not_swapped,
-    check_paired,
-    check_structure,
     complete_modalities,
     locate_source,
     relocate_source,
 )
-from indiseek_sc.data._values import RequestedKind, ValueScan, examine_values, find_counts, tell_why
+from indiseek_sc.data._structure import check_not_overwritten, check_not_swapped, check_paired, check_structure
+from indiseek_sc.data._values import RequestedKind, describe_kind, examine_values, find_counts
 
 __all__ = [
     "MAX_MISSING",
@@ -76,7 +74,7 @@ __all__ = [
     "locate_covariates",
     "locate_source",
     "make_fields",
-    "read_coordinates",
+    "read_standardized",
     "read_covariates",
     "read_input",
     "read_levels",
@@ -84,5 +82,5 @@ __all__ = [
     "read_normalized",
     "relocate_source",
     "sum_of_each_row",
-    "tell_why",
+    "describe_kind",
 ]

@@ -1,4 +1,4 @@
-"""How covariates of cells are registered in the manner of scvi-tools, and what a registry says of them."""
+"""Registration of covariates of cells with scvi-tools, and their retrieval from a registry."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 
 class _CovariateField(BaseAnnDataField):
-    """A part of the covariates of each cell; those of one kind.
+    """Base class of fields for covariates of one kind.
 
     Parameters
     ----------
     covariates
-        What the model takes into account. Columns were checked before registration, when an error still finds the data unchanged.
+        Covariates of the model. They were validated before registration, so that errors leave the
+        data unchanged.
     """
 
     is_empty = False
@@ -35,31 +36,35 @@ class _CovariateField(BaseAnnDataField):
 
     @property
     def attr_key(self) -> str:
-        """Where it is written."""
+        """Key under which the field is written."""
         return f"_scvi_{self.registry_key}"
 
     def validate_field(self, adata: MuData) -> None:
-        """Nothing: see above."""
+        """Do nothing, since covariates were validated before."""
 
     def transfer_field(self, state_registry: dict[str, Any], adata_target: MuData, **kwargs: Any) -> dict[str, Any]:
-        """Do for other data what :meth:`register_field` does."""
+        """Register the field in other data, see :meth:`register_field`."""
         return {**state_registry, **self.register_field(adata_target)}
 
     def view_state_registry(self, state_registry: dict[str, Any]) -> None:
-        """Nothing beyond the summary of scvi-tools."""
+        """Do nothing beyond the summary of scvi-tools."""
 
 
 class BatchField(_CovariateField):
-    """The batch of each cell. Unlike that of scvi-tools it takes numbers and text side by side, and batches alone that occur."""
+    """Field for the batch of each cell.
+
+    Unlike the field of scvi-tools, it accepts mixed numbers and text, and includes only batches
+    that occur.
+    """
 
     registry_key = REGISTRY_KEYS.BATCH_KEY
     attr_name = "obs"
 
     def register_field(self, adata: MuData) -> dict[str, Any]:
-        """Write the number of each cell's batch, and return the names of the batches."""
+        """Write the index of the batch of each cell, and return the names of batches."""
         batch = self.covariates.batch
         adata.obs[self.attr_key] = read_covariates(adata, self.covariates)[:, 0].astype(np.int64)
-        if batch is None:  # as scvi-tools notes it
+        if batch is None:  # as in scvi-tools
             return {"categorical_mapping": np.zeros(1, dtype=np.int64), "original_key": self.attr_key}
         return {"categorical_mapping": np.array(self.covariates.levels[batch], dtype=object), "original_key": batch}
 
@@ -69,13 +74,13 @@ class BatchField(_CovariateField):
 
 
 class CategoriesField(_CovariateField):
-    """The levels of categorical covariates."""
+    """Field for the levels of categorical covariates."""
 
     registry_key = REGISTRY_KEYS.CAT_COVS_KEY
     attr_name = "obsm"
 
     def register_field(self, adata: MuData) -> dict[str, Any]:
-        """Write the number of each cell's levels, and return the names of covariates and levels."""
+        """Write indices of the levels of each cell, and return names of covariates and levels."""
         levels = {name: self.covariates.levels[name] for name in self.covariates.others["categorical_covariate_keys"]}
         adata.obsm[self.attr_key] = read_covariates(adata, self.covariates)[:, 1 : 1 + len(levels)].astype(np.int64)
         return {
@@ -85,12 +90,12 @@ class CategoriesField(_CovariateField):
         }
 
     def get_summary_stats(self, state_registry: dict[str, Any]) -> dict[str, int]:
-        """Return how many there are, by the name of scvi-tools."""
+        """Return the number of covariates, under the name used by scvi-tools."""
         return {"n_extra_categorical_covs": len(state_registry["field_keys"])}
 
 
 class ValuesField(_CovariateField):
-    """The values of continuous covariates."""
+    """Field for the values of continuous covariates."""
 
     registry_key = REGISTRY_KEYS.CONT_COVS_KEY
     attr_name = "obsm"
@@ -102,7 +107,7 @@ class ValuesField(_CovariateField):
         return {"columns": list(self.covariates.values)}
 
     def get_summary_stats(self, state_registry: dict[str, Any]) -> dict[str, int]:
-        """Return how many there are, by the name of scvi-tools."""
+        """Return the number of covariates, under the name used by scvi-tools."""
         return {"n_extra_continuous_covs": len(state_registry["columns"])}
 
 
@@ -117,12 +122,12 @@ def make_fields(covariates: Covariates) -> list[BaseAnnDataField]:
 
 
 def find_covariates(registry: Mapping[str, Any]) -> Covariates:
-    """Return the covariates that a registered model takes into account."""
+    """Return the covariates of a registered model."""
     fields = registry["field_registries"]
     place, state = (fields[REGISTRY_KEYS.BATCH_KEY][name] for name in ("data_registry", "state_registry"))
-    key, modality = state["original_key"], place.get("mod_key")  # models of before note the modality by itself
+    key, modality = state["original_key"], place.get("mod_key")  # "mod_key" of earlier versions
     batch, levels = None, {}
-    if key != place["attr_key"]:  # without a batch_key, a column of zeros is written and noted as the original
+    if key != place["attr_key"]:  # without batch_key, a column of zeros was registered
         batch = key if modality is None else f"{modality}:{key}"
         levels[batch] = [name_of(value) for value in state["categorical_mapping"]]
     if REGISTRY_KEYS.CAT_COVS_KEY in fields:
@@ -135,7 +140,7 @@ def find_covariates(registry: Mapping[str, Any]) -> Covariates:
 
 
 def add_batches(registry: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Return the registry of a model that has more batches, at the end, without having learned from them."""
+    """Return a registry with additional batches at the end, which the model was not trained on."""
     extended: dict[str, Any] = deepcopy(dict(registry))
     known = find_covariates(registry)
     if names and known.batch is not None:

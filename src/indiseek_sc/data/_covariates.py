@@ -1,4 +1,4 @@
-"""Batches and other covariates of cells: where they are stated, and whether they can be used."""
+"""Batches and other covariates of cells: lookup and validation."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Covariates:
-    """The covariates that a model takes into account.
+    """Covariates of a model.
 
     Parameters
     ----------
     batch
-        The name by which batches are read; none if cells are of one batch.
+        Name of the column of batches; None for a single batch.
     levels
-        The levels of each categorical covariate by its name, in the order of their numbers: of the batch first, if there is one.
+        Levels of each categorical covariate, in the order of their indices; the batch, if any,
+        comes first.
     values
-        The names of continuous covariates.
+        Names of continuous covariates.
     n_added
-        How many of the batches, the last ones, were added after the training.
+        Number of batches, at the end, that were added after training.
     """
 
     batch: str | None
@@ -41,12 +42,12 @@ class Covariates:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there are none."""
+        """Whether there are no covariates."""
         return not (self.levels or self.values)
 
     @property
     def others(self) -> dict[str, list[str]]:
-        """The names of covariates other than the batch, by the argument of the set-up that names them."""
+        """Names of covariates other than the batch, by argument of the set-up."""
         return {
             "categorical_covariate_keys": [name for name in self.levels if name != self.batch],
             "continuous_covariate_keys": list(self.values),
@@ -54,29 +55,29 @@ class Covariates:
 
     @property
     def learned_batches(self) -> list[str]:
-        """The batches that the model learns from."""
+        """Batches that the model is trained on."""
         batches = [] if self.batch is None else list(self.levels[self.batch])
         return batches[: len(batches) - self.n_added]
 
     @property
     def n_levels(self) -> list[int]:
-        """Number of levels that the model learns from, the batch first, which has one if there is none."""
+        """Numbers of levels in training; first, the number of batches, which is at least 1."""
         batches = [] if self.batch is not None else [1]
         numbers = [len(levels) - self.n_added * (name == self.batch) for name, levels in self.levels.items()]
         return batches + numbers
 
 
 def locate_batch(mdata: MuData, batch_key: str | None, modality: str | None) -> str | None:
-    """Return the name by which batches are read from now on, see :func:`indiseek_sc._lookup.find_obs`.
+    """Return the full name of the column of batches, see :func:`indiseek_sc._lookup.find_obs`.
 
     Parameters
     ----------
     mdata
         The data.
     batch_key
-        Name of the column, with or without ``"<modality>:"`` before it.
+        Name of the column, with or without the prefix ``"<modality>:"``.
     modality
-        The modality that it must be in, if the user named one.
+        The modality that must contain it, if the user named one.
 
     Raises
     ------
@@ -114,21 +115,22 @@ def locate_covariates(
     categorical_covariate_keys: Iterable[str] | None,
     continuous_covariate_keys: Iterable[str] | None,
 ) -> Covariates:
-    """Find the columns that the arguments of the set-up name, and the levels of those that are categories.
+    """Find the columns named in the set-up, and the levels of categorical ones.
 
     Parameters
     ----------
     mdata
         The data.
     batch
-        What :func:`locate_batch` returned.
+        Name returned by :func:`locate_batch`.
     categorical_covariate_keys, continuous_covariate_keys
-        As the user gave them.
+        Names given by the user.
 
     Raises
     ------
     ValueError
-        If there is no such column, one is named twice, a cell has no value, or a continuous one is not a number.
+        If a column does not exist, is named twice, lacks values of cells, or is continuous but not
+        numeric.
     """
     categories, values = (
         [_locate(mdata, key, argument) for key in check_several(argument, () if given is None else given)]
@@ -151,26 +153,26 @@ def locate_covariates(
 
 
 def read_covariates(mdata: MuData, covariates: Covariates, cells: pd.Index | None = None) -> np.ndarray:
-    """Return the covariates of cells as the model reads them.
+    """Return the covariates of cells in the encoding of the model.
 
     Parameters
     ----------
     mdata
-        The data. Other data may lack the modality that a name begins with; then the rest of the name counts.
+        The data. If they lack the modality in a name, the column is looked up without this prefix.
     covariates
-        What the model takes into account.
+        Covariates of the model.
     cells
-        Names of the cells that are asked about; all if not given.
+        Names of the requested cells; all by default.
 
     Returns
     -------
-    The numbers of the levels of all categories, and the values of continuous covariates beside it, shape
-    ``(n_cells, n_categories + n_values)``. The first column is the batch, of zeros if there is none.
+    Indices of levels of categorical covariates, followed by values of continuous covariates, shape
+    ``(n_cells, n_categories + n_values)``. The first column is the batch, 0 without batches.
 
     Raises
     ------
     ValueError
-        If there is no such column, a cell has no value, or a level is not known.
+        If a column does not exist, a cell has no value, or a level is unknown.
     """
     cells = mdata.obs_names if cells is None else cells
     columns = [] if covariates.batch is not None else [np.zeros(len(cells))]
@@ -188,25 +190,25 @@ def read_levels(
     cells: pd.Index | None = None,
     known: Sequence[str] | np.ndarray | None = None,
 ) -> pd.Series:
-    """Return the batch of each cell, or its level of another category.
+    """Return the level of a categorical covariate, such as the batch, of each cell.
 
     Parameters
     ----------
     mdata
         The data.
     name
-        As :func:`locate_batch` returned it.
+        Name returned by :func:`locate_batch`.
     argument
-        Which argument of the set-up named it.
+        Argument of the set-up that named it.
     cells
-        Names of the cells that are asked about; all if not given.
+        Names of the requested cells; all by default.
     known
-        The levels of the model, which the categories are then; any if not given.
+        Levels of the model, which become the categories; any by default.
 
     Raises
     ------
     ValueError
-        If there is no such column, or a cell has no level or an unknown one.
+        If the column does not exist, or a cell has no level or an unknown one.
     """
     values, place = _read(mdata, name, argument, cells)
     levels, word = as_categories(values), "batch" if argument == "batch_key" else "level"
@@ -216,19 +218,19 @@ def read_levels(
     if unknown:
         plural = "batches" if word == "batch" else "levels"
         remedy = (
-            "Have what they add estimated: model = IndiSeek.load_query_data(mdata, model); or leave these cells out, or set up and train with them."
+            "Estimate their offsets: model = IndiSeek.load_query_data(mdata, model); or leave these cells out, or set up and train with them."
             if word == "batch"
             else "Leave these cells out, or set up and train with them."
         )
         raise ValueError(
-            f"{argument}: {int(levels.isin(unknown).sum()):,} cells of {place} are of {plural} that the model does not "
-            f"know: {listing(unknown)}. It knows: {listing(known)}. {remedy}"
+            f"{argument}: {int(levels.isin(unknown).sum()):,} cells of {place} are of {plural} unknown to the "
+            f"model: {listing(unknown)}. Known: {listing(known)}. {remedy}"
         )
     return levels.cat.set_categories(list(known))
 
 
 def _read_values(mdata: MuData, name: str, cells: pd.Index) -> np.ndarray:
-    """The values of a continuous covariate, shape ``(n_cells,)``."""
+    """Return the values of a continuous covariate, shape ``(n_cells,)``."""
     argument = "continuous_covariate_keys"
     found, place = _read(mdata, name, argument, cells)
     given = found.astype(object)
@@ -236,14 +238,14 @@ def _read_values(mdata: MuData, name: str, cells: pd.Index) -> np.ndarray:
     wrong = found.index if found.dtype.kind == "b" else found.index[~np.isfinite(numbers)]
     if wrong.size:
         raise ValueError(
-            f"{argument}: {place} is no finite number for {wrong.size:,} cells: {given[wrong[0]]!r} for {listing(wrong)}. "
-            "Correct the values, or name a column of levels in categorical_covariate_keys."
+            f"{argument}: {place} is not a finite number for {wrong.size:,} cells: {given[wrong[0]]!r} for {listing(wrong)}. "
+            "Correct the values, or name a categorical column in categorical_covariate_keys."
         )
     return numbers.to_numpy()
 
 
 def _read(mdata: MuData, name: str, argument: str, cells: pd.Index | None) -> tuple[pd.Series, str]:
-    """The column of a covariate, which has a value for each cell, and where it is."""
+    """Return the column of a covariate, with a value for each cell, and its location."""
     place = name
     try:
         place = " and ".join(map(str, locate_obs(mdata, name, argument)))
@@ -267,7 +269,7 @@ def _read(mdata: MuData, name: str, argument: str, cells: pd.Index | None) -> tu
 
 
 def _read_by_short_name(mdata: MuData, name: str, argument: str, cells: pd.Index | None) -> pd.Series | None:
-    """The column without the modality in front of its name, if there is one."""
+    """Return the column without the modality as prefix, if it exists."""
     try:
         return find_obs(mdata, name.partition(":")[2], argument, cells)
     except KeyError:

@@ -1,4 +1,4 @@
-"""Rows of an antibody panel that the model does not read: controls, hashtags, and what is 0 in all cells."""
+"""Features of an antibody panel that are excluded: controls, hashtags, and empty features."""
 
 from __future__ import annotations
 
@@ -17,71 +17,69 @@ if TYPE_CHECKING:
     import pandas as pd
     from mudata import MuData
 
+    from indiseek_sc.data._scan import ValueScan
     from indiseek_sc.data._source import InputSource
-    from indiseek_sc.data._values import ValueScan
 
 EMPTY = "empty"
 
 CELLS_EXPECTED = 15
-"""A protein that so many cells of a batch would have if they were as those of other batches is not 0 in all by chance."""
+"""Expected number of positive cells above which a protein is not 0 in a whole batch by chance."""
 
 
 def exclude_named(mdata: MuData, source: InputSource, exclude: Sequence[str]) -> InputSource:
-    """Leave out the features that the user names.
+    """Exclude the features that the user names.
 
     Parameters
     ----------
     mdata
         The data, which keep all features.
     source
-        Where the values of proteins are, all features of them.
+        Location of the values of proteins, with all features.
     exclude
-        Their names.
+        Names of the features to exclude.
 
     Returns
     -------
-    The source without these features, whatever their values are.
+    The source without these features.
 
     Raises
     ------
     TypeError
         If names are not given as a list.
     ValueError
-        If a name does not exist, nothing is left, or names are given of a representation.
+        If a name does not exist, no feature is left, or the source is a representation.
     """
     if isinstance(exclude, str):
         raise TypeError(f"exclude={exclude!r} must be a list of names: exclude=[{exclude!r}]")
     if source.attribute == "obsm":
         if exclude:
-            raise ValueError(
-                f"exclude: {source} is a representation, whose dimensions are no proteins. Leave exclude out."
-            )
+            raise ValueError(f"exclude: {source} is a representation, whose dimensions are not proteins. Omit exclude.")
         return source
     check_known("exclude", exclude, source.get_feature_names(mdata).tolist())
     return _leave_out(mdata, source, {"named": list(exclude)})
 
 
 def exclude_recognised(mdata: MuData, source: InputSource, scan: ValueScan) -> tuple[InputSource, ValueScan, str]:
-    """Leave out what is known by its name to be no protein, and what is 0 in all cells.
+    """Exclude features that are not proteins, by name, and features that are 0 in all cells.
 
     Parameters
     ----------
     mdata
         The data, which keep all features.
     source
-        Where the values of proteins are, all features of them.
+        Location of the values of proteins, with all features.
     scan
-        What a pass over them found.
+        Result of the scan of the values.
 
     Returns
     -------
-    The source, and what was found, without these features; and how many there are of each kind with their first names, empty if there are
-    none.
+    The source and the scan without these features, and a text with the number and first names of
+    each kind, which is empty if nothing is excluded.
 
     Raises
     ------
     ValueError
-        If nothing is left.
+        If no feature is left.
     """
     if source.attribute == "obsm":
         return source, scan, ""
@@ -116,18 +114,19 @@ def _leave_out(mdata: MuData, source: InputSource, kinds: Mapping[str, Sequence[
 
 
 def find_gaps(mdata: MuData, source: InputSource, batches: pd.Series) -> InputSource:
-    """Return the source of a panel with the proteins that whole batches did not measure, which NaN in all of their cells says.
+    """Return a source with the proteins that batches lack, which are NaN in all of their cells.
 
-    As it is where nothing is NaN, or what is NaN is no whole batch, or no protein is left that all batches measured.
+    The source is returned unchanged if there is no NaN, if NaN values do not cover whole batches,
+    or if all batches have no protein in common.
 
     Parameters
     ----------
     mdata
         The data.
     source
-        Where the values of proteins are.
+        Location of the values of proteins.
     batches
-        Batch of each cell, a category, by its name.
+        Batch of each cell, categorical, indexed by cell names.
     """
     values = source.get_values(mdata)
     if source.attribute == "obsm" or getattr(values, "dtype", np.dtype(int)).kind != "f":
@@ -150,16 +149,18 @@ def find_gaps(mdata: MuData, source: InputSource, batches: pd.Series) -> InputSo
 
 
 def find_not_in_batches(mdata: MuData, source: InputSource, batches: pd.Series) -> dict[str, list[str]]:
-    """Return the features that are 0 in all cells of a batch though not by chance, by batch: most likely not in its panel, which nothing says.
+    """Return features that are 0 in all cells of a batch, but not by chance, by batch.
+
+    They are most likely missing from its panel, which the data do not state.
 
     Parameters
     ----------
     mdata
         The data.
     source
-        Where counts of proteins are.
+        Location of the counts of proteins.
     batches
-        Batch of each cell, a category, by its name.
+        Batch of each cell, categorical, indexed by cell names.
     """
     names, batches = source.get_feature_names(mdata), batches.reindex(source.get_cell_names(mdata))
     values, n_cells, n_seen = source.get_values(mdata), {}, {}

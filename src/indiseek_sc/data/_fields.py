@@ -1,4 +1,4 @@
-"""How a modality is registered with scvi-tools, and reading of one modality by the registry of a model."""
+"""Registration of a modality with scvi-tools, and reading of a modality for a registered model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from scvi.data.fields import BaseAnnDataField
 from indiseek_sc._text import choices, listing
 from indiseek_sc.data._covariate_fields import find_covariates
 from indiseek_sc.data._covariates import read_covariates
-from indiseek_sc.data._source import InputSource, check_names, relocate_source
+from indiseek_sc.data._source import InputSource, relocate_source
+from indiseek_sc.data._structure import check_names
 from indiseek_sc.data._values import examine_values
 
 if TYPE_CHECKING:
@@ -28,21 +29,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scvi.indiseek_sc")
 
 REGISTRY_KEY: dict[Role, str] = {"rna": REGISTRY_KEYS.X_KEY, "adt": "adt"}
-"""The names of the tensors of each role in a minibatch of scvi-tools."""
+"""Names of tensors in a minibatch of scvi-tools, by role."""
 
 
 class InputField(BaseAnnDataField):
-    """The values of one modality, wherever they lie, with their kind and the names of their features.
+    """Field for the values of one modality, with their kind and names of features.
 
-    Unlike the fields of scvi-tools it knows features by their names, so that those of other data may lie in another order, remembers
-    how many cells the model was set up with, and changes nothing in the data.
+    Unlike fields of scvi-tools, it matches features by name, so that their order may differ in
+    other data, records the number of cells at set-up, and does not change the data.
 
     Parameters
     ----------
     source
-        Where the values are.
+        Location of the values.
     kind
-        What they are.
+        Kind of the values.
     """
 
     def __init__(self, source: InputSource, kind: InputKind) -> None:
@@ -67,19 +68,19 @@ class InputField(BaseAnnDataField):
 
     @property
     def mod_key(self) -> str | None:
-        """The modality; none for the ``obsm`` of the MuData."""
+        """The modality; None for the ``obsm`` of the MuData."""
         return None if self.source.is_top_level else self.source.modality
 
     @property
     def is_empty(self) -> bool:
-        """Never."""
+        """Always False."""
         return False
 
     def validate_field(self, adata: MuData) -> None:
-        """Nothing: the checks ran before registration, when an error still finds the data unchanged."""
+        """Do nothing: values were validated before, so that errors leave the data unchanged."""
 
     def register_field(self, adata: MuData) -> dict[str, Any]:
-        """Return what is to be known about the input without the data."""
+        """Return the description of the input that is stored with the model."""
         return {
             "modality": self.source.modality,
             "kind": self.kind,
@@ -90,7 +91,7 @@ class InputField(BaseAnnDataField):
         }
 
     def transfer_field(self, state_registry: dict[str, Any], adata_target: MuData, **kwargs: Any) -> dict[str, Any]:
-        """Return the same for other data: what the model knows stays, and the data are matched with it where they are read."""
+        """Return the same description; other data are matched with it when they are read."""
         return dict(state_registry)
 
     def get_summary_stats(self, state_registry: dict[str, Any]) -> dict[str, int]:
@@ -101,11 +102,11 @@ class InputField(BaseAnnDataField):
         return {"n_vars": n_features, "n_cells": state_registry["n_cells"]}
 
     def view_state_registry(self, state_registry: dict[str, Any]) -> None:
-        """Nothing beyond the summary of scvi-tools."""
+        """Do nothing beyond the summary of scvi-tools."""
 
 
 MAX_MISSING = 0.2
-"""Share of the features in use that other data may lack, if nothing else is said."""
+"""Default fraction of the features in use that other data may lack."""
 
 
 def check_features(
@@ -117,27 +118,27 @@ def check_features(
     *,
     is_quiet: bool = False,
 ) -> None:
-    """Refuse data that lack too many features of a model; say which are missing, and which are not read.
+    """Check that data have enough features of a model; warn of missing ones, and log unused ones.
 
     Parameters
     ----------
     mdata
         The data.
     source
-        Where the values are, and the features that the model reads.
+        Location of the values, and the features of the model.
     excluded
-        Names of features that are left out of the model.
+        Names of features that the model excludes.
     is_used
-        Which features representations are made of, shape ``(n_features,)``; all if not given.
+        Mask of features that determine representations, shape ``(n_features,)``; all by default.
     max_missing
-        Share of these that may be missing; never all.
+        Fraction of these that may be missing, but not all.
     is_quiet
-        Say nothing unless there are too many.
+        Whether to omit warnings and log messages.
 
     Raises
     ------
     ValueError
-        If more are missing, or a representation has other dimensions.
+        If more features are missing, or a representation has other dimensions.
     """
     names, expected = source.get_stored_names(mdata), source.get_feature_names(mdata)
     names = names[~np.isin(names, list(excluded)) & ~source.find_padded(mdata)]
@@ -148,8 +149,8 @@ def check_features(
     extra = names[~np.isin(names, expected)]
     if source.attribute == "obsm" and (is_missing.any() or extra.size):
         raise ValueError(
-            f"{source}: the {word} are not those that the model was set up with; it has {names.size:,}, and the model reads "
-            f"{expected.size:,}. Make the representation again as for the model."
+            f"{source}: the {word} differ from those of the set-up of the model; it has {names.size:,}, and the model reads "
+            f"{expected.size:,}. Compute the representation as for the model."
         )
     is_lacking = is_missing if is_used is None else is_missing[is_used]
     share = float(is_lacking.mean())
@@ -170,7 +171,7 @@ def check_features(
         of = of if is_lacking.size < expected.size else f" ({share:.0%})"
         warnings.warn(
             f"{source}: {is_missing.sum():,} of the {expected.size:,} {word} of the model are missing{of}: "
-            f"{listing(expected[is_missing])}. They count as average in each cell.",
+            f"{listing(expected[is_missing])}. They are set to their means over training cells.",
             UserWarning,
             stacklevel=2,
         )
@@ -179,39 +180,40 @@ def check_features(
 def _remedy(modality: str, names: np.ndarray, extra: np.ndarray, share: float) -> str:
     if share < 1:
         return (
-            "Name them as model.get_var_names() does if they are there under other names"
+            "If they are present under other names"
             + (f", such as {listing(extra[:2])}" if extra.size else "")
-            + f"; or allow more where they are read: max_missing={np.ceil(share * 100) / 100:g}."
+            + ", rename them as model.get_var_names() does"
+            + f"; or allow more missing features: max_missing={np.ceil(share * 100) / 100:g}."
         )
     return (
-        f"Here they are called such as {listing(names[:2])}: write the names that model.get_var_names()[{modality!r}] has to "
+        f"Here they have names such as {listing(names[:2])}: write the names of model.get_var_names()[{modality!r}] to "
         f"mdata[{modality!r}].var_names, and call mdata.update()."
     )
 
 
 def read_input(registry: Mapping[str, Any], role: Role) -> tuple[InputSource, dict[str, Any]]:
-    """Return where a registered model takes its input from, and what :meth:`InputField.register_field` noted of it."""
+    """Return the source of a registered model, and its :meth:`InputField.register_field` output."""
     field = registry["field_registries"][REGISTRY_KEY[role]]
     place, state = field["data_registry"], field["state_registry"]
     is_top_level = "mod_key" not in place
     features = tuple(str(name) for name in state["column_names"])
-    gaps = state.get("gaps", {})  # models of before had none
+    gaps = state.get("gaps", {})  # absent in earlier versions
     source = InputSource(role, state["modality"], place["attr_name"], place["attr_key"], is_top_level, features, gaps)
     return source, state
 
 
 @dataclass(frozen=True)
 class ModalityCells:
-    """The cells of one modality, all of them, in its own order.
+    """All cells of one modality, in its own order.
 
     Parameters
     ----------
     values
-        Raw values, shape ``(n_cells, n_features)``, as they are stored.
+        Raw values as stored, shape ``(n_cells, n_features)``.
     names
-        Name of each cell.
+        Names of the cells.
     covariates
-        Covariates of each cell as :func:`~indiseek_sc.data.read_covariates` returns them, shape ``(n_cells, n_covariates)``.
+        Output of :func:`~indiseek_sc.data.read_covariates`, shape ``(n_cells, n_covariates)``.
     """
 
     values: Any
@@ -228,29 +230,29 @@ def read_modality(
     max_missing: float = MAX_MISSING,
     is_sample_enough: bool = False,
 ) -> ModalityCells:
-    """Find the values of one role in data that a registered model shall read, which need not be set up.
+    """Read one modality for a registered model from data that need not be set up.
 
     Parameters
     ----------
     mdata
-        The data. Values must be where they were when the model was set up, and are matched by the names of features; of the other
-        modality nothing is read.
+        The data. Values must be in the same location as at set-up; features are matched by name.
+        The other modality is not read.
     registry
         The registry of the model.
     role
-        Whose values.
+        Role of the modality.
     is_used, max_missing
-        As :func:`check_features` takes them.
+        See :func:`check_features`.
     is_sample_enough
-        Look at some of the cells only for values that cannot be used.
+        Whether to validate the values of a sample of cells only.
 
     Raises
     ------
     TypeError
-        If it is no MuData.
+        If ``mdata`` is not a MuData.
     ValueError
-        If the modality is missing, cells or features occur twice, too many features are missing, or values or batches are not
-        as the model needs them.
+        If the modality is missing, names of cells or features are not unique, too many features are
+        missing, or values or batches are invalid.
     """
     source, state = read_input(registry, role)
     if not isinstance(mdata, MuData):

@@ -1,4 +1,4 @@
-"""Fitting a feature transform on the training cells, and running it over many cells."""
+"""Fit of a feature transform on training cells, and its application to many cells."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from indiseek_sc.data._matrix import (
     rows_at_once,
     sum_of_each_row,
 )
-from indiseek_sc.data._signal import LEAST_SIGNAL, count_lasting, counting_noise
+from indiseek_sc.data._signal import LEAST_SIGNAL, count_reproducible, counting_noise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -25,32 +25,32 @@ if TYPE_CHECKING:
     from indiseek_sc.nn import FeatureTransform
 
 N_CELLS_FOR_GENES = 20_000
-"""Highly variable genes are chosen on at most this many cells."""
+"""Largest number of cells on which highly variable genes are selected."""
 
 LARGEST_LOG = 50.0
-"""Larger values are not logarithms of expression."""
+"""Largest plausible logarithm of expression."""
 
 SMALLEST_SPREAD = 1e-5
-"""A feature whose standard deviation is below this fraction of its size is constant up to rounding."""
+"""Ratio of standard deviation to magnitude below which a feature is constant up to rounding."""
 
 
 @torch.no_grad()
 def fit_transform(transform: FeatureTransform, matrix: Any, rows: np.ndarray, *, seed: int) -> None:
-    """Fill the buffers of a transform from training cells.
+    """Fit the buffers of a transform on training cells.
 
-    The matrix is read in parts, several times; each step is fitted on what the steps before it give.
+    The matrix is read in parts, several times; each step is fitted on the output of previous steps.
 
     Parameters
     ----------
     transform
         The transform to fit, changed in place.
     matrix
-        Raw values, shape ``(n_cells, n_input)``: any form that AnnData can hold.
+        Raw values, shape ``(n_cells, n_input)``: any format that AnnData supports.
     rows
-        Row numbers of the training cells; no other row has any influence.
+        Row numbers of the training cells; other rows are not used.
     seed
-        Decides which cells highly variable genes are chosen on, if there are more than 20,000, and on which cells it is looked
-        whether components hold.
+        Seed of the sample of cells on which highly variable genes are selected, if there are more
+        than 20,000, and of the held-out cells on which components are tested.
 
     Raises
     ------
@@ -75,7 +75,8 @@ def fit_transform(transform: FeatureTransform, matrix: Any, rows: np.ndarray, *,
     transform.center.copy_(mean)
     noise = None
     if transform.recipe.subtract_noise:
-        noise = counting_noise(transform, matrix, rows) * (rows.size / n_measured)  # what is not measured adds nothing
+        # Unmeasured values add no noise.
+        noise = counting_noise(transform, matrix, rows) * (rows.size / n_measured)
     transform.scale.copy_(_find_scale(mean, std, transform, noise))
     if transform.components is not None and transform.offset is not None:
         weights, offset = _fit_components(transform, matrix, rows, seed)
@@ -84,26 +85,27 @@ def fit_transform(transform: FeatureTransform, matrix: Any, rows: np.ndarray, *,
 
 
 def apply_transform(transform: FeatureTransform, matrix: Any, rows: np.ndarray | None = None) -> torch.Tensor:
-    """Turn raw values of many cells into features, reading the matrix in parts.
+    """Compute features of many cells from raw values, reading the matrix in parts.
 
     Parameters
     ----------
     transform
         A fitted transform.
     matrix
-        Raw values, shape ``(n_cells, n_input)``: any form that AnnData can hold.
+        Raw values, shape ``(n_cells, n_input)``: any format that AnnData supports.
     rows
-        Row numbers, in any order, shape ``(n_rows,)``; all if not given.
+        Row numbers, in any order, shape ``(n_rows,)``; all by default.
 
     Returns
     -------
-    Features in the order of ``rows``, float32, shape ``(n_rows, n_output)``, on the transform's device.
+    Features in the order of ``rows``, float32, shape ``(n_rows, n_output)``, on the transform's
+    device.
     """
     return _map_rows(transform, transform.from_normalized, transform.n_output, matrix, rows)
 
 
-def read_coordinates(transform: FeatureTransform, matrix: Any, rows: np.ndarray | None = None) -> torch.Tensor:
-    """Turn raw values into coordinates, one for each feature in use: standardised, but not yet projected on components.
+def read_standardized(transform: FeatureTransform, matrix: Any, rows: np.ndarray | None = None) -> torch.Tensor:
+    """Compute standardised values of the features in use, before projection on components.
 
     Parameters
     ----------
@@ -112,13 +114,14 @@ def read_coordinates(transform: FeatureTransform, matrix: Any, rows: np.ndarray 
 
     Returns
     -------
-    In the order of ``rows``, float32, shape ``(n_rows, n_features)``, on the transform's device.
+    Values in the order of ``rows``, float32, shape ``(n_rows, n_features)``, on the transform's
+    device.
     """
     return _map_rows(transform, transform.standardize, transform.n_features, matrix, rows)
 
 
 def read_normalized(transform: FeatureTransform, matrix: Any, rows: np.ndarray | None = None) -> torch.Tensor:
-    """Turn raw values into what the step within the cell makes of them: log-normalised genes, centred log-ratios.
+    """Compute normalised values, such as log-normalised genes or centred log-ratios.
 
     Parameters
     ----------
@@ -127,7 +130,8 @@ def read_normalized(transform: FeatureTransform, matrix: Any, rows: np.ndarray |
 
     Returns
     -------
-    In the order of ``rows``, float32, shape ``(n_rows, n_features)``, on the transform's device.
+    Values in the order of ``rows``, float32, shape ``(n_rows, n_features)``, on the transform's
+    device.
     """
     return _map_rows(transform, lambda y: y, transform.n_features, matrix, rows)
 
@@ -139,7 +143,7 @@ def _map_rows(
     matrix: Any,
     rows: np.ndarray | None,
 ) -> torch.Tensor:
-    """Return what a function of normalised values gives for each of ``rows``, in their order, shape ``(n_rows, width)``."""
+    """Apply a function to normalised values of ``rows``, shape ``(n_rows, width)``."""
     rows = np.arange(matrix.shape[0]) if rows is None else np.asarray(rows)
     order = torch.from_numpy(np.argsort(rows, kind="stable")).to(transform.center.device)
     values = torch.empty(rows.size, width, device=transform.center.device)
@@ -152,9 +156,10 @@ def _map_rows(
 
 
 def _read(transform: FeatureTransform, matrix: Any, rows: np.ndarray) -> Iterator[torch.Tensor]:
-    """Yield what the step within the cell makes of cells, in ascending order of rows, shape ``(n_chunk, n_features)`` each.
+    """Yield normalised values, in ascending order of rows, shape ``(n_chunk, n_features)`` each.
 
-    Of compressed rows only the features in use are made dense, if that step does with these: 2,000 of 30,000 genes are.
+    For compressed rows, only the features in use are converted to dense values if normalisation
+    needs no others.
     """
     matrix = as_row_major(matrix)
     if isinstance(matrix, MatchedMatrix):
@@ -173,19 +178,19 @@ def _read(transform: FeatureTransform, matrix: Any, rows: np.ndarray) -> Iterato
 
 
 def _count(matrix: Any, rows: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return the median library size, and the share of all counts that each feature has, shape ``(n_input,)``."""
+    """Return the median library size and the fraction of counts per feature, ``(n_input,)``."""
     totals, counts = [], np.zeros(matrix.shape[1])
     for part in iterate_parts(matrix, rows):
         totals.append(sum_of_each_row(part))
         counts += sum_of_each_row(part.T)
-    # numpy's median is the mean of the two middle values; torch's is the lower one.
+    # The median of numpy averages the two middle values; that of torch is the lower one.
     return float(np.median(np.concatenate(totals))), counts / max(counts.sum(), 1.0)
 
 
 def _moments(chunks: Iterable[torch.Tensor], *, has_gaps: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return mean, standard deviation and number of values of each column, in float64, merged chunk by chunk (Chan et al. 1983).
+    """Return mean, standard deviation and number of values of each column, in float64.
 
-    Where there are gaps, NaN is no value.
+    Moments of chunks are merged by the formulas of Chan et al. (1983). With gaps, NaN is ignored.
     """
     n = mean = squares = torch.zeros(())
     for y in chunks:
@@ -206,10 +211,10 @@ def _moments(chunks: Iterable[torch.Tensor], *, has_gaps: bool) -> tuple[torch.T
 def _find_scale(
     mean: torch.Tensor, std: torch.Tensor, transform: FeatureTransform, noise: torch.Tensor | None
 ) -> torch.Tensor:
-    """Return what to multiply each feature with, 0 for features that do not vary; ``noise`` is variance that is not signal."""
+    """Return the factor of each feature, 0 for constant ones; ``noise`` is the noise variance."""
     size = (mean**2 + std**2).sqrt()
     if transform.recipe.cell_step is not None:
-        size = size.clamp(min=1.0)  # logarithms of counts: a log-ratio of exactly 0 is rounded at the size of the logs
+        size = size.clamp(min=1.0)  # rounding of log-ratios scales with the logarithms
     varies = std > SMALLEST_SPREAD * size
     std = std.where(varies, torch.ones_like(std))
     if not transform.recipe.shared_scale:
@@ -224,8 +229,8 @@ def _find_scale(
 def _choose_genes(
     transform: FeatureTransform, matrix: Any, rows: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
-    """Return the column numbers of the highly variable genes, ascending, as scanpy ranks them."""
-    import scanpy as sc  # takes seconds to import, and not every model needs it
+    """Return the sorted column numbers of the highly variable genes, ranked by scanpy."""
+    import scanpy as sc  # slow import, not needed by every model
     from anndata import AnnData
     from scipy.sparse import csr_matrix, vstack
 
@@ -239,7 +244,7 @@ def _choose_genes(
     elif (lowest := sample.X.min()) < 0 or (highest := sample.X.max()) > LARGEST_LOG:
         raise ValueError(
             f"n_top_genes needs counts or log-normalised values, but there is {lowest if lowest < 0 else highest:g}. "
-            "Choose genes beforehand instead."
+            "Select genes beforehand instead."
         )
     table = sc.pp.highly_variable_genes(sample, flavor="seurat", n_top_genes=transform.n_features, inplace=False)
     rank = np.argsort(-table["dispersions_norm"].fillna(-np.inf).to_numpy(), kind="stable")
@@ -249,7 +254,7 @@ def _choose_genes(
 def _fit_components(
     transform: FeatureTransform, matrix: Any, rows: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weights of the components, shape ``(n_features, n_output)``, and their mean, shape ``(n_output,)``."""
+    """Return weights of components, ``(n_features, n_output)``, and their mean, ``(n_output,)``."""
 
     def read() -> Iterator[torch.Tensor]:
         return (transform.standardize(y) for y in _read(transform, matrix, rows))
@@ -257,9 +262,9 @@ def _fit_components(
     sizes = rows.size, transform.n_features
     n_kept = transform.n_output
     if transform.choose_components:
-        n_kept = count_lasting(read, *sizes, n_kept, seed=seed)
+        n_kept = count_reproducible(read, *sizes, n_kept, seed=seed)
     mean, components, variances = principal_components(read(), *sizes, n_kept)
-    # One number scales all components: the first has unit standard deviation, the others keep their ratio to it.
+    # A common factor gives the first component unit standard deviation and keeps all ratios.
     weights = np.zeros((transform.n_features, transform.n_output))
     weights[:, : variances.size] = components / np.sqrt(variances[:1])
     return weights, mean @ weights

@@ -1,4 +1,4 @@
-"""Matrices read a part at a time, and their exact principal components."""
+"""Reading of matrices in parts, and exact principal components."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scvi.indiseek_sc")
 
 N_VALUES = 2**22
-"""Values that are held densely at a time: 16 MiB of float32."""
+"""Number of values held densely at a time: 16 MiB of float32."""
 
 
 def as_readable(matrix: Any) -> Any:
-    """Return a matrix that can be read by rows or by columns, without a copy of its values.
+    """Return a matrix that can be read by rows or columns, without copying its values.
 
     Raises
     ------
     TypeError
-        If the matrix is of a type that cannot be read in parts, such as a dask array.
+        If the type of the matrix is not supported, such as a dask array.
     """
     if isinstance(matrix, pd.DataFrame):
         return matrix.to_numpy()
     if issparse(matrix):
         return matrix if matrix.format in ("csr", "csc") else matrix.tocsr()
-    if isinstance(matrix, np.ma.MaskedArray):  # what is masked must not be read as if it were there
+    if isinstance(matrix, np.ma.MaskedArray):  # masked values become NaN
         return np.where(np.ma.getmaskarray(matrix), np.nan, matrix.data) if np.ma.is_masked(matrix) else matrix.data
     if isinstance(matrix, np.ndarray | h5py.Dataset | CSRDataset | CSCDataset | MatchedMatrix):
         return matrix
@@ -48,7 +48,7 @@ def as_readable(matrix: Any) -> Any:
 
 
 def as_row_major(matrix: Any) -> Any:
-    """Return a matrix that can be read quickly by rows; only compressed columns are copied, to compressed rows."""
+    """Return a matrix with fast access by rows; only compressed columns are copied."""
     matrix = as_readable(matrix)
     if isinstance(matrix, CSCDataset):
         matrix = matrix.to_memory()
@@ -56,23 +56,24 @@ def as_row_major(matrix: Any) -> Any:
 
 
 class MatchedMatrix:
-    """A matrix with its rows and columns put in another order, when they are read: nothing is copied as a whole.
+    """View of a matrix with rows and columns in another order, applied when parts are read.
 
     Parameters
     ----------
     matrix
-        Shape ``(n_there, n_columns_there)``, in any form that :func:`as_readable` takes.
+        Shape ``(n_stored_rows, n_stored_columns)``, in any format that :func:`as_readable` accepts.
     rows
-        Row of ``matrix`` that each row is, -1 where there is none, shape ``(n_rows,)``; the rows as they are if not given.
+        Row of ``matrix`` for each row, -1 for none, shape ``(n_rows,)``; unchanged rows by default.
     columns
-        The same for columns, shape ``(n_columns,)``.
+        Column of ``matrix`` for each column, likewise, shape ``(n_columns,)``.
     has_gaps
-        Which columns may be NaN, where a batch did not measure them, shape ``(n_columns,)``; none if not given.
+        Mask of columns that may be NaN where a batch did not measure them, shape ``(n_columns,)``;
+        none by default.
 
     Attributes
     ----------
     is_missing
-        Which columns are not there, shape ``(n_columns,)``. What is not there is read as 0, which adds nothing to a sum, and so are gaps.
+        Mask of missing columns, shape ``(n_columns,)``. Missing columns and gaps are read as 0.
     """
 
     def __init__(
@@ -93,17 +94,17 @@ class MatchedMatrix:
         if self.format is not None and columns is not None:
             there = np.flatnonzero(~self.is_missing)
             ones = np.ones(there.size, dtype=self.dtype)
-            # Products with it put compressed rows in order in one pass.
+            # Multiplication by this matrix reorders columns of compressed rows in one pass.
             self._order = csr_matrix((ones, (columns[there], there)), shape=(n_columns, columns.size))
 
     def showing_gaps(self) -> MatchedMatrix:
-        """Return the same matrix with gaps that are read as NaN."""
+        """Return a view in which gaps are read as NaN."""
         shown = copy(self)
         shown.shows_gaps = True
         return shown
 
     def __getitem__(self, key: slice | np.ndarray) -> Any:
-        """Read rows, by a stretch or by numbers."""
+        """Return rows, by slice or by numbers."""
         part = self._read(key)
         return part if self.has_gaps is None or self.shows_gaps else _fill(part, self.has_gaps)
 
@@ -113,12 +114,12 @@ class MatchedMatrix:
             return part
         if self.format is not None:
             return part @ self._order
-        part = part[:, self.columns]  # the last one for -1
+        part = part[:, self.columns]  # -1 selects the last column, which is overwritten
         part[:, self.is_missing] = 0
         return part
 
     def _take(self, rows: np.ndarray) -> Any:
-        places, inverse = np.unique(rows.clip(min=0), return_inverse=True)  # files give rows in ascending order
+        places, inverse = np.unique(rows.clip(min=0), return_inverse=True)  # files need ascending rows
         part, is_lacking = self.matrix[places][inverse], rows < 0
         if not is_lacking.any():
             return part
@@ -129,7 +130,7 @@ class MatchedMatrix:
 
 
 def _fill(part: Any, has_gaps: np.ndarray) -> Any:
-    """Read NaN of some columns as 0."""
+    """Replace NaN in some columns by 0."""
     if issparse(part):
         filled = part.copy()
         filled.data[np.isnan(filled.data) & has_gaps[filled.indices]] = 0
@@ -139,34 +140,35 @@ def _fill(part: Any, has_gaps: np.ndarray) -> Any:
 
 
 def find_missing(matrix: Any) -> np.ndarray | None:
-    """Return which columns of a matrix are not there but read as 0, shape ``(n_columns,)``; None if all are there."""
+    """Return the mask of missing columns, shape ``(n_columns,)``; None without missing columns."""
     is_missing = matrix.is_missing if isinstance(matrix, MatchedMatrix) else np.zeros(0, dtype=bool)
     return is_missing if is_missing.any() else None
 
 
 def rows_at_once(n_columns: int) -> int:
-    """Return how many rows of so many columns may be dense at a time."""
+    """Return the number of rows with ``n_columns`` columns that may be dense at a time."""
     return max(1, N_VALUES // max(1, n_columns))
 
 
 def iterate_parts(matrix: Any, rows: np.ndarray, chunk_size: int | None = None) -> Iterator[Any]:
-    """Yield rows of any matrix as they are stored, sparse or dense, in ascending order of rows.
+    """Yield rows of a matrix as stored, sparse or dense, in ascending order of rows.
 
-    The matrix is read in stretches of neighbouring rows, since files are slow to read one row at a time.
+    The matrix is read in blocks of neighbouring rows, since reading single rows of files is slow.
 
     Parameters
     ----------
     matrix
-        Shape ``(n_cells, n_features)``: dense array, sparse matrix or array, DataFrame, or a backed matrix of AnnData.
+        Shape ``(n_cells, n_features)``: dense array, sparse matrix or array, DataFrame, or a backed
+        matrix of AnnData.
     rows
         Row numbers, shape ``(n_rows,)``.
     chunk_size
-        Largest number of rows at a time; by default as many as make 16 MiB of dense float32.
+        Largest number of rows at a time; by default 16 MiB of dense float32.
 
     Yields
     ------
-    Arrays, or sparse matrices or arrays of compressed rows, of shape ``(at most chunk_size, n_features)``; they may
-    share memory with the matrix.
+    Arrays, or sparse matrices or arrays of compressed rows, of shape ``(at most chunk_size,
+    n_features)``; they may share memory with the matrix.
     """
     matrix = as_row_major(matrix)
     rows = np.sort(np.asarray(rows))
@@ -180,7 +182,7 @@ def iterate_parts(matrix: Any, rows: np.ndarray, chunk_size: int | None = None) 
 
 
 def iterate_rows(matrix: Any, rows: np.ndarray, chunk_size: int | None = None) -> Iterator[np.ndarray]:
-    """Yield rows of any matrix as dense float32 arrays, in ascending order of rows.
+    """Yield rows of a matrix as dense float32 arrays, in ascending order of rows.
 
     Parameters
     ----------
@@ -189,7 +191,7 @@ def iterate_rows(matrix: Any, rows: np.ndarray, chunk_size: int | None = None) -
 
     Yields
     ------
-    Arrays of shape ``(at most chunk_size, n_features)``, each the caller's own to change.
+    Arrays of shape ``(at most chunk_size, n_features)``, which the caller may modify.
     """
     for part in iterate_parts(matrix, rows, chunk_size):
         yield as_dense(part)
@@ -201,21 +203,22 @@ def as_dense(part: Any) -> np.ndarray:
 
 
 def sum_of_each_row(part: Any) -> np.ndarray:
-    """Return the sum of the values of each row of an array or a sparse matrix, float64, shape ``(n_rows,)``."""
+    """Return row sums of an array or a sparse matrix, float64, shape ``(n_rows,)``."""
     return np.asarray(part.sum(axis=1, dtype=np.float64)).ravel()
 
 
 def iterate_blocks(matrix: Any) -> Iterator[tuple[int, int, Any]]:
-    """Yield all of a matrix in consecutive blocks, in its own format and order.
+    """Yield a matrix in consecutive blocks, in its own format and order.
 
     Parameters
     ----------
     matrix
-        Shape ``(n_cells, n_features)``, in any form that :func:`as_readable` returns.
+        Shape ``(n_cells, n_features)``, as returned by :func:`as_readable`.
 
     Yields
     ------
-    First row and first column of the block, and the block: an array, or a sparse matrix or array in compressed form.
+    First row and first column of the block, and the block: an array, or a sparse matrix or array in
+    compressed form.
     """
     n_rows, n_columns = matrix.shape
     if getattr(matrix, "format", None) == "csc":
@@ -229,13 +232,13 @@ def iterate_blocks(matrix: Any) -> Iterator[tuple[int, int, Any]]:
 
 
 LARGEST_DOUBLE = 6_000
-"""Up to this many features the covariance is kept in double precision."""
+"""Largest number of features for a covariance in double precision."""
 
 LARGEST_DENSE = 2_000
-"""Up to this many features or cells all eigenvalues are found on the way; beyond, only the leading ones."""
+"""Largest size of a matrix for a dense eigensolver; beyond, an iterative one is used."""
 
 SMALLEST_RATIO = 1e-6
-"""Components with less of the variance of the first one than this are rounding errors, and left out."""
+"""Ratio to the variance of the first component below which components are rounding errors."""
 
 
 def principal_components(
@@ -243,15 +246,15 @@ def principal_components(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Compute the leading principal components.
 
-    Features are compared through their covariance, or, if there are fewer cells than features, cells through their
-    inner products; both give the same components. Products of a part are taken in single precision, which is twice as
-    fast, and added in double precision. Beside the smaller of both square matrices, only fewer cells than features are
-    held, in single precision.
+    Components are eigenvectors of the covariance of features, or, with fewer cells than features,
+    are obtained from the inner products of cells; both give the same result. Products of chunks are
+    computed in single precision, which is twice as fast, and summed in double precision. With fewer
+    cells than features, all cells are held in memory in single precision.
 
     Parameters
     ----------
     chunks
-        Cells, a part at a time, each of shape ``(n_chunk, n_features)``; together ``(n_cells, n_features)``.
+        Chunks of cells of shape ``(n_chunk, n_features)``; together ``(n_cells, n_features)``.
     n_cells
         Number of cells in all chunks.
     n_features
@@ -261,9 +264,10 @@ def principal_components(
 
     Returns
     -------
-    The mean, shape ``(n_features,)``; the components, orthonormal columns, shape ``(n_features, n_found)``; the
-    variances of the cells along them, descending, shape ``(n_found,)``. ``n_found`` is below ``n_components`` where the
-    data have not so many directions. Signs are such that the largest loading of each component is positive.
+    The mean, shape ``(n_features,)``; the components, orthonormal columns, shape ``(n_features,
+    n_found)``; the variances of the cells along them, descending, shape ``(n_found,)``. ``n_found``
+    is below ``n_components`` if the rank of the data is lower. Signs are such that the largest
+    loading of each component is positive.
     """
     n_components = min(n_components, n_cells, n_features)
     if n_cells <= n_features:
@@ -278,7 +282,7 @@ def principal_components(
 def _compare_cells(
     chunks: Iterable[torch.Tensor], n_cells: int, n_features: int, n_components: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the mean, the leading eigenvalues of the inner products of the centred rows, and the components."""
+    """Return the mean, leading eigenvalues of the Gram matrix of centred rows, and components."""
     z, start = np.empty((n_cells, n_features), np.float32), 0
     for chunk in chunks:
         z[start : start + len(chunk)] = chunk.cpu().numpy()
@@ -302,13 +306,13 @@ def _scatter(chunks: Iterable[torch.Tensor], n_features: int) -> tuple[np.ndarra
         dtype = np.float32
         logger.info(
             f"PCA over all {n_features:,} genes takes {4 * n_features**2 / 2**30:.1f} GiB and some minutes; "
-            "n_top_genes=2000 would be quicker and is usual."
+            "n_top_genes=2000 is faster and common."
         )
     n_cells, total, gram = 0, np.zeros(n_features), np.zeros((n_features, n_features), dtype)
     for chunk in chunks:
         z = chunk.cpu().numpy()
         if n_cells == 0:
-            shift = z.mean(axis=0)  # near the mean of all, so that little is lost when the rest is subtracted
+            shift = z.mean(axis=0)  # approximate mean, to avoid cancellation below
         z = z - shift
         _add_products(gram, z)
         total += z.sum(axis=0, dtype=np.float64)
@@ -319,13 +323,16 @@ def _scatter(chunks: Iterable[torch.Tensor], n_features: int) -> tuple[np.ndarra
 
 
 def _add_products(gram: np.ndarray, z: np.ndarray) -> None:
-    """Add the products of all pairs of columns, summed over the rows."""
-    # numpy sees that this is a matrix times its own transpose, and does half the work; torch does not.
+    """Add the inner products of all pairs of columns."""
+    # Unlike torch, numpy recognises the product with the transpose and computes half of it.
     gram += z.T @ z
 
 
 def _leading_eigenpairs(matrix: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the largest eigenvalues of a symmetric matrix, descending, without rounding errors, and their vectors."""
+    """Return the largest eigenvalues of a symmetric matrix, descending, and their eigenvectors.
+
+    Eigenvalues at the level of rounding errors are omitted.
+    """
     values, vectors = _solve(matrix, n)
     order = np.argsort(values)[::-1]
     order = order[values[order] > max(SMALLEST_RATIO * values.max(), 0.0)]
@@ -335,8 +342,9 @@ def _leading_eigenpairs(matrix: np.ndarray, n: int) -> tuple[np.ndarray, np.ndar
 def _solve(matrix: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     size = matrix.shape[0]
     if size > LARGEST_DENSE and n < size // 10:
-        # As exact as the dense solver, and three times as fast for 4,000 features; the start makes it reproducible.
+        # As exact as the dense solver, and three times as fast for 4,000 features. The fixed start
+        # makes it reproducible.
         start = np.random.default_rng(0).normal(size=(size,)).astype(matrix.dtype)
-        with suppress(ArpackError):  # of a matrix with next to no directions
+        with suppress(ArpackError):  # for matrices of very low rank
             return eigsh(matrix, k=n, v0=start)
     return eigh(matrix, subset_by_index=(size - n, size - 1))

@@ -1,4 +1,4 @@
-"""What batches and other covariates add to the features of cells, in closed form."""
+"""Closed-form estimates of additive effects of batches and other covariates on features."""
 
 from __future__ import annotations
 
@@ -17,38 +17,48 @@ CELLS_PER_STATE = 30
 MOST_ROUNDS = 20
 
 PRIOR_CELLS = 20.0
-"""An offset is shrunk to 0 as if so many more cells had none: a batch that shares no state with others keeps what it has."""
+"""Strength of shrinkage, as a number of pseudo-cells without offset."""
 
 
 def fit_offsets(features: Sequence[np.ndarray], design: np.ndarray, *, seed: int) -> list[Offsets]:
-    r"""Estimate what covariates add to the features of a cell. This step is ours, not the paper's.
+    r"""Estimate additive effects of covariates on features; this step is not part of the paper.
 
-    A cell :math:`i` of the state :math:`k(i)` with covariates :math:`d_i` (centred indicators of batches, or values) has
+    The features of a cell :math:`i` in state :math:`k(i)` with covariates :math:`d_i` (centred
+    indicators of batches, or values) are modelled as
 
     .. math::
 
         x_i = \mu_{k(i)} + (\beta + \gamma_{k(i)})^\top d_i + \varepsilon_i .
 
-    States are the clusters that k-means finds in all modalities together once offsets are subtracted; states and offsets are fitted in turns.
-    First :math:`\gamma = 0`. Given the states, :math:`\beta` is that of an analysis of variance in which covariates are random effects: only states
-    that several batches have contribute, so batches may consist of cells of quite different kinds. Where states end up depends on
-    where they start: both no offsets and those of a regression without states are tried, and those kept that leave less variance within
-    states. From there on each state has offsets of its own beside the overall ones, shrunk likewise, so that a batch may change one kind of cells
-    more than another. The idea of offsets within clusters is that of Harmony (Korsunsky et al. 2019, Nature Methods 16, 1289), in a form that
-    new cells need no fit for, see :class:`~indiseek_sc.nn.CovariateOffsets`.
+    States are k-means clusters of the features of all modalities after subtraction of offsets;
+    states and offsets are fitted alternately. First, :math:`\gamma = 0`. Given the states,
+    :math:`\beta` is estimated by an analysis of variance with covariates as random effects: only
+    states present in several batches contribute, so batches may differ in their cell types. Since
+    the result depends on the initialisation, the fit is started both without offsets and with the
+    offsets of a regression without states, and the fit with the smaller variance within states is
+    kept. Then, each state obtains its own offsets in addition to the overall ones, with the same
+    shrinkage, so that batch effects may differ between cell types. Offsets within clusters were
+    proposed for Harmony [1]_; here, they apply to new cells without another fit, see
+    :class:`~indiseek_sc.nn.CovariateOffsets`.
 
     Parameters
     ----------
     features
         Features of each modality, shape ``(n_cells, n_features)``.
     design
-        Covariates of the cells, whose means over the cells are 0, shape ``(n_cells, n_columns)``; without columns, states alone are found.
+        Covariates of the cells, centred, shape ``(n_cells, n_columns)``; without columns, only
+        states are fitted.
     seed
-        Decides where k-means starts.
+        Seed of k-means.
 
     Returns
     -------
     The offsets of each modality.
+
+    References
+    ----------
+    .. [1] Korsunsky et al. (2019), Fast, sensitive and accurate integration of single-cell data
+       with Harmony, Nature Methods 16, 1289.
     """
     scales = _find_scales(features)
     x = np.hstack([values.astype(np.float64) / scale for values, scale in zip(features, scales, strict=True)])
@@ -72,20 +82,20 @@ def fit_offsets(features: Sequence[np.ndarray], design: np.ndarray, *, seed: int
     _, overall, labels = min((run(start) for start in starts), key=lambda result: result[0])
     *found, residual = overall, *_fit_states(x - design @ overall, design, labels, n_states)
     overalls, means, of_states = (
-        [torch.from_numpy(x) for x in _take_apart(values, features, scales)] for values in found
+        [torch.from_numpy(x) for x in _split_modalities(values, features, scales)] for values in found
     )
-    spreads = [max(float((x**2).sum(axis=1).mean()), 1e-12) for x in _take_apart(residual, features, scales)]
+    spreads = [max(float((x**2).sum(axis=1).mean()), 1e-12) for x in _split_modalities(residual, features, scales)]
     return list(map(Offsets, overalls, means, of_states, spreads))
 
 
 def _fit_states(
     x: np.ndarray, design: np.ndarray, labels: np.ndarray, n_states: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Let each state have offsets of its own, and find states and offsets in turns.
+    """Fit offsets for each state, alternating with the assignment of cells to states.
 
     Returns
     -------
-    The states, their offsets, and what is left of each cell.
+    The states, their offsets, and the residuals of the cells.
     """
     n_columns = design.shape[1]
     states, offsets = np.zeros((n_states, x.shape[1])), np.zeros((n_states, n_columns, x.shape[1]))
@@ -108,22 +118,23 @@ def _fit_states(
 
 
 def fit_added_offset(features: Sequence[np.ndarray], states: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Estimate what a batch adds to features that no model was trained with, by the cell states of a model.
+    """Estimate the offset of a batch that a model was not trained on, given its cell states.
 
-    As :func:`fit_offsets` does, but the states stay where they are, so that cells of other batches do too: each cell belongs to the
-    nearest one, and the offset, the same for all states, is the mean difference from these, in turns, shrunk to 0 as there. No offset and the
-    difference of the batch's mean are tried as starts.
+    As in :func:`fit_offsets`, but with fixed states, so that cells of other batches are not
+    affected: each cell is assigned to the nearest state, and the offset, common to all states, is
+    the mean difference from the states, with the same shrinkage; both steps alternate. The fit is
+    started without offset and from the difference in means, and the better one is kept.
 
     Parameters
     ----------
     features
         Features of the cells of the batch, by modality, shape ``(n_cells, n_features)``.
     states
-        The states of a model, of the same modalities, shape ``(n_states, n_features)``.
+        States of the model, for the same modalities, shape ``(n_states, n_features)``.
 
     Returns
     -------
-    The offset by modality, shape ``(n_features,)``.
+    The offset for each modality, shape ``(n_features,)``.
     """
     from sklearn.metrics import pairwise_distances_argmin
 
@@ -143,18 +154,18 @@ def fit_added_offset(features: Sequence[np.ndarray], states: Sequence[np.ndarray
             offset = (x - centers[labels]).sum(axis=0) / (len(x) + PRIOR_CELLS)
         return float(((x - offset - centers[labels]) ** 2).sum()), offset
 
-    # Over the training cells the mean of the features is 0.
+    # Features have mean 0 over the training cells.
     best = min((run(start) for start in (np.zeros(x.shape[1]), x.mean(axis=0))), key=lambda result: result[0])[1]
-    return _take_apart(best, features, scales)
+    return _split_modalities(best, features, scales)
 
 
 def _find_scales(features: Sequence[np.ndarray]) -> list[float]:
-    """What to divide each modality by so that both weigh alike."""
+    """Return the divisors that give all modalities the same total variance."""
     return [float(np.sqrt(max(float(x.var(axis=0).sum()), 1e-12))) for x in features]
 
 
-def _take_apart(x: np.ndarray, features: Sequence[np.ndarray], scales: Sequence[float]) -> list[np.ndarray]:
-    """Columns of both modalities in the units of each."""
+def _split_modalities(x: np.ndarray, features: Sequence[np.ndarray], scales: Sequence[float]) -> list[np.ndarray]:
+    """Split columns by modality, in the units of each."""
     widths = np.cumsum([values.shape[1] for values in features])[:-1]
     return [part * scale for part, scale in zip(np.split(x, widths, axis=-1), scales, strict=True)]
 
@@ -169,7 +180,7 @@ def _find_clusters(x: np.ndarray, start: Any, n_clusters: int, seed: int) -> Any
 
 
 def _solve_within(x: np.ndarray, is_in: np.ndarray, design: np.ndarray) -> np.ndarray:
-    """Offsets given states: least squares on the design with a penalty, and the means of the states eliminated."""
+    """Return offsets given states, by ridge regression on the design after centring by state."""
     n_cells = np.maximum(is_in.sum(axis=0), 1.0)[:, None]
     sums = is_in.T @ design  # (n_states, n_columns)
     matrix = design.T @ design - sums.T @ (sums / n_cells)

@@ -1,4 +1,4 @@
-"""What of the variance of features is signal: what counting does not explain, and what is there in cells that were not fitted on."""
+"""Signal in features: variance beyond counting noise, and variance reproduced on held-out cells."""
 
 from __future__ import annotations
 
@@ -19,35 +19,36 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scvi.indiseek_sc")
 
 LEAST_SIGNAL = 0.05
-"""A feature that varies has at least this share of its variance for signal, so that it can be predicted and decoded."""
+"""Lower limit of the fraction of signal in the variance of a feature that is not constant."""
 
-HOLDS = 0.5
-"""A component holds that has at least this share of its variance in cells that it was not fitted on."""
+MIN_VARIANCE_RATIO = 0.5
+"""Smallest ratio of held-out to fitted variance of a reproducible component."""
 
 FEWEST_COMPONENTS = 5
-"""So many components are kept in any case."""
+"""Smallest number of components to keep."""
 
-N_PARTS = 5
-"""Components are fitted on all of so many parts of the cells but one, which is looked at."""
+N_FOLDS = 5
+"""Number of cross-validation folds."""
 
 ENOUGH_CELLS = 1_000
-"""Parts are looked at in turn until they hold so many cells."""
+"""Number of held-out cells after which no further folds are evaluated."""
 
 MANY_CELLS = 10_000
-"""Of so many cells all components hold."""
+"""Number of cells from which on all components are kept."""
 
 
 def counting_noise(transform: FeatureTransform, matrix: Any, rows: np.ndarray) -> torch.Tensor:
-    r"""Variance of each feature that counting alone explains, after a step within the cell that takes logarithms.
+    r"""Estimate the variance of each feature due to counting noise, after a log transformation.
 
-    With :math:`x` the counts of a feature and :math:`g_i` the logarithm that cell :math:`i` takes of them, the mean of
-    :math:`x_i (g_i(x_i) - g_i(x_i - 1))^2` over cells. Of Poisson counts it estimates without bias what bounds the variance of
-    :math:`g_i(x_i)` (Poincare inequality), closely where counts are large or hardly ever above 1.
+    For counts :math:`x_i` of a feature in cell :math:`i` and their log transformation :math:`g_i`,
+    the estimate is the mean of :math:`x_i (g_i(x_i) - g_i(x_i - 1))^2` over cells. For Poisson
+    counts, this is an unbiased estimate of an upper bound of the variance of :math:`g_i(x_i)`
+    (Poincare inequality), which is tight if counts are large or rarely above 1.
 
     Parameters
     ----------
     transform
-        One for counts, with features and library size fitted.
+        Transform for counts, with fitted features and library size.
     matrix
         Counts, shape ``(n_cells, n_input)``.
     rows
@@ -69,34 +70,36 @@ def counting_noise(transform: FeatureTransform, matrix: Any, rows: np.ndarray) -
     return torch.from_numpy(total / rows.size).to(transform.center.device)
 
 
-def count_lasting(
+def count_reproducible(
     read: Callable[[], Iterable[torch.Tensor]], n_cells: int, n_features: int, n_components: int, *, seed: int
 ) -> int:
-    """Number of principal components that hold on cells that they were not fitted on.
+    """Return the number of principal components that are reproducible on held-out cells.
 
-    Of few cells the later components fit these cells alone, and have next to no variance in others. Components are fitted on four
-    fifths of the cells, and the variance along them in the other fifth is compared with that in the cells of the fit.
+    With few cells, later components overfit and have little variance on other cells. Components are
+    fitted on four fifths of the cells, and their variances on the other fifth are compared with
+    those on the fitted cells.
 
     Parameters
     ----------
     read
-        Gives the cells, a part at a time, each of shape ``(n_chunk, n_features)``; called several times.
+        Function that yields chunks of cells of shape ``(n_chunk, n_features)``; called several
+        times.
     n_cells, n_features
-        Shape of all of them.
+        Total numbers of cells and features.
     n_components
         Largest number of components.
     seed
-        Decides which cells are in which part.
+        Seed of the folds.
 
     Returns
     -------
-    How many of the first components are to be kept, at most ``n_components``.
+    Number of leading components to keep, at most ``n_components``.
     """
-    if n_cells >= MANY_CELLS or n_components <= FEWEST_COMPONENTS or n_cells < 2 * N_PARTS:
+    if n_cells >= MANY_CELLS or n_components <= FEWEST_COMPONENTS or n_cells < 2 * N_FOLDS:
         return n_components
-    part = np.random.default_rng(seed).permutation(n_cells) % N_PARTS
+    part = np.random.default_rng(seed).permutation(n_cells) % N_FOLDS
     shares, n_seen = [], 0
-    for number in range(N_PARTS):
+    for number in range(N_FOLDS):
         inside = part != number
         mean, components, variances = principal_components(
             _some(read(), inside), int(inside.sum()), n_features, n_components
@@ -108,13 +111,13 @@ def count_lasting(
         n_seen += len(scores)
         if n_seen >= ENOUGH_CELLS:
             break
-    n_lasting = max(int((np.mean(shares, axis=0) >= HOLDS).sum()), FEWEST_COMPONENTS)
-    if n_lasting < n_components:
+    n_kept = max(int((np.mean(shares, axis=0) >= MIN_VARIANCE_RATIO).sum()), FEWEST_COMPONENTS)
+    if n_kept < n_components:
         logger.info(
-            f"PCA: {n_lasting} of {n_components} components are kept; the others have less than half of their variance in cells "
-            "that they were not fitted on."
+            f"PCA: {n_kept} of {n_components} components are kept; the others have less than half of their variance on "
+            "held-out cells."
         )
-    return n_lasting
+    return n_kept
 
 
 def _some(chunks: Iterable[torch.Tensor], is_chosen: np.ndarray) -> Iterator[torch.Tensor]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from indiseek_sc.data import iterate_rows, read_coordinates
+from indiseek_sc.data import iterate_rows, read_standardized
 from indiseek_sc.model._cells import compute_features
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ class IntegratedGradients:
             raw = torch.from_numpy(np.concatenate(list(iterate_rows(matrix, rows)))).to(self.module.device)
             return Path(raw - self.starts[role], self.starts[role], raw)
         # Standardised features have mean 0. They are clipped, as for the networks.
-        change = read_coordinates(transform, matrix, rows)
+        change = read_standardized(transform, matrix, rows)
         start = transform.project(torch.zeros_like(change[:1]))
         return Path(change, start, transform.project(change), transform.components)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from indiseek_sc._checks import check_name, check_whole
-from indiseek_sc.data import read_coordinates, read_input
+from indiseek_sc.data import read_standardized, read_input
 from indiseek_sc.metrics import mean_squared_jacobian, permutation_importance, probe_r2
 from indiseek_sc.model._cells import (
     evaluation_parts,
@@ -140,7 +140,7 @@ def _draw_evaluated_and_others(
 
 
 def _features(model: IndiSeek, mdata: Any, role: Role, rows: np.ndarray) -> Tensor:
-    return read_coordinates(model.module.transforms[role], get_matrix(model, mdata, role), rows)
+    return read_standardized(model.module.transforms[role], get_matrix(model, mdata, role), rows)
 
 
 def _feature_names(model: IndiSeek, role: Role) -> np.ndarray:

@@ -23,6 +23,7 @@ from indiseek_sc.data import (
     check_paired,
     check_structure,
     complete_modalities,
+    describe_kind,
     examine_values,
     exclude_named,
     exclude_recognised,
@@ -38,7 +39,6 @@ from indiseek_sc.data import (
     read_input,
     read_levels,
     relocate_source,
-    tell_why,
 )
 from indiseek_sc.nn import InputKind, get_recipe
 
@@ -266,7 +266,7 @@ def _report(mdata: MuData, source: InputSource, requested: RequestedKind, kind: 
     what = {"counts": "counts", "normalized": "normalised values", "representation": "a representation"}[kind]
     logger.info(
         f"{source.role}: {what} in {source} ({mdata.n_obs:,} cells, {scan.n_nonzero_per_column.size:,} {word}; "
-        f"{tell_why(source, requested, kind, scan)}): {get_recipe(source.role, kind)}."
+        f"{describe_kind(source, requested, kind, scan)}): {get_recipe(source.role, kind)}."
     )
     if kind == "representation":
         return

@@ -1,4 +1,4 @@
-"""Where a model is trained, and which arguments of Lightning's trainer it takes: all is checked before anything changes."""
+"""Choice of the device, and validation of arguments for Lightning's trainer."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from indiseek_sc._checks import check_number, check_whole, is_whole
 ONE_DEVICE = (
     "training runs on a single device, since the negatives of InfoNCE are the other cells of a batch on that device"
 )
-OWN_FIGURE = "each stage stops by a validation figure of its own; use early_stopping and early_stopping_patience"
+OWN_FIGURE = "each stage has its own criterion for early stopping; use early_stopping and early_stopping_patience"
 IN_MEMORY = "the best weights of each stage are kept in memory; save the trained model by model.save(folder)"
 EPOCHS = "give max_epochs, and limit_train_batches for shorter epochs"
 RATES = 'give it in plan_kwargs, such as plan_kwargs={"learning_rate": 1e-3}'
-BAR = "there is one bar a stage; use enable_progress_bar"
-ALL_VALIDATION = "validation cells choose the weights that are kept; give validation_size for fewer of them"
+BAR = "each stage has one progress bar; use enable_progress_bar"
+ALL_VALIDATION = "the best weights are selected on the validation cells; give validation_size for fewer of them"
 
 PASSED = frozenset(
     {
@@ -37,11 +37,11 @@ PASSED = frozenset(
         "profiler",
     }
 )
-"""Handed on to the trainer as they are."""
+"""Arguments that are passed to the trainer unchanged."""
 
 REFUSED: dict[str, str] = {
     "accumulate_grad_batches": "give a larger batch_size",
-    "barebones": "it leaves out the validation that chooses weights",
+    "barebones": "it omits validation, by which the best weights are selected",
     "checkpointing_monitor": IN_MEMORY,
     "ckpt_path": IN_MEMORY,
     "early_stopping_min_delta": OWN_FIGURE,
@@ -51,20 +51,20 @@ REFUSED: dict[str, str] = {
     "enable_checkpointing": IN_MEMORY,
     "fast_dev_run": "give max_epochs=1 and limit_train_batches=1",
     "learning_rate_monitor": "add lightning.pytorch.callbacks.LearningRateMonitor to callbacks",
-    "limit_predict_batches": "nothing is predicted in training",
-    "limit_test_batches": "nothing is tested in training; use model.audit()",
+    "limit_predict_batches": "training makes no predictions",
+    "limit_test_batches": "training uses no test cells; use model.audit()",
     "limit_val_batches": ALL_VALIDATION,
-    "log_save_dir": "model.history holds the figures; add a logger to write them to disk",
+    "log_save_dir": "model.history contains the metrics; add a logger to write them to disk",
     "lr": RATES,
     "max_steps": EPOCHS,
     "min_epochs": "give early_stopping=False",
     "min_steps": "give early_stopping=False",
     "num_nodes": ONE_DEVICE,
-    "num_sanity_val_steps": "the figures before training are always those of all validation cells",
+    "num_sanity_val_steps": "all validation cells are always evaluated before training",
     "overfit_batches": ALL_VALIDATION,
     "plugins": ONE_DEVICE,
     "progress_bar_refresh_rate": BAR,
-    "reload_dataloaders_every_n_epochs": "data lie on the device and are never reloaded",
+    "reload_dataloaders_every_n_epochs": "data stay on the device and are never reloaded",
     "simple_progress_bar": BAR,
     "strategy": ONE_DEVICE,
     "sync_batchnorm": ONE_DEVICE,
@@ -73,7 +73,7 @@ REFUSED: dict[str, str] = {
     "val_check_interval": "give check_val_every_n_epoch",
     "weight_decay": RATES,
 }
-"""Arguments of trainers that cannot be taken, and what to use."""
+"""Arguments of trainers that are not supported, and alternatives."""
 
 USED = (
     "callbacks",
@@ -85,17 +85,17 @@ USED = (
     "logger",
     "precision",
 )
-"""Arguments that are read by :func:`read_trainer_kwargs`."""
+"""Arguments that :func:`read_trainer_kwargs` evaluates."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """Where everything lies from the first feature on.
+    """Device on which features are computed and models are trained.
 
     Parameters
     ----------
     accelerator
-        ``"cpu"`` or ``"gpu"``, as Lightning calls it.
+        Name of the accelerator in Lightning, ``"cpu"`` or ``"gpu"``.
     index
         Number of the GPU.
     """
@@ -105,47 +105,47 @@ class Device:
 
     @property
     def torch(self) -> torch.device:
-        """The same as torch calls it."""
+        """The device in torch."""
         return torch.device("cpu") if self.index is None else torch.device("cuda", self.index)
 
     @property
     def devices(self) -> int | list[int]:
-        """The same as Lightning's ``devices``."""
+        """The argument ``devices`` of Lightning."""
         return 1 if self.index is None else [self.index]
 
 
 def choose_device(
     accelerator: str = "auto", devices: int | Sequence[int] | str = "auto", *, device: int | str | None = None
 ) -> Device:
-    """Decide where to train, once and before any feature is computed.
+    """Choose the device for training.
 
     Parameters
     ----------
     accelerator
-        ``"auto"`` (a GPU where there is one), ``"gpu"`` or ``"cuda"``, ``"cpu"``.
+        ``"auto"`` (a GPU if available), ``"gpu"`` or ``"cuda"``, or ``"cpu"``.
     devices
         ``"auto"`` or 1 for any single device, or a list with the number of one GPU.
     device
-        The number itself or ``"auto"``, for functions that have this argument in the place of ``devices``.
+        Number of the GPU or ``"auto"``, for functions with this argument instead of ``devices``.
 
     Raises
     ------
     ValueError
-        If there is no such device, or several are asked for.
+        If the device does not exist, or several devices are requested.
     """
     given = f"devices={devices!r}" if device is None else f"device={device!r}"
     index = _read_index(devices) if device is None else _read_number(device)
     name = str(accelerator).lower()
     if name == "mps":
         raise ValueError(
-            "accelerator='mps': closed forms need double precision, which Apple's GPUs lack. Use accelerator='cpu'."
+            "accelerator='mps': closed-form solutions need double precision, which Apple's GPUs lack. Use accelerator='cpu'."
         )
     if name not in ("auto", "cpu", "gpu", "cuda"):
         raise ValueError(f"accelerator must be 'auto', 'gpu' or 'cpu', but is {accelerator!r}.")
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and n_gpus == 0):
         if index != 0:
-            raise ValueError(f"{given}: with accelerator={accelerator!r} training is on the CPU here, not on a GPU.")
+            raise ValueError(f"{given}: with accelerator={accelerator!r} training runs on the CPU, not on a GPU.")
         return Device()
     if n_gpus == 0:
         raise ValueError(
@@ -153,22 +153,24 @@ def choose_device(
             "Use accelerator='cpu', or install a CUDA build of torch and a driver."
         )
     if not 0 <= index < n_gpus:
-        raise ValueError(f"{given}: there is no GPU {index}, but {n_gpus}, numbered from 0.")
+        raise ValueError(f"{given}: there is no GPU {index}. Available: {n_gpus}, numbered from 0.")
     return Device("gpu", index)
 
 
 def _read_index(devices: int | Sequence[int] | str) -> int:
-    """Return the number of the one GPU that is asked for, 0 if it does not matter."""
+    """Return the number of the requested GPU, 0 by default."""
     if isinstance(devices, Sequence) and not isinstance(devices, str):
         if len(devices) == 1 and is_whole(devices[0]):
             return int(devices[0])
     elif devices == "auto" or str(devices) == "1":
         return 0
-    raise ValueError(f"devices: {ONE_DEVICE}, but {devices!r} was asked for. Give the number of one, such as [0].")
+    raise ValueError(
+        f"devices: {ONE_DEVICE}, but {devices!r} was requested. Give the number of one device, such as [0]."
+    )
 
 
 def _read_number(device: int | str) -> int:
-    """Return the number of the GPU that is asked for, 0 if it does not matter."""
+    """Return the number of the requested GPU, 0 by default."""
     if device == "auto":
         return 0
     if not is_whole(device):
@@ -178,26 +180,26 @@ def _read_number(device: int | str) -> int:
 
 @dataclass(frozen=True)
 class TrainerOptions:
-    """What a call may change of how Lightning runs each stage.
+    """User options for Lightning's trainer, which apply to each stage.
 
     Parameters
     ----------
     enable_progress_bar
-        Show a bar for each stage.
+        Show a progress bar for each stage.
     callbacks
-        Further callbacks.
+        Additional callbacks.
     loggers
-        Further loggers; the model's own history is kept in any case.
+        Additional loggers; the history of the model is always kept.
     check_val_every_n_epoch
-        Validation cells are asked after every so many epochs.
+        Number of epochs between evaluations of the validation cells.
     limit_train_batches
-        Largest number of batches of an epoch, or share of them.
+        Largest number of batches in an epoch, or fraction of all batches.
     gradient_clip_val
-        Gradients are clipped here.
+        Limit at which gradients are clipped; None for no clipping.
     gradient_clip_algorithm
         ``"norm"`` or ``"value"``.
     passed
-        Arguments of :class:`scvi.train.Trainer` that are handed on.
+        Arguments passed to :class:`scvi.train.Trainer` unchanged.
     """
 
     enable_progress_bar: bool = True
@@ -211,27 +213,28 @@ class TrainerOptions:
 
 
 def read_trainer_kwargs(kwargs: Mapping[str, Any], *, enable_progress_bar: bool) -> TrainerOptions:
-    """Read arguments that a user knows from Lightning and scvi-tools.
+    """Validate trainer arguments of Lightning and scvi-tools.
 
-    ``early_stopping_patience`` is taken out by who reads the settings.
+    ``early_stopping_patience`` is evaluated elsewhere, with the settings.
 
     Raises
     ------
     TypeError
         If an argument is unknown.
     ValueError
-        If one cannot be taken, with the reason and what to use instead, or has a value that makes no sense.
+        If an argument is not supported, with the reason and an alternative, or its value is
+        invalid.
     """
     for name in kwargs:
         if name in REFUSED:
-            raise ValueError(f"{name} is not taken: {REFUSED[name]}.")
+            raise ValueError(f"{name} is not supported: {REFUSED[name]}.")
         if name not in PASSED and name not in USED:
             near = difflib.get_close_matches(name, [*PASSED, *USED, "max_epochs", "batch_size", "accelerator"], n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise TypeError(f"There is no argument {name!r}.{hint}")
     if str(kwargs.get("precision", 32)) not in ("32", "32-true"):
         raise ValueError(
-            f"precision={kwargs['precision']!r} is not taken: networks are trained in single precision, and closed forms computed in double."
+            f"precision={kwargs['precision']!r} is not supported: networks are trained in single precision, and closed-form solutions are computed in double."
         )
     algorithm = kwargs.get("gradient_clip_algorithm") or "norm"
     if algorithm not in ("norm", "value"):
@@ -250,7 +253,7 @@ def read_trainer_kwargs(kwargs: Mapping[str, Any], *, enable_progress_bar: bool)
 
 
 def _read_limit(limit: Any) -> float:
-    """Return a number of batches, or a share of them, which is not whole by its type."""
+    """Return a number of batches (an integer) or a fraction of them (a float)."""
     if limit is None:
         return 1.0
     if is_whole(limit):
@@ -258,7 +261,7 @@ def _read_limit(limit: Any) -> float:
     share = check_number("limit_train_batches", limit, above_zero=True)
     if share > 1:
         raise ValueError(
-            f"limit_train_batches must be a whole number of batches, or a share of them up to 1.0, but is {share}."
+            f"limit_train_batches must be a whole number of batches, or a fraction of at most 1.0, but is {share}."
         )
     return share
 
@@ -271,7 +274,7 @@ def _read_callbacks(given: Any) -> tuple[Callback, ...]:
     callbacks = () if given is None else _as_tuple(given)
     for callback in callbacks:
         if isinstance(callback, Checkpoint):
-            raise ValueError(f"callbacks: {type(callback).__name__} is not taken: {IN_MEMORY}.")
+            raise ValueError(f"callbacks: {type(callback).__name__} is not supported: {IN_MEMORY}.")
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks must be callbacks of lightning.pytorch, but one is {callback!r}.")
     return callbacks

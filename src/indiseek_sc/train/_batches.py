@@ -1,4 +1,4 @@
-"""Minibatches cut from tensors that already lie on the training device."""
+"""Minibatches of tensors that are already on the training device."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Cells = Any
-"""A tensor with one row a cell, or a (nested) dictionary of such."""
+"""A tensor with one row per cell, or a (nested) dictionary of such tensors."""
 
 MOST_VALIDATION_CELLS = 4096
-"""A stage looks at this many validation cells at most, every n-th one: it does so each epoch, and more would hardly tell it more."""
+"""Largest number of validation cells evaluated per epoch; of more cells, every n-th one is used."""
 
 
 def take(cells: Cells, rows: Tensor) -> Cells:
-    """Return some rows of all tensors; ``rows`` lies on their device, so that nothing waits for a transfer."""
+    """Return some rows of all tensors; ``rows`` must be on their device, to avoid transfers."""
     if isinstance(cells, dict):
         return {name: take(part, rows) for name, part in cells.items()}
     return cells[rows]
@@ -33,26 +33,28 @@ def device_of(cells: Cells) -> torch.device:
 
 
 class DeviceBatches:
-    """Goes through the cells in random batches of equal size, without leaving the device.
+    """Iterator over random batches of cells on the device.
 
-    The batches differ in size by one cell at most, so that no batch is too small for batch statistics or negatives.
+    Sizes of batches differ by one cell at most, so that no batch is too small for batch statistics
+    or negatives.
 
     Parameters
     ----------
     cells
-        The data, rows aligned, all on one device.
+        Tensors with aligned rows, all on one device.
     n_cells
         Number of rows.
     batch_size
-        Fewest cells in a batch; fewer than twice as many make one batch.
+        Smallest number of cells in a batch, unless there are fewer in all.
     n_extra
-        How many further batches of random cells come with each batch, for a critic to learn from.
+        Number of additional batches of random cells with each batch, to train critics on.
     shuffle
-        Whether to draw a new order at each pass.
+        Whether to draw a new order for each pass.
     seed
-        Decides the orders.
+        Seed of the orders.
     rows
-        The rows to go through, shape ``(n_cells,)``; all if not given. They are taken batch by batch, so that there is no second copy of the data.
+        The rows to iterate over, shape ``(n_cells,)``; all by default. They are selected batch by
+        batch, so that the data are not copied.
     """
 
     def __init__(
@@ -73,14 +75,14 @@ class DeviceBatches:
         self.n_extra = n_extra
         self.shuffle = shuffle
         self.device = device_of(cells)
-        # The order is drawn on the host: the same for every device, and a few bytes a cell.
+        # Drawn on the host, so that the order is the same on every device.
         self.generator = torch.Generator().manual_seed(seed)
 
     def __len__(self) -> int:
         return self.n_batches
 
     def _order(self) -> Tensor:
-        """Return the rows of one pass, moved to the device at once."""
+        """Return the rows of one pass, on the device."""
         if not self.shuffle:
             order = torch.arange(self.n_cells, device=self.device)
         else:
@@ -94,7 +96,7 @@ class DeviceBatches:
             yield (batch, [take(self.cells, rows) for rows in extra]) if self.n_extra else batch
 
     def release(self) -> None:
-        """Let go of the data, whoever keeps this object."""
+        """Release the data, even if this object is kept."""
         self.cells = self.rows = None
 
 
@@ -104,19 +106,19 @@ class StageData(pl.LightningDataModule):
     Parameters
     ----------
     cells
-        What the stage reads of all cells, rows aligned, all on one device.
+        Inputs of the stage for all cells, with aligned rows, all on one device.
     train
         Row numbers of the training cells, on that device.
     validation
-        Row numbers of the validation cells, on that device; of more than 4,096 every n-th is looked at.
+        Row numbers of the validation cells, on that device; of more than 4,096, every n-th is used.
     batch_size
         As in :class:`DeviceBatches`.
     validation_batch_size
-        The same of the validation cells.
+        Smallest number of validation cells in a batch.
     n_extra
         As in :class:`DeviceBatches`.
     seed
-        Decides the orders.
+        Seed of the orders.
     """
 
     def __init__(
@@ -140,14 +142,14 @@ class StageData(pl.LightningDataModule):
         return self._train
 
     def val_dataloader(self) -> DeviceBatches:
-        """Return batches of validation cells, always the same."""
+        """Return batches of validation cells, in a fixed order."""
         return self._validation
 
     def release(self) -> None:
-        """Let go of the data: Lightning's trainer, which a model keeps, keeps this object."""
+        """Release the data, since the trainer, which the model keeps, refers to this object."""
         self._train.release()
         self._validation.release()
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Leave the batch where it is: it was cut from tensors on the device."""
+        """Return the batch unchanged, since it is already on the device."""
         return batch

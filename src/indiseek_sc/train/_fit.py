@@ -1,4 +1,4 @@
-"""Training one stage: by Lightning, with a bar, on one device, and to a good end where it is interrupted."""
+"""Training of one stage with Lightning, with a progress bar and handling of interruptions."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ if TYPE_CHECKING:
 
 @contextmanager
 def isolated_seed(seed: int) -> Iterator[None]:
-    """Seed torch on all devices within the block, and put its state back afterwards."""
+    """Seed torch on all devices within the block, and restore its state afterwards."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
 
 
 class StageProgress(ProgressBar):
-    """Epochs done, time left, and the figures that matter.
+    """Progress bar of a stage, with epochs, remaining time and metrics.
 
     Parameters
     ----------
     description
         Text before the bar.
     figures
-        What to show: the word on the bar, by the key that the plan logs.
+        Labels of metrics on the bar, by the keys under which the plan logs them.
     """
 
     def __init__(self, description: str, figures: Mapping[str, str]) -> None:
@@ -58,7 +58,7 @@ class StageProgress(ProgressBar):
         self._bar: tqdm | None = None
 
     def disable(self) -> None:
-        """Show nothing."""
+        """Hide the bar."""
         self._is_enabled = False
 
     def enable(self) -> None:
@@ -76,7 +76,7 @@ class StageProgress(ProgressBar):
         )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Move by one epoch."""
+        """Advance by one epoch."""
         if self._bar is None:
             return
         metrics = trainer.callback_metrics
@@ -85,18 +85,21 @@ class StageProgress(ProgressBar):
         self._bar.update()
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Close the bar in its current state."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
     def get_metrics(self, *args: Any, **kwargs: Any) -> dict[str, int | str | float | dict[str, float]]:
-        """Nothing beyond the figures above."""
+        """Return nothing; metrics are shown by :meth:`on_train_epoch_end`."""
         return {}
 
 
 class History(Logger):
-    """Keeps the figures of a stage in lists; that of scvi-tools lets a data frame grow by each of them, which takes far longer."""
+    """Logger that stores the metrics of a stage in memory.
+
+    The logger of scvi-tools appends each value to a data frame, which is much slower.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,13 +113,13 @@ class History(Logger):
 
     @property
     def version(self) -> None:
-        """There is one history a stage."""
+        """None, since each stage has a single history."""
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Keep none: they are the settings of the model."""
+        """Ignore hyperparameters, which are stored as settings of the model."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Keep figures of an epoch, or of a step where they come without one."""
+        """Store metrics by epoch, or by step if they are logged without an epoch."""
         clock = next((name for name in ("step", "epoch") if name in metrics), "step")
         time_point = int(metrics.get(clock, step or 0))
         for figure, value in metrics.items():
@@ -126,7 +129,7 @@ class History(Logger):
 
     @property
     def history(self) -> dict[str, pd.DataFrame]:
-        """A data frame of one column for each figure."""
+        """Metrics by name, each a data frame with one column."""
         return {
             figure: pd.DataFrame({figure: list(values.values())}, pd.Index(list(values), name=self._clocks[figure]))
             for figure, values in self._figures.items()
@@ -134,12 +137,12 @@ class History(Logger):
 
 
 class ClipGradients(Callback):
-    """Clips gradients before each step of any optimiser; Lightning itself does so for one optimiser alone.
+    """Clip gradients before each step of any optimiser; Lightning supports a single optimiser only.
 
     Parameters
     ----------
     limit
-        Largest norm of all gradients together, or largest absolute value of each.
+        Largest norm of all gradients, or largest absolute value of each element.
     algorithm
         ``"norm"`` or ``"value"``.
     """
@@ -151,30 +154,30 @@ class ClipGradients(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Clip what this optimiser is about to use."""
+        """Clip the gradients of the parameters of this optimiser."""
         self.clip([p for group in optimizer.param_groups for p in group["params"]], self.limit)
 
 
 @dataclass(frozen=True)
 class StageFit:
-    """How the training of one stage went.
+    """Outcome of the training of one stage.
 
     Attributes
     ----------
     stage
-        Its name, before the ``/`` in the history's keys.
+        Name of the stage, which precedes the ``/`` in keys of the history.
     history
-        A data frame of one column for each figure, by ``<stage>/<figure>``.
+        Data frames with one column each, by ``<stage>/<metric>``.
     best_epochs
-        Number of whole epochs behind the weights that were kept, by the figure that chose them.
+        Number of complete epochs behind the selected weights, by the metric that selected them.
     n_epochs
-        Number of whole epochs that were trained.
+        Number of complete epochs of training.
     seconds
-        How long it took.
+        Duration of the training in seconds.
     reason
-        Why it ended early, in words; None if it did not.
+        Reason for an early end; None otherwise.
     is_interrupted
-        Whether the user ended it.
+        Whether the user interrupted the training.
     """
 
     stage: str
@@ -186,7 +189,7 @@ class StageFit:
     is_interrupted: bool
 
     def without_history(self) -> StageFit:
-        """Return the same without the figures."""
+        """Return a copy without the history."""
         return replace(self, history={})
 
 
@@ -202,38 +205,39 @@ def fit_stage(
     max_epochs: int,
     limit_train_batches: int,
 ) -> tuple[StageFit, Trainer]:
-    """Train one stage and keep its best weights.
+    """Train one stage and restore its best weights.
 
-    Unlike the runner of scvi-tools it puts the plan in training mode first (Lightning does not), leaves everything on the
-    training device (Lightning puts the plan back on the CPU), and ends a stage in good order when it is interrupted or its loss is no
-    longer finite; a warning says so.
+    Unlike the runner of scvi-tools, this function sets the plan to training mode first, leaves the
+    plan on the training device (Lightning moves it to the CPU), and restores the best weights, with
+    a warning, if training is interrupted or the loss is no longer finite.
 
     Parameters
     ----------
     plan
-        What is trained, and how.
+        The training plan.
     data
-        The cells of the stage.
+        The data of the stage.
     stage
-        Name of the stage, before the ``/`` in the history's keys.
+        Name of the stage, which precedes the ``/`` in keys of the history.
     keep_best
-        Remembers the best weights.
+        Callback that selects the best weights.
     progress
         The progress bar.
     device
-        Where the plan and the data lie.
+        Device of the plan and the data.
     options
-        Arguments of the user.
+        Trainer options of the user.
     max_epochs
         Largest number of epochs.
     limit_train_batches
-        Number of batches of an epoch.
+        Number of batches in an epoch.
 
     Returns
     -------
-    How it went, and Lightning's trainer.
+    The outcome and Lightning's trainer.
     """
-    # New lists: scvi-tools appends to them. Lightning refuses a bar that is not shown.
+    # New lists, since scvi-tools appends to them. Lightning rejects a progress bar that is
+    # disabled.
     callbacks = [*options.callbacks, keep_best, *([progress] if options.enable_progress_bar else [])]
     if options.gradient_clip_val is not None:
         callbacks.append(ClipGradients(options.gradient_clip_val, options.gradient_clip_algorithm))
@@ -251,8 +255,8 @@ def fit_stage(
             logger=[*options.loggers, history],
             enable_progress_bar=options.enable_progress_bar,
             simple_progress_bar=False,
-            num_sanity_val_steps=-1,  # the figures before training
-            check_val_every_n_epoch=min(options.check_val_every_n_epoch, max(1, max_epochs)),  # once at least
+            num_sanity_val_steps=-1,  # evaluate all validation cells before training
+            check_val_every_n_epoch=min(options.check_val_every_n_epoch, max(1, max_epochs)),
         )
         plan.train()
         try:
@@ -261,9 +265,9 @@ def fit_stage(
             reason = (
                 f"{error} The last good weights were kept. Look for outliers in the data, or lower the learning rate."
             )
-        except SIGTERMException:  # someone wants the process to end
+        except SIGTERMException:  # the process is asked to terminate
             raise
-        except SystemExit:  # Lightning's answer to Ctrl-C since 2.3; before, it returned
+        except SystemExit:  # raised by Lightning >= 2.3 on Ctrl-C; earlier versions return
             if not trainer.interrupted:
                 raise
         finally:
@@ -273,7 +277,7 @@ def fit_stage(
             plan.release()
             data.release()
     if trainer.interrupted and reason is None:
-        signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
+        signal.signal(signal.SIGINT, handler)  # Lightning leaves the signal ignored
         reason, is_interrupted = "Interrupted. The best weights so far were kept.", True
     if reason is not None:
         warnings.warn(f"Stage {stage!r}: {reason}", EarlyEndWarning, stacklevel=4)
@@ -296,7 +300,7 @@ def _read_history(
     history = {f"{stage}/{name}": values for name, values in logged.items() if name != "epoch"}
     for name, epoch in best_epochs.items():
         if name in logged:
-            # Histories count epochs from 0, so that the state before training is epoch -1.
+            # Epochs in histories start at 0, so the state before training is epoch -1.
             best = pd.Index([epoch - 1], name="epoch")
             modality = f"{name.partition('_')[0]}_" if name.startswith(modalities) else ""
             history[f"{stage}/{modality}best_epoch"] = pd.DataFrame({"best_epoch": best}, index=best)
@@ -304,7 +308,7 @@ def _read_history(
 
 
 def merge_history(history: Mapping[str, Any], fits: list[StageFit]) -> dict[str, Any]:
-    """Add the figures of stages to a history; those of a stage that was trained again replace the former ones."""
+    """Add metrics of stages to a history, replacing those of stages that were trained again."""
     merged = dict(history)
     for fit in fits:
         merged = {key: x for key, x in merged.items() if not key.startswith(f"{fit.stage}/")} | dict(fit.history)
@@ -313,7 +317,7 @@ def merge_history(history: Mapping[str, Any], fits: list[StageFit]) -> dict[str,
 
 @contextmanager
 def _without_routine_messages() -> Iterator[None]:
-    """Keep Lightning from saying at every stage what hardware there is, and that frozen parts are frozen."""
+    """Suppress messages of Lightning about hardware and frozen modules, repeated at each stage."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.WARNING)

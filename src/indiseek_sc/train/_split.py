@@ -1,4 +1,4 @@
-"""Which cells a model learns from."""
+"""Split of cells into training, validation and test cells."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from indiseek_sc._checks import check_share
 VALIDATION_SHARE = 0.1
 FEWEST_VALIDATION_CELLS = 150
 LARGEST_VALIDATION_SHARE = 0.25
-"""A small validation set ranks epochs by noise, so small data give up to this share to it."""
+"""Largest default fraction of validation cells, reached on small data."""
 
 FEWEST_TRAINING_CELLS = 32
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Row numbers of training and validation cells, on the device."""
+    """Row numbers of training and validation cells, as tensors on a device."""
 
     train: torch.Tensor
     validation: torch.Tensor
@@ -27,7 +27,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of the training, validation and test cells; each sorted, disjoint."""
+    """Row numbers of training, validation and test cells, sorted and disjoint."""
 
     train: np.ndarray
     validation: np.ndarray
@@ -39,25 +39,29 @@ class Split:
         return self.train.size + self.validation.size + self.test.size
 
     def for_judging(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the cells to fit probes on and, apart from these, those that figures are of: the test cells, or else the validation cells."""
+        """Return the cells to fit probes on, and the held-out cells to evaluate them on.
+
+        Probes are evaluated on the test cells and fitted on all others; without test cells, they
+        are evaluated on the validation cells and fitted on the training cells.
+        """
         if self.test.size:
             return np.concatenate([self.train, self.validation]), self.test
         return self.train, self.validation
 
     def among(self, rows: np.ndarray) -> Split:
-        """Return the same cells by their places among some rows, ascending, which must hold all of them."""
+        """Return positions within ``rows``, which are sorted and include all cells of the split."""
         return Split(*(np.searchsorted(rows, part) for part in (self.train, self.validation, self.test)))
 
     def of(self, rows: np.ndarray) -> Split:
-        """Return the row numbers of cells that were counted among some rows: what undoes :meth:`among`."""
+        """Return row numbers for positions within ``rows``: the inverse of :meth:`among`."""
         return Split(rows[self.train], rows[self.validation], rows[self.test])
 
     def on(self, device: torch.device) -> Rows:
-        """Move the row numbers that training reads to a device, once."""
+        """Return the row numbers of training and validation cells on a device."""
         return Rows(*(torch.from_numpy(part).to(device) for part in (self.train, self.validation)))
 
     def as_column(self, n_cells: int | None = None) -> np.ndarray:
-        """Return ``train``, ``validation`` or ``test`` for each cell, shape ``(n_cells,)``; None for cells that are of no part."""
+        """Return the part of each cell, such as ``"train"``, or None, shape ``(n_cells,)``."""
         column = np.full(self.n_cells if n_cells is None else n_cells, None, dtype=object)
         column[self.train], column[self.validation], column[self.test] = "train", "validation", "test"
         return column
@@ -71,25 +75,26 @@ def draw_split(
     validation_size: float | None = None,
     held_out: np.ndarray | None = None,
 ) -> Split:
-    """Draw a split at random.
+    """Draw a random split.
 
     Parameters
     ----------
     n_cells
         Number of cells.
     seed
-        Decides who goes where.
+        Seed of the split.
     train_size
-        Share of the cells that are not held out to learn from. If not given, what validation leaves.
+        Fraction of the cells not held out to train on; by default all except the validation cells.
     validation_size
-        Share to choose by: the rest of ``train_size`` if that is given, else a tenth, more on small data.
+        Fraction of validation cells: the rest of ``train_size`` if given, else 0.1, and more on
+        small data.
     held_out
-        Row numbers of cells that must stay unseen.
+        Row numbers of test cells.
 
     Raises
     ------
     ValueError
-        If shares are out of range, or too few cells remain.
+        If a fraction is out of range, or too few cells remain.
     """
     held_out = np.array([], dtype=int) if held_out is None else np.unique(held_out)
     if held_out.size and (held_out[0] < 0 or held_out[-1] >= n_cells):

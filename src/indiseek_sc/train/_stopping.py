@@ -1,4 +1,4 @@
-"""What validation cells say while a stage is trained: which weights to keep, when to stop, what a representation leaks."""
+"""Use of validation cells during training: best weights, early stopping and leakage."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     from indiseek_sc.module import IndiSeekModule
 
 MOST_CELLS = 4096
-"""Cells that a :class:`LeakProbe` is fitted on, and that its figures are of."""
+"""Largest numbers of cells on which a :class:`LeakProbe` is fitted and evaluated."""
 
 TOLERANCE = 0.05
-"""How far below 0, in nats, a bound may be by chance."""
+"""Largest distance below 0, in nats, of a bound by chance."""
 
 _BOUND, _LOSS = "_validation_bound", "_validation_loss"
 
 
 class NonFiniteLossError(RuntimeError):
-    """A loss was not a number or infinite."""
+    """Error raised if a loss is NaN or infinite."""
 
 
 class EarlyEndWarning(UserWarning):
-    """A stage was interrupted, or its loss was no longer finite."""
+    """Warning of a stage that was interrupted or whose loss became non-finite."""
 
 
 class _Kept:
-    """The best state of one part so far."""
+    """Best state of a module so far."""
 
     def __init__(self, part: nn.Module) -> None:
         self.part = part
@@ -57,23 +57,23 @@ class _Kept:
 
 
 class KeepBest(Callback):
-    """Keeps the weights of each part as they were at its best validation figure, and stops when none has improved for long.
+    """Keep the weights of each module at its best validation metric, and stop if none improves.
 
-    The figures before training count too: a stage that starts in closed form ends no worse than it began. Without a figure
-    to go by, the state after each whole epoch is kept, so that a stage cut short ends with whole weights.
+    Metrics before training count too, so that a stage with a closed-form initialisation never ends
+    worse than it started. Without a metric, the state after each complete epoch is kept.
 
     Parameters
     ----------
     parts
-        The figure to minimise (a key that the plan logs) and the part of the module that it belongs to; a key that is never logged
-        means the latest state, and one that is logged in some epochs counts in these.
+        The module to keep by the metric to minimise (a key that the plan logs). If a metric is
+        never logged, the latest state is kept; epochs without a value are skipped.
     patience
-        Epochs without an improvement of any part before training stops; 0 means never.
+        Number of epochs without any improvement before training stops; 0 for never.
     smallest_gain
-        A smaller improvement counts as none.
+        Smallest difference that counts as an improvement.
     at
-        After how many epochs each part is kept, by the same keys, for a training that no cells are left to choose by. A training
-        that is cut short before keeps the latest weights.
+        Number of epochs after which each module is kept, by the same keys, for training without
+        validation cells. If training ends earlier, the latest weights are kept.
     """
 
     def __init__(
@@ -92,11 +92,11 @@ class KeepBest(Callback):
 
     @property
     def best_epochs(self) -> dict[str, int]:
-        """Number of whole epochs behind the kept state, by figure; nothing where the number was given."""
+        """Number of complete epochs behind the kept state, by metric; empty with ``at``."""
         return {} if self.at is not None else {name: kept.epoch for name, kept in self.parts.items()}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compare the figures of this epoch."""
+        """Compare the metrics of this epoch with the best ones."""
         epoch = 0 if trainer.sanity_checking else trainer.current_epoch + 1
         for name, kept in self.parts.items():
             if self.at is not None:
@@ -114,25 +114,26 @@ class KeepBest(Callback):
             trainer.should_stop = True
 
     def restore(self) -> None:
-        """Give each part its best weights back."""
+        """Restore the best weights of each module."""
         for kept in self.parts.values():
             kept.restore()
 
 
 class LeakProbe:
-    """A probe beside the critics: it is fitted anew whenever it is asked, so that no representation can have learned to evade it.
+    """Probe of leakage that is independent of the critics, since it is refitted at each evaluation.
 
-    The bounds of critics that train along are no evidence: where encoders have come to evade critics that overfit, a representation leaks more
-    than at its start while bounds on the training cells fall.
+    Bounds of critics are no evidence of independence: if encoders evade overfitted critics, leakage
+    may increase beyond its initial value while bounds on the training cells fall.
 
     Parameters
     ----------
     cells
-        What :meth:`~indiseek_sc.module.IndiSeekModule.prepare_specific` returns, by modality.
+        Output of :meth:`~indiseek_sc.module.IndiSeekModule.prepare_specific`, by modality.
     train, validation
-        Row numbers of the cells to fit on and of those that the figure is of; at most 4,096 of each are drawn.
+        Row numbers of the cells to fit and to evaluate the probe on; at most 4,096 of each are
+        drawn.
     seed
-        Decides the draw and the random features.
+        Seed of the draw and of the random features.
     """
 
     def __init__(
@@ -155,7 +156,10 @@ class LeakProbe:
 
     @torch.no_grad()
     def __call__(self, module: IndiSeekModule) -> dict[str, Tensor]:
-        """Return ``<modality>_leak`` of the representations as they are: see :func:`share_explained`. The module should be in evaluation mode."""
+        """Return ``<modality>_leak`` of the current representations, see :func:`share_explained`.
+
+        The module should be in evaluation mode.
+        """
         return {
             f"{name}_leak": share_explained(
                 module.encode_prepared(name, cells), cells["against"], self.n_fit, seed=self.seed
@@ -166,24 +170,25 @@ class LeakProbe:
 
 @torch.no_grad()
 def share_explained(source: Tensor, target: Tensor, n_fit: int, *, seed: int = 0) -> Tensor:
-    """Share of the variance of ``target`` that ``source`` explains in cells that were not fitted on.
+    """Return the fraction of variance of ``target`` explained by ``source`` on held-out cells.
 
-    By a :class:`~indiseek_sc.nn.FourierRegression`, at the penalty which explains most in these cells.
+    Uses a :class:`~indiseek_sc.nn.FourierRegression` with the penalty that explains most variance
+    on these cells.
 
     Parameters
     ----------
     source
         Shape ``(n_cells, n_source)``; constant columns explain nothing.
     target
-        Shape ``(n_cells, n_target)``; columns weigh by their variance.
+        Shape ``(n_cells, n_target)``; columns are weighted by their variance.
     n_fit
-        The first so many cells are fitted on; the figure is of the others.
+        Number of cells to fit on, which come first; the others are held out.
     seed
-        Seed of the random features: the same for representations that are compared.
+        Seed of the random features; use the same one for representations to be compared.
 
     Returns
     -------
-    Scalar, at most 1; below 0 where even the largest penalty misleads, 0 where the target does not vary.
+    Scalar, at most 1; negative if predictions are worse than the mean, 0 if the target is constant.
     """
     source, target = source.double(), target.double()
     regression = FourierRegression(source.shape[1], target.shape[1], seed=seed).to(source)
@@ -194,23 +199,23 @@ def share_explained(source: Tensor, target: Tensor, n_fit: int, *, seed: int = 0
 
 
 def find_negative_bounds(history: Mapping[str, pd.DataFrame], *, tolerance: float = TOLERANCE) -> dict[str, float]:
-    """Find critics whose bound on validation cells stayed negative.
+    """Find critics whose bounds on validation cells stayed negative.
 
-    The mean of a bound over all pairs of held-out cells is 0 where representations and conditions are independent, whatever the critic
-    has learnt, but for chance. Clearly below 0, the encoder has learnt to mislead the critic, or the critic has overfitted
-    its training cells.
+    If representations and conditions are independent, the expected mean of a bound over all pairs
+    of held-out cells is 0 for any critic. If it is clearly below 0, the encoder has learnt to
+    mislead the critic, or the critic has overfitted the training cells.
 
     Parameters
     ----------
     history
-        Data frames of one column, by ``<stage>/<modality>_<critic>_validation_bound`` and ``_validation_loss``. Terms without a
-        loss have nothing to learn, and are left out.
+        Data frames with one column, by ``<stage>/<modality>_<critic>_validation_bound`` and
+        ``_validation_loss``. Terms without a loss have no parameters and are ignored.
     tolerance
-        How far below 0 the mean of the last half of the epochs must be, in nats.
+        Smallest distance of the mean over the last half of the epochs below 0, in nats.
 
     Returns
     -------
-    That mean, by ``<stage>/<modality>_<critic>``.
+    The means, by ``<stage>/<modality>_<critic>``.
     """
     names = [key.removesuffix(_BOUND) for key in history if key.endswith(_BOUND)]
     means = {}
@@ -222,14 +227,14 @@ def find_negative_bounds(history: Mapping[str, pd.DataFrame], *, tolerance: floa
 
 
 def warn_of_negative_bounds(history: Mapping[str, pd.DataFrame]) -> None:
-    """Warn of critics that :func:`find_negative_bounds` finds, in one warning for all."""
+    """Issue one warning about all critics that :func:`find_negative_bounds` returns."""
     negative = find_negative_bounds(history)
     if not negative:
         return
     listed = ", ".join(f"{name.rpartition('/')[2].replace('_', ' ')} {mean:.2f}" for name, mean in negative.items())
     warnings.warn(
-        f"On validation cells the bounds of critics stayed negative ({listed} nats, mean of the last half of the epochs). They are no "
-        "bounds then, and no evidence of independence: the critics lag behind the encoders, or have overfitted their training "
+        f"On validation cells the bounds of critics stayed negative ({listed} nats, mean of the last half of the epochs). Such "
+        "bounds are invalid and no evidence of independence: the critics lag behind the encoders, or have overfitted their training "
         "cells. Try more steps or a larger learning rate for critics (plan_kwargs: n_critic_steps, critic_learning_rate), a "
         "larger lambda_, or other critics (independence), and rely on model.audit().",
         UserWarning,
