@@ -1,4 +1,4 @@
-"""Fixtures of all tests, and what makes the tests the same on every machine."""
+"""Fixtures for all tests, and settings for reproducible results."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ from indiseek_sc.datasets import pbmc_covid as read_pbmc_covid
 ROOT = Path(__file__).parents[1]
 
 matplotlib.use("Agg")
-# Sums in floating point depend on how many threads share them; on busy machines, one is also the
-# fastest for small networks.
+# Floating-point sums depend on the number of threads; one is also fastest for small networks.
 torch.set_num_threads(1)
-# For the processes that run the tests, which start after this: where Numba uses more threads, torch
-# does so too from then on.
+# For worker processes, which start later: otherwise Numba would raise the number of threads of torch.
 for _library in ("NUMBA", "OMP", "OPENBLAS"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
@@ -31,20 +29,20 @@ def _pbmc_covid_once() -> MuData:
 
 @pytest.fixture
 def pbmc_covid(_pbmc_covid_once: MuData) -> MuData:
-    """The bundled data set, 6,000 cells: a copy that the test may change."""
+    """Return a copy of the bundled data set with 6,000 cells, which a test may change."""
     return _pbmc_covid_once.copy()
 
 
 @pytest.fixture
 def pbmc_small(_pbmc_covid_once: MuData) -> MuData:
-    """Every tenth cell of the bundled data set, 600 cells of all types and batches: a copy that the test may change."""
+    """Return a copy of every tenth cell (600 in all) of the data set, which a test may change."""
     return _pbmc_covid_once[::10].copy()
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder of the larger real data sets, which are not part of the project: beside the checkout where there is one."""
+    """Return the folder of larger data sets beside the checkout, which are not distributed."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip("the larger real data sets (a folder shared/data beside the checkout) are not on this machine")
+        pytest.skip("the folder shared/data beside the checkout does not exist")
     return folder

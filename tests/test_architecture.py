@@ -127,7 +127,7 @@ def test_no_private_names_of_scvi_tools():
 
 
 def test_no_private_names_of_other_packages():
-    """Packages import only names exported by the ``__init__`` of another package, and top-level modules."""
+    """Packages import only public names of other packages, and top-level modules."""
     private = [
         f"{file.relative_to(PACKAGE)} imports {name}"
         for file in PACKAGE.rglob("*.py")

@@ -1,4 +1,4 @@
-"""Models on a simulated GPU: devices of tensors, bitwise agreement with the CPU, and no synchronisation in steps."""
+"""Models on a simulated GPU: devices of tensors, agreement with the CPU, no synchronisation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results computed from other representations, labels or cells are detected, and recomputed if possible."""
+"""Results with changed representations, labels or cells are detected and recomputed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Helpers of the tests of bad inputs: changes that make data invalid, and the check of an error message."""
+"""Helpers: changes that make data invalid, and a check of error messages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def same(mdata: MuData) -> MuData:
 
 
 def assert_rejected(call: Callable[[], Any], error: type[Exception], parts: list[str]) -> str:
-    """Check that a call raises exactly this type of error, with a one-line message that contains all parts; return it."""
+    """Check that a call raises this error with a one-line message that contains all parts."""
     with pytest.raises(error) as caught:
         call()
     message = str(caught.value.args[0])

@@ -1,4 +1,4 @@
-"""Property-based test: any matrix is either set up, or rejected with a message that names its argument."""
+"""Property-based test: a matrix is set up, or rejected with a message that names its argument."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Offsets of batches and other covariates: recovery of known offsets, and comparison with explicit regression."""
+"""Offsets: recovery of known offsets, and comparison with explicit regression."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMPOSITIONS = {
 
 
 def draw(composition: np.ndarray, shift: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return synthetic cells of eight states in two batches: values, batch indices, and the true offset."""
+    """Return values, batches and the true offset of cells of eight states in two batches."""
     rng = np.random.default_rng(seed)
     centers, batch = 2 * rng.normal(size=(8, 30)), rng.integers(0, 2, N)
     states = np.array([rng.choice(8, p=composition[b]) for b in batch])

@@ -57,7 +57,7 @@ def features_of_three(features) -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def prepare_cells() -> Callable[..., dict[str, dict[str, torch.Tensor]]]:
-    """Return a function that prepares a module for stage 2 and returns the inputs of the critics."""
+    """Return a function that prepares a module for stage 2 and returns inputs of the critics."""
 
     def bring(module: IndiSeekModule, features: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
         module.frozen = ("transforms", "encoders", "rotations")

@@ -372,7 +372,7 @@ class Epochs(Callback):
 
 
 def break_in_epoch(module, monkeypatch, epoch, value=float("inf")):
-    """Make the loss of stage 1 non-finite in the second of three batches of an epoch, counted from 0."""
+    """Make the loss of stage 1 non-finite in the second of three batches of an epoch."""
     objective, n_calls = module.shared_objective, 0
 
     def broken(terms):

@@ -13,7 +13,7 @@ from indiseek_sc.train._plans import Means
 
 
 class Losses(Callback):
-    """Records the loss of each batch, and the metric available to callbacks at the end of an epoch."""
+    """Records the loss of each batch, and the metric that callbacks see at the end of an epoch."""
 
     def __init__(self):
         self.epochs, self.read = [], []

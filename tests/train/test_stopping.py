@@ -47,7 +47,7 @@ class Part(nn.Module):
 
 
 def follow(keep_best: KeepBest, parts: list[Part], figures: list[dict[str, float]]) -> int:
-    """Simulate epochs, starting with metrics before training; return the epoch at which training stops."""
+    """Simulate epochs, starting before training; return the epoch at which training stops."""
     trainer = SimpleNamespace(should_stop=False)
     for epoch, values in enumerate(figures):
         for part in parts:
