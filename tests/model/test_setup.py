@@ -359,7 +359,7 @@ def test_a_representation_of_another_width_is_rejected():
     TinyModel.setup_mudata(mdata, rna_obsm_key="X_pca")
     other = make_mdata(seed=1)
     other["rna"].obsm["X_pca"] = np.ones((N_CELLS, 4), np.float32)
-    with pytest.raises(ValueError, match=r"obsm\['X_pca'\]: the dimensions .* it has 4, and the model reads 3. Make"):
+    with pytest.raises(ValueError, match=r"obsm\['X_pca'\]: the dimensions .* it has 4, and the model reads 3. Compute"):
         TinyModel(mdata)._validate_anndata(other)
 
 
@@ -421,7 +421,7 @@ def center_logs(counts: np.ndarray, axis: int) -> np.ndarray:
     ("change", "reason"),
     [
         (lambda counts: np.log1p(normalize(counts)), "none negative, and at most"),
-        (lambda counts: center_logs(counts, 1), "centred log-ratios within each cell"),
+        (lambda counts: center_logs(counts, 1), "centred log-ratios within cells"),
         (lambda counts: center_logs(counts, 0), "all proteins have mean 0"),
         (lambda counts: np.log1p(counts) - 1.3, "values are negative, such as after dsb"),
     ],
