@@ -65,7 +65,8 @@ def test_missing_features_are_set_to_the_training_mean(fitted, name):
     lacking = used[::8]
     query = change(mdata, name, list(names[~names.isin(lacking)]))
     with pytest.warns(
-        UserWarning, match=f"{len(lacking):,} .* of the model are missing.*They are set to their means over training cells"
+        UserWarning,
+        match=f"{len(lacking):,} .* of the model are missing.*They are set to their means over training cells",
     ) as caught:
         features = model.get_features(query, modality=name)
     assert len([warning for warning in caught if "missing" in str(warning.message)]) == 1

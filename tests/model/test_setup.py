@@ -359,7 +359,9 @@ def test_a_representation_of_another_width_is_rejected():
     TinyModel.setup_mudata(mdata, rna_obsm_key="X_pca")
     other = make_mdata(seed=1)
     other["rna"].obsm["X_pca"] = np.ones((N_CELLS, 4), np.float32)
-    with pytest.raises(ValueError, match=r"obsm\['X_pca'\]: the dimensions .* it has 4, and the model reads 3. Compute"):
+    with pytest.raises(
+        ValueError, match=r"obsm\['X_pca'\]: the dimensions .* it has 4, and the model reads 3. Compute"
+    ):
         TinyModel(mdata)._validate_anndata(other)
 
 

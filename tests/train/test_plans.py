@@ -212,9 +212,9 @@ def test_regression_trains_only_its_networks(make_module, features, prepare, run
     }
     assert changed(before, state(module)) == trained
     for role in ROLES:
-        losses = history[f"shape/{role}_train_loss"].to_numpy(dtype=float).ravel()
+        losses = history[f"flow/{role}_train_loss"].to_numpy(dtype=float).ravel()
         assert losses[-1] < losses[0]
-        assert f"shape/{role}_validation_loss" in history
+        assert f"flow/{role}_validation_loss" in history
 
 
 def test_regression_sets_only_its_networks_to_training_mode(make_module):
