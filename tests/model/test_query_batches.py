@@ -93,7 +93,7 @@ def test_the_effect_of_a_new_batch_is_subtracted_and_the_reference_unchanged(cel
     ) as error:
         reference.get_latent_representation(new)
     variables = {"mdata": new, "model": reference, "IndiSeek": IndiSeek}
-    exec(str(error.value).partition("estimated: ")[2].partition(";")[0], variables)
+    exec(str(error.value).partition("Estimate their offsets: ")[2].partition(";")[0], variables)
     model = variables["model"]
     assert model is not reference
     latents = all_latents(model)
