@@ -64,7 +64,7 @@ CASES: dict[str, tuple[Callable[[IndiSeek], Any], type[Exception], list[str]]] =
     "held_out beyond the last cell": (train(held_out=[240]), ValueError, ["held_out must lie below the number of cells, 240, but reach 240 to 240"]),
     "too few cells": (train(held_out=np.arange(220)), ValueError, ["Too few cells: ", "hold out fewer"]),
     "held_out with stage 2 alone": (train(stages=("specific",), held_out=[0]), ValueError, ["held_out: stage 2 alone keeps the cells", "Leave it out"]),
-    "keep_start with stage 1": (train(keep_start=True), ValueError, ["keep_start: ", "give stages=('specific',)"]),
+    "keep_start with stage 1": (train(keep_start=True), ValueError, ["keep_start: ", "Give stages=('specific',)"]),
     "early_stopping as text": (train(early_stopping="no"), ValueError, ["early_stopping must be True or False, but is 'no'"]),
     "batch_size of 0": (train(batch_size=0), ValueError, ["batch_size must be at least 1, but is 0"]),
     "an unknown key of plan_kwargs": (train(plan_kwargs={"learning_rates": 1}), ValueError, ["plan_kwargs: 'learning_rates' is not known", "Did you mean 'learning_rate'?"]),
