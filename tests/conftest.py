@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import lightning.pytorch  # noqa: F401  (pytest-xdist would import it in two threads at once, to read warnings of its workers)
 import matplotlib
 import pytest
 import torch
