@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from indiseek_sc._checks import check_name, check_whole
-from indiseek_sc.data import read_standardized, read_input
+from indiseek_sc.data import read_input, read_standardized
 from indiseek_sc.metrics import mean_squared_jacobian, permutation_importance, probe_r2
 from indiseek_sc.model._cells import (
     evaluation_parts,
