@@ -27,7 +27,7 @@ def test_report_without_model_lists_missing_results(fitted, tmp_path):
     assert result.exit_code == 0, result.output
     page = (tmp_path / "r.html").read_text()
     assert page.count("<figure ") == 6
-    assert "It needs the model" in page
+    assert "This needs the model" in page
 
 
 def error_of(*arguments) -> str:
