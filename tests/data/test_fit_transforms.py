@@ -285,7 +285,7 @@ def test_missing_components_are_zero(counts: np.ndarray):
 
 
 @pytest.mark.parametrize(("role", "kind"), CASES)
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(
     values=hnp.arrays(
         np.float32,
