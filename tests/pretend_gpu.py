@@ -75,7 +75,7 @@ class PretendGpu:
 
     def count(self, what: str) -> None:
         """Count a synchronisation, by the innermost line outside torch."""
-        frames = (f"{f.f_latent.co_filename}:{line}" for f, line in traceback.walk_stack(sys._getframe(1)))
+        frames = (f"{f.f_code.co_filename}:{line}" for f, line in traceback.walk_stack(sys._getframe(1)))
         outside = (frame for frame in frames if "/torch/" not in frame and __file__ not in frame and "<" not in frame)
         self.waits[what, next(outside, "?")] += 1
 

@@ -36,7 +36,17 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+LIGHT = ("04", "05")
+"""Tutorials without audits and refits, which take most of the time of the others."""
+
+
+@pytest.mark.parametrize(
+    "notebook",
+    [
+        pytest.param(path, id=path.stem, marks=() if path.stem.startswith(LIGHT) else pytest.mark.slow)
+        for path in NOTEBOOKS
+    ],
+)
 def test_cells_run_on_few_cells(notebook, quick, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "tutorial", "display": print}

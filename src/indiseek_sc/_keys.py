@@ -138,7 +138,7 @@ def transferred_confidence(label_key: str) -> str:
     return f"indiseek_{label_key}_confidence"
 
 
-def of_latent(key: str, latent: str) -> str:
+def of_code(key: str, latent: str) -> str:
     """Return a key with the name of the representation as suffix; the specific one has none."""
     return key if latent == "specific" else f"{key}_{latent}"
 

@@ -32,6 +32,7 @@ def make_row(runs, options, *methods):
     return {name: value for name, value in row.items() if name != "seconds"}, row["seconds"]
 
 
+@pytest.mark.slow  # trains several methods
 @pytest.mark.parametrize("method", ["no_critics", "factorized_cl"])
 def test_a_row_does_not_depend_on_whether_its_leader_was_run_before(runs, load_script, options, method):
     leader = load_script("_disentangle_families").LEADERS[method]

@@ -158,6 +158,7 @@ def fit_quickly(user_file: Path, folder: Path, *more: str):
     )
 
 
+@pytest.mark.slow  # trains twice
 @pytest.mark.usefixtures("maps_here")
 def test_interrupted_training_resumes_from_its_checkpoint(user_file, tmp_path, monkeypatch, caplog):
     original, begun = StageProgress.on_train_epoch_end, set()

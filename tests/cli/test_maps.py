@@ -19,6 +19,7 @@ def cells() -> AnnData:
     return AnnData(obsm={"joint": joint.astype(np.float32), "single": joint[:, :2].astype(np.float32)})
 
 
+@pytest.mark.slow  # starts a process that imports scanpy
 def test_process_returns_the_results_of_the_function(cells):
     with MapMaker() as maps:
         maps.begin(cells, "joint", ["single"], seed=1)

@@ -60,6 +60,7 @@ class Kill(Callback):
     """Callback without effect, with the name of the callback that kills the script."""
 
 
+@pytest.mark.slow  # starts several processes
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_a_repeatedly_killed_process_reaches_the_same_result(tmp_path):
     arguments = {"max_epochs": 3, "plan_kwargs": UNGATED, "enable_progress_bar": False}

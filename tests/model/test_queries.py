@@ -242,6 +242,7 @@ def test_representations_of_missing_modalities_are_nan(mosaic, messages):
     assert not {_keys.has("rna"), _keys.has("adt")} & set(whole.obs)
 
 
+@pytest.mark.slow  # audits and attributes
 def test_all_methods_accept_a_mosaic(mosaic, tmp_path):
     model, mdata, _ = mosaic
     model.train_prediction(2, enable_progress_bar=False)

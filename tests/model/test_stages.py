@@ -197,6 +197,7 @@ def test_dependence_is_detected(kind):
         assert needs_flow(latents, condition, rows)
 
 
+@pytest.mark.slow  # draws forty data sets
 def test_false_positives_are_rare():
     found = [needs_flow(*draw_pair("independent", seed)) for seed in range(40)]
     assert sum(found) <= 4

@@ -120,8 +120,8 @@ def test_cells_without_a_modality_have_no_neighbors(mdata):
         ({"prune": -0.1}, "prune must not be negative"),
         ({"search": "hnsw"}, "search='hnsw' is not known"),
         ({"normalize": "yes"}, "normalize must be True or False"),
-        ({"key_added": ""}, "key_added must be a name"),
-        ({"key_added": _keys.WNN}, "key_added must be a name"),
+        ({"key_added": ""}, "key_added must be an unused name"),
+        ({"key_added": _keys.WNN}, "key_added must be an unused name"),
         ({"adt_dimensions": 9}, "adt_dimensions=9 must be between 1 and the 3 columns"),
     ],
 )

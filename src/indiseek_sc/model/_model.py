@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -345,11 +346,12 @@ class IndiSeek(BaseModelClass):
         check_flag("check_sizes", check_sizes)
         if exclude is not None and not isinstance(exclude, str):
             setup_method_args["setup_args"]["exclude"] = check_several("exclude", exclude)
+        manager = _setup.register(mdata, setup_method_args)
         # A copy carries the identifier of the original, under which scvi-tools would forget the original.
-        known = cls._setup_adata_manager_store.get(mdata.uns.get(SCVI_UUID))
+        known = cls._setup_adata_manager_store.get(manager.adata_uuid)
         if known is not None and known.adata is not mdata:
-            del mdata.uns[SCVI_UUID]
-        cls.register_manager(_setup.register(mdata, setup_method_args))
+            mdata.uns[SCVI_UUID] = manager.registry[SCVI_UUID] = str(uuid4())
+        cls.register_manager(manager)
 
     @classmethod
     def setup_anndata(cls, adata: Any, *args: Any, **kwargs: Any) -> NoReturn:

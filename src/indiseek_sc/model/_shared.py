@@ -218,10 +218,10 @@ def is_sufficient(module: IndiSeekModule, features: Mapping[Role, Tensor], rows:
     latents = {name: within(module.shared(name, x[looked_at]), looked_at) for name, x in features.items()}
     compared = {name: within(x[looked_at], looked_at) for name, x in features.items()}
     for name, own in compared.items():
-        of_latent, of_features = (
+        of_code, of_features = (
             share_explained(source, compared[module.other(name)], len(train)) for source in (latents[name], own)
         )
-        if of_latent < ENOUGH * of_features:
+        if of_code < ENOUGH * of_features:
             return False
     return True
 

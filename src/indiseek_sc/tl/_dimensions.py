@@ -233,7 +233,7 @@ def describe_dimensions(
         "cells": cells,
         "seed": seed,
     }
-    key = _keys.of_latent(_keys.DIMENSIONS, kind)
+    key = _keys.of_code(_keys.DIMENSIONS, kind)
     _write(mdata, key, parts, params)
     note_inputs(mdata, key, list_places(mdata, roles, [kind], {}, columns=[label_key, *noted], cells=cells))
     if not technical:

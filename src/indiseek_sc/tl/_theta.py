@@ -200,8 +200,8 @@ def modality_importance(
             logger.warning(WITHOUT_REFITS)
     if latent == "raw":
         params["embeddings"] = obsm_keys
-    key = _keys.of_latent(_keys.IMPORTANCE, latent)
-    mdata.obs[_keys.of_latent(_keys.THETA, latent)] = theta
+    key = _keys.of_code(_keys.IMPORTANCE, latent)
+    mdata.obs[_keys.of_code(_keys.THETA, latent)] = theta
     if latent == "specific" and _keys.JOINT in mdata.obsm:
         mdata.obs[_keys.THETA_SMOOTHED] = _smooth(theta, np.asarray(mdata.obsm[_keys.JOINT]))
     mdata.uns[key] = table

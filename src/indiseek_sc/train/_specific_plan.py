@@ -108,9 +108,9 @@ class SpecificPlan(StagePlan):
             cells, critic_batches = batch
             encoder_optimizer, critic_optimizer = optimizers
             held_out = self._held_out_latents() if batch_idx == 0 else {}
-            before = self._losses_of_latents(held_out)
+            before = self._losses_of_codes(held_out)
             self._train_critics(critic_batches, critic_optimizer)
-            after = self._losses_of_latents(held_out)
+            after = self._losses_of_codes(held_out)
             self.record({f"{name}_staleness": before[name] - after[name] for name in before}, 1)
         else:
             encoder_optimizer = optimizers
@@ -161,7 +161,7 @@ class SpecificPlan(StagePlan):
         return latents
 
     @torch.no_grad()
-    def _losses_of_latents(self, latents: Mapping[Role, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    def _losses_of_codes(self, latents: Mapping[Role, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
         """Return losses of the critics on fixed representations, by ``<modality>_<critic>``."""
         losses = {name: self.module.critics[name].losses(*pair) for name, pair in latents.items()}
         return {f"{name}_{critic}": loss for name, found in losses.items() for critic, loss in found.items()}
