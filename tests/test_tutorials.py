@@ -66,12 +66,11 @@ def test_notebook_runs(notebook, tmp_path):
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_outputs_are_committed_without_warnings(notebook):
-    outputs = [
-        output
-        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-        for output in cell.get("outputs", [])
-    ]
-    assert any("image/png" in output.get("data", {}) for output in outputs)
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert outputs
+    n_figures = sum("plt.show()" in "".join(cell["source"]) for cell in cells)
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == n_figures
     printed = "".join("".join(output.get("text", [])) for output in outputs)
     assert "Warning" not in printed
     assert all(output["output_type"] != "error" for output in outputs)
