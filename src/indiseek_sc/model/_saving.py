@@ -181,11 +181,13 @@ def load(
 
 
 FORMER_NAMES = {"codecs.": "encoder_decoders.", ".mixing.": ".cholesky.", ".shape.": ".flow.", ".deviation": ".std"}
-"""Parts of names of weights in format 1, and their present names."""
+"""Parts of names of weights of encoder-decoders in format 1, and their present names."""
 
 
 def _current_name(name: str) -> str:
     """Return the present name of a weight of format 1; present names are not changed."""
+    if not name.startswith("codecs."):
+        return name  # of a user's own critic, say, whose weights may be called .shape
     for former, current in FORMER_NAMES.items():
         name = name.replace(former, current)
     return name
