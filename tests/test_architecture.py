@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pl": {"_fingerprint", "_lookup"} | NAMES,
     "tl": {"_accessor", "metrics", "_fingerprint", "_lookup"} | NAMES,
     "cli": {"IndiSeek", "datasets", "io", "metrics", "model", "pl", "report", "tl", "_fingerprint", "_lookup"} | NAMES,
-    "_accessor": {"_checks", "_keys"},
+    "_accessor": {"_checks", "_keys", "_lookup"},
     "_checks": {"_text"},
     "_fingerprint": {"_lookup"},
     "_keys": set(),

@@ -9,6 +9,7 @@ from mudata import MuData, register_mudata_namespace
 
 from indiseek_sc import _keys
 from indiseek_sc._checks import check_name
+from indiseek_sc._lookup import get_latent
 
 
 @register_mudata_namespace("indiseek")
@@ -91,18 +92,18 @@ class IndiSeekAccessor:
         A new object with the joint representation in ``X``, all representations in ``obsm`` under the
         same keys as in the MuData, and ``obs`` of the MuData.
         """
-        keys = [_keys.JOINT, *(of(name) for of in (_keys.shared, _keys.specific) for name in self.modalities.values())]
-        obsm = {key: np.array(self._frame(key, key), dtype=np.float32) for key in keys}
+        names = self.modalities.values()
+        keys = [_keys.JOINT, *(of(name) for of in (_keys.shared, _keys.specific) for name in names)]
+        obsm = {key: get_latent(self._mdata, key, "representation").astype(np.float32) for key in keys}
         joint = self.joint
-        obs = self._mdata.obs.copy()
-        return AnnData(joint.to_numpy(np.float32), obs=obs, var=pd.DataFrame(index=joint.columns), obsm=obsm)
+        return AnnData(
+            obsm[_keys.JOINT].copy(), obs=self._mdata.obs.copy(), var=pd.DataFrame(index=joint.columns), obsm=obsm
+        )
 
     def _name(self, modality: str) -> str:
         return check_name("modality", modality, list(self.modalities.values()))
 
     def _frame(self, key: str, title: str) -> pd.DataFrame:
-        if key not in self._mdata.obsm:
-            raise KeyError(f"mdata.obsm has no {key!r}. Call model.write_latents(mdata) first.")
-        values = np.asarray(self._mdata.obsm[key])
+        values = get_latent(self._mdata, key, f"{title} representation")
         columns = [f"{title}_{number}" for number in range(values.shape[1])]
         return pd.DataFrame(values, index=self._mdata.obs_names, columns=columns)

@@ -111,6 +111,16 @@ def join_modalities(
     return made
 
 
+def get_latent(mdata: MuData, key: str, name: str) -> np.ndarray:
+    """Return an entry of ``obsm``, or raise an error that describes it as ``name``."""
+    if key not in mdata.obsm:
+        raise KeyError(
+            f"mdata.obsm[{key!r}], the {name}, is missing; mdata.obsm contains {sorted(mdata.obsm)}. "
+            "Call model.write_latents(mdata) first."
+        )
+    return np.asarray(mdata.obsm[key])
+
+
 def locate_obs(mdata: MuData, key: str, argument: str) -> list[ObsColumn]:
     """Find the columns that a name refers to: one, or those of several modalities.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import indiseek_sc._accessor
+import indiseek_sc._accessor  # registers mdata.indiseek
 from indiseek_sc.model._model import IndiSeek
 from indiseek_sc.model._prediction import ModalityPrediction
 from indiseek_sc.model._run_stages import Stage

@@ -11,7 +11,7 @@ from scipy.sparse import issparse
 from indiseek_sc import _keys
 from indiseek_sc._checks import check_name, check_whole
 from indiseek_sc._fingerprint import Place
-from indiseek_sc._lookup import check_mdata, find_labels
+from indiseek_sc._lookup import check_mdata, find_labels, get_latent
 from indiseek_sc.metrics import first_of
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def find_single_latents(
     for kind in latents:
         check_name("latents", kind, get_args(Latent))
         if kind == "joint":
-            found["joint"] = SingleLatent(kind, "", _get_latent(mdata, _keys.JOINT, "joint representation"))
+            found["joint"] = SingleLatent(kind, "", get_latent(mdata, _keys.JOINT, "joint representation"))
             continue
         for role, points in find_latents(mdata, roles, kind, obsm_keys).items():
             found[f"{kind}_{roles[role]}"] = SingleLatent(kind, roles[role], points)
@@ -282,17 +282,7 @@ def find_complete(latents: Iterable[NDArray[np.floating]]) -> NDArray[np.bool_]:
 def _find_written(mdata: MuData, modality: str, kind: str) -> NDArray[np.floating]:
     """Return the shared or specific representation of a modality."""
     key = {"shared": _keys.shared, "specific": _keys.specific}[kind](modality)
-    return _get_latent(mdata, key, f"{kind} representation of modality {modality!r}")
-
-
-def _get_latent(mdata: MuData, key: str, name: str) -> NDArray[np.floating]:
-    """Return an entry of ``obsm``, or raise an error that describes it as ``name``."""
-    if key not in mdata.obsm:
-        raise KeyError(
-            f"mdata.obsm[{key!r}], the {name}, is missing; mdata.obsm contains {sorted(mdata.obsm)}. "
-            "Call model.write_latents(mdata) first."
-        )
-    return np.asarray(mdata.obsm[key])
+    return get_latent(mdata, key, f"{kind} representation of modality {modality!r}")
 
 
 class Embedding(NamedTuple):
