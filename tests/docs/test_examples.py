@@ -56,16 +56,6 @@ def names() -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def _no_log() -> Iterator[None]:
-    """Keep log messages, which scvi-tools prints to stdout, out of the output of examples."""
-    logger = logging.getLogger("scvi")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    yield
-    logger.setLevel(level)
-
-
 def find_examples(package: str) -> Iterator[doctest.DocTest]:
     """Yield the examples of exported functions and classes, and of their public methods."""
     module = import_module(f"indiseek_sc.{package}")
@@ -76,7 +66,6 @@ def find_examples(package: str) -> Iterator[doctest.DocTest]:
             yield from finder.find(thing, name=f"{package}.{name}", module=False)
 
 
-@pytest.mark.usefixtures("_no_log")
 @pytest.mark.parametrize("package", PACKAGES)
 def test_examples_print_the_expected_output(package: str, names: dict[str, Any], tmp_path, monkeypatch, caplog) -> None:
     monkeypatch.chdir(tmp_path)  # for files that examples write

@@ -51,7 +51,7 @@ def info_nce(first: Tensor, second: Tensor, log_scale: Tensor, is_compared: Tens
 
     Examples
     --------
-    >>> identical = torch.ones(4, 3)  # no cell can be told from another: log(4)
+    >>> identical = torch.ones(4, 3)  # all cells are identical: log(4)
     >>> round(isk.losses.info_nce(identical, identical, torch.tensor(0.0)).item(), 3)
     1.386
     >>> distinct = torch.eye(4)

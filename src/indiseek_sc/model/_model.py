@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from indiseek_sc.train import Split
 
 SCVI_UUID = "_scvi_uuid"
-"""``uns``: identifier under which scvi-tools keeps what it knows of data that were set up."""
+"""``uns``: identifier under which scvi-tools registers data."""
 
 
 class IndiSeek(BaseModelClass):
