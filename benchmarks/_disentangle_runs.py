@@ -111,7 +111,8 @@ def run(job: Job, options: Options) -> tuple[dict[str, Any], pd.DataFrame | None
 
     Returns
     -------
-    The row of the table, and the figures on validation cells by which lambda was chosen (None if it was not chosen).
+    The row of the table, and the figures on validation cells by which lambda was chosen (None if it
+    was not chosen).
 
     Raises
     ------
@@ -172,7 +173,8 @@ def fit(case: Case, method: str, n_lambdas: int) -> tuple[IndiSeek, LambdaPath |
 
     Returns
     -------
-    The model; the walk by which lambda was chosen, if any; and the seconds, with those of stages that were taken over from another method.
+    The model; the lambda path by which lambda was chosen, if any; and the seconds, with those of
+    stages that were taken over from another method.
     """
     leader = case.leader_of(method)
     start = time.perf_counter()

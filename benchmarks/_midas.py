@@ -63,9 +63,10 @@ def run_midas(
 
     Returns
     -------
-    For each number of epochs: ``latents`` (the biological state ``c`` of all cells), ``imputed_<modality>`` (counts of
-    all cells), ``hidden_<modality>`` (``c`` from the hidden values alone, in the batch of their cells), ``epochs``, and
-    ``seconds`` of CPU time of the training.
+    For each number of epochs: ``latents`` (the biological state ``c`` of all cells),
+    ``imputed_<modality>`` (counts of all cells), ``hidden_<modality>`` (``c`` from the hidden
+    values alone, in the batch of their cells), ``epochs``, and ``seconds`` of CPU time of the
+    training.
     """
     options = {"batch_key": batch_key, "seed": seed, "epochs": sorted(epochs)}
     options |= {"batch_size": batch_size, "learning_rate": learning_rate}

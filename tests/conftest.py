@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch  # noqa: F401  (pytest-xdist would import it in two threads at once, to read warnings of its workers)
 import matplotlib
 import pytest
 import torch
 from mudata import MuData
+from xdist.scheduler import LoadFileScheduling
 
 from indiseek_sc.datasets import pbmc_covid as read_pbmc_covid
 
@@ -21,6 +23,23 @@ torch.set_num_threads(1)
 # For worker processes, which start later: otherwise Numba would raise the number of threads of torch.
 for _library in ("NUMBA", "OMP", "OPENBLAS"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
+
+COMPILING = ("cli", "docs", "pl", "report", "test_arguments.py", "test_ecosystem.py", "test_fingerprint.py")
+"""Tests of UMAPs and neighbour graphs, for which Numba compiles functions in each process."""
+
+
+class OneProcessPerFile(LoadFileScheduling):
+    """Run the tests of a file in one process, and all that need compiled functions in the same one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "compiling" if file.removeprefix("tests/").split("/")[0] in COMPILING else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneProcessPerFile:
+    """Distribute tests; groups of pytest-xdist 3.8 (`--dist=loadgroup`) have no effect in pytest 9."""
+    return OneProcessPerFile(config, log)
 
 
 @pytest.fixture(scope="session")

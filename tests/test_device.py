@@ -174,7 +174,7 @@ def test_auto_selects_the_gpu(gpu: PretendGpu) -> None:
     ("method", "train"),
     [
         ("indiseek", {}),
-        ("indiseek", {"lambda_": "auto"}),
+        pytest.param("indiseek", {"lambda_": "auto"}, marks=pytest.mark.slow),
         ("indiseek_literal", {}),
         *((name, {}) for name, method in METHODS.items() if method.model._module_cls is not IndiSeekModule),
     ],
@@ -227,6 +227,7 @@ def test_methods_of_a_trained_model(on_cpu: IndiSeek, on_gpu: IndiSeek) -> None:
         pd.testing.assert_frame_equal(first, second, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_report_of_a_model_on_the_gpu(on_gpu: IndiSeek, tmp_path) -> None:
     on_gpu.write_latents()
     tl.modality_importance(on_gpu.adata, "label")
@@ -234,6 +235,7 @@ def test_report_of_a_model_on_the_gpu(on_gpu: IndiSeek, tmp_path) -> None:
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_training_continues_on_another_device(on_cpu: IndiSeek, gpu: PretendGpu) -> None:
     def go_on(accelerator: str) -> tuple[IndiSeek, pd.DataFrame]:
         model = make_model()
@@ -248,6 +250,7 @@ def test_training_continues_on_another_device(on_cpu: IndiSeek, gpu: PretendGpu)
     assert_same_latents(get_latents(first), get_latents(second))
 
 
+@pytest.mark.slow
 def test_models_load_on_another_device(on_cpu: IndiSeek, on_gpu: IndiSeek, tmp_path) -> None:
     expected = get_latents(on_cpu)
     for model, accelerator in ((on_gpu, "cpu"), (on_cpu, "gpu"), (on_gpu, "gpu")):
@@ -259,6 +262,7 @@ def test_models_load_on_another_device(on_cpu: IndiSeek, on_gpu: IndiSeek, tmp_p
         loaded.train(**CPU, stages=("specific",))
 
 
+@pytest.mark.slow
 def test_training_resumes_from_a_checkpoint_on_the_device(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Killed(BaseException):
         pass
@@ -292,7 +296,14 @@ CLOSED_FORMS = (
 """Files with computations once per stage, whose number of iterations depends on the data."""
 
 
-@pytest.mark.parametrize("method", ["indiseek", "indiseek_literal", "factorized_cl", "info_disen", "joint_opt"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "indiseek",
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("indiseek_literal", "factorized_cl", "info_disen")),
+        pytest.param("joint_opt", marks=pytest.mark.slow),
+    ],
+)
 def test_steps_do_not_synchronise(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The number of synchronisations does not depend on the number of steps per epoch."""
     monkeypatch.setattr(_stages, "needs_flow", lambda *_: True)  # the same stages for all data

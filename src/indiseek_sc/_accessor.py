@@ -16,8 +16,8 @@ from indiseek_sc._lookup import get_latent
 class IndiSeekAccessor:
     """The representations that :meth:`indiseek_sc.IndiSeek.write_latents` wrote to a MuData.
 
-    Registered as ``mdata.indiseek`` once a part of the package that handles MuData has been used, such as
-    ``isk.IndiSeek``, ``isk.read``, ``isk.tl`` or ``isk.datasets``.
+    Registered as ``mdata.indiseek`` once a part of the package that handles MuData has been used,
+    such as ``isk.IndiSeek``, ``isk.read``, ``isk.tl`` or ``isk.datasets``.
 
     Parameters
     ----------
@@ -89,8 +89,8 @@ class IndiSeekAccessor:
 
         Returns
         -------
-        A new object with the joint representation in ``X``, all representations in ``obsm`` under the
-        same keys as in the MuData, and ``obs`` of the MuData.
+        A new object with the joint representation in ``X``, all representations in ``obsm`` under
+        the same keys as in the MuData, and ``obs`` of the MuData.
         """
         names = self.modalities.values()
         keys = [_keys.JOINT, *(of(name) for of in (_keys.shared, _keys.specific) for name in names)]

@@ -19,7 +19,7 @@ def cells() -> AnnData:
     return AnnData(obsm={"joint": joint.astype(np.float32), "single": joint[:, :2].astype(np.float32)})
 
 
-@pytest.mark.slow  # starts a process that imports scanpy
+@pytest.mark.slow  # imports scanpy in a process
 def test_process_returns_the_results_of_the_function(cells):
     with MapMaker() as maps:
         maps.begin(cells, "joint", ["single"], seed=1)
@@ -34,6 +34,7 @@ def test_process_returns_the_results_of_the_function(cells):
     assert maps._process.exitcode == 0
 
 
+@pytest.mark.slow  # imports scanpy in a process
 def test_errors_in_the_process_are_raised(cells):
     with MapMaker() as maps, pytest.raises(ValueError, match="no such representation"):
         maps.begin(cells, "no such representation", [], seed=0)

@@ -133,6 +133,7 @@ def test_representations_predictions_and_audit_are_finite(model, mdata, tmp_path
     model.save(tmp_path / "model")
     loaded = IndiSeek.load(tmp_path / "model", adata=mdata.copy())
     assert_equal_latents(latents, all_latents(loaded))
+    loaded.train_prediction(5, enable_progress_bar=False)
     report = loaded.audit_prediction("rna", "adt", units="normalized")
     rows, _ = find_gaps(mdata)
     assert not set(report.measured.index) & set(mdata.obs_names[rows])

@@ -1,4 +1,7 @@
-"""A script for ``test_checkpoint.py``: train with a checkpoint, and be killed in the second epoch of the stage whose number is given."""
+"""A script for ``test_checkpoint.py``: train with a checkpoint until the process kills itself.
+
+It does so in the second epoch of the stage whose number is given.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Record what Seurat makes of five pairs of embeddings: ``python seurat_wnn.py``, where ``Rscript`` has Seurat.
+"""Record the results of Seurat for five pairs of embeddings.
 
-The embeddings of the recording are kept in it, so that others can be compared with it whatever principal components come
-out elsewhere.
+Run ``python seurat_wnn.py`` where ``Rscript`` finds Seurat. The recording contains the embeddings,
+because principal components differ slightly between machines.
 """
 
 from __future__ import annotations
