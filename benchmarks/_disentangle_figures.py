@@ -69,9 +69,9 @@ def draw_leak_and_gain(table: pd.DataFrame, data: str) -> Figure:
         ax.set_title(f"{data}, {display_name(role)}", loc="left")
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_formatter(PercentFormatter(1, symbol=" %", decimals=0))
-        ax.set_xlabel("leak ratio of the specific representation (0 % is best)")
+        ax.set_xlabel("leak ratio of Z (0 % is best)")
     axes[0].set_ylim(top=max(1.05, axes[0].get_ylim()[1]))
-    axes[0].set_ylabel("gain of the specific representation (100 % is best)")
+    axes[0].set_ylabel("gain of Z (100 % is best)")
     add_legend(figure, titles(table))
     return figure
 
@@ -94,7 +94,7 @@ def draw_shared(table: pd.DataFrame, data: str) -> Figure:
         ax.add_artist(Rectangle((AIM["sufficiency"], AIM["agreement_flat"]), 9, 9, color="0.92", zorder=0))
         draw_points(ax, shown, f"{role}.sufficiency", f"{role}.agreement_flat")
         ax.set_title(f"{data}, {display_name(role)}", loc="left")
-        ax.set_xlabel("sufficiency of the shared representation (1 is best)")
+        ax.set_xlabel("sufficiency of C (1 is best)")
     axes[0].set_ylabel("agreement, directions weighted equally (1 is best)")
     axes[0].set_xlim(right=max(1.05, axes[0].get_xlim()[1]))
     axes[0].set_ylim(min(0, shown[columns[1::2]].min(axis=None)) - 0.04, 1)
@@ -137,8 +137,8 @@ def draw_feature_importance(table: pd.DataFrame) -> Figure:
     names = sorted(table["data"].unique())
     methods = titles(table)
     labels = {
-        "jacobian": "share of the mean squared Jacobian\n(what the encoder uses)",
-        "probe": "mean R2 of a feature from the representation\n(what it contains)",
+        "jacobian": "share of the squared\nJacobian of the encoder",
+        "probe": "mean R2 of a feature\nfrom the representation",
     }
     figure, axes = plt.subplots(
         2, len(names), figsize=(2.8 + 2.5 * len(names), 7), sharey="row", squeeze=False, layout="constrained"
