@@ -53,12 +53,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "standardised, free variance": {"standardize": True, "independence": "gaussian"},
     "standardised, free variance, NCE": {"standardize": True, "independence": "gaussian+nce"},
 }
-"""Changes of the literal recipe in stage 2."""
+"""Changes of the published recipe in stage 2."""
 
 DEFAULT = "default design"
 MARKERS = {"rna": "o", "adt": "s"}
 COLORS = (PALETTE[3], PALETTE[1], PALETTE[5], PALETTE[4], PALETTE[0], PALETTE[2])
-LEARNING_RATES = {"learning_rate": 1e-3, "critic_learning_rate": 1e-3}
+LEARNING_RATES = {f"{name}learning_rate": 1e-3 for name in ("", "specific_", "critic_")}
 
 
 class Recorder(pl.Callback):
@@ -152,7 +152,7 @@ def report(table: pd.DataFrame, seed: int, seconds: float) -> None:
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
-    """Draw bounds and leak ratios during training (literal recipe) and at the end (all variants)."""
+    """Draw bounds and leak ratios during training (published recipe) and at the end (all variants)."""
     with plt.rc_context(SLIDES):
         figure, (left, right) = plt.subplots(
             1, 2, figsize=(10.5, 4.2), width_ratios=(1, 1.2), sharey=True, layout="constrained"
@@ -175,7 +175,7 @@ def _draw_course(ax: Axes, table: pd.DataFrame) -> None:
     ax.set_xscale("symlog", linthresh=1)
     ax.set_xticks([0, 1, 10, table["epoch"].max()], ["0", "1", "10", str(table["epoch"].max())])
     ax.set(xlabel="epoch of stage 2", ylabel="leak ratio on held-out cells (0 is best)")
-    ax.set_title("The literal recipe during training", loc="left")
+    ax.set_title("The published recipe during training", loc="left")
 
 
 def _draw_ends(ax: Axes, table: pd.DataFrame) -> None:

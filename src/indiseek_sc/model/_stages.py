@@ -184,9 +184,10 @@ def learn_critics(run: StageRun, cells: Mapping[Role, Mapping[str, Tensor]]) -> 
         held_out = [x[rows.validation] for x in (pair["specific"], pair["against"])]
         if find_dependence(module.critics[name], *held_out) or explains(pair["specific"], pair["against"], rows):
             dependent.append(name)
+    names = ", ".join(run.names[name] for name in dependent)
     logger.info(
-        "Critics and probes find dependence on validation cells, beyond chance, in: "
-        f"{', '.join(run.names[name] for name in dependent) or 'none, so specific representations are not changed'}."
+        f"Specific encoders to be trained in stage 2: {names or 'none'} (those whose initial representations depend on "
+        "the other modality, according to critics and probes on validation cells)."
     )
     return {"dependent": tuple(dependent)}
 
