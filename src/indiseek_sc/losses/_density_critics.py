@@ -15,7 +15,9 @@ LOG_VARIANCE_LIMIT = 8.0
 
 
 class GaussianCritic(PairCritic):
-    r"""Estimate the dependence by vCLUB [1]_ with a diagonal Gaussian as the variational density.
+    r"""Estimate the dependence by vCLUB with a diagonal Gaussian as the variational density.
+
+    vCLUB is an estimator of [1]_.
 
     .. math::
 
@@ -112,7 +114,9 @@ class GaussianCritic(PairCritic):
 
 
 class LeaveOneOutCritic(GaussianCritic):
-    r"""Estimate the dependence by L1Out [1]_ with the Gaussian density of :class:`GaussianCritic`.
+    r"""Estimate the dependence by L1Out with the Gaussian density of :class:`GaussianCritic`.
+
+    L1Out is a bound of [1]_.
 
     .. math::
 
@@ -177,7 +181,9 @@ LOG_SCALE_LIMIT = 4.0
 
 
 class FullGaussianCritic(PairCritic):
-    r"""Estimate the dependence by vCLUB [1]_ with a Gaussian density of full covariance.
+    r"""Estimate the dependence by vCLUB with a Gaussian density of full covariance.
+
+    vCLUB is an estimator of [1]_.
 
     For :math:`q(z|c) = N(\mu(c), \Sigma(c))` the precision is parameterised as
     :math:`A(c)^\top A(c)` with a lower-triangular :math:`A(c)` (modified Cholesky decomposition
@@ -279,7 +285,9 @@ class FullGaussianCritic(PairCritic):
 
 
 class MixtureCritic(PairCritic):
-    r"""Estimate the dependence by vCLUB [1]_ with a mixture density network [2]_ as :math:`q`.
+    r"""Estimate the dependence by vCLUB with a mixture density network as :math:`q`.
+
+    vCLUB is an estimator of [1]_, and the network is that of [2]_.
 
     .. math::
 

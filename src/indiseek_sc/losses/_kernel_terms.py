@@ -150,7 +150,9 @@ class HSICCritic(IndependenceCritic):
 
 
 class DistanceCorrelationCritic(IndependenceCritic):
-    r"""Measure the dependence by the squared distance correlation [1]_ with bias correction [2]_.
+    r"""Measure the dependence by the squared distance correlation with bias correction.
+
+    The correlation is that of [1]_, and its correction that of [2]_.
 
     .. math::
 
@@ -217,7 +219,9 @@ def _distances(values: Tensor) -> Tensor:
 
 
 class OrthogonalityCritic(IndependenceCritic):
-    r"""Measure linear dependence by the orthogonality term of DisentangledSSL [1]_.
+    r"""Measure linear dependence by the orthogonality term of DisentangledSSL.
+
+    The term is that of [1]_.
 
     .. math::
 

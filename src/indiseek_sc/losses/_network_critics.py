@@ -12,7 +12,9 @@ from indiseek_sc.nn import make_mlp
 
 
 class NCECritic(PairCritic):
-    r"""Estimate the dependence by NCE-CLUB [1]_ with a separable score :math:`u(z)^\top v(c)`.
+    r"""Estimate the dependence by NCE-CLUB with a separable score :math:`u(z)^\top v(c)`.
+
+    NCE-CLUB is a bound of [1]_.
 
     The networks :math:`u` and :math:`v` are trained by symmetric InfoNCE. The bound is
 
@@ -89,7 +91,9 @@ LARGEST_BLOCK = 2**18
 
 
 class ConcatenatedNCECritic(PairCritic):
-    """Estimate the dependence by NCE-CLUB with a network :math:`f(z,c)` on concatenated pairs [1]_.
+    """Estimate the dependence by NCE-CLUB with a network :math:`f(z,c)` on concatenated pairs.
+
+    NCE-CLUB is a bound of [1]_.
 
     The loss and the bound are those of :class:`NCECritic`. Since :math:`f` need not be a product
     of embeddings, it can represent sharper dependence with fewer units, but each pair of the batch

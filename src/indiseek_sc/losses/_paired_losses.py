@@ -8,7 +8,9 @@ from torch import Tensor
 
 
 def info_nce(first: Tensor, second: Tensor, log_scale: Tensor, is_compared: Tensor | None = None) -> Tensor:
-    r"""Return the symmetric InfoNCE loss [1]_ of paired representations, in the form of CLIP [2]_.
+    r"""Return the symmetric InfoNCE loss of paired representations, in the form of CLIP.
+
+    InfoNCE is a bound of [1]_, and its symmetric form that of [2]_.
 
     With :math:`s_{ij} = e^{\alpha} \cos(a_i, b_j)`,
 

@@ -6,7 +6,7 @@ from indiseek_sc.metrics._checks import first_of
 from indiseek_sc.metrics._clusters import check_split_minima, cluster_agreement, cluster_splits
 from indiseek_sc.metrics._dimensions import ALL_COVARIATES, explained_variance, label_use
 from indiseek_sc.metrics._directions import flat_directions, through_floor
-from indiseek_sc.metrics._estimates import combine_refits
+from indiseek_sc.metrics._estimates import Estimates, combine_refits
 from indiseek_sc.metrics._feature_importance import (
     FeatureImportance,
     mean_squared_jacobian,
@@ -39,6 +39,7 @@ __all__ = [
     "AUDIT_PAIR_FIGURES",
     "FEWEST_LABELS",
     "AuditReport",
+    "Estimates",
     "FeatureImportance",
     "LabelInformation",
     "LambdaChoice",

@@ -23,9 +23,20 @@ MAX_DEGREES_OF_FREEDOM = 1e4
 
 @dataclass(frozen=True, eq=False)
 class Estimates:
-    """Estimates over refits with standard errors and degrees of freedom.
+    """Estimates of labels over refits.
 
-    Each has shape ``(n_labels,)``.
+    Attributes
+    ----------
+    value
+        Mean over refits, shape ``(n_labels,)``.
+    standard_error, degrees_of_freedom
+        Standard error of the mean, and degrees of freedom of its t-distribution, same shape.
+
+    Examples
+    --------
+    >>> found = isk.metrics.Estimates(np.array([1.0]), np.array([0.5]), np.array([1e4]))
+    >>> found.interval(0.95)[0].round(2).tolist(), found.p_value().round(3).tolist()
+    ([0.02], [0.046])
     """
 
     value: NDArray[np.float64]

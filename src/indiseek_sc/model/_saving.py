@@ -128,6 +128,10 @@ def load(
         The argument ``independence`` with which the model was made, if it included custom code.
         Custom code is named in the folder, but neither saved nor imported.
 
+    Returns
+    -------
+    The model, which needs no data to represent new cells.
+
     Raises
     ------
     TypeError

@@ -135,7 +135,9 @@ def regularized_cca(
     *,
     refit: bool = False,
 ) -> tuple[LinearMap, LinearMap, Tensor]:
-    r"""Fit canonical correlation analysis with ridge penalties [1]_ chosen on validation cells.
+    r"""Fit canonical correlation analysis with ridge penalties chosen on validation cells.
+
+    The analysis is that of [1]_.
 
     The directions are the singular vectors of
     :math:`(\Sigma_{aa} + r_a I)^{-1/2} \Sigma_{ab} (\Sigma_{bb} + r_b I)^{-1/2}`. The pair of

@@ -160,7 +160,9 @@ PENALTIES = tuple(10 ** (k / 2) for k in range(-6, 3))
 
 
 class FourierFeatures(nn.Module):
-    r"""Standardised columns and random Fourier features of them [1]_, with parameters in buffers.
+    r"""Standardised columns and random Fourier features of them, with parameters in buffers.
+
+    The features are those of [1]_.
 
     The columns are standardised to :math:`x \in R^d` and concatenated with
     :math:`\cos(w^\top x + b)`, where :math:`w \sim N(0, f^2 I / d)`. These features approximate a

@@ -390,7 +390,16 @@ def make(name: str, n_cells: int = 3000, *, seed: int = 0, **options: Any) -> Mu
     Returns
     -------
     Modalities ``"rna"`` and ``"adt"``, dense float32 (S6: sparse counts), which can be registered
-    like any other data, and
+    like any other data, with the true factors (see Notes).
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or an option is out of range.
+
+    Notes
+    -----
+    The data contain
 
     - ``obsm["factor_shared"]``, ``obsm["factor_private_rna"]``, ``obsm["factor_private_adt"]``:
       independent factors with mean 0 and variance 1, shape ``(n_cells, n_factors)``;
@@ -406,11 +415,6 @@ def make(name: str, n_cells: int = 3000, *, seed: int = 0, **options: Any) -> Mu
       ``modality``, ``group`` (``"shared"``, ``"private"``, ``"both"``, ``"none"``) and ``factors``
       (those on which it depends);
     - ``uns["synthetic"]["name"]``, ``["description"]``, ``["seed"]``.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown, or an option is out of range.
 
     Examples
     --------
