@@ -135,6 +135,7 @@ def main() -> None:
     parser.add_argument("--batch-key")
     parser.add_argument("--cells", type=int, default=6000, help="number of cells of both halves together")
     parser.add_argument("--splits", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="number of the first split, to continue")
     parser.add_argument("--refits", type=int, default=4)
     parser.add_argument("--permutations", type=int, default=1, help="permutations of the labels in each half")
     parser.add_argument("--keep", type=Path, help="folder of the halves with their refits, which are reused")
@@ -143,7 +144,7 @@ def main() -> None:
     train_quietly()
     mdata = mudata.read(arguments.data)
     tables = []
-    for split in range(arguments.splits):
+    for split in range(arguments.first, arguments.splits):
         halves = divide(mdata, arguments.sample_key, arguments.cells, np.random.default_rng(split))
         for half, rows in enumerate(halves):
             kept = (

@@ -158,9 +158,10 @@ class ConditionalWhitening(nn.Module):
     regression of each column of :math:`e` on products of these with the previous columns of
     :math:`e`.
 
-    Each penalty is chosen for all columns together on validation cells. If no dependence on the
-    condition improves the validation loss over a constant by more than one standard error, the
-    constant is used. This method is not part of the published IndiSeek. On further cells an
+    Each penalty is chosen on validation cells for each column, since a column that is a function of
+    the condition needs a smaller one than a column that is independent of it. If no dependence on
+    the condition improves the validation loss of a column over a constant by more than one standard
+    error, the constant is used. This method is not part of the published IndiSeek. On further cells an
     ensemble of networks for the same quantities had neither a higher likelihood nor less
     dependence, took ten times as long, and gained nothing when initialised with this fit.
 
@@ -276,16 +277,22 @@ def _set(part: RidgeMap, on: Tensor, basis: _Basis, weight: Tensor, bias: Tensor
     return basis.rotated @ weight + bias
 
 
-def _choose(losses: Tensor) -> int:
-    """Return the candidate of lowest mean loss, given losses of shape ``(n_candidates, n_cells)``.
+def _choose(losses: Tensor) -> Tensor:
+    """Return the candidate to use for each column, shape ``(n_columns,)``.
 
-    The last candidate is the constant. It is chosen unless the best candidate is better by more
-    than one standard error, since the best of several is slightly better by chance, and fitting
-    noise would introduce dependence on the condition.
+    ``losses`` has shape ``(n_candidates, n_cells, n_columns)``. The last candidate is the constant.
+    It is used for all columns unless the candidate that is best for all columns together is better
+    by more than one standard error, since the best of several is slightly better by chance, and
+    fitting noise would introduce dependence on the condition. Otherwise the candidate of lowest
+    mean loss is used for each column.
     """
-    best = int(losses.mean(dim=1).argmin())
-    gain = losses[-1] - losses[best]
-    return best if gain.mean() > N_STANDARD_ERRORS * gain.std() / len(gain) ** 0.5 else len(losses) - 1
+    means = losses.mean(dim=1)
+    gains = (losses[-1] - losses) / (means[-1] - means).abs().amax(dim=0).clamp(min=1e-12)
+    together = gains.sum(dim=2)  # all columns have equal weight, however well they are predicted
+    gain = together[together.mean(dim=1).argmax()]
+    if gain.mean() > N_STANDARD_ERRORS * gain.std() / len(gain) ** 0.5:
+        return means.argmin(dim=0)
+    return torch.full_like(means[0], len(losses) - 1, dtype=torch.long)
 
 
 def _regress(target: Tensor, basis: _Basis) -> tuple[Tensor, Tensor]:
@@ -294,9 +301,8 @@ def _regress(target: Tensor, basis: _Basis) -> tuple[Tensor, Tensor]:
     covariance = basis.project(target[:n_fit] - bias)
     penalties = torch.tensor((*PENALTIES, math.inf), dtype=covariance.dtype, device=covariance.device)
     weights = covariance / (basis.variances + penalties[:, None])[:, :, None]
-    errors = (target[n_fit:] - bias - basis.rotated[n_fit:] @ weights).square()
-    # Normalise the errors so that all columns have equal weight, however well they are predicted.
-    return weights[_choose((errors / errors.mean(dim=1).amin(dim=0).clamp(min=1e-12)).sum(dim=2))], bias
+    choice = _choose((target[n_fit:] - bias - basis.rotated[n_fit:] @ weights).square())
+    return weights.gather(0, choice.expand(1, *weights.shape[1:]))[0], bias
 
 
 def _fit_log_scale(residuals: Tensor, basis: _Basis) -> tuple[Tensor, Tensor]:
@@ -307,7 +313,7 @@ def _fit_log_scale(residuals: Tensor, basis: _Basis) -> tuple[Tensor, Tensor]:
     """
     n_fit, squares = basis.n_fit, residuals.square()
     overall = squares[:n_fit].mean(dim=0).clamp(min=1e-12).log() / 2
-    candidates, losses = [], []
+    weights, biases, losses = [], [], []
     for penalty in (*SCALE_PENALTIES, math.inf):
         weight, bias = torch.zeros(len(basis.variances), residuals.shape[1]).to(residuals), overall
         for _ in range(N_SCORING_STEPS if penalty < math.inf else 0):
@@ -316,9 +322,12 @@ def _fit_log_scale(residuals: Tensor, basis: _Basis) -> tuple[Tensor, Tensor]:
             bias = bias + score.mean(dim=0) / 2
             weight = weight + (basis.project(score) - penalty * weight) / (basis.variances[:, None] + penalty)
         log_scale = _limit(bias + basis.rotated[n_fit:] @ weight)
-        candidates.append((weight, bias))
-        losses.append((squares[n_fit:] * (-2 * log_scale).exp() / 2 + log_scale).sum(dim=1))
-    return candidates[_choose(torch.stack(losses))]
+        weights.append(weight)
+        biases.append(bias)
+        losses.append(squares[n_fit:] * (-2 * log_scale).exp() / 2 + log_scale)
+    choice = _choose(torch.stack(losses))
+    weight = torch.stack(weights).gather(0, choice.expand(1, *weights[0].shape))[0]
+    return weight, torch.stack(biases).gather(0, choice[None])[0]
 
 
 def _regress_on_previous(values: Tensor, features: Tensor, n_fit: int) -> tuple[Tensor, Tensor]:
@@ -335,7 +344,7 @@ def _regress_on_previous(values: Tensor, features: Tensor, n_fit: int) -> tuple[
     n = factors.shape[1]
     products = (values[:, :, None] * factors[:, None, :]).reshape(n_cells, n_columns * n)
     gram, covariance = products[:n_fit].T @ products[:n_fit] / n_fit, products[:n_fit].T @ values[:n_fit] / n_fit
-    candidates, losses = [], []
+    all_residuals, all_pairs, losses = [], [], []
     for penalty in CHOLESKY_PENALTIES:
         ridge = torch.full((n_columns, n), penalty, dtype=values.dtype, device=values.device)
         ridge[:, 0] = CONSTANT_PENALTY
@@ -346,6 +355,10 @@ def _regress_on_previous(values: Tensor, features: Tensor, n_fit: int) -> tuple[
         explained = [products[:, : j * n] @ c for j, c in enumerate(coefficients, start=1)]
         residuals = torch.stack([values[:, 0], *(values[:, j] - x for j, x in enumerate(explained, start=1))], dim=1)
         pairs = torch.cat([c.reshape(-1, n) for c in coefficients]).T if coefficients else covariance.new_zeros(n, 0)
-        candidates.append((residuals, pairs))
-        losses.append(residuals[n_fit:].square().sum(dim=1))
-    return candidates[_choose(torch.stack(losses))]
+        all_residuals.append(residuals)
+        all_pairs.append(pairs)
+        losses.append(residuals[n_fit:].square())
+    choice = _choose(torch.stack(losses))
+    of_pairs = choice[below_diagonal(n_columns, values.device)[0]]
+    residuals = torch.stack(all_residuals).gather(0, choice.expand(1, *values.shape))[0]
+    return residuals, torch.stack(all_pairs).gather(0, of_pairs.expand(1, n, len(of_pairs)))[0]
