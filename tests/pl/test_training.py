@@ -77,7 +77,7 @@ def test_kept_initial_weights_are_stated_and_not_marked_as_an_epoch() -> None:
     curves = {f"specific/{role}_leak": frame for role in ("rna", "adt")}
     kept = {f"specific/{role}_best_epoch": pd.DataFrame({"x": [-1]}) for role in ("rna", "adt")}
     ((ax,),) = pl.history(curves | kept)
-    assert ax.get_title(loc="left") == "Specific representations\nkept: initial (no epoch was better)"
+    assert ax.get_title(loc="left") == "Specific representations\nkept: the initial state"
     assert len(ax.lines) == 2
     kept["specific/adt_best_epoch"] = pd.DataFrame({"x": [1]})
     ((ax,),) = pl.history(curves | kept)

@@ -221,7 +221,7 @@ def _describe_kept(kept: Mapping[str, int]) -> list[str]:
     if not kept:
         return []
     if set(kept.values()) == {-1}:
-        return ["kept: initial (no epoch was better)"]
+        return ["kept: the initial state"]
     several = len(set(kept.values())) > 1
     words = [
         (f"{_words(modality)} " if modality and several else "") + ("initial" if epoch < 0 else f"epoch {epoch}")

@@ -11,9 +11,9 @@ SCRIPT = Path(__file__).parents[3] / "benchmarks" / "synthetic_recovery.py"
 
 REACHED = {
     "S1": (0.98, 0.02),
-    "S2": (0.94, 0.03),
+    "S2": (0.80, 0.03),  # C determines a part of one private factor (docs/decisions/0031)
     "S3-oracle": (0.98, 0.05),
-    "S4": (0.70, 0.15),
+    "S4": (0.90, 0.15),
     "S5": (0.89, 0.03),
     "S6": (0.95, 0.06),
 }
