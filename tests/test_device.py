@@ -205,6 +205,7 @@ def on_gpu(on_cpu: IndiSeek, gpu: PretendGpu) -> IndiSeek:
     return model
 
 
+@pytest.mark.slow
 def test_methods_of_a_trained_model(on_cpu: IndiSeek, on_gpu: IndiSeek) -> None:
     assert_same_latents(get_latents(on_cpu), get_latents(on_gpu))
     pd.testing.assert_frame_equal(on_cpu.audit().table, on_gpu.audit().table)

@@ -42,6 +42,7 @@ def test_a_row_does_not_depend_on_whether_its_leader_was_run_before(runs, load_s
     assert after == pytest.approx(alone, abs=0, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_seconds_include_stages_that_were_taken_over(runs, options):
     make_row(runs, options, "indiseek")
     start = time.perf_counter()

@@ -241,6 +241,7 @@ def test_failing_audit_omits_only_the_report(user_file, tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["out.h5mu"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("maps_here")
 def test_failing_figure_is_a_warning(user_file, tmp_path, monkeypatch):
     def fail(*_, **__):
@@ -294,6 +295,7 @@ def test_invalid_number_of_refits_is_rejected(user_file, tmp_path):
     assert not (tmp_path / "out.h5mu").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("maps_here")
 def test_demo_runs_the_bundled_data(pbmc_small, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "pbmc_covid", lambda: pbmc_small[::2].copy())

@@ -126,6 +126,7 @@ def test_missing_values_do_not_contribute_to_losses(model, mdata):
     assert find_losses(elsewhere)[1] > 1.05 * find_losses(full["adt"])[1]
 
 
+@pytest.mark.slow
 def test_representations_predictions_and_audit_are_finite(model, mdata, tmp_path):
     latents = all_latents(model)
     assert all(np.isfinite(latent).all() for latent in latents.values())

@@ -119,6 +119,7 @@ def test_a_half_without_a_batch_is_rejected(_pbmc_covid_once):
     assert _keys.REFITS not in mdata.uns
 
 
+@pytest.mark.slow
 def test_halves_of_samples_contain_all_batches(_pbmc_covid_once):
     """The two samples of a small batch are always in different halves."""
     mdata = _pbmc_covid_once[::20].copy()

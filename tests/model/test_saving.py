@@ -180,6 +180,7 @@ for limit in (0, 10_000, 100_000):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="file size limits are not supported")
 def test_a_full_disk_leaves_the_former_model(folder):
     settings = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}, "capture_output": True, "text": True, "timeout": 120}

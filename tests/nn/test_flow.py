@@ -106,6 +106,7 @@ def trained() -> ConditionalSpline:
     return train(*draw_lopsided(4000, seed=0))
 
 
+@pytest.mark.slow
 def test_the_condition_increases_the_likelihood_only_if_the_distribution_depends_on_it(trained):
     """The difference of log-likelihoods of new cells estimates the mutual information."""
     values, side = draw_lopsided(4000, seed=0)
