@@ -34,7 +34,7 @@ from indiseek_sc.metrics import Refit, rank_correlation, replicated_importance
 from indiseek_sc.pl import PALETTE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from _disentangle_evaluate import Latents
 
@@ -43,7 +43,7 @@ KINDS = ("raw", "shared", "specific", "both")
 
 
 def train(
-    data: str, method: str, seed: int, lambdas: list[float]
+    data: str, method: str, seed: int, lambdas: Sequence[float]
 ) -> Iterator[tuple[float, Latents, np.ndarray, dict[str, float]]]:
     """Yield, for each lambda, representations, whether each cell was held out, and the audit."""
     case = open_case(data, seed, Options())
@@ -61,7 +61,7 @@ def train(
         yield lambda_, latents_of(model), held_out, figures
 
 
-def evaluate(data: str, method: str, n_seeds: int, lambdas: list[float]) -> Iterator[dict]:
+def evaluate(data: str, method: str, n_seeds: int, lambdas: Sequence[float]) -> Iterator[dict]:
     """Yield the rows of a method and a data set, with rho of theta over all seeds."""
     case = open_case(data, 0, Options())
     labels = np.asarray(find_labels(case.mdata), dtype=object)

@@ -301,8 +301,10 @@ CLOSED_FORMS = (
     "method",
     [
         "indiseek",
-        *(pytest.param(x, marks=pytest.mark.slow) for x in ("indiseek_literal", "factorized_cl", "info_disen")),
-        pytest.param("joint_opt", marks=pytest.mark.slow),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("indiseek_literal", "factorized_cl", "info_disen", "joint_opt")
+        ),
     ],
 )
 def test_steps_do_not_synchronise(method: str, monkeypatch: pytest.MonkeyPatch) -> None:

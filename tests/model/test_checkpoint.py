@@ -110,7 +110,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(x, marks=[pytest.mark.slow] * (x in ("default", "lambda"))) for x in CASES]
+    "case", [pytest.param(x, marks=pytest.mark.slow if x in ("default", "lambda") else ()) for x in CASES]
 )
 @pytest.mark.filterwarnings("ignore")
 def test_training_resumes_after_any_stage_to_the_same_result(tmp_path, monkeypatch, case):

@@ -466,7 +466,7 @@ def test_the_trainer_of_a_model_holds_no_data(pbmc_small, monkeypatch):
     monkeypatch.setattr(StageData, "__init__", note)
     model = fit(pbmc_small)
     gc.collect()
-    assert len(seen) >= 10
+    assert len(seen) >= 20
     assert not [x for x in seen if x() is not None]
     assert model.trainer is not None
 

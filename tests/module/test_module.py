@@ -400,10 +400,9 @@ def test_shapes_of_three_modalities(make_module_of_three, features_of_three, con
     design = BATCH if n_batches > 1 else NO_BATCH
     fit_encoder_decoders(module, features_of_three, design)
     latents = flatten(module.describe(features_of_three, design))
-    widths = {name: latents[f"specific/{name}"].shape[1] for name in module.modalities}
-    most = {"rna": 4, "adt": 2, "atac": 3} if conditional_encoder_decoder else dict.fromkeys(module.modalities, 4)
-    least = dict.fromkeys(module.modalities, 1) if conditional_encoder_decoder else most
-    assert all(least[name] <= width <= most[name] for name, width in widths.items())
+    widths = dict.fromkeys(module.modalities, 4)
+    if conditional_encoder_decoder:  # with batches, the third dimension of ATAC has too little variance in 60 cells
+        widths = {"rna": 4, "adt": 2, "atac": 3 if n_batches == 1 else 2}
     assert {name: tuple(x.shape) for name, x in latents.items()} == {
         **{f"shared/{name}": (60, 3) for name in module.modalities},
         **{f"specific/{name}": (60, width) for name, width in widths.items()},

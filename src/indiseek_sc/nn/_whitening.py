@@ -295,6 +295,11 @@ def _choose(losses: Tensor) -> Tensor:
     return torch.full_like(means[0], len(losses) - 1, dtype=torch.long)
 
 
+def _take(candidates: Tensor, choice: Tensor) -> Tensor:
+    """Return the chosen candidate of each column, given candidates of shape ``(n, ..., n_columns)``."""
+    return candidates.gather(0, choice.expand(1, *candidates.shape[1:]))[0]
+
+
 def _regress(target: Tensor, basis: _Basis) -> tuple[Tensor, Tensor]:
     """Return weights and bias of a ridge regression of ``target`` on the rotated features."""
     n_fit, bias = basis.n_fit, target[: basis.n_fit].mean(dim=0)
@@ -302,7 +307,7 @@ def _regress(target: Tensor, basis: _Basis) -> tuple[Tensor, Tensor]:
     penalties = torch.tensor((*PENALTIES, math.inf), dtype=covariance.dtype, device=covariance.device)
     weights = covariance / (basis.variances + penalties[:, None])[:, :, None]
     choice = _choose((target[n_fit:] - bias - basis.rotated[n_fit:] @ weights).square())
-    return weights.gather(0, choice.expand(1, *weights.shape[1:]))[0], bias
+    return _take(weights, choice), bias
 
 
 def _fit_log_scale(residuals: Tensor, basis: _Basis) -> tuple[Tensor, Tensor]:
@@ -326,8 +331,7 @@ def _fit_log_scale(residuals: Tensor, basis: _Basis) -> tuple[Tensor, Tensor]:
         biases.append(bias)
         losses.append(squares[n_fit:] * (-2 * log_scale).exp() / 2 + log_scale)
     choice = _choose(torch.stack(losses))
-    weight = torch.stack(weights).gather(0, choice.expand(1, *weights[0].shape))[0]
-    return weight, torch.stack(biases).gather(0, choice[None])[0]
+    return _take(torch.stack(weights), choice), _take(torch.stack(biases), choice)
 
 
 def _regress_on_previous(values: Tensor, features: Tensor, n_fit: int) -> tuple[Tensor, Tensor]:
@@ -360,5 +364,4 @@ def _regress_on_previous(values: Tensor, features: Tensor, n_fit: int) -> tuple[
         losses.append(residuals[n_fit:].square())
     choice = _choose(torch.stack(losses))
     of_pairs = choice[below_diagonal(n_columns, values.device)[0]]
-    residuals = torch.stack(all_residuals).gather(0, choice.expand(1, *values.shape))[0]
-    return residuals, torch.stack(all_pairs).gather(0, of_pairs.expand(1, n, len(of_pairs)))[0]
+    return _take(torch.stack(all_residuals), choice), _take(torch.stack(all_pairs), of_pairs)

@@ -11,7 +11,7 @@ SCRIPT = Path(__file__).parents[3] / "benchmarks" / "synthetic_recovery.py"
 
 REACHED = {
     "S1": (0.98, 0.02),
-    "S2": (0.80, 0.03),  # C determines a part of one private factor (docs/decisions/0031)
+    "S2": (0.94, 0.03),
     "S3-oracle": (0.98, 0.05),
     "S4": (0.90, 0.15),
     "S5": (0.89, 0.03),
@@ -22,6 +22,9 @@ REACHED = {
 The limits allow a small margin around the results of seed 0. The targets of the suite are .95 and
 .02; benchmarks/RESULTS.md explains where they are missed. S3 without given representations is S1.
 """
+
+MISSED = {"S2": pytest.mark.xfail(reason="C contains a trace of one private factor (docs/decisions/0031)")}
+"""Limits that an earlier version reached, and the present one does not."""
 
 OF_THE_OTHER = 0.02
 
@@ -37,7 +40,7 @@ def benchmark_script():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(REACHED))
+@pytest.mark.parametrize("name", [pytest.param(x, marks=MISSED.get(x, ())) for x in REACHED])
 def test_specific_representations_contain_private_and_not_shared_factors(benchmark_script, name: str) -> None:
     table = benchmark_script.run(name, n_cells=4000, seed=0)
     assert set(table["should"]) == {"should", "must not"}
