@@ -36,6 +36,7 @@ from _slides import SLIDES
 
 from indiseek_sc import datasets
 from indiseek_sc._keys import ROLES
+from indiseek_sc.model._cells import read_features
 from indiseek_sc.pl import PALETTE, display_name, finish
 from indiseek_sc.train import SpecificPlan
 
@@ -74,7 +75,8 @@ class Recorder(pl.Callback):
 
     def __init__(self, model: IndiSeek, epochs: list[int]) -> None:
         self.epochs = epochs
-        self.features = {role: torch.from_numpy(model.get_features(modality=model.modalities[role])) for role in ROLES}
+        rows = np.arange(model.adata.n_obs)
+        self.features = {role: read_features(model, model.adata, role, rows) for role in ROLES}
         self.recorded: list[dict[str, Any]] = []
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -85,10 +87,7 @@ class Recorder(pl.Callback):
         figures = {k: float(v) for k, v in trainer.callback_metrics.items() if k.endswith("_validation_bound")}
         bounds = {role: sum(v for k, v in figures.items() if k.startswith(f"{role}_")) for role in ROLES}
         module = pl_module.module  # the copy in training, not the model's module
-        features = {}
-        for role, used in self.features.items():  # the module has columns of 0 for features that are not used
-            features[role] = torch.zeros(len(used), module.n_features[role], device=module.device)
-            features[role][:, module.transforms[role].used] = used.to(module.device)
+        features = {role: x.to(module.device) for role, x in self.features.items()}
         latents = module.describe(features, torch.zeros(len(features["rna"]), dtype=torch.long, device=module.device))
         kinds = {k: {role: latents[k][role].cpu().numpy() for role in ROLES} for k in ("specific", "reconstruction")}
         self.recorded.append({"epoch": epoch, "bound": bounds, **kinds})
