@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -100,9 +101,12 @@ def join_modalities(
     uns
         Unstructured annotations.
     """
-    made = MuData(dict(parts))
-    if not made.obs_names.equals(obs.index):
-        made = made[obs.index].copy()
+    with warnings.catch_warnings():
+        # Expected and harmless: names shared by genes and proteins, and changes of update() in mudata 0.4.
+        warnings.filterwarnings("ignore", module="mudata")
+        made = MuData(dict(parts))
+        if not made.obs_names.equals(obs.index):
+            made = made[obs.index].copy()
     for column in obs.columns.difference(made.obs.columns, sort=False):
         made.obs[column] = obs[column]
     for key, value in obsm.items():
