@@ -90,7 +90,7 @@ def given_expected(model: IndiSeek, *, by_features: bool = False) -> Iterator[No
 
 @contextmanager
 def annealing(start: float, n_epochs: int) -> Iterator[None]:
-    """Change lambda geometrically from ``start`` to its final value in the first half of the epochs."""
+    """Change lambda geometrically from ``start`` to its final value in half of the epochs."""
     original, ends = SpecificPlan.on_train_epoch_start, {}
 
     def begin(plan: SpecificPlan) -> None:

@@ -46,7 +46,7 @@ def latents_of(model: IndiSeek) -> Latents:
 
 
 def evaluate(case: Case, method: str, model: IndiSeek, latents: Latents, auditor: Path | None) -> dict[str, float]:
-    """Audit on held-out cells, optionally by another ``audit``, and score the retrieval of partners."""
+    """Audit on held-out cells, optionally by another ``audit``, and score partner retrieval."""
     train, test = case.train, case.test
     if auditor is None:
         table = case.audit(method, model).table
@@ -88,7 +88,7 @@ def evaluate_factors(
 
 
 def evaluate_features(model: IndiSeek, mdata: MuData, seed: int) -> dict[str, float]:
-    """Return which features specific representations use and contain (figures 1 and 2 of the paper).
+    """Return the features that specific representations use and contain (figures 1 and 2).
 
     For features made of shared factors alone, of private ones alone, of both, and of none: the
     share of the mean squared Jacobian (use), and the mean R2 of probes (content). Empty

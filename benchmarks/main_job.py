@@ -143,7 +143,7 @@ def score_cca(features: dict[str, np.ndarray], model: IndiSeek, n: int, test: np
 
 
 def explained(features: np.ndarray, decoded: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:
-    """Return the share of the variance of held-out cells that the decoder explains without a probe."""
+    """Return the share of held-out variance that the decoder explains without a probe."""
     around = features[test] - features[train].mean(axis=0)
     return float(1 - np.square(features[test] - decoded[test]).sum() / np.square(around).sum())
 

@@ -52,7 +52,7 @@ class SpectralModule(IndiSeekModule):
     """Stage 1 by the spectral contrastive loss."""
 
     def shared_terms(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the spectral contrastive loss (HaoChen et al. 2021, arXiv 2106.04156, equation 6)."""
+        """Return the spectral contrastive loss (HaoChen et al. 2021, arXiv 2106.04156, eq. 6)."""
         first, second = (self.encoders[role](features[role]) for role in ROLES)
         products = first @ second.T
         n = len(products)

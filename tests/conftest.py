@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 matplotlib.use("Agg")
 # Floating-point sums depend on the number of threads; one is also fastest for small networks.
 torch.set_num_threads(1)
-# For worker processes, which start later: otherwise Numba would raise the number of threads of torch.
+# For worker processes, which start later: otherwise Numba would raise torch's number of threads.
 for _library in ("NUMBA", "OMP", "OPENBLAS"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
@@ -30,7 +30,7 @@ COMPILING = ("cli", "docs", "pl", "report", "test_arguments.py", "test_ecosystem
 
 
 class OneProcessPerFile(LoadFileScheduling):
-    """Run the tests of a file in one process, and all that need compiled functions in the same one."""
+    """Run the tests of a file in one process, and all that need compiled functions in one."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
@@ -38,7 +38,7 @@ class OneProcessPerFile(LoadFileScheduling):
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneProcessPerFile:
-    """Distribute tests; groups of pytest-xdist 3.8 (`--dist=loadgroup`) have no effect in pytest 9."""
+    """Distribute tests; groups of pytest-xdist (`--dist=loadgroup`) have no effect in pytest 9."""
     return OneProcessPerFile(config, log)
 
 

@@ -19,7 +19,7 @@ MOST_PANELS = 8
 
 
 def shorten(monkeypatch: pytest.MonkeyPatch, method: str, **arguments: Any) -> None:
-    """Let a method of the model use other arguments than it is called with, so that it takes seconds."""
+    """Replace arguments of a method of the model, so that it takes seconds."""
     original = getattr(IndiSeek, method)
     monkeypatch.setattr(IndiSeek, method, lambda self, *args, **kwargs: original(self, *args, **kwargs | arguments))
 

@@ -96,13 +96,13 @@ def join_modalities(
     obs
         Columns of the cells, in the order that the MuData will have.
     obsm
-        Arrays with one row per row of ``obs``, without the masks that MuData keeps under the names of
-        its modalities.
+        Arrays with one row per row of ``obs``, without the masks that MuData keeps under the names
+        of its modalities.
     uns
         Unstructured annotations.
     """
     with warnings.catch_warnings():
-        # Expected and harmless: names shared by genes and proteins, and changes of update() in mudata 0.4.
+        # Expected: names shared by genes and proteins, and changes of update() in mudata 0.4.
         warnings.filterwarnings("ignore", module="mudata")
         made = MuData(dict(parts))
         if not made.obs_names.equals(obs.index):

@@ -51,8 +51,8 @@ def test_only_training_cells_vote_in_the_graph(peers):
     labels = pd.Series(["a", "a", "b", "b", "b", np.nan])
     indices = np.array([[1, 2], [0, 2], [3, 4], [2, 0], [5, 3], [0, 1]])
     train, test = np.array([0, 2, 5]), np.array([1, 3, 4])
-    # Cell 1 has the votes of 0 and 2, a tie that the first label wins; cell 3 those of 2 and 0; cell 4
-    # none, since 3 is a test cell and 5 has no label.
+    # Cell 1 has the votes of 0 and 2, a tie that the first label wins; cell 3 those of 2 and 0;
+    # cell 4 none, since 3 is a test cell and 5 has no label.
     assert peers.accuracy_in_graph(indices, labels, train, test) == pytest.approx(1 / 3)
     # Only the nearest cell votes.
     assert peers.accuracy_in_graph(indices, labels, train, test, n_neighbors=1) == pytest.approx(2 / 3)

@@ -14,7 +14,7 @@ def test_report_with_model(fitted, tmp_path):
     )
     assert result.exit_code == 0, result.output
     page = (tmp_path / "r.html").read_text()
-    # Three UMAPs, theta, dimensions (2), attributions (2), audit, retrieval, predictions (2), history.
+    # 3 UMAPs, theta, 2 of dimensions, 2 of attributions, audit, retrieval, 2 predictions, history.
     assert page.count("<figure ") == page.count('.svg" href="data:image/svg+xml,') == 13
     assert "prot from rna" in page
     assert "IndiSeek: encoded.h5mu" in page

@@ -37,7 +37,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 @pytest.fixture(scope="module")
 def names() -> dict[str, Any]:
-    """Return the names used in examples: a trained ``model``, its ``mdata``, and the usual packages."""
+    """Return the names used in examples: a trained ``model``, its ``mdata``, and packages."""
     mdata = pbmc_covid()[::10].copy()
     IndiSeek.setup_mudata(mdata, batch_key="batch")
     model = IndiSeek(mdata)

@@ -19,7 +19,7 @@ AUDITOR = Path(__file__).parents[3] / "shared" / "tools" / "audit.py"
 
 
 class World:
-    """Features with 3 shared and 3 private factors per modality, and audits of given representations."""
+    """Features with 3 shared and 3 private factors per modality, and audits of representations."""
 
     def __init__(self, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
@@ -125,7 +125,7 @@ class TestKnownTruth:
 
     @pytest.mark.parametrize("seed", [0, 1])
     def test_noise_differs_from_data_drawn_with_the_same_seed(self, seed):
-        """The first numbers of ``default_rng(seed)`` are the shared factors, the next the private ones."""
+        """Numbers of ``default_rng(seed)`` are first shared factors, then private ones."""
         world = World(seed)
         table = world.audit({"gex": world.both, "prot": world.both}, seed=seed).table
         np.testing.assert_allclose(table["gain"], 0, atol=0.03)

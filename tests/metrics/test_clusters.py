@@ -69,7 +69,7 @@ REFERENCE = np.repeat(["a", "b", "c"], [40, 40, 20])
 
 
 def by_seed(*parts: list[int]) -> np.ndarray:
-    """Identical clusterings from three seeds, with the given sizes of clusters within a, b and c."""
+    """Identical clusterings from three seeds, with given sizes of clusters within a, b and c."""
     one = np.repeat(np.arange(sum(map(len, parts))), np.concatenate(parts))
     return np.stack([one, one + 1, one + 2], axis=1)
 

@@ -31,7 +31,7 @@ def test_jacobian_of_a_linear_encoder(x: torch.Tensor) -> None:
 def test_jacobian_of_squares_in_batches_of_cells(
     x: torch.Tensor, n_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For z = x^2 the squared derivative is 4 x^2, with mean 4 v and variance 32 v^2 for normal x."""
+    """For z = x^2 the squared derivative is 4 x^2; for normal x: mean 4 v, variance 32 v^2."""
     monkeypatch.setattr(_feature_importance, "_VALUES_AT_ONCE", n_at_once)
     found = mean_squared_jacobian(lambda features, cells: features**2, x)
     np.testing.assert_allclose(found.value, 4 * (x**2).mean(dim=0), rtol=1e-5)

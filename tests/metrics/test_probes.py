@@ -56,7 +56,7 @@ def test_independent_variables_have_an_r2_near_0(source):
 
 
 def test_targets_count_by_their_variance(source):
-    """With one column explained fully and one not at all, R2 is the first one's share of the variance."""
+    """If one column is explained fully and one not at all, R2 is the first one's variance share."""
     target = np.hstack([3 * source[:, :1], noise(1)])
     assert held_out_r2(source, target, TRAIN, TEST) == pytest.approx(9 / 10, abs=0.02)
 

@@ -14,7 +14,7 @@ from indiseek_sc.metrics import _rank_correlation, label_purity, modality_import
 
 @pytest.fixture
 def two_latents():
-    """RNA separates ``a``, ADT separates ``c``, both separate ``b``; ``rare`` overlaps with another label."""
+    """RNA separates ``a``, ADT separates ``c``, both ``b``; ``rare`` overlaps with another."""
     labels = np.repeat(["a", "b", "c", "rare"], [60, 50, 40, 4])
     rng = np.random.default_rng(0)
     place = {"rna": {"a": 0, "b": 10, "c": 20, "rare": 20}, "adt": {"a": 0, "b": 10, "c": 20, "rare": 0}}

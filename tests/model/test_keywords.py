@@ -94,7 +94,7 @@ DIFFERENT = {
     },
     "prepare_query_mudata": {"inplace": "a copy is returned"},
 }
-"""Arguments by method that TOTALVI has and this model has not, with the reason or the alternative."""
+"""Arguments by method that only TOTALVI has, with the reason or the alternative."""
 
 LATEST_COMPARED = "1.4"
 """Release of scvi-tools whose arguments are all listed above."""

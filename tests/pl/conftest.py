@@ -260,7 +260,7 @@ def ranked(embedded: MuData) -> MuData:
 
 @pytest.fixture
 def described(pbmc_small: MuData) -> MuData:
-    """Dimensions of RNA, of which the first is technical, and of proteins; a label has few cells."""
+    """Dimensions of RNA, the first of which is technical, and of proteins; a label is rare."""
     places = [("rna", 0), ("rna", 1), ("rna", 2), ("adt", 0)]
     table = pd.DataFrame(places, columns=["modality", "dimension"])
     table = table.assign(is_technical=[True, False, False, False], lower="A, B, C, D", upper="")

@@ -1,4 +1,4 @@
-"""Checks of the structure of a MuData: names, order and pairing of cells, and sizes of modalities."""
+"""Checks of the structure of a MuData: names, order and pairing of cells, sizes of modalities."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def pbmc_covid() -> MuData:
     path = _find(_FOLDERS)
     _verify(path)
     with warnings.catch_warnings():
-        # Expected and harmless: names shared by genes and proteins, and changes of update() in mudata 0.4.
+        # Expected: names shared by genes and proteins, and changes of update() in mudata 0.4.
         warnings.filterwarnings("ignore", module="mudata")
         return mudata.read_h5mu(path)
 

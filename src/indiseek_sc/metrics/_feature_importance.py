@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Encode = Callable[[Tensor, slice], Tensor]
-    """Maps inputs of some cells, shape ``(n_cells, n_inner)``, and the slice of all cells that these
-    are, to their representation, shape ``(n_cells, n_latent)``. The representation of a cell must
+    """Maps inputs of some cells, shape ``(n_cells, n_inner)``, and their slice among all cells to
+    their representation, shape ``(n_cells, n_latent)``. The representation of a cell must
     depend on that cell alone."""
 
 _VALUES_AT_ONCE = 2**23

@@ -168,7 +168,7 @@ def _register(
 
 
 def _locate(mdata: MuData, arguments: Mapping[str, Any]) -> tuple[dict[Role, InputSource], Covariates]:
-    """Check the structure of a MuData, and find the inputs and covariates named in the arguments."""
+    """Check the structure of a MuData, and find the inputs and covariates of the arguments."""
     names = arguments["modalities"]
     modalities = {role: names[MODALITY_ARGUMENT[role]] for role in ROLES}
     check_structure(mdata, modalities)

@@ -161,8 +161,8 @@ class ConditionalWhitening(nn.Module):
     Each penalty is chosen on validation cells for each column, since a column that is a function of
     the condition needs a smaller one than a column that is independent of it. If no dependence on
     the condition improves the validation loss of a column over a constant by more than one standard
-    error, the constant is used. This method is not part of the published IndiSeek. On further cells an
-    ensemble of networks for the same quantities had neither a higher likelihood nor less
+    error, the constant is used. This method is not part of the published IndiSeek. On further cells
+    an ensemble of networks for the same quantities had neither a higher likelihood nor less
     dependence, took ten times as long, and gained nothing when initialised with this fit.
 
     Parameters
@@ -296,7 +296,7 @@ def _choose(losses: Tensor) -> Tensor:
 
 
 def _take(candidates: Tensor, choice: Tensor) -> Tensor:
-    """Return the chosen candidate of each column, given candidates of shape ``(n, ..., n_columns)``."""
+    """Return the chosen candidate of each column; candidates have shape ``(n, ..., n_columns)``."""
     return candidates.gather(0, choice.expand(1, *candidates.shape[1:]))[0]
 
 

@@ -39,14 +39,14 @@ def draw_groups(n_cells: int, seed: int) -> Pair:
 
 
 def draw_twins() -> Pair:
-    """Groups with 60 cells that are the first 60 in the second modality, some of which Seurat's check draws."""
+    """Groups with 60 cells that are the first 60 in the second modality; some are drawn."""
     first, second = draw_groups(200, 1)
     second[120:180] = second[:60]
     return first, second
 
 
 def draw_one_twin() -> Pair:
-    """Groups with one cell that is an earlier one in the second modality, and that Seurat's check does not draw."""
+    """Groups with one cell that is an earlier one in the second modality; it is not drawn."""
     first, second = draw_groups(200, 4)
     second[199] = second[3]
     return first, second
