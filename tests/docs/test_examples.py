@@ -19,19 +19,8 @@ import indiseek_sc
 from indiseek_sc import IndiSeek
 from indiseek_sc.datasets import pbmc_covid
 
-PACKAGES = [
-    "baselines",
-    "datasets",
-    "datasets.synthetic",
-    "io",
-    "losses",
-    "metrics",
-    "model",
-    "module",
-    "nn",
-    "pl",
-    "tl",
-]
+from .packages import DOCUMENTED
+
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -58,7 +47,7 @@ def names() -> dict[str, Any]:
 
 def find_examples(package: str) -> Iterator[doctest.DocTest]:
     """Yield the examples of exported functions and classes, and of their public methods."""
-    module = import_module(f"indiseek_sc.{package}")
+    module = import_module(package)
     finder = doctest.DocTestFinder(exclude_empty=True)
     for name in module.__all__:
         thing = getattr(module, name)
@@ -66,7 +55,7 @@ def find_examples(package: str) -> Iterator[doctest.DocTest]:
             yield from finder.find(thing, name=f"{package}.{name}", module=False)
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", DOCUMENTED)
 def test_examples_print_the_expected_output(package: str, names: dict[str, Any], tmp_path, monkeypatch, caplog) -> None:
     monkeypatch.chdir(tmp_path)  # for files that examples write
     caplog.set_level(logging.ERROR, logger="scvi")  # log messages would be part of the output
