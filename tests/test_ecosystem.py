@@ -11,7 +11,7 @@ import scanpy as sc
 from lightning.pytorch.loggers import CSVLogger
 from mudata import MuData
 
-from indiseek_sc import IndiSeek
+from indiseek_sc import IndiSeek, tl
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +76,37 @@ def test_mlflow_logger_records_losses(pbmc_small, tmp_path):
     _train_with(MLFlowLogger("run", tracking_uri=uri, artifact_location=str(tmp_path)), pbmc_small)
     runs = mlflow.MlflowClient(uri).search_runs([mlflow.MlflowClient(uri).get_experiment_by_name("run").experiment_id])
     assert any("loss" in name for run in runs for name in run.data.metrics)
+
+
+def test_values_normalised_by_muon_are_features(pbmc_small, caplog):
+    muon = pytest.importorskip("muon", reason="muon (extra 'test') is not installed")
+    pbmc_small["rna"].obs["n_genes"] = pbmc_small["rna"].X.getnnz(axis=1)
+    muon.pp.filter_obs(pbmc_small["rna"], "n_genes", lambda n_genes: n_genes > np.quantile(n_genes, 0.05))
+    muon.pp.intersect_obs(pbmc_small)
+    sc.pp.normalize_total(pbmc_small["rna"])
+    sc.pp.log1p(pbmc_small["rna"])
+    muon.prot.pp.clr(pbmc_small["adt"])
+    with caplog.at_level("INFO", logger="scvi"):
+        IndiSeek.setup_mudata(pbmc_small)
+        model = IndiSeek(pbmc_small)
+    assert caplog.text.count("normalised values in") == 2
+    model.train(max_epochs=1, enable_progress_bar=False)
+    assert len(model.get_latent_representation()) == pbmc_small.n_obs < 600
+
+
+@pytest.mark.slow  # compiles for minutes
+def test_weights_of_muon_are_compared_with_theta(fitted):
+    muon = pytest.importorskip("muon", reason="muon (extra 'test') is not installed")
+    mdata = fitted.copy()
+    for name in ("rna", "adt"):
+        sc.pp.pca(mdata[name], n_comps=5)
+        sc.pp.neighbors(mdata[name])
+    muon.pp.neighbors(mdata, key_added="wnn")
+    weights, source = tl.find_wnn_weights(mdata)
+    assert "muon" in source
+    np.testing.assert_array_equal(weights, mdata.obs["rna:mod_weight"])
+    table = tl.rank_correlation(mdata, "cell_type", n_bootstrap=10)
+    assert table["weights"].str.contains("muon").all()
 
 
 @pytest.mark.slow  # compiles for a minute

@@ -106,6 +106,19 @@ def test_all_formats_give_the_same_modalities(form: str, tmp_path: Path):
     IndiSeek.setup_mudata(mdata)
 
 
+def test_cell_ranger_file_is_read_as_by_muon(tmp_path: Path):
+    """The counts are equal, and a model finds the modalities under the names that muon gives them."""
+    muon = pytest.importorskip("muon", reason="muon (extra 'test') is not installed")
+    path = write_10x(tmp_path / "cells.h5")
+    theirs, ours = muon.read_10x_h5(path), isk.read(path)
+    assert list(theirs.mod) == ["rna", "prot"]
+    for mine, name in (("rna", "rna"), ("adt", "prot")):
+        np.testing.assert_array_equal(_dense(ours[mine].X), _dense(theirs[name].X))
+        assert list(ours[mine].obs_names) == list(theirs[name].obs_names)
+    theirs.var_names_make_unique()
+    IndiSeek.setup_mudata(theirs)
+
+
 def _dense(values):
     return values.toarray() if sp.issparse(values) else np.asarray(values)
 
