@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning.pytorch  # noqa: F401  (pytest-xdist would import it in two threads at once, to read warnings of its workers)
 import matplotlib
+import numba
 import pytest
 import torch
 from mudata import MuData
@@ -20,9 +21,10 @@ ROOT = Path(__file__).parents[1]
 matplotlib.use("Agg")
 # Floating-point sums depend on the number of threads; one is also fastest for small networks.
 torch.set_num_threads(1)
-# For worker processes, which start later: otherwise Numba would raise torch's number of threads.
+# Also for worker processes, which start later: otherwise Numba would raise torch's number of threads.
 for _library in ("NUMBA", "OMP", "OPENBLAS"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+numba.core.config.reload_config()  # a plugin of pytest may have imported Numba before
 
 
 COMPILING = ("cli", "docs", "pl", "report", "test_arguments.py", "test_ecosystem.py", "test_fingerprint.py")

@@ -264,6 +264,9 @@ def pretend_gpu() -> Iterator[PretendGpu]:
     with ExitStack() as stack:
         for name, answer in answers.items():
             stack.enter_context(patch.object(torch.cuda, name, answer))
+        # A CUDA build of torch would otherwise ask the driver, which a machine without a GPU lacks.
+        stream = SimpleNamespace(is_capturing=lambda: False)
+        stack.enter_context(patch.object(torch.accelerator, "current_stream", lambda device=None: stream))
         for module in (torch.autograd, torch.autograd.graph, torch._tensor.torch.autograd):
             if hasattr(module, "_engine_run_backward"):
                 stack.enter_context(patch.object(module, "_engine_run_backward", backward))

@@ -59,7 +59,8 @@ def test_an_anndata_contains_all_results(proteins, layer, tmp_path):
 
 @pytest.mark.parametrize("ending", [".h5mu", ".zarr"])
 def test_a_mudata_is_written_unchanged(ending, tmp_path):
-    mdata = make_encoded()
+    make_encoded().write_h5mu(tmp_path / "before.h5mu")
+    mdata = isk.read(tmp_path / "before.h5mu")
     write(mdata, tmp_path / f"encoded{ending}", rna="rna", adt="prot")
     again = isk.read(tmp_path / f"encoded{ending}")
     assert list(again.mod) == ["rna", "prot"]

@@ -55,7 +55,7 @@ def test_report_contains_all_figures(compared):
     measured, mean = (pd.DataFrame(x, **names) for x in compared)
     report = metrics.evaluate_prediction(measured, mean, mean - 1, mean + 1, level=0.68)
     assert list(report.table.index) == list(names["columns"])
-    np.testing.assert_array_equal(report.table["pearson"], metrics.pearson_per_feature(*compared))
+    np.testing.assert_allclose(report.table["pearson"], metrics.pearson_per_feature(*compared))
     assert report.coverage == pytest.approx(report.table["coverage"].mean())
     assert report.rmse == pytest.approx(np.sqrt((report.table["rmse"] ** 2).mean()))
     assert report.to_dict().keys() == {"rmse", "pearson_per_feature", "pearson_per_cell", "coverage"}

@@ -45,6 +45,8 @@ def write(mdata: MuData, path: Path, *, rna: str, adt: str, adt_layer: str | Non
     if path.suffix == ".h5mu":
         mdata.write_h5mu(path)
     elif path.suffix == ".zarr":
+        # mudata 0.4.1 writes the axis that it has read from an .h5mu file, a NumPy integer, as JSON.
+        mdata._axis = int(mdata.axis)
         mdata.write_zarr(path)
     else:
         join_modalities(mdata, rna, adt, adt_layer).write_h5ad(path)
@@ -66,8 +68,9 @@ def join_modalities(mdata: MuData, rna: str, adt: str, adt_layer: str | None = N
 
     Returns
     -------
-    A copy with ``obs``, ``obsm``, ``obsp`` and ``uns`` of the MuData added. RNA entries of the same
-    name are kept with the suffix ``_before_indiseek``. Other modalities are omitted with a warning.
+    A copy with ``obs``, ``obsm``, ``obsp`` and ``uns`` of the MuData added, and the columns of the
+    proteins' ``obs`` with the name of their modality as a prefix. RNA entries of the same name are
+    kept with the suffix ``_before_indiseek``. Other modalities are omitted with a warning.
 
     Examples
     --------
@@ -87,6 +90,9 @@ def join_modalities(mdata: MuData, rna: str, adt: str, adt_layer: str | None = N
     _add(adata.obsm, {f"{key}_{adt}": value for key, value in proteins.obsm.items()})
     own = [column for column in mdata.obs if not (column.startswith(f"{rna}:") and column[len(rna) + 1 :] in adata.obs)]
     _add(adata.obs, {column: mdata.obs[column] for column in own})
+    # mudata 0.3 copies these columns to the MuData, 0.4 does not.
+    theirs = {f"{adt}:{column}": values for column, values in proteins.obs.items() if column not in adata.obs}
+    _add(adata.obs, {column: values for column, values in theirs.items() if column not in adata.obs})
     _add(adata.obsm, {key: value for key, value in mdata.obsm.items() if key not in mdata.mod})
     _add(adata.obsp, dict(mdata.obsp))
     _add(adata.uns, dict(mdata.uns))
