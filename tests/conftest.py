@@ -27,7 +27,10 @@ for _library in ("NUMBA", "OMP", "OPENBLAS"):
 numba.core.config.reload_config()  # a plugin of pytest may have imported Numba before
 
 
-COMPILING = ("cli", "docs", "pl", "report", "test_arguments.py", "test_ecosystem.py", "test_fingerprint.py")
+COMPILING = (
+    *("cli/", "docs/", "pl/", "report/", "test_arguments.py", "test_ecosystem.py", "test_fingerprint.py"),
+    *("io/", "model/test_batches.py", "model/test_remedies.py", "tl/test_transfer.py"),
+)
 """Tests of UMAPs and neighbour graphs, for which Numba compiles functions in each process."""
 
 
@@ -36,7 +39,7 @@ class OneProcessPerFile(LoadFileScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return "compiling" if file.removeprefix("tests/").split("/")[0] in COMPILING else file
+        return "compiling" if file.removeprefix("tests/").startswith(COMPILING) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneProcessPerFile:

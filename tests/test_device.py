@@ -161,6 +161,7 @@ def test_synchronisations_are_counted_and_patches_removed() -> None:
 # Training and analysis
 
 
+@pytest.mark.slow
 def test_auto_selects_the_gpu(gpu: PretendGpu) -> None:
     model = make_model()
     model.train(**SHORT)
@@ -175,8 +176,12 @@ def test_auto_selects_the_gpu(gpu: PretendGpu) -> None:
     [
         ("indiseek", {}),
         pytest.param("indiseek", {"lambda_": "auto"}, marks=pytest.mark.slow),
-        ("indiseek_literal", {}),
-        *((name, {}) for name, method in METHODS.items() if method.model._module_cls is not IndiSeekModule),
+        pytest.param("indiseek_literal", {}, marks=pytest.mark.slow),
+        *(
+            pytest.param(name, {}, marks=pytest.mark.slow)
+            for name, method in METHODS.items()
+            if method.model._module_cls is not IndiSeekModule
+        ),
     ],
 )
 def test_training_agrees_between_gpu_and_cpu(method: str, train: dict[str, Any]) -> None:
@@ -297,16 +302,8 @@ CLOSED_FORMS = (
 """Files with computations once per stage, whose number of iterations depends on the data."""
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        "indiseek",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("indiseek_literal", "factorized_cl", "info_disen", "joint_opt")
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["indiseek", "indiseek_literal", "factorized_cl", "info_disen", "joint_opt"])
 def test_steps_do_not_synchronise(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The number of synchronisations does not depend on the number of steps per epoch."""
     monkeypatch.setattr(_stages, "needs_flow", lambda *_: True)  # the same stages for all data

@@ -162,6 +162,7 @@ def trained() -> IndiSeek:
     return model
 
 
+@pytest.mark.slow
 def test_older_umaps_are_recognised(trained: IndiSeek, tmp_path) -> None:
     mdata = trained.adata
     mdata.obsm["X_umap"] = np.random.default_rng(0).normal(size=(mdata.n_obs, 2))

@@ -36,8 +36,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
 
 
-LIGHT = ("04", "05")
-"""Tutorials without audits and refits, which take most of the time of the others."""
+LIGHT = "05"
+"""A tutorial with short training; the others are run by ``pytest -m slow``."""
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ def auditor(tmp_path):
     return ["--auditor", str(file)]
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs_and_continues_where_it_ended(script, auditor, tmp_path, monkeypatch, capsys):
     output = tmp_path / "out"
     words = ["pbmc_covid", "S1", *TINY, *auditor, "--output", str(output)]

@@ -81,11 +81,13 @@ def fitted(user_file: Path) -> Path:
     It contains ``encoded.h5mu``, ``report`` and ``model``.
     """
     folder = user_file.parent
-    result = run(
-        *("fit", user_file, folder / "encoded.h5mu", "--report", folder / "report", "--save-model", folder / "model"),
-        *("--adt", "prot", "--rna-layer", "counts", "--label-key", "cell_type", "--batch-key", "donor", "--predict"),
-        *("--max-epochs", "3", "--accelerator", "cpu", "--debug"),
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_pipeline, "MapMaker", MapsHere)
+        result = run(
+            *("fit", user_file, folder / "encoded.h5mu", "--report", folder / "report"),
+            *("--save-model", folder / "model", "--adt", "prot", "--rna-layer", "counts", "--label-key", "cell_type"),
+            *("--batch-key", "donor", "--predict", "--max-epochs", "3", "--accelerator", "cpu", "--debug"),
+        )
     assert result.exit_code == 0, result.output
     (folder / "log.txt").write_text(result.output)
     return folder

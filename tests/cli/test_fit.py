@@ -68,6 +68,7 @@ def test_earlier_results_of_scanpy_are_renamed(user_file, fitted):
     assert "obs['leiden_before_indiseek'], obsm['X_umap_before_indiseek']" in (fitted / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_an_earlier_graph_refers_to_its_renamed_matrices(pbmc_small):
     rng = np.random.default_rng(0)
     pbmc_small.obsm["X_indiseek"] = rng.normal(size=(600, 3))
@@ -132,6 +133,7 @@ def test_summary_shows_every_figure(fitted):
     assert "nan" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("maps_here")
 def test_fit_without_report_and_labels(user_file, tmp_path):
     result = run(
@@ -268,6 +270,7 @@ def test_failing_figure_is_a_warning(user_file, tmp_path, monkeypatch):
     assert "in a browser" not in result.output.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("maps_here")
 def test_interrupted_report_keeps_the_cells(user_file, tmp_path, monkeypatch):
     def interrupt(*_, **__):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import mudata
+import pytest
 
 from indiseek_sc import _keys
 
@@ -22,6 +23,7 @@ def test_report_with_model(fitted, tmp_path):
     assert (fitted / "encoded.h5mu").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_report_without_model_lists_missing_results(fitted, tmp_path):
     result = run("report", fitted / "encoded.h5mu", "--output", tmp_path / "r.html", "--label-key", "cell_type")
     assert result.exit_code == 0, result.output

@@ -202,6 +202,7 @@ def test_a_nonlinear_leak_is_found(world):
     assert (world.audit(bent).table["leak_ratio"] > 0.8).all()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not AUDITOR.exists(), reason="no independent auditor (shared/tools/audit.py)")
 def test_agrees_with_an_independent_auditor():
     spec = importlib.util.spec_from_file_location("independent_auditor", AUDITOR)

@@ -52,6 +52,7 @@ def test_labels_are_assigned_to_the_true_modality(known):
     assert (table["information_difference"] <= table["information_upper"]).all()
 
 
+@pytest.mark.slow
 def test_swapping_modalities_swaps_assignments(known):
     refits, labels, found = known
     swapped = {"rna": "adt", "adt": "rna"}

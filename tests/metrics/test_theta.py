@@ -256,6 +256,7 @@ def test_rank_correlation_agrees_with_a_slow_loop(name, statistic):
     np.testing.assert_allclose([row["jackknife_lower"], row["jackknife_upper"]], np.clip(ends, -1, 1), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_means_of_labels_have_intervals():
     values, reference = draw_figures()
     alone = np.append(LABELS, "alone")

@@ -148,6 +148,7 @@ def test_offsets_are_saved_and_taken_over(corrected, tmp_path):
         np.testing.assert_array_equal(other.get_features(modality=name), corrected.get_features(modality=name))
 
 
+@pytest.mark.slow
 def test_offsets_are_estimated_again_in_each_training(handled):
     mdata = handled.copy()
     IndiSeek.setup_mudata(mdata, batch_key="handling")

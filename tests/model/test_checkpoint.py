@@ -138,6 +138,7 @@ def test_training_resumes_after_any_stage_to_the_same_result(tmp_path, monkeypat
             assert_same(whole, model)
 
 
+@pytest.mark.slow
 def test_stage_2_alone_resumes(tmp_path, monkeypatch):
     arguments = {**QUICK, "stages": ("specific",), "lambda_": 3.0}
     first = begin()

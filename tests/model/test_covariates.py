@@ -97,6 +97,7 @@ def test_a_query_may_have_a_new_batch_but_no_new_donor(model, mdata):
         IndiSeek.load_query_data(query, model)
 
 
+@pytest.mark.slow
 def test_a_query_with_one_modality_needs_the_covariates(model, mdata):
     alone = MuData({"adt": mdata["adt"][:30].copy()})
     for column in ("batch", "donor", "age"):

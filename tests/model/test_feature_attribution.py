@@ -219,6 +219,7 @@ def test_contributions_of_raw_values_include_all_genes(counts) -> None:
     assert 0 < table.loc[~used, "magnitude"].mean() < 0.2 * table.loc[used, "magnitude"].mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", ["normalized", "raw"])
 @pytest.mark.parametrize("method", ["decoder_jacobian", "integrated_gradients"])
 def test_chunks_are_small_and_do_not_change_results(counts, method: str, values: str, monkeypatch) -> None:

@@ -61,6 +61,7 @@ def test_unmeasured_proteins_are_named_and_kept(mdata, messages):
     assert set(LACKING) <= set(IndiSeek(cells).get_var_names()["adt"])
 
 
+@pytest.mark.slow
 def test_log_ratios_are_relative_to_proteins_measured_in_all_batches(model, mdata):
     """Compare features with a computation in numpy."""
     transform, (rows, columns) = model.module.transforms["adt"], find_gaps(mdata)
@@ -79,6 +80,7 @@ def test_log_ratios_are_relative_to_proteins_measured_in_all_batches(model, mdat
     np.testing.assert_allclose(features, offsets(found, get_design(model, mdata, np.arange(mdata.n_obs))), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_scale_is_estimated_from_measured_values(model, whole):
     """The scale is close to that of all values if the missing batch is a random sample."""
     complete = fit(whole.copy(), setup={"batch_key": "batch", "exclude": ()}, train={"stages": ("shared",)})

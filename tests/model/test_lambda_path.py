@@ -169,6 +169,7 @@ def test_applied_representations_are_those_that_were_evaluated(fitted, path):
     np.testing.assert_array_equal(applied.table, path.table)
 
 
+@pytest.mark.slow
 def test_auto_chooses_the_first_lambda_within_the_tolerance_and_is_saved(pbmc_small, tmp_path, monkeypatch, capsys):
     tried = []
     train_at = LambdaSearch._train

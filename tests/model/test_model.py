@@ -209,6 +209,7 @@ def test_input_values_and_other_modalities_are_unchanged(pbmc_small):
     assert list(pbmc_small.mod) == ["rna", "adt", "atac"]
 
 
+@pytest.mark.slow
 def test_custom_critics_are_named_in_a_saved_model_and_given_again(pbmc_small, tmp_path):
     independence = {"wide": partial(HSICCritic, bandwidth=6.0), "small": partial(NCECritic, n_hidden=8)}
     model = fit(

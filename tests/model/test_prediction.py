@@ -227,6 +227,7 @@ def draw_linear(n_cells: int = 1500) -> tuple[mudata.MuData, np.ndarray]:
     return mudata.MuData(mods), noise
 
 
+@pytest.mark.slow
 def test_standard_deviations_and_coverage_on_linear_gaussian_cells():
     mdata, noise = draw_linear()
     IndiSeek.setup_mudata(mdata, modalities={"rna_layer": "gex", "adt_layer": "prot"})

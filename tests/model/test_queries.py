@@ -271,6 +271,7 @@ def test_set_up_logs_cells_that_lack_a_modality(_pbmc_covid_once, messages):
     assert line.endswith("The model is trained on the 100 cells with both.")
 
 
+@pytest.mark.slow
 def test_a_real_mosaic(shared_data):
     mdata = mudata.read_h5mu(shared_data / "quickstart_pbmc_mosaic.h5mu")
     model = fit(mdata, train={"held_out": None})

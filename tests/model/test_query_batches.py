@@ -159,6 +159,7 @@ def test_cells_of_known_batches_are_not_changed(cells, reference):
         np.testing.assert_allclose(latents[kind], latent, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"setup": None}, {"batch_offsets": False}, {"one": True}])
 def test_references_with_one_batch_or_without_offsets(cells, settings):
     mdata = cells["reference"][::2].copy()

@@ -46,6 +46,7 @@ def test_a_second_training_starts_from_the_initial_weights(fitted, pbmc_small):
     assert_equal_latents(first, all_latents(model))
 
 
+@pytest.mark.slow
 def test_stage_two_alone_does_not_change_shared_representations(pbmc_small):
     model = fit(pbmc_small)
     before = all_latents(model)
@@ -60,6 +61,7 @@ def test_stage_two_alone_does_not_change_shared_representations(pbmc_small):
     assert model.lambda_ == 1.0
 
 
+@pytest.mark.slow
 def test_stage_two_accepts_zero_epochs(pbmc_small):
     model = fit(pbmc_small, train={"max_epochs": {**FEW, "specific": 0}})
     assert model.stages_ == ["shared", "specific"]
@@ -180,6 +182,7 @@ def test_kernel_terms_alone_train_without_critics(pbmc_small):
     assert np.isfinite(model.get_latent_representation(kind="specific", modality="rna")).all()
 
 
+@pytest.mark.slow
 def test_plan_kwargs_change_one_training_only(fitted, tmp_path):
     model, mdata = fitted
     model.save(str(tmp_path / "model"))
@@ -202,6 +205,7 @@ def test_plan_kwargs_change_one_training_only(fitted, tmp_path):
     assert own.n_critic_steps == 4
 
 
+@pytest.mark.slow
 def test_undertrained_critics_cause_a_warning(fitted, tmp_path):
     model, mdata = fitted
     model.save(str(tmp_path / "model"))

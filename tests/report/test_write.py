@@ -24,6 +24,7 @@ from .conftest import make_audit
 from .page import Page
 
 
+@pytest.mark.slow
 def test_data_and_open_figures_are_restored(with_latents, tmp_path):
     obs, uns, obsm, open_before = (
         with_latents.obs.copy(),
