@@ -88,7 +88,7 @@ def evaluate_factors(
 
 
 def evaluate_features(model: IndiSeek, mdata: MuData, seed: int) -> dict[str, float]:
-    """Return the features that specific representations use and contain (figures 1 and 2).
+    """Return features that specific representations use and contain (paper, figures 1 and 2).
 
     For features made of shared factors alone, of private ones alone, of both, and of none: the
     share of the mean squared Jacobian (use), and the mean R2 of probes (content). Empty

@@ -139,7 +139,7 @@ def correlate(latent: NDArray, score: NDArray) -> NDArray:
 
 
 def pick(latent: NDArray, score: NDArray, labels: NDArray | None = None) -> tuple[int, float]:
-    """Return the dimension that correlates most with a score (within labels), and its sign."""
+    """Return the dimension most correlated with a score (within labels, if any), and its sign."""
     if labels is not None:
         latent, score = subtract_means(latent, labels), subtract_means(score, labels)
     found = correlate(latent, score)
@@ -148,7 +148,7 @@ def pick(latent: NDArray, score: NDArray, labels: NDArray | None = None) -> tupl
 
 
 def evaluate(latent: NDArray, score: NDArray, labels: NDArray, discovery: NDArray, replication: NDArray) -> list[dict]:
-    """Choose a dimension on discovery cells, and evaluate it on replication cells twice."""
+    """Choose a dimension on discovery cells, and evaluate it on others by two criteria."""
     ridge = RidgeCV(np.logspace(-3, 4, 8)).fit(latent[discovery], score[discovery])
     rest = ridge.score(latent[replication], score[replication])
     rows = []

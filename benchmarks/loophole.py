@@ -159,7 +159,7 @@ def report(table: pd.DataFrame, seed: int, seconds: float) -> None:
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
-    """Draw bounds and leak ratios during training (published recipe) and at its end (all)."""
+    """Draw bounds and leaks during training (published recipe) and at its end (all variants)."""
     with plt.rc_context(SLIDES):
         figure, (left, right) = plt.subplots(
             1, 2, figsize=(10.5, 4.2), width_ratios=(1, 1.2), sharey=True, layout="constrained"

@@ -24,7 +24,7 @@ def make_encoded(proteins: tuple[str, ...] = ("CD4", "CD19", "HLA-A,B,C")) -> Mu
     prot = ad.AnnData(np.log1p(generator.poisson(5.0, (20, 3))).astype(np.float32), pd.DataFrame(index=CELLS))
     prot.var_names = list(proteins)
     prot.layers["counts"] = sp.csr_matrix(generator.poisson(5.0, (20, 3)).astype(np.float32))
-    prot.obs["panel"] = "one"
+    prot.obs["panel"], prot.obs["donor"] = "one", ["c", "d"] * 10
     mdata = MuData({"rna": rna, "prot": prot})
     mdata.obs["leiden"] = pd.Categorical(["0", "1"] * 10)
     mdata.obsm["X_indiseek"] = generator.normal(size=(20, 4)).astype(np.float32)
@@ -45,6 +45,7 @@ def test_an_anndata_contains_all_results(proteins, layer, tmp_path):
     assert set(adata.layers) - {None} == {"logs"}  # anndata 0.13 lists X as the layer None
     assert list(adata.obs["donor"]) == ["a", "b"] * 10
     assert {"leiden", "prot:panel"} <= set(adata.obs)
+    assert list(adata.obs["prot:donor"]) == ["c", "d"] * 10
     np.testing.assert_array_equal(adata.obsm["X_indiseek"], mdata.obsm["X_indiseek"])
     assert (adata.obsm["X_umap"] == 1).all()
     assert (adata.obsm["X_umap_before_indiseek"] == 0).all()

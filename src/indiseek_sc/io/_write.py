@@ -91,8 +91,8 @@ def join_modalities(mdata: MuData, rna: str, adt: str, adt_layer: str | None = N
     own = [column for column in mdata.obs if not (column.startswith(f"{rna}:") and column[len(rna) + 1 :] in adata.obs)]
     _add(adata.obs, {column: mdata.obs[column] for column in own})
     # mudata 0.3 copies these columns to the MuData, 0.4 does not.
-    theirs = {f"{adt}:{column}": values for column, values in proteins.obs.items() if column not in adata.obs}
-    _add(adata.obs, {column: values for column, values in theirs.items() if column not in adata.obs})
+    theirs = {f"{adt}:{column}": values for column, values in proteins.obs.items()}
+    _add(adata.obs, {column: values for column, values in theirs.items() if column not in mdata.obs})
     _add(adata.obsm, {key: value for key, value in mdata.obsm.items() if key not in mdata.mod})
     _add(adata.obsp, dict(mdata.obsp))
     _add(adata.uns, dict(mdata.uns))

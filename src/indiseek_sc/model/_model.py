@@ -347,7 +347,7 @@ class IndiSeek(BaseModelClass):
         if exclude is not None and not isinstance(exclude, str):
             setup_method_args["setup_args"]["exclude"] = check_several("exclude", exclude)
         manager = _setup.register(mdata, setup_method_args)
-        # A copy carries the identifier of the original, which scvi-tools would forget.
+        # scvi-tools would forget the original, whose identifier a copy carries.
         known = cls._setup_adata_manager_store.get(manager.adata_uuid)
         if known is not None and known.adata is not mdata:
             mdata.uns[SCVI_UUID] = manager.registry[SCVI_UUID] = str(uuid4())

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
     Draw = Callable[[int, np.random.Generator], Array]
-    """Maps a number of cells and a generator to factors, shape ``(n_cells, n_factors)``."""
+    """Maps a number of cells and a generator to independent factors, ``(n_cells, n_factors)``."""
 
     Mix = Callable[[Array, Array], Array]
     """Maps shared and private factors of cells to noiseless features, ``(n_cells, n_features)``."""
