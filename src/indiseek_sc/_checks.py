@@ -1,4 +1,4 @@
-"""Checks of single arguments; scalars of numpy are accepted like those of Python."""
+"""Checks of single arguments. NumPy scalars are accepted like Python scalars."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def shown(value: Any) -> str:
-    """Return the representation of a value for a message; scalars of numpy as those of Python."""
+    """Return the text of a value for a message; NumPy scalars are shown like Python scalars."""
     return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def is_whole(value: Any) -> bool:
-    """Return whether a value is an integer; integers of numpy count, booleans do not."""
+    """Return whether a value is an integer; NumPy integers count, booleans do not."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
@@ -116,12 +116,12 @@ def check_mapping(argument: str, value: Any) -> dict[Any, Any]:
 
 
 def check_several(argument: str, value: Any) -> list[Any]:
-    """Return a list; a single text becomes a list of one element.
+    """Return a list; a single string becomes a list of one element.
 
     Raises
     ------
     ValueError
-        If the value is neither text nor iterable; the message names the argument.
+        If the value is neither a string nor iterable; the message names the argument.
     """
     if isinstance(value, str):
         return [str(value)]
@@ -136,7 +136,8 @@ def check_name(argument: str, value: Any, existing: Collection[str]) -> str:
     Raises
     ------
     ValueError
-        If the value is not text or not among them; the message names the argument and lists them.
+        If the value is not a string or not in ``existing``; the message names the argument and
+        lists the existing names.
     """
     if not isinstance(value, str):
         raise ValueError(f"{argument} must be one name, but is {shown(value)}. {choices('', list(existing))}")

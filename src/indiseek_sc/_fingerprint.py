@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Place(NamedTuple):
-    """Location of an input of a result: an entry of ``obsm``, a column of ``obs`` or cell names."""
+    """Location of an input of a result: an ``obsm`` entry, an ``obs`` column or the cell names."""
 
     attribute: str
     key: str = ""
@@ -33,6 +33,7 @@ class Place(NamedTuple):
 
 
 CELLS = Place("obs_names")
+"""The names of the cells, which are an input of every result."""
 
 
 def note_inputs(mdata: MuData, key: str, places: Iterable[Place]) -> None:
@@ -47,7 +48,7 @@ def is_noted(mdata: MuData, key: str) -> bool:
 
 
 def find_changed(mdata: MuData, key: str) -> list[Place]:
-    """Return the inputs of the result ``key`` that have changed or disappeared since.
+    """Return the inputs that have changed or disappeared since the result ``key`` was computed.
 
     The list is empty if no fingerprints are stored.
     """
@@ -55,7 +56,7 @@ def find_changed(mdata: MuData, key: str) -> list[Place]:
 
 
 def find_unchanged(mdata: MuData, key: str) -> list[Place]:
-    """Return the inputs of the result ``key`` that are unchanged."""
+    """Return the inputs that are unchanged since the result ``key`` was computed."""
     return [place for place, noted in _read(mdata, key) if take_fingerprint(mdata, place) == noted]
 
 

@@ -28,7 +28,7 @@ MAPS_BEFORE = "indiseek_maps"
 """``uns``: the UMAPs that existed before the representations were written."""
 
 IMPORTANCE = "indiseek_importance"
-"""``uns``: the table of theta by label, with intervals."""
+"""``uns``: the table of theta by label, with confidence intervals."""
 
 RANK_CORRELATION = "indiseek_rank_correlation"
 """``uns``: the table of rank correlations between theta and WNN weights, by representation."""
@@ -61,6 +61,7 @@ THETA_SMOOTHED = "indiseek_theta_smoothed"
 """``obs``: mean of :data:`THETA` over neighbouring cells in the joint representation."""
 
 THETAS = (THETA, THETA_SMOOTHED)
+"""``obs``: theta of single cells, and its mean over neighbouring cells."""
 
 RESULTS = (
     *(f"{IMPORTANCE}{latent}" for latent in ("", "_shared", "_both", "_raw")),
@@ -75,7 +76,7 @@ FACTOR_SHARED = "factor_shared"
 """``obsm``: the true shared factors of a synthetic data set."""
 
 FACTOR_SHARED_SQUARED = "factor_shared_squared"
-"""``obsm``: their standardised squares, which carry no information about the sign."""
+"""``obsm``: standardised squares of the shared factors, which do not depend on their sign."""
 
 
 def factor_private(modality: str) -> str:
@@ -124,7 +125,7 @@ def graph(key: str, matrix: str) -> str:
 
 
 def graph_points(key: str) -> str:
-    """Return the ``obsm`` key of the concatenated embeddings behind the graph ``key``."""
+    """Return the ``obsm`` key of the concatenated embeddings from which a graph was computed."""
     return f"X_{key}"
 
 

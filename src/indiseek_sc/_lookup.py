@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 _N_SHOWN = 20
+"""Number of columns that a message lists before it gives the total."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class ObsColumn:
         return f"{holder}.obs[{self.key!r}]"
 
     def get_values(self, mdata: MuData, cells: pd.Index | None = None) -> pd.Series:
-        """Return the value of each of ``cells``, by default all; missing for cells without one."""
+        """Return the values of ``cells`` (all by default), missing where ``obs`` lacks the cell."""
         cells = mdata.obs_names if cells is None else cells
         values = (mdata if self.modality is None else mdata.mod[self.modality]).obs[self.key]
         if values.index.equals(cells):
@@ -66,8 +67,8 @@ def check_mdata(mdata: object, argument: str = "mdata") -> None:
     """Raise a TypeError if ``mdata``, given as ``argument``, is not a MuData."""
     if not isinstance(mdata, MuData):
         raise TypeError(
-            f"{argument} must be a MuData, but is {type(mdata).__name__}. Give the one with both modalities, to which "
-            f"model.write_latents({argument}) wrote."
+            f"{argument} must be a MuData, but is {type(mdata).__name__}. Give the MuData with both modalities to "
+            f"which model.write_latents({argument}) wrote."
         )
 
 
@@ -214,7 +215,7 @@ def find_labels(mdata: MuData, key: str, argument: str) -> pd.Series:
 
 
 def as_categories(values: pd.Series) -> pd.Series:
-    """Return values as categories of text; 1, 1.0 and "1" are the same category.
+    """Return values as categories named by strings; 1, 1.0 and "1" are the same category.
 
     Missing values stay missing. Only categories that occur are kept, in their given order, or else
     in numerical or alphabetical order.
@@ -231,7 +232,7 @@ def as_categories(values: pd.Series) -> pd.Series:
 
 
 def name_of(value: Any) -> str:
-    """Return the name of a category; whole numbers are written without decimal point."""
+    """Return the name of a category; whole numbers are written without a decimal point."""
     if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral) and float(value).is_integer():
         return str(int(float(value)))
     return str(value)
@@ -267,7 +268,7 @@ def _list_columns(mdata: MuData) -> str:
 
 
 def _some(names: Iterable[str], n_shown: int) -> str:
-    """Return the first names, and their number if there are more."""
+    """Return the first names as text, and the total number if there are more."""
     listed = [str(name) for name in names]
     more = f", ... ({len(listed)} in all)" if len(listed) > n_shown else ""
     return ", ".join(listed[:n_shown]) + more

@@ -1,4 +1,4 @@
-"""Recognition of roles of modalities, and of features that are not proteins, by their names."""
+"""Recognition, by their names, of the roles of modalities and of features that are not proteins."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def find_modalities(mdata: MuData, given: Mapping[Role, str | None], argument: s
             peaks = [name for name in mdata.mod if are_peaks(mdata.mod[name].var_names)]
             about_peaks = f" ({listing(peaks)}: accessible chromatin, not proteins)" if peaks and role == "adt" else ""
             raise ValueError(
-                f"{number} of {_WORDS[role]} among {listing(candidates or mdata.mod)}{about_peaks}, by their names. "
+                f"{number} of {_WORDS[role]} among {listing(candidates or mdata.mod)}{about_peaks}, judging by names. "
                 f"{'Say which' if candidates or not peaks else 'If there is one, name it'}: "
                 f"{argument.format(role=role)}"
             )

@@ -1,4 +1,4 @@
-"""Words for error messages: short lists and near misses."""
+"""Parts of error messages: abbreviated lists, and suggestions of similar names."""
 
 from __future__ import annotations
 

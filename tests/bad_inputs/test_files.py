@@ -106,7 +106,7 @@ CASES: dict[str, tuple[Callable[[Path, Path], Path], Callable[[Path], Any], type
     "settings truncated": (change_file("model.json", lambda x: x[:-100]), load(), ValueError, ["model.json is damaged", "Copy the folder again"]),
     "no settings": (change_file("model.json", lambda x: None), load(), ValueError, ["has no model.json beside it", "a pickle, which could run any code", "train again and save"]),
     "a newer format": (change_settings(format=99, version="9.0"), load(), ValueError, ["model.json was written by indiseek_sc 9.0 in format 99", "pip install -U indiseek_sc"]),
-    "a critic defined by other code": (change_settings(independence="os:system"), load(), ValueError, ["independence: ", "made with custom code, 'os:system'", "give it again by load(..., independence=...)"]),
+    "a critic defined by other code": (change_settings(independence="os:system"), load(), ValueError, ["independence: ", "created with custom code, 'os:system'", "give it again by load(..., independence=...)"]),
     "another critic": (saved, load(independence="hsic"), ValueError, ["independence: ", "but 'hsic' was given"]),
     "damaged data": (change_file("mdata.h5mu", lambda x: b"x"), load(adata=None), ValueError, ["mdata.h5mu cannot be read", "adata=mdata", "adata=False"]),
     "a missing reference": (nothing, lambda path: IndiSeek.load_query_data(draw_cells(40), path), FileNotFoundError, ["model.pt: there is no such file"]),

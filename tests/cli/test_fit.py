@@ -237,7 +237,7 @@ def test_failing_audit_omits_only_the_report(user_file, tmp_path, monkeypatch):
     result = fit_quickly(user_file, tmp_path)
     assert result.exit_code == 0, result.output
     warning = (
-        "warning: The audit, and therefore the report, could not be made: ZeroDivisionError: float division by zero"
+        "warning: The audit, and therefore the report, could not be produced: ZeroDivisionError: float division by zero"
     )
     assert warning in result.output.splitlines()
     assert [file.name for file in tmp_path.iterdir()] == ["out.h5mu"]
@@ -255,7 +255,7 @@ def test_failing_figure_is_a_warning(user_file, tmp_path, monkeypatch):
     result = fit_quickly(user_file, tmp_path)
     assert result.exit_code == 0, result.output
     for what in ("umap.png", "report.html"):
-        assert f"warning: {what} could not be made: ValueError: no such colour" in result.output
+        assert f"warning: {what} could not be produced: ValueError: no such colour" in result.output
     made = {file.name for file in (tmp_path / "figures").iterdir()}
     assert made == {"importance.png", "audit.png", "history.png", "summary.md", "summary.json"}
     assert set(json.loads((tmp_path / "figures" / "summary.json").read_text())["files"]) == made
@@ -285,7 +285,7 @@ def test_refits_yield_information(user_file, tmp_path):
     quick = ("--max-epochs", "1", "--accelerator", "cpu", "--label-key", "cell_type", "--adt", "prot")
     result = run("fit", user_file, tmp_path / "out.h5mu", *quick, "--refits", "4", "--sample-key", "donor")
     assert result.exit_code == 0, result.output
-    assert "could not be made" not in result.output, result.output
+    assert "could not be produced" not in result.output, result.output
     mdata = mudata.read_h5mu(tmp_path / "out.h5mu")
     assert mdata.uns["indiseek_refits"]["sample_key"] == "donor"
     assert mdata.uns["indiseek_importance"]["information_rna"].notna().any()

@@ -223,9 +223,9 @@ def test_custom_critics_are_named_in_a_saved_model_and_given_again(pbmc_small, t
     assert pbmc_small.uns["indiseek"]["settings"]["independence"] == "wide+small"
     pbmc_small.write(tmp_path / "latents.h5mu")
     model.save(str(tmp_path / "model"))
-    with pytest.raises(ValueError, match=r"independence: .* made with custom code, .*HSICCritic\(bandwidth=6.0\)"):
+    with pytest.raises(ValueError, match=r"independence: .* created with custom code, .*HSICCritic\(bandwidth=6.0\)"):
         IndiSeek.load(tmp_path / "model", adata=False)
-    with pytest.raises(ValueError, match=r"independence: .* was made with .*bandwidth=6.0.* but 'hsic' was given"):
+    with pytest.raises(ValueError, match=r"independence: .* was created with .*bandwidth=6.0.* but 'hsic' was given"):
         IndiSeek.load(tmp_path / "model", adata=False, independence="hsic")
     loaded = IndiSeek.load(str(tmp_path / "model"), adata=pbmc_small, independence=independence)
     assert loaded.module.critics["rna"].critics["wide"].bandwidth == 6.0

@@ -124,7 +124,7 @@ def test_the_effect_of_a_new_batch_is_subtracted_and_the_reference_unchanged(cel
     model.write_latents()
     assert np.isfinite(new.obsm[_keys.JOINT]).all()
     assert np.isfinite(model.feature_attribution(modality="adt", max_cells=10)["attribution"]).all()
-    with pytest.raises(ValueError, match=r"made by load_query_data.*IndiSeek\.setup_mudata\(mdata"):
+    with pytest.raises(ValueError, match=r"created by load_query_data.*IndiSeek\.setup_mudata\(mdata"):
         model.train(1)
 
 

@@ -191,7 +191,7 @@ def test_set_up_logs_the_recognised_inputs(messages: pytest.LogCaptureFixture):
         "adt: normalised values in mdata['prot'].layers['logs'] (40 cells, 5 proteins; fractional, none negative, and at most 1.95: "
         "logarithms, such as log1p or Seurat's centred log-ratios): centring, one scale for all." in lines
     )
-    assert "adt: there are counts in mdata['prot'].X, which no adt_layer would use." in lines
+    assert "adt: there are counts in mdata['prot'].X; to use them, leave out adt_layer." in lines
     assert "rna: 1 genes are 0 in all cells: 'g3'." in lines
     messages.clear()
     TinyModel.setup_mudata(mdata, modalities={"rna_layer": "gex", "adt_layer": "prot"})
@@ -360,7 +360,7 @@ def test_a_representation_of_another_width_is_rejected():
     other = make_mdata(seed=1)
     other["rna"].obsm["X_pca"] = np.ones((N_CELLS, 4), np.float32)
     with pytest.raises(
-        ValueError, match=r"obsm\['X_pca'\]: the dimensions .* it has 4, and the model reads 3. Compute"
+        ValueError, match=r"obsm\['X_pca'\]: the dimensions .* there are 4, and the model reads 3. Compute"
     ):
         TinyModel(mdata)._validate_anndata(other)
 
@@ -437,7 +437,7 @@ def test_normalised_values_are_recognised(
     TinyModel.setup_mudata(mdata)
     (line,) = [record.message for record in messages.records if record.message.startswith("adt: normalised")]
     assert reason in line
-    assert "there are counts in mdata['adt'].layers['counts'], which adt_layer='counts' would use" in messages.text
+    assert "there are counts in mdata['adt'].layers['counts']; to use them, give adt_layer='counts'" in messages.text
     assert "there are counts in mdata['adt'].raw" in messages.text
 
 

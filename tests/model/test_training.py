@@ -169,7 +169,7 @@ def test_a_non_finite_loss_ends_the_stage_with_finite_weights(pbmc_small, monkey
         return objective(module, terms) * (float("nan") if len(calls) > 2 else 1.0)
 
     monkeypatch.setattr(IndiSeekModule, "shared_objective", broken)
-    with pytest.warns(UserWarning, match="The loss became nan in epoch 3. The last good weights were kept"):
+    with pytest.warns(UserWarning, match="The loss became nan in epoch 3. The best weights so far were kept"):
         model.train(max_epochs=6, enable_progress_bar=False)
     assert all(torch.isfinite(p).all() for p in model.module.parameters())
     assert np.isfinite(model.get_latent_representation(kind="shared", modality="adt")).all()
@@ -442,7 +442,7 @@ def test_non_finite_representations_end_the_stage_with_finite_weights(value, tra
 
     monkeypatch.setattr(IndiSeekModule, "shared_terms", broken)
     model = IndiSeek(trained.adata, n_shared=4)
-    with pytest.warns(EarlyEndWarning, match="The loss became nan in epoch 3. The last good weights were kept"):
+    with pytest.warns(EarlyEndWarning, match="The loss became nan in epoch 3. The best weights so far were kept"):
         outcome = model.train(max_epochs=6, stages=("shared",), enable_progress_bar=False)
     assert outcome.is_applied
     assert not outcome.is_interrupted

@@ -153,7 +153,7 @@ def test_cautions_name_missed_aims_small_labels_and_versions(page_of_file: Path)
     text = Page(page_of_file).text
     assert "misses an aim (specific: leak ratio): 0.300 (rna), where the aim is ≤ 0.02" in text
     assert "labels of fewer than 15 cells: Erythrocyte, Platelet" in text or "labels of fewer than 15 cells:" in text
-    assert "The representations were written by indiseek_sc 0.0.1; this report was made by indiseek_sc" in text
+    assert "The representations were written by indiseek_sc 0.0.1; this report was created by indiseek_sc" in text
 
 
 def test_a_report_of_a_model_has_all_figures_and_facts(page_of_model: Path):

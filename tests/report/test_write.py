@@ -68,7 +68,7 @@ def test_missing_representations_raise_an_error(pbmc_small, tmp_path):
 
 
 def test_a_missing_folder_of_tables_is_rejected_before_any_computation(with_latents, tmp_path):
-    with pytest.raises(ValueError, match="tables: .*there is no such folder. Make it first"):
+    with pytest.raises(ValueError, match="tables: .*there is no such folder. Create it first"):
         write_report(tmp_path / "report.html", with_latents, tables=tmp_path / "tables")
     assert list(tmp_path.iterdir()) == []
 

@@ -170,7 +170,7 @@ def test_early_stopping(make_module, features, run):
 def test_non_finite_loss_restores_the_last_complete_epoch(make_module, features, run, after, monkeypatch):
     module = make_module()
     break_in_epoch(module, monkeypatch, 2)
-    with pytest.warns(EarlyEndWarning, match="Stage 'stage': The loss became inf in epoch 3. The last good weights"):
+    with pytest.warns(EarlyEndWarning, match="Stage 'stage': The loss became inf in epoch 3. The best weights so far"):
         fit = run(SharedPlan(module, DEFAULT), features, max_epochs=5)
     assert fit.reason.startswith("The loss became inf in epoch 3.")
     assert_equal_weights(module, after(2))
@@ -408,7 +408,7 @@ def test_non_finite_loss_between_validations_restores_validated_weights(
 ):
     module, epochs = make_module(), Epochs()
     break_in_epoch(module, monkeypatch, epoch)
-    with pytest.warns(EarlyEndWarning, match=f"The loss became inf in epoch {epoch + 1}. The last good weights"):
+    with pytest.warns(EarlyEndWarning, match=f"The loss became inf in epoch {epoch + 1}. The best weights so far"):
         fit = run(SharedPlan(module, DEFAULT), features, max_epochs=8, check_val_every_n_epoch=2, callbacks=(epochs,))
     assert epochs.validated == [0, 2, 4][: last_good // 2 + 1]
     assert epochs.trained == 3 * (epoch + 1)  # detected at the end of the epoch
@@ -453,7 +453,7 @@ def test_non_finite_losses_of_critics_and_encoders_are_detected(make_module, pre
 
     monkeypatch.setattr(module, broken, break_once)
     plan = SpecificPlan(module, Optimisation(n_critic_warmup_steps=0), lambda_=1.0, n_steps=6)
-    with pytest.warns(EarlyEndWarning, match="Stage 'stage': The loss became nan in epoch 1. The last good weights"):
+    with pytest.warns(EarlyEndWarning, match="Stage 'stage': The loss became nan in epoch 1. The best weights so far"):
         fit = run(plan, cells, n_extra=2)
     assert fit.n_epochs == 0
     assert_equal_weights(module, before)

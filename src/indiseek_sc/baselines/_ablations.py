@@ -10,8 +10,8 @@ from indiseek_sc.model import IndiSeek
 class IntraModal(IndiSeek):
     """IndiSeek with independence of the *own* instead of the other shared representation.
 
-    An ablation of ours: critics receive :math:`(Z_i, C_i)` instead of :math:`(Z_i, C_{3-i})`;
-    everything else is unchanged, including conditional whitening.
+    This ablation is not from the paper. Critics receive :math:`(Z_i, C_i)` instead of
+    :math:`(Z_i, C_{3-i})`; everything else is unchanged, including conditional whitening.
 
     Parameters
     ----------
@@ -32,8 +32,8 @@ class IntraModal(IndiSeek):
 class NoReconstruction(IndiSeek):
     """IndiSeek without the reconstruction loss of specific representations.
 
-    An ablation of ours: ``lambda_`` is 0 by default; specific representations are still initialised
-    by conditional whitening, and decoders are trained afterwards.
+    This ablation is not from the paper. ``lambda_`` is 0 by default; specific representations are
+    still initialised by conditional whitening, and decoders are trained afterwards.
 
     Parameters
     ----------
@@ -54,8 +54,8 @@ class NoReconstruction(IndiSeek):
 class NoCritics(IndiSeek):
     """IndiSeek without critics.
 
-    An ablation of ours: specific representations are those of conditional whitening, without
-    further training.
+    This ablation is not from the paper. Specific representations are those of conditional
+    whitening, without further training.
 
     Parameters
     ----------
@@ -76,9 +76,10 @@ class NoCritics(IndiSeek):
 class NoIndependence(IndiSeek):
     """IndiSeek without critics and conditional whitening.
 
-    An ablation of ours, an autoencoder conditional on the shared representation: a plain encoder
-    and decoder with two hidden layers each and a standardised representation, with the same shared
-    representations. ``lambda_`` scales the whole loss and affects only the first steps of Adam.
+    This ablation is not from the paper. It is an autoencoder conditional on the shared
+    representation, with a plain encoder and decoder of two hidden layers each, a standardised
+    representation, and the same shared representations. ``lambda_`` scales the whole loss and
+    affects only the first steps of Adam.
 
     Parameters
     ----------

@@ -76,7 +76,8 @@ CLIP_SETTINGS: dict[str, Any] = {
     "keep_least_leak": False,
     "specific_learning_rate": 1e-3,
 }
-"""Stage 1 uses InfoNCE alone from random weights, stage 2 no early stopping."""
+"""Settings with InfoNCE alone and random initial weights in stage 1, and no early stopping in
+stage 2."""
 
 
 class CLIP(IndiSeek):

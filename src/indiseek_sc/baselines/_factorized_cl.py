@@ -80,11 +80,11 @@ class FactorizedCL(IndiSeek):
 
     The original FactorCL trains shared and unique representations together, also with the unique
     ones against the *other* modality, and conditions on augmentations or labels. The adaptation in
-    the paper leaves open the augmentation, the noise (.1 of a standardised representation here),
-    the temperature (.07), and widths and lengths of training. Choices of ours are 16 dimensions,
-    two hidden layers of 256 units, a critic with two layers of 64 units, batches of 128 since the
-    critic evaluates every pair, and five critic steps per step. The critic's InfoNCE is symmetric
-    here and one-sided there.
+    the paper does not specify the augmentation, the noise (here a standard deviation of .1 of the
+    standardised representation), the temperature (here .07), or widths and lengths of training.
+    The remaining settings here are 16 dimensions, two hidden layers of 256 units, a critic with two
+    layers of 64 units, batches of 128 since the critic evaluates every pair, and five critic steps
+    per encoder step. The InfoNCE loss of the critic is symmetric here and one-sided there.
 
     Parameters
     ----------

@@ -134,13 +134,14 @@ class InfoDisen(IndiSeek):
     :meth:`~indiseek_sc.IndiSeek.get_reconstruction` and the joint representation.
 
     Here :math:`\lambda` weights completeness as in all methods of this package; in the source it
-    weights independence, as :math:`2 \log n / \lambda` does here. From the source are losses,
-    temperature, :math:`\kappa`, :math:`\beta = .1`, batches of 256, and cosine decay in step 2.
-    Choices of ours are 16 dimensions instead of 100, two hidden layers of 256 units instead of 512,
-    a learning rate of 1e-3 instead of 1e-4 with fewer steps, early stopping instead of decay in
-    step 1, augmentation in units of each feature's standard deviation (a tenth of the features
-    dropped, noise of a tenth), no augmentation in step 1, constant :math:`\beta` and
-    :math:`\lambda` in training, and shared representations of unit length in step 2 as well.
+    weights independence, as :math:`2 \log n / \lambda` does here. Losses, temperature,
+    :math:`\kappa`, :math:`\beta = .1`, batches of 256, and cosine decay in step 2 are those of the
+    source. The following differs from the source: 16 dimensions instead of 100, two hidden layers
+    of 256 units instead of 512, a learning rate of 1e-3 instead of 1e-4 with fewer steps, early
+    stopping instead of decay in step 1, augmentation in units of each feature's standard deviation
+    (a tenth of the features dropped, noise of a tenth), no augmentation in step 1, constant
+    :math:`\beta` and :math:`\lambda` in training, and shared representations of unit length in
+    step 2 as well.
 
     Parameters
     ----------

@@ -73,16 +73,17 @@ class JointOpt(IndiSeek):
 
     over all encoders and decoders: shared representations also learn to support the decoder, and
     specific representations learn to be independent of shared representations that change during
-    training. The gradient of the independence term does not reach the shared representations. When
-    it did, they became constant in our trial (InfoNCE at chance level), which is independent of
-    everything.
+    training. The gradient of the independence term does not reach the shared representations:
+    with this gradient they became constant in a trial (InfoNCE at chance level), since a constant
+    is independent of everything.
 
     This is an adaptation: the losses are the published ones, with the same corrections as in this
     package (standardised :math:`Z`, both critics, the same training schedule), so that the only
     difference from :class:`~indiseek_sc.IndiSeek` with a plain encoder is that the shared encoders
-    are not frozen. The sources leave widths and lengths of training open; we use 16 dimensions, two
-    hidden layers of 256 units and 100 epochs. Conditional whitening requires fixed shared
-    representations and is not used. The shared and the specific stage cannot be trained separately.
+    are not frozen. The sources do not specify widths and lengths of training; here, they are 16
+    dimensions, two hidden layers of 256 units and 100 epochs. Conditional whitening requires fixed
+    shared representations and is not used. The shared and the specific stage cannot be trained
+    separately.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ LATENT_UMAP_EPOCHS = 200
 """Epochs of the UMAPs of single representations; the joint representation uses the default."""
 
 FEWEST_CELLS = 50
-"""Number of cells for warming up."""
+"""Number of random cells with which UMAP is compiled in advance."""
 
 
 class MapMaker:

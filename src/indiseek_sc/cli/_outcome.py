@@ -1,4 +1,4 @@
-"""Output, errors and exit codes of commands, and outputs that are complete or absent."""
+"""Output, errors and exit codes of commands; output files written completely or not at all."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
 
 
 def in_options(text: str) -> str:
-    """Replace function arguments in a message by options of a command."""
+    """Replace function arguments in a message by the corresponding options of a command."""
     for argument, option in _OPTIONS:
         text = re.sub(argument, option, text)
     return text
@@ -76,7 +76,7 @@ def in_options(text: str) -> str:
 
 @contextmanager
 def or_warned(what: str) -> Iterator[None]:
-    """Turn an error of the block into a warning that ``what`` could not be computed.
+    """Turn an error of the block into a warning that ``what`` could not be produced.
 
     This is for results that are not essential, such as figures.
     """
@@ -85,7 +85,7 @@ def or_warned(what: str) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 (the essential results are complete in any case)
         text = _text_of(error)
         cause = text if text == type(error).__name__ else f"{type(error).__name__}: {text}"
-        warnings.warn(f"{what} could not be made: {cause}", stacklevel=3)
+        warnings.warn(f"{what} could not be produced: {cause}", stacklevel=3)
 
 
 @contextmanager
@@ -243,7 +243,7 @@ def new_folder(path: Path, *, force: bool) -> Iterator[Path]:
 
 
 class Clock:
-    """Prints progress messages with the elapsed time to standard error.
+    """Print progress messages with the elapsed time to standard error.
 
     Attributes
     ----------
@@ -281,7 +281,7 @@ class Clock:
 
 
 class _RelayHandler(logging.Handler):
-    """Passes log messages to a clock."""
+    """Pass log messages to a clock."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()

@@ -125,7 +125,7 @@ def find_covariates(registry: Mapping[str, Any]) -> Covariates:
     """Return the covariates of a registered model."""
     fields = registry["field_registries"]
     place, state = (fields[REGISTRY_KEYS.BATCH_KEY][name] for name in ("data_registry", "state_registry"))
-    key, modality = state["original_key"], place.get("mod_key")  # "mod_key" of earlier versions
+    key, modality = state["original_key"], place.get("mod_key")  # earlier versions stored "mod_key"
     batch, levels = None, {}
     if key != place["attr_key"]:  # without batch_key, a column of zeros was registered
         batch = key if modality is None else f"{modality}:{key}"

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from indiseek_sc.data._source import InputSource
 
 EMPTY = "empty"
+"""Kind of features that are 0 in all cells."""
 
 CELLS_EXPECTED = 15
-"""Expected number of positive cells above which a protein is not 0 in a whole batch by chance."""
+"""Expected number of positive cells above which zeros in a whole batch are not due to chance."""
 
 
 def exclude_named(mdata: MuData, source: InputSource, exclude: Sequence[str]) -> InputSource:

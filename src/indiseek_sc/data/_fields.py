@@ -131,14 +131,14 @@ def check_features(
     is_used
         Mask of features that determine representations, shape ``(n_features,)``; all by default.
     max_missing
-        Fraction of these that may be missing, but not all.
+        Largest fraction of these features that may be missing. At least one must be present.
     is_quiet
         Whether to omit warnings and log messages.
 
     Raises
     ------
     ValueError
-        If more features are missing, or a representation has other dimensions.
+        If a larger fraction of the features is missing, or a representation has other dimensions.
     """
     names, expected = source.get_stored_names(mdata), source.get_feature_names(mdata)
     names = names[~np.isin(names, list(excluded)) & ~source.find_padded(mdata)]
@@ -149,8 +149,8 @@ def check_features(
     extra = names[~np.isin(names, expected)]
     if source.attribute == "obsm" and (is_missing.any() or extra.size):
         raise ValueError(
-            f"{source}: the {word} differ from those of the set-up of the model; it has {names.size:,}, and the model reads "
-            f"{expected.size:,}. Compute the representation as for the model."
+            f"{source}: the {word} differ from those with which the model was set up: there are {names.size:,}, and "
+            f"the model reads {expected.size:,}. Compute the representation as for the model."
         )
     is_lacking = is_missing if is_used is None else is_missing[is_used]
     share = float(is_lacking.mean())

@@ -47,7 +47,7 @@ def fit_transform(transform: FeatureTransform, matrix: Any, rows: np.ndarray, *,
     matrix
         Raw values, shape ``(n_cells, n_input)``: any format that AnnData supports.
     rows
-        Row numbers of the training cells; other rows are not used.
+        Row numbers of the training cells, shape ``(n_rows,)``; other rows are not used.
     seed
         Seed of the sample of cells on which highly variable genes are selected, if there are more
         than 20,000, and of the held-out cells on which components are tested.
@@ -59,7 +59,7 @@ def fit_transform(transform: FeatureTransform, matrix: Any, rows: np.ndarray, *,
     """
     rows = np.sort(np.asarray(rows))
     if rows.size == 0:
-        raise ValueError("rows: a transform cannot be fitted on no cells.")
+        raise ValueError("rows: a transform cannot be fitted without cells.")
     if matrix.shape[1] != transform.n_input:
         raise ValueError(f"matrix: it has {matrix.shape[1]:,} columns, but the transform reads {transform.n_input:,}.")
     matrix = as_row_major(matrix)
@@ -243,8 +243,8 @@ def _choose_genes(
         sc.pp.log1p(sample)
     elif (lowest := sample.X.min()) < 0 or (highest := sample.X.max()) > LARGEST_LOG:
         raise ValueError(
-            f"n_top_genes needs counts or log-normalised values, but there is {lowest if lowest < 0 else highest:g}. "
-            "Select genes beforehand instead."
+            "n_top_genes needs counts or log-normalised values, but the data contain "
+            f"{lowest if lowest < 0 else highest:g}. Select genes beforehand instead."
         )
     table = sc.pp.highly_variable_genes(sample, flavor="seurat", n_top_genes=transform.n_features, inplace=False)
     rank = np.argsort(-table["dispersions_norm"].fillna(-np.inf).to_numpy(), kind="stable")
@@ -264,7 +264,8 @@ def _fit_components(
     if transform.choose_components:
         n_kept = count_reproducible(read, *sizes, n_kept, seed=seed)
     mean, components, variances = principal_components(read(), *sizes, n_kept)
-    # A common factor gives the first component unit standard deviation and keeps all ratios.
+    # A common factor scales the first component to a standard deviation of 1 and keeps the ratios
+    # of the standard deviations of all components.
     weights = np.zeros((transform.n_features, transform.n_output))
     weights[:, : variances.size] = components / np.sqrt(variances[:1])
     return weights, mean @ weights

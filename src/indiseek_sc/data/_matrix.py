@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scvi.indiseek_sc")
 
 N_VALUES = 2**22
-"""Number of values held densely at a time: 16 MiB of float32."""
+"""Number of values held in dense form at a time: 16 MiB of float32."""
 
 
 def as_readable(matrix: Any) -> Any:
@@ -65,7 +65,8 @@ class MatchedMatrix:
     rows
         Row of ``matrix`` for each row, -1 for none, shape ``(n_rows,)``; unchanged rows by default.
     columns
-        Column of ``matrix`` for each column, likewise, shape ``(n_columns,)``.
+        Column of ``matrix`` for each column, -1 for none, shape ``(n_columns,)``; unchanged columns
+        by default.
     has_gaps
         Mask of columns that may be NaN where a batch did not measure them, shape ``(n_columns,)``;
         none by default.
@@ -119,7 +120,8 @@ class MatchedMatrix:
         return part
 
     def _take(self, rows: np.ndarray) -> Any:
-        places, inverse = np.unique(rows.clip(min=0), return_inverse=True)  # files need ascending rows
+        # Rows of files must be read in ascending order.
+        places, inverse = np.unique(rows.clip(min=0), return_inverse=True)
         part, is_lacking = self.matrix[places][inverse], rows < 0
         if not is_lacking.any():
             return part
@@ -146,7 +148,7 @@ def find_missing(matrix: Any) -> np.ndarray | None:
 
 
 def rows_at_once(n_columns: int) -> int:
-    """Return the number of rows with ``n_columns`` columns that may be dense at a time."""
+    """Return the number of rows of ``n_columns`` values to hold in dense form at a time."""
     return max(1, N_VALUES // max(1, n_columns))
 
 
@@ -232,10 +234,10 @@ def iterate_blocks(matrix: Any) -> Iterator[tuple[int, int, Any]]:
 
 
 LARGEST_DOUBLE = 6_000
-"""Largest number of features for a covariance in double precision."""
+"""Largest number of features for which the covariance is computed in double precision."""
 
 LARGEST_DENSE = 2_000
-"""Largest size of a matrix for a dense eigensolver; beyond, an iterative one is used."""
+"""Largest number of rows for a dense eigensolver; for more, an iterative one may be used."""
 
 SMALLEST_RATIO = 1e-6
 """Ratio to the variance of the first component below which components are rounding errors."""
@@ -305,8 +307,8 @@ def _scatter(chunks: Iterable[torch.Tensor], n_features: int) -> tuple[np.ndarra
     if n_features > LARGEST_DOUBLE:
         dtype = np.float32
         logger.info(
-            f"PCA over all {n_features:,} genes takes {4 * n_features**2 / 2**30:.1f} GiB and some minutes; "
-            "n_top_genes=2000 is faster and common."
+            f"PCA over all {n_features:,} genes takes {4 * n_features**2 / 2**30:.1f} GiB and several minutes; "
+            "n_top_genes=2000 is faster and is the usual choice."
         )
     n_cells, total, gram = 0, np.zeros(n_features), np.zeros((n_features, n_features), dtype)
     for chunk in chunks:
@@ -342,8 +344,8 @@ def _leading_eigenpairs(matrix: np.ndarray, n: int) -> tuple[np.ndarray, np.ndar
 def _solve(matrix: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     size = matrix.shape[0]
     if size > LARGEST_DENSE and n < size // 10:
-        # As exact as the dense solver, and three times as fast for 4,000 features. The fixed start
-        # makes it reproducible.
+        # The iterative solver is as exact as the dense one, and three times as fast for 4,000
+        # features. The fixed starting vector makes the result reproducible.
         start = np.random.default_rng(0).normal(size=(size,)).astype(matrix.dtype)
         with suppress(ArpackError):  # for matrices of very low rank
             return eigsh(matrix, k=n, v0=start)

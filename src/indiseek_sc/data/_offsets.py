@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CELLS_PER_STATE = 30
+"""Number of training cells required for each state, on average."""
+
 MOST_ROUNDS = 20
+"""Largest number of iterations of a fit that alternates between states and offsets."""
 
 PRIOR_CELLS = 20.0
-"""Strength of shrinkage, as a number of pseudo-cells without offset."""
+"""Strength of shrinkage, as a number of pseudo-cells without an offset."""
 
 
 def fit_offsets(features: Sequence[np.ndarray], design: np.ndarray, *, seed: int) -> list[Offsets]:
@@ -123,7 +126,7 @@ def fit_added_offset(features: Sequence[np.ndarray], states: Sequence[np.ndarray
     As in :func:`fit_offsets`, but with fixed states, so that cells of other batches are not
     affected: each cell is assigned to the nearest state, and the offset, common to all states, is
     the mean difference from the states, with the same shrinkage; both steps alternate. The fit is
-    started without offset and from the difference in means, and the better one is kept.
+    started without an offset and from the difference in means, and the better one is kept.
 
     Parameters
     ----------
@@ -154,7 +157,7 @@ def fit_added_offset(features: Sequence[np.ndarray], states: Sequence[np.ndarray
             offset = (x - centers[labels]).sum(axis=0) / (len(x) + PRIOR_CELLS)
         return float(((x - offset - centers[labels]) ** 2).sum()), offset
 
-    # Features have mean 0 over the training cells.
+    # Features have mean 0 over the training cells, so x.mean is the difference in means.
     best = min((run(start) for start in (np.zeros(x.shape[1]), x.mean(axis=0))), key=lambda result: result[0])[1]
     return _split_modalities(best, features, scales)
 

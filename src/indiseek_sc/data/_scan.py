@@ -26,14 +26,14 @@ TOLERANCE = 1e-3
 
 @dataclass
 class InvalidValues:
-    """Invalid values.
+    """Number and locations of invalid values of one kind.
 
     Parameters
     ----------
     count
         Number of invalid values.
     first
-        Row, column and value of the first ones.
+        Row, column and value of the first invalid values.
     """
 
     count: int = 0

@@ -34,7 +34,7 @@ ENOUGH_CELLS = 1_000
 """Number of held-out cells after which no further folds are evaluated."""
 
 MANY_CELLS = 10_000
-"""Number of cells from which on all components are kept."""
+"""Number of training cells from which all components are kept."""
 
 
 def counting_noise(transform: FeatureTransform, matrix: Any, rows: np.ndarray) -> torch.Tensor:
@@ -52,7 +52,7 @@ def counting_noise(transform: FeatureTransform, matrix: Any, rows: np.ndarray) -
     matrix
         Counts, shape ``(n_cells, n_input)``.
     rows
-        Row numbers.
+        Row numbers of the cells to use, shape ``(n_rows,)``.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def count_reproducible(
 
 
 def _some(chunks: Iterable[torch.Tensor], is_chosen: np.ndarray) -> Iterator[torch.Tensor]:
-    """Yield the chosen cells."""
+    """Yield the chosen cells of each chunk that contains any."""
     start = 0
     for z in chunks:
         chosen = is_chosen[start : start + len(z)]

@@ -102,7 +102,7 @@ class InputSource:
         return {batch: lacking for batch, lacking in found.items() if lacking}
 
     def find_gaps(self, batch: str | None = None) -> np.ndarray:
-        """Return the mask of features not measured by ``batch``, or by any, ``(n_features,)``."""
+        """Return the mask of features that ``batch``, or any batch, lacks, ``(n_features,)``."""
         lacking = [name for of_batch, names in self.gaps.items() if batch in (None, of_batch) for name in names]
         return np.isin(self.features or (), lacking)
 
@@ -122,7 +122,7 @@ class InputSource:
         return var[_keys.PADDED].to_numpy(dtype=bool)
 
     def get_cell_names(self, mdata: MuData) -> pd.Index:
-        """Return the names of cells of the modality, ``(n_cells,)``, a subset of ``mdata``."""
+        """Return the names of cells of the modality, ``(n_cells,)``, a subset of all cells."""
         return mdata.obs_names if self.is_top_level else mdata.mod[self.modality].obs_names
 
     def get_feature_names(self, mdata: MuData) -> np.ndarray:
@@ -247,7 +247,7 @@ def relocate_source(mdata: MuData, source: InputSource) -> InputSource:
     Raises
     ------
     ValueError
-        If it does not.
+        If the location differs.
     """
     is_obsm = source.attribute == "obsm"
     layer, obsm_key = (None, source.key) if is_obsm else (source.key, None)

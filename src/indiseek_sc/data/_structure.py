@@ -1,4 +1,4 @@
-"""Checks of the structure of a MuData: names, order and pairing of cells, sizes of modalities."""
+"""Checks of the structure of a MuData: names, order and pairing of cells; modality sizes."""
 
 from __future__ import annotations
 

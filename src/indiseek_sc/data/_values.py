@@ -99,7 +99,7 @@ def examine_values(
 
 
 def _check_type(mdata: MuData, source: InputSource, values: Any) -> None:
-    """Check that an array contains real numbers; an error lists the first other values."""
+    """Check that an array contains real numbers; an error lists the first values that are not."""
     matrix = values.to_numpy() if isinstance(values, pd.DataFrame) else values
     if not isinstance(matrix, np.ndarray) or matrix.dtype.kind in "fiub":
         return
@@ -190,17 +190,17 @@ def _describe_normalization(source: InputSource, scan: ValueScan) -> str:
 
 
 def find_counts(mdata: MuData, source: InputSource) -> dict[str, str]:
-    """Return other locations of counts in a modality, and the arguments that select them."""
+    """Return other locations of counts in a modality, and instructions to use each of them."""
     adata, argument = mdata.mod[source.modality], f"{source.role}_layer"
     places = {
-        f"layers[{name!r}]": (values, f"{argument}={name!r}")
+        f"layers[{name!r}]": (values, f"give {argument}={name!r}")
         for name, values in adata.layers.items()
         if name not in (None, source.key)  # anndata 0.13 lists X there, under None
     }
     if source.attribute != "X":
-        places["X"] = (adata.X, f"no {argument}")
+        places["X"] = (adata.X, f"leave out {argument}")
     if adata.raw is not None:
-        places["raw"] = (adata.raw.X, f"a copy in a layer, and its name as {argument}")
+        places["raw"] = (adata.raw.X, f"copy them to a layer, and give its name as {argument}")
     found = {}
     for place, (values, use) in places.items():
         with suppress(TypeError):  # unsupported type

@@ -42,7 +42,7 @@ def pbmc_covid() -> MuData:
       ``cond_group`` (severe, healthy), ``Age_interval`` (below 60 years or not), and ``cohort``
       (other names of the batches).
 
-    23 names, such as ``CD14``, are those of both a gene and a protein: names are unique within each
+    Genes and proteins have 23 names in common, such as ``CD14``: names are unique within each
     modality only.
 
     Raises

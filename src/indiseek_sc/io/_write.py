@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 BEFORE = "before_indiseek"
-"""Suffix of an existing entry whose name is needed for a result."""
+"""Suffix under which an existing entry is kept if a result has the same name."""
 
 
 def write(mdata: MuData, path: Path, *, rna: str, adt: str, adt_layer: str | None = None) -> None:
@@ -82,7 +82,7 @@ def join_modalities(mdata: MuData, rna: str, adt: str, adt_layer: str | None = N
     proteins = mdata.mod[adt]
     values = proteins.X if adt_layer is None else proteins.layers[adt_layer]
     names = proteins.var_names.astype(str)
-    if any("/" in name for name in names):  # separates groups in HDF5
+    if any("/" in name for name in names):  # a slash separates groups in HDF5
         adata.uns["protein_names"] = names.to_numpy()
     else:
         values = pd.DataFrame(values.toarray() if hasattr(values, "toarray") else values, adata.obs_names, names)

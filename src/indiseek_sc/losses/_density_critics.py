@@ -17,7 +17,7 @@ LOG_VARIANCE_LIMIT = 8.0
 class GaussianCritic(PairCritic):
     r"""Estimate the dependence by vCLUB with a diagonal Gaussian as the variational density.
 
-    vCLUB is an estimator of [1]_.
+    vCLUB was proposed in [1]_.
 
     .. math::
 
@@ -116,7 +116,7 @@ class GaussianCritic(PairCritic):
 class LeaveOneOutCritic(GaussianCritic):
     r"""Estimate the dependence by L1Out with the Gaussian density of :class:`GaussianCritic`.
 
-    L1Out is a bound of [1]_.
+    L1Out is one of the bounds in [1]_.
 
     .. math::
 
@@ -183,7 +183,7 @@ LOG_SCALE_LIMIT = 4.0
 class FullGaussianCritic(PairCritic):
     r"""Estimate the dependence by vCLUB with a Gaussian density of full covariance.
 
-    vCLUB is an estimator of [1]_.
+    vCLUB was proposed in [1]_.
 
     For :math:`q(z|c) = N(\mu(c), \Sigma(c))` the precision is parameterised as
     :math:`A(c)^\top A(c)` with a lower-triangular :math:`A(c)` (modified Cholesky decomposition
@@ -287,7 +287,7 @@ class FullGaussianCritic(PairCritic):
 class MixtureCritic(PairCritic):
     r"""Estimate the dependence by vCLUB with a mixture density network as :math:`q`.
 
-    vCLUB is an estimator of [1]_, and the network is that of [2]_.
+    vCLUB was proposed in [1]_, and mixture density networks in [2]_.
 
     .. math::
 

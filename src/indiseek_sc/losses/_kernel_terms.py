@@ -82,7 +82,8 @@ class HSICCritic(IndependenceCritic):
 
     with Gaussian kernels [1]_ and the unbiased estimator of [2]_. The term has no parameters, so it
     needs no training. A value of 1 is complete dependence; the value is not in nats, so lambda has
-    another scale than with critics in nats. The cost of a batch grows with the square of its cells.
+    another scale than with critics in nats. The cost of a batch grows with the square of the number
+    of its cells.
 
     Gaussian kernels are characteristic, so any dependence is detected with enough cells. With one
     bandwidth :math:`h` for all dimensions, however, the value mainly reflects broad dependence of
@@ -152,7 +153,7 @@ class HSICCritic(IndependenceCritic):
 class DistanceCorrelationCritic(IndependenceCritic):
     r"""Measure the dependence by the squared distance correlation with bias correction.
 
-    The correlation is that of [1]_, and its correction that of [2]_.
+    Distance correlation was proposed in [1]_, and its bias correction in [2]_.
 
     .. math::
 
@@ -162,8 +163,8 @@ class DistanceCorrelationCritic(IndependenceCritic):
     with Euclidean distances within the batch. The square is used because the gradient of the root
     is infinite at independence, and the correction because the plain estimate is well above 0
     there. The term has neither parameters nor a bandwidth. The value is not in nats, so lambda has
-    another scale than with critics in nats. The cost of a batch grows with the square of its
-    cells.
+    another scale than with critics in nats. The cost of a batch grows with the square of the number
+    of its cells.
 
     With enough cells any dependence is detected. Distance correlation is HSIC with a
     distance-induced kernel [3]_, in which distant cells have the largest weight: it is most
@@ -221,7 +222,7 @@ def _distances(values: Tensor) -> Tensor:
 class OrthogonalityCritic(IndependenceCritic):
     r"""Measure linear dependence by the orthogonality term of DisentangledSSL.
 
-    The term is that of [1]_.
+    The term was proposed in [1]_.
 
     .. math::
 

@@ -14,7 +14,7 @@ from indiseek_sc.nn import make_mlp
 class NCECritic(PairCritic):
     r"""Estimate the dependence by NCE-CLUB with a separable score :math:`u(z)^\top v(c)`.
 
-    NCE-CLUB is a bound of [1]_.
+    NCE-CLUB was proposed in [1]_.
 
     The networks :math:`u` and :math:`v` are trained by symmetric InfoNCE. The bound is
 
@@ -93,7 +93,7 @@ LARGEST_BLOCK = 2**18
 class ConcatenatedNCECritic(PairCritic):
     """Estimate the dependence by NCE-CLUB with a network :math:`f(z,c)` on concatenated pairs.
 
-    NCE-CLUB is a bound of [1]_.
+    NCE-CLUB was proposed in [1]_.
 
     The loss and the bound are those of :class:`NCECritic`. Since :math:`f` need not be a product
     of embeddings, it can represent sharper dependence with fewer units, but each pair of the batch
@@ -169,7 +169,7 @@ SMALLEST_VARIANCE = 1e-12
 """Variance below which a column of the condition is treated as constant and ignored."""
 
 SMALLEST_SHARE = 1e-6
-"""Unexplained share of the variance of an exact prediction, which keeps the bound finite."""
+"""Share added to the unexplained variance, which keeps the bound of an exact prediction finite."""
 
 
 class AdversarialCritic(PairCritic):

@@ -10,7 +10,7 @@ from torch import Tensor
 def info_nce(first: Tensor, second: Tensor, log_scale: Tensor, is_compared: Tensor | None = None) -> Tensor:
     r"""Return the symmetric InfoNCE loss of paired representations, in the form of CLIP.
 
-    InfoNCE is a bound of [1]_, and its symmetric form that of [2]_.
+    InfoNCE was proposed in [1]_; its symmetric form is that of CLIP [2]_.
 
     With :math:`s_{ij} = e^{\alpha} \cos(a_i, b_j)`,
 

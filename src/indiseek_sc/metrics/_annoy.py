@@ -290,7 +290,8 @@ def _push(
 ) -> None:
     """Insert a node into a heap of ``size`` nodes.
 
-    The first node of the heap is the one that lies farthest on the right side of its planes.
+    The first node of the heap is the one with the largest margin: the smallest distance of the cell
+    from the planes above the node, negative where the cell lies on the other side of a plane.
     """
     i = size
     while i > 0:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 _MIN_TRAINING_CELLS = 16
+"""Smallest number of cells on which probes are fitted."""
 
 
 def audit(
@@ -59,7 +60,7 @@ def audit(
       subtracting ``r2_shared`` from both;
     - ``foscttm`` and ``recall@10`` of the two shared representations.
 
-    For figures that reward information in a representation (sufficiency, complete, gain), noise of
+    For measures that reward information in a representation (sufficiency, complete, gain), noise of
     5 % of the standard deviation of its widest direction is added first, so that information on a
     negligible scale does not count. For the leak, every direction is used at full strength. A ratio
     is NaN if its denominator is below 0.02.
@@ -74,7 +75,8 @@ def audit(
         By modality, its representations, shape ``(n_cells, n_latent)``. The two shared
         representations have the same width.
     train, test
-        Row numbers of the cells on which probes are fitted and evaluated; they must not overlap.
+        Row numbers of the cells on which probes are fitted and evaluated, shapes ``(n_train,)`` and
+        ``(n_test,)``; they must not overlap.
     decoded
         By modality, the model's own reconstruction from (Z, C) alone, shape
         ``(n_cells, n_decoded)``. It is an additional input of the probes of ``r2_both``: whatever a
@@ -90,7 +92,7 @@ def audit(
 
     Returns
     -------
-    The figures, which can be printed with their targets.
+    The measures, which can be printed with their targets.
 
     Raises
     ------
@@ -118,7 +120,7 @@ class SpecificAuditor:
 
     Probes that depend on features and shared representations alone are fitted once. All specific
     representations are evaluated with the same noise and by probes of the same seed, so that their
-    figures can be compared.
+    measures can be compared.
 
     Parameters
     ----------
@@ -162,9 +164,9 @@ class SpecificAuditor:
     def __call__(
         self, specific: Mapping[str, ArrayLike], decoded: Mapping[str, ArrayLike] | None = None
     ) -> pd.DataFrame:
-        """Return the figures of ``specific``, one row for each modality.
+        """Return the measures of ``specific``, one row for each modality.
 
-        These are the figures of :func:`audit` that depend on it, and ``leak_ratio_se``, the
+        These are the measures of :func:`audit` that depend on it, and ``leak_ratio_se``, the
         standard error of ``leak_ratio`` over test cells for fixed probes.
         """
         modalities = _gather(self.features, self.shared, specific, decoded)
@@ -182,7 +184,7 @@ class SpecificAuditor:
         *,
         max_retrieval: int = 4000,
     ) -> AuditReport:
-        """Return the complete audit, including the figures of the shared representations.
+        """Return the complete audit, including the measures of the shared representations.
 
         Parameters
         ----------
@@ -282,32 +284,32 @@ AUDIT_FIGURES: dict[str, tuple[str, str]] = {
     "complete": ("1 is best", "r2_both relative to r2_best"),
     "gain": ("1 is best", "what Z adds to C, relative to the most that it could add"),
 }
-"""For each figure of one modality, its target and its meaning; C is shared, Z is specific."""
+"""For each measure of one modality, its target and its meaning; C is shared, Z is specific."""
 
 AUDIT_PAIR_FIGURES: dict[str, tuple[str, str]] = {
     "foscttm": ("0 is best, 0.5 is chance", "share of cells closer to a cell's C than its own partner"),
     "recall@10": ("1 is best", "share of cells whose partner is among their 10 nearest"),
 }
-"""The same for the figures of both modalities together."""
+"""Target and meaning of each measure of both modalities together."""
 
 _NOT_A_NUMBER = "A dash stands where the denominator of a ratio is too small for the ratio to be meaningful."
 
 
 @dataclass(frozen=True, eq=False)
 class AuditReport:
-    """Figures of an audit on held-out cells; printing it lists them with their targets.
+    """Measures of an audit on held-out cells; printing it lists them with their targets.
 
     Attributes
     ----------
     table
-        One row for each modality, one column for each figure; the printed report explains them. NaN
-        where the denominator of a ratio is too small.
+        One row for each modality, one column for each measure; the printed report explains them.
+        NaN where the denominator of a ratio is too small.
     pair
-        Figures of both shared representations together: ``foscttm`` and ``recall@10``.
+        Measures of both shared representations together: ``foscttm`` and ``recall@10``.
     n_train, n_test
         Number of cells on which the probes were fitted and evaluated.
     n_retrieval
-        Number of test cells for the figures in ``pair``.
+        Number of test cells for the measures in ``pair``.
 
     Examples
     --------
@@ -327,7 +329,7 @@ class AuditReport:
     n_retrieval: int
 
     def to_dict(self) -> dict[str, float]:
-        """Return all figures as a flat mapping, with keys such as ``"rna.leak_ratio"``.
+        """Return all measures as a flat mapping, with keys such as ``"rna.leak_ratio"``.
 
         Examples
         --------
@@ -358,14 +360,14 @@ class AuditReport:
         return f"Audit on {self.n_test:,} held-out cells, by probes fitted on {self.n_train:,} others"
 
     def _shown(self) -> pd.DataFrame:
-        """Return figures as rows, with columns for modalities, target and meaning."""
+        """Return measures as rows, with columns for modalities, target and meaning."""
         shown = self.table.T.map("{:.3f}".format).replace("nan", "-")
         shown["target"] = [AUDIT_FIGURES[figure][0] for figure in shown.index]
         shown["meaning"] = [AUDIT_FIGURES[figure][1] for figure in shown.index]
         return shown
 
     def _notes(self) -> list[str]:
-        """Return the figures of the pair, and an explanation of dashes if there are any."""
+        """Return the measures of the pair, and an explanation of dashes if there are any."""
         notes = [
             f"{name} {value:.3f} ({AUDIT_PAIR_FIGURES[name][0]}): {AUDIT_PAIR_FIGURES[name][1]}, of {self.n_retrieval:,}"
             for name, value in self.pair.items()

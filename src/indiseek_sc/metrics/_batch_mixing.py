@@ -38,8 +38,8 @@ def batch_mixing(
     n_neighbors
         Number of neighbours of a cell; fewer if a label has too few cells.
     minimum_cells
-        Labels of fewer cells are left out, and so are labels of which fewer than two batches have
-        ``n_neighbors`` cells.
+        Labels of fewer cells are left out, and so are labels of which fewer than two batches
+        contain ``n_neighbors`` cells.
     n_permutations
         Number of permutations of the batches within each label; the smallest p-value is
         ``1 / (1 + n_permutations)``.
@@ -50,9 +50,9 @@ def batch_mixing(
     -------
     A row for each label: ``n_cells``; ``n_batches``, the number of batches with cells of this
     label; ``same_batch``, the mean share of neighbours from the same batch; ``by_chance``, its
-    expectation if batches are mixed; ``excess``, the difference of both over ``1 - by_chance``,
+    expectation if batches are mixed; ``excess``, their difference divided by ``1 - by_chance``,
     which is 1 if batches are separate; ``p``, a one-sided permutation p-value; and ``p_adjusted``,
-    adjusted over labels after Benjamini and Hochberg [1]_.
+    adjusted over labels by the method of Benjamini and Hochberg [1]_.
 
     Raises
     ------

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def cluster_agreement(clusterings: Mapping[str, ArrayLike]) -> pd.DataFrame:
     """Compute the agreement of every pair of clusterings.
 
-    Figures are the adjusted Rand index (ARI) and the normalised mutual information (NMI).
+    The measures are the adjusted Rand index (ARI) and the normalised mutual information (NMI).
 
     Both are 1 for identical clusterings; for independent ones ARI is 0 on average and NMI is
     slightly above 0. Only compare clusterings with equal numbers of clusters. The functions are
@@ -29,9 +29,10 @@ def cluster_agreement(clusterings: Mapping[str, ArrayLike]) -> pd.DataFrame:
     on clusters that it computes itself, by k-means or at the resolution that agrees best with the
     labels, and never between two representations.
 
-    A clustering may be given several times, once for each random seed of the algorithm. Figures are
-    then means over seeds, and there is a row for each clustering compared with itself across seeds:
-    a representation cannot be expected to agree better with another one than with itself.
+    A clustering may be given several times, once for each random seed of the algorithm. The
+    measures are then means over seeds, and there is a row for each clustering compared with itself
+    across seeds: a representation cannot be expected to agree better with another one than with
+    itself.
 
     Parameters
     ----------

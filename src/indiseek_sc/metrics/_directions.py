@@ -27,7 +27,8 @@ def through_floor(
     latent
         Any representation of the cells, shape ``(n_cells, n_dimensions)``.
     train
-        Row numbers of the cells that determine the axes and the scale of the noise.
+        Row numbers of the cells that determine the axes and the scale of the noise, shape
+        ``(n_train,)``.
     rng
         Generator of the noise.
 
@@ -55,7 +56,7 @@ def flat_directions(latent: NDArray[np.floating], train: NDArray[np.intp]) -> ND
     latent
         Any representation of the cells, shape ``(n_cells, n_dimensions)``.
     train
-        Row numbers of the cells that determine directions and scales.
+        Row numbers of the cells that determine directions and scales, shape ``(n_train,)``.
 
     Returns
     -------
@@ -81,7 +82,7 @@ def _principal_directions(
     Also returns the standard deviation of the training cells along each axis.
     """
     centred = latent.astype(np.float64) - latent[train].mean(axis=0, dtype=np.float64)
-    # A constant representation has no width, but rounding could give it one.
+    # A constant representation has a standard deviation of 0, but rounding could make it positive.
     if np.ptp(latent[train], axis=0).max() == 0:
         return centred, np.zeros(latent.shape[1])
     turned = PCA(random_state=0).fit(centred[train]).transform(centred)

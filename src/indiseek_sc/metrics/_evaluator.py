@@ -43,7 +43,7 @@ class Cells(NamedTuple):
 class Evaluator:
     """Evaluator of the representations of one modality.
 
-    The figures are those of :func:`indiseek_sc.metrics.audit`. Probes that depend on features and
+    The measures are those of :func:`indiseek_sc.metrics.audit`. Probes that depend on features and
     shared representations alone are fitted only once.
 
     Parameters
@@ -94,7 +94,7 @@ class Evaluator:
 
     @cached_property
     def shared_figures(self) -> dict[str, float]:
-        """Return figures of the shared representation, without ``agreement_flat``.
+        """Return measures of the shared representation, without ``agreement_flat``.
 
         The latter equals ``leak_max`` of the other modality.
         """

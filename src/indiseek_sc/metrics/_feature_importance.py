@@ -57,8 +57,8 @@ def mean_squared_jacobian(encode: Encode, inner: Tensor, components: Tensor | No
     Parameters
     ----------
     encode
-        Function that maps inputs of some cells, and the slice of all cells that these are, to their
-        representation.
+        Function that maps inputs of some cells, and the slice of these cells among all cells, to
+        their representation.
     inner
         Input of ``encode``, shape ``(n_cells, n_inner)``.
     components
@@ -169,7 +169,7 @@ def probe_r2(
 ) -> FeatureImportance:
     """Compute the held-out R2 of each feature, predicted from a representation.
 
-    All features share a ridge regression and an MLP; for each feature the better of both counts.
+    All features share a ridge regression and an MLP, the better of which counts for each feature.
 
     Parameters
     ----------
@@ -178,7 +178,8 @@ def probe_r2(
     features
         Features to predict, shape ``(n_cells, n_features)``.
     train, test
-        Row numbers of the cells on which the probes are fitted and evaluated.
+        Row numbers of the cells on which the probes are fitted and evaluated, shapes ``(n_train,)``
+        and ``(n_test,)``.
     seed
         Seed of the MLP.
 

@@ -23,7 +23,7 @@ MAX_TRAINING_CELLS, MAX_TEST_CELLS = 10_000, 20_000
 """Larger numbers of cells are reduced to random subsets; the standard error is small then."""
 
 _PRIOR_WEIGHT = 1e-3
-"""Weight of label frequencies in predicted probabilities; it bounds the influence of a cell."""
+"""Weight of label frequencies in predicted probabilities; it bounds the influence of one cell."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,8 @@ def label_information(
     labels
         Label of each cell, shape ``(n_cells,)``; cells without one are ignored.
     train, test
-        Row numbers of the cells on which probes are fitted and evaluated.
+        Row numbers of the cells on which probes are fitted and evaluated, shapes ``(n_train,)`` and
+        ``(n_test,)``.
     minimum_cells
         Labels of fewer training or test cells are pooled for the probes and not evaluated.
     seed

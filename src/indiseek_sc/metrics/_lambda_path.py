@@ -102,13 +102,13 @@ def choose_lambda(table: pd.DataFrame, tolerance: float) -> LambdaChoice:
 class LambdaPath:
     """Trade-off between independence and completeness along lambda.
 
-    Printing it lists the figures; :func:`indiseek_sc.pl.lambda_path` plots them.
+    Printing it lists the measures; :func:`indiseek_sc.pl.lambda_path` plots them.
 
     Attributes
     ----------
     table
-        A row for each lambda (largest first) and modality: ``lambda``, ``modality``, the figures of
-        :func:`indiseek_sc.metrics.audit` that depend on the specific representation, and
+        A row for each lambda (largest first) and modality: ``lambda``, ``modality``, the measures
+        of :func:`indiseek_sc.metrics.audit` that depend on the specific representation, and
         ``leak_ratio_se``.
     chosen
         The selected lambda.
@@ -173,7 +173,7 @@ class LambdaPath:
         )
 
     def _shown(self) -> pd.DataFrame:
-        """Return a row for each lambda, with the figures of both modalities side by side.
+        """Return a row for each lambda, with the measures of both modalities side by side.
 
         The selected lambda is marked by a star.
         """
@@ -186,5 +186,5 @@ class LambdaPath:
     def _note(self) -> str:
         return (
             "leak_ratio_se is the standard error over cells. "
-            "The final figures are those of model.audit() on held-out cells."
+            "The final measures are those of model.audit() on held-out cells."
         )

@@ -36,7 +36,7 @@ def permutation_p_value(
     the models were fitted on other cells, all permutations are equally likely if source and truth
     are independent, and the test is exact: the probability of a value of at most :math:`\alpha` is
     at most :math:`\alpha` (Phipson and Smyth, arXiv 1603.05766, for the 1 in
-    :math:`(1 + \mathrm{count}) / (1 + n)`). The maximum over predictions is taken anew for each
+    :math:`(1 + \mathrm{count}) / (1 + n)`). The maximum over predictions is taken again for each
     permutation, so that the selection does not bias the test.
 
     Parameters

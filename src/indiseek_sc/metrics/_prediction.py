@@ -122,7 +122,7 @@ def interval_coverage(measured: ArrayLike, lower: ArrayLike, upper: ArrayLike) -
 
 @dataclass(frozen=True, eq=False)
 class PredictionReport:
-    """Accuracy of a prediction in cells with measured values; printing it lists the figures.
+    """Accuracy of a prediction in cells with measured values; printing it lists the measures.
 
     Attributes
     ----------
@@ -165,7 +165,7 @@ class PredictionReport:
     upper: pd.DataFrame
 
     def to_dict(self) -> dict[str, float]:
-        """Return the four overall figures by name.
+        """Return the four overall measures by name.
 
         Examples
         --------

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _VALIDATION_SHARE = 1 / 8
+"""Share of the training cells that determine the best epoch and the number of neighbours."""
 
 _NEIGHBORS = (5, 15, 45)
 """Candidate numbers of neighbours."""
@@ -226,10 +227,10 @@ def predict_by_mlp(
     """Return predictions of an MLP with two hidden layers, shape ``(n_test, n_target)``.
 
     It is trained on ``fit`` with one cycle of the learning rate (Smith and Topin, arXiv
-    1708.07120), which gets as far in 16 epochs as a constant learning rate in 40, with early
-    stopping on ``validation``. The weights of the best epoch are used.
+    1708.07120), with which 16 epochs are as good as 40 with a constant learning rate, and with
+    early stopping on ``validation``. The weights of the best epoch are used.
     """
-    with limit_threads():  # equally fast for a network this small
+    with limit_threads():  # one thread is equally fast for such a small network
         network = _fit_mlp(source, target, fit, validation, rng, seed)
         return _predict(network, source[test])
 

@@ -225,7 +225,7 @@ def _correlate(
     estimate = _evaluate(statistic, means)
     lower, upper = pd.Series([_evaluate(statistic, pair) for pair in drawn]).quantile(
         ends
-    )  # ignores draws without ranks
+    )  # draws in which all labels are tied are NaN, and ignored
     half_width = norm.ppf(ends[1]) * _jackknife_error(statistic, means)
     return {
         "estimate": estimate,

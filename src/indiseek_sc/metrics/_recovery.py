@@ -90,7 +90,8 @@ def factor_recovery(
         By name, one or more factors of the same cells, shape ``(n_cells,)`` or
         ``(n_cells, n_factors)``.
     train, test
-        Row numbers of the cells on which probes are fitted and evaluated; they must not overlap.
+        Row numbers of the cells on which probes are fitted and evaluated, shapes ``(n_train,)`` and
+        ``(n_test,)``; they must not overlap.
     given
         Additional predictors, shape ``(n_cells, n_given)``. For example, a product s * p identifies
         p only up to its sign: p and p * sign(s) are equally independent of a symmetric s. A

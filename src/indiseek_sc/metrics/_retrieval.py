@@ -1,6 +1,6 @@
 """Retrieval of the matching cell in the other modality's representation.
 
-Metrics are exact, cover both directions and count ties at their expectation.
+Metrics are exact and cover both directions; ties contribute their expected value.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def median_rank(a: ArrayLike, b: ArrayLike) -> float:
 def retrieval(a: ArrayLike, b: ArrayLike, ks: Sequence[int] = (1, 5, 10, 50, 100)) -> pd.DataFrame:
     """Compute FOSCTTM, median rank and recall for each direction.
 
-    All figures come from one pass over the distances; memory is linear in the number of cells.
+    All measures come from one pass over the distances; memory is linear in the number of cells.
 
     Parameters
     ----------

@@ -287,7 +287,7 @@ def _purity(neighbors: NDArray[np.intp], label: NDArray[np.intp]) -> NDArray[np.
 def expected_purity(
     neighbors: NDArray[np.intp], label: NDArray[np.intp], batch: NDArray[np.intp], n_labels: int
 ) -> NDArray[np.float64]:
-    """Return the expected purity of each cell if other labels are permuted within batches.
+    """Return the expected purity of each cell if labels of others are permuted within batches.
 
     Shape ``(n_cells,)``.
     """

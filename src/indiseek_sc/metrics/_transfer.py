@@ -36,7 +36,7 @@ def transfer_labels(
 
     Returns
     -------
-    The label of each cell with the most votes, and its share of the votes, shape ``(n_query,)``
+    For each cell, the label with the most votes, and its share of the votes, shape ``(n_query,)``
     both.
 
     Raises

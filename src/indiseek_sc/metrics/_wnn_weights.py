@@ -21,8 +21,14 @@ WnnSearch = Literal["annoy", "exact"]
 """Approximate neighbour search with the same result as Seurat's, or exact search."""
 
 _CROSS_CONSTANT = 1e-4
+"""Constant added to the affinity of the prediction by the other modality."""
+
 _MAX_SCORE = 200.0
+"""Upper limit of the ratio of the affinities within and across modalities."""
+
 _ROUNDING = 1e-12
+"""Excess over the nearest distance, relative to it, that counts as a rounding error."""
+
 _MIN_BANDWIDTH = 1e-7
 """Bandwidths below this share of the nearest distance are rounding errors and set to 0.
 

@@ -64,9 +64,9 @@ def feature_attribution(
       deviation of the dimension among the cells of ``indices``. The other representation of the
       modality is held fixed. Use this method to interpret a dimension.
     - What determines the positions of cells? ``"integrated_gradients"`` returns the contribution
-      of each feature to the distance between the representation of a cell and that of the mean
+      of each feature to the difference between the representation of a cell and that of the mean
       cell (with the covariates of the cell), in units of the representation. Contributions add up
-      to that distance over features and nearly cancel over all cells, so give ``groups``, or use
+      to that difference over features and nearly cancel over all cells, so give ``groups``, or use
       ``magnitude``. Features by which the encoder *removes* something from a representation
       contribute too.
 

@@ -145,7 +145,7 @@ class Path(NamedTuple):
 class IntegratedGradients:
     r"""Integrated gradients: contributions of features to the dimensions of a representation.
 
-    Contributions add up to the distance from the representation of a baseline :math:`b`:
+    Contributions add up to the difference from the representation of a baseline :math:`b`:
 
     .. math::
 
@@ -202,7 +202,7 @@ class IntegratedGradients:
                 "method='integrated_gradients' needs Captum. Install it by pip install \"indiseek_sc[attribution]\", "
                 "or use method='decoder_jacobian'."
             ) from error
-        # Captum integrates gradients only; `Path.change` multiplies them by the change of features.
+        # Captum only integrates the gradients; `_follow` multiplies them by the change of features.
         self._make = lambda forward: CaptumGradients(forward, multiply_by_inputs=False)
         self.module = module
         self.kind = kind

@@ -33,7 +33,7 @@ def audit(model: IndiSeek, *, seed: int = 0, auditor: SpecificAuditor | None = N
 
     Returns
     -------
-    Measures by modality; prints as a table. They are defined in
+    Measures by modality, which are printed as a table. They are defined in
     :func:`indiseek_sc.metrics.audit`.
 
     Raises

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from indiseek_sc.module import IndiSeekModule
 
 PARTS = ("train", "validation", "test")
+"""Parts of the split, in the order of their codes in the record of the cells."""
 
 
 def require(model: IndiSeek, stage: str) -> None:

@@ -40,7 +40,7 @@ DIGEST = "sha256 "
 
 
 class Checkpoint:
-    """State of training after the last completed stage that learns, in a folder.
+    """Folder with the state of training after the last completed stage that trains networks.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ class Checkpoint:
         return n_finished, {**known, **self._values}
 
     def note(self, stage: Stage, run: StageRun, made: Mapping[str, Any]) -> None:
-        """Record a completed stage, and write the state after it if it learns.
+        """Record a completed stage, and write the state after it if it trains networks.
 
         Nothing is written if the stage ended early. If writing fails, such as on a full disk, a
         warning is given and training continues.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from indiseek_sc.train import Rows
 
 CLIP = 3.0
-"""Whitened values are clipped to this absolute value before their third power is computed."""
+"""Absolute value to which whitened values are clipped before statistics are computed from them."""
 
 N_STANDARD_ERRORS = 3.0
 """Number of standard errors by which a bound must exceed 0.
@@ -28,12 +28,16 @@ N_PERMUTATIONS = 5
 """Number of permutations of the condition, whose mean likelihood is the reference."""
 
 SMALLEST_INFORMATION = 0.05
-"""Nats per cell. With less information in the condition, splines overfit by about as much as they
-explain."""
+"""Smallest information of the condition, in nats per cell, for which a flow is kept.
+
+With less information, splines overfit by about as much as they explain.
+"""
 
 MIN_BLOCK_SIZE = 32
+"""Smallest number of validation cells in a block, if there are enough for two blocks."""
+
 MAX_BLOCKS = 20
-"""Bounds are computed in blocks of validation cells, to estimate their standard error."""
+"""Largest number of blocks from which the standard error of a bound is estimated."""
 
 
 @torch.no_grad()

@@ -61,7 +61,7 @@ def feature_importance(
 
     Importance is computed on the held-out cells, or on the validation cells if none were held out;
     probes are trained on the other cells. The paper does not describe its measure of importance in
-    detail; these definitions are ours.
+    detail; these definitions are those of this package.
 
     Parameters
     ----------

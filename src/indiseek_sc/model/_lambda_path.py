@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from indiseek_sc.train import StageFit
 
 LAMBDAS = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)
-"""From almost no change of the initial representations to almost no weight on reconstruction."""
+"""Default values, from almost no change of the initial representations to almost no weight on
+reconstruction."""
 
 TOLERANCE = 0.02
 """Largest leak ratio that counts as no leak."""
@@ -209,8 +210,8 @@ def lambda_path(
 
     Returns
     -------
-    Measures at each lambda, and the chosen one; prints as a table. See
-    :func:`indiseek_sc.pl.lambda_path`.
+    Measures at each lambda, and the chosen one, which are printed as a table;
+    :func:`indiseek_sc.pl.lambda_path` plots them.
 
     Raises
     ------
@@ -308,13 +309,13 @@ LAMBDA_SEARCH = Stage(
     ("conditions", "cells", "lambda_", "path"),
     learns=True,
 )
-"""Replaces the stage ``SPECIFIC`` if lambda is chosen in training."""
+"""Stage that replaces ``SPECIFIC`` if lambda is chosen in training."""
 
 
 def _check(lambdas: Sequence[float] | None, tolerance: float, n_jobs: int) -> tuple[float, ...]:
     given = LAMBDAS if lambdas is None else lambdas
     if isinstance(given, str) or not np.iterable(given) or not len(given):
-        raise ValueError(f"lambdas must be finite numbers above 0, at least one, but are {given!r}.")
+        raise ValueError(f"lambdas must be one or more finite numbers above 0, but are {given!r}.")
     check_number("tolerance", tolerance)
     check_whole("n_jobs", n_jobs, 1)
     return tuple(dict.fromkeys(check_number("lambdas", value, above_zero=True) for value in given))

@@ -249,7 +249,7 @@ def write_latents(model: IndiSeek, mdata: MuData | None = None, *, max_missing: 
         "settings": describe_settings(model),
     }
     for argument, names in covariates.others.items():
-        if names:  # nor can an empty list
+        if names:  # an empty list cannot be written to a file either
             mdata.uns[_keys.SETTINGS][argument] = names
     if any(getattr(split, part).size for part in PARTS):
         mdata.obs[_keys.SPLIT] = pd.Categorical(split.as_column(mdata.n_obs), categories=PARTS)
@@ -258,7 +258,7 @@ def write_latents(model: IndiSeek, mdata: MuData | None = None, *, max_missing: 
 
 
 def _describe_input(model: IndiSeek, role: Role) -> dict[str, str]:
-    """Return where the values of a modality are stored, and of which kind they are, for `tl`."""
+    """Return the location and kind of the values of a modality, which functions of `tl` read."""
     source, state = read_input(model.registry_, role)
     return {"attribute": source.attribute, "key": source.key or "", "kind": state["kind"]}
 
@@ -343,7 +343,7 @@ def encode_all(
     mdata
         The registered data.
     rows
-        Row numbers of the cells.
+        Row numbers of the cells, shape ``(n_rows,)``.
     wanted
         Kind and role of each representation; the role of the joint representation is None.
 

@@ -55,9 +55,9 @@ class IndiSeek(BaseModelClass):
     r"""Model of shared and modality-specific representations of RNA and surface proteins.
 
     Stage 1 learns *shared representations* :math:`C_i`, which identify a cell in the other modality
-    (InfoNCE), agree with that modality and predict it as well as possible (a canonical term and a
-    prediction term; these two are ours). Stage 2 learns *specific representations* :math:`Z_i` of
-    each modality by
+    (InfoNCE), agree with that modality and predict it as well as possible (a canonical correlation
+    term and a prediction term, which are not part of the published IndiSeek). Stage 2 learns
+    *specific representations* :math:`Z_i` of each modality by
 
     .. math::
 
@@ -66,8 +66,8 @@ class IndiSeek(BaseModelClass):
 
     that is, independent of the *other* modality's shared representation, and complete together with
     the modality's own shared representation (IndiSeek [1]_). By default the encoder of stage 2 is
-    initialised as a conditional whitening, which is already nearly independent. This design is
-    ours; ``preset="paper"`` gives the published one.
+    initialised as a conditional whitening, whose output is already nearly independent. This design
+    is not part of the published IndiSeek; ``preset="paper"`` gives the published one.
 
     Parameters
     ----------
@@ -78,14 +78,14 @@ class IndiSeek(BaseModelClass):
     n_shared
         Number of dimensions of the shared representations. If not given, 6, or 10 if 6 dimensions
         do not explain nearly all of the other modality that can be explained (on validation cells,
-        without labels). Directions that are not shared on validation cells are dropped, and those
-        that the others make redundant. Fewer dimensions agree better with the other modality; more
-        dimensions identify partners better.
+        without labels). Directions that are not shared on validation cells, or that the other
+        directions make redundant, are dropped. Fewer dimensions agree better with the other
+        modality; more dimensions identify partners better.
     n_specific
         Largest number of dimensions of the specific representations. Fewer are used if little
-        variance is left to represent, if dimensions would have low variance, and if there are few
-        cells. The numbers in use are those of :meth:`get_latent_representation`, and are shown by
-        printing the model.
+        variance is left to represent, if dimensions would have low variance, or if there are few
+        cells. The number in use is the number of columns that :meth:`get_latent_representation`
+        returns, and is shown when the model is printed.
     n_hidden
         Width of hidden layers.
     n_layers
@@ -97,7 +97,7 @@ class IndiSeek(BaseModelClass):
         cell's partner; with a smaller weight shared representations contain less variation that is
         not shared.
     canonical_weight
-        Weight of the canonical term in stage 1, per dimension.
+        Weight of the canonical correlation term in stage 1, per dimension.
     prediction_weight
         Weight in stage 1 of the error of predicting each modality from the shared representation of
         the other one.
@@ -347,7 +347,8 @@ class IndiSeek(BaseModelClass):
         if exclude is not None and not isinstance(exclude, str):
             setup_method_args["setup_args"]["exclude"] = check_several("exclude", exclude)
         manager = _setup.register(mdata, setup_method_args)
-        # scvi-tools would forget the original, whose identifier a copy carries.
+        # A copy has the same identifier as the original, under which scvi-tools would store it
+        # instead of the original.
         known = cls._setup_adata_manager_store.get(manager.adata_uuid)
         if known is not None and known.adata is not mdata:
             mdata.uns[SCVI_UUID] = manager.registry[SCVI_UUID] = str(uuid4())
@@ -426,7 +427,7 @@ class IndiSeek(BaseModelClass):
                 self._per_instance_manager_store[self.id].pop(manager.adata_uuid, None)
             self._copied = mdata
         managers = self._per_instance_manager_store.get(self.id, {}).values()
-        is_known = any(manager.adata is mdata for manager in managers)  # and was logged before
+        is_known = any(manager.adata is mdata for manager in managers)  # and so was logged before
         _setup.check_query(
             self, mdata, roles, max_missing=max_missing, is_sample_enough=mdata is own, is_quiet=is_known
         )

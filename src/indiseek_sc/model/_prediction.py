@@ -229,7 +229,7 @@ def audit_prediction(
     level: float = 0.9,
     max_missing: float = MAX_MISSING,
 ) -> PredictionReport:
-    """Evaluate the prediction of one modality by its measured values.
+    """Evaluate the prediction of one modality by comparison with its measured values.
 
     Parameters
     ----------

@@ -31,9 +31,13 @@ if TYPE_CHECKING:
 STAGE = "prediction"
 
 MOST_CELLS = 5_000
-"""Approximate number of validation cells for calibration, to limit memory; of more, every n-th."""
+"""Approximate number of validation cells for calibration, to limit memory; of more cells, every
+n-th is used."""
 
-LACKING = "It requires the training cells of the model: load it with them, load(..., adata=mdata), call train_prediction() and save it again."
+LACKING = (
+    "Training for prediction requires the training cells of the model: load it with them, load(..., adata=mdata), "
+    "call train_prediction() and save it again."
+)
 
 
 def train_prediction(
@@ -201,7 +205,7 @@ def find_complete(module: IndiSeekModule, role: Role, design: Tensor) -> Tensor:
     is_complete = module.mask(role, ones, module.design.learned(design)).bool().all(dim=1)
     if not is_complete.any():
         raise ValueError(
-            "Predictions are compared with cells of batches in which all proteins were measured, and there is none. Exclude the "
-            "proteins that some batches lack (setup_mudata(..., exclude=...)), and train again."
+            "Predictions are compared with cells of batches in which all proteins were measured, but there is no such "
+            "batch. Exclude the proteins that some batches lack (setup_mudata(..., exclude=...)), and train again."
         )
     return is_complete

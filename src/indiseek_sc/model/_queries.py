@@ -235,7 +235,8 @@ def _estimate_offset(model: IndiSeek, mdata: MuData, roles: Sequence[Role], colu
     module = model.module
     if not module.architecture.batch_offsets:
         logger.info(
-            f"batch_key: the reference was made with batch_offsets=False, so the effect of {name!r} is not subtracted."
+            "batch_key: the reference was created with batch_offsets=False, so the effect of "
+            f"{name!r} is not subtracted."
         )
         return
     if any(module.covariate_offsets[role].states.isinf().all() for role in roles):

@@ -107,7 +107,7 @@ def write_refits(
     """
     require(model, "specific")
     if check_whole("n_refits", n_refits, 4) % 2:
-        raise ValueError(f"n_refits={n_refits} must be even: two refits share the cells between them.")
+        raise ValueError(f"n_refits={n_refits} must be even: two refits are trained on the two halves of the cells.")
     check_whole("n_jobs", n_jobs, 1)
     check_whole("seed", seed, 0)
     check_flag("enable_progress_bar", enable_progress_bar)

@@ -100,7 +100,7 @@ def report(
 
 
 def _gather_facts(model: IndiSeek, seed: int) -> ModelFacts:
-    """Return what a report describes of a model."""
+    """Return the properties of a model that a report describes."""
     from indiseek_sc.report import ModelFacts
 
     covariates = find_covariates(model.registry_)
@@ -130,7 +130,7 @@ def _describe_preprocessing(model: IndiSeek, role: Role) -> str:
         if transform.n_features < transform.n_input
         else ""
     )
-    steps = f"{words[kind]}{selected} went through {transform.recipe}"
+    steps = f"{words[kind]}{selected}, transformed in the steps {transform.recipe}"
     return steps + (f" to {len(transform.used)} components" if transform.recipe.project else "")
 
 
@@ -167,7 +167,7 @@ def _find_cautions(model: IndiSeek) -> list[str]:
     if not _is_up_to_date(model):
         cautions.append(
             "The representations in the data are not those of the present model, to which audit and histories refer. "
-            "Call model.write_latents(mdata), and make maps and tables again."
+            "Call model.write_latents(mdata), and compute UMAPs and tables again."
         )
     path = model.chosen_path
     if path is not None and not path.is_within:

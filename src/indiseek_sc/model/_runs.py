@@ -48,6 +48,8 @@ BATCH_SIZES = ("batch_size", "specific_batch_size", "regression_batch_size")
 """Settings that are all set by ``batch_size`` of ``train``."""
 
 GIVEN_ELSEWHERE = {"lambda_": "lambda_", **dict.fromkeys(BATCH_SIZES, "batch_size")}
+"""Settings that ``plan_kwargs`` rejects, and the argument of ``train`` that sets each of them."""
+
 PLAN_OPTIONS = tuple(
     name
     for name in (field.name for field in fields(Optimisation))
@@ -59,8 +61,8 @@ BATCH_SIZE_OF = {"shared": "batch_size", "specific": "specific_batch_size", "lam
 """Batch-size setting by stage; other stages use that of regressions."""
 
 STEPS_PER_EPOCH = 100
-"""Largest number of steps per epoch; of large data, an epoch is a random part, so that validation
-and progress updates remain frequent."""
+"""Largest number of steps per epoch; with large data, an epoch covers a random part of the cells,
+so that validation and progress updates remain frequent."""
 
 FEWEST_STEPS_PER_EPOCH = 10
 """Least number of steps per epoch of a regression; batches of small data are made smaller."""

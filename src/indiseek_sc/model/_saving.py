@@ -116,7 +116,7 @@ def load(
         Folder of the model.
     adata
         MuData with the features of the model, which are matched by name; it need not be set up.
-        Cells of the training are recognised by their names and values, in any order. If not given,
+        Training cells are recognised by their names and values, in any order. If not given,
         the data saved with the model; if False, none.
     accelerator
         ``"auto"`` (a GPU if there is one), ``"gpu"`` or ``"cpu"``.
@@ -125,7 +125,7 @@ def load(
     prefix
         Prefix of the names of the files.
     independence
-        The argument ``independence`` with which the model was made, if it included custom code.
+        The argument ``independence`` with which the model was created, if it included custom code.
         Custom code is named in the folder, but neither saved nor imported.
 
     Returns
@@ -151,7 +151,7 @@ def load(
     if adata is not None and adata is not False and not isinstance(adata, MuData):
         raise TypeError(
             f"adata must be a MuData with both modalities, but is {type(adata).__name__}. "
-            "Make one by mudata.MuData({'rna': rna, 'adt': adt}), or give False to load the model alone."
+            "Create one by mudata.MuData({'rna': rna, 'adt': adt}), or give False to load the model alone."
         )
     folder, prefix = check_path("dir_path", dir_path), _check_prefix(prefix)
     place = choose_device(accelerator, device=device).torch
@@ -191,7 +191,7 @@ FORMER_NAMES = {"codecs.": "encoder_decoders.", ".mixing.": ".cholesky.", ".shap
 def _current_name(name: str) -> str:
     """Return the present name of a weight of format 1; present names are not changed."""
     if not name.startswith("codecs."):
-        return name  # of a user's own critic, say, whose weights may be called .shape
+        return name  # a weight of a user's own critic, for example, may be called .shape
     for former, current in FORMER_NAMES.items():
         name = name.replace(former, current)
     return name
@@ -209,11 +209,13 @@ def _check_independence(folder: Path, noted: Any, given: Independence | None) ->
         if is_named(noted):
             return noted
         raise ValueError(
-            f"independence: the model in {folder} was made with custom code, {noted!r}, which is not saved with a model. "
-            "Import it, and give it again by load(..., independence=...)."
+            f"independence: the model in {folder} was created with custom code, {noted!r}, which is not saved with a "
+            "model. Import it, and give it again by load(..., independence=...)."
         )
     if (described := describe_independence(given)) != noted:
-        raise ValueError(f"independence: the model in {folder} was made with {noted!r}, but {described!r} was given.")
+        raise ValueError(
+            f"independence: the model in {folder} was created with {noted!r}, but {described!r} was given."
+        )
     return given
 
 

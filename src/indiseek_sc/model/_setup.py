@@ -80,7 +80,7 @@ def check_further_arguments(kwargs: Mapping[str, Any], known: Iterable[str]) -> 
 
 
 def register(mdata: MuData, setup_method_args: dict[str, Any]) -> AnnDataManager:
-    """Check and register a MuData, and log the kind of values that was recognised per modality.
+    """Check and register a MuData, and log the kind of values recognised in each modality.
 
     Parameters
     ----------
@@ -272,7 +272,7 @@ def _report(mdata: MuData, source: InputSource, requested: RequestedKind, kind: 
         return
     if kind == "normalized":
         for place, use in find_counts(mdata, source).items():
-            logger.info(f"{source.role}: there are counts in {place}, which {use} would use.")
+            logger.info(f"{source.role}: there are counts in {place}; to use them, {use}.")
     if scan.empty_columns.size:
         names = source.get_feature_names(mdata)[scan.empty_columns]
         logger.info(f"{source.role}: {names.size:,} {word} are 0 in all cells: {listing(names)}.")

@@ -53,9 +53,9 @@ class Within(NamedTuple):
         Parameters
         ----------
         values
-            Values of all cells, or of those in ``rows``.
+            Values of all cells, or of those in ``rows``, shape ``(n_cells, n_columns)``.
         rows
-            Row numbers of the cells; all if not given.
+            Row numbers of the cells, shape ``(n_rows,)``; all if not given.
         """
         if self.design is None:
             return values
@@ -68,7 +68,7 @@ class Within(NamedTuple):
 
 
 def learn_shared(run: StageRun, features: Mapping[Role, Tensor], design: Tensor) -> dict[str, Any]:
-    """Train shared representations, and again with more dimensions if they are not sufficient."""
+    """Train shared representations; train again with more dimensions if they are not sufficient."""
     module, a = run.module, run.module.architecture
     within = Within(design if a.within_batches and module.design.n_learned else None, run.rows.train)
     first = min(a.n_shared_first, module.n_shared) if a.linear_start else module.n_shared
@@ -207,7 +207,7 @@ def finish_shared(
 
 @torch.no_grad()
 def is_sufficient(module: IndiSeekModule, features: Mapping[Role, Tensor], rows: Rows, within: Within) -> bool:
-    """Whether both shared representations explain nearly all that features explain.
+    """Return whether both shared representations explain nearly all that the features explain.
 
     The variance of the other modality that is explained by a shared representation is compared with
     that explained by the features of its modality, in regressions fitted on training cells and
@@ -227,7 +227,7 @@ def is_sufficient(module: IndiSeekModule, features: Mapping[Role, Tensor], rows:
 
 
 def _is_stronger(correlation: Tensor, start: list[LinearMap], features: Mapping[Role, Tensor], rows: Rows) -> bool:
-    """Whether validation correlations exceed those of the linear start by more than chance."""
+    """Return whether validation correlations exceed those of the linear start beyond chance."""
     latents = [map_parts(linear.__call__, x) for x, linear in zip(features.values(), start, strict=True)]
     # CCA is applied again, as to the networks' representations: choosing the ridge penalty on the
     # validation cells biases both correlations upwards alike.

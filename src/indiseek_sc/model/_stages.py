@@ -62,7 +62,7 @@ def compute_conditions(run: StageRun, features: Values, design: Tensor) -> dict[
 
 
 def fit_encoder_decoders(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
-    """Fit the closed forms of the encoder-decoders.
+    """Fit the parts of the encoder-decoders that have a closed-form solution.
 
     These are the regression on the condition, the principal axes of the residual, and scales.
     """
@@ -90,7 +90,7 @@ def fit_whitening(run: StageRun, features: Values, conditions: Values) -> dict[s
 
 
 def train_flow(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
-    """Train conditional normalizing flows (splines), and discard those that are of no use.
+    """Train conditional normalizing flows (splines), and discard those that do not help.
 
     No flow is trained for a modality if a preliminary test finds that the distribution of the
     whitened residual does not depend on the condition. For trained flows, :func:`find_information`
@@ -129,7 +129,7 @@ def train_flow(run: StageRun, features: Values, conditions: Values) -> dict[str,
 
 
 def freeze_start(run: StageRun, features: Values, conditions: Values) -> dict[str, Any]:
-    """Store mean and standard deviation of initial specific representations (training cells)."""
+    """Store the moments of the initial specific representations over the training cells."""
     train = run.rows.train
     for name, encoder_decoder in _conditional_encoder_decoders(run.module).items():
         encoder_decoder.freeze_start(features[name][train], conditions[name][train])
@@ -272,7 +272,7 @@ def encode_cells(run: StageRun, cells: Mapping[Role, Mapping[str, Tensor]]) -> d
 
 
 def start_decoder(run: StageRun, features: Values, specific: Values, conditions: Values) -> dict[str, Any]:
-    """Fit the closed form of the decoders of the final representations."""
+    """Fit the closed-form parts of the decoders to the final representations."""
     train = run.rows.train
     for name, encoder_decoder in run.module.encoder_decoders.items():
         encoder_decoder.start_decoder(features[name][train], specific[name][train], conditions[name][train])
@@ -347,10 +347,10 @@ DECODER = Stage(
 JOINT = Stage("joint", fit_joint, ("specific", "conditions"))
 
 NEW_START = (NEW_ENCODER_DECODERS, CONDITIONS, ENCODER_DECODERS, WHITENING, FLOW, FROZEN_START, PREPARATION, CRITICS)
-"""From shared representations to initial specific representations, before adversarial training."""
+"""Stages from shared to initial specific representations, before adversarial training."""
 
 FORMER_START = (KEPT_START, CONDITIONS, PREPARATION, CRITICS)
-"""The same, with the conditional whitening and normalizing flow of an earlier training."""
+"""The same stages, but with the conditional whitening and flow of an earlier training."""
 
 FINISH = (SPECIFIC_LATENTS, DECODER_START, DECODER, JOINT)
-"""From final specific representations to decoders and the joint representation."""
+"""Stages from final specific representations to decoders and the joint representation."""

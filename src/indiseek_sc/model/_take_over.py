@@ -57,7 +57,8 @@ def take_over(model: IndiSeek, other: IndiSeek) -> None:
         raise ValueError("other: it was trained on cells that this model does not have.")
     if type(model.module).shared is not type(other.module).shared or not _are_alike(model, other, SHARED_PARTS):
         raise ValueError(
-            "other: its shared representations have another architecture and cannot be copied. Make both models with the same settings."
+            "other: its shared representations have another architecture and cannot be copied. Create both models "
+            "with the same settings."
         )
     classes = [
         {name: type(encoder_decoder) for name, encoder_decoder in m.module.encoder_decoders.items()}

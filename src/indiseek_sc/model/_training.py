@@ -133,9 +133,10 @@ def train(
         ``("specific",)`` trains stage 2 again on the present shared representations, for instance
         with another ``lambda_``.
     train_size
-        Share of the cells used for training. If not given, nine tenths or slightly less.
+        Share of the cells, without those held out, that is used for training. If not given, nine
+        tenths, or down to three quarters on small data.
     validation_size
-        Share of the cells used for early stopping and model selection. If not given, the rest.
+        Share of the same cells used for early stopping and model selection. If not given, the rest.
     held_out
         Row numbers, names or a mask of cells that are not used at all; :meth:`audit` evaluates the
         representations on them.
@@ -277,8 +278,8 @@ def _check_stages(model: IndiSeek, stages: Any, *, keep_start: bool) -> tuple[st
         raise ValueError(f"stages must be ('shared', 'specific') or one of them alone, but is {stages!r}.")
     if model.module.design.n_added:
         raise ValueError(
-            "The model was made by load_query_data and keeps the weights of the reference. To train on these cells, make "
-            f"a new model: {type(model).__name__}.setup_mudata(mdata, ...), {type(model).__name__}(mdata)."
+            "The model was created by load_query_data and keeps the weights of the reference. To train on these cells, "
+            f"create a new model: {type(model).__name__}.setup_mudata(mdata, ...), {type(model).__name__}(mdata)."
         )
     if len(stages) == 1 and not model._trains_stages_apart:
         raise ValueError(f"stages: {type(model).__name__} trains both stages at once. Leave the argument out.")

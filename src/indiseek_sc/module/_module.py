@@ -70,7 +70,8 @@ class IndiSeekModule(BaseModuleClass):
         Number of continuous covariates.
     n_added
         Number of additional batches that were not part of the training data. They have covariate
-        offsets of their own; otherwise their cells have the mean of the training batches.
+        offsets of their own; elsewhere, the batch columns of their cells have the mean of the
+        training cells.
     gaps
         Features that each batch did not measure, by modality, shape ``(n_levels[0], n_features)``;
         they are left out of the losses.
@@ -205,7 +206,7 @@ class IndiSeekModule(BaseModuleClass):
         return CrossPredictor(self.n_shared, n_others, self.architecture.n_hidden)
 
     def _make_modality_predictor(self, name: Role) -> ModalityPredictor:
-        """Build the prediction of the other modality for users."""
+        """Build the network that predicts the other modality for users."""
         return ModalityPredictor(self.n_condition + self.n_features[name], self.transforms[self.other(name)])
 
     def _make_encoder_decoder(self, name: Role) -> SpecificEncoderDecoder:
@@ -274,7 +275,11 @@ class IndiSeekModule(BaseModuleClass):
         return values * (1 - learned[:, : len(gaps)] @ gaps)
 
     def decode(self, specific: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]) -> dict[Role, Tensor]:
-        """Return the features to which both representations of each modality decode."""
+        """Return the features decoded from the specific representation and condition.
+
+        Both arguments and the result are by modality; features have the shape ``(n_cells,
+        n_features)``.
+        """
         return {name: self.encoder_decoders[name].decode(latent, conditions[name]) for name, latent in specific.items()}
 
     def join(self, specific: Mapping[Role, Tensor], conditions: Mapping[Role, Tensor]) -> list[Tensor]:
@@ -329,7 +334,7 @@ class IndiSeekModule(BaseModuleClass):
         Returns
         -------
         Representations by kind: ``"shared"``, ``"specific"`` and ``"reconstruction"`` (the features
-        to which both decode), each by modality, and ``"joint"``.
+        decoded from both), each by modality, and ``"joint"``.
         """
         latents: dict[str, Any] = {}
         shared = {name: self.shared(name, x) for name, x in features.items()}
@@ -505,7 +510,7 @@ class IndiSeekModule(BaseModuleClass):
         return {"reconstruction": inference_outputs["reconstruction"]}
 
     def generative(self, reconstruction: dict[Role, Tensor]) -> dict[str, dict[Role, Tensor]]:
-        """Return the features to which both representations decode."""
+        """Return the features decoded from the shared and specific representations."""
         return {"reconstruction": reconstruction}
 
     def loss(

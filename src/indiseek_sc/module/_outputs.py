@@ -20,7 +20,7 @@ Units = Literal["features", "normalized"]
 class JointLatent(nn.Module):
     """Principal components of the decoded representations of all modalities.
 
-    The features that the representations decode to are scaled to the same total variance in each
+    The features decoded from the representations are scaled to the same total variance in each
     modality. Concatenating the representations instead would overweight the specific ones, which
     have unit variance in every dimension, however little of the variation of cells they describe.
     In the space of decoded features each dimension has the weight of the variance that it
@@ -52,7 +52,7 @@ class JointLatent(nn.Module):
 
     @property
     def used(self) -> Tensor:
-        """Indices of components of nonzero variance in the training cells, shape ``(n_used,)``."""
+        """Indices of components with variance in the training cells, shape ``(n_used,)``."""
         return (self.principal.components != 0).any(dim=0).nonzero()[:, 0]
 
     def _stack(self, decoded: Sequence[Tensor]) -> Tensor:

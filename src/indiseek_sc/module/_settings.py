@@ -33,7 +33,7 @@ class Architecture:
     n_layers
         Number of hidden layers of encoders (and of plain encoder-decoders).
     dropout
-        Dropout of the shared encoders.
+        Share of hidden units of the shared encoders dropped in training.
     batch_offsets
         Whether to subtract additive effects of batches and other covariates from the features.
     within_batches

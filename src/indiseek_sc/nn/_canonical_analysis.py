@@ -45,7 +45,7 @@ def correlate(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _inverse_root(covariance: Tensor, ridge: float) -> Tensor:
-    """Return the inverse root of a regularised covariance; directions of no variance become 0."""
+    """Return the inverse root of a regularised covariance; directions without variance become 0."""
     n = covariance.shape[0]
     eye = torch.eye(n, dtype=covariance.dtype, device=covariance.device)
     values, vectors = torch.linalg.eigh(covariance + ridge * covariance.trace() / n * eye)
@@ -137,7 +137,7 @@ def regularized_cca(
 ) -> tuple[LinearMap, LinearMap, Tensor]:
     r"""Fit canonical correlation analysis with ridge penalties chosen on validation cells.
 
-    The analysis is that of [1]_.
+    The method was proposed in [1]_.
 
     The directions are the singular vectors of
     :math:`(\Sigma_{aa} + r_a I)^{-1/2} \Sigma_{ab} (\Sigma_{bb} + r_b I)^{-1/2}`. The pair of
@@ -152,9 +152,9 @@ def regularized_cca(
     second
         Features of the same cells in the other modality, shape ``(n_cells, n_second)``.
     train
-        Row numbers of the training cells.
+        Row numbers of the training cells, shape ``(n_train,)``.
     validation
-        Row numbers of the validation cells.
+        Row numbers of the validation cells, shape ``(n_validation,)``.
     n_directions
         Number of directions, at most ``min(n_first, n_second)``.
     ridges
@@ -243,7 +243,7 @@ class CanonicalRotation(nn.Module):
         return int((self.correlation > 0).sum())
 
     def set(self, linear: LinearMap, correlation: Tensor) -> None:
-        """Set directions from :func:`regularized_cca`; those of correlation 0 are dropped."""
+        """Set directions from :func:`regularized_cca`; those without correlation are dropped."""
         kept = (correlation > 0).to(linear.weight.dtype)
         self.center.copy_(linear.center)
         self.weight.copy_(linear.weight * kept)

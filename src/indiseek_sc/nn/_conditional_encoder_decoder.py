@@ -24,7 +24,7 @@ CELLS_PER_DIMENSION = 50
 """Number of training cells required for each dimension of the specific representation."""
 
 FEWEST = 10
-"""Always allow at least this many dimensions."""
+"""Number of dimensions that are always allowed."""
 
 LOW_VARIANCE_SHARE = 0.2
 """Largest contribution of a low-variance dimension, relative to the mean of the kept dimensions."""
@@ -186,7 +186,7 @@ class ConditionalEncoderDecoder(SpecificEncoderDecoder):
 
     @torch.no_grad()
     def freeze_start(self, features: Tensor, condition: Tensor) -> None:
-        """Set mean and standard deviation of the trained flow's output over training cells."""
+        """Set ``mean`` and ``std`` to those of the trained flow's output over training cells."""
         start = self.flow(self.whitened(features, condition), condition)
         self.mean.copy_(start.mean(dim=0))
         self.std.copy_(torch.where(self.in_use > 0, start.std(dim=0, correction=0), 1.0))
@@ -196,14 +196,14 @@ class ConditionalEncoderDecoder(SpecificEncoderDecoder):
         return map_parts(lambda x, given: self.principal(x - self.baseline(given)), features, condition)
 
     def whitened(self, features: Tensor, condition: Tensor) -> Tensor:
-        """Return w, shape ``(n_cells, n_specific)``."""
+        """Return w, the whitened residuals, shape ``(n_cells, n_specific)``."""
         return map_parts(self._whiten, features, condition)
 
     def _whiten(self, features: Tensor, condition: Tensor) -> Tensor:
         return self.conditional(condition).whiten(self.scores(features, condition)) * self.in_use
 
     def prepare(self, features: Tensor, condition: Tensor) -> dict[str, Tensor]:
-        """Return z_0, standardised over the training cells."""
+        """Return z_0, the output of the flow, standardised over the training cells."""
         return {"start": map_parts(self._start, features, condition)}
 
     def _start(self, features: Tensor, condition: Tensor) -> Tensor:
@@ -218,7 +218,7 @@ class ConditionalEncoderDecoder(SpecificEncoderDecoder):
         )
 
     def compare(self, specific: Tensor, prepared: Mapping[str, Tensor], condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the scores that z_0 and z decode to by the affine part alone, without their mean.
+        """Return the scores decoded from z_0 and z by the affine part alone, without their mean.
 
         The component of the features orthogonal to the axes does not depend on z and is left out.
         So is the inverse of the flow: lambda keeps the difference between z_0 and z small, so it

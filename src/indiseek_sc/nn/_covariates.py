@@ -109,7 +109,10 @@ class CovariateDesign(nn.Module):
         return torch.cat([learned[:, :n] + is_added * self.mean[:n], learned[:, n:]], dim=1)
 
     def average(self, n_cells: int) -> Tensor:
-        """Return the mean of the training cells for each cell, shape ``(n_cells, n_learned)``."""
+        """Return the mean of each learned column in training, repeated for each cell.
+
+        The shape is ``(n_cells, n_learned)``.
+        """
         return self.mean.expand(n_cells, -1)
 
     def find_same(self, design: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Base class of the encoder-decoders of stage 2, and the plain one of the published method."""
+"""Base class of the encoder-decoders of stage 2, and the plain one as in the published method."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class SpecificEncoderDecoder(nn.Module, ABC):
 
     @abstractmethod
     def fit(self, features: Tensor, condition: Tensor, n_shared: int = 0) -> None:
-        """Fit all parts with a closed form on training cells.
+        """Fit all parts that have a closed-form solution on training cells.
 
         Parameters
         ----------

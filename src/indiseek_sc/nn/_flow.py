@@ -30,7 +30,7 @@ CELLS_AT_ONCE = 8192
 class MonotoneSpline(NamedTuple):
     r"""Monotone rational-linear splines that are the identity outside a square.
 
-    They are those of [1]_.
+    The splines were proposed in [1]_.
 
     Each piece is cut in two at the share :math:`\lambda` of its width, and each half, from
     :math:`(x_a, y_a)` to :math:`(x_b, y_b)`, is interpolated in homogeneous coordinates: with

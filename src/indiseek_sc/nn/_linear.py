@@ -55,7 +55,7 @@ class RidgeMap(nn.Module):
         ridge
             Penalty, in units of cells.
         rows
-            Row numbers of the cells to fit on; all if not given.
+            Row numbers of the cells to fit on, shape ``(n_rows,)``; all if not given.
         """
         x_mean, y_mean = means(x, y, rows=rows)
 
@@ -77,7 +77,7 @@ class RidgeMap(nn.Module):
 class PrincipalMap(nn.Module):
     """Projection on principal components, with loadings in buffers.
 
-    Components of no variance are columns of 0.
+    Components without variance are columns of 0.
 
     Parameters
     ----------
@@ -125,7 +125,8 @@ class PrincipalMap(nn.Module):
         n_largest
             Largest number of components.
         smallest_variance
-            Components of no more variance than this, in squared units of the values, are left out.
+            Components whose variance does not exceed this value, in squared units of the values,
+            are left out.
         """
         n_cells = len(x[0])
         center = reduce(torch.add, (part.double().sum(dim=0) for part in iterate_parts(columns, *x))) / n_cells
@@ -160,9 +161,9 @@ PENALTIES = tuple(10 ** (k / 2) for k in range(-6, 3))
 
 
 class FourierFeatures(nn.Module):
-    r"""Standardised columns and random Fourier features of them, with parameters in buffers.
+    r"""Standardised columns and their random Fourier features, with parameters in buffers.
 
-    The features are those of [1]_.
+    Random Fourier features were proposed in [1]_.
 
     The columns are standardised to :math:`x \in R^d` and concatenated with
     :math:`\cos(w^\top x + b)`, where :math:`w \sim N(0, f^2 I / d)`. These features approximate a
@@ -233,7 +234,7 @@ class FourierFeatures(nn.Module):
 
 
 class FourierRegression(nn.Module):
-    """Ridge regression on columns and random Fourier features of them, with weights in buffers.
+    """Ridge regression on columns and their random Fourier features, with weights in buffers.
 
     It predicts 0 before it is fitted.
 

@@ -21,7 +21,7 @@ FARTHEST = 10.0
 
 
 class PredictionHead(nn.Module):
-    r"""Ensemble of networks for mean and standard deviation of each column of :math:`y` given x.
+    r"""Ensemble of networks for the mean and standard deviation of each column of y given x.
 
     Training starts from the overall mean and standard deviation. The mean is trained by least
     squares, in units of the overall standard deviations. The standard deviation is trained by the
@@ -161,10 +161,10 @@ class IntervalCalibration(nn.Module):
 
     Predicted standard deviations may vary more among cells than errors do if the training data are
     small. A predicted standard deviation :math:`d`, with geometric mean :math:`\bar d` in its
-    column, is therefore replaced by :math:`d' = \bar d\,(d / \bar d)^p`, with the exponent
-    :math:`p`, common to all columns, that maximises the likelihood of the errors; :math:`p = 0`
-    gives a constant. The result is scaled by the root mean square of :math:`e / d'` over the
-    errors :math:`e`.
+    column, is therefore replaced by :math:`d' = \bar d\,(d / \bar d)^p`, where the exponent
+    :math:`p`, common to all columns, maximises the likelihood of the errors; :math:`p = 0` gives
+    the same value for all cells. The result is scaled by the root mean square of :math:`e / d'`
+    over the errors :math:`e`.
 
     The half width of an interval with coverage :math:`a` is, in units of :math:`d'`, the
     :math:`\lceil (n + 1) a \rceil`-th smallest :math:`|e| / d'` of :math:`n` cells (split

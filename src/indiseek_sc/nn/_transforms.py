@@ -359,8 +359,9 @@ def build_transform(
     n_cells
         Number of cells of the model, which bounds the number of components.
     n_components
-        Number of principal components of RNA, bounded by the data. If not given, those of the first
-        50 components that generalise to cells on which they were not fitted.
+        Number of principal components of RNA, bounded by the numbers of cells and features. If not
+        given, the fit keeps those of the first 50 components that generalise to cells on which they
+        were not fitted.
     n_top_genes
         Number of highly variable genes from which the components are computed; the library size is
         computed from all genes. If not given, 2,000 for counts, and all genes for normalised

@@ -95,9 +95,9 @@ N_FOURIER = 256
 """Number of Fourier features for conditional means and scales."""
 
 N_CHOLESKY = 32
-"""Number of Fourier features for conditional correlations, of which there are many pairs.
+"""Number of Fourier features for conditional correlations; few, since there are many pairs.
 
-They are the first of the features for means and scales.
+They are the first ones of the features for means and scales.
 """
 
 FREQUENCY = 2.0
@@ -130,8 +130,9 @@ LARGEST_SQUARE = 20.0
 N_STANDARD_ERRORS = 1.0
 """Number of standard errors by which dependence on the condition must improve the fit.
 
-The improvement is measured on validation cells. With two, more dependence remained on a few
-hundred cells; with none, curves were fitted to data whose true dependence was linear.
+The improvement is measured on validation cells. With two standard errors, more dependence remained
+in data of a few hundred cells; without such a rule, nonlinear functions were fitted to data whose
+true dependence was linear.
 """
 
 
@@ -161,9 +162,10 @@ class ConditionalWhitening(nn.Module):
     Each penalty is chosen on validation cells for each column, since a column that is a function of
     the condition needs a smaller one than a column that is independent of it. If no dependence on
     the condition improves the validation loss of a column over a constant by more than one standard
-    error, the constant is used. This method is not part of the published IndiSeek. On further cells
-    an ensemble of networks for the same quantities had neither a higher likelihood nor less
-    dependence, took ten times as long, and gained nothing when initialised with this fit.
+    error, the constant is used. This method is not part of the published IndiSeek. On cells used
+    neither for the fit nor for the choice of penalties, an ensemble of networks for the same
+    quantities had neither a higher likelihood nor less dependence, took ten times as long, and
+    gained nothing when initialised with this fit.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Figures of results on held-out cells: audit, retrieval and prediction."""
+"""Figures of results on held-out cells: audit and retrieval."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class _Aim(NamedTuple):
-    """Title of an audit figure, and the bound that it should respect."""
+    """Title of an audit measure, and the bound that it should respect."""
 
     title: str
     side: Literal["≤", "≥"]
@@ -51,7 +51,7 @@ AUDIT_AIMS: dict[str, _Aim] = {
     "complete": _Aim("both: completeness", "≥", 0.98),
     "leak_ratio": _Aim("specific: leak ratio", "≤", 0.02),
 }
-"""Audit figures that are drawn, from top to bottom, and their aims."""
+"""Audit measures that are drawn, from top to bottom, and their aims."""
 
 
 def audit(
@@ -61,7 +61,7 @@ def audit(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes | None:
-    r"""Draw the main figures of an audit and their aims, with a bar for each modality.
+    r"""Draw the main measures of an audit and their aims, with a bar for each modality.
 
     Agreement and sufficiency measure whether a shared representation contains what both modalities
     explain, and nothing else. Gain and completeness measure whether the representations contain all
@@ -127,7 +127,7 @@ def _find_table(report: Any) -> pd.DataFrame:
 
 
 _ZOOMED = "leak_ratio"
-"""Figure with its own axis, because its aim is about a fiftieth of the others. It is drawn last."""
+"""Measure with its own axis, because its aim is about a fiftieth of the others; drawn last."""
 
 _GAP = 1.2
 """Height of the last row and of the axis above it, as a multiple of the height of a row."""
@@ -163,7 +163,7 @@ def _draw_bars(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _draw_group(ax: Axes, table: pd.DataFrame, aims: Mapping[str, _Aim]) -> None:
-    """Draw a row for each figure: bars, their values on the right, and the mark of the aim."""
+    """Draw a row for each measure: bars, their values on the right, and the mark of the aim."""
     rows = np.arange(len(aims))
     thickness = 0.72 / len(table)
     for place, (modality, color) in enumerate(modality_colors(table.index).items()):

@@ -44,8 +44,8 @@ _USES = "PRGn_r"
 """White is the mean squared deviation of all cells; purple is larger and green is smaller."""
 
 _MAX_USE = 3.0
-"""Ratios to the mean squared deviation of all cells at which the colour scale ends (and its
-inverse)."""
+"""Ratio to the mean squared deviation of all cells at which the colour scale ends; it begins at the
+inverse."""
 
 _MIN_COLUMN_R2 = 0.05
 """Covariates that explain less of every dimension are not drawn."""

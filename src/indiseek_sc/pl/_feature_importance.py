@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _COLUMNS = ("feature", "importance", "standard_error", "method", "kind", "modality")
 _CONSTANT_COLUMNS = ("method", "kind", "modality")
 _TWO_SIDED_95 = 1.96
+"""Half-width of a two-sided 95 % interval, in standard errors."""
 _MAX_NAME_LENGTH = 24
 _MAX_CAPTION_LENGTH = 52
 
@@ -78,7 +79,8 @@ def feature_importance(
         Result of ``model.feature_importance`` for one method, representation and modality.
     groups
         Group of each feature, by its name; all features have the same colour if not given. For the
-        synthetic suite use ``mdata.uns["synthetic"]["features"].set_index("feature")["group"]``.
+        synthetic suite use
+        ``mdata.uns["synthetic"]["coordinates"].set_index("coordinate")["group"]``.
     n_top
         Number of features to draw, those with the largest importance.
     ax

@@ -51,6 +51,7 @@ millimetres."""
 _MAX_NARROW_LENGTH = 20
 """Largest length of labels and names of modalities in a figure of one column, in letters."""
 _UNDECIDED = "0.45"
+"""Grey of estimates and labels for which no difference was established."""
 _MIN_SIDE = 0.5
 """Smallest width of the axis on one side of 0, relative to the wider side."""
 _LINEAR = 0.2

@@ -59,8 +59,8 @@ def rank_correlation(
     representation, the leak ratios if an audit was given: a high rho is no evidence of good
     representations if the leak is high. Rank 1 favours RNA most; labels with too few cells have no
     rank. On the diagonal both ranks are equal. Means are drawn for all labels, with intervals over
-    cells. The area of a mark increases with the number of cells, its colour is that of scanpy if
-    available, and labels with too few cells are hollow.
+    cells. The area of a mark increases with the number of cells, its colour is the one that scanpy
+    stored for the label, if any, and labels with too few cells are hollow.
 
     Parameters
     ----------

@@ -238,7 +238,7 @@ def one_panel(ax: Axes | None, figsize: tuple[float, float], show: bool | None) 
 
 
 def page(ax: Axes) -> Figure:
-    """Return the figure of ``ax``, also if ``ax`` is in a subfigure."""
+    """Return the figure of ``ax``, even if ``ax`` is in a subfigure."""
     figure: Any = ax.get_figure()
     return figure if isinstance(figure, Figure) else figure.figure
 
@@ -276,7 +276,7 @@ def finish(figure: Figure, drawn: Drawn, *, show: bool | None, save: str | Path 
         if path.suffix and path.suffix[1:].lower() not in formats:
             raise ValueError(f"save: {path} must end in a format that matplotlib writes: {', '.join(sorted(formats))}.")
         if not path.parent.is_dir():
-            raise FileNotFoundError(f"save: {path}: there is no folder {path.parent}. Make it first.")
+            raise FileNotFoundError(f"save: {path}: there is no folder {path.parent}. Create it first.")
         # Figures with a layout engine keep their width. In other figures elements may extend beyond
         # the edge.
         bbox = "tight" if figure.get_layout_engine() is None else None

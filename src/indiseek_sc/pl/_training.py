@@ -1,4 +1,4 @@
-"""Figures of training curves, and of the trade-off curve along lambda."""
+"""Figure of training curves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cautions of a report and the table of audit figures."""
+"""Cautions of a report and the table of audit measures."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ MAX_FEW_CELL_LABELS, MAX_BATCH_LABELS = 12, 5
 BATCH_CHECK_CELLS, N_NEIGHBORS = 4000, 15
 
 SEPARATION = 0.5
-"""Batches are reported as separated if neighbours predict the batch of more than this share of the
-cells whose batch is not already predicted by naming the largest batch."""
+"""Batches are reported as separated if the accuracy with which neighbours predict the batch exceeds
+the share of the largest batch by more than this fraction of the largest possible excess."""
 
 SIGNIFICANCE = 0.05
 """Significance level of p-values."""
@@ -101,7 +101,7 @@ def _split_cautions(material: Material) -> Iterator[str]:
     obs = material.mdata.obs
     if _keys.SPLIT not in obs:
         yield (
-            "The training cells are not recorded in the data, so the figures of this report may have been computed "
+            "The training cells are not recorded in the data, so the results of this report may have been computed "
             "on training cells."
         )
     elif not (obs[_keys.SPLIT].astype(str) == "test").any():
@@ -216,7 +216,8 @@ def _version_cautions(material: Material) -> Iterator[str]:
     written_by, here = str(material.noted.get("version", "")), version("indiseek_sc")
     if written_by and written_by != here:
         yield (
-            f"The representations were written by indiseek_sc {written_by}; this report was made by indiseek_sc {here}."
+            f"The representations were written by indiseek_sc {written_by}; this report was created by indiseek_sc "
+            f"{here}."
         )
 
 
@@ -231,7 +232,7 @@ class AuditRow(NamedTuple):
 
 
 def list_figures(audit: AuditReport) -> list[AuditRow]:
-    """Return a row for each figure of the single modalities, in the order of the audit."""
+    """Return a row for each measure of the single modalities, in the order of the audit."""
     rows = []
     for figure, (target, meaning) in AUDIT_FIGURES.items():
         values = audit.table[figure].astype(float)
@@ -243,7 +244,7 @@ def list_figures(audit: AuditReport) -> list[AuditRow]:
 
 
 def list_pair_figures(audit: AuditReport) -> list[AuditRow]:
-    """Return a row for each figure of both modalities together."""
+    """Return a row for each measure of both modalities together."""
     return [AuditRow(name, (_round(value),), *AUDIT_PAIR_FIGURES[name]) for name, value in audit.pair.items()]
 
 

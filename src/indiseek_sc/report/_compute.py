@@ -150,6 +150,7 @@ def _find_embeddings(mdata: MuData, model: Any) -> dict[str, Any]:
 
 
 MIXING_CELLS = 10_000
+"""Largest number of cells, drawn at random, on which the mixing of batches is measured."""
 
 
 def measure_batch_mixing(mdata: MuData, label_key: str | None, batch_key: str | None, seed: int) -> pd.DataFrame | None:

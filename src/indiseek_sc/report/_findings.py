@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Kind = Literal["found", "certainty", "doubt"]
 
 MAX_FINDINGS = 5
+"""Largest number of statements at the beginning of a report, including the main caution."""
 
 MAX_LABELS = 4
 """Largest number of labels that a sentence names for each modality, in descending order of
@@ -58,7 +59,7 @@ def _names(material: Material) -> tuple[str, str]:
 
 
 def _rows(material: Material) -> tuple[pd.Series, pd.Series] | None:
-    """Return the audit figures of RNA and of proteins."""
+    """Return the audit measures of RNA and of proteins."""
     if material.audit is None:
         return None
     rna, adt = (material.audit.table.loc[material.modalities[role]].astype(float) for role in _keys.ROLES)
@@ -199,8 +200,8 @@ def _find_main_caution(material: Material) -> Finding:
     if not cautions:
         return Finding(
             "doubt",
-            "No check of this report raised a caution. The results are from one training run, and labels that were assigned "
-            "from one modality favour this modality.",
+            "None of the checks of this report raised a caution. The results are from one training run, and labels "
+            "that were assigned from one modality favour this modality.",
         )
     more = len(cautions) - 1
     others = f" ({more} further caution{'s' * (more > 1)} below.)" if more else ""

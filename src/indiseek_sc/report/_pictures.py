@@ -160,7 +160,7 @@ def _importance_pictures(material: Material) -> Iterator[Picture]:
             material,
             _keys.RANK_CORRELATION,
             "Theta was not compared with WNN weights. Call tl.wnn_weights(mdata) and tl.rank_correlation(mdata, label_key), or "
-            "make the report with compare=True.",
+            "create the report with compare=True.",
         ),
         tables=("rank-correlation", "rank-correlation-labels"),
     )
@@ -249,8 +249,8 @@ def _cluster_pictures(material: Material) -> Iterator[Picture]:
     missing = _lacking(
         material,
         _keys.CLUSTERS,
-        "Clusters of the representations were not compared. Call tl.compare_clusters(mdata, label_key), or make the report with "
-        "compare=True; this takes minutes.",
+        "Clusters of the representations were not compared. Call tl.compare_clusters(mdata, label_key), or create the "
+        "report with compare=True; this takes minutes.",
     )
     yield Picture(
         "cluster-agreement",

@@ -72,7 +72,7 @@ def _all_tables(material: Material) -> Iterator[Table]:
 
 
 def _describe_audit(audit: AuditReport) -> pd.DataFrame:
-    """Return a row for each figure: its value for each modality, or for both, and its meaning."""
+    """Return a row for each measure: its value for each modality, or for both, and its meaning."""
     table = audit.table.T.rename_axis("figure").reset_index()
     table["meaning"] = [AUDIT_FIGURES[figure][1] for figure in table["figure"]]
     pair = pd.DataFrame(

@@ -89,12 +89,12 @@ def write_report(
         what = (
             "it is a folder; the report is a file"
             if file.is_dir()
-            else f"there is no folder {file.parent}. Make it first"
+            else f"there is no folder {file.parent}. Create it first"
         )
         raise ValueError(f"path: {file}: {what}.")
     folder = None if tables is None else check_path("tables", tables)
     if folder is not None and not folder.is_dir():
-        raise ValueError(f"tables: {folder}: there is no such folder. Make it first.")
+        raise ValueError(f"tables: {folder}: there is no such folder. Create it first.")
     with restored(mdata), collected_warnings() as collected:
         if audit is None and model is not None:
             audit = model.audit(seed=seed)

@@ -43,16 +43,16 @@ TECHNICAL_R2 = 0.2
 """Explained variance at which technical covariates make a dimension technical."""
 
 NAMED_R2 = 0.05
-"""Smallest explained variance of a covariate that is named."""
+"""Smallest explained variance for which a covariate is named."""
 
 USED = 1.5
-"""Smallest use of a dimension by a label that is named: mean square relative to all cells."""
+"""Smallest ``use`` of a dimension for which a label is named; 1 is the mean over all cells."""
 
 FEWEST_OF_LABEL = 15
 """Labels with fewer cells are not named."""
 
 SIGNIFICANT = 0.01
-"""Largest adjusted p-value of a feature set that is named."""
+"""Largest adjusted p-value for which a feature set is named."""
 
 MOST_NAMED = 3
 """Maximal number of covariates, labels and feature sets named for a dimension."""

@@ -98,7 +98,8 @@ def modality_importance(
     n_neighbors
         Number of neighbours of a cell.
     smoothing
-        Pseudo-neighbours with and without the label, which keep shares above 0; must be positive.
+        Number of pseudo-neighbours with the label, and as many without, which keep shares above 0;
+        must be positive.
     n_bootstrap
         Number of bootstrap samples of the cells of a label for its interval without refits.
     confidence

@@ -49,9 +49,9 @@ class DeviceBatches:
     n_extra
         Number of additional batches of random cells with each batch, to train critics on.
     shuffle
-        Whether to draw a new order for each pass.
+        Whether to draw a new order of the cells for each pass.
     seed
-        Seed of the orders.
+        Seed of the orders of the cells.
     rows
         The rows to iterate over, shape ``(n_cells,)``; all by default. They are selected batch by
         batch, so that the data are not copied.
@@ -101,16 +101,17 @@ class DeviceBatches:
 
 
 class StageData(pl.LightningDataModule):
-    """The cells of one stage.
+    """Batches of the training and validation cells of one stage.
 
     Parameters
     ----------
     cells
         Inputs of the stage for all cells, with aligned rows, all on one device.
     train
-        Row numbers of the training cells, on that device.
+        Row numbers of the training cells, shape ``(n_train,)``, on that device.
     validation
-        Row numbers of the validation cells, on that device; of more than 4,096, every n-th is used.
+        Row numbers of the validation cells, shape ``(n_validation,)``, on that device; of more than
+        4,096, every n-th is used.
     batch_size
         As in :class:`DeviceBatches`.
     validation_batch_size
@@ -118,7 +119,7 @@ class StageData(pl.LightningDataModule):
     n_extra
         As in :class:`DeviceBatches`.
     seed
-        Seed of the orders.
+        Seed of the orders of the cells.
     """
 
     def __init__(

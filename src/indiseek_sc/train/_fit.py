@@ -169,7 +169,8 @@ class StageFit:
     history
         Data frames with one column each, by ``<stage>/<metric>``.
     best_epochs
-        Number of complete epochs behind the selected weights, by the metric that selected them.
+        Number of epochs after which the selected weights were reached, by the metric that selected
+        them.
     n_epochs
         Number of complete epochs of training.
     seconds
@@ -263,7 +264,7 @@ def fit_stage(
             trainer.fit(plan, data)
         except NonFiniteLossError as error:
             reason = (
-                f"{error} The last good weights were kept. Look for outliers in the data, or lower the learning rate."
+                f"{error} The best weights so far were kept. Look for outliers in the data, or lower the learning rate."
             )
         except SIGTERMException:  # the process is asked to terminate
             raise

@@ -32,19 +32,20 @@ class SpecificPlan(StagePlan):
 
     In each step, the critics are trained on several batches of detached representations, with their
     own optimiser; then the encoders take one step against the fixed critics. Critics are trained
-    alone first, since a bound is meaningless while its critic lags. With parameter-free terms only,
-    such as HSIC, only the encoders are trained.
+    alone first, since a bound is meaningless while its critic is far from its optimum. With
+    parameter-free terms only, such as HSIC, only the encoders are trained.
 
-    Logs ``<modality>_error`` on validation cells (fraction of what Z could contain) for each
-    modality, and for each critic, prefixed by ``<modality>_<critic>``,
+    Logs ``<modality>_error`` on validation cells (the reconstruction error as a fraction of the
+    variance that Z can represent) for each modality, and for each critic, prefixed by
+    ``<modality>_<critic>``,
 
     - ``_train_bound`` and ``_validation_bound``, in nats except for kernel terms;
     - ``_train_loss`` and ``_validation_loss``, the loss of the critic, if it has parameters;
     - ``_validation_accuracy``, how often it prefers the condition of the same cell to that of
       another one; 0.5 is chance;
     - ``_staleness``, the decrease of its validation loss over the critic steps of the first batch
-      of an epoch, which follow an encoder step: near 0 if the critic keeps up, and clearly above if
-      it needs more steps.
+      of an epoch, which follow an encoder step: near 0 if the critic is close to its optimum, and
+      clearly above 0 if it needs more steps.
 
     With a probe, also logs ``<modality>_leak``, the fraction of variance of the other modality's
     shared representation that it explains: before the first epoch, after every fifth epoch once the
@@ -100,7 +101,8 @@ class SpecificPlan(StagePlan):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Train the critics, then the encoders.
 
-        If critics have parameters, ``batch`` is the batch of the encoders and those of the critics.
+        If critics have parameters, ``batch`` consists of the batch of the encoders and a list of
+        batches of the critics.
         """
         cells: Batch = batch
         optimizers: Any = self.optimizers()

@@ -10,16 +10,21 @@ import torch
 from indiseek_sc._checks import check_share
 
 VALIDATION_SHARE = 0.1
+"""Default fraction of validation cells."""
+
 FEWEST_VALIDATION_CELLS = 150
+"""Smallest default number of validation cells, as far as the largest fraction allows."""
+
 LARGEST_VALIDATION_SHARE = 0.25
 """Largest default fraction of validation cells, reached on small data."""
 
 FEWEST_TRAINING_CELLS = 32
+"""Smallest number of training cells."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Row numbers of training and validation cells, as tensors on a device."""
+    """Row numbers of training and validation cells, as one-dimensional tensors on a device."""
 
     train: torch.Tensor
     validation: torch.Tensor
@@ -27,7 +32,10 @@ class Rows:
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of training, validation and test cells, sorted and disjoint."""
+    """Row numbers of training, validation and test cells, each one-dimensional and sorted.
+
+    The three parts are disjoint.
+    """
 
     train: np.ndarray
     validation: np.ndarray
@@ -84,12 +92,13 @@ def draw_split(
     seed
         Seed of the split.
     train_size
-        Fraction of the cells not held out to train on; by default all except the validation cells.
+        Number of training cells as a fraction of the cells that are not held out; by default all
+        except the validation cells.
     validation_size
-        Fraction of validation cells: the rest of ``train_size`` if given, else 0.1, and more on
-        small data.
+        Number of validation cells as a fraction of the same cells; by default the cells that
+        ``train_size`` leaves, or, without it, 0.1, and more on small data.
     held_out
-        Row numbers of test cells.
+        Row numbers of test cells, shape ``(n_held_out,)``.
 
     Raises
     ------

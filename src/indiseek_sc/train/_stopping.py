@@ -26,7 +26,7 @@ MOST_CELLS = 4096
 """Largest numbers of cells on which a :class:`LeakProbe` is fitted and evaluated."""
 
 TOLERANCE = 0.05
-"""Largest distance below 0, in nats, of a bound by chance."""
+"""Distance below 0, in nats, up to which a negative bound is attributed to chance."""
 
 _BOUND, _LOSS = "_validation_bound", "_validation_loss"
 
@@ -65,15 +65,16 @@ class KeepBest(Callback):
     Parameters
     ----------
     parts
-        The module to keep by the metric to minimise (a key that the plan logs). If a metric is
-        never logged, the latest state is kept; epochs without a value are skipped.
+        The modules whose weights are kept, each by the metric to minimise (a key that the plan
+        logs). If a metric is never logged, the latest state is kept; epochs without a value are
+        skipped.
     patience
         Number of epochs without any improvement before training stops; 0 for never.
     smallest_gain
-        Smallest difference that counts as an improvement.
+        Smallest decrease of a metric that counts as an improvement.
     at
-        Number of epochs after which each module is kept, by the same keys, for training without
-        validation cells. If training ends earlier, the latest weights are kept.
+        Number of epochs after which the weights of each module are kept, by the same keys, for
+        training without validation cells. If training ends earlier, the latest weights are kept.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class KeepBest(Callback):
 
     @property
     def best_epochs(self) -> dict[str, int]:
-        """Number of complete epochs behind the kept state, by metric; empty with ``at``."""
+        """Number of epochs after which the kept state was reached, by metric; empty with ``at``."""
         return {} if self.at is not None else {name: kept.epoch for name, kept in self.parts.items()}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -211,7 +212,8 @@ def find_negative_bounds(history: Mapping[str, pd.DataFrame], *, tolerance: floa
         Data frames with one column, by ``<stage>/<modality>_<critic>_validation_bound`` and
         ``_validation_loss``. Terms without a loss have no parameters and are ignored.
     tolerance
-        Smallest distance of the mean over the last half of the epochs below 0, in nats.
+        Distance below 0, in nats, that the mean over the last half of the epochs must exceed for a
+        critic to be returned.
 
     Returns
     -------

@@ -56,7 +56,7 @@ def cite_seq_counts(
     n_batches
         Number of batches with equal probability; stored in ``obs["batch"]`` if there are several.
     gene_counts
-        RNA counts of a cell with median library size, without the factors.
+        Expected total RNA count of a cell with median library size if all factors are 0.
     dispersion
         Dispersion :math:`\phi`.
     seed

@@ -47,7 +47,13 @@ class Measurement(Protocol):
 
 @dataclass(frozen=True)
 class GaussianNoise:
-    """Additive Gaussian noise with a common standard deviation."""
+    """Additive Gaussian noise.
+
+    Parameters
+    ----------
+    std
+        Standard deviation of the noise of every feature.
+    """
 
     std: float
 
@@ -178,6 +184,7 @@ def check_sizes(*, noise: float = 0.0, **sizes: int) -> None:
 
 
 _CELLS_FOR_LIMITS = 500
+"""Largest number of cells over which the largest possible R2 of each factor is averaged."""
 
 
 def build(design: Design, n_cells: int, seed: int, rng: np.random.Generator) -> MuData:

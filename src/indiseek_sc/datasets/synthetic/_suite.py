@@ -224,10 +224,11 @@ def noise_coupled(n_cells: int = 3000, *, n_copies: int = 3, noise: float = 0.05
     :math:`p_{2,0}` has a Student's t-distribution.
 
     Methods based on conditional means detect nothing: given s, the mean of every product is 0. The
-    variance of :math:`s_0 p` depends on s; of :math:`p_{1,1} \operatorname{sign} s_0`, neither mean
-    nor variance do, but only the side of the long tail. The private information given s is p. If p
-    is symmetric, however, :math:`p \operatorname{sign} s_0` is as independent of s as p is, and the
-    data do not determine which of both a representation should contain. Such factors are therefore
+    variance of :math:`s_0 p` depends on s. Neither the mean nor the variance of
+    :math:`p_{1,1} \operatorname{sign} s_0` does, but only the side of its long tail. The private
+    information given s is p. If p is symmetric, however, :math:`p \operatorname{sign} s_0` is as
+    independent of s as p is, and the data do not determine which of the two a representation should
+    contain. Such factors are therefore
     evaluated from Z and s together; the column ``given_shared`` of the factor table marks them.
 
     Parameters
@@ -306,6 +307,7 @@ def _skewed(n: int, rng: np.random.Generator) -> Array:
 
 
 _HIDDEN_PER_FACTOR = 6
+"""Number of hidden units of a random network for each factor."""
 
 
 def random_mixers(n_cells: int = 3000, *, seed: int = 0) -> MuData:
@@ -314,7 +316,8 @@ def random_mixers(n_cells: int = 3000, *, seed: int = 0) -> MuData:
     :math:`X_i = W_i\, \varphi(V_i (s, p_i) + b_i) + \varepsilon` with normal :math:`V, W, b` and
     :math:`\varphi(v) = \tanh v + v / 4`, which does not saturate. The seed also determines 2 to 4
     shared factors, 2 to 4 private factors of each modality, 30 to 60 RNA features, 20 to 30 protein
-    features, and noise of .05 to .15. Compare methods on many seeds, in pairs.
+    features, and noise of .05 to .15. Methods should be compared on many seeds, with results paired
+    by seed.
 
     Parameters
     ----------
