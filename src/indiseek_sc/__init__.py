@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from indiseek_sc import baselines, datasets, metrics, pl, tl
+    from indiseek_sc._settings import settings
     from indiseek_sc.io import read
     from indiseek_sc.model import IndiSeek
 
-__all__ = ["IndiSeek", "baselines", "datasets", "metrics", "pl", "read", "tl"]
+__all__ = ["IndiSeek", "baselines", "datasets", "metrics", "pl", "read", "settings", "tl"]
 
 __version__ = version("indiseek_sc")
 
@@ -25,6 +26,8 @@ def __getattr__(name: str) -> Any:
         return import_module("indiseek_sc.model").IndiSeek
     if name == "read":
         return import_module("indiseek_sc.io").read
+    if name == "settings":
+        return import_module("indiseek_sc._settings").settings
     if name in __all__:
         return import_module(f"indiseek_sc.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
-from indiseek_sc.data import _matrix
+import indiseek_sc as isk
 from indiseek_sc.data._matrix import as_readable, iterate_blocks, iterate_rows, principal_components
 
 if TYPE_CHECKING:
@@ -50,19 +50,18 @@ def test_chunks_may_be_modified(as_format: Callable[[np.ndarray], Any], counts: 
     np.testing.assert_array_equal(np.concatenate(list(iterate_rows(matrix, np.arange(60)))), counts)
 
 
-def test_default_chunks_limit_memory(counts: np.ndarray, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_matrix, "N_VALUES", 100)
-    sizes = [chunk.size for chunk in iterate_rows(sp.csr_matrix(counts), np.arange(60))]
+def test_default_chunks_limit_memory(counts: np.ndarray):
+    with isk.settings.override(values_at_once=100):
+        sizes = [chunk.size for chunk in iterate_rows(sp.csr_matrix(counts), np.arange(60))]
     assert max(sizes) <= 100
     assert sum(sizes) == counts.size
 
 
-def test_blocks_cover_the_matrix_once(
-    as_format: Callable[[np.ndarray], Any], counts: np.ndarray, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(_matrix, "N_VALUES", 150)
+def test_blocks_cover_the_matrix_once(as_format: Callable[[np.ndarray], Any], counts: np.ndarray):
+    with isk.settings.override(values_at_once=150):
+        blocks = list(iterate_blocks(as_readable(as_format(counts))))
     read = np.zeros_like(counts)
-    for row, column, block in iterate_blocks(as_readable(as_format(counts))):
+    for row, column, block in blocks:
         assert block.shape[0] * block.shape[1] <= 150
         read[row : row + block.shape[0], column : column + block.shape[1]] += (
             block.toarray() if sp.issparse(block) else block
@@ -94,12 +93,12 @@ def test_equals_sklearn_up_to_sign(n_cells: int, n_features: int):
     np.testing.assert_allclose(np.abs(np.sum(components * reference.components_.T, axis=0)), 1, rtol=1e-4)
 
 
-def test_components_of_few_cells_need_little_memory(monkeypatch: pytest.MonkeyPatch):
+def test_components_of_few_cells_need_little_memory():
     n_cells, n_features = 200, 6_000
-    monkeypatch.setattr(_matrix, "N_VALUES", 2**16)
     chunks = np.random.default_rng(0).normal(size=(10, n_cells // 10, n_features)).astype(np.float32)
     tracemalloc.start()
-    principal_components(map(torch.from_numpy, chunks), n_cells, n_features, 5)
+    with isk.settings.override(values_at_once=2**16):
+        principal_components(map(torch.from_numpy, chunks), n_cells, n_features, 5)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1.5 * chunks.nbytes
@@ -140,27 +139,28 @@ def test_signs_do_not_depend_on_the_order_of_cells():
     assert (first[np.abs(first).argmax(axis=0), np.arange(4)] > 0).all()
 
 
+@pytest.mark.slow
 def test_many_features_log_a_hint(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    """The covariance of more than 6,000 features is in single precision."""
     generator = np.random.default_rng(0)
-    x = generator.normal(size=(200, 3)) @ generator.normal(size=(3, 40)) + 0.1 * generator.normal(size=(200, 40))
-    _, exact, variances = principal_components(in_chunks(x), 200, 40, 3)
-    monkeypatch.setattr(_matrix, "LARGEST_DOUBLE", 20)
+    n = 6_001
+    x = generator.normal(size=(n, 3)) * [3, 2, 1] @ generator.normal(size=(3, n)) + 0.1 * generator.normal(size=(n, n))
     monkeypatch.setattr(logging.getLogger("scvi"), "propagate", True)
     with caplog.at_level(logging.INFO):
-        _, components, approximate = principal_components(in_chunks(x), 200, 40, 3)
+        _, components, variances = principal_components(in_chunks(x, 1000), n, n, 3)
     assert "n_top_genes=2000" in caplog.text
-    np.testing.assert_allclose(approximate, variances, rtol=1e-4)
-    np.testing.assert_allclose(components, exact, atol=1e-3)
+    reference = PCA(3, svd_solver="arpack", random_state=0).fit(x)
+    np.testing.assert_allclose(variances, reference.explained_variance_, rtol=1e-4)
+    np.testing.assert_allclose(np.abs(np.sum(components * reference.components_.T, axis=0)), 1, rtol=1e-4)
 
 
-@pytest.mark.parametrize("n_cells", [90, 30])
+@pytest.mark.parametrize("shape", [(2_500, 2_100), (2_100, 2_500)])
 @pytest.mark.parametrize("rank", [2, 25])
-def test_iterative_solver_agrees(n_cells: int, rank: int, monkeypatch: pytest.MonkeyPatch):
+def test_leading_components_of_large_data_equal_sklearn(shape: tuple[int, int], rank: int):
+    """More than 2,000 cells and features are decomposed by an iterative solver."""
     generator = np.random.default_rng(0)
-    x = generator.normal(size=(n_cells, rank)) * np.linspace(3, 1, rank) @ generator.normal(size=(rank, 60))
-    _, exact, variances = principal_components(in_chunks(x), n_cells, 60, 2)
-    monkeypatch.setattr(_matrix, "LARGEST_DENSE", 20)
-    monkeypatch.setattr(_matrix, "eigh", None)
-    _, components, same = principal_components(in_chunks(x), n_cells, 60, 2)
-    np.testing.assert_allclose(same, variances, rtol=1e-10)
-    np.testing.assert_allclose(components, exact, atol=1e-10)
+    x = generator.normal(size=(shape[0], rank)) * np.linspace(3, 1, rank) @ generator.normal(size=(rank, shape[1]))
+    _, components, variances = principal_components(in_chunks(x, 500), *shape, 2)
+    reference = PCA(2, svd_solver="arpack", random_state=0).fit(x)
+    np.testing.assert_allclose(variances, reference.explained_variance_, rtol=1e-5)
+    np.testing.assert_allclose(np.abs(np.sum(components * reference.components_.T, axis=0)), 1, rtol=1e-5)

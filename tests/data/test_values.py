@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from mudata import MuData
 
-from indiseek_sc.data import _matrix, _values
+import indiseek_sc as isk
 from indiseek_sc.data._scan import scan_values
 from indiseek_sc.data._source import InputSource
 from indiseek_sc.data._values import examine_values
@@ -27,8 +27,7 @@ CONSTRUCTORS = [np.asarray, sp.csr_matrix, sp.csc_matrix, sp.csr_array, sp.csc_a
 
 @given(dense=MATRICES, constructor=st.sampled_from(CONSTRUCTORS), size=st.integers(1, 40))
 def test_scan_equals_a_loop(dense: np.ndarray, constructor: Callable[[np.ndarray], Any], size: int):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_matrix, "N_VALUES", size)
+    with isk.settings.override(values_at_once=size):
         scan = scan_values(constructor(dense))
     expected = {"nonfinite": set(), "negative": set(), "fractional": set()}
     for (i, j), value in np.ndenumerate(dense):
@@ -85,23 +84,23 @@ def test_sample_of_cells_is_scanned(
     is_sample_enough: bool,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(_values, "N_SAMPLED", 6)
+    counts = np.tile(counts, (20, 1))
     matrix = as_format(counts)
     source = InputSource(role, "mod", "X")
     monkeypatch.setattr(InputSource, "get_values", lambda self, mdata: matrix)
     kind, scan = examine_values(MuData({"mod": ad.AnnData(counts)}), source, "auto", is_sample_enough=is_sample_enough)
     assert kind == "counts"
-    assert scan.n_nonzero_per_row.size == (6 if is_sample_enough else 60)
+    assert scan.n_nonzero_per_row.size == (1_000 if is_sample_enough else 1_200)
 
 
-def test_error_names_cells_of_a_sample(counts: np.ndarray, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_values, "N_SAMPLED", 6)
+def test_error_names_cells_of_a_sample(counts: np.ndarray):
+    counts = np.tile(counts, (20, 1))
     mdata = MuData({"rna": ad.AnnData(np.log1p(counts))})
     with pytest.raises(ValueError, match=r"fractional values: .*in cell '0'.*in cell '0'"):
         examine_values(mdata, InputSource("rna", "rna", "X"), "counts", is_sample_enough=True)
     mdata["rna"].X[:] = counts
-    mdata["rna"].X[59, 3] = np.nan
-    with pytest.raises(ValueError, match="nan in cell '59', '3'"):
+    mdata["rna"].X[1_199, 3] = np.nan
+    with pytest.raises(ValueError, match="nan in cell '1199', '3'"):
         examine_values(mdata, InputSource("rna", "rna", "X"), "counts", is_sample_enough=True)
 
 

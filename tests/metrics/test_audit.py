@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from indiseek_sc.metrics import AUDIT_FIGURES, AuditReport, SpecificAuditor, _probes, audit, limit_threads
-from indiseek_sc.metrics._evaluator import Cells, Evaluator, ModalityInputs, _ratio_error
+from indiseek_sc.metrics import AUDIT_FIGURES, PROBES, AuditReport, SpecificAuditor, audit, limit_threads
 
+LINEAR = ("ridge", "neighbors")
 TRAIN, TEST = np.arange(0, 600), np.arange(600, 1000)
 SPLIT = {"train": TRAIN, "test": TEST}
 AUDITOR = Path(__file__).parents[3] / "shared" / "tools" / "audit.py"
@@ -32,9 +32,10 @@ class World:
             "prot": np.hstack([self.both, self.prot]) @ mix[1],
         }
 
-    def audit(self, specific, shared=None, **others) -> AuditReport:
+    def audit(self, specific, shared=None, probes=LINEAR, **others) -> AuditReport:
+        """Audit by ridge regression and neighbours alone, which suffice for linear data."""
         shared = shared or {"gex": self.both, "prot": self.both}
-        return audit(self.features, shared, specific, **SPLIT, **others)
+        return audit(self.features, shared, specific, probes=probes, **SPLIT, **others)
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +43,6 @@ def world():
     return World()
 
 
-@pytest.fixture
-def by_ridge_alone(monkeypatch):
-    """Disable the training of the MLP; a ridge regression suffices for linear data."""
-    monkeypatch.setattr(_probes, "_MAX_EPOCHS", 0)
-
-
-@pytest.mark.usefixtures("by_ridge_alone")
 class TestKnownTruth:
     def test_true_factors_have_the_best_figures(self, world):
         report = world.audit(world.private)
@@ -101,7 +95,7 @@ class TestKnownTruth:
         np.testing.assert_allclose(table["complete"], 1, atol=0.01)
 
     def test_ratios_are_nan_if_modalities_share_nothing(self, world):
-        report = audit(world.private, world.noise, world.private, **SPLIT)
+        report = audit(world.private, world.noise, world.private, probes=LINEAR, **SPLIT)
         assert report.table[["sufficiency", "leak_ratio"]].isna().all(axis=None)
         assert report.pair["foscttm"] == pytest.approx(0.5, abs=0.05)
         np.testing.assert_allclose(report.table["gain"], 1, atol=0.02)
@@ -141,7 +135,6 @@ class TestKnownTruth:
         assert all(type(value) is float for value in flat.values())
 
 
-@pytest.mark.usefixtures("by_ridge_alone")
 class TestLeakPermutationTest:
     def test_a_small_leak_is_significant_and_noise_is_not(self, world):
         slight = {"gex": world.gex + 0.15 * world.both, "prot": world.noise["prot"]}
@@ -167,10 +160,9 @@ class TestLeakPermutationTest:
         np.testing.assert_array_equal(world.audit(constant).table["leak_p"], 1)
 
 
-@pytest.mark.usefixtures("by_ridge_alone")
 def test_auditor_agrees_with_audit_for_several_representations(world):
     shared = {"gex": world.both, "prot": world.both}
-    auditor = SpecificAuditor(world.features, shared, **SPLIT, seed=3)
+    auditor = SpecificAuditor(world.features, shared, probes=LINEAR, **SPLIT, seed=3)
     for specific in (world.private, world.noise):
         table, whole = auditor(specific, world.features), world.audit(specific, decoded=world.features, seed=3).table
         common = table.columns.intersection(whole.columns)
@@ -178,28 +170,33 @@ def test_auditor_agrees_with_audit_for_several_representations(world):
         np.testing.assert_array_equal(table[common], whole[common])
 
 
-@pytest.mark.usefixtures("by_ridge_alone")
 def test_standard_error_of_the_leak_ratio_is_its_spread_over_cells():
     """The reference is the variation over many sets of test cells, with the same probes."""
     rng = np.random.default_rng(0)
     both, noise = rng.normal(size=(2, 31_000, 2))
     features = {"gex": both + 0.3 * noise, "prot": both - 0.2 * noise}
-    evaluate = Evaluator(
-        *(ModalityInputs(features[name], both) for name in features),
-        Cells(np.arange(1000), np.arange(1000, 31_000)),
-        seed=0,
-        place=0,
+    shared, specific = dict.fromkeys(features, both), dict.fromkeys(features, noise + 0.5 * both)
+    tables = []
+    for test in np.split(np.arange(1000, 31_000), 100):
+        evaluate = SpecificAuditor(features, shared, train=np.arange(1000), test=test, probes=["ridge"])
+        tables.append(evaluate(specific))
+    ratios, errors = (
+        np.array([table.loc["gex", name] for table in tables]) for name in ("leak_ratio", "leak_ratio_se")
     )
-    leak, largest = evaluate._probe_leak(noise + 0.5 * both), evaluate._probe_leak(features["gex"])
-    parts = np.split(np.arange(30_000), 100)
-    ratios = [leak.explained[part].sum() / largest.explained[part].sum() for part in parts]
-    errors = [_ratio_error(leak.explained[part], largest.explained[part]) for part in parts]
     assert np.mean(errors) == pytest.approx(np.std(ratios), rel=0.15)
 
 
 def test_a_nonlinear_leak_is_found(world):
     bent = {name: np.hstack([latent, world.both**2, np.sign(world.both)]) for name, latent in world.private.items()}
-    assert (world.audit(bent).table["leak_ratio"] > 0.8).all()
+    assert (world.audit(bent, probes=PROBES).table["leak_ratio"] > 0.8).all()
+
+
+def test_a_ridge_regression_alone_misses_a_nonlinear_leak_and_the_report_says_so(world):
+    squares = {name: np.hstack([latent, world.both**2]) for name, latent in world.private.items()}
+    report = world.audit(squares, probes=["ridge"])
+    assert (report.table["leak_ratio"] < 0.05).all()
+    assert report.probes == ("ridge",)
+    assert str(report).startswith("Audit on 400 held-out cells, by probes (ridge only) fitted on 600 others")
 
 
 @pytest.mark.slow
@@ -231,6 +228,8 @@ def _with(arrays, name, value):
     ("change", "message"),
     [
         (lambda f: {"test": np.arange(590, 1000)}, "train and test share rows 590, 591, 592, 593, 594, .*10 in all"),
+        (lambda f: {"probes": ["ridges"]}, "probes: 'ridges' is not known. Available: 'ridge'.* mean 'ridge'"),
+        (lambda f: {"probes": "neighbors"}, r"probes must include 'ridge' or 'mlp', but is \['neighbors'\]"),
         (lambda f: {"train": np.arange(10)}, "train needs at least 16 cells to fit probes on; got 10"),
         (lambda f: {"test": [999]}, "test needs at least 2 cells; got 1"),
         (lambda f: {"test": np.arange(900, 1100)}, "test points outside of the 1000 cells: 1000, 1001"),

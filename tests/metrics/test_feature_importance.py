@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from indiseek_sc.metrics import _feature_importance, mean_squared_jacobian, permutation_importance, probe_r2
+import indiseek_sc as isk
+from indiseek_sc.metrics import mean_squared_jacobian, permutation_importance, probe_r2
 
 WEIGHT = torch.tensor([[1.0, 0.0], [-2.0, 1.0], [0.0, 0.0], [0.5, 3.0]])
 WIDTHS = torch.tensor([1.0, 0.5, 2.0, 1.5])
@@ -28,12 +29,10 @@ def test_jacobian_of_a_linear_encoder(x: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("n_at_once", [2**23, 4 * 7])
-def test_jacobian_of_squares_in_batches_of_cells(
-    x: torch.Tensor, n_at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_jacobian_of_squares_in_batches_of_cells(x: torch.Tensor, n_at_once: int) -> None:
     """For z = x^2 the squared derivative is 4 x^2; for normal x: mean 4 v, variance 32 v^2."""
-    monkeypatch.setattr(_feature_importance, "_VALUES_AT_ONCE", n_at_once)
-    found = mean_squared_jacobian(lambda features, cells: features**2, x)
+    with isk.settings.override(values_at_once=n_at_once):
+        found = mean_squared_jacobian(lambda features, cells: features**2, x)
     np.testing.assert_allclose(found.value, 4 * (x**2).mean(dim=0), rtol=1e-5)
     np.testing.assert_allclose(found.standard_error, (4 * x**2).std(dim=0) / 4000**0.5, rtol=1e-4)
     assert (np.abs(found.value - 4 * WIDTHS.numpy() ** 2) < 4 * found.standard_error).all()
@@ -51,10 +50,10 @@ def test_jacobian_includes_components(x: torch.Tensor) -> None:
     np.testing.assert_allclose(found.value, (slopes**2).sum(dim=1).mean(dim=0), rtol=1e-5)
 
 
-def test_encoder_receives_the_slice_of_cells(x: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_feature_importance, "_VALUES_AT_ONCE", 4 * 300)
+def test_encoder_receives_the_slice_of_cells(x: torch.Tensor) -> None:
     factor = torch.arange(4000.0)
-    found = mean_squared_jacobian(lambda features, cells: features[:, :1] * factor[cells, None], x)
+    with isk.settings.override(values_at_once=4 * 300):
+        found = mean_squared_jacobian(lambda features, cells: features[:, :1] * factor[cells, None], x)
     assert found.value[0] == pytest.approx(float((factor**2).mean()), rel=1e-5)
 
 
@@ -90,8 +89,7 @@ def test_global_random_state_is_unchanged(x: torch.Tensor) -> None:
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_probe_r2_equals_the_simulated_content(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_feature_importance, "_COLUMNS_PER_PROBE", 3)
+def test_probe_r2_equals_the_simulated_content() -> None:
     rng = np.random.default_rng(0)
     latent, noise = rng.normal(size=(1600, 2)), rng.normal(size=(1600, 2))
     columns = [100 * latent[:, 0], latent[:, 1] + 0.5 * noise[:, 0], latent[:, 0] ** 2, noise[:, 1], np.ones(1600)]

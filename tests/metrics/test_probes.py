@@ -5,7 +5,6 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsRegressor
 
-from indiseek_sc.metrics import _permutation
 from indiseek_sc.metrics._directions import FLOOR, flat_directions, through_floor
 from indiseek_sc.metrics._permutation import permutation_p_value
 from indiseek_sc.metrics._probes import _predict_by_neighbors, held_out_r2, probe, standardise
@@ -166,10 +165,9 @@ def test_constant_predictions_and_single_cell_groups_have_a_p_value_of_1():
     assert permutation_p_value([truth], truth, rng, np.arange(60), n_permutations=19) == 1
 
 
-def test_large_data_are_subsampled(monkeypatch):
-    monkeypatch.setattr(_permutation, "_MAX_PERMUTED_CELLS", 50)
-    rng, predicted, truth = draw_pair(0, 4000)
-    groups = np.arange(4000) % 2
+def test_p_values_of_more_cells_than_are_permuted():
+    rng, predicted, truth = draw_pair(0, 8000)
+    groups = np.arange(8000) % 2
     for given in (None, groups):
         assert permutation_p_value([predicted + 0.1 * truth], truth, rng, given, n_permutations=99) > 0.01
         assert permutation_p_value([predicted + 9 * truth], truth, rng, given, n_permutations=99) == 0.01

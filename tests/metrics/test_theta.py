@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau, spearmanr
 
-from indiseek_sc.metrics import _rank_correlation, label_purity, modality_importance, rank_correlation
+import indiseek_sc as isk
+from indiseek_sc.metrics import label_purity, modality_importance, rank_correlation
 
 
 @pytest.fixture
@@ -296,10 +297,10 @@ def test_cells_without_a_label_are_ignored():
     assert_same(rank_correlation(values, reference, labels), known)
 
 
-def test_bootstrap_does_not_depend_on_the_block_size(monkeypatch):
+def test_bootstrap_does_not_depend_on_the_block_size():
     known = rank_correlation(*draw_figures(), LABELS, n_bootstrap=20)
-    monkeypatch.setattr(_rank_correlation, "_MAX_DRAW", 90)
-    assert_same(rank_correlation(*draw_figures(), LABELS, n_bootstrap=20), known)
+    with isk.settings.override(values_at_once=90):
+        assert_same(rank_correlation(*draw_figures(), LABELS, n_bootstrap=20), known)
 
 
 def test_tied_labels_have_no_correlation():

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indiseek_sc.metrics import _wnn_weights as weights_module
+import indiseek_sc as isk
 from indiseek_sc.metrics import shared_neighbors, wnn_neighbors, wnn_weights
 from indiseek_sc.metrics._wnn_weights import fit_wnn
 
@@ -50,9 +50,9 @@ def test_neighbors_equal_those_of_seurat_5(shared_data):
 
 @pytest.mark.parametrize("block", [1, 4_000_000])
 @pytest.mark.parametrize(("n_neighbors", "n_candidates"), [(3, 4), (10, 40), (60, 1000)])
-def test_agrees_with_a_slow_loop(pair, monkeypatch, block, n_neighbors, n_candidates):
-    monkeypatch.setattr(weights_module, "_BLOCK_ENTRIES", block)
-    found = wnn_neighbors(*pair, n_neighbors=n_neighbors, n_candidates=n_candidates, search="exact")
+def test_agrees_with_a_slow_loop(pair, block, n_neighbors, n_candidates):
+    with isk.settings.override(values_at_once=block):
+        found = wnn_neighbors(*pair, n_neighbors=n_neighbors, n_candidates=n_candidates, search="exact")
     modalities, weights = fit_wnn(*pair, n_neighbors, True, "exact")
     np.testing.assert_array_equal(found.weights, wnn_weights(*pair, n_neighbors=n_neighbors, search="exact"))
     for i in range(120):

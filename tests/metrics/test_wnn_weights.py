@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import indiseek_sc as isk
 from indiseek_sc.metrics import _wnn_weights as module
 from indiseek_sc.metrics import wnn_weights
 
@@ -112,10 +113,10 @@ def test_agrees_with_a_slow_loop(n_cells, widths, k, seed, normalize):
 
 
 @pytest.mark.parametrize("block", [1, 700, 4_000_000])
-def test_agrees_with_a_slow_loop_on_groups_of_cells(groups, monkeypatch, block):
-    monkeypatch.setattr(module, "_BLOCK_ENTRIES", block)
+def test_agrees_with_a_slow_loop_on_groups_of_cells(groups, block):
     first, second = (part[::5] for part in groups)
-    found = wnn_weights(first, second, search="exact")
+    with isk.settings.override(values_at_once=block):
+        found = wnn_weights(first, second, search="exact")
     np.testing.assert_allclose(found, slow_weights(first, second, 20, True), atol=1e-6, rtol=0)
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+import indiseek_sc as isk
 from indiseek_sc import IndiSeek, tl
 from indiseek_sc.datasets import synthetic
 from indiseek_sc.model import _attribution_methods
@@ -234,8 +235,8 @@ def test_chunks_are_small_and_do_not_change_results(counts, method: str, values:
     monkeypatch.setattr(
         _attribution_methods.CellMoments, "add", lambda self, x: (sizes.append(x.numel()), add(self, x))
     )
-    monkeypatch.setattr(_attribution_methods, "VALUES_AT_ONCE", 240)
-    parts = counts.feature_attribution(**options)
+    with isk.settings.override(values_at_once=240):
+        parts = counts.feature_attribution(**options)
     assert 0 < max(sizes) <= 240
     for column in ("attribution", "standard_error", "magnitude"):
         np.testing.assert_allclose(parts[column], whole[column], rtol=1e-3, atol=1e-5)

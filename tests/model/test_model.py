@@ -10,6 +10,7 @@ import mudata
 import numpy as np
 import pytest
 
+import indiseek_sc as isk
 from indiseek_sc import IndiSeek, _keys
 from indiseek_sc.data import apply_transform
 from indiseek_sc.losses import HSICCritic, NCECritic
@@ -104,13 +105,12 @@ def record_reads(monkeypatch):
     return read
 
 
-def test_encoding_in_parts_does_not_change_representations(fitted, monkeypatch):
+def test_encoding_in_parts_does_not_change_representations(fitted):
     model, mdata = fitted
     rows = np.random.default_rng(0).permutation(mdata.n_obs)[:45]
     for kind, modality in (("joint", None), ("specific", "adt")):
         whole = model.get_latent_representation(kind=kind, modality=modality, indices=rows)
-        with monkeypatch.context() as patch:
-            patch.setattr("indiseek_sc.model._latents.CELLS_AT_ONCE", 7)
+        with isk.settings.override(cells_at_once=7):
             parts = model.get_latent_representation(kind=kind, modality=modality, indices=rows)
         np.testing.assert_allclose(parts, whole, atol=1e-4)
 

@@ -10,7 +10,6 @@ import torch
 
 from indiseek_sc import IndiSeek
 from indiseek_sc.baselines import CLIP, FactorizedCL, NoCritics, NoIndependence
-from indiseek_sc.metrics import _probes
 
 FEW = {"shared": 2, "flow": 2, "specific": 2, "decoder": 1}
 HELD_OUT = np.arange(0, 300, 3)
@@ -86,8 +85,7 @@ def test_only_shared_representations_are_copied_for_another_specific_architectur
     assert_same(state_of(model, "encoders", "rotations"), state_of(leader, "encoders", "rotations"))
 
 
-def test_lambda_path_on_copied_shared_representations(mdata, monkeypatch):
-    monkeypatch.setattr(_probes, "_MAX_EPOCHS", 0)
+def test_lambda_path_on_copied_shared_representations(mdata):
     clip = make(CLIP, mdata)
     clip.train(held_out=HELD_OUT, **QUICK)
     alone, follower = make(FactorizedCL, mdata), make(FactorizedCL, mdata)
@@ -108,8 +106,7 @@ def test_the_split_is_copied_by_cell_names(mdata, leader):
         assert own == theirs
 
 
-def test_an_auditor_of_the_same_shared_representations_gives_the_same_report(mdata, leader, monkeypatch):
-    monkeypatch.setattr(_probes, "_MAX_EPOCHS", 1)
+def test_an_auditor_of_the_same_shared_representations_gives_the_same_report(mdata, leader):
     model = make(NoCritics, mdata)
     model.take_over(leader)
     model.train(stages=("specific",), keep_start=True, **QUICK)

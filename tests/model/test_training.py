@@ -15,6 +15,7 @@ import scipy.sparse as sp
 import torch
 from lightning.pytorch.callbacks import Callback
 
+import indiseek_sc as isk
 from indiseek_sc import IndiSeek
 from indiseek_sc._keys import ROLES
 from indiseek_sc.datasets import synthetic
@@ -486,7 +487,7 @@ def test_csc_matrices_are_converted_once_per_training_and_once_per_encoding(pbmc
     )
     model = fit(mdata, train={"stages": ("shared",)})
     assert converted == [mdata["rna"].shape]
-    monkeypatch.setattr("indiseek_sc.model._latents.CELLS_AT_ONCE", 100)
-    latent = model.get_latent_representation(kind="shared", modality="rna")
+    with isk.settings.override(cells_at_once=100):
+        latent = model.get_latent_representation(kind="shared", modality="rna")
     assert converted == [mdata["rna"].shape] * 2
     np.testing.assert_array_equal(latent, expected.get_latent_representation(kind="shared", modality="rna"))

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor
 
-from indiseek_sc.nn import ConditionalEncoderDecoder, PrincipalMap, RidgeMap, _parts, map_parts, regularized_cca
+import indiseek_sc as isk
+from indiseek_sc.nn import ConditionalEncoderDecoder, PrincipalMap, RidgeMap, map_parts, regularized_cca
 
 
 @pytest.fixture
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_parts, "CELLS_AT_ONCE", 32)
+def small_parts() -> Iterator[None]:
+    with isk.settings.override(cells_at_once=32):
+        yield
 
 
 def draw(*sizes: int, n_cells: int = 201, seed: int = 0) -> list[Tensor]:
@@ -31,7 +35,7 @@ def test_map_parts_equals_the_map_of_all_cells(small_parts: None):
         assert mapped.requires_grad == has_gradient
 
 
-def test_closed_forms_do_not_depend_on_the_parts(monkeypatch: pytest.MonkeyPatch):
+def test_closed_forms_do_not_depend_on_the_parts():
     x, y = draw(6, 4)
     train, validation = torch.randperm(201, generator=torch.Generator().manual_seed(1)).split([150, 51])
 
@@ -43,8 +47,9 @@ def test_closed_forms_do_not_depend_on_the_parts(monkeypatch: pytest.MonkeyPatch
         return [*ridge.buffers(), *principal.buffers(), *(part for linear in maps for part in linear), correlation]
 
     whole = fit()
-    monkeypatch.setattr(_parts, "CELLS_AT_ONCE", 32)
-    for part, expected in zip(fit(), whole, strict=True):
+    with isk.settings.override(cells_at_once=32):
+        parts = fit()
+    for part, expected in zip(parts, whole, strict=True):
         torch.testing.assert_close(part, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -58,7 +63,7 @@ def test_components_of_columns_that_are_computed_in_parts(small_parts: None):
 
 
 @torch.no_grad()
-def test_representations_do_not_depend_on_the_parts(monkeypatch: pytest.MonkeyPatch):
+def test_representations_do_not_depend_on_the_parts():
     x, condition = draw(6, 2)
     encoder_decoder = ConditionalEncoderDecoder(6, 2, 4).eval()
 
@@ -71,6 +76,7 @@ def test_representations_do_not_depend_on_the_parts(monkeypatch: pytest.MonkeyPa
         return {**prepared, "latent": latent, "decoded": encoder_decoder.decode(latent, condition)}
 
     whole = compute()
-    monkeypatch.setattr(_parts, "CELLS_AT_ONCE", 32)
-    for name, values in compute().items():
+    with isk.settings.override(cells_at_once=32):
+        parts = compute()
+    for name, values in parts.items():
         torch.testing.assert_close(values, whole[name], atol=1e-4, rtol=1e-4)

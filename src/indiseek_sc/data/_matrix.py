@@ -16,13 +16,12 @@ from scipy.linalg import eigh
 from scipy.sparse import csr_matrix, diags, issparse
 from scipy.sparse.linalg import ArpackError, eigsh
 
+from indiseek_sc._settings import settings
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 logger = logging.getLogger("scvi.indiseek_sc")
-
-N_VALUES = 2**22
-"""Number of values held in dense form at a time: 16 MiB of float32."""
 
 
 def as_readable(matrix: Any) -> Any:
@@ -149,7 +148,7 @@ def find_missing(matrix: Any) -> np.ndarray | None:
 
 def rows_at_once(n_columns: int) -> int:
     """Return the number of rows of ``n_columns`` values to hold in dense form at a time."""
-    return max(1, N_VALUES // max(1, n_columns))
+    return max(1, settings.values_at_once // max(1, n_columns))
 
 
 def iterate_parts(matrix: Any, rows: np.ndarray, chunk_size: int | None = None) -> Iterator[Any]:
@@ -224,11 +223,11 @@ def iterate_blocks(matrix: Any) -> Iterator[tuple[int, int, Any]]:
     """
     n_rows, n_columns = matrix.shape
     if getattr(matrix, "format", None) == "csc":
-        size = max(1, N_VALUES // max(1, n_rows))
+        size = max(1, settings.values_at_once // max(1, n_rows))
         for start in range(0, n_columns, size):
             yield 0, start, matrix[:, start : start + size]
     else:
-        size = max(1, N_VALUES // max(1, n_columns))
+        size = max(1, settings.values_at_once // max(1, n_columns))
         for start in range(0, n_rows, size):
             yield start, 0, matrix[start : start + size]
 

@@ -23,7 +23,7 @@ from indiseek_sc.metrics._prediction import (
     pearson_per_feature,
     root_mean_squared_error,
 )
-from indiseek_sc.metrics._probes import held_out_r2, limit_threads
+from indiseek_sc.metrics._probes import PROBES, held_out_r2, limit_threads
 from indiseek_sc.metrics._rank_correlation import FEWEST_LABELS, RankCorrelation, rank_correlation
 from indiseek_sc.metrics._recovery import factor_recovery, label_accuracy
 from indiseek_sc.metrics._refits import Refit, ReplicatedImportance, replicated_importance
@@ -38,6 +38,7 @@ __all__ = [
     "AUDIT_FIGURES",
     "AUDIT_PAIR_FIGURES",
     "FEWEST_LABELS",
+    "PROBES",
     "AuditReport",
     "Estimates",
     "FeatureImportance",

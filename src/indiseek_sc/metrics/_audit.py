@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 
 from indiseek_sc._checks import check_whole
+from indiseek_sc._text import choices
 from indiseek_sc.metrics._checks import as_labels, as_matrix, as_split
 from indiseek_sc.metrics._evaluator import NOISE_STREAM, Cells, Evaluator, ModalityInputs
+from indiseek_sc.metrics._probes import PROBES, REGRESSIONS
 from indiseek_sc.metrics._retrieval import foscttm, recall_at_k
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -31,6 +33,7 @@ def audit(
     test: ArrayLike,
     decoded: Mapping[str, ArrayLike] | None = None,
     groups: ArrayLike | None = None,
+    probes: Collection[str] = PROBES,
     max_retrieval: int = 4000,
     seed: int = 0,
 ) -> AuditReport:
@@ -84,6 +87,9 @@ def audit(
     groups
         Group of each cell, such as its batch, shape ``(n_cells,)``. ``leak_p`` then permutes within
         groups and tests for dependence beyond that explained by the group.
+    probes
+        Kinds of probes: ``"ridge"``, ``"mlp"`` and ``"neighbors"``. By ``("ridge",)`` only linear
+        dependence is found; the report then says so.
     max_retrieval
         Largest number of test cells for ``foscttm`` and ``recall@10``; a random subset is used if
         there are more.
@@ -97,8 +103,9 @@ def audit(
     Raises
     ------
     ValueError
-        If there are not two modalities, names or shapes differ, a value is not finite, or ``train``
-        and ``test`` overlap, lie outside of the cells or are too small.
+        If there are not two modalities, names or shapes differ, a value is not finite, ``train``
+        and ``test`` overlap, lie outside of the cells or are too small, a kind of probe is unknown,
+        or neither ``"ridge"`` nor ``"mlp"`` is among them.
 
     Examples
     --------
@@ -111,7 +118,7 @@ def audit(
     >>> (report.table["leak_ratio"] < 0.5).tolist(), (report.table["gain"] > 0.9).tolist()
     ([True, True], [True, True])
     """
-    auditor = SpecificAuditor(features, shared, train=train, test=test, groups=groups, seed=seed)
+    auditor = SpecificAuditor(features, shared, train=train, test=test, groups=groups, probes=probes, seed=seed)
     return auditor.report(specific, decoded, max_retrieval=max_retrieval)
 
 
@@ -124,7 +131,7 @@ class SpecificAuditor:
 
     Parameters
     ----------
-    features, shared, train, test, groups, seed
+    features, shared, train, test, groups, probes, seed
         As in :func:`audit`.
 
     Raises
@@ -154,12 +161,14 @@ class SpecificAuditor:
         train: ArrayLike,
         test: ArrayLike,
         groups: ArrayLike | None = None,
+        probes: Collection[str] = PROBES,
         seed: int = 0,
     ) -> None:
         self.features, self.shared, self.seed = features, shared, check_whole("seed", seed, 0)
+        self.probes = _check_probes(probes)
         modalities = _gather(features, shared, shared, None)
         self.cells = _as_cells(train, test, groups, len(next(iter(modalities.values())).features))
-        self._evaluators = _make_evaluators(modalities, self.cells, seed)
+        self._evaluators = _make_evaluators(modalities, self.cells, self.probes, seed)
 
     def __call__(
         self, specific: Mapping[str, ArrayLike], decoded: Mapping[str, ArrayLike] | None = None
@@ -216,7 +225,9 @@ class SpecificAuditor:
         latent, partner = (np.asarray(self.shared[name])[rows] for name in (first, second))
         pair = {"foscttm": foscttm(latent, partner), "recall@10": recall_at_k(latent, partner, k=10)}
         n_train, n_test = len(self.cells.train), len(self.cells.test)
-        return AuditReport(table[list(AUDIT_FIGURES)], pair, n_train=n_train, n_test=n_test, n_retrieval=len(rows))
+        return AuditReport(
+            table[list(AUDIT_FIGURES)], pair, n_train=n_train, n_test=n_test, n_retrieval=len(rows), probes=self.probes
+        )
 
 
 class _Modality(NamedTuple):
@@ -228,11 +239,23 @@ class _Modality(NamedTuple):
     decoded: NDArray[np.floating] | None = None
 
 
-def _make_evaluators(modalities: Mapping[str, _Modality], cells: Cells, seed: int) -> dict[str, Evaluator]:
+def _check_probes(probes: Collection[str]) -> tuple[str, ...]:
+    chosen = (probes,) if isinstance(probes, str) else tuple(probes)
+    for kind in chosen:
+        if kind not in PROBES:
+            raise ValueError(f"probes: {kind!r} is not known. {choices(str(kind), PROBES)}")
+    if not set(chosen) & set(REGRESSIONS):
+        raise ValueError(f"probes must include 'ridge' or 'mlp', but is {list(chosen)}.")
+    return tuple(kind for kind in PROBES if kind in chosen)
+
+
+def _make_evaluators(
+    modalities: Mapping[str, _Modality], cells: Cells, probes: tuple[str, ...], seed: int
+) -> dict[str, Evaluator]:
     inputs = {name: ModalityInputs(modality.features, modality.shared) for name, modality in modalities.items()}
     first, second = inputs
     return {
-        own: Evaluator(inputs[own], inputs[other], cells, seed=seed, place=place)
+        own: Evaluator(inputs[own], inputs[other], cells, seed=seed, place=place, probes=probes)
         for place, (own, other) in enumerate(((first, second), (second, first)))
     }
 
@@ -310,6 +333,8 @@ class AuditReport:
         Number of cells on which the probes were fitted and evaluated.
     n_retrieval
         Number of test cells for the measures in ``pair``.
+    probes
+        Kinds of probes that were used.
 
     Examples
     --------
@@ -327,6 +352,7 @@ class AuditReport:
     n_train: int
     n_test: int
     n_retrieval: int
+    probes: tuple[str, ...] = PROBES
 
     def to_dict(self) -> dict[str, float]:
         """Return all measures as a flat mapping, with keys such as ``"rna.leak_ratio"``.
@@ -357,7 +383,8 @@ class AuditReport:
         return f"<p><b>{self._title()}</b></p>{self._shown().to_html()}{paragraphs}"
 
     def _title(self) -> str:
-        return f"Audit on {self.n_test:,} held-out cells, by probes fitted on {self.n_train:,} others"
+        some = "" if set(self.probes) == set(PROBES) else f" ({' and '.join(self.probes)} only)"
+        return f"Audit on {self.n_test:,} held-out cells, by probes{some} fitted on {self.n_train:,} others"
 
     def _shown(self) -> pd.DataFrame:
         """Return measures as rows, with columns for modalities, target and meaning."""

@@ -10,9 +10,11 @@ from sklearn.decomposition import PCA
 
 from indiseek_sc.metrics._directions import flat_directions, through_floor
 from indiseek_sc.metrics._permutation import permutation_p_value
-from indiseek_sc.metrics._probes import HeldOut, fit_ridge, held_out_r2, probe
+from indiseek_sc.metrics._probes import PROBES, REGRESSIONS, HeldOut, fit_ridge, probe
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from numpy.typing import NDArray
 
 _MIN_DENOMINATOR = 0.02
@@ -56,17 +58,31 @@ class Evaluator:
         Seed of the probes, the noise and the permutations.
     place
         Index of this modality, 0 or 1, which gives each modality its own noise.
+    probes
+        Kinds of probes; nearest neighbours are used for the leak only.
     """
 
-    def __init__(self, own: ModalityInputs, other: ModalityInputs, cells: Cells, *, seed: int, place: int) -> None:
-        self.own, self.other, self.cells, self.seed, self.place = own, other, cells, seed, place
+    def __init__(
+        self,
+        own: ModalityInputs,
+        other: ModalityInputs,
+        cells: Cells,
+        *,
+        seed: int,
+        place: int,
+        probes: Collection[str] = PROBES,
+    ) -> None:
+        self.own, self.other, self.cells, self.seed, self.place, self.probes = own, other, cells, seed, place, probes
+
+    def _probe(self, source: NDArray[np.floating], target: NDArray[np.floating], kinds: Collection[str]) -> HeldOut:
+        chosen = [kind for kind in kinds if kind in self.probes]
+        return probe(source, target, self.cells.train, self.cells.test, probes=chosen, seed=self.seed)
 
     def _r2(self, source: NDArray[np.floating], target: NDArray[np.floating]) -> float:
-        return held_out_r2(source, target, self.cells.train, self.cells.test, seed=self.seed)
+        return self._probe(source, target, REGRESSIONS).r2
 
     def _probe_leak(self, source: NDArray[np.floating]) -> HeldOut:
-        train, test = self.cells.train, self.cells.test
-        return probe(source, self._other_flat, train, test, neighbors=True, seed=self.seed)
+        return self._probe(source, self._other_flat, PROBES)
 
     def _rng(self, use: int) -> np.random.Generator:
         return np.random.default_rng([NOISE_STREAM, self.seed, self.place, use])

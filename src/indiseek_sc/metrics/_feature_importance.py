@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from indiseek_sc._settings import settings
 from indiseek_sc.metrics._probes import probe, standardise
 
 if TYPE_CHECKING:
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
     """Maps inputs of some cells, shape ``(n_cells, n_inner)``, and their slice among all cells to
     their representation, shape ``(n_cells, n_latent)``. The representation of a cell must
     depend on that cell alone."""
-
-_VALUES_AT_ONCE = 2**23
-"""Number of entries held at once in arrays of cells by features: 32 MB."""
-
-_CELLS_AT_ONCE = 4096
 
 _COLUMNS_PER_PROBE = 256
 
@@ -78,7 +74,7 @@ def mean_squared_jacobian(encode: Encode, inner: Tensor, components: Tensor | No
     array([1., 4.])
     """
     n_features = inner.shape[1] if components is None else components.shape[0]
-    n_at_once = min(_CELLS_AT_ONCE, max(1, _VALUES_AT_ONCE // n_features))
+    n_at_once = max(1, min(settings.cells_at_once, settings.values_at_once // n_features))
     total = _Moments(n_features)
     for start in range(0, len(inner), n_at_once):
         chosen = slice(start, start + n_at_once)

@@ -15,9 +15,15 @@ from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from numpy.typing import NDArray
+
+PROBES = ("ridge", "mlp", "neighbors")
+"""All kinds of probes."""
+
+REGRESSIONS = ("ridge", "mlp")
+"""Probes other than nearest neighbours."""
 
 _VALIDATION_SHARE = 1 / 8
 """Share of the training cells that determine the best epoch and the number of neighbours."""
@@ -36,8 +42,7 @@ class HeldOut:
     Attributes
     ----------
     predictions
-        By probe (``"ridge"``, ``"mlp"``, ``"neighbors"``), shape ``(n_test, n_target)``; empty if
-        ``truth`` is constant.
+        By kind of probe, shape ``(n_test, n_target)``; empty if ``truth`` is constant.
     truth
         True values, centred over the training cells and divided by a common scale, shape
         ``(n_test, n_target)``.
@@ -79,10 +84,10 @@ def probe(
     train: NDArray[np.intp],
     test: NDArray[np.intp],
     *,
-    neighbors: bool = False,
+    probes: Collection[str] = REGRESSIONS,
     seed: int = 0,
 ) -> HeldOut:
-    """Predict ``target`` by a ridge regression, an MLP and optionally nearest neighbours.
+    """Predict ``target`` by probes of several kinds.
 
     Columns of ``source`` are standardised; columns of ``target`` count in proportion to their
     variance.
@@ -95,9 +100,9 @@ def probe(
         Values to predict, shape ``(n_cells, n_target)``.
     train, test
         Row numbers of the cells on which the probes are fitted and evaluated.
-    neighbors
-        Also predict by the mean of the nearest training cells, which captures dependence that is
-        too irregular for an MLP.
+    probes
+        Kinds of probes, of :data:`PROBES`: a ridge regression, an MLP, and the mean of the nearest
+        training cells, which captures dependence that is too irregular for an MLP.
     seed
         Seed of the weights and batches of the MLP and of the draw of validation cells.
     """
@@ -108,13 +113,12 @@ def probe(
     order = rng.permutation(train)
     n_validation = max(1, int(len(order) * _VALIDATION_SHARE))
     validation, fit = order[:n_validation], order[n_validation:]
-    predictions = {
-        "ridge": fit_ridge(source[train], target[train]).predict(source[test]).reshape(len(test), -1),
-        "mlp": predict_by_mlp(source, target, fit, validation, test, rng, seed),
+    predict = {
+        "ridge": lambda: fit_ridge(source[train], target[train]).predict(source[test]).reshape(len(test), -1),
+        "mlp": lambda: predict_by_mlp(source, target, fit, validation, test, rng, seed),
+        "neighbors": lambda: _predict_by_neighbors(source, target, fit, validation, test),
     }
-    if neighbors:
-        predictions["neighbors"] = _predict_by_neighbors(source, target, fit, validation, test)
-    return HeldOut(predictions, target[test])
+    return HeldOut({kind: predict[kind]() for kind in PROBES if kind in probes}, target[test])
 
 
 def held_out_r2(

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.stats import kendalltau, norm, rankdata
 
 from indiseek_sc._checks import check_name, check_share, check_whole
+from indiseek_sc._settings import settings
 from indiseek_sc.metrics._checks import as_labels, as_vector
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
 FEWEST_LABELS = 3
 """Smallest number of labels for a rank correlation."""
-
-_MAX_DRAW = 2_000_000
-"""Number of cells drawn at once: 16 MB."""
 
 
 def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
@@ -191,7 +189,7 @@ def _draw_means(figures: NDArray[np.float64], n_draws: int, rng: np.random.Gener
     ``figures`` has shape ``(2, n_cells)``.
     """
     n_cells = figures.shape[1]
-    step = max(1, _MAX_DRAW // n_cells)
+    step = max(1, settings.values_at_once // n_cells)
     parts = []
     for start in range(0, n_draws, step):
         again = rng.integers(n_cells, size=(min(step, n_draws - start), n_cells))

@@ -12,15 +12,13 @@ import numpy as np
 import pandas as pd
 
 from indiseek_sc._checks import check_whole, is_whole
+from indiseek_sc._settings import settings
 from indiseek_sc.metrics._checks import as_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import ArrayLike, NDArray
-
-_BLOCK_ENTRIES = 4_000_000
-"""Number of distances held at once: 32 MB."""
 
 
 def foscttm(a: ArrayLike, b: ArrayLike) -> float:
@@ -210,7 +208,7 @@ def _match_ranks(a: ArrayLike, b: ArrayLike) -> _MatchRanks:
     # less count as ties.
     slack = 4 * width * np.finfo(np.float64).eps * max(norm_left.max(), norm_right.max())
     closer, tied = np.zeros((2, n_cells), dtype=np.int64), np.zeros((2, n_cells), dtype=np.int64)
-    step = max(1, _BLOCK_ENTRIES // n_cells)
+    step = max(1, settings.values_at_once // n_cells)
     for start in range(0, n_cells, step):
         rows = slice(start, start + step)
         distance = norm_left[rows, None] + norm_right - 2 * (left[rows] @ right.T)

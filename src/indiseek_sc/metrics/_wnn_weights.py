@@ -10,6 +10,7 @@ from scipy.special import expit
 from sklearn.neighbors import NearestNeighbors
 
 from indiseek_sc._checks import check_flag, check_name, check_whole
+from indiseek_sc._settings import settings
 from indiseek_sc.metrics._checks import as_matrix
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ _MIN_BANDWIDTH = 1e-7
 
 Distances of Annoy are in single precision.
 """
-_BLOCK_ENTRIES = 4_000_000
-"""Number of differences of features held at once: 32 MB."""
 _SEURAT_SEED = 4273
 _SEURAT_N_CHECKED = 50
 """Number of cells drawn with this seed to check that each is its own nearest neighbour."""
@@ -323,6 +322,6 @@ def blocks(sizes: NDArray[np.integer]) -> Iterator[slice]:
     start = 0
     while start < len(sizes):
         before = total[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(total, before + _BLOCK_ENTRIES, side="right")))
+        stop = max(start + 1, int(np.searchsorted(total, before + settings.values_at_once, side="right")))
         yield slice(start, stop)
         start = stop

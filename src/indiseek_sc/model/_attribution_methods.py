@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from indiseek_sc._settings import settings
 from indiseek_sc.data import iterate_rows, read_standardized
 from indiseek_sc.model._cells import compute_features
 
@@ -24,14 +25,6 @@ if TYPE_CHECKING:
 
     Slopes = Iterator[tuple[Role, int, Tensor]]
     """Modality, dimension, and values by cell and feature, shape ``(n_cells, n_features)``."""
-
-POINTS_AT_ONCE = 4096
-"""Largest number of points on the paths of cells in one forward pass."""
-
-VALUES_AT_ONCE = 2**22
-"""Largest number of values in an array of points, or cells, by features: 16 MiB."""
-
-CELLS_AT_ONCE = 1024
 
 LARGEST_ERROR = 0.05
 """Largest relative error of the sum of contributions (root mean square over cells and dimensions)
@@ -237,7 +230,7 @@ class IntegratedGradients:
         with torch.no_grad():
             distance = encode(*ends, design) - encode(*(x.expand(len(design), -1) for x in starts), design)
         n_inner = max(end.shape[1] for end in ends)
-        at_once = max(len(design), min(POINTS_AT_ONCE, VALUES_AT_ONCE // n_inner))
+        at_once = max(len(design), min(settings.cells_at_once, settings.values_at_once // n_inner))
         captum = self._make(encode)
         for dimension in range(distance.shape[1]):
             slopes = captum.attribute(
@@ -340,7 +333,7 @@ def average(attributor: Attributor, rows: NDArray[np.intp]) -> dict[tuple[Role, 
     Results of :meth:`CellMoments.finish` by modality and dimension.
     """
     moments: dict[tuple[Role, int], CellMoments] = {}
-    n_at_once = max(1, min(CELLS_AT_ONCE, VALUES_AT_ONCE // attributor.widest_row))
+    n_at_once = max(1, min(settings.cells_at_once, settings.values_at_once // attributor.widest_row))
     for chunk in np.split(rows, range(n_at_once, rows.size, n_at_once)):
         for role, dimension, values in attributor.attribute(chunk):
             moments.setdefault((role, dimension), CellMoments()).add(values)

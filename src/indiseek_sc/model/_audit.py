@@ -6,16 +6,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from indiseek_sc.metrics import SpecificAuditor
+from indiseek_sc.metrics import PROBES, SpecificAuditor
 from indiseek_sc.model._cells import evaluation_parts, find_cells, read_features, require, require_own_cells
 from indiseek_sc.model._latents import encode_by_name
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from indiseek_sc.metrics import AuditReport
     from indiseek_sc.model._model import IndiSeek
 
 
-def audit(model: IndiSeek, *, seed: int = 0, auditor: SpecificAuditor | None = None) -> AuditReport:
+def audit(
+    model: IndiSeek,
+    *,
+    probes: Collection[str] = PROBES,
+    seed: int = 0,
+    auditor: SpecificAuditor | None = None,
+) -> AuditReport:
     """Evaluate the representations on held-out cells by independently trained probes.
 
     Probes are trained on the training and validation cells, independently of the critics, and
@@ -24,12 +32,12 @@ def audit(model: IndiSeek, *, seed: int = 0, auditor: SpecificAuditor | None = N
 
     Parameters
     ----------
-    seed
-        Seed of the initialisation of probes; without effect if ``auditor`` is given.
+    probes, seed
+        As in :func:`indiseek_sc.metrics.audit`; without effect if ``auditor`` is given.
     auditor
         Auditor returned by :meth:`make_auditor` for this model before stage 2 was trained again, or
         for another model with the same shared representations (:meth:`take_over`). Probes that
-        depend on the shared representations only are then not trained again. It has its own seed.
+        depend on the shared representations only are then not trained again.
 
     Returns
     -------
@@ -40,6 +48,8 @@ def audit(model: IndiSeek, *, seed: int = 0, auditor: SpecificAuditor | None = N
     ------
     TypeError
         If ``auditor`` was not returned by :meth:`make_auditor`.
+    ValueError
+        If a kind of probe is unknown.
     RuntimeError
         If the model is not trained, or its data lack cells that it was trained with. Cells are
         identified by their names and values.
@@ -52,7 +62,7 @@ def audit(model: IndiSeek, *, seed: int = 0, auditor: SpecificAuditor | None = N
     require(model, "specific")
     if auditor is not None and not isinstance(auditor, SpecificAuditor):
         raise TypeError(f"auditor must be an auditor returned by make_auditor(), but is {type(auditor).__name__}.")
-    auditor = model.make_auditor(seed=seed) if auditor is None else auditor
+    auditor = model.make_auditor(probes=probes, seed=seed) if auditor is None else auditor
     latents = encode_by_name(model, "specific", "reconstruction")
     for name in [name for name, latent in latents["specific"].items() if latent.shape[1] == 0]:
         # An empty representation explains as much as a constant one. Its reconstruction depends on
@@ -62,7 +72,7 @@ def audit(model: IndiSeek, *, seed: int = 0, auditor: SpecificAuditor | None = N
     return auditor.report(latents["specific"], latents["reconstruction"])
 
 
-def make_auditor(model: IndiSeek, *, seed: int = 0) -> SpecificAuditor:
+def make_auditor(model: IndiSeek, *, probes: Collection[str] = PROBES, seed: int = 0) -> SpecificAuditor:
     """Return an auditor of specific representations for the current shared representations.
 
     Give it to :meth:`audit` to audit several specific representations with the same shared
@@ -70,8 +80,8 @@ def make_auditor(model: IndiSeek, *, seed: int = 0) -> SpecificAuditor:
 
     Parameters
     ----------
-    seed
-        Seed of the initialisation of probes.
+    probes, seed
+        As in :func:`indiseek_sc.metrics.audit`.
 
     Returns
     -------
@@ -79,6 +89,8 @@ def make_auditor(model: IndiSeek, *, seed: int = 0) -> SpecificAuditor:
 
     Raises
     ------
+    ValueError
+        If a kind of probe is unknown.
     RuntimeError
         If the shared representations are not trained, or the data lack cells that they were trained
         with.
@@ -95,4 +107,4 @@ def make_auditor(model: IndiSeek, *, seed: int = 0) -> SpecificAuditor:
     train, test = split.among(rows).for_judging()
     features = {name: read_features(model, mdata, role, rows).cpu().numpy() for role, name in model.modalities.items()}
     shared = encode_by_name(model, "shared")["shared"]
-    return SpecificAuditor(features, shared, train=np.sort(train), test=test, seed=seed)
+    return SpecificAuditor(features, shared, train=np.sort(train), test=test, probes=probes, seed=seed)

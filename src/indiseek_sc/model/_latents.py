@@ -15,6 +15,7 @@ from indiseek_sc import _keys
 from indiseek_sc._checks import check_name
 from indiseek_sc._fingerprint import Place, find_changed, is_noted, note_inputs
 from indiseek_sc._keys import ROLES
+from indiseek_sc._settings import settings
 from indiseek_sc.data import MAX_MISSING, as_row_major, check_paired, find_covariates, read_input
 from indiseek_sc.model._cells import (
     PARTS,
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scvi.indiseek_sc")
 
 Kind = Literal["shared", "specific", "joint"]
-
-CELLS_AT_ONCE = 16_384
-"""Number of cells whose features are in memory while representations are computed."""
 
 
 def get_latent_representation(
@@ -368,7 +366,7 @@ def encode_all(
         return [latent.cpu().numpy() for latent in found]
 
     latents: list[np.ndarray] = []
-    for part, found in take_parts(encode, rows.size, CELLS_AT_ONCE):
+    for part, found in take_parts(encode, rows.size, settings.cells_at_once):
         latents = latents or [np.empty((rows.size, some.shape[1]), np.float32) for some in found]
         for latent, some in zip(latents, found, strict=True):
             latent[part] = some

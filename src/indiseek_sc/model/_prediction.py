@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from indiseek_sc._checks import check_name, check_number
+from indiseek_sc._settings import settings
 from indiseek_sc._text import listing
 from indiseek_sc.data import MAX_MISSING, read_input, read_modality, read_normalized
 from indiseek_sc.metrics import evaluate_prediction
@@ -21,7 +22,6 @@ from indiseek_sc.model._cells import (
     require,
     require_own_cells,
 )
-from indiseek_sc.model._latents import CELLS_AT_ONCE
 from indiseek_sc.model._prediction_training import STAGE, find_complete
 from indiseek_sc.model._setup import find_features_in_use
 from indiseek_sc.module import Units
@@ -203,7 +203,7 @@ def predict_modality(
             features, design = _features_of(model, cells, role, rows[part])
             return model.module.predict_other(role, features, design, units)
 
-        for part, found in take_parts(predict, rows.size, CELLS_AT_ONCE):
+        for part, found in take_parts(predict, rows.size, settings.cells_at_once):
             for values, predicted in zip((mean, std), found, strict=True):
                 values[part] = predicted[:, in_use].cpu().numpy()
     half_widths = model.module.modality_predictors[role].calibrations[units].half_widths[:, in_use].cpu().numpy()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from indiseek_sc._settings import settings
 from indiseek_sc.nn._parts import map_parts
 
 if TYPE_CHECKING:
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
 N_STATES = 20
 """Largest number of cell states for which covariate effects are estimated."""
 
-CELLS_AT_ONCE = 4_096
-"""Number of cells for which distances to all states are held in memory at once."""
-
 FARTHEST = 1e30
 """Squared distance assigned to states that do not exist."""
+
+
+def _at_once() -> int:
+    """Return a quarter of the usual number of cells, since each has a distance to every state."""
+    return max(1, settings.cells_at_once // 4)
 
 
 class CovariateDesign(nn.Module):
@@ -235,13 +238,13 @@ class CovariateOffsets(nn.Module):
         """
         if not design.shape[1]:
             return features
-        return map_parts(self._subtract, features, design, at_once=CELLS_AT_ONCE)
+        return map_parts(self._subtract, features, design, at_once=_at_once())
 
     def add(self, features: Tensor, design: Tensor) -> Tensor:
         """Add covariate effects to features without them, shape ``(n_cells, n_features)``."""
         if not design.shape[1]:
             return features
-        return map_parts(self._add, features, design, at_once=CELLS_AT_ONCE)
+        return map_parts(self._add, features, design, at_once=_at_once())
 
     def _subtract(self, features: Tensor, design: Tensor) -> Tensor:
         features, by_state = features - design @ self.overall, self._of_states(design)

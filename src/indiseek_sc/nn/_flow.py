@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from pyro.nn import ConditionalAutoRegressiveNN
 from torch import Tensor, nn
 
+from indiseek_sc._settings import settings
 from indiseek_sc.nn._networks import Dropout
 from indiseek_sc.nn._parts import map_parts
 
@@ -23,8 +24,10 @@ LOWEST_CUT = 0.025
 SLOPE_ONE = math.log(math.expm1(1 - SMALLEST))
 """Unbounded parameter that corresponds to a slope of 1."""
 
-CELLS_AT_ONCE = 8192
-"""Number of cells processed at once; a spline needs about 30 numbers for each value."""
+
+def _at_once() -> int:
+    """Return half the usual number of cells, since a spline needs about 30 numbers per value."""
+    return max(1, settings.cells_at_once // 2)
 
 
 class MonotoneSpline(NamedTuple):
@@ -229,7 +232,7 @@ class ConditionalSpline(nn.Module):
         if not self.varies.any():
             return values
         transformed = map_parts(
-            lambda part, given: self._splines(part, given)(part)[0], values, condition, at_once=CELLS_AT_ONCE
+            lambda part, given: self._splines(part, given)(part)[0], values, condition, at_once=_at_once()
         )
         return torch.where(self.varies > 0, transformed, values)
 
@@ -238,7 +241,7 @@ class ConditionalSpline(nn.Module):
 
         Columns are inverted one after another, since each spline depends on the columns before it.
         """
-        return map_parts(self._invert, transformed, condition, at_once=CELLS_AT_ONCE)
+        return map_parts(self._invert, transformed, condition, at_once=_at_once())
 
     def _invert(self, transformed: Tensor, condition: Tensor) -> Tensor:
         values = torch.zeros_like(transformed)

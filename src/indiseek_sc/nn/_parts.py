@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from indiseek_sc._settings import settings
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-CELLS_AT_ONCE = 16_384
-"""Number of cells for which intermediate values are held in memory at once."""
 
 FEWEST_AT_ONCE = 32
 """Smallest number of cells at once that is tried when memory is insufficient."""
@@ -115,7 +114,7 @@ def iterate_parts(function: Callable[..., Any], *values: Tensor, at_once: int | 
     at_once
         Number of cells in a part.
     """
-    n = CELLS_AT_ONCE if at_once is None else at_once
+    n = settings.cells_at_once if at_once is None else at_once
     return (function(*part) for part in zip(*(x.split(n) for x in values), strict=True))
 
 
@@ -137,7 +136,7 @@ def map_parts(function: Callable[..., Tensor], *values: Tensor, at_once: int | N
     >>> map_parts(lambda x: 2 * x, torch.arange(5), at_once=2).tolist()
     [0, 2, 4, 6, 8]
     """
-    n_cells, n = len(values[0]), CELLS_AT_ONCE if at_once is None else at_once
+    n_cells, n = len(values[0]), settings.cells_at_once if at_once is None else at_once
     if torch.is_grad_enabled():
         return function(*values) if n_cells <= n else torch.cat(list(iterate_parts(function, *values, at_once=n)))
     mapped: Tensor | None = None
@@ -156,7 +155,7 @@ def double_parts(*values: Tensor, rows: Tensor | None = None) -> Iterator[list[T
     if rows is None:
         yield from iterate_parts(lambda *part: [x.double() for x in part], *values)
     else:
-        yield from ([x[part].double() for x in values] for part in rows.split(CELLS_AT_ONCE))
+        yield from ([x[part].double() for x in values] for part in rows.split(settings.cells_at_once))
 
 
 def sum_parts(function: Callable[..., Sequence[Tensor]], *values: Tensor, rows: Tensor | None = None) -> list[Tensor]:
