@@ -17,16 +17,17 @@ NAMES = {"_checks", "_keys", "_recognise", "_text"}
 """Modules that every layer may import: keys, checks and error messages."""
 
 MAY_IMPORT: dict[str, set[str]] = {
-    "nn": NAMES,
+    "nn": {"_settings"} | NAMES,
     "losses": {"nn"},
     "module": {"losses", "nn"} | NAMES,
     "train": {"module", "nn"} | NAMES,
-    "data": {"nn", "_lookup"} | NAMES,
+    "data": {"nn", "_lookup", "_settings"} | NAMES,
     "datasets": {"_accessor"} | NAMES,
     "io": {"_accessor"} | NAMES,
-    "metrics": {"_checks"},
+    "metrics": {"_checks", "_settings"},
     "report": {"metrics", "pl", "tl", "_fingerprint", "_lookup"} | NAMES,
-    "model": {"_accessor", "data", "losses", "metrics", "module", "nn", "report", "train", "_fingerprint", "_lookup"}
+    "model": {"data", "losses", "metrics", "module", "nn", "report", "train"}
+    | {"_accessor", "_fingerprint", "_lookup", "_settings"}
     | NAMES,
     "baselines": {"losses", "model", "module", "nn", "train"} | NAMES,
     "pl": {"_fingerprint", "_lookup"} | NAMES,
@@ -38,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_keys": set(),
     "_lookup": {"_text"},
     "_recognise": {"_keys", "_text"},
+    "_settings": {"_checks", "_text"},
     "_text": set(),
 }
 """Packages that a package may import, including imports in functions and for types."""

@@ -12,6 +12,8 @@ from indiseek_sc._text import choices
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+__all__ = ["Settings", "settings"]
+
 
 @dataclass
 class Settings:

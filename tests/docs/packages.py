@@ -13,5 +13,5 @@ PUBLIC = [
 ]
 """Packages with a page of the API."""
 
-DOCUMENTED = [*PUBLIC, "indiseek_sc.module", "indiseek_sc.nn"]
+DOCUMENTED = [*PUBLIC, "indiseek_sc._settings", "indiseek_sc.module", "indiseek_sc.nn"]
 """Packages with tested docstrings and examples."""

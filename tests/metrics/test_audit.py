@@ -228,7 +228,7 @@ def _with(arrays, name, value):
     ("change", "message"),
     [
         (lambda f: {"test": np.arange(590, 1000)}, "train and test share rows 590, 591, 592, 593, 594, .*10 in all"),
-        (lambda f: {"probes": ["ridges"]}, "probes: 'ridges' is not known. Available: 'ridge'.* mean 'ridge'"),
+        (lambda f: {"probes": ["ridges"]}, "probes='ridges' is not known. Available: 'ridge'.* mean 'ridge'"),
         (lambda f: {"probes": "neighbors"}, r"probes must include 'ridge' or 'mlp', but is \['neighbors'\]"),
         (lambda f: {"train": np.arange(10)}, "train needs at least 16 cells to fit probes on; got 10"),
         (lambda f: {"test": [999]}, "test needs at least 2 cells; got 1"),

@@ -84,7 +84,7 @@ class FactorizedCL(IndiSeek):
     standardised representation), the temperature (here .07), or widths and lengths of training.
     The remaining settings here are 16 dimensions, two hidden layers of 256 units, a critic with two
     layers of 64 units, batches of 128 since the critic evaluates every pair, and five critic steps
-    per encoder step. The InfoNCE loss of the critic is symmetric here and one-sided there.
+    per encoder step. The InfoNCE loss of the critic is symmetric here and one-sided in the sources.
 
     Parameters
     ----------

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from indiseek_sc._checks import check_whole
-from indiseek_sc._text import choices
+from indiseek_sc._checks import check_name, check_several, check_whole
 from indiseek_sc.metrics._checks import as_labels, as_matrix, as_split
 from indiseek_sc.metrics._evaluator import NOISE_STREAM, Cells, Evaluator, ModalityInputs
 from indiseek_sc.metrics._probes import PROBES, REGRESSIONS
@@ -240,12 +239,9 @@ class _Modality(NamedTuple):
 
 
 def _check_probes(probes: Collection[str]) -> tuple[str, ...]:
-    chosen = (probes,) if isinstance(probes, str) else tuple(probes)
-    for kind in chosen:
-        if kind not in PROBES:
-            raise ValueError(f"probes: {kind!r} is not known. {choices(str(kind), PROBES)}")
+    chosen = [check_name("probes", kind, PROBES) for kind in check_several("probes", probes)]
     if not set(chosen) & set(REGRESSIONS):
-        raise ValueError(f"probes must include 'ridge' or 'mlp', but is {list(chosen)}.")
+        raise ValueError(f"probes must include 'ridge' or 'mlp', but is {chosen}.")
     return tuple(kind for kind in PROBES if kind in chosen)
 
 
