@@ -191,7 +191,7 @@ def test_the_methods_text_has_numbers_and_references(page_of_model: Path):
         text.index("Shared and modality-specific latent representations of 600 cells") : text.index("References")
     ]
     assert re.search(
-        r"rna: counts .*library size, log1p, centring, weighting by signal, PCA to \d+ components", paragraph
+        r"rna: counts, .*library size, log1p, centring, weighting by signal, PCA to \d+ components", paragraph
     )
     assert (
         "Additive effects of 3 batches (batch) on the features of each cell state were estimated and subtracted"

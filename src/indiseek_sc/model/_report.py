@@ -130,7 +130,7 @@ def _describe_preprocessing(model: IndiSeek, role: Role) -> str:
         if transform.n_features < transform.n_input
         else ""
     )
-    steps = f"{words[kind]}{selected}, transformed in the steps {transform.recipe}"
+    steps = f"{words[kind]}{selected}, transformed by {transform.recipe}"
     return steps + (f" to {len(transform.used)} components" if transform.recipe.project else "")
 
 
