@@ -202,4 +202,4 @@ def train(model: IndiSeek, case: Case, method: str, lambdas: tuple[float, ...], 
     elif not model.stages_:
         model.train(epochs, held_out=case.test, stages=("shared",), enable_progress_bar=False)
     # The largest lambda within the tolerance is chosen, so smaller ones need not be trained.
-    return model.lambda_path(lambdas, apply=True, to_the_end=False, max_epochs=epochs, enable_progress_bar=False)
+    return model.lambda_path(lambdas, apply=True, stop_early=True, max_epochs=epochs, enable_progress_bar=False)

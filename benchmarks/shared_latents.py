@@ -32,7 +32,7 @@ from main_job import read
 from indiseek_sc import IndiSeek
 from indiseek_sc._keys import ROLES, other
 from indiseek_sc.baselines import CLIP, InfoDisen
-from indiseek_sc.metrics import flat_directions, foscttm, held_out_r2, recall_at_k, through_floor
+from indiseek_sc.metrics import add_noise_floor, flat_directions, foscttm, held_out_r2, recall_at_k
 from indiseek_sc.module import IndiSeekModule
 from indiseek_sc.nn import regularized_cca
 from indiseek_sc.pl import PALETTE
@@ -107,7 +107,7 @@ def evaluate(features: dict, latents: dict, train: np.ndarray, test: np.ndarray,
     rng = np.random.default_rng([20261124, seed])
     row: dict[str, float] = {"n_shared": latents["rna"].shape[1]}
     for role in ROLES:
-        target, noisy = features[other(role)], through_floor(latents[role], train, rng)
+        target, noisy = features[other(role)], add_noise_floor(latents[role], train, rng)
         flat = flat_directions(latents[role], train)
         row[f"{role}.agreement_flat"] = held_out_r2(target, flat, train, test, seed=seed)
         found, most = (held_out_r2(source, target, train, test, seed=seed) for source in (noisy, features[role]))

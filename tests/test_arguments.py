@@ -86,7 +86,7 @@ NAMES: dict[str, Callable[[IndiSeek, Any], Any]] = {
     "latents of clusters": lambda m, v: tl.compare_clusters(m.adata, latents=[v]),
     "reference": lambda m, v: tl.compare_clusters(m.adata, latents=("joint", "shared"), reference=v),
     "legend_loc": lambda m, v: pl.umap(m.adata, legend_loc=v or [], show=False),
-    "figure": lambda m, v: pl.cluster_agreement(m.adata, figure=v, show=False),
+    "measure": lambda m, v: pl.cluster_agreement(m.adata, measure=v, show=False),
     "of": lambda m, v: pl.rank_correlation(m.adata, of=v, show=False),
     "kind": lambda m, v: m.get_latent_representation(kind=v),
     "modality": lambda m, v: m.get_latent_representation(kind="shared", modality=v),

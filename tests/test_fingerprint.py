@@ -15,7 +15,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from indiseek_sc import IndiSeek, _keys, pl, tl
-from indiseek_sc._fingerprint import CELLS, Place, find_changed, note_inputs, take_fingerprint
+from indiseek_sc._fingerprint import CELLS, Place, find_changed, record_inputs, take_fingerprint
 from indiseek_sc.report import write_report
 
 from .model.make_saved_model import draw_cells
@@ -73,7 +73,7 @@ def test_fingerprint_depends_on_the_values(cells: MuData, place: Place, tmp_path
 
 
 def test_deleted_inputs_count_as_changed(cells: MuData) -> None:
-    note_inputs(cells, "result", PLACES)
+    record_inputs(cells, "result", PLACES)
     assert find_changed(cells, "result") == []
     assert find_changed(cells, "another") == []
     del cells.obsm[_keys.JOINT]

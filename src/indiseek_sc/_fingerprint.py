@@ -36,15 +36,15 @@ CELLS = Place("obs_names")
 """The names of the cells, which are an input of every result."""
 
 
-def note_inputs(mdata: MuData, key: str, places: Iterable[Place]) -> None:
+def record_inputs(mdata: MuData, key: str, places: Iterable[Place]) -> None:
     """Store the fingerprints of the inputs of the result ``key`` in ``uns``."""
     rows = [{**place._asdict(), "fingerprint": take_fingerprint(mdata, place)} for place in [CELLS, *places]]
-    mdata.uns[_note_of(key)] = pd.DataFrame(rows)
+    mdata.uns[_record_key(key)] = pd.DataFrame(rows)
 
 
-def is_noted(mdata: MuData, key: str) -> bool:
+def is_recorded(mdata: MuData, key: str) -> bool:
     """Return whether fingerprints of the inputs of the result ``key`` are stored."""
-    return _note_of(key) in mdata.uns
+    return _record_key(key) in mdata.uns
 
 
 def find_changed(mdata: MuData, key: str) -> list[Place]:
@@ -83,7 +83,7 @@ def _digest(values: Any) -> str:
 
 
 def _read(mdata: MuData, key: str) -> list[tuple[Place, str]]:
-    table = mdata.uns.get(_note_of(key))
+    table = mdata.uns.get(_record_key(key))
     if table is None:
         return []
     return [
@@ -92,5 +92,5 @@ def _read(mdata: MuData, key: str) -> list[tuple[Place, str]]:
     ]
 
 
-def _note_of(key: str) -> str:
+def _record_key(key: str) -> str:
     return f"{key}_made_of"

@@ -24,7 +24,7 @@ PADDED = "indiseek_is_missing"
 SETTINGS = "indiseek"
 """``uns``: roles of modalities, settings of the model, and version."""
 
-MAPS_BEFORE = "indiseek_maps"
+EARLIER_UMAPS = "indiseek_maps"
 """``uns``: the UMAPs that existed before the representations were written."""
 
 IMPORTANCE = "indiseek_importance"
@@ -139,7 +139,7 @@ def transferred_confidence(label_key: str) -> str:
     return f"indiseek_{label_key}_confidence"
 
 
-def of_code(key: str, latent: str) -> str:
+def with_latent_suffix(key: str, latent: str) -> str:
     """Return a key with the name of the representation as suffix; the specific one has none."""
     return key if latent == "specific" else f"{key}_{latent}"
 

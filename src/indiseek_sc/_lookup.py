@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from mudata import MuData
 
-from indiseek_sc._text import listing, near_miss
+from indiseek_sc._text import listing, suggest_similar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -159,7 +159,9 @@ def locate_obs(mdata: MuData, key: str, argument: str) -> list[ObsColumn]:
     found = [ObsColumn(key, name) for name in mdata.mod if key in mdata.mod[name].obs]
     if not found:
         names = [*mdata.obs, *(f"{name}:{column}" for name in mdata.mod for column in mdata.mod[name].obs)]
-        raise KeyError(f"{argument}={key!r} is not a column of any obs. {_list_columns(mdata)}{near_miss(key, names)}")
+        raise KeyError(
+            f"{argument}={key!r} is not a column of any obs. {_list_columns(mdata)}{suggest_similar(key, names)}"
+        )
     return found
 
 

@@ -23,10 +23,10 @@ def choices(wrong: object, existing: Sequence[str]) -> str:
     """Return a sentence with the existing names, and the one closest to ``wrong``."""
     if not existing:
         return "None is available."
-    return f"Available: {', '.join(repr(str(name)) for name in existing)}.{near_miss(wrong, existing)}"
+    return f"Available: {', '.join(repr(str(name)) for name in existing)}.{suggest_similar(wrong, existing)}"
 
 
-def near_miss(wrong: object, existing: Iterable[str]) -> str:
+def suggest_similar(wrong: object, existing: Iterable[str]) -> str:
     """Return a question with the existing name closest to ``wrong``; empty if none is close."""
     by_lower_case = {str(name).lower(): str(name) for name in existing}
     whole = by_lower_case | {name.rpartition(":")[2]: by_lower_case[name] for name in reversed(by_lower_case)}

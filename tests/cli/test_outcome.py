@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from indiseek_sc.cli._outcome import ENDINGS, check_ending, in_options, new_file, new_folder, reported
+from indiseek_sc.cli._outcome import ENDINGS, check_ending, name_options, new_file, new_folder, reported
 
 
 def names(folder) -> list[str]:
@@ -125,7 +125,7 @@ def test_suffix_of_outputs_is_checked():
     ],
 )
 def test_arguments_are_replaced_by_options(text, expected):
-    assert in_options(text) == expected
+    assert name_options(text) == expected
 
 
 def test_files_and_folders_do_not_replace_each_other(tmp_path):

@@ -8,7 +8,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from indiseek_sc.data import fit_offsets
-from indiseek_sc.data._offsets import PRIOR_CELLS, _solve_within
+from indiseek_sc.data._offsets import N_PSEUDO_CELLS, _solve_within
 from indiseek_sc.nn import CovariateOffsets
 
 N = 2000
@@ -148,7 +148,9 @@ def test_least_squares_equal_regression_on_indicators():
     clusters, batch = np.eye(4)[rng.integers(0, 4, 200)], np.eye(3)[rng.integers(0, 3, 200)]
     x = rng.normal(size=(200, 5)) + batch @ rng.normal(size=(3, 5)) + clusters @ rng.normal(size=(4, 5))
     # Ridge penalty on the offsets only, as additional rows of zeros.
-    design = np.vstack([np.hstack([clusters, batch]), np.hstack([np.zeros((3, 4)), np.sqrt(PRIOR_CELLS) * np.eye(3)])])
+    design = np.vstack(
+        [np.hstack([clusters, batch]), np.hstack([np.zeros((3, 4)), np.sqrt(N_PSEUDO_CELLS) * np.eye(3)])]
+    )
     expected = np.linalg.lstsq(design, np.vstack([x, np.zeros((3, 5))]), rcond=None)[0][4:]
     assert_allclose(_solve_within(x, clusters, batch), expected, atol=1e-10)
 

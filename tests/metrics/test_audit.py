@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from indiseek_sc.metrics import AUDIT_FIGURES, PROBES, AuditReport, SpecificAuditor, audit, limit_threads
+from indiseek_sc.metrics import AUDIT_MEASURES, PROBES, AuditReport, SpecificAuditor, audit, limit_threads
 
 LINEAR = ("ridge", "neighbors")
 TRAIN, TEST = np.arange(0, 600), np.arange(600, 1000)
@@ -258,15 +258,15 @@ def test_errors_name_the_argument(world, change, message):
 
 @pytest.fixture
 def report():
-    values = np.linspace(0.1, 0.9, 2 * len(AUDIT_FIGURES)).reshape(2, -1)
-    table = pd.DataFrame(values, index=["RNA", "<Protein>"], columns=list(AUDIT_FIGURES))
+    values = np.linspace(0.1, 0.9, 2 * len(AUDIT_MEASURES)).reshape(2, -1)
+    table = pd.DataFrame(values, index=["RNA", "<Protein>"], columns=list(AUDIT_MEASURES))
     return AuditReport(table, {"foscttm": 0.01, "recall@10": 0.25}, n_train=3000, n_test=1200, n_retrieval=1000)
 
 
 def test_report_lists_every_figure_with_its_target(report):
     lines = str(report).splitlines()
     assert lines[0] == "Audit on 1,200 held-out cells, by probes fitted on 3,000 others"
-    for figure, (target, meaning) in AUDIT_FIGURES.items():
+    for figure, (target, meaning) in AUDIT_MEASURES.items():
         (line,) = (line for line in lines if line.startswith(f"{figure} "))
         shown = "  ".join(f"{value:.3f}" for value in report.table[figure])
         assert line.split()[1:3] == shown.split()
@@ -275,9 +275,9 @@ def test_report_lists_every_figure_with_its_target(report):
 
 
 def test_report_fits_a_terminal_and_is_aligned(report):
-    rows = [line for line in str(report).splitlines() if line.startswith(tuple(AUDIT_FIGURES))]
+    rows = [line for line in str(report).splitlines() if line.startswith(tuple(AUDIT_MEASURES))]
     assert max(map(len, rows)) <= 120
-    assert len({line.index(AUDIT_FIGURES[line.split()[0]][1]) for line in rows}) == 1
+    assert len({line.index(AUDIT_MEASURES[line.split()[0]][1]) for line in rows}) == 1
 
 
 def test_a_missing_ratio_is_a_dash_and_explained(report):
@@ -290,7 +290,7 @@ def test_a_missing_ratio_is_a_dash_and_explained(report):
 
 def test_html_is_a_table_with_names_escaped(report):
     html = report._repr_html_()
-    assert html.count("<tr") == 1 + len(AUDIT_FIGURES)
+    assert html.count("<tr") == 1 + len(AUDIT_MEASURES)
     assert "&lt;Protein&gt;" in html and "<Protein>" not in html
     assert "0 is best" in html and "recall@10 0.250" in html
 

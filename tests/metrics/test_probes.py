@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsRegressor
 
-from indiseek_sc.metrics._directions import FLOOR, flat_directions, through_floor
+from indiseek_sc.metrics._directions import FLOOR, add_noise_floor, flat_directions
 from indiseek_sc.metrics._permutation import permutation_p_value
 from indiseek_sc.metrics._probes import PROBES, _predict_by_neighbors, held_out_r2, probe, standardise
 
@@ -190,13 +190,13 @@ def latent():
 
 def test_floor_masks_only_narrow_directions(latent):
     train = np.arange(2000)
-    noisy = through_floor(latent, train, np.random.default_rng(1))
+    noisy = add_noise_floor(latent, train, np.random.default_rng(1))
     floor = FLOOR * 10
     np.testing.assert_allclose(noisy[train].std(axis=0), np.hypot([10, 2, 0.1], floor), rtol=0.05)
 
 
 def test_floor_preserves_distances_up_to_noise(latent):
-    noisy = through_floor(latent, np.arange(2000), np.random.default_rng(1))
+    noisy = add_noise_floor(latent, np.arange(2000), np.random.default_rng(1))
     near = np.linalg.norm(latent[:50, None] - latent[None, :50], axis=-1)
     turned = np.linalg.norm(noisy[:50, None] - noisy[None, :50], axis=-1)
     assert np.abs(near - turned).max() < 6 * FLOOR * 10
@@ -213,4 +213,4 @@ def test_flat_directions_have_unit_width_without_narrow_ones(latent):
 def test_a_constant_representation_has_no_directions_and_no_noise():
     constant = np.full((20, 4), 0.1, dtype=np.float32)
     assert flat_directions(constant, np.arange(10)).shape == (20, 0)
-    np.testing.assert_allclose(through_floor(constant, np.arange(10), np.random.default_rng(0)), 0, atol=1e-7)
+    np.testing.assert_allclose(add_noise_floor(constant, np.arange(10), np.random.default_rng(0)), 0, atol=1e-7)

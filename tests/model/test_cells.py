@@ -188,7 +188,7 @@ def test_the_audit_does_not_depend_on_the_order_of_cells(
 ) -> None:
     """Rows change but the order within each part does not, so that probes draw the same cells."""
     monkeypatch.setattr(
-        "indiseek_sc.metrics._evaluator.through_floor", lambda latent, train, rng: latent
+        "indiseek_sc.metrics._evaluator.add_noise_floor", lambda latent, train, rng: latent
     )  # noise by row
     order = np.r_[HELD_OUT, np.setdiff1d(np.arange(N_CELLS), HELD_OUT)]
     loaded = IndiSeek.load(folder, adata=make_cells()[order].copy())

@@ -17,7 +17,7 @@ from indiseek_sc.metrics import SpecificAuditor
 from indiseek_sc.model._cells import read_features
 from indiseek_sc.model._run_stages import run_stages
 from indiseek_sc.model._runs import RunOptions, copy_module, start_run
-from indiseek_sc.model._stages import FORMER_START
+from indiseek_sc.model._stages import REUSED_START
 
 FEW = {"shared": 2, "flow": 2, "specific": 4, "decoder": 1}
 HELD_OUT = np.arange(0, 240, 5)
@@ -110,7 +110,7 @@ def test_the_search_starts_from_the_trained_conditional_whitening(fitted):
     """The conditional whitening is not trained again, and its dropout is off."""
     options = RunOptions(dataclasses.replace(fitted.settings.optimisation, gate_critics=True))
     run, values = start_run(fitted, fitted.adata, copy_module(fitted, options), fitted.split, options)
-    values = run_stages(FORMER_START, run, values)
+    values = run_stages(REUSED_START, run, values)
     assert [fit.stage for fit in run.fits] == ["critics"]
     with torch.no_grad():
         for role in ("rna", "adt"):
@@ -255,6 +255,6 @@ def test_parallel_results_equal_sequential_results(fitted):
 
 
 def test_ending_at_the_choice_does_not_change_it(fitted, path):
-    short = fitted.lambda_path(LAMBDAS, tolerance=1.0, to_the_end=False, **QUICK)
+    short = fitted.lambda_path(LAMBDAS, tolerance=1.0, stop_early=True, **QUICK)
     assert short.chosen == path.chosen == 1000 and short.reason == path.reason
     np.testing.assert_array_equal(short.table, path.table[path.table["lambda"] == 1000])

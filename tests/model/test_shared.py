@@ -7,8 +7,8 @@ import torch
 
 from indiseek_sc._keys import ROLES, other
 from indiseek_sc.model._shared import (
-    ENOUGH,
-    SUFFICIENT,
+    MIN_R2_RATIO,
+    MIN_RETAINED_R2,
     Within,
     find_sufficient,
     finish_shared,
@@ -73,7 +73,7 @@ def test_kept_axes_are_sufficient():
     weights = [1.0, 0.6, 0.5, 0.4, 0.3, 0.2]
     axes = find_sufficient(*draw(weights), ROWS)
     explained = (kept_of(axes) * torch.tensor(weights).square()).sum() / sum(w**2 for w in weights)
-    assert SUFFICIENT - 0.02 <= explained < 1
+    assert MIN_RETAINED_R2 - 0.02 <= explained < 1
     assert axes.shape[1] < 6
 
 
@@ -162,7 +162,7 @@ def test_both_representations_must_be_sufficient():
     for blind in ROLES:
         module.shared = lambda role, x, blind=blind: shared(role, x) @ lost if role == blind else shared(role, x)
         assert not is_sufficient(module, features, ROWS, ALL)
-    assert 0.5 < ENOUGH < 1
+    assert 0.5 < MIN_R2_RATIO < 1
 
 
 def test_batch_effects_of_both_modalities_are_not_a_shared_direction():

@@ -12,8 +12,8 @@ from indiseek_sc.model import _stages
 from indiseek_sc.model._run_stages import Stage, run_stages
 from indiseek_sc.model._stages import (
     FINISH,
-    FORMER_START,
     NEW_START,
+    REUSED_START,
     SHARED,
     SPECIFIC,
     _count_critic_epochs,
@@ -37,13 +37,13 @@ class Flow:
 
     def __init__(self, information: float) -> None:
         self.information = information
-        self.given_up = False
+        self.is_disabled = False
 
     def negative_log_likelihood(self, values: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         return 5 - 2 * (self.information + values[:, 2]) * (condition == values[:, :2]).all(dim=1)
 
-    def give_up(self) -> None:
-        self.given_up = True
+    def disable(self) -> None:
+        self.is_disabled = True
 
 
 class WhitenedAlready(ConditionalEncoderDecoder):
@@ -58,10 +58,10 @@ class WhitenedAlready(ConditionalEncoderDecoder):
 
 
 @pytest.mark.parametrize(
-    ("information", "reason", "given_up"),
+    ("information", "reason", "is_disabled"),
     [(1.0, None, False), (0.0, None, True), (0.04, None, True), (-1.0, None, True), (1.0, "stopped", True)],
 )
-def test_flows_are_discarded_unless_the_condition_is_informative(information, reason, given_up, monkeypatch):
+def test_flows_are_discarded_unless_the_condition_is_informative(information, reason, is_disabled, monkeypatch):
     monkeypatch.setattr(_stages, "needs_flow", lambda *_: True)
     flows = {role: Flow(information) for role in ROLES}
     stages_run = []
@@ -84,7 +84,7 @@ def test_flows_are_discarded_unless_the_condition_is_informative(information, re
     run = Run()
     assert train_flow(run, dict.fromkeys(ROLES, values), dict.fromkeys(ROLES, values[:, :2])) == {}
     assert run.reason == reason
-    assert [flows[role].given_up for role in ROLES] == [given_up] * 2
+    assert [flows[role].is_disabled for role in ROLES] == [is_disabled] * 2
     assert stages_run == ["flow"]
 
 
@@ -139,7 +139,7 @@ def test_after_an_early_end_only_closed_forms_are_computed():
     assert finished == ["first", "interrupted", "closed form"]
 
 
-@pytest.mark.parametrize("start", [NEW_START, FORMER_START])
+@pytest.mark.parametrize("start", [NEW_START, REUSED_START])
 def test_every_input_of_a_stage_is_available(start):
     known = {"features", "design", "lambda_"}
     for stage in (SHARED, *start, SPECIFIC, *FINISH):

@@ -30,7 +30,7 @@ def make_encoder_decoder(
     if with_flow:
         nn.init.normal_(encoder_decoder.flow.network.layers[-1].weight, std=0.6)
     else:
-        encoder_decoder.flow.give_up()
+        encoder_decoder.flow.disable()
     encoder_decoder.eval()
     encoder_decoder.freeze_start(features, condition)
     encoder_decoder.freeze_statistics(encoder_decoder.prepare(features, condition), condition)
@@ -101,7 +101,7 @@ def test_low_variance_dimensions_are_removed():
     encoder_decoder.fit_whitening(features, condition, 3000)
     assert encoder_decoder.used.tolist() == [0, 1, 2, 3]
     assert encoder_decoder.flow.varies.tolist() == [1, 1, 1, 1, 0, 0]
-    encoder_decoder.flow.give_up()
+    encoder_decoder.flow.disable()
     encoder_decoder.freeze_start(features, condition)
     disturb(encoder_decoder)
     encoder_decoder.freeze_statistics(encoder_decoder.prepare(features, condition), condition)

@@ -8,9 +8,9 @@ from mudata import MuData
 from indiseek_sc import pl
 
 
-@pytest.mark.parametrize(("figure", "name", "joint"), [("ari", "(ARI)", "0.50"), ("nmi", "(NMI)", "0.70")])
-def test_every_pair_has_a_value(compared: MuData, figure: str, name: str, joint: str) -> None:
-    ax = pl.cluster_agreement(compared, figure=figure)
+@pytest.mark.parametrize(("measure", "name", "joint"), [("ari", "(ARI)", "0.50"), ("nmi", "(NMI)", "0.70")])
+def test_every_pair_has_a_value(compared: MuData, measure: str, name: str, joint: str) -> None:
+    ax = pl.cluster_agreement(compared, measure=measure)
     assert [text.get_text() for text in ax.get_yticklabels()] == [
         "shared RNA",
         "specific protein",
@@ -34,8 +34,8 @@ def test_different_numbers_of_clusters_are_given_as_a_range(compared: MuData) ->
 
 
 def test_invalid_input_is_rejected(compared: MuData) -> None:
-    with pytest.raises(ValueError, match=r"figure='rand' is not known. Available: 'ari', 'nmi'"):
-        pl.cluster_agreement(compared, figure="rand")
+    with pytest.raises(ValueError, match=r"measure='rand' is not known. Available: 'ari', 'nmi'"):
+        pl.cluster_agreement(compared, measure="rand")
     del compared.uns["indiseek_clusters"]
     with pytest.raises(KeyError, match=r"tl\.compare_clusters\(mdata, \.\.\.\) first"):
         pl.cluster_agreement(compared)

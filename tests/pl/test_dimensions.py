@@ -6,7 +6,7 @@ import pytest
 from mudata import MuData
 
 from indiseek_sc import _keys, pl
-from indiseek_sc._fingerprint import Place, note_inputs
+from indiseek_sc._fingerprint import Place, record_inputs
 from indiseek_sc.pl._dimensions import TECHNICAL_COLOR
 
 
@@ -61,7 +61,7 @@ def test_the_figure_is_saved_and_not_shown(described: MuData, tmp_path) -> None:
 
 def test_outdated_results_raise_a_warning(described: MuData) -> None:
     described.obsm["latent"] = np.zeros((described.n_obs, 2))
-    note_inputs(described, _keys.DIMENSIONS, [Place("obsm", "latent")])
+    record_inputs(described, _keys.DIMENSIONS, [Place("obsm", "latent")])
     described.obsm["latent"] = np.ones((described.n_obs, 2))
     with pytest.warns(
         UserWarning, match=r"Call indiseek_sc\.tl\.describe_dimensions\(mdata, \.\.\., kind='specific'\)"

@@ -60,7 +60,7 @@ def test_headings_and_caption_use_names_of_the_data(embedded: MuData) -> None:
 def test_shared_representations(embedded: MuData) -> None:
     with pytest.raises(KeyError, match=r"indiseek_importance_shared.*label_key=\.\.\., latent='shared'"):
         pl.importance_ranking(embedded, latent="shared")
-    key = _keys.of_code(_keys.IMPORTANCE, "shared")
+    key = _keys.with_latent_suffix(_keys.IMPORTANCE, "shared")
     embedded.uns[key] = embedded.uns[_keys.IMPORTANCE].assign(n_cells=1234)
     embedded.uns[f"{key}_params"] = {"latent": "shared"}
     ax = pl.importance_ranking(embedded, latent="shared")

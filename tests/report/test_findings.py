@@ -39,7 +39,7 @@ def test_findings_of_a_full_report(with_latents, table):
     audit = make_audit()
     audit.table.loc["adt", ["gain", "r2_shared"]] = 0.9, 0.4
     findings = find_findings(Material(with_latents, "cells", "cell_type", audit=audit))
-    assert [kind for kind, _ in findings] == ["found", "found", "found", "certainty", "doubt"]
+    assert [kind for kind, _ in findings] == ["found", "found", "found", "certainty", "caution"]
     text = read(Material(with_latents, "cells", "cell_type", audit=audit))
     assert (
         "On 100 held-out cells the shared representations explain 50 % of the variance of RNA and 40 % of the variance of protein"
@@ -57,7 +57,7 @@ def test_findings_of_a_full_report(with_latents, table):
         in text
     )
     assert "30 % (RNA, p = 0.001) and 1 % (protein, p = 0.001)" in text
-    assert "doubt: The audit misses an aim" in text
+    assert "caution: The audit misses an aim" in text
     assert "further caution" in text
 
 
@@ -83,7 +83,7 @@ def test_claims_of_the_table_take_precedence_over_intervals(table):
 
 def test_without_model_and_labels_only_a_caution_remains(with_latents):
     ((kind, text),) = find_findings(Material(with_latents, "cells"))
-    assert kind == "doubt"
+    assert kind == "caution"
     assert text.startswith("The representations were not audited")
 
 

@@ -105,9 +105,9 @@ def test_missing_figures_are_listed_once(page_of_file: Path, page_of_model: Path
 def test_a_page_begins_with_at_most_five_findings(page):
     first, *_ = page.all("section")
     assert first["id"] == "findings"
-    kinds = [li["class"] for li in page.all("li") if li.get("class") in ("found", "certainty", "doubt")]
+    kinds = [li["class"] for li in page.all("li") if li.get("class") in ("found", "certainty", "caution")]
     assert 1 <= len(kinds) <= 5
-    assert kinds[-1] == "doubt"
+    assert kinds[-1] == "caution"
 
 
 def test_names_from_the_user_are_escaped(hostile_page: Path):

@@ -109,9 +109,9 @@ def test_chance_purity_is_computed_within_batches(mdata: MuData) -> None:
 
 
 def test_outdated_refits_are_ignored(mdata: MuData, caplog: pytest.LogCaptureFixture) -> None:
-    from indiseek_sc._fingerprint import Place, note_inputs
+    from indiseek_sc._fingerprint import Place, record_inputs
 
-    note_inputs(mdata, _keys.REFITS, [Place("obsm", _keys.specific("gex"))])
+    record_inputs(mdata, _keys.REFITS, [Place("obsm", _keys.specific("gex"))])
     assert "information_rna" in tl.modality_importance(mdata, "cell_type")
     mdata.obsm[_keys.specific("gex")] = mdata.obsm[_keys.specific("gex")] + 1.0
     with caplog.at_level(logging.WARNING, "scvi.indiseek_sc"):

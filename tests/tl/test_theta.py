@@ -219,7 +219,7 @@ def test_rank_correlation_equals_the_metric(ranked):
     assert table["latent"].tolist() == ["raw", "raw", "specific", "specific"]
     for latent in ("raw", "specific"):
         tl.modality_importance(ranked, "cell_type", latent=latent, n_neighbors=7)
-        theta = ranked.obs[_keys.of_code(_keys.THETA, latent)]
+        theta = ranked.obs[_keys.with_latent_suffix(_keys.THETA, latent)]
         expected = metrics.rank_correlation(theta, ranked.obs["RNA.weight"], TYPES, n_bootstrap=20, seed=4).table
         found = table[table["latent"] == latent].reset_index(drop=True)
         pd.testing.assert_frame_equal(found[list(expected)], expected)
@@ -233,7 +233,9 @@ def test_rank_correlation_equals_the_metric(ranked):
         of_label = ranked.obs["cell_type"] == row["label"]
         assert row["n_cells"] == of_label.sum()
         assert row["ranked"] == (row["label"] != "few")
-        assert row["theta"] == pytest.approx(ranked.obs.loc[of_label, _keys.of_code(_keys.THETA, row["latent"])].mean())
+        assert row["theta"] == pytest.approx(
+            ranked.obs.loc[of_label, _keys.with_latent_suffix(_keys.THETA, row["latent"])].mean()
+        )
         assert row["weight"] == pytest.approx(ranked.obs.loc[of_label, "RNA.weight"].mean())
         for figure in ("theta", "weight"):
             assert row[f"{figure}_lower"] <= row[figure] <= row[f"{figure}_upper"]
@@ -254,7 +256,7 @@ def test_cells_without_a_weight_are_excluded(ranked):
     table = tl.rank_correlation(ranked, "cell_type", latents=["shared"], weight_key="known", n_bootstrap=2)
     tl.modality_importance(ranked, "cell_type", latent="shared")
     even = ranked.obs["known"].notna().to_numpy()
-    theta = ranked.obs[_keys.of_code(_keys.THETA, "shared")][even]
+    theta = ranked.obs[_keys.with_latent_suffix(_keys.THETA, "shared")][even]
     expected = metrics.rank_correlation(theta, ranked.obs["known"][even], TYPES[even], n_bootstrap=2).table
     np.testing.assert_allclose(table["estimate"], expected["estimate"])
     assert table["weights"].str.contains("as given by weight_key").all()

@@ -67,7 +67,7 @@ _OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
 """Patterns of function arguments in messages, and the corresponding options."""
 
 
-def in_options(text: str) -> str:
+def name_options(text: str) -> str:
     """Replace function arguments in a message by the corresponding options of a command."""
     for argument, option in _OPTIONS:
         text = re.sub(argument, option, text)
@@ -75,7 +75,7 @@ def in_options(text: str) -> str:
 
 
 @contextmanager
-def or_warned(what: str) -> Iterator[None]:
+def warn_on_error(what: str) -> Iterator[None]:
     """Turn an error of the block into a warning that ``what`` could not be produced.
 
     This is for results that are not essential, such as figures.
@@ -116,7 +116,7 @@ def reported(debug: bool) -> Iterator[None]:
     except Exception as error:
         if debug:
             raise
-        typer.echo(f"error: {in_options(_one_line(_text_of(error)))}", err=True)
+        typer.echo(f"error: {name_options(_one_line(_text_of(error)))}", err=True)
         raise typer.Exit(FAILED) from error
     finally:
         signal.signal(signal.SIGTERM, handler)
@@ -129,7 +129,7 @@ def _interrupt(*_: Any) -> NoReturn:
 
 def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Print a warning in one line."""
-    typer.echo(f"warning: {in_options(_one_line(str(message)))}", err=True)
+    typer.echo(f"warning: {name_options(_one_line(str(message)))}", err=True)
 
 
 def _text_of(error: Exception) -> str:
@@ -290,4 +290,4 @@ class _RelayHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print messages of this package, and warnings of others."""
         if record.name.startswith("scvi.indiseek_sc") or record.levelno >= logging.WARNING:
-            self.clock.log(in_options(record.getMessage()))
+            self.clock.log(name_options(record.getMessage()))

@@ -15,7 +15,7 @@ from indiseek_sc import IndiSeek, _keys, tl
 from indiseek_sc._lookup import find_labels, find_obs
 from indiseek_sc._recognise import check_not_peaks, find_modalities
 from indiseek_sc.cli._maps import CLUSTERS, MapMaker
-from indiseek_sc.cli._outcome import or_warned
+from indiseek_sc.cli._outcome import warn_on_error
 from indiseek_sc.cli._summary import PAGE, TABLES, draw_figures, format_summary, summarize, write_json
 from indiseek_sc.io import read, read_anndata_or_mudata, write
 from indiseek_sc.model import EarlyEndWarning
@@ -164,7 +164,7 @@ def run_job(
         if job.n_refits:
             with (
                 clock.step(f"Training {job.n_refits} refits on halves of the cells to estimate intervals"),
-                or_warned("Refits, and therefore claims about labels,"),
+                warn_on_error("Refits, and therefore claims about labels,"),
             ):
                 _refit(model, job)
         if job.predict:
@@ -173,16 +173,16 @@ def run_job(
         if report is not None:
             with (
                 clock.step("Auditing the representations on held-out cells"),
-                or_warned("The audit, and therefore the report,"),
+                warn_on_error("The audit, and therefore the report,"),
             ):
                 audit = model.audit(seed=job.seed)
         with clock.step("Computing neighbours, clusters and UMAPs of the representations"):
             _rename_earlier_results(mdata, clock)
             _copy_maps(mdata, maps.finish())
     table = None
-    with or_warned("Modality importance (theta), and therefore the report,"):
+    with warn_on_error("Modality importance (theta), and therefore the report,"):
         table = _compute_theta(mdata, job, clock)
-    with clock.step("Describing the dimensions"), or_warned("The table of dimensions"):
+    with clock.step("Describing the dimensions"), warn_on_error("The table of dimensions"):
         tl.describe_dimensions(mdata, job.label_key or CLUSTERS, seed=job.seed)
     with clock.step("Writing the cells"):
         write(mdata, output, rna=job.rna, adt=job.adt, adt_layer=job.adt_layer)
@@ -322,9 +322,9 @@ def _report(
         captions = draw_figures(model, mdata, audit, [label_key, _keys.THETA_SMOOTHED, *job.color_keys], folder)
     tables = folder / TABLES
     tables.mkdir()
-    with clock.step("Writing the report"), or_warned(PAGE):
+    with clock.step("Writing the report"), warn_on_error(PAGE):
         model.report(folder / PAGE, label_key=label_key, audit=audit, source=job.source, seed=job.seed, tables=tables)
-    with or_warned("The summary"):
+    with warn_on_error("The summary"):
         facts = collect_facts(Material(mdata, job.source, label_key, model))
         written = sorted(f"{TABLES}/{file.name}" for file in tables.iterdir())
         if not written:

@@ -10,8 +10,8 @@ import matplotlib
 from matplotlib import pyplot as plt
 
 from indiseek_sc import pl
-from indiseek_sc.cli._outcome import or_warned
-from indiseek_sc.report import course_of_training
+from indiseek_sc.cli._outcome import warn_on_error
+from indiseek_sc.report import select_training_curves
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -276,10 +276,12 @@ def draw_figures(
         "umap.png": lambda path: pl.umap(mdata, colors, show=False, save=path),
         "importance.png": lambda path: pl.importance_ranking(mdata, show=False, save=path),
         "audit.png": lambda path: pl.audit(audit, show=False, save=path),
-        "history.png": lambda path: pl.history(model, keys=course_of_training(model.history), show=False, save=path),
+        "history.png": lambda path: pl.history(
+            model, keys=select_training_curves(model.history), show=False, save=path
+        ),
     }
     for file, draw in figures.items():
-        with or_warned(file):
+        with warn_on_error(file):
             draw(folder / file)
         plt.close("all")
     return {file: caption for file, caption in CAPTIONS.items() if (folder / file).is_file()}

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 CELLS_PER_STATE = 30
 """Number of training cells required for each state, on average."""
 
-MOST_ROUNDS = 20
+MAX_ITERATIONS = 20
 """Largest number of iterations of a fit that alternates between states and offsets."""
 
-PRIOR_CELLS = 20.0
+N_PSEUDO_CELLS = 20.0
 """Strength of shrinkage, as a number of pseudo-cells without an offset."""
 
 
@@ -71,7 +71,7 @@ def fit_offsets(features: Sequence[np.ndarray], design: np.ndarray, *, seed: int
     def run(overall: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         centers: Any = "k-means++"
         labels, inertia = np.zeros(0, dtype=np.int64), np.inf
-        for _ in range(MOST_ROUNDS):
+        for _ in range(MAX_ITERATIONS):
             found = _find_clusters(x - design @ overall, centers, n_states, seed)
             if np.array_equal(found.labels_, labels):
                 break
@@ -102,7 +102,7 @@ def _fit_states(
     """
     n_columns = design.shape[1]
     states, offsets = np.zeros((n_states, x.shape[1])), np.zeros((n_states, n_columns, x.shape[1]))
-    for _ in range(MOST_ROUNDS):
+    for _ in range(MAX_ITERATIONS):
         for k in np.unique(labels):
             some, of_some = x[labels == k], design[labels == k]
             offsets[k] = _solve_within(some, np.ones((len(some), 1)), of_some)
@@ -149,12 +149,12 @@ def fit_added_offset(features: Sequence[np.ndarray], states: Sequence[np.ndarray
 
     def run(offset: np.ndarray) -> tuple[float, np.ndarray]:
         labels = None
-        for _ in range(MOST_ROUNDS):
+        for _ in range(MAX_ITERATIONS):
             nearest = pairwise_distances_argmin(x - offset, centers)
             if labels is not None and (nearest == labels).all():
                 break
             labels = nearest
-            offset = (x - centers[labels]).sum(axis=0) / (len(x) + PRIOR_CELLS)
+            offset = (x - centers[labels]).sum(axis=0) / (len(x) + N_PSEUDO_CELLS)
         return float(((x - offset - centers[labels]) ** 2).sum()), offset
 
     # Features have mean 0 over the training cells, so x.mean is the difference in means.
@@ -188,4 +188,4 @@ def _solve_within(x: np.ndarray, is_in: np.ndarray, design: np.ndarray) -> np.nd
     sums = is_in.T @ design  # (n_states, n_columns)
     matrix = design.T @ design - sums.T @ (sums / n_cells)
     within = design.T @ (x - is_in @ ((is_in.T @ x) / n_cells))
-    return np.linalg.solve(matrix + PRIOR_CELLS * np.eye(len(matrix)), within)
+    return np.linalg.solve(matrix + N_PSEUDO_CELLS * np.eye(len(matrix)), within)

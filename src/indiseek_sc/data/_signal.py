@@ -30,7 +30,7 @@ FEWEST_COMPONENTS = 5
 N_FOLDS = 5
 """Number of cross-validation folds."""
 
-ENOUGH_CELLS = 1_000
+N_CELLS_SUFFICIENT = 1_000
 """Number of held-out cells after which no further folds are evaluated."""
 
 MANY_CELLS = 10_000
@@ -109,7 +109,7 @@ def count_reproducible(
         share[: variances.size] = scores.var(axis=0, ddof=1) / variances
         shares.append(share)
         n_seen += len(scores)
-        if n_seen >= ENOUGH_CELLS:
+        if n_seen >= N_CELLS_SUFFICIENT:
             break
     n_kept = max(int((np.mean(shares, axis=0) >= MIN_VARIANCE_RATIO).sum()), FEWEST_COMPONENTS)
     if n_kept < n_components:

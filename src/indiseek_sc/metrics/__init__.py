@@ -1,11 +1,11 @@
 """Metrics on plain arrays: evaluation of representations, and modality importance."""
 
-from indiseek_sc.metrics._audit import AUDIT_FIGURES, AUDIT_PAIR_FIGURES, AuditReport, SpecificAuditor, audit
+from indiseek_sc.metrics._audit import AUDIT_MEASURES, AUDIT_PAIR_MEASURES, AuditReport, SpecificAuditor, audit
 from indiseek_sc.metrics._batch_mixing import batch_mixing
 from indiseek_sc.metrics._checks import first_of
 from indiseek_sc.metrics._clusters import check_split_minima, cluster_agreement, cluster_splits
 from indiseek_sc.metrics._dimensions import ALL_COVARIATES, explained_variance, label_use
-from indiseek_sc.metrics._directions import flat_directions, through_floor
+from indiseek_sc.metrics._directions import add_noise_floor, flat_directions
 from indiseek_sc.metrics._estimates import Estimates, combine_refits
 from indiseek_sc.metrics._feature_importance import (
     FeatureImportance,
@@ -35,8 +35,8 @@ from indiseek_sc.metrics._wnn_weights import WnnSearch, wnn_weights
 
 __all__ = [
     "ALL_COVARIATES",
-    "AUDIT_FIGURES",
-    "AUDIT_PAIR_FIGURES",
+    "AUDIT_MEASURES",
+    "AUDIT_PAIR_MEASURES",
     "FEWEST_LABELS",
     "PROBES",
     "AuditReport",
@@ -88,7 +88,7 @@ __all__ = [
     "limit_threads",
     "shared_neighbors",
     "smooth_over_neighbors",
-    "through_floor",
+    "add_noise_floor",
     "transfer_labels",
     "wnn_neighbors",
     "wnn_weights",

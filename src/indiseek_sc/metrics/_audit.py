@@ -225,7 +225,7 @@ class SpecificAuditor:
         pair = {"foscttm": foscttm(latent, partner), "recall@10": recall_at_k(latent, partner, k=10)}
         n_train, n_test = len(self.cells.train), len(self.cells.test)
         return AuditReport(
-            table[list(AUDIT_FIGURES)], pair, n_train=n_train, n_test=n_test, n_retrieval=len(rows), probes=self.probes
+            table[list(AUDIT_MEASURES)], pair, n_train=n_train, n_test=n_test, n_retrieval=len(rows), probes=self.probes
         )
 
 
@@ -289,7 +289,7 @@ def _gather(
     return modalities
 
 
-AUDIT_FIGURES: dict[str, tuple[str, str]] = {
+AUDIT_MEASURES: dict[str, tuple[str, str]] = {
     "agreement": ("1 is best", "share of the variance of C that the other modality explains"),
     "agreement_flat": ("1 is best", "the same, with all directions of C weighted equally"),
     "sufficiency": ("1 is best", "R2 from C to the other modality, relative to that from all features"),
@@ -305,7 +305,7 @@ AUDIT_FIGURES: dict[str, tuple[str, str]] = {
 }
 """For each measure of one modality, its target and its meaning; C is shared, Z is specific."""
 
-AUDIT_PAIR_FIGURES: dict[str, tuple[str, str]] = {
+AUDIT_PAIR_MEASURES: dict[str, tuple[str, str]] = {
     "foscttm": ("0 is best, 0.5 is chance", "share of cells closer to a cell's C than its own partner"),
     "recall@10": ("1 is best", "share of cells whose partner is among their 10 nearest"),
 }
@@ -334,7 +334,7 @@ class AuditReport:
 
     Examples
     --------
-    >>> figures = list(isk.metrics.AUDIT_FIGURES)
+    >>> figures = list(isk.metrics.AUDIT_MEASURES)
     >>> table = pd.DataFrame(0.5, index=["rna", "adt"], columns=figures)
     >>> pair = {"foscttm": 0.01, "recall@10": 0.9}
     >>> report = isk.metrics.AuditReport(table, pair, n_train=480, n_test=120, n_retrieval=120)
@@ -385,14 +385,14 @@ class AuditReport:
     def _shown(self) -> pd.DataFrame:
         """Return measures as rows, with columns for modalities, target and meaning."""
         shown = self.table.T.map("{:.3f}".format).replace("nan", "-")
-        shown["target"] = [AUDIT_FIGURES[figure][0] for figure in shown.index]
-        shown["meaning"] = [AUDIT_FIGURES[figure][1] for figure in shown.index]
+        shown["target"] = [AUDIT_MEASURES[figure][0] for figure in shown.index]
+        shown["meaning"] = [AUDIT_MEASURES[figure][1] for figure in shown.index]
         return shown
 
     def _notes(self) -> list[str]:
         """Return the measures of the pair, and an explanation of dashes if there are any."""
         notes = [
-            f"{name} {value:.3f} ({AUDIT_PAIR_FIGURES[name][0]}): {AUDIT_PAIR_FIGURES[name][1]}, of {self.n_retrieval:,}"
+            f"{name} {value:.3f} ({AUDIT_PAIR_MEASURES[name][0]}): {AUDIT_PAIR_MEASURES[name][1]}, of {self.n_retrieval:,}"
             for name, value in self.pair.items()
         ]
         return [*notes, _NOT_A_NUMBER] if self.table.isna().any(axis=None) else notes

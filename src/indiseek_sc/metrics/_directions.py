@@ -15,7 +15,7 @@ FLOOR = 0.05
 """Standard deviation of the noise floor, relative to that of the widest direction."""
 
 
-def through_floor(
+def add_noise_floor(
     latent: NDArray[np.floating], train: NDArray[np.intp], rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Rotate a representation to its principal axes and add the noise floor to each of them.
@@ -41,7 +41,7 @@ def through_floor(
     --------
     >>> rng = np.random.default_rng(0)
     >>> latent = rng.normal(size=(100, 3))
-    >>> isk.metrics.through_floor(latent, np.arange(80), rng).shape
+    >>> isk.metrics.add_noise_floor(latent, np.arange(80), rng).shape
     (100, 3)
     """
     turned, widths = _principal_directions(latent, train)

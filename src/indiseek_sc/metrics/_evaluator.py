@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from sklearn.decomposition import PCA
 
-from indiseek_sc.metrics._directions import flat_directions, through_floor
+from indiseek_sc.metrics._directions import add_noise_floor, flat_directions
 from indiseek_sc.metrics._permutation import permutation_p_value
 from indiseek_sc.metrics._probes import PROBES, REGRESSIONS, HeldOut, fit_ridge, probe
 
@@ -93,7 +93,7 @@ class Evaluator:
 
     @cached_property
     def _shared_with_noise(self) -> NDArray[np.float64]:
-        return through_floor(self.own.shared, self.cells.train, self._rng(0))
+        return add_noise_floor(self.own.shared, self.cells.train, self._rng(0))
 
     @cached_property
     def _max_leak(self) -> HeldOut:
@@ -148,7 +148,7 @@ class Evaluator:
 
         The reference is what the best representation of the same width could add.
         """
-        both = np.hstack([through_floor(specific, self.cells.train, self._rng(1)), self._shared_with_noise])
+        both = np.hstack([add_noise_floor(specific, self.cells.train, self._rng(1)), self._shared_with_noise])
         r2_both = self._r2(both, self.own.features)
         if decoded is not None:
             r2_both = max(r2_both, self._r2(np.hstack([both, decoded]), self.own.features))

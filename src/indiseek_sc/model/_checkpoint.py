@@ -173,7 +173,7 @@ def describe_training(
     split: Split,
     options: RunOptions,
     *,
-    is_anew: bool,
+    from_scratch: bool,
     **arguments: Any,
 ) -> dict[str, str]:
     """Return everything that the result of training depends on, as text by name.
@@ -190,7 +190,7 @@ def describe_training(
         Training, validation and test cells.
     options
         Options of the stages.
-    is_anew
+    from_scratch
         Whether training does not depend on the current state of the model.
     **arguments
         Further arguments of ``train``.
@@ -234,7 +234,7 @@ def describe_training(
     for role, matrix in matrices.items():
         blocks = (block for _, _, block in iterate_blocks(as_readable(matrix)))
         described[f"values of {model.modalities[role]}"] = _digest(*_read_parts(blocks))
-    if not is_anew:
+    if not from_scratch:
         state = model.module.state_dict()
         described["initial weights of the model"] = _digest(*(x.cpu().numpy() for x in state.values()))
     return described

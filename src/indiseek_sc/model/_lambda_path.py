@@ -19,7 +19,7 @@ from indiseek_sc.metrics import LambdaPath, SpecificAuditor, choose_lambda, limi
 from indiseek_sc.model._cells import require, require_own_cells
 from indiseek_sc.model._run_stages import Stage, run_stages
 from indiseek_sc.model._runs import copy_module, read_options, release, start_run
-from indiseek_sc.model._stages import FINISH, FORMER_START, NEW_START, SPECIFIC
+from indiseek_sc.model._stages import FINISH, NEW_START, REUSED_START, SPECIFIC
 from indiseek_sc.train import isolated_seed
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class LambdaSearch:
         self._fits = list(run.fits)
         self._found: dict[float, tuple[dict[str, Tensor], list[StageFit], dict[str, Any]]] = {}
 
-    def search(self, lambdas: Sequence[float], tolerance: float, *, to_the_end: bool) -> LambdaPath | None:
+    def search(self, lambdas: Sequence[float], tolerance: float, *, stop_early: bool) -> LambdaPath | None:
         """Train at lambdas from the largest to the smallest, and choose one.
 
         Parameters
@@ -73,8 +73,8 @@ class LambdaSearch:
             Values of lambda, in any order.
         tolerance
             Largest leak ratio that counts as no leak.
-        to_the_end
-            Whether to continue after the first lambda within the tolerance.
+        stop_early
+            Whether to stop at the first lambda within the tolerance.
 
         Returns
         -------
@@ -85,7 +85,7 @@ class LambdaSearch:
             if not self._train(lambda_):
                 break
             tables.append(self.evaluate(lambda_))
-            if not to_the_end and choose_lambda(tables[-1], tolerance).is_within:
+            if stop_early and choose_lambda(tables[-1], tolerance).is_within:
                 break
         return self.conclude(tables, tolerance) if tables else None
 
@@ -159,7 +159,7 @@ def lambda_path(
     lambdas: Sequence[float] | None = None,
     *,
     tolerance: float = TOLERANCE,
-    to_the_end: bool = True,
+    stop_early: bool = False,
     apply: bool = False,
     n_jobs: int = 1,
     max_epochs: int | Mapping[str, int] | None = None,
@@ -192,10 +192,9 @@ def lambda_path(
         Values to try; if not given, 1,000, 300, 100, 30, 10 and 3.
     tolerance
         Largest leak ratio that counts as no leak.
-    to_the_end
-        Whether to continue with smaller lambdas after the first one within ``tolerance``. This does
-        not change the choice, but completes the trade-off curve. With ``n_jobs`` above 1 all
-        lambdas are tried.
+    stop_early
+        Whether to stop at the first lambda within ``tolerance``. Smaller lambdas do not change the
+        choice, but complete the trade-off curve. With ``n_jobs`` above 1 all lambdas are tried.
     apply
         Whether to use the representations at the chosen lambda in this model, and to train their
         decoder. Otherwise the model is unchanged.
@@ -232,7 +231,7 @@ def lambda_path(
     require(model, "shared")
     wanted = _check(lambdas, tolerance, n_jobs)
     check_whole("seed", seed, 0)
-    for argument, value in (("to_the_end", to_the_end), ("apply", apply)):
+    for argument, value in (("stop_early", stop_early), ("apply", apply)):
         check_flag(argument, value)
     options = read_options(
         model,
@@ -248,14 +247,14 @@ def lambda_path(
     split = require_own_cells(model, mdata, ("train", "validation"), "lambda_path")
     run, values = start_run(model, mdata, copy_module(model, options), split, options, model.history_)
     with isolated_seed(model.seed), limit_threads():
-        values = run_stages(FORMER_START if "specific" in model.stages_ else NEW_START, run, values)
+        values = run_stages(REUSED_START if "specific" in model.stages_ else NEW_START, run, values)
         path = None
         if run.reason is None:
             search = LambdaSearch(run, values, seed=seed)
             if n_jobs > 1:
                 path = search.conclude(search_in_parallel(search, wanted, n_jobs), tolerance)
             else:
-                path = search.search(wanted, tolerance, to_the_end=to_the_end)
+                path = search.search(wanted, tolerance, stop_early=stop_early)
         if path is None:
             raise RuntimeError(f"Training at the largest lambda was not completed. {run.reason}")
         _warn_if_none_is_within(path)
@@ -295,7 +294,7 @@ def search_in_training(run: StageRun, **values: Any) -> dict[str, Any]:
     search = LambdaSearch(run, values, seed=run.seed)
     # Without dependence no encoder is trained, and all lambdas give the same representations.
     lambdas = LAMBDAS if values["dependent"] else LAMBDAS[:1]
-    path = search.search(lambdas, TOLERANCE, to_the_end=False)
+    path = search.search(lambdas, TOLERANCE, stop_early=True)
     if path is None:
         return {**values, "lambda_": LAMBDAS[0], "path": None}
     _warn_if_none_is_within(path)

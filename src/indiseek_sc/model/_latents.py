@@ -13,7 +13,7 @@ from mudata import MuData
 
 from indiseek_sc import _keys
 from indiseek_sc._checks import check_name
-from indiseek_sc._fingerprint import Place, find_changed, is_noted, note_inputs
+from indiseek_sc._fingerprint import Place, find_changed, is_recorded, record_inputs
 from indiseek_sc._keys import ROLES
 from indiseek_sc._settings import settings
 from indiseek_sc.data import MAX_MISSING, as_row_major, check_paired, find_covariates, read_input
@@ -303,8 +303,8 @@ def _write_latents(mdata: MuData, latents: dict[str, np.ndarray]) -> None:
         return
     maps = ["X_umap" if key == _keys.JOINT else f"{key}_umap" for key in latents]
     maps = [key for key in maps if key in mdata.obsm]
-    if maps or is_noted(mdata, _keys.MAPS_BEFORE):
-        note_inputs(mdata, _keys.MAPS_BEFORE, [Place("obsm", key) for key in maps])
+    if maps or is_recorded(mdata, _keys.EARLIER_UMAPS):
+        record_inputs(mdata, _keys.EARLIER_UMAPS, [Place("obsm", key) for key in maps])
     outdated = [f"obsm[{key!r}]" for key in maps]
     outdated += [f"uns[{key!r}]" for key in _keys.RESULTS if find_changed(mdata, key)]
     use_rep = mdata.uns.get("neighbors", {}).get("params", {}).get("use_rep")

@@ -34,7 +34,7 @@ MOST_CELLS = 5_000
 """Approximate number of validation cells for calibration, to limit memory; of more cells, every
 n-th is used."""
 
-LACKING = (
+TRAINING_CELLS_REQUIRED = (
     "Training for prediction requires the training cells of the model: load it with them, load(..., adata=mdata), "
     "call train_prediction() and save it again."
 )
@@ -90,7 +90,7 @@ def train_prediction(
         stages=(STAGE,),
     )
     if model.adata is None:
-        raise RuntimeError(f"The model has not been trained to predict yet. {LACKING}")
+        raise RuntimeError(f"The model has not been trained to predict yet. {TRAINING_CELLS_REQUIRED}")
     mdata = model._validate_anndata()
     split = require_own_cells(model, mdata, ("train", "validation"), "train_prediction")
     run, values = start_run(model, mdata, copy_module(model, options), split, options, model.history_)

@@ -17,7 +17,7 @@ from scvi.utils import track
 
 from indiseek_sc import _keys
 from indiseek_sc._checks import check_flag, check_whole
-from indiseek_sc._fingerprint import Place, note_inputs
+from indiseek_sc._fingerprint import Place, record_inputs
 from indiseek_sc._lookup import find_labels, join_modalities
 from indiseek_sc._text import listing
 from indiseek_sc.model._cells import find_cells, get_design, require
@@ -40,7 +40,15 @@ FEWEST_CELLS = 150
 MOST_DRAWS = 100
 """Largest number of random divisions tried to find one whose halves both contain all batches."""
 
-NOT_OF_REFITS = ("held_out", "train_size", "stages", "keep_start", "checkpoint_dir", "lambda_", "enable_progress_bar")
+RESERVED_ARGUMENTS = (
+    "held_out",
+    "train_size",
+    "stages",
+    "keep_start",
+    "checkpoint_dir",
+    "lambda_",
+    "enable_progress_bar",
+)
 """Arguments of ``train`` that are set for each refit and cannot be given."""
 
 
@@ -111,7 +119,7 @@ def write_refits(
     check_whole("n_jobs", n_jobs, 1)
     check_whole("seed", seed, 0)
     check_flag("enable_progress_bar", enable_progress_bar)
-    for name in NOT_OF_REFITS:
+    for name in RESERVED_ARGUMENTS:
         if name in train_kwargs:
             raise TypeError(f"{name}: it is set by write_refits for each refit. Leave it out.")
     mdata = model._validate_anndata(max_missing=0.0)
@@ -145,7 +153,7 @@ def write_refits(
         params[f"widths_{role}"] = np.array([[x.shape[1] for x in pair] for pair in pairs])
     mdata.obsm[_keys.REFITS_HELD_OUT] = held_out
     mdata.uns[_keys.REFITS] = params
-    note_inputs(mdata, _keys.REFITS, [Place("obsm", key) for key in list_latents(model)])
+    record_inputs(mdata, _keys.REFITS, [Place("obsm", key) for key in list_latents(model)])
 
 
 class _Parts(NamedTuple):

@@ -47,13 +47,13 @@ EPOCH_STAGES = ("shared", "flow", "critics", "specific", "decoder")
 BATCH_SIZES = ("batch_size", "specific_batch_size", "regression_batch_size")
 """Settings that are all set by ``batch_size`` of ``train``."""
 
-GIVEN_ELSEWHERE = {"lambda_": "lambda_", **dict.fromkeys(BATCH_SIZES, "batch_size")}
+NOT_PLAN_OPTIONS = {"lambda_": "lambda_", **dict.fromkeys(BATCH_SIZES, "batch_size")}
 """Settings that ``plan_kwargs`` rejects, and the argument of ``train`` that sets each of them."""
 
 PLAN_OPTIONS = tuple(
     name
     for name in (field.name for field in fields(Optimisation))
-    if name not in GIVEN_ELSEWHERE and not name.startswith("max_epochs_")
+    if name not in NOT_PLAN_OPTIONS and not name.startswith("max_epochs_")
 )
 """Names that ``plan_kwargs`` accepts."""
 
@@ -67,14 +67,14 @@ so that validation and progress updates remain frequent."""
 FEWEST_STEPS_PER_EPOCH = 10
 """Least number of steps per epoch of a regression; batches of small data are made smaller."""
 
-PATIENT_STEPS = 400
+MIN_PATIENCE_STEPS = 400
 """Least patience of a regression in steps: a loss that stagnates at a large learning rate may still
 fall as the learning rate decays."""
 
 SMALLEST_BATCH = 64
 """Smallest batch size that a regression is reduced to on small data."""
 
-SAME_LENGTH = {"prediction_again": "prediction"}
+EPOCHS_OF_STAGE = {"prediction_again": "prediction"}
 """Stages whose largest number of epochs is that of another stage."""
 
 
@@ -197,7 +197,7 @@ class StageRun:
         )
         figures = {name: f"{name}_validation_loss" for name in parts}
         kept_parts = {figures[name]: part for name, part in parts.items()}
-        longest = max(o.patience, -(-PATIENT_STEPS // steps)) if patience is None else patience
+        longest = max(o.patience, -(-MIN_PATIENCE_STEPS // steps)) if patience is None else patience
         patience = longest if o.patience else 0
         kept_epochs = None if at is None else {figures[name]: n for name, n in at.items()}
         return self.fit(
@@ -212,7 +212,7 @@ class StageRun:
 
     def max_epochs(self, stage: str) -> int:
         """Return the largest number of epochs of a stage."""
-        stage = SAME_LENGTH.get(stage, stage)
+        stage = EPOCHS_OF_STAGE.get(stage, stage)
         wanted = self.options.max_epochs.get(stage)
         return getattr(self.options.optimisation, f"max_epochs_{stage}") if wanted is None else wanted
 
@@ -256,8 +256,8 @@ def read_options(
     """
     changes = {} if plan_kwargs is None else check_mapping("plan_kwargs", plan_kwargs)
     for name in changes:
-        if name in GIVEN_ELSEWHERE or str(name).startswith("max_epochs"):
-            raise ValueError(f"plan_kwargs: give {GIVEN_ELSEWHERE.get(name, 'max_epochs')} to train() itself.")
+        if name in NOT_PLAN_OPTIONS or str(name).startswith("max_epochs"):
+            raise ValueError(f"plan_kwargs: give {NOT_PLAN_OPTIONS.get(name, 'max_epochs')} to train() itself.")
         if name not in PLAN_OPTIONS:
             raise ValueError(f"plan_kwargs: {name!r} is not known. {choices(name, PLAN_OPTIONS)}")
     for argument, value in (("early_stopping", early_stopping), ("enable_progress_bar", enable_progress_bar)):

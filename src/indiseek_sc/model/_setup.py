@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scvi.indiseek_sc")  # child of scvi's logger, which has a handler
 
 
-OF_OTHER_MODELS = {
+HINTS_FOR_OTHER_MODELS = {
     "labels_key": "No labels are read: give them to the functions of tl that compare representations with labels.",
     "layer": "Give rna_layer or adt_layer.",
     "protein_layer": "Give adt_layer.",
@@ -75,7 +75,7 @@ def check_further_arguments(kwargs: Mapping[str, Any], known: Iterable[str]) -> 
     for name in kwargs:
         known = [argument for argument in known if argument not in {"kwargs", *kwargs}]
         raise TypeError(
-            f"setup_mudata: unexpected keyword argument {name!r}. {OF_OTHER_MODELS.get(name) or choices(name, known)}"
+            f"setup_mudata: unexpected keyword argument {name!r}. {HINTS_FOR_OTHER_MODELS.get(name) or choices(name, known)}"
         )
 
 

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 FEWEST_SHARED_STEPS = 200
 """Least number of training steps of stage 1; small data are given more epochs to reach it."""
 
-SUFFICIENT = 0.94
+MIN_RETAINED_R2 = 0.94
 """Share of the explained variance of the other modality that the directions kept must retain."""
 
-ENOUGH = 0.95
+MIN_R2_RATIO = 0.95
 """Least ratio of the variance of the other modality explained by a representation to that explained
 by the features; below it, the representation is too narrow."""
 
@@ -214,14 +214,14 @@ def is_sufficient(module: IndiSeekModule, features: Mapping[Role, Tensor], rows:
     evaluated on validation cells (:func:`~indiseek_sc.train.share_explained`).
     """
     train, validation = some_rows(rows.train), some_rows(rows.validation)
-    looked_at = torch.cat([train, validation])
-    latents = {name: within(module.shared(name, x[looked_at]), looked_at) for name, x in features.items()}
-    compared = {name: within(x[looked_at], looked_at) for name, x in features.items()}
+    cells = torch.cat([train, validation])
+    latents = {name: within(module.shared(name, x[cells]), cells) for name, x in features.items()}
+    compared = {name: within(x[cells], cells) for name, x in features.items()}
     for name, own in compared.items():
-        of_code, of_features = (
+        by_latent, by_features = (
             share_explained(source, compared[module.other(name)], len(train)) for source in (latents[name], own)
         )
-        if of_code < ENOUGH * of_features:
+        if by_latent < MIN_R2_RATIO * by_features:
             return False
     return True
 
@@ -244,7 +244,7 @@ def find_sufficient(shared: Mapping[Role, Tensor], features: Mapping[Role, Tenso
     in decreasing order of the covariance explained. Canonical directions cannot be selected
     directly: where correlations are equal, any rotation of them is canonical too, and each
     direction may explain a little of everything. Axes are kept until regressions on them explain,
-    on validation cells, the share ``SUFFICIENT`` of what regressions on all axes explain, averaged
+    on validation cells, the share ``MIN_RETAINED_R2`` of what regressions on all axes explain, averaged
     over both modalities. Fewer axes are more purely shared; too few leave shared signal to the
     specific representations. No labels are used.
 
@@ -283,7 +283,7 @@ def find_sufficient(shared: Mapping[Role, Tensor], features: Mapping[Role, Tenso
     axes = torch.linalg.eigh(explained).eigenvectors.flip(1)
     explained_by_all = compute_r2(axes).clamp(min=1e-12)
     for n_kept in range(1, axes.shape[1]):
-        if float((compute_r2(axes[:, :n_kept]) / explained_by_all).mean()) >= SUFFICIENT:
+        if float((compute_r2(axes[:, :n_kept]) / explained_by_all).mean()) >= MIN_RETAINED_R2:
             return axes[:, :n_kept]
     return axes
 

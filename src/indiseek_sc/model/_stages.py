@@ -109,7 +109,7 @@ def train_flow(run: StageRun, features: Values, conditions: Values) -> dict[str,
         if needs_flow(whitened[name], conditions[name], run.rows):
             splines[name] = encoder_decoder.flow
         else:
-            encoder_decoder.flow.give_up()
+            encoder_decoder.flow.disable()
     if not splines:
         return {}
     run.fit_regression(
@@ -124,7 +124,7 @@ def train_flow(run: StageRun, features: Values, conditions: Values) -> dict[str,
         held_out = (x[name][validation] for x in (whitened, conditions))
         information, error = find_information(spline, *held_out, seed=run.seed)
         if run.reason is not None or information < max(SMALLEST_INFORMATION, 2 * error):
-            spline.give_up()
+            spline.disable()
     return {}
 
 
@@ -349,7 +349,7 @@ JOINT = Stage("joint", fit_joint, ("specific", "conditions"))
 NEW_START = (NEW_ENCODER_DECODERS, CONDITIONS, ENCODER_DECODERS, WHITENING, FLOW, FROZEN_START, PREPARATION, CRITICS)
 """Stages from shared to initial specific representations, before adversarial training."""
 
-FORMER_START = (KEPT_START, CONDITIONS, PREPARATION, CRITICS)
+REUSED_START = (KEPT_START, CONDITIONS, PREPARATION, CRITICS)
 """The same stages, but with the conditional whitening and flow of an earlier training."""
 
 FINISH = (SPECIFIC_LATENTS, DECODER_START, DECODER, JOINT)

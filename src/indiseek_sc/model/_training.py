@@ -32,7 +32,7 @@ from indiseek_sc.model._run_stages import run_stages
 from indiseek_sc.model._runs import copy_module, explain_memory_errors, read_options, release, start_run
 from indiseek_sc.model._setup import check_query
 from indiseek_sc.model._shared import some_rows
-from indiseek_sc.model._stages import FINISH, FORMER_START, NEW_START, SPECIFIC
+from indiseek_sc.model._stages import FINISH, NEW_START, REUSED_START, SPECIFIC
 from indiseek_sc.train import EarlyEndWarning, StageFit, draw_split, isolated_seed
 
 if TYPE_CHECKING:
@@ -234,21 +234,21 @@ def train(
 
     matrices, checkpoint = get_row_major(model, mdata), None
     weight = model.settings.optimisation.lambda_ if lambda_ is None else lambda_
-    is_anew = "shared" in wanted
+    from_scratch = "shared" in wanted
     if checkpoint_dir is not None:
         arguments = {"stages": wanted, "lambda_": weight, "keep_start": bool(keep_start), "n_threads": n_threads}
-        asked = describe_training(model, mdata, matrices, split, options, is_anew=is_anew, **arguments)
+        asked = describe_training(model, mdata, matrices, split, options, from_scratch=from_scratch, **arguments)
         checkpoint = Checkpoint(checkpoint_dir, asked, options.device.torch)
     with explain_memory_errors("features", options, mdata.n_obs, learns=False):
-        run, values = _begin(model, mdata, split, options, matrices, checkpoint, is_anew=is_anew)
+        run, values = _begin(model, mdata, split, options, matrices, checkpoint, from_scratch=from_scratch)
     middle = LAMBDA_SEARCH if weight == "auto" else SPECIFIC
     values |= {"lambda_": LAMBDAS[0] if weight == "auto" else weight, "path": None}
     trained = ["shared"]
     with isolated_seed(model.seed), limit_threads(n_threads):
-        if is_anew:
+        if from_scratch:
             values = run_stages(model._shared_stages, run, values, checkpoint)
         if "specific" in wanted and run.reason is None:
-            start = FORMER_START if keep_start else NEW_START
+            start = REUSED_START if keep_start else NEW_START
             values = run_stages((*start, middle, *FINISH), run, values, checkpoint)
             trained = ["shared", "specific"]
     is_applied = _is_worth_keeping(model, run, wanted)
@@ -312,17 +312,17 @@ def _begin(
     matrices: Mapping[Role, Any],
     checkpoint: Checkpoint | None,
     *,
-    is_anew: bool,
+    from_scratch: bool,
 ) -> tuple[StageRun, dict[str, Any]]:
     """Return a run of a copy of the module and the initial values of its stages.
 
-    If ``is_anew``, transforms and offsets are fitted again and the history is reset.
+    If ``from_scratch``, transforms and offsets are fitted again and the history is reset.
     """
     module = copy_module(model, options)
     is_restored = checkpoint is not None and checkpoint.restore(module)
-    if is_anew and not is_restored:
+    if from_scratch and not is_restored:
         fit_features(model, mdata, module, split, matrices)
-    return start_run(model, mdata, module, split, options, None if is_anew else model.history_, matrices=matrices)
+    return start_run(model, mdata, module, split, options, None if from_scratch else model.history_, matrices=matrices)
 
 
 def fit_features(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 N_STATES = 20
 """Largest number of cell states for which covariate effects are estimated."""
 
-FARTHEST = 1e30
+ABSENT_STATE_DISTANCE = 1e30
 """Squared distance assigned to states that do not exist."""
 
 
@@ -262,6 +262,6 @@ class CovariateOffsets(nn.Module):
         is_state = self.states.isfinite().all(dim=1)
         # A finite distance is used because gradients through an infinite one are undefined.
         states = torch.where(is_state[:, None], self.states, 0.0)
-        distance = torch.where(is_state, (corrected - states).square().sum(dim=2), FARTHEST)
+        distance = torch.where(is_state, (corrected - states).square().sum(dim=2), ABSENT_STATE_DISTANCE)
         shares = torch.softmax(-distance / self.spread, dim=1)
         return torch.einsum("nk,nkf->nf", shares, by_state)

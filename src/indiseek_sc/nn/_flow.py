@@ -263,6 +263,6 @@ class ConditionalSpline(nn.Module):
         transformed, log_slope = self._splines(values, condition)(values)
         return ((0.5 * transformed.square() - log_slope) * self.varies).sum(dim=-1)
 
-    def give_up(self) -> None:
+    def disable(self) -> None:
         """Replace the flow by the identity from now on."""
         self.varies.zero_()

@@ -13,10 +13,10 @@ from indiseek_sc.nn._networks import EnsembleLinear, drop
 LOG_SCALE_LIMIT = 4.0
 """Largest absolute logarithm of a standard deviation relative to the overall one."""
 
-FLAT = 1e-6
+MIN_STD = 1e-6
 """Standard deviation below which a column is treated as constant."""
 
-FARTHEST = 10.0
+MAX_STANDARDIZED_INPUT = 10.0
 """Absolute value at which standardised inputs are clipped, to limit extrapolation."""
 
 
@@ -105,10 +105,10 @@ class PredictionHead(nn.Module):
             layer.reset()
         std = x.std(dim=0, correction=0)
         self.center.copy_(x.mean(dim=0))
-        self.scale.copy_(torch.where(std > FLAT, 1 / std.clamp(min=FLAT), 0.0))
+        self.scale.copy_(torch.where(std > MIN_STD, 1 / std.clamp(min=MIN_STD), 0.0))
         spread = y.std(dim=0, correction=0)
         self.overall_mean.copy_(y.mean(dim=0))
-        self.overall_scale.copy_(torch.where(spread > FLAT, spread, 0.0))
+        self.overall_scale.copy_(torch.where(spread > MIN_STD, spread, 0.0))
 
     def members(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the predictions of each member, shape ``(n_members, n_cells, n_output)`` both.
@@ -116,7 +116,7 @@ class PredictionHead(nn.Module):
         These are the mean, relative to the overall mean, and the logarithm of the standard
         deviation, both in units of the overall standard deviations.
         """
-        standardized = ((x - self.center) * self.scale).clamp(-FARTHEST, FARTHEST)
+        standardized = ((x - self.center) * self.scale).clamp(-MAX_STANDARDIZED_INPUT, MAX_STANDARDIZED_INPUT)
         hidden = standardized.expand(self.n_members, *standardized.shape)
         for layer in self.layers:
             hidden = drop(F.silu(layer(hidden)), self.dropout, self.training)
@@ -137,7 +137,7 @@ class PredictionHead(nn.Module):
         cells.
         """
         varies = self.overall_scale > 0
-        target = torch.where(varies, (y - self.overall_mean) / self.overall_scale.clamp(min=FLAT), 0.0)
+        target = torch.where(varies, (y - self.overall_mean) / self.overall_scale.clamp(min=MIN_STD), 0.0)
         mean, log_scale = self.members(x)
         if not self.training:
             return (target - mean.mean(dim=0)).square().mul(varies).mean()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from mudata import MuData
 
-Figure = Literal["ari", "nmi"]
+Measure = Literal["ari", "nmi"]
 
 _NAMES = {"ari": "Adjusted Rand index (ARI)", "nmi": "Normalised mutual information (NMI)"}
 _LABELS = "labels"
@@ -40,7 +40,7 @@ _LABELS = "labels"
 def cluster_agreement(
     mdata: MuData,
     *,
-    figure: Figure = "ari",
+    measure: Measure = "ari",
     ax: Axes | None = None,
     show: bool | None = None,
     save: str | Path | None = None,
@@ -54,7 +54,7 @@ def cluster_agreement(
     ----------
     mdata
         Data with the result of :func:`indiseek_sc.tl.compare_clusters`.
-    figure
+    measure
         ``"ari"`` (adjusted Rand index) or ``"nmi"`` (normalised mutual information).
     ax
         Axes to draw on; by default a new figure.
@@ -72,7 +72,7 @@ def cluster_agreement(
     KeyError
         If the tables are missing.
     ValueError
-        If ``figure`` is unknown.
+        If ``measure`` is unknown.
 
     Examples
     --------
@@ -82,12 +82,12 @@ def cluster_agreement(
     ['shared RNA', 'shared protein', 'joint', 'cell_type']
     """
     check_mdata(mdata)
-    check_name("figure", figure, get_args(Figure))
+    check_name("measure", measure, get_args(Measure))
     agreement, latents = (find_comparison(mdata, part) for part in ("", "_latents"))
     names = list(dict.fromkeys([*agreement["one"], *agreement["other"]]))
     values = pd.DataFrame(np.nan, names, names)
     for _, row in agreement.iterrows():
-        values.loc[row["other"], row["one"]] = row[figure]  # lower triangle
+        values.loc[row["other"], row["one"]] = row[measure]  # lower triangle
     warn_if_stale(mdata, _keys.CLUSTERS, "compare_clusters(mdata, ...)")
     words = latent_names(latents) | {_LABELS: _name_labels(mdata)}
     side = 8.5 * len(names)
@@ -96,7 +96,7 @@ def cluster_agreement(
         n_clusters = latents["n_clusters"]
         few, many = n_clusters.min(), n_clusters.max()
         ax.set_title(
-            f"{_NAMES[figure]}\nLeiden, {few if few == many else f'{few} to {many}'} clusters each",
+            f"{_NAMES[measure]}\nLeiden, {few if few == many else f'{few} to {many}'} clusters each",
             loc="left",
         )
         return finish(page(ax), ax, show=show, save=save)

@@ -17,7 +17,7 @@ from matplotlib.colors import CenteredNorm, Colormap, Normalize, is_color_like, 
 
 from indiseek_sc import _keys
 from indiseek_sc._lookup import as_categories, find_obs, locate_obs, name_of
-from indiseek_sc._text import near_miss
+from indiseek_sc._text import suggest_similar
 from indiseek_sc.pl._style import DIVERGING, MISSING, PALETTE, display_name, modality_names, warn_if_stale
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _read_palette(
         if palette not in colormaps:
             raise ValueError(
                 f"{argument}={palette!r} is not the name of a colormap. Pass the name of a matplotlib colormap such as 'tab20', a list of "
-                f"colours, or a dictionary of colours by category.{near_miss(palette, list(colormaps))}"
+                f"colours, or a dictionary of colours by category.{suggest_similar(palette, list(colormaps))}"
             )
         palette = colormaps[palette]
     if isinstance(palette, Colormap):

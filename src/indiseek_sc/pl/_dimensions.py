@@ -119,7 +119,7 @@ def dimensions(
     """
     check_mdata(mdata)
     check_name("kind", kind, get_args(OneModality))
-    key = _keys.of_code(_keys.DIMENSIONS, kind)
+    key = _keys.with_latent_suffix(_keys.DIMENSIONS, kind)
     if key not in mdata.uns:
         raise KeyError(
             f"mdata.uns[{key!r}] is missing. Call indiseek_sc.tl.describe_dimensions(mdata, kind={kind!r}) first."

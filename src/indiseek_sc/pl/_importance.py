@@ -126,7 +126,7 @@ def importance_ranking(
     if not isinstance(mdata, pd.DataFrame):
         check_mdata(mdata)
     table, score = _find_table(mdata, latent, score)
-    key = _keys.of_code(_keys.IMPORTANCE, latent)
+    key = _keys.with_latent_suffix(_keys.IMPORTANCE, latent)
     warn_if_stale(mdata, key, "modality_importance(mdata, label_key=...)")
     noted = {} if isinstance(mdata, pd.DataFrame) else mdata.uns.get(f"{key}_params", {})
     names = {role: role for role in _keys.ROLES} if isinstance(mdata, pd.DataFrame) else modality_names(mdata)
@@ -146,7 +146,7 @@ def importance_ranking(
 
 def _find_table(mdata: MuData | pd.DataFrame, latent: str, score: Score | None) -> tuple[pd.DataFrame, Score]:
     """Return the checked and sorted table, and the score to draw."""
-    key = _keys.of_code(_keys.IMPORTANCE, latent)
+    key = _keys.with_latent_suffix(_keys.IMPORTANCE, latent)
     if not isinstance(mdata, pd.DataFrame) and key not in mdata.uns:
         of = "" if latent == "specific" else f", latent={latent!r}"
         raise KeyError(

@@ -50,7 +50,7 @@ _MIN_SIDE_FOR_NAMES = inches(40, 40)[0]
 _MAX_PANELS_IN_ROW = 3
 """Largest number of panels of one colour in a row."""
 
-_INK = 1600
+_TOTAL_MARK_AREA = 1600
 """Total area of all marks of a panel of one square inch, in square points."""
 
 _TITLE_HEIGHT = inches(2.5, 2.5)[0]
@@ -139,7 +139,7 @@ def umap(
     with plt.rc_context(STYLE):
         figure, axes, side = _layout(colors, len(embeddings), ncols, legend_loc)
         if size is None:
-            size = float(np.clip(_INK * side**2 / mdata.n_obs, 0.3, 12))
+            size = float(np.clip(_TOTAL_MARK_AREA * side**2 / mdata.n_obs, 0.3, 12))
         for row, of_row in zip(axes, colors, strict=True):
             for ax, (title, points) in zip(row, embeddings, strict=True):
                 _draw_points(ax, points, of_row, size)
@@ -213,7 +213,7 @@ def umap_key(latent_key: str) -> str:
 
 def _warn_of_outdated_umaps(mdata: MuData, keys: Mapping[str, str]) -> None:
     """Warn of UMAPs that were computed before the representations were written."""
-    old = {place.key for place in find_unchanged(mdata, _keys.MAPS_BEFORE)}
+    old = {place.key for place in find_unchanged(mdata, _keys.EARLIER_UMAPS)}
     for latent_key, key in keys.items():
         if key in old:
             warnings.warn(

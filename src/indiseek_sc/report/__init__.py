@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from indiseek_sc.report._compute import COMPONENTS
 from indiseek_sc.report._dimensions import summarize_dimensions
-from indiseek_sc.report._facts import Material, ModelFacts, collect_facts, course_of_training
+from indiseek_sc.report._facts import Material, ModelFacts, collect_facts, select_training_curves
 from indiseek_sc.report._write import check_latents, write_report
 
 __all__ = [
@@ -13,7 +13,7 @@ __all__ = [
     "ModelFacts",
     "check_latents",
     "collect_facts",
-    "course_of_training",
+    "select_training_curves",
     "summarize_dimensions",
     "write_report",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 
 from indiseek_sc import _keys
 from indiseek_sc._lookup import find_labels
-from indiseek_sc.metrics import AUDIT_FIGURES, AUDIT_PAIR_FIGURES, label_accuracy
+from indiseek_sc.metrics import AUDIT_MEASURES, AUDIT_PAIR_MEASURES, label_accuracy
 from indiseek_sc.pl import AUDIT_AIMS
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ class AuditRow(NamedTuple):
 def list_figures(audit: AuditReport) -> list[AuditRow]:
     """Return a row for each measure of the single modalities, in the order of the audit."""
     rows = []
-    for figure, (target, meaning) in AUDIT_FIGURES.items():
+    for figure, (target, meaning) in AUDIT_MEASURES.items():
         values = audit.table[figure].astype(float)
         aim = AUDIT_AIMS.get(figure)
         is_missed = aim is not None and bool(aim.is_missed(values).any())
@@ -245,7 +245,7 @@ def list_figures(audit: AuditReport) -> list[AuditRow]:
 
 def list_pair_figures(audit: AuditReport) -> list[AuditRow]:
     """Return a row for each measure of both modalities together."""
-    return [AuditRow(name, (_round(value),), *AUDIT_PAIR_FIGURES[name]) for name, value in audit.pair.items()]
+    return [AuditRow(name, (_round(value),), *AUDIT_PAIR_MEASURES[name]) for name, value in audit.pair.items()]
 
 
 def _round(value: float) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from indiseek_sc import _keys, tl
-from indiseek_sc._fingerprint import find_changed, is_noted
+from indiseek_sc._fingerprint import find_changed, is_recorded
 from indiseek_sc._lookup import find_labels
 from indiseek_sc.metrics import batch_mixing
 
@@ -68,7 +68,7 @@ def compute_missing(
     failures = {}
     for key in (_keys.IMPORTANCE, _keys.RETRIEVAL, _keys.DIMENSIONS, _keys.CLUSTERS, _keys.RANK_CORRELATION):
         has_other_labels = key in _LABEL_TABLES and _recorded_label_key(mdata, key) != label_key
-        if key in mdata.uns and not has_other_labels and is_noted(mdata, key) and not find_changed(mdata, key):
+        if key in mdata.uns and not has_other_labels and is_recorded(mdata, key) and not find_changed(mdata, key):
             continue
         if key in mdata.uns and key not in computed:
             changed = ", ".join(map(str, find_changed(mdata, key))) or "its input is not recorded"

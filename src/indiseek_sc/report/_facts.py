@@ -253,7 +253,7 @@ CURVES = ("info_nce", "correlation", "bound", "leak", "error")
 (measured by critics and a probe) and completeness of the specific representations."""
 
 
-def course_of_training(history: Mapping[str, pd.DataFrame]) -> list[str]:
+def select_training_curves(history: Mapping[str, pd.DataFrame]) -> list[str]:
     """Return the keys of the most informative training curves.
 
     Parameters

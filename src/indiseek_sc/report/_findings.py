@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from indiseek_sc.report._facts import Material
 
-Kind = Literal["found", "certainty", "doubt"]
+Kind = Literal["found", "certainty", "caution"]
 
 MAX_FINDINGS = 5
 """Largest number of statements at the beginning of a report, including the main caution."""
@@ -199,13 +199,13 @@ def _find_main_caution(material: Material) -> Finding:
     cautions = find_cautions(material)
     if not cautions:
         return Finding(
-            "doubt",
+            "caution",
             "None of the checks of this report raised a caution. The results are from one training run, and labels "
             "that were assigned from one modality favour this modality.",
         )
     more = len(cautions) - 1
     others = f" ({more} further caution{'s' * (more > 1)} below.)" if more else ""
-    return Finding("doubt", cautions[0] + others)
+    return Finding("caution", cautions[0] + others)
 
 
 def _list_some(labels: Sequence[object] | pd.Series) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from matplotlib import pyplot as plt
 
 from indiseek_sc import _keys, pl
-from indiseek_sc.report._facts import course_of_training
+from indiseek_sc.report._facts import select_training_curves
 from indiseek_sc.report._images import Image, figure_of, render_figure
 from indiseek_sc.report._tables import as_file_name
 
@@ -286,7 +286,7 @@ def _training_pictures(material: Material) -> Iterator[Picture]:
         "should remain near 0. The bound of a critic is not evidence of independence; only the audit is. Dotted lines "
         "mark the epochs whose weights were kept. The initial, closed-form solution is kept if no epoch was better on "
         "validation cells; specific representations are compared by the leak that a newly trained probe finds.",
-        lambda: pl.history(history, keys=course_of_training(history), show=False),
+        lambda: pl.history(history, keys=select_training_curves(history), show=False),
         "" if history else MODEL_REQUIRED,
         tables=("training",),
     )

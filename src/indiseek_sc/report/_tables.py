@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 from indiseek_sc import _keys
-from indiseek_sc.metrics import AUDIT_FIGURES, AUDIT_PAIR_FIGURES
+from indiseek_sc.metrics import AUDIT_MEASURES, AUDIT_PAIR_MEASURES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,9 +74,9 @@ def _all_tables(material: Material) -> Iterator[Table]:
 def _describe_audit(audit: AuditReport) -> pd.DataFrame:
     """Return a row for each measure: its value for each modality, or for both, and its meaning."""
     table = audit.table.T.rename_axis("figure").reset_index()
-    table["meaning"] = [AUDIT_FIGURES[figure][1] for figure in table["figure"]]
+    table["meaning"] = [AUDIT_MEASURES[figure][1] for figure in table["figure"]]
     pair = pd.DataFrame(
-        [{"figure": name, "both": value, "meaning": AUDIT_PAIR_FIGURES[name][1]} for name, value in audit.pair.items()]
+        [{"figure": name, "both": value, "meaning": AUDIT_PAIR_MEASURES[name][1]} for name, value in audit.pair.items()]
     )
     whole = pd.concat([table, pair], ignore_index=True)
     return whole[[*(column for column in whole if column != "meaning"), "meaning"]]

@@ -12,7 +12,7 @@ from anndata import AnnData
 
 from indiseek_sc import _keys, metrics
 from indiseek_sc._checks import check_whole
-from indiseek_sc._fingerprint import note_inputs
+from indiseek_sc._fingerprint import record_inputs
 from indiseek_sc.metrics import check_split_minima
 from indiseek_sc.tl._latents import (
     Cells,
@@ -224,7 +224,9 @@ def compare_clusters(
         "cells": cells,
         "seed": seed,
     }
-    note_inputs(mdata, _keys.CLUSTERS, list_places(mdata, roles, latents, obsm_keys, columns=[label_key], cells=cells))
+    record_inputs(
+        mdata, _keys.CLUSTERS, list_places(mdata, roles, latents, obsm_keys, columns=[label_key], cells=cells)
+    )
     return ClusterComparison(*(part.copy() for part in comparison))
 
 

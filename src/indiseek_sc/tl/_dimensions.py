@@ -12,7 +12,7 @@ from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from indiseek_sc import _keys, metrics
 from indiseek_sc._checks import check_name, check_number, check_several, check_whole
-from indiseek_sc._fingerprint import note_inputs
+from indiseek_sc._fingerprint import record_inputs
 from indiseek_sc._lookup import find_obs
 from indiseek_sc.metrics import first_of
 from indiseek_sc.tl._attribution import attribution_enrichment, has_decoupler, sizes_of_sets
@@ -233,9 +233,9 @@ def describe_dimensions(
         "cells": cells,
         "seed": seed,
     }
-    key = _keys.of_code(_keys.DIMENSIONS, kind)
+    key = _keys.with_latent_suffix(_keys.DIMENSIONS, kind)
     _write(mdata, key, parts, params)
-    note_inputs(mdata, key, list_places(mdata, roles, [kind], {}, columns=[label_key, *noted], cells=cells))
+    record_inputs(mdata, key, list_places(mdata, roles, [kind], {}, columns=[label_key, *noted], cells=cells))
     if not technical:
         logger.warning(
             "No technical covariates are available, so no dimension is called technical: the values are not counts, and "

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from indiseek_sc import _keys, metrics
-from indiseek_sc._fingerprint import note_inputs
+from indiseek_sc._fingerprint import record_inputs
 from indiseek_sc.tl._latents import (
     Cells,
     ModalityLatent,
@@ -169,7 +169,7 @@ def rank_correlation(
         **rank_settings,
     }
     columns = [label_key, weights.name]
-    note_inputs(
+    record_inputs(
         mdata,
         _keys.RANK_CORRELATION,
         list_places(mdata, roles, latents, obsm_keys, columns=columns, cells=cells, refits=bool(refits)),

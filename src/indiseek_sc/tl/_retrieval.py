@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from indiseek_sc import _keys, metrics
-from indiseek_sc._fingerprint import note_inputs
+from indiseek_sc._fingerprint import record_inputs
 from indiseek_sc.tl._latents import Cells, find_cells, find_complete, find_latents, find_modalities, list_places
 
 if TYPE_CHECKING:
@@ -76,5 +76,5 @@ def retrieval(
     table = metrics.retrieval(latents["rna"][used], latents["adt"][used], within or ks)
     table["direction"] = [f"{roles['rna']} to {roles['adt']}", f"{roles['adt']} to {roles['rna']}"]
     mdata.uns[_keys.RETRIEVAL] = table
-    note_inputs(mdata, _keys.RETRIEVAL, list_places(mdata, roles, ["shared"], {}, cells=cells))
+    record_inputs(mdata, _keys.RETRIEVAL, list_places(mdata, roles, ["shared"], {}, cells=cells))
     return table.copy()

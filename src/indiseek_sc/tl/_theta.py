@@ -10,7 +10,7 @@ import pandas as pd
 
 from indiseek_sc import _keys, metrics
 from indiseek_sc._checks import check_number, check_whole
-from indiseek_sc._fingerprint import note_inputs
+from indiseek_sc._fingerprint import record_inputs
 from indiseek_sc._lookup import find_labels
 from indiseek_sc.tl._latents import (
     Cells,
@@ -201,13 +201,13 @@ def modality_importance(
             logger.warning(WITHOUT_REFITS)
     if latent == "raw":
         params["embeddings"] = obsm_keys
-    key = _keys.of_code(_keys.IMPORTANCE, latent)
-    mdata.obs[_keys.of_code(_keys.THETA, latent)] = theta
+    key = _keys.with_latent_suffix(_keys.IMPORTANCE, latent)
+    mdata.obs[_keys.with_latent_suffix(_keys.THETA, latent)] = theta
     if latent == "specific" and _keys.JOINT in mdata.obsm:
         mdata.obs[_keys.THETA_SMOOTHED] = _smooth(theta, np.asarray(mdata.obsm[_keys.JOINT]))
     mdata.uns[key] = table
     mdata.uns[f"{key}_params"] = params
-    note_inputs(
+    record_inputs(
         mdata, key, list_places(mdata, roles, [latent], obsm_keys, columns=columns, cells=cells, refits=bool(refits))
     )
     return table.copy()

@@ -11,7 +11,7 @@ import pandas as pd
 
 from indiseek_sc import _keys, metrics
 from indiseek_sc._checks import check_flag
-from indiseek_sc._fingerprint import find_changed, note_inputs
+from indiseek_sc._fingerprint import find_changed, record_inputs
 from indiseek_sc._lookup import check_mdata, find_obs
 from indiseek_sc.metrics import first_of
 from indiseek_sc.tl._latents import Embedding, find_embedding, find_pair, list_places
@@ -236,7 +236,7 @@ def write_wnn_weights(
         "n_cells": int(data.paired.sum()),
         **settings,
     }
-    note_inputs(mdata, _keys.WNN, list_places(mdata, data.roles, ["raw"], data.keys))
+    record_inputs(mdata, _keys.WNN, list_places(mdata, data.roles, ["raw"], data.keys))
     logger.info(
         f"WNN weights of {data.paired.sum()} cells by {SOURCE} from {data.embeddings['rna'].place} and "
         f"{data.embeddings['adt'].place}, in mdata.obs[{_keys.wnn_weight(data.roles['rna'])!r}] and "

@@ -16,11 +16,13 @@ from indiseek_sc._checks import check_number, check_whole, is_whole
 ONE_DEVICE = (
     "training runs on a single device, since the negatives of InfoNCE are the other cells of a batch on that device"
 )
-OWN_FIGURE = "each stage has its own criterion for early stopping; use early_stopping and early_stopping_patience"
+HAS_OWN_CRITERION = (
+    "each stage has its own criterion for early stopping; use early_stopping and early_stopping_patience"
+)
 IN_MEMORY = "the best weights of each stage are kept in memory; save the trained model by model.save(folder)"
-EPOCHS = "give max_epochs, and limit_train_batches for shorter epochs"
-RATES = 'give it in plan_kwargs, such as plan_kwargs={"learning_rate": 1e-3}'
-BAR = "each stage has one progress bar; use enable_progress_bar"
+BY_MAX_EPOCHS = "give max_epochs, and limit_train_batches for shorter epochs"
+IN_PLAN_KWARGS = 'give it in plan_kwargs, such as plan_kwargs={"learning_rate": 1e-3}'
+HAS_OWN_PROGRESS_BAR = "each stage has one progress bar; use enable_progress_bar"
 ALL_VALIDATION = "the best weights are selected on the validation cells; give validation_size for fewer of them"
 
 PASSED = frozenset(
@@ -44,10 +46,10 @@ REFUSED: dict[str, str] = {
     "barebones": "it omits validation, by which the best weights are selected",
     "checkpointing_monitor": IN_MEMORY,
     "ckpt_path": IN_MEMORY,
-    "early_stopping_min_delta": OWN_FIGURE,
-    "early_stopping_mode": OWN_FIGURE,
-    "early_stopping_monitor": OWN_FIGURE,
-    "early_stopping_warmup_epochs": OWN_FIGURE,
+    "early_stopping_min_delta": HAS_OWN_CRITERION,
+    "early_stopping_mode": HAS_OWN_CRITERION,
+    "early_stopping_monitor": HAS_OWN_CRITERION,
+    "early_stopping_warmup_epochs": HAS_OWN_CRITERION,
     "enable_checkpointing": IN_MEMORY,
     "fast_dev_run": "give max_epochs=1 and limit_train_batches=1",
     "learning_rate_monitor": "add lightning.pytorch.callbacks.LearningRateMonitor to callbacks",
@@ -55,23 +57,23 @@ REFUSED: dict[str, str] = {
     "limit_test_batches": "training uses no test cells; use model.audit()",
     "limit_val_batches": ALL_VALIDATION,
     "log_save_dir": "model.history contains the metrics; add a logger to write them to disk",
-    "lr": RATES,
-    "max_steps": EPOCHS,
+    "lr": IN_PLAN_KWARGS,
+    "max_steps": BY_MAX_EPOCHS,
     "min_epochs": "give early_stopping=False",
     "min_steps": "give early_stopping=False",
     "num_nodes": ONE_DEVICE,
     "num_sanity_val_steps": "all validation cells are always evaluated before training",
     "overfit_batches": ALL_VALIDATION,
     "plugins": ONE_DEVICE,
-    "progress_bar_refresh_rate": BAR,
+    "progress_bar_refresh_rate": HAS_OWN_PROGRESS_BAR,
     "reload_dataloaders_every_n_epochs": "data stay on the device and are never reloaded",
-    "simple_progress_bar": BAR,
+    "simple_progress_bar": HAS_OWN_PROGRESS_BAR,
     "strategy": ONE_DEVICE,
     "sync_batchnorm": ONE_DEVICE,
     "use_distributed_sampler": ONE_DEVICE,
     "use_gpu": 'give accelerator="gpu" or accelerator="cpu"',
     "val_check_interval": "give check_val_every_n_epoch",
-    "weight_decay": RATES,
+    "weight_decay": IN_PLAN_KWARGS,
 }
 """Arguments of trainers that are not supported, and alternatives."""
 

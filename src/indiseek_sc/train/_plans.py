@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Batch = Mapping[Role, Mapping[str, Tensor]]
 
-RISING = 0.25
+WARMUP_SHARE = 0.25
 """Fraction of a cycle in which the learning rate rises."""
 
 MIN_CYCLE_STEPS = 8
@@ -180,7 +180,7 @@ class SharedPlan(StagePlan):
         )
         if not self.optimisation.one_cycle or self.n_steps < MIN_CYCLE_STEPS:
             return adam
-        cycle = torch.optim.lr_scheduler.OneCycleLR(adam, rate, total_steps=self.n_steps + 1, pct_start=RISING)
+        cycle = torch.optim.lr_scheduler.OneCycleLR(adam, rate, total_steps=self.n_steps + 1, pct_start=WARMUP_SHARE)
         return {"optimizer": adam, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
 

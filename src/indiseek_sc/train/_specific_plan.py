@@ -110,9 +110,9 @@ class SpecificPlan(StagePlan):
             cells, critic_batches = batch
             encoder_optimizer, critic_optimizer = optimizers
             held_out = self._held_out_latents() if batch_idx == 0 else {}
-            before = self._losses_of_codes(held_out)
+            before = self._losses_of_latents(held_out)
             self._train_critics(critic_batches, critic_optimizer)
-            after = self._losses_of_codes(held_out)
+            after = self._losses_of_latents(held_out)
             self.record({f"{name}_staleness": before[name] - after[name] for name in before}, 1)
         else:
             encoder_optimizer = optimizers
@@ -132,7 +132,7 @@ class SpecificPlan(StagePlan):
             for term, value in of_modality.items()
             if term != "error"
         }
-        self.record(_name_split(bounds, "train"), count_cells(cells))
+        self.record(_insert_split_name(bounds, "train"), count_cells(cells))
         return loss.detach()
 
     def _train_critics(self, batches: list[Batch], optimizer: torch.optim.Optimizer) -> None:
@@ -140,7 +140,7 @@ class SpecificPlan(StagePlan):
             losses = self._critic_losses(cells)
             self._step(optimizer, torch.stack(list(losses.values())).sum())
             self.n_critic_updates += 1
-        self.record(_name_split(losses, "train", "_loss"), count_cells(cells))
+        self.record(_insert_split_name(losses, "train", "_loss"), count_cells(cells))
 
     def _critic_losses(self, cells: Batch) -> dict[str, Tensor]:
         """Return the loss of each critic with parameters, by ``<modality>_<critic>``."""
@@ -163,7 +163,7 @@ class SpecificPlan(StagePlan):
         return latents
 
     @torch.no_grad()
-    def _losses_of_codes(self, latents: Mapping[Role, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    def _losses_of_latents(self, latents: Mapping[Role, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
         """Return losses of the critics on fixed representations, by ``<modality>_<critic>``."""
         losses = {name: self.module.critics[name].losses(*pair) for name, pair in latents.items()}
         return {f"{name}_{critic}": loss for name, found in losses.items() for critic, loss in found.items()}
@@ -179,12 +179,12 @@ class SpecificPlan(StagePlan):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log bounds, errors and performance of the critics on validation cells."""
-        figures = _name_split(self._critic_losses(batch), "validation", "_loss")
+        figures = _insert_split_name(self._critic_losses(batch), "validation", "_loss")
         for name in self.modalities:
             terms = self.module.specific_terms(name, batch[name])
             figures[f"{name}_error"] = terms.pop("error")
             terms |= self.module.critic_diagnostics(name, batch[name])
-            figures |= _name_split({f"{name}_{term}": value for term, value in terms.items()}, "validation")
+            figures |= _insert_split_name({f"{name}_{term}": value for term, value in terms.items()}, "validation")
         self.record(figures, count_cells(batch))
 
     def on_validation_epoch_end(self) -> None:
@@ -213,7 +213,7 @@ class SpecificPlan(StagePlan):
         return optimizers, [torch.optim.lr_scheduler.CosineAnnealingLR(optimizers[0], max(1, self.n_steps))]
 
 
-def _name_split(figures: Mapping[str, Tensor], split: str, quantity: str = "") -> dict[str, Tensor]:
+def _insert_split_name(figures: Mapping[str, Tensor], split: str, quantity: str = "") -> dict[str, Tensor]:
     """Insert the split before the last word of each name, as in ``rna_nce_validation_bound``."""
     named = {}
     for name, value in figures.items():
