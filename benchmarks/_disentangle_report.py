@@ -88,10 +88,10 @@ def _origin(table: pd.DataFrame) -> str:
     dates = sorted(set(table["date"]))
     days = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     return (
-        f"{days}; {'; '.join(sorted(set(table['versions'])))}. Settings: {'; '.join(sorted(set(table['settings'])))}. Mean ± standard "
-        "deviation over seeds, RNA / protein. A star marks a lambda whose leak on validation cells is not within the tolerance, "
-        "although it is the smallest of those tried; seconds are those of one core for training, including the choice of "
-        "lambda and the stages shared with other methods."
+        f"{days}; {'; '.join(sorted(set(table['versions'])))}. Settings: {'; '.join(sorted(set(table['settings'])))}. Values are mean ± "
+        "standard deviation over seeds, RNA / protein. A star marks a lambda that was chosen although its leak on validation "
+        "cells exceeds the tolerance, because the leak of no other lambda was smaller. Seconds are those of one core for "
+        "training, including the choice of lambda and the stages that are shared with other methods."
     )
 
 
@@ -136,7 +136,7 @@ def _rho_table(table: pd.DataFrame) -> str:
         for title, rows in by_method(of_data)
     ]
     note = (
-        "In brackets a 95 % bootstrap interval over cells, mean over seeds. Rho can reward leakage, so the leak ratio is "
+        "Brackets contain the 95 % bootstrap interval over cells, averaged over seeds. Rho can reward leakage, so the leak ratio is "
         "shown beside it."
     )
     if "wnn_source" in known:

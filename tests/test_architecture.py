@@ -49,7 +49,7 @@ FOREIGN = {
     "losses": {"torch"},
     "metrics": {"numba", "numpy", "pandas", "scipy", "sklearn", "threadpoolctl", "torch"},
     "pl": {"matplotlib", "numpy", "pandas", "mudata"},
-    "report": {"PIL", "jinja2", "matplotlib", "mudata", "numpy", "pandas"},
+    "report": {"PIL", "jinja2", "matplotlib", "mudata", "numpy", "pandas", "session_info2"},
 }
 """Libraries that a package may import, if restricted."""
 

@@ -79,6 +79,7 @@ def summarize(
         "about_dimensions": list(about_dimensions),
         "seconds": dict(seconds),
         "versions": facts["versions"],
+        "session": facts["session"],
         "files": list(files),
     }
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from session_info2 import session_info
 
 from indiseek_sc import _keys
 from indiseek_sc._fingerprint import CELLS, Place, take_fingerprint
@@ -202,12 +204,21 @@ def collect_facts(material: Material) -> dict[str, Any]:
             "system": platform.platform(),
             **{name: version(name) for name in PACKAGES},
         },
+        "session": _describe_session(),
         "version": str(noted.get("version", "")) or None,
         "made_by_scanpy": {key: key in mdata.uns for key in ("neighbors", "leiden", "umap")},
         "params": {key: mdata.uns.get(f"{key}_params") for key in (_keys.IMPORTANCE, _keys.CLUSTERS)},
         "made_of": _take_fingerprints(material),
         "weights": _find_weights(mdata.uns.get(_keys.RANK_CORRELATION)),
     }
+
+
+def _describe_session() -> dict[str, str]:
+    """Return the hardware, the system and the versions of all loaded packages."""
+    found = json.loads(session_info(cpu=True, gpu=True, dependencies=True).format("json"))
+    loaded = [row for part in ("packages", "dependencies") for row in found.get(part, ())]
+    versions = {row["package"]: row["version"] for row in sorted(loaded, key=lambda row: row["package"].lower())}
+    return {name: found["info"][name] for name in ("Python", "OS", "CPU", "GPU") if name in found["info"]} | versions
 
 
 def _take_fingerprints(material: Material) -> dict[str, str]:
