@@ -143,11 +143,12 @@ def test_signs_do_not_depend_on_the_order_of_cells():
 def test_many_features_log_a_hint(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
     """The covariance of more than 6,000 features is in single precision."""
     generator = np.random.default_rng(0)
-    n = 6_001
-    x = generator.normal(size=(n, 3)) * [3, 2, 1] @ generator.normal(size=(3, n)) + 0.1 * generator.normal(size=(n, n))
+    shape = (6_100, 6_001)
+    x = generator.normal(size=(shape[0], 3)) * [3, 2, 1] @ generator.normal(size=(3, shape[1]))
+    x += 0.1 * generator.normal(size=shape)
     monkeypatch.setattr(logging.getLogger("scvi"), "propagate", True)
     with caplog.at_level(logging.INFO):
-        _, components, variances = principal_components(in_chunks(x, 1000), n, n, 3)
+        _, components, variances = principal_components(in_chunks(x, 1000), *shape, 3)
     assert "n_top_genes=2000" in caplog.text
     reference = PCA(3, svd_solver="arpack", random_state=0).fit(x)
     np.testing.assert_allclose(variances, reference.explained_variance_, rtol=1e-4)
