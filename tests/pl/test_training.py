@@ -190,6 +190,16 @@ def test_points_without_a_gain_are_left_out(lambda_path: SimpleNamespace) -> Non
         pl.lambda_path(lambda_path)
 
 
+def test_nearly_equal_gains_have_distinct_ticks_and_look_equal(lambda_path: SimpleNamespace) -> None:
+    lambda_path.table["gain"] = 0.99 + 1e-4 * np.arange(len(lambda_path.table))
+    ax = pl.lambda_path(lambda_path)
+    ax.figure.draw_without_rendering()
+    words = [tick.get_text() for tick in ax.get_yticklabels()]
+    assert len(words) == len(set(words)) > 2
+    height = np.ptp(ax.transData.transform(lambda_path.table[["leak_ratio", "gain"]])[:, 1])
+    assert height < 0.1 * ax.get_window_extent().height
+
+
 def test_modalities_of_any_name(lambda_path: SimpleNamespace) -> None:
     lambda_path.table["modality"] = lambda_path.table["modality"].map({"rna": "gex", "adt": "atac"})
     ax = pl.lambda_path(lambda_path)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.patheffects as effects
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from indiseek_sc.pl._labels import move_apart
 from indiseek_sc.pl._style import (
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _RING = 8.5
 """Size of the ring around the chosen lambda, in points."""
+
+_MIN_GAIN_RANGE = 0.05
+"""Smallest range of the axis of the gain, so that negligible differences do not look large."""
 
 _COLUMNS = ("lambda", "modality", "leak_ratio", "gain")
 
@@ -160,7 +163,10 @@ def _format_axes(ax: Axes, table: pd.DataFrame, path: Any) -> None:
     ax.xaxis.set_major_locator(FixedLocator([0, *(path.tolerance * step for step in (0.25, 0.5, 1, 2.5, 5, 10, 25))]))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    low, high = ax.get_ylim()
+    high = max(high, min(1.0, (low + high + _MIN_GAIN_RANGE) / 2))  # a gain is at most 1
+    ax.set_ylim(min(low, high - _MIN_GAIN_RANGE), high)
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g} %"))
     ax.set_xlabel("leak ratio of the specific representation (0 % is best)")
     ax.set_ylabel("gain (100 % is best)")
     handles, words = ax.get_legend_handles_labels()
