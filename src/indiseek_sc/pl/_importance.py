@@ -263,7 +263,7 @@ def _annotate_theta(ax: Axes, table: pd.DataFrame, names: Mapping[str, str], not
     rna, adt = (display_name(str(names[role])) for role in _keys.ROLES)
     above: Any = {**_ABOVE, "xycoords": ax.get_xaxis_transform(), "fontweight": "bold"}
     left, right = (textwrap.fill(name, 18) for name in (adt, rna))
-    # In a narrow figure the heading on the right would overlap that of the numbers of cells.
+    # In a narrow panel the heading on the right would overlap that of the numbers of cells.
     space = "\n" if _is_narrow(ax) else " "
     ax.annotate(f"{left}\n← resolves{space}better", (0, 1), (-5, 3), ha="right", color=ROLE_COLORS["adt"], **above)
     ax.annotate(f"{right}\nresolves{space}better →", (0, 1), (5, 3), ha="left", color=ROLE_COLORS["rna"], **above)
@@ -308,12 +308,12 @@ def _annotate_information(ax: Axes, table: pd.DataFrame, names: Mapping[str, str
 
 
 def _is_narrow(ax: Axes) -> bool:
-    """Return whether the figure is one column wide."""
-    return page(ax).get_figwidth() <= inches(COLUMN, 0)[0] * 1.01
+    """Return whether a panel has little room for headings, alone or as one of several."""
+    return ax.get_position().width * page(ax).get_figwidth() < 1.25 * inches(COLUMN, 0)[0]
 
 
 def _write_caption(ax: Axes, caption: str, table: pd.DataFrame) -> None:
-    """Write the caption below the panel; in a narrow figure it extends below the row labels."""
+    """Write the caption below the panel; in a narrow panel it extends below the row labels."""
     room = COLUMN - _count_offset(table) / 72 * 25.4
     width = int(room / _LETTER) if _is_narrow(ax) else _MAX_CAPTION_LENGTH
     text = "\n".join(textwrap.fill(line, width) for line in caption.split("\n"))
