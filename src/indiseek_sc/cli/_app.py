@@ -56,7 +56,7 @@ def _main(
 
 @app.command(
     help=(
-        "Run the complete pipeline on 6,000 bundled blood cells, in four to five minutes.\n\n"
+        "Run the complete pipeline on 6,000 bundled blood cells, in three to five minutes.\n\n"
         "OUTDIR will contain [bold]report.html[/bold] (open it in a browser), [bold]summary.md[/bold] with "
         "figures, [bold]summary.json[/bold] for programs, and [bold]demo.h5mu[/bold]: the cells with "
         "representations, neighbours, clusters, UMAPs and modality importance (theta)."
