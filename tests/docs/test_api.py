@@ -19,7 +19,7 @@ def find_listed() -> dict[str, list[str]]:
     for page in sorted((DOCS / "api").glob("*.md")):
         for block in re.findall(r"```\{eval-rst\}\n(.*?)```", page.read_text(), re.DOTALL):
             module = re.search(r"currentmodule:: (\S+)", block)
-            names = re.findall(r"^   (\w+)$", block, re.MULTILINE)
+            names = re.findall(r"^(?:   |\.\. py:data:: )(\w+)$", block, re.MULTILINE)
             assert module and names, f"{page.name}: a table without currentmodule, or without names"
             listed.setdefault(module[1], []).extend(names)
     return listed
