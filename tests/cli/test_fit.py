@@ -116,7 +116,8 @@ def test_summary_is_strict_json_with_all_facts(fitted):
     assert facts["theta"][0]["theta"] == pytest.approx(table["theta"].iloc[0])
     assert facts["n_dimensions"]["specific"]["prot"] == mdata.obsm["X_indiseek_specific_prot"].shape[1]
     assert 0 < sum(facts["seconds"].values()) < 600
-    assert facts["versions"]["torch"] == facts["session"]["torch"] == version("torch")
+    assert facts["versions"]["torch"] == version("torch")
+    assert facts["session"]["torch"].startswith(version("torch"))  # that of the module may be added
     assert facts["session"]["scvi-tools"] == version("scvi-tools")
     assert "logical CPU cores" in facts["session"]["CPU"]
 
