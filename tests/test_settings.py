@@ -30,6 +30,11 @@ def test_invalid_values_are_rejected_and_change_nothing(wrong):
     assert isk.settings.values_at_once > 3
 
 
+def test_settings_cannot_be_deleted():
+    with pytest.raises(AttributeError, match="cells_at_once cannot be deleted"):
+        del isk.settings.cells_at_once
+
+
 def test_unknown_settings_are_rejected_with_the_closest_name():
     with pytest.raises(AttributeError, match="no setting 'cell_at_once'.*Did you mean 'cells_at_once'"):
         isk.settings.cell_at_once = 3

@@ -7,12 +7,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from indiseek_sc import baselines, datasets, metrics, pl, tl
+    from indiseek_sc import baselines, datasets, io, metrics, pl, tl
     from indiseek_sc._settings import settings
     from indiseek_sc.io import read
     from indiseek_sc.model import IndiSeek
 
-__all__ = ["IndiSeek", "baselines", "datasets", "metrics", "pl", "read", "settings", "tl"]
+__all__ = ["IndiSeek", "baselines", "datasets", "io", "metrics", "pl", "read", "settings", "tl"]
 
 __version__ = version("indiseek_sc")
 

@@ -50,6 +50,9 @@ class Settings:
             raise AttributeError(f"indiseek_sc.settings has no setting {name!r}. {choices(name, names)}")
         super().__setattr__(name, check_whole(name, value, 1))
 
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"indiseek_sc.settings.{name} cannot be deleted; set it to another value.")
+
     @contextmanager
     def override(self, **values: int) -> Iterator[None]:
         """Change settings within a context.

@@ -233,3 +233,30 @@ def test_custom_critics_are_named_in_a_saved_model_and_given_again(pbmc_small, t
     assert_equal_latents(all_latents(model), all_latents(loaded))
     query = IndiSeek.load_query_data(pbmc_small, tmp_path / "model", independence=independence)
     assert_equal_latents(all_latents(model), all_latents(query))
+
+
+def test_settings_that_train_replaces_are_recorded(pbmc_small, tmp_path):
+    IndiSeek.setup_mudata(pbmc_small)
+    model = IndiSeek(pbmc_small)
+    plan = {"specific_learning_rate": 1e-4, "n_critic_steps": 2}
+    model.train(1, plan_kwargs=plan, early_stopping_patience=7, enable_progress_bar=False)
+    model.write_latents()
+    used = pbmc_small.uns["indiseek"]["settings"]
+    expected = {**plan, "patience": 7, "max_epochs_shared": 1, "max_epochs_specific": 1}
+    assert {name: used[name] for name in expected} == expected
+    assert used["learning_rate"] == model.settings.optimisation.learning_rate
+    model.save(str(tmp_path / "model"))
+    again = IndiSeek.load(str(tmp_path / "model"), adata=pbmc_small)
+    assert again.train_settings_ == model.train_settings_
+    model.train(1, stages=("specific",), enable_progress_bar=False)
+    assert model.train_settings_["patience"] == 7  # of stage 1
+    model.train(enable_progress_bar=False, max_epochs={"shared": 1, "specific": 1})
+    assert "patience" not in model.train_settings_
+
+
+def test_an_auditor_has_its_own_probes_and_seed(fitted):
+    model, _ = fitted
+    auditor = model.make_auditor(probes=["ridge"], seed=3)
+    assert model.audit(auditor=auditor).probes == ("ridge",)
+    with pytest.raises(ValueError, match="auditor has its own probes and seed"):
+        model.audit(auditor=auditor, seed=5)

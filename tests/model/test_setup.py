@@ -469,3 +469,16 @@ def test_a_copy_is_set_up_beside_the_original(pbmc_small):
     IndiSeek.setup_mudata(copy)
     assert IndiSeek(pbmc_small).registry_["setup_args"]["batch_key"] == "batch"
     assert IndiSeek(copy).registry_["setup_args"]["batch_key"] is None
+
+
+def test_batches_of_single_cells_are_rejected_and_small_batches_warned_of(pbmc_small):
+    pbmc_small.obs["barcode"] = pbmc_small.obs_names.to_numpy()
+    with pytest.raises(
+        ValueError, match="batch_key='barcode' has 600 batches for 600 cells, most of them with a single"
+    ):
+        IndiSeek.setup_mudata(pbmc_small, batch_key="barcode")
+    pbmc_small.obs["small"] = [f"s{row // 5}" for row in range(600)]
+    with pytest.warns(
+        UserWarning, match="batch_key='small' has 120 batches for 600 cells, half of them with at most 5"
+    ):
+        IndiSeek.setup_mudata(pbmc_small, batch_key="small")

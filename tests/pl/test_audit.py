@@ -149,3 +149,10 @@ def test_invalid_input_of_prediction_is_rejected(predicted) -> None:
         pl.prediction(predicted, [])
     with pytest.raises(ValueError, match="ncols must be at least 1"):
         pl.prediction(predicted, ncols=0)
+
+
+def test_aims_are_lower_for_few_cells(audit_table: pd.DataFrame) -> None:
+    for n_train, agreement in ((2999, "0.60"), (3000, "0.90")):
+        report = AuditReport(audit_table, {"foscttm": 0.1}, n_train=n_train, n_test=10, n_retrieval=10)
+        ax = pl.audit(report)
+        assert ax.get_yticklabels()[0].get_text() == f"shared: agreement\naim ≥ {agreement}"

@@ -55,7 +55,8 @@ _OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"model = IndiSeek\.load_query_data\(mdata, model\)", "encode with --new-batches"),
     (r"\blambda_(?= \()", "--lambda"),
     (r"Call train\(\) with the same arguments and data", "Run the command with the same options and data"),
-    (r": hold out fewer, or change train_size", ""),
+    (r": hold out fewer cells, or change train_size", ""),
+    (r"Call model\.write_refits\(\) first\.", "Use --refits 4."),
     (r"\baccelerator='(\w+)'", r"--accelerator \1"),
     (r", more than max_missing=([\d.]+)", r", more than a share of \1"),
     (r"; or allow more missing features: max_missing=[\d.]+", ""),
@@ -175,6 +176,16 @@ def check_input(path: Path, output: Path) -> None:
         raise ValueError(f"{output} is the input itself. Choose another name for the output.")
 
 
+def _temporary_folder(folder: Path, prefix: str) -> tempfile.TemporaryDirectory[str]:
+    """Return a temporary folder in another one, or raise an OSError that names the latter."""
+    try:
+        return tempfile.TemporaryDirectory(dir=folder, prefix=prefix)
+    except OSError as error:
+        raise type(error)(
+            f"{folder} cannot be written to ({error.strerror}). Choose another folder for the output."
+        ) from error
+
+
 @contextmanager
 def new_file(path: Path, *, force: bool) -> Iterator[Path]:
     """Yield a temporary path to write to, which replaces ``path`` if the block succeeds.
@@ -192,7 +203,7 @@ def new_file(path: Path, *, force: bool) -> Iterator[Path]:
         raise FileExistsError(f"{path} already exists. Choose another name, or overwrite it with --force.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}. Create it first.")
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
+    with _temporary_folder(path.parent, f".{path.stem}-") as folder:
         unfinished = Path(folder) / path.name
         yield unfinished
         if path.is_dir():  # a folder cannot be replaced atomically
@@ -225,7 +236,7 @@ def new_folder(path: Path, *, force: bool) -> Iterator[Path]:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}. Create it first.")
     # An existing folder may be on another disk than its parent.
-    with tempfile.TemporaryDirectory(dir=path if path.is_dir() else path.parent, prefix=f".{path.name}-") as parent:
+    with _temporary_folder(path if path.is_dir() else path.parent, f".{path.name}-") as parent:
         unfinished = Path(parent) / path.name
         unfinished.mkdir()
         yield unfinished

@@ -157,7 +157,7 @@ def run_job(
         model = _set_up(mdata, job)
     audit = None
     with MapMaker() as maps:
-        with clock.step("Training on four fifths of the cells"):
+        with clock.step("Training on four fifths of the cells"), clock.relaying("scvi"):
             _train(model, job)
             model.write_latents()
         _begin_maps(maps, mdata, job)
@@ -182,7 +182,11 @@ def run_job(
     table = None
     with warn_on_error("Modality importance (theta), and therefore the report,"):
         table = _compute_theta(mdata, job, clock)
-    with clock.step("Describing the dimensions"), warn_on_error("The table of dimensions"):
+    with (
+        clock.step("Describing the dimensions"),
+        clock.relaying("scvi"),
+        warn_on_error("The table of dimensions"),
+    ):
         tl.describe_dimensions(mdata, job.label_key or CLUSTERS, seed=job.seed)
     with clock.step("Writing the cells"):
         write(mdata, output, rna=job.rna, adt=job.adt, adt_layer=job.adt_layer)

@@ -115,7 +115,7 @@ def count_reproducible(
     if n_kept < n_components:
         logger.info(
             f"PCA: {n_kept} of {n_components} components are kept; the others have less than half of their variance on "
-            "held-out cells."
+            "training cells that were set aside in turn."
         )
     return n_kept
 

@@ -43,7 +43,8 @@ def check_structure(mdata: MuData, modalities: Mapping[Role, str]) -> None:
     if not isinstance(mdata, MuData):
         raise TypeError(
             f"mdata must be a MuData, but is {type(mdata).__name__}. "
-            "Combine two AnnData objects by mudata.MuData({'rna': rna, 'adt': adt})."
+            "Combine two AnnData objects by mudata.MuData({'rna': rna, 'adt': adt}); divide one that has both modalities "
+            "by indiseek_sc.io.split_anndata(adata)."
         )
     if mdata.axis != 0:
         raise ValueError("mdata: its modalities share features (axis=1). Build it with mudata.MuData(..., axis=0).")
@@ -172,6 +173,8 @@ def check_paired(mdata: MuData, modalities: Mapping[Role, str]) -> str:
     has = {name: mdata.obs_names.isin(mdata.mod[name].obs_names) for name in modalities.values()}
     n_paired = int(np.logical_and.reduce(list(has.values())).sum())
     if not n_paired:
+        if empty := [name for name, of in has.items() if not of.any()]:
+            raise ValueError(f"mdata[{empty[0]!r}] has no cells. The model needs cells with both modalities.")
         calls = "; ".join(f"in mdata[{name!r}] {listing(mdata.mod[name].obs_names[:2])}" for name in has)
         raise ValueError(
             f"mdata: no cell has both modalities. Cells are matched by name, and names are {calls}: "

@@ -33,7 +33,7 @@ def audit(
     Parameters
     ----------
     probes, seed
-        As in :func:`indiseek_sc.metrics.audit`; without effect if ``auditor`` is given.
+        As in :func:`indiseek_sc.metrics.audit`; an ``auditor`` has its own.
     auditor
         Auditor returned by :meth:`make_auditor` for this model before stage 2 was trained again, or
         for another model with the same shared representations (:meth:`take_over`). Probes that
@@ -49,7 +49,7 @@ def audit(
     TypeError
         If ``auditor`` was not returned by :meth:`make_auditor`.
     ValueError
-        If a kind of probe is unknown.
+        If a kind of probe is unknown, or probes or a seed are given together with an auditor.
     RuntimeError
         If the model is not trained, or its data lack cells that it was trained with. Cells are
         identified by their names and values.
@@ -62,7 +62,10 @@ def audit(
     require(model, "specific")
     if auditor is not None and not isinstance(auditor, SpecificAuditor):
         raise TypeError(f"auditor must be an auditor returned by make_auditor(), but is {type(auditor).__name__}.")
-    auditor = model.make_auditor(probes=probes, seed=seed) if auditor is None else auditor
+    if auditor is None:
+        auditor = model.make_auditor(probes=probes, seed=seed)
+    elif tuple(probes) != PROBES or seed != 0:
+        raise ValueError("auditor has its own probes and seed: give them to make_auditor() instead.")
     latents = encode_by_name(model, "specific", "reconstruction")
     for name in [name for name, latent in latents["specific"].items() if latent.shape[1] == 0]:
         # An empty representation explains as much as a constant one. Its reconstruction depends on

@@ -344,6 +344,7 @@ def describe_settings(model: IndiSeek) -> Mapping[str, Any]:
     first = model.module.modalities[0]
     return {
         **{name: value for name, value in model.settings.describe().items() if name != "lambda_"},
+        **model.train_settings_,
         "independence": "+".join(model.module.critics[first].critics),  # names, not objects
         "lambda": model.lambda_,
         "seed": model.seed,

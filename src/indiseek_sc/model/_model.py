@@ -181,7 +181,8 @@ class IndiSeek(BaseModelClass):
         if mdata is not None and not isinstance(mdata, MuData):
             raise TypeError(
                 f"mdata must be a MuData with both modalities, but is {type(mdata).__name__}. Combine them by "
-                f"mdata = mudata.MuData({{'rna': rna, 'adt': adt}}), and call {type(self).__name__}.setup_mudata(mdata)."
+                "mdata = mudata.MuData({'rna': rna, 'adt': adt}), or divide an AnnData that has both by "
+                f"mdata = indiseek_sc.io.split_anndata(adata), and call {type(self).__name__}.setup_mudata(mdata)."
             )
         if mdata is None and registry is None:
             raise ValueError(f"mdata: give a MuData that was registered by {type(self).__name__}.setup_mudata(mdata).")
@@ -245,6 +246,8 @@ class IndiSeek(BaseModelClass):
         """Cells that the model was trained with: names, parts and sums of values."""
         self.lambda_ = self.settings.optimisation.lambda_
         self.lambda_path_: dict[str, Any] | None = None
+        self.train_settings_: dict[str, Any] = {}
+        """Settings of the optimisation that arguments of :meth:`train` have replaced."""
 
     # Set-up
 
@@ -364,8 +367,9 @@ class IndiSeek(BaseModelClass):
             Always.
         """
         raise NotImplementedError(
-            f"{cls.__name__} reads two modalities: combine them by mdata = mudata.MuData({{'rna': rna, 'adt': adt}}) "
-            f"and call {cls.__name__}.setup_mudata(mdata)."
+            f"{cls.__name__} reads two modalities: combine them by mdata = mudata.MuData({{'rna': rna, 'adt': adt}}), or "
+            "divide an AnnData that has both by mdata = indiseek_sc.io.split_anndata(adata), and call "
+            f"{cls.__name__}.setup_mudata(mdata)."
         )
 
     def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, np.ndarray]:

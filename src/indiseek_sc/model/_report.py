@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,9 +10,11 @@ from indiseek_sc.data import find_covariates, read_input
 from indiseek_sc.model._cells import describe_settings, require
 from indiseek_sc.model._latents import encode_all, list_latents
 from indiseek_sc.model._prediction_training import STAGE
+from indiseek_sc.module import make_settings
 from indiseek_sc.train import find_negative_bounds
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from indiseek_sc._keys import Role
@@ -108,7 +110,8 @@ def _gather_facts(model: IndiSeek, seed: int) -> ModelFacts:
     return ModelFacts(
         method=type(model).__name__,
         preset=model.preset,
-        settings=describe_settings(model),
+        settings=(settings := describe_settings(model)),
+        changed=_find_changed(model, settings),
         preprocessing={name: _describe_preprocessing(model, role) for role, name in model.modalities.items()},
         history=model.history,
         batch_key=batch,
@@ -118,6 +121,13 @@ def _gather_facts(model: IndiSeek, seed: int) -> ModelFacts:
         cautions=_find_cautions(model),
         predictions=_evaluate_predictions(model, seed),
     )
+
+
+def _find_changed(model: IndiSeek, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that differ from those of the preset and the class of the model."""
+    usual = make_settings(model.preset, **model._changed_settings).describe()
+    used = model.settings.describe() | model.train_settings_
+    return {name: settings[name] for name in used if name in settings and used[name] != usual.get(name)}
 
 
 def _describe_preprocessing(model: IndiSeek, role: Role) -> str:

@@ -278,6 +278,13 @@ def read_options(
     )
 
 
+def describe_changes(model: IndiSeek, options: RunOptions) -> dict[str, Any]:
+    """Return the settings of the model's optimisation that the options replace, by name."""
+    usual, used = vars(model.settings.optimisation), vars(options.optimisation)
+    used = used | {f"max_epochs_{stage}": number for stage, number in options.max_epochs.items()}
+    return {name: used[name] for name in usual if used[name] != usual[name]}
+
+
 def _read_epochs(max_epochs: Any, stages: Sequence[str]) -> dict[str, int]:
     if max_epochs is None:
         return {}

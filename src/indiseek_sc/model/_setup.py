@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("scvi.indiseek_sc")  # child of scvi's logger, which has a handler
 
 
+FEWEST_OF_BATCH = 10
+"""Median number of cells of a batch below which a warning is emitted."""
+
 HINTS_FOR_OTHER_MODELS = {
     "labels_key": "No labels are read: give them to the functions of tl that compare representations with labels.",
     "layer": "Give rna_layer or adt_layer.",
@@ -104,6 +107,7 @@ def register(mdata: MuData, setup_method_args: dict[str, Any]) -> AnnDataManager
     if named is not None:  # before the values are checked, which the named features may fail
         sources["adt"] = exclude_named(mdata, sources["adt"], named)
     if batches is not None:
+        _check_batches(batches, str(covariates.batch))
         sources["adt"] = find_gaps(mdata, sources["adt"], batches)
     examined = {
         role: examine_values(mdata, source, arguments[f"{role}_input"], batches=batches)
@@ -129,6 +133,32 @@ def register(mdata: MuData, setup_method_args: dict[str, Any]) -> AnnDataManager
     arguments |= {f"{role}_input": kind for role, kind in kinds.items()}
     arguments["exclude"] = sources["adt"].find_left_out(mdata)
     return _register(mdata, sources, kinds, covariates, setup_method_args)
+
+
+def _check_batches(batches: pd.Series, key: str) -> None:
+    """Check that batches have enough cells for their effects to be estimated.
+
+    Raises
+    ------
+    ValueError
+        If at least half of the batches have a single cell.
+
+    Warns
+    -----
+    UserWarning
+        If at least half of the batches have fewer than ``FEWEST_OF_BATCH`` cells.
+    """
+    sizes = batches.value_counts()
+    median = sizes[sizes > 0].median()
+    counted = f"batch_key={key!r} has {(sizes > 0).sum():,} batches for {sizes.sum():,} cells"
+    if (sizes > 0).sum() > 1 and median < 2:
+        raise ValueError(f"{counted}, most of them with a single cell. Name the column of the batches.")
+    if median < FEWEST_OF_BATCH:
+        warnings.warn(
+            f"{counted}, half of them with at most {median:g}. Effects of so small batches cannot be estimated.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _warn_of_panels(mdata: MuData, source: InputSource, batches: pd.Series) -> None:

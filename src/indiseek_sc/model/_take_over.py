@@ -73,6 +73,7 @@ def take_over(model: IndiSeek, other: IndiSeek) -> None:
     model.split_ = dict(other.split_)
     model.history_ = dict(other.history_ or {})
     model.lambda_path_ = None
+    model.train_settings_ = dict(other.train_settings_)
     if has_specific:
         model.lambda_ = other.lambda_
 

@@ -29,7 +29,14 @@ from indiseek_sc.model._cells import (
 from indiseek_sc.model._checkpoint import Checkpoint, describe_training
 from indiseek_sc.model._lambda_path import LAMBDA_SEARCH, LAMBDAS
 from indiseek_sc.model._run_stages import run_stages
-from indiseek_sc.model._runs import copy_module, explain_memory_errors, read_options, release, start_run
+from indiseek_sc.model._runs import (
+    copy_module,
+    describe_changes,
+    explain_memory_errors,
+    read_options,
+    release,
+    start_run,
+)
 from indiseek_sc.model._setup import check_query
 from indiseek_sc.model._shared import some_rows
 from indiseek_sc.model._stages import FINISH, NEW_START, REUSED_START, SPECIFIC
@@ -253,7 +260,7 @@ def train(
             trained = ["shared", "specific"]
     is_applied = _is_worth_keeping(model, run, wanted)
     if is_applied:
-        _apply(model, run, trained)
+        _apply(model, run, trained, from_scratch=from_scratch)
         if "shared" in wanted:
             model.split_ = remember_cells(model, mdata, split)
         if "specific" in trained:
@@ -385,9 +392,10 @@ def _is_worth_keeping(model: IndiSeek, run: StageRun, stages: Sequence[str]) -> 
     return not (ended_early and set(stages) <= set(model.stages_))
 
 
-def _apply(model: IndiSeek, run: StageRun, trained: list[str]) -> None:
+def _apply(model: IndiSeek, run: StageRun, trained: list[str], *, from_scratch: bool) -> None:
     """Replace the module of the model by the trained one."""
     release(run.module)
+    model.train_settings_ = ({} if from_scratch else model.train_settings_) | describe_changes(model, run.options)
     model.module = run.module
     model.stages_ = trained
     model.is_trained_ = "specific" in trained

@@ -5,7 +5,7 @@ missing, they raise an error that names the call that computes it.
 """
 
 from indiseek_sc.pl._attribution import attribution
-from indiseek_sc.pl._audit import AUDIT_AIMS, audit, retrieval
+from indiseek_sc.pl._audit import AUDIT_AIMS, audit, audit_aims, retrieval
 from indiseek_sc.pl._clusters import cluster_agreement, cluster_splits
 from indiseek_sc.pl._dimensions import dimensions
 from indiseek_sc.pl._feature_importance import feature_importance
@@ -26,6 +26,7 @@ __all__ = [
     "STYLE",
     "attribution",
     "audit",
+    "audit_aims",
     "cluster_agreement",
     "cluster_splits",
     "dimensions",

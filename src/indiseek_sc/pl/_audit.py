@@ -51,7 +51,34 @@ AUDIT_AIMS: dict[str, _Aim] = {
     "complete": _Aim("both: completeness", "≥", 0.98),
     "leak_ratio": _Aim("specific: leak ratio", "≤", 0.02),
 }
-"""Audit measures that are drawn, from top to bottom, and their aims."""
+"""Audit measures that are drawn, from top to bottom, and their aims for large data."""
+
+FEW_CELLS = 3_000
+"""Number of training cells below which the aims of the shared representations are lower."""
+
+
+def audit_aims(n_train: int | None = None) -> dict[str, _Aim]:
+    """Return the aims of an audit by measure.
+
+    Parameters
+    ----------
+    n_train
+        Number of cells on which the probes were fitted. With fewer than 3,000, an agreement of .60
+        and a sufficiency of .95 suffice. If not given, the aims are those for more cells.
+
+    Returns
+    -------
+    Aims with the attributes ``title``, ``side`` (``"≤"`` or ``"≥"``) and ``value``.
+
+    Examples
+    --------
+    >>> isk.pl.audit_aims()["sufficiency"].value, isk.pl.audit_aims(600)["sufficiency"].value
+    (0.97, 0.95)
+    """
+    if n_train is None or n_train >= FEW_CELLS:
+        return AUDIT_AIMS
+    lower = {"agreement_flat": 0.60, "sufficiency": 0.95}
+    return AUDIT_AIMS | {name: AUDIT_AIMS[name]._replace(value=value) for name, value in lower.items()}
 
 
 def audit(
@@ -103,10 +130,10 @@ def audit(
     >>> ax.get_yticklabels()[0].get_text()
     'shared: agreement\naim ≥ 0.90'
     """
-    table = _find_table(report)
+    table, aims = _find_table(report), audit_aims(getattr(report, "n_train", None))
     height = len(AUDIT_AIMS) * max(8, 3 * len(table) + 2) + 18
     with one_panel(ax, inches(COLUMN, height), show) as (ax, show):
-        _draw_bars(ax, table)
+        _draw_bars(ax, table, aims)
         return finish(page(ax), ax, show=show, save=save)
 
 
@@ -136,9 +163,9 @@ _MIN_SCALE = 1.6
 """Smallest upper limit of the axis of the leak ratio, as a multiple of the aim."""
 
 
-def _draw_bars(ax: Axes, table: pd.DataFrame) -> None:
+def _draw_bars(ax: Axes, table: pd.DataFrame, all_aims: dict[str, _Aim]) -> None:
     """Draw bars from 0 to 1, and below them the leak ratio on an axis scaled to its aim."""
-    aims = {name: aim for name, aim in AUDIT_AIMS.items() if name != _ZOOMED}
+    aims = {name: aim for name, aim in all_aims.items() if name != _ZOOMED}
     _draw_group(ax, table, aims)
     n_rows = len(aims)
     ax.set_ylim(n_rows + _GAP, -0.5)
@@ -150,10 +177,10 @@ def _draw_bars(ax: Axes, table: pd.DataFrame) -> None:
     # Height relative to the panel, which consists of the rows above, their axis and the last row.
     height = 1 / (n_rows + 0.5 + _GAP)
     zoomed = ax.inset_axes((0, 0, 1, height))
-    _draw_group(zoomed, table, {_ZOOMED: AUDIT_AIMS[_ZOOMED]})
+    _draw_group(zoomed, table, {_ZOOMED: all_aims[_ZOOMED]})
     zoomed.set_ylim(0.5, -0.5)
     leaks = table[_ZOOMED].to_numpy(dtype=float)
-    most = max(_MIN_SCALE * AUDIT_AIMS[_ZOOMED].value, 1.1 * np.nanmax(leaks, initial=0))
+    most = max(_MIN_SCALE * all_aims[_ZOOMED].value, 1.1 * np.nanmax(leaks, initial=0))
     zoomed.set_xlim(min(0, 1.2 * np.nanmin(leaks, initial=0)), most)
     zoomed.xaxis.set_major_locator(MaxNLocator(5))
 

@@ -55,7 +55,8 @@ def cluster_agreement(
     mdata
         Data with the result of :func:`indiseek_sc.tl.compare_clusters`.
     measure
-        ``"ari"`` (adjusted Rand index) or ``"nmi"`` (normalised mutual information).
+        ``"ari"`` (adjusted Rand index) or ``"nmi"`` (normalised mutual information, which
+        is not corrected for chance).
     ax
         Axes to draw on; by default a new figure.
     show

@@ -11,7 +11,7 @@ import numpy as np
 from indiseek_sc import _keys
 from indiseek_sc._lookup import find_labels
 from indiseek_sc.metrics import AUDIT_MEASURES, AUDIT_PAIR_MEASURES, label_accuracy
-from indiseek_sc.pl import AUDIT_AIMS
+from indiseek_sc.pl import AUDIT_AIMS, audit_aims
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +72,7 @@ def _audit_cautions(material: Material) -> Iterator[str]:
         )
         return
     table = material.audit.table
-    for figure, aim in AUDIT_AIMS.items():
+    for figure, aim in audit_aims(material.audit.n_train).items():
         values = table[figure].astype(float)
         missed = values[aim.is_missed(values)]
         if len(missed):
@@ -233,10 +233,10 @@ class AuditRow(NamedTuple):
 
 def list_figures(audit: AuditReport) -> list[AuditRow]:
     """Return a row for each measure of the single modalities, in the order of the audit."""
-    rows = []
+    rows, aims = [], audit_aims(audit.n_train)
     for figure, (target, meaning) in AUDIT_MEASURES.items():
         values = audit.table[figure].astype(float)
-        aim = AUDIT_AIMS.get(figure)
+        aim = aims.get(figure)
         is_missed = aim is not None and bool(aim.is_missed(values).any())
         shown = f"{aim.side} {aim.value:.2f}" if aim is not None else target
         rows.append(AuditRow(figure, tuple(map(_round, values)), shown, meaning, is_missed))

@@ -55,6 +55,8 @@ class ModelFacts:
     predictions
         Results of ``model.audit_prediction``, by source and target; empty if no prediction was
         trained.
+    changed
+        Settings that differ from the preset, by name.
     """
 
     method: str
@@ -68,6 +70,7 @@ class ModelFacts:
     lambda_path: Any
     cautions: Sequence[str]
     predictions: Mapping[tuple[str, str], PredictionReport]
+    changed: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -197,6 +200,7 @@ def collect_facts(material: Material) -> dict[str, Any]:
         "lambda_reason": None if facts is None or facts.lambda_path is None else facts.lambda_path.reason,
         "seed": settings.get("seed"),
         "settings": {name: settings[name] for name in sorted(settings)},
+        "changed": {} if facts is None else dict(facts.changed),
         "predictions": {} if facts is None else dict(facts.predictions),
         "epochs": _count_epochs(material.history) or None,
         "versions": {
@@ -215,7 +219,11 @@ def collect_facts(material: Material) -> dict[str, Any]:
 
 def _describe_session() -> dict[str, str]:
     """Return the hardware, the system and the versions of all loaded packages."""
-    found = json.loads(session_info(cpu=True, gpu=True, dependencies=True).format("json"))
+    try:
+        session = session_info(cpu=True, gpu=True, dependencies=True)
+    except OSError:  # a program that describes GPUs exists but cannot be executed
+        session = session_info(cpu=True, dependencies=True)
+    found = json.loads(session.format("json"))
     loaded = [row for part in ("packages", "dependencies") for row in found.get(part, ())]
     versions = {row["package"]: row["version"] for row in sorted(loaded, key=lambda row: row["package"].lower())}
     return {name: found["info"][name] for name in ("Python", "OS", "CPU", "GPU") if name in found["info"]} | versions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -77,7 +78,7 @@ def write_report(
     KeyError
         If representations or the column ``label_key`` are missing.
     ValueError
-        If the file cannot be written, or the folder ``tables`` does not exist.
+        If the file cannot be written to, or the folder ``tables`` does not exist.
     """
     file = check_path("path", path)
     check_flag("compare", compare)
@@ -92,6 +93,8 @@ def write_report(
             else f"there is no folder {file.parent}. Create it first"
         )
         raise ValueError(f"path: {file}: {what}.")
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise PermissionError(f"path: {file} cannot be written to (permission denied). Choose another folder.")
     folder = None if tables is None else check_path("tables", tables)
     if folder is not None and not folder.is_dir():
         raise ValueError(f"tables: {folder}: there is no such folder. Create it first.")

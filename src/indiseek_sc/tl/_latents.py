@@ -124,13 +124,18 @@ def find_several_labels(mdata: MuData, label_key: str, used: NDArray[np.bool_]) 
     KeyError
         If the column does not exist.
     ValueError
-        If the used cells have fewer than two labels.
+        If the used cells have fewer than two labels, or more labels than one for two cells.
     """
     labels = find_labels(mdata, label_key, "label_key")
     if (n_labels := labels[used].nunique()) < 2:
         raise ValueError(
             f"label_key={label_key!r} must have at least 2 labels among the {used.sum()} selected cells; it has "
             f"{n_labels}. Name another column."
+        )
+    if n_labels > used.sum() / 2:
+        raise ValueError(
+            f"label_key={label_key!r} has {n_labels:,} labels for {used.sum():,} cells, but labels are of groups of cells. "
+            "Name another column."
         )
     return labels
 

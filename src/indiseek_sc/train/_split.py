@@ -111,9 +111,12 @@ def draw_split(
     free = np.random.default_rng(seed).permutation(np.setdiff1d(np.arange(n_cells), held_out))
     n_train, n_validation = _sizes(free.size, train_size, validation_size)
     if n_train < FEWEST_TRAINING_CELLS or n_validation < 2:
+        remedy = (
+            "hold out fewer cells, or change train_size" if n_cells >= FEWEST_TRAINING_CELLS + 2 else "use more cells"
+        )
         raise ValueError(
             f"Too few cells: {n_train} to train on and {n_validation} to validate on, of {n_cells} with {held_out.size} held "
-            f"out. At least {FEWEST_TRAINING_CELLS} and 2 are needed: hold out fewer, or change train_size."
+            f"out. At least {FEWEST_TRAINING_CELLS} and 2 are needed: {remedy}."
         )
     rest = free[n_train + n_validation :]
     return Split(
