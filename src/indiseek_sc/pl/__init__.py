@@ -5,7 +5,7 @@ missing, they raise an error that names the call that computes it.
 """
 
 from indiseek_sc.pl._attribution import attribution
-from indiseek_sc.pl._audit import AUDIT_AIMS, audit, audit_aims, retrieval
+from indiseek_sc.pl._audit import AUDIT_AIMS, Aim, audit, audit_aims, retrieval
 from indiseek_sc.pl._clusters import cluster_agreement, cluster_splits
 from indiseek_sc.pl._dimensions import dimensions
 from indiseek_sc.pl._feature_importance import feature_importance
@@ -24,6 +24,7 @@ __all__ = [
     "PAGE",
     "PALETTE",
     "STYLE",
+    "Aim",
     "attribution",
     "audit",
     "audit_aims",

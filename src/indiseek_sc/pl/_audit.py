@@ -32,24 +32,54 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
-class _Aim(NamedTuple):
-    """Title of an audit measure, and the bound that it should respect."""
+class Aim(NamedTuple):
+    """Title of an audit measure, and the bound that it should respect.
+
+    Attributes
+    ----------
+    title
+        Title of the measure.
+    side
+        Whether the measure should be at most or at least the value.
+    value
+        The bound.
+
+    Examples
+    --------
+    >>> isk.pl.Aim("specific: gain", "≥", 0.95).is_missed(pd.Series([0.9, 1.0])).tolist()
+    [True, False]
+    """
 
     title: str
     side: Literal["≤", "≥"]
     value: float
 
     def is_missed(self, values: pd.Series) -> pd.Series:
-        """Return which values violate the bound; undefined values do not."""
+        """Return which values violate the bound.
+
+        Parameters
+        ----------
+        values
+            Values of the measure; undefined ones violate no bound.
+
+        Returns
+        -------
+        Mask of the same shape.
+
+        Examples
+        --------
+        >>> isk.pl.audit_aims()["leak_ratio"].is_missed(pd.Series([0.01, 0.03])).tolist()
+        [False, True]
+        """
         return values > self.value if self.side == "≤" else values < self.value
 
 
-AUDIT_AIMS: dict[str, _Aim] = {
-    "agreement_flat": _Aim("shared: agreement", "≥", 0.90),
-    "sufficiency": _Aim("shared: sufficiency", "≥", 0.97),
-    "gain": _Aim("specific: gain", "≥", 0.95),
-    "complete": _Aim("both: completeness", "≥", 0.98),
-    "leak_ratio": _Aim("specific: leak ratio", "≤", 0.02),
+AUDIT_AIMS: dict[str, Aim] = {
+    "agreement_flat": Aim("shared: agreement", "≥", 0.90),
+    "sufficiency": Aim("shared: sufficiency", "≥", 0.97),
+    "gain": Aim("specific: gain", "≥", 0.95),
+    "complete": Aim("both: completeness", "≥", 0.98),
+    "leak_ratio": Aim("specific: leak ratio", "≤", 0.02),
 }
 """Audit measures that are drawn, from top to bottom, and their aims for large data."""
 
@@ -57,7 +87,7 @@ FEW_CELLS = 3_000
 """Number of training cells below which the aims of the shared representations are lower."""
 
 
-def audit_aims(n_train: int | None = None) -> dict[str, _Aim]:
+def audit_aims(n_train: int | None = None) -> dict[str, Aim]:
     """Return the aims of an audit by measure.
 
     Parameters
@@ -163,7 +193,7 @@ _MIN_SCALE = 1.6
 """Smallest upper limit of the axis of the leak ratio, as a multiple of the aim."""
 
 
-def _draw_bars(ax: Axes, table: pd.DataFrame, all_aims: dict[str, _Aim]) -> None:
+def _draw_bars(ax: Axes, table: pd.DataFrame, all_aims: dict[str, Aim]) -> None:
     """Draw bars from 0 to 1, and below them the leak ratio on an axis scaled to its aim."""
     aims = {name: aim for name, aim in all_aims.items() if name != _ZOOMED}
     _draw_group(ax, table, aims)
@@ -189,7 +219,7 @@ def _draw_bars(ax: Axes, table: pd.DataFrame, all_aims: dict[str, _Aim]) -> None
     ax.legend(handles=[*bars, mark], loc="lower left", bbox_to_anchor=(0, 1), ncols=len(bars) + 1, borderaxespad=0.2)
 
 
-def _draw_group(ax: Axes, table: pd.DataFrame, aims: Mapping[str, _Aim]) -> None:
+def _draw_group(ax: Axes, table: pd.DataFrame, aims: Mapping[str, Aim]) -> None:
     """Draw a row for each measure: bars, their values on the right, and the mark of the aim."""
     rows = np.arange(len(aims))
     thickness = 0.72 / len(table)
