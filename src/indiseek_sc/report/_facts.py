@@ -218,7 +218,7 @@ def collect_facts(material: Material) -> dict[str, Any]:
 
 
 def _describe_session() -> dict[str, str]:
-    """Return the hardware, the system and the versions of all loaded packages."""
+    """Return the hardware and the versions of all loaded packages."""
     try:
         session = session_info(cpu=True, gpu=True, dependencies=True)
     except OSError:  # a program that describes GPUs exists but cannot be executed
@@ -226,7 +226,7 @@ def _describe_session() -> dict[str, str]:
     found = json.loads(session.format("json"))
     loaded = [row for part in ("packages", "dependencies") for row in found.get(part, ())]
     versions = {row["package"]: row["version"] for row in sorted(loaded, key=lambda row: row["package"].lower())}
-    return {name: found["info"][name] for name in ("Python", "OS", "CPU", "GPU") if name in found["info"]} | versions
+    return {name: found["info"][name] for name in ("CPU", "GPU") if name in found["info"]} | versions
 
 
 def _take_fingerprints(material: Material) -> dict[str, str]:
