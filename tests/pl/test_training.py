@@ -117,6 +117,16 @@ def test_stages_may_have_different_numbers_of_panels() -> None:
     assert len(axes[0, 0].figure.axes) == 3
 
 
+@pytest.mark.parametrize("n_epochs", [1, 2, 3])
+def test_ticks_of_few_epochs_are_whole_numbers(n_epochs: int) -> None:
+    axes = pl.history({"shared/train_loss": pd.DataFrame({"train_loss": np.arange(n_epochs) + 0.5})})
+    ax = axes.flat[0]
+    ax.figure.draw_without_rendering()
+    low, high = ax.get_xlim()
+    ticks = [tick for tick in ax.get_xticks() if low <= tick <= high]
+    assert ticks and all(tick == round(tick) for tick in ticks)
+
+
 def test_selected_keys_of_a_model_are_drawn(recorded: dict[str, pd.DataFrame]) -> None:
     axes = pl.history(SimpleNamespace(history=recorded), keys=["specific_adt/critic_loss"])
     assert axes.shape == (1, 1)

@@ -313,7 +313,7 @@ def _draw_panel(ax: Axes, stage: str, name: str, curves: list[_Curve], kept: Map
             ax.axvline(epoch, color=color, linestyle=":", linewidth=0.9)
     shown = name if len(quantities) > 1 or _role_of("", quantities[0]) else quantities[0]
     ax.set(xlabel="epoch", ylabel=_UNITS.get(shown, _words(shown)))
-    ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True, min_n_ticks=1))
 
 
 def _words(name: str) -> str:
