@@ -53,6 +53,25 @@ class Settings:
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"indiseek_sc.settings.{name} cannot be deleted; set it to another value.")
 
+    def rows_at_once(self, n_columns: int) -> int:
+        """Return the number of rows of ``n_columns`` values to hold in memory, at least 1.
+
+        Parameters
+        ----------
+        n_columns
+            Number of values in a row.
+
+        Returns
+        -------
+        The number of rows.
+
+        Examples
+        --------
+        >>> isk.settings.rows_at_once(2000)
+        2097
+        """
+        return max(1, self.values_at_once // max(1, n_columns))
+
     @contextmanager
     def override(self, **values: int) -> Iterator[None]:
         """Change settings within a context.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from indiseek_sc._settings import settings
 from indiseek_sc.data._matrix import (
     MatchedMatrix,
     as_dense,
@@ -14,7 +15,6 @@ from indiseek_sc.data._matrix import (
     find_missing,
     iterate_parts,
     principal_components,
-    rows_at_once,
     sum_of_each_row,
 )
 from indiseek_sc.data._signal import LEAST_SIGNAL, count_reproducible, counting_noise
@@ -172,7 +172,7 @@ def _read(transform: FeatureTransform, matrix: Any, rows: np.ndarray) -> Iterato
             yield transform.normalize(torch.from_numpy(as_dense(part)).to(device), is_missing)
         return
     features = transform.features.cpu().numpy()
-    for part in iterate_parts(matrix, rows, rows_at_once(transform.n_features)):
+    for part in iterate_parts(matrix, rows, settings.rows_at_once(transform.n_features)):
         totals = torch.from_numpy(sum_of_each_row(part).astype(np.float32)).to(device)
         yield transform.normalize_selected(torch.from_numpy(as_dense(part[:, features])).to(device), totals, is_missing)
 

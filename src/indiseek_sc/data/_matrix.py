@@ -146,11 +146,6 @@ def find_missing(matrix: Any) -> np.ndarray | None:
     return is_missing if is_missing.any() else None
 
 
-def rows_at_once(n_columns: int) -> int:
-    """Return the number of rows of ``n_columns`` values to hold in dense form at a time."""
-    return max(1, settings.values_at_once // max(1, n_columns))
-
-
 def iterate_parts(matrix: Any, rows: np.ndarray, chunk_size: int | None = None) -> Iterator[Any]:
     """Yield rows of a matrix as stored, sparse or dense, in ascending order of rows.
 
@@ -173,7 +168,7 @@ def iterate_parts(matrix: Any, rows: np.ndarray, chunk_size: int | None = None) 
     """
     matrix = as_row_major(matrix)
     rows = np.sort(np.asarray(rows))
-    size = chunk_size or rows_at_once(matrix.shape[1])
+    size = chunk_size or settings.rows_at_once(matrix.shape[1])
     for stretch in np.split(rows, np.flatnonzero(np.diff(rows // size)) + 1):
         if stretch.size == 0:
             continue
@@ -223,11 +218,11 @@ def iterate_blocks(matrix: Any) -> Iterator[tuple[int, int, Any]]:
     """
     n_rows, n_columns = matrix.shape
     if getattr(matrix, "format", None) == "csc":
-        size = max(1, settings.values_at_once // max(1, n_rows))
+        size = settings.rows_at_once(n_rows)
         for start in range(0, n_columns, size):
             yield 0, start, matrix[:, start : start + size]
     else:
-        size = max(1, settings.values_at_once // max(1, n_columns))
+        size = settings.rows_at_once(n_columns)
         for start in range(0, n_rows, size):
             yield start, 0, matrix[start : start + size]
 
@@ -290,7 +285,7 @@ def _compare_cells(
         start += len(chunk)
     mean = z.mean(axis=0, dtype=np.float64)
     z -= mean.astype(np.float32)
-    width = rows_at_once(n_cells)
+    width = settings.rows_at_once(n_cells)
     columns = [slice(first, first + width) for first in range(0, n_features, width)]
     gram = np.zeros((n_cells, n_cells))
     for some in columns:

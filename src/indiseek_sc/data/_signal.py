@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 
-from indiseek_sc.data._matrix import iterate_parts, principal_components, rows_at_once, sum_of_each_row
+from indiseek_sc._settings import settings
+from indiseek_sc.data._matrix import iterate_parts, principal_components, sum_of_each_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -59,7 +60,7 @@ def counting_noise(transform: FeatureTransform, matrix: Any, rows: np.ndarray) -
     Float64, shape ``(n_features,)``, on the transform's device.
     """
     features, total = transform.features.cpu().numpy(), np.zeros(transform.n_features)
-    for part in iterate_parts(matrix, rows, rows_at_once(transform.n_features)):
+    for part in iterate_parts(matrix, rows, settings.rows_at_once(transform.n_features)):
         factor = np.ones(part.shape[0])
         if transform.library_size is not None:
             factor = float(transform.library_size) / np.maximum(sum_of_each_row(part), 1.0)

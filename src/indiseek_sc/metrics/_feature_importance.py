@@ -74,7 +74,7 @@ def mean_squared_jacobian(encode: Encode, inner: Tensor, components: Tensor | No
     array([1., 4.])
     """
     n_features = inner.shape[1] if components is None else components.shape[0]
-    n_at_once = max(1, min(settings.cells_at_once, settings.values_at_once // n_features))
+    n_at_once = min(settings.cells_at_once, settings.rows_at_once(n_features))
     total = _Moments(n_features)
     for start in range(0, len(inner), n_at_once):
         chosen = slice(start, start + n_at_once)

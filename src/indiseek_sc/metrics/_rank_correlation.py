@@ -189,7 +189,7 @@ def _draw_means(figures: NDArray[np.float64], n_draws: int, rng: np.random.Gener
     ``figures`` has shape ``(2, n_cells)``.
     """
     n_cells = figures.shape[1]
-    step = max(1, settings.values_at_once // n_cells)
+    step = settings.rows_at_once(n_cells)
     parts = []
     for start in range(0, n_draws, step):
         again = rng.integers(n_cells, size=(min(step, n_draws - start), n_cells))

@@ -208,7 +208,7 @@ def _match_ranks(a: ArrayLike, b: ArrayLike) -> _MatchRanks:
     # less count as ties.
     slack = 4 * width * np.finfo(np.float64).eps * max(norm_left.max(), norm_right.max())
     closer, tied = np.zeros((2, n_cells), dtype=np.int64), np.zeros((2, n_cells), dtype=np.int64)
-    step = max(1, settings.values_at_once // n_cells)
+    step = settings.rows_at_once(n_cells)
     for start in range(0, n_cells, step):
         rows = slice(start, start + step)
         distance = norm_left[rows, None] + norm_right - 2 * (left[rows] @ right.T)

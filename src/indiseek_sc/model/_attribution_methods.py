@@ -230,7 +230,7 @@ class IntegratedGradients:
         with torch.no_grad():
             distance = encode(*ends, design) - encode(*(x.expand(len(design), -1) for x in starts), design)
         n_inner = max(end.shape[1] for end in ends)
-        at_once = max(len(design), min(settings.cells_at_once, settings.values_at_once // n_inner))
+        at_once = max(len(design), min(settings.cells_at_once, settings.rows_at_once(n_inner)))
         captum = self._make(encode)
         for dimension in range(distance.shape[1]):
             slopes = captum.attribute(
@@ -333,7 +333,7 @@ def average(attributor: Attributor, rows: NDArray[np.intp]) -> dict[tuple[Role, 
     Results of :meth:`CellMoments.finish` by modality and dimension.
     """
     moments: dict[tuple[Role, int], CellMoments] = {}
-    n_at_once = max(1, min(settings.cells_at_once, settings.values_at_once // attributor.widest_row))
+    n_at_once = min(settings.cells_at_once, settings.rows_at_once(attributor.widest_row))
     for chunk in np.split(rows, range(n_at_once, rows.size, n_at_once)):
         for role, dimension, values in attributor.attribute(chunk):
             moments.setdefault((role, dimension), CellMoments()).add(values)

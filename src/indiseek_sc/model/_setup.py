@@ -149,9 +149,10 @@ def _check_batches(batches: pd.Series, key: str) -> None:
         If at least half of the batches have fewer than ``FEWEST_OF_BATCH`` cells.
     """
     sizes = batches.value_counts()
-    median = sizes[sizes > 0].median()
-    counted = f"batch_key={key!r} has {(sizes > 0).sum():,} batches for {sizes.sum():,} cells"
-    if (sizes > 0).sum() > 1 and median < 2:
+    sizes = sizes[sizes > 0]
+    median = sizes.median()
+    counted = f"batch_key={key!r} has {sizes.size:,} batches for {sizes.sum():,} cells"
+    if sizes.size > 1 and median < 2:
         raise ValueError(f"{counted}, most of them with a single cell. Name the column of the batches.")
     if median < FEWEST_OF_BATCH:
         warnings.warn(
